@@ -1,0 +1,166 @@
+"""`attach` and `pruning`: a live model whose `generate` and `forward` prune the pictures they are given."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.family.base import family_of
+from foveate.method import Method, resolve
+from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
+from foveate.tokens import check_keep
+
+CHAIN = "foveate_handles"  # the attribute of our `generate` that lists the handles on the model
+
+
+class Handle:
+    """Pruning that is switched on for one model. `report` tells of the last call; `remove()` switches it off.
+
+    Handles nest: the newest one still attached decides, and they may be removed in any order.
+    """
+
+    def __init__(self, model: Any, keep: int | float, method: Method, positions: Positions) -> None:
+        self.keep, self.method, self.positions = keep, method, positions
+        self.report: Report | None = None
+        self._model = model
+
+    def prune(self, inputs: Mapping[str, Any]) -> PrunedInputs:
+        """The shorter inputs, with this handle's settings."""
+        short = prune_inputs(self._model, inputs, keep=self.keep, method=self.method, positions=self.positions)
+        self.report = short.report
+        return short
+
+    def remove(self) -> None:
+        """Switch this pruning off; with the last handle the model is as it was before. Safe to call twice."""
+        chain = getattr(self._model.__dict__.get("generate"), CHAIN, None)
+        if chain is not None and self in chain.handles:
+            chain.handles.remove(self)
+            if not chain.handles:
+                chain.uninstall()
+
+
+def attach(
+    model: Any, *, keep: int | float, method: str | Method = "zspaprune", positions: Positions = "original"
+) -> Handle:
+    """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
+
+    The settings are `prune_inputs`'. `generate` still returns the caller's own prompt in front of the new tokens; `model(...)`
+    returns logits of the shorter sequence. Raises a `FoveateError`, and attaches nothing, if model or settings are wrong.
+    """
+    check_keep(keep)
+    if positions not in ("original", "compact"):
+        raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
+    family_of(model)
+    handle = Handle(model, keep, resolve(method), positions)
+    chain = getattr(model.__dict__.get("generate"), CHAIN, None)
+    if chain is None:
+        chain = _Chain(model)
+    chain.handles.append(handle)
+    return handle
+
+
+@contextmanager
+def pruning(
+    model: Any, *, keep: int | float, method: str | Method = "zspaprune", positions: Positions = "original"
+) -> Iterator[Handle]:
+    """`attach` for the length of a with-block."""
+    handle = attach(model, keep=keep, method=method, positions=positions)
+    try:
+        yield handle
+    finally:
+        handle.remove()
+
+
+class _Chain:
+    """What `attach` puts on a model: a `generate` in front of the stock one, and a hook in front of `forward`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.handles: list[Handle] = []
+        self.generating = False
+        self.own_generate = model.__dict__.get("generate")  # somebody else's, set on the object
+        stock = model.generate
+        parameters = list(inspect.signature(stock).parameters)
+
+        @functools.wraps(stock)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            return self.generate(stock, {**dict(zip(parameters, args, strict=False)), **kwargs})
+
+        setattr(generate, CHAIN, self)
+        model.generate = generate
+        self.hook = model.register_forward_pre_hook(self.before_forward, with_kwargs=True)
+
+    def uninstall(self) -> None:
+        self.hook.remove()
+        if self.own_generate is None:
+            del self.model.generate
+        else:
+            self.model.generate = self.own_generate
+
+    @torch.no_grad()
+    def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
+        if self.generating:  # an assistant, or a decoding loop that calls generate again
+            return stock(**kwargs)
+        if kwargs.get("inputs") is not None:
+            kwargs["input_ids"] = kwargs.pop("inputs")
+        names = set(inspect.signature(self.model.forward).parameters) | {"input_ids"}
+        inputs = {name: value for name, value in kwargs.items() if name in names or name == "inputs_embeds"}
+        short = self.handles[-1].prune(inputs)
+        settings = {name: value for name, value in kwargs.items() if name not in inputs}
+        self.generating = True
+        try:
+            if not short.report.kept:
+                return stock(**inputs, **settings)
+            ids = inputs["input_ids"]
+            dropped = ids.shape[1] - short["input_ids"].shape[1]
+            out = stock(**short, **_shorter_limits(self.model, settings, dropped))
+        finally:
+            self.generating = False
+        return _with_prompt(out, ids, short["input_ids"].shape[1])
+
+    def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.generating or not self.handles:
+            return None
+        named = dict(zip(inspect.signature(model.forward).parameters, args, strict=False))
+        inputs = {**named, **kwargs}
+        if not _has_picture(inputs):
+            return None
+        return (), dict(self.handles[-1].prune(inputs))
+
+
+def _has_picture(inputs: Mapping[str, Any]) -> bool:
+    encoded = inputs.get("mm_encoder_outputs") or {}
+    return any(inputs.get(name) is not None for name in ("pixel_values", "pixel_values_videos")) or bool(encoded)
+
+
+def _shorter_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
+    """`max_length` and `min_length` count the prompt: take off what it lost, so that they mean the same."""
+    given = settings.get("generation_config")
+    config = copy.deepcopy(given if given is not None else model.generation_config)
+    changed = dict(settings)
+    for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
+        if settings.get(name) is not None:
+            changed[name] = settings[name] - dropped
+        elif getattr(config, name, None) and getattr(config, instead, None) is None and instead not in settings:
+            setattr(config, name, getattr(config, name) - dropped)
+            changed["generation_config"] = config
+    return changed
+
+
+def _with_prompt(out: Any, ids: Tensor, short_length: int) -> Any:
+    """The caller's prompt in place of the short one; rows are repeated where `generate` returned several each."""
+    sequences = out if isinstance(out, Tensor) else out.sequences
+    prompt = ids.to(sequences.device).repeat_interleave(len(sequences) // len(ids), dim=0)
+    whole = torch.cat([prompt, sequences[:, short_length:]], dim=1)
+    if isinstance(out, Tensor):
+        return whole
+    out.sequences = whole
+    return out

@@ -1,0 +1,110 @@
+"""The seam: what a method is, how one is named, and `select`, the pure function around them all."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.registry import METHODS
+from foveate.tokens import VisualTokens, budget, is_whole
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """A published way to choose k of n visual tokens; its fields are its hyper-parameters, each with a default.
+
+    A subclass is a frozen dataclass that fills in the class variables, checks its fields in `__post_init__` (raising
+    `InputError`) and writes `_select`. It must keep the laws of tests/method/test_laws.py.
+    """
+
+    name: ClassVar[str]  # as registered
+    paper: ClassVar[str]  # "arXiv 2510.17197", or "baseline"
+    summary: ClassVar[str]  # one line
+    prompt_aware: ClassVar[bool]  # the choice depends on the question
+    spatial: ClassVar[bool] = False  # the choice depends on where a token stands, not only on what it is
+
+    def select(self, tokens: VisualTokens, k: int, *, given: Sequence[int] | Tensor = ()) -> Tensor:
+        """The indices of `k` new tokens to keep, (k,) int64, ascending, on the device of `tokens`.
+
+        `given` are distinct indices that are kept already: they count as selected and are not returned. Half precision
+        is computed in float32, under autocast as well; no gradient is recorded.
+
+        Raises `InputError` unless 1 <= k <= n - len(given) and `given` are distinct indices below n.
+        """
+        n, device = tokens.embeds.shape[0], tokens.embeds.device
+        kept = given.tolist() if isinstance(given, Tensor) else list(given)
+        if not all(is_whole(i) and 0 <= i < n for i in kept) or len(set(kept)) < len(kept):
+            raise InputError(f"given={kept} must be distinct token indices, each an int from 0 to {n - 1}.")
+        if not is_whole(k) or not 1 <= k <= n - len(kept):
+            raise InputError(
+                f"k={k!r} new tokens cannot be chosen from {n} with {len(kept)} given: "
+                f"use an int from 1 to {n - len(kept)} (foveate.tokens.budget turns `keep` into one)."
+            )
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=device))
+
+    @abstractmethod
+    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        """`select` after its checks: `given` (g,) is int64 on the tokens' device and 1 <= k <= n - g."""
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """One row of the table of methods."""
+
+    name: str
+    paper: str
+    summary: str
+    prompt_aware: bool
+
+
+def methods() -> list[MethodInfo]:
+    """Every registered method, built-in or plugged in, sorted by name."""
+    found = ((name, METHODS.load(name)) for name in METHODS.names())
+    return [MethodInfo(name, method.paper, method.summary, method.prompt_aware) for name, method in found]
+
+
+def resolve(method: str | Method) -> Method:
+    """The method itself, or the one registered under this name with its default hyper-parameters.
+
+    Raises `UnknownMethodError` for a name that is not registered, `InputError` for anything that is not a method.
+    """
+    if isinstance(method, Method):
+        return method
+    if isinstance(method, str):
+        return METHODS.load(method)()
+    raise InputError(_not_a_method(method))
+
+
+def _not_a_method(found: object) -> str:
+    if inspect.isclass(found):
+        return f"method={found.__name__} is a class: give an instance, {found.__name__}(), or a name."
+    return f"method={found!r} is not a method: give a name ({', '.join(METHODS.names())}) or a Method instance."
+
+
+def select(
+    embeds: Tensor,
+    question: Tensor | None = None,
+    *,
+    k: int | float,
+    method: str | Method = "zspaprune",
+    grid: tuple[int, int, int] | None = None,
+) -> Tensor:
+    """The indices of the visual tokens to keep, ascending int64.
+
+    `embeds` (n, d) are one image's visual tokens, `question` (m, d) the question's token embeddings in the same space
+    (None: no question), `grid` (t, h, w) the tokens' arrangement. `k` is an int >= 1 (tokens; more than n keeps all and
+    warns) or a float in (0, 1] (a share of n).
+
+    Raises `KeepError` for such a `k`, `InputError` for tensors that do not fit together, `UnknownMethodError`.
+    """
+    chosen = resolve(method)
+    tokens = VisualTokens(embeds, embeds[:0] if question is None else question, grid)
+    return chosen.select(tokens, budget(k, embeds.shape[0]))

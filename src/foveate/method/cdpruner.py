@@ -1,0 +1,33 @@
+"""CDPruner (arXiv 2506.10967): diversity conditioned on the question, as a determinantal point process."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from foveate.method.base import Method
+from foveate.relevance import pooled
+from foveate.selection import TIE, dpp
+from foveate.tokens import VisualTokens
+
+
+@dataclass(frozen=True)
+class CDPruner(Method):
+    """Greedy MAP of the DPP `L_ij = r_i cos(v_i, v_j) r_j`.
+
+    `r = (x - min x + 1e-6) / (max x - min x)` over the image, x the cosine to the mean question embedding. The sign is
+    plus: these are the language model's embeddings. (The paper's other form, a CLIP text tower, takes minus.) An empty
+    question, or one that tells no token from another, makes r = 1: a DPP of diversity alone.
+    """
+
+    name: ClassVar[str] = "cdpruner"
+    paper: ClassVar[str] = "arXiv 2506.10967"
+    summary: ClassVar[str] = "the most diverse set of tokens, each weighted by its relevance (DPP)"
+    prompt_aware: ClassVar[bool] = True
+
+    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        score = pooled(tokens.embeds, tokens.question)
+        spread = score.amax() - score.amin()
+        relevance = torch.where(spread > TIE, (score - score.amin() + 1e-6) / spread, 1.0)
+        return dpp(tokens.embeds, relevance, k, given)

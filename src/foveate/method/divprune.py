@@ -1,0 +1,23 @@
+"""DivPrune (arXiv 2503.02175): the tokens farthest from each other, whatever the question."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from foveate.method.base import Method
+from foveate.selection import farthest_point
+from foveate.tokens import VisualTokens
+
+
+@dataclass(frozen=True)
+class DivPrune(Method):
+    """Greedy max-min diversity, `argmax_j min_{i in S} (1 - cos(v_j, v_i))`, from the most isolated token on."""
+
+    name: ClassVar[str] = "divprune"
+    paper: ClassVar[str] = "arXiv 2503.02175"
+    summary: ClassVar[str] = "again and again the token farthest from those kept"
+    prompt_aware: ClassVar[bool] = False
+
+    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        return farthest_point(tokens.embeds, k, given)

@@ -1,0 +1,112 @@
+"""Which tokens of a prompt are the question: the user's words, found from the ids alone.
+
+A prompt is cut into turns. A turn opens with a control token and the role that follows it (`<|im_start|>user\\n`), or
+with a role spelled in ordinary tokens (`USER:`). The turn that holds a picture tells which opening is the user's; the
+question is the last turn that opens alike and has words, so that each turn of a conversation asks for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ROLE_TOKENS = 2  # the role and the newline after a control token that opens a turn
+
+
+@dataclass(frozen=True)
+class Template:
+    """The ids that frame the user's words.
+
+    `controls` are special ids, and so is every id from `controls_from` on (None: no such border). `closers` end a turn;
+    `structure` stands inside one (pictures, padding); any other control opens one. `roles` are openings spelled in
+    ordinary tokens, `filler` ordinary tokens that the template puts around the words.
+    """
+
+    controls: frozenset[int]
+    controls_from: int | None
+    closers: frozenset[int]
+    structure: frozenset[int]
+    roles: tuple[tuple[int, ...], ...] = ()
+    filler: frozenset[int] = frozenset()
+
+    def is_control(self, token: int) -> bool:
+        """Whether this id is no word."""
+        return token in self.controls or (self.controls_from is not None and token >= self.controls_from)
+
+
+def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
+    """What a model's configuration tells of its template.
+
+    `stop_ids` end generation. Vocabularies put added special tokens at their end, so that the lowest special id in the
+    upper half marks where they begin. A checkpoint may name the rest itself, as lists of ids:
+    `config.foveate_template = {"roles": [[...], [...]], "filler": [...]}`.
+    """
+    text = config.get_text_config()
+    named = [getattr(c, name, None) for c in (config, text) for name in dir_ids(c)]
+    structure = {i for i in named if isinstance(i, int)} - set(stop_ids)
+    controls = structure | set(stop_ids)
+    high = [i for i in controls if i >= text.vocab_size // 2]
+    own = getattr(config, "foveate_template", None) or {}
+    return Template(
+        controls=frozenset(controls),
+        controls_from=min(high, default=None),
+        closers=frozenset(stop_ids),
+        structure=frozenset(structure),
+        roles=tuple(tuple(role) for role in own.get("roles", ())),
+        filler=frozenset(own.get("filler", ())),
+    )
+
+
+def dir_ids(config: Any) -> list[str]:
+    """The names of a configuration's single-token fields: image_token_id, bos_token_id, vision_start_token_id, ..."""
+    return [name for name in config.to_dict() if name.endswith(("_token_id", "_token_index"))]
+
+
+def find_question(ids: Sequence[int], first_image: int, template: Template, answers: Sequence[bool] = ()) -> list[int]:
+    """The places of the question's tokens in one row of ids, in order; empty if the user said nothing.
+
+    `first_image` is the place of the row's first picture token; `answers` marks tokens that a loss is taken on, which
+    are never part of the question.
+    """
+    openings = _openings(ids, template)
+    turn_of = _turns(len(ids), openings)
+    user = openings.get(turn_of[first_image], ())
+    words: dict[int, list[int]] = {}
+    skip = {start + i for start, opening in openings.items() for i in range(len(opening))}
+    open_turn = True
+    for place, token in enumerate(ids):
+        if place in openings:
+            open_turn = True
+        if token in template.closers:
+            open_turn = False
+        if place in skip or not open_turn or template.is_control(token) or token in template.filler:
+            continue
+        if answers and answers[place]:
+            continue
+        if openings.get(turn_of[place], ()) == user:
+            words.setdefault(turn_of[place], []).append(place)
+    return words[max(words)] if words else []
+
+
+def _openings(ids: Sequence[int], template: Template) -> dict[int, tuple[int, ...]]:
+    """Where turns open, with the ids of the opening."""
+    found: dict[int, tuple[int, ...]] = {}
+    for place, token in enumerate(ids):
+        if template.is_control(token):
+            if token not in template.closers and token not in template.structure:
+                found[place] = tuple(ids[place : place + 1 + ROLE_TOKENS])
+            continue
+        for role in template.roles:
+            if tuple(ids[place : place + len(role)]) == role:
+                found[place] = role
+    return found
+
+
+def _turns(length: int, openings: dict[int, tuple[int, ...]]) -> list[int]:
+    """For every place, where its turn opened; -1 before the first opening."""
+    turns, current = [], -1
+    for place in range(length):
+        current = place if place in openings else current
+        turns.append(current)
+    return turns

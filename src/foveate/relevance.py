@@ -1,0 +1,43 @@
+"""Relevance scores: how much each visual token has to do with the question. Pure tensors.
+
+Every score takes `embeds` (n, d) and `question` (m, d) in one space, the language model's, and returns (n,) cosines in
+float32, in [-1, 1], higher = more relevant. An empty question (m = 0) makes every token equally relevant: zeros.
+
+The signs are those of the language model's space. Cosines to a CLIP *text tower* on CLIP patch features run the other
+way round (CDPruner and TRIM negate them); these functions must not be fed with those.
+"""
+
+from torch import Tensor
+
+from foveate.tokens import unit_rows
+
+
+def pooled(embeds: Tensor, question: Tensor) -> Tensor:
+    """Cosine to the mean question embedding, `cos(v_i, p)` with `p = mean_t e_t` (ZSPAPrune, arXiv 2510.17197)."""
+    if question.shape[0] == 0:
+        return _flat(embeds)
+    return _along(embeds, unit_rows(question.float().mean(0)))
+
+
+def word_mean(embeds: Tensor, question: Tensor) -> Tensor:
+    """Mean of the cosines to the question's tokens, `mean_t cos(v_i, e_t)`: each weighs the same, long or short."""
+    if question.shape[0] == 0:
+        return _flat(embeds)
+    return _along(embeds, unit_rows(question).mean(0))
+
+
+def word_max(embeds: Tensor, question: Tensor) -> Tensor:
+    """Cosine to the question token that fits best, `max_t cos(v_i, e_t)`: one word is enough."""
+    if question.shape[0] == 0:
+        return _flat(embeds)
+    return (unit_rows(embeds) @ unit_rows(question).T).amax(1)
+
+
+def _along(embeds: Tensor, direction: Tensor) -> Tensor:
+    # Not a matrix product: its rounding depends on a row's place, and duplicate tokens would differ. CDPruner's min-max
+    # puts the least relevant at 1e-6, where such a difference is seen.
+    return (unit_rows(embeds) * direction).sum(1)
+
+
+def _flat(embeds: Tensor) -> Tensor:
+    return embeds.new_zeros(embeds.shape[0]).float()

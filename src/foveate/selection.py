@@ -1,0 +1,151 @@
+"""Selection rules: which k of n tokens, given scores or embeddings. Pure tensors.
+
+What all of them promise. They return `k` new indices (k,), ascending, never one of `given` (g,), distinct indices that
+count as selected already. They are deterministic, and ties go to the lowest index; what differs by less than float32
+can tell is a tie, so that duplicate tokens do not fall to the noise of a matrix product and CPU and GPU agree. Nothing
+is read back from the device, so the loops hold no host sync, and none builds an n x n matrix.
+
+Each raises `InputError` if `k` new tokens cannot be had beside `given`. k = 0 is allowed and gives none.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.tokens import unit_rows
+
+TIE = 1e-6  # cosines (and residuals of unit vectors) this close are equal: a few roundings of a float32 dot product
+COVER_TIE = 1e-5  # the same for gains of coverage, as a share of the largest: softmax at tau 0.02 magnifies by 50
+SPENT = 1e-5  # a unit vector with less than this left outside of the span of the selected adds nothing to a DPP
+BLOCK = 256  # rows of the similarity matrix that exist at a time
+
+
+def top_k(scores: Tensor, k: int, given: Tensor) -> Tensor:
+    """The k highest `scores` (n,), on the scale of cosines. O(n log n)."""
+    _check_room(scores.shape[0], k, given)
+    return _ranked(scores.float().index_fill(0, given, -math.inf))[:k].sort().values
+
+
+def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
+    """Again and again the token of `embeds` (n, d) whose nearest selected token is farthest, by cosine.
+
+    Without `given` it starts from the token whose nearest neighbour is farthest (DivPrune, arXiv 2503.02175).
+    O(nk) similarities, and O(n) memory beside the normalised copy of `embeds`; that start takes O(n^2) similarities, a
+    block of rows at a time.
+    """
+    n = embeds.shape[0]
+    _check_room(n, k, given)
+    unit = unit_rows(embeds)
+    picked = given.new_empty(k)
+    nearest = unit.new_full((n,), -math.inf)  # each token's similarity to its nearest selected token
+    for start in range(0, given.numel(), BLOCK):
+        block = unit.index_select(0, given[start : start + BLOCK])
+        nearest = torch.maximum(nearest, (unit @ block.T).amax(1))
+    nearest.index_fill_(0, given, math.inf)
+    for step in range(k):
+        value = nearest if step or given.numel() else _nearest_neighbour(unit)
+        pick = _first(value <= value.amin() + TIE)
+        picked[step : step + 1] = pick
+        # A running MAX of similarity, then the min of it: a running min would look for the token that is far from
+        # *some* selected token, which nearly every token is.
+        nearest = torch.maximum(nearest, unit @ unit.index_select(0, pick).squeeze(0)).index_fill_(0, pick, math.inf)
+    return picked.sort().values
+
+
+def dpp(embeds: Tensor, relevance: Tensor, k: int, given: Tensor) -> Tensor:
+    """Greedy MAP of the determinantal point process `L_ij = r_i S_ij r_j` (CDPruner, arXiv 2506.10967).
+
+    `embeds` (n, d) give S, their cosines; `relevance` r (n,) >= 0. Each step takes the token with the largest
+    `r_j^2 * rest_j`, where `rest_j` is what is left of the unit vector v_j outside of the span of the selected: the
+    pivot of the Cholesky factorisation of L. `given` conditions the process. O(nk) similarities, O(nd) memory.
+
+    Past the rank of S (k > d, duplicates, blank pages) no token adds volume: once none has a `rest_j` above 1e-5 the
+    remaining places go to the highest relevance, lowest index first.
+    """
+    n, d = embeds.shape
+    _check_room(n, k, given)
+    unit = unit_rows(embeds)
+    weight = relevance.float().square()
+    spare = -1.0 - torch.arange(n, dtype=torch.float32, device=unit.device)  # below any gain, in order of relevance
+    spare = torch.empty_like(spare).index_copy_(0, _ranked(relevance.float()), spare)
+    rest = unit.square().sum(1)
+    chosen = torch.cat([given, given.new_empty(k)])
+    basis = unit.new_zeros(chosen.numel(), d)
+    for row in range(chosen.numel()):
+        if row >= given.numel():
+            alive = rest > SPENT
+            gain = torch.where(alive, weight * rest, spare)
+            chosen[row : row + 1] = _first(torch.where(alive, weight * (rest + TIE), spare) >= gain.amax())
+        pick = chosen[row : row + 1]
+        _project_out(unit, rest, basis, row, pick)
+        rest.index_fill_(0, pick, -math.inf)
+        spare.index_fill_(0, pick, -math.inf)
+    return chosen[given.numel() :].sort().values
+
+
+def coverage(weights: Tensor, k: int, given: Tensor) -> Tensor:
+    """Greedy maximum coverage of the rows of `weights` (rows, n) >= 0 (MMTok, arXiv 2508.18264).
+
+    A row is covered as well as its best selected token covers it; each step takes the token with the largest
+    `gain_j = sum_r max(0, W_rj - best_r)`. O(rows * n * k) time and one more matrix of the size of `weights`.
+    """
+    n = weights.shape[1]
+    _check_room(n, k, given)
+    weights = weights.float()
+    picked = given.new_empty(k)
+    best = weights.index_select(1, given).amax(1) if given.numel() else weights.new_zeros(weights.shape[0])
+    barred = weights.new_zeros(n).index_fill_(0, given, -math.inf)
+    slack = COVER_TIE * weights.sum(0).amax()
+    excess = torch.empty_like(weights)  # (rows, n), reused by every step
+    for step in range(k):
+        gain = torch.sub(weights, best[:, None], out=excess).clamp_(min=0).sum(0) + barred
+        pick = _first(gain >= gain.amax() - slack)
+        picked[step : step + 1] = pick
+        best = torch.maximum(best, weights.index_select(1, pick).squeeze(1))
+        barred.index_fill_(0, pick, -math.inf)
+    return picked.sort().values
+
+
+def _check_room(n: int, k: int, given: Tensor) -> None:
+    if k < 0 or k + given.numel() > n:
+        raise InputError(f"{k} new tokens beside {given.numel()} given ones cannot be chosen from {n}: choose fewer.")
+
+
+def _first(true: Tensor) -> Tensor:
+    """Index of the first True of (n,), as (1,): indexing with a 0-d tensor would read it back to the host."""
+    return true.int().argmax(0, keepdim=True)
+
+
+def _ranked(scores: Tensor) -> Tensor:
+    """Indices (n,) from the highest of `scores` (n,) to the lowest; a run of neighbours within TIE goes by index."""
+    n = scores.shape[0]
+    values, order = scores.sort(descending=True)
+    run = torch.zeros_like(order)
+    run[1:] = (values[:-1] - values[1:] > TIE).cumsum(0)
+    return order.index_select(0, (run * n + order).argsort())
+
+
+def _nearest_neighbour(unit: Tensor) -> Tensor:
+    """Each row's largest cosine to another row (n,): -inf for an only row."""
+    nearest = unit.new_empty(unit.shape[0])
+    for start in range(0, unit.shape[0], BLOCK):
+        similarity = unit[start : start + BLOCK] @ unit.T  # (block, n)
+        similarity.diagonal(start).fill_(-math.inf)
+        nearest[start : start + BLOCK] = similarity.amax(1)
+    return nearest
+
+
+def _project_out(unit: Tensor, rest: Tensor, basis: Tensor, row: int, pick: Tensor) -> None:
+    """Take the direction that token `pick` adds, `basis[row]`, out of `rest`: one Gram-Schmidt step, in place.
+
+    The Cholesky rows (k, n) of the paper say the same, but divide by sqrt(rest) and so lose digits where `rest` is
+    small; an orthonormal basis (k, d), projected twice, does not.
+    """
+    fresh = unit.index_select(0, pick).squeeze(0)
+    for _ in range(2):
+        fresh = fresh - basis[:row].T @ (basis[:row] @ fresh)
+    fresh = unit_rows(fresh) * (rest.index_select(0, pick) > SPENT)
+    basis[row] = fresh
+    rest -= (unit @ fresh).square()
