@@ -144,15 +144,17 @@ def _has_picture(inputs: Mapping[str, Any]) -> bool:
 def _shorter_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
     """`max_length` and `min_length` count the prompt: take off what it lost, so that they mean the same."""
     given = settings.get("generation_config")
-    config = copy.deepcopy(given if given is not None else model.generation_config)
-    changed = dict(settings)
+    config = given if given is not None else model.generation_config
+    shorter = {}
     for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        if settings.get(name) is not None:
-            changed[name] = settings[name] - dropped
-        elif getattr(config, name, None) and getattr(config, instead, None) is None and instead not in settings:
-            setattr(config, name, getattr(config, name) - dropped)
-            changed["generation_config"] = config
-    return changed
+        length = settings.get(name) or getattr(config, name, None)
+        if length and settings.get(instead) is None and getattr(config, instead, None) is None:
+            shorter[name] = max(length - dropped, 0)
+    if given is None or not shorter:
+        return {**settings, **shorter}
+    changed = copy.deepcopy(given)
+    changed.update(**shorter)
+    return {**{k: v for k, v in settings.items() if k not in shorter}, "generation_config": changed}
 
 
 def _with_prompt(out: Any, ids: Tensor, short_length: int) -> Any:

@@ -88,14 +88,14 @@ def prune_inputs(
     features = family.features(encoded)
     spans = _match(places, [len(f) for f in features])
     grids = family.grids(model.config, inputs, features)
-    questions, notes = _questions(model, family, inputs, spans, prompt_aware=chosen.prompt_aware)
+    given = inputs.get("attention_mask")
+    mask = torch.ones_like(ids) if given is None else given.to(ids.device)
+    questions, notes = _questions(model, family, inputs, mask, spans, prompt_aware=chosen.prompt_aware)
     kept = []
     for feature, grid, span in zip(features, grids, spans, strict=True):
         tokens = VisualTokens(feature.detach(), questions[span.row].to(feature.device, feature.dtype), grid)
         kept.append(chosen.select(tokens, budget(keep, len(feature))))
 
-    given = inputs.get("attention_mask")
-    mask = torch.ones_like(ids) if given is None else given.to(ids.device)
     full = inputs.get("position_ids")
     if full is None:
         full = family.positions(model, inputs, mask)
@@ -164,17 +164,17 @@ def _match(places: Tensor, sizes: Sequence[int]) -> list[_Span]:
 
 
 def _questions(
-    model: Any, family: Family, inputs: Mapping[str, Any], spans: Sequence[_Span], *, prompt_aware: bool
+    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, spans: Sequence[_Span], *, prompt_aware: bool
 ) -> tuple[dict[int, Tensor], list[str]]:
     """The embeddings (m, d) of every row's question, and notes on rows that have none."""
     ids, labels = inputs["input_ids"], inputs.get("labels")
     template = family.template(model.config, _stop_ids(model))
     table = model.get_input_embeddings()
     first = {span.row: int(span.places[0]) for span in reversed(spans)}
+    ignored = mask == 0 if labels is None else (mask == 0) | (labels != IGNORED_LABEL)
     found, notes = {}, []
     for row in sorted(first):
-        answers = () if labels is None else (labels[row] != IGNORED_LABEL).tolist()
-        where = find_question(ids[row].tolist(), first[row], template, answers)
+        where = find_question(ids[row].tolist(), first[row], template, ignored[row].tolist())
         with torch.no_grad():
             found[row] = table(ids[row, torch.tensor(where, dtype=torch.long, device=ids.device)])
         if not where and prompt_aware:

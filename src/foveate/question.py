@@ -20,14 +20,14 @@ class Template:
 
     `controls` are special ids, and so is every id from `controls_from` on (None: no such border). `closers` end a turn;
     `structure` stands inside one (pictures, padding); any other control opens one. `roles` are openings spelled in
-    ordinary tokens, `filler` ordinary tokens that the template puts around the words.
+    ordinary tokens, each with all its spellings; `filler` are ordinary tokens that the template puts around the words.
     """
 
     controls: frozenset[int]
     controls_from: int | None
     closers: frozenset[int]
     structure: frozenset[int]
-    roles: tuple[tuple[int, ...], ...] = ()
+    roles: tuple[tuple[tuple[int, ...], ...], ...] = ()
     filler: frozenset[int] = frozenset()
 
     def is_control(self, token: int) -> bool:
@@ -39,8 +39,8 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
     """What a model's configuration tells of its template.
 
     `stop_ids` end generation. Vocabularies put added special tokens at their end, so that the lowest special id in the
-    upper half marks where they begin. A checkpoint may name the rest itself, as lists of ids:
-    `config.foveate_template = {"roles": [[...], [...]], "filler": [...]}`.
+    upper half marks where they begin. A checkpoint may name the rest itself, each role with its spellings in ids:
+    `config.foveate_template = {"roles": [[[5, 6], [7, 6]], [[8, 6]]], "filler": [9]}`.
     """
     text = config.get_text_config()
     named = [getattr(c, name, None) for c in (config, text) for name in dir_ids(c)]
@@ -53,7 +53,7 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
         controls_from=min(high, default=None),
         closers=frozenset(stop_ids),
         structure=frozenset(structure),
-        roles=tuple(tuple(role) for role in own.get("roles", ())),
+        roles=tuple(tuple(tuple(spelling) for spelling in role) for role in own.get("roles", ())),
         filler=frozenset(own.get("filler", ())),
     )
 
@@ -63,47 +63,55 @@ def dir_ids(config: Any) -> list[str]:
     return [name for name in config.to_dict() if name.endswith(("_token_id", "_token_index"))]
 
 
-def find_question(ids: Sequence[int], first_image: int, template: Template, answers: Sequence[bool] = ()) -> list[int]:
+def find_question(ids: Sequence[int], first_image: int, template: Template, ignored: Sequence[bool]) -> list[int]:
     """The places of the question's tokens in one row of ids, in order; empty if the user said nothing.
 
-    `first_image` is the place of the row's first picture token; `answers` marks tokens that a loss is taken on, which
-    are never part of the question.
+    `first_image` is the place of the row's first picture token; `ignored` marks padding and the answers that a loss is
+    taken on.
     """
     openings = _openings(ids, template)
     turn_of = _turns(len(ids), openings)
-    user = openings.get(turn_of[first_image], ())
+    nobody = _Opening((), 0)
+    user = openings.get(turn_of[first_image], nobody).role
     words: dict[int, list[int]] = {}
-    skip = {start + i for start, opening in openings.items() for i in range(len(opening))}
-    open_turn = True
+    heading, speaking = 0, True
     for place, token in enumerate(ids):
         if place in openings:
-            open_turn = True
+            heading, speaking = place + openings[place].length, True
         if token in template.closers:
-            open_turn = False
-        if place in skip or not open_turn or template.is_control(token) or token in template.filler:
+            speaking = False
+        if ignored[place] or place < heading or not speaking or template.is_control(token) or token in template.filler:
             continue
-        if answers and answers[place]:
-            continue
-        if openings.get(turn_of[place], ()) == user:
+        if openings.get(turn_of[place], nobody).role == user:
             words.setdefault(turn_of[place], []).append(place)
     return words[max(words)] if words else []
 
 
-def _openings(ids: Sequence[int], template: Template) -> dict[int, tuple[int, ...]]:
-    """Where turns open, with the ids of the opening."""
-    found: dict[int, tuple[int, ...]] = {}
+@dataclass(frozen=True)
+class _Opening:
+    """Who speaks from here on (comparable between turns), and how many tokens say so."""
+
+    role: tuple[int, ...]
+    length: int
+
+
+def _openings(ids: Sequence[int], template: Template) -> dict[int, _Opening]:
+    """Where turns open."""
+    found: dict[int, _Opening] = {}
     for place, token in enumerate(ids):
         if template.is_control(token):
             if token not in template.closers and token not in template.structure:
-                found[place] = tuple(ids[place : place + 1 + ROLE_TOKENS])
+                opening = tuple(ids[place : place + 1 + ROLE_TOKENS])
+                found[place] = _Opening(opening, len(opening))
             continue
-        for role in template.roles:
-            if tuple(ids[place : place + len(role)]) == role:
-                found[place] = role
+        for role, spellings in enumerate(template.roles):
+            for spelling in spellings:
+                if tuple(ids[place : place + len(spelling)]) == spelling:
+                    found[place] = _Opening((role,), len(spelling))
     return found
 
 
-def _turns(length: int, openings: dict[int, tuple[int, ...]]) -> list[int]:
+def _turns(length: int, openings: dict[int, _Opening]) -> list[int]:
     """For every place, where its turn opened; -1 before the first opening."""
     turns, current = [], -1
     for place in range(length):

@@ -17,7 +17,7 @@ from foveate.errors import InputError
 from foveate.tokens import unit_rows
 
 TIE = 1e-6  # cosines (and residuals of unit vectors) this close are equal: a few roundings of a float32 dot product
-COVER_TIE = 1e-5  # the same for gains of coverage, as a share of the largest: softmax at tau 0.02 magnifies by 50
+COVER_TIE = 1e-5  # the same for gains of coverage, as a share of the column: softmax at tau 0.02 magnifies by 50
 SPENT = 1e-5  # a unit vector with less than this left outside of the span of the selected adds nothing to a DPP
 BLOCK = 256  # rows of the similarity matrix that exist at a time
 
@@ -97,11 +97,11 @@ def coverage(weights: Tensor, k: int, given: Tensor) -> Tensor:
     picked = given.new_empty(k)
     best = weights.index_select(1, given).amax(1) if given.numel() else weights.new_zeros(weights.shape[0])
     barred = weights.new_zeros(n).index_fill_(0, given, -math.inf)
-    slack = COVER_TIE * weights.sum(0).amax()
+    slack = COVER_TIE * weights.sum(0)
     excess = torch.empty_like(weights)  # (rows, n), reused by every step
     for step in range(k):
         gain = torch.sub(weights, best[:, None], out=excess).clamp_(min=0).sum(0) + barred
-        pick = _first(gain >= gain.amax() - slack)
+        pick = _first(gain + slack >= gain.amax())
         picked[step : step + 1] = pick
         best = torch.maximum(best, weights.index_select(1, pick).squeeze(1))
         barred.index_fill_(0, pick, -math.inf)

@@ -3,8 +3,8 @@
 Written from the formulas alone and sharing nothing with the shipped rules but what is documented there: what is a tie
 (`TIE`, `COVER_TIE`), that ties go to the lowest index, and when a DPP has run out of rank (`SPENT`).
 
-`Margin` keeps the closest call of a run: how near any candidate came to the border between "tie" and "no tie" (or between
-"spent" and "not spent"). Where that is within the rounding of float32 the indices are a matter of luck.
+`Margin` keeps the closest call of a run: how near any candidate came to the border between "tie" and "no tie" (or
+between "spent" and "not spent"). Where that is within the rounding of float32 the indices are a matter of luck.
 """
 
 import math
@@ -43,7 +43,7 @@ def dot(a, b):
 
 
 def cos(a, b):
-    length = math.sqrt(dot(a, a)) * math.sqrt(dot(b, b))
+    length = math.hypot(*a) * math.hypot(*b)
     return dot(a, b) / length if length else 0.0
 
 
@@ -117,20 +117,21 @@ def cdpruner(v, e, k, given, margin):
 def softmax(values):
     top = max(values)
     powers = [math.exp(value - top) for value in values]
-    return [power / sum(powers) for power in powers]
+    total = sum(powers)
+    return [power / total for power in powers]
 
 
 def mmtok(v, e, k, given, margin, alpha=0.5, tau_v=0.2, tau_t=0.02):
     n, m = len(v), len(e)
     rows = [[p / m for p in softmax([cos(e_t, v_i) / tau_t for v_i in v])] for e_t in e]
     rows += [[alpha * q / n for q in softmax([cos(v_i, v_j) / tau_v for v_j in v])] for v_i in v]
-    slack = COVER_TIE * max(sum(row[j] for row in rows) for j in range(n))
+    slacks = [COVER_TIE * sum(row[j] for row in rows) for j in range(n)]
     new = []
     for _ in range(k):
         free = [j for j in range(n) if j not in given and j not in new]
         best = [max((row[i] for i in (*given, *new)), default=0.0) for row in rows]
-        gains = {j: sum(max(0.0, row[j] - b) for row, b in zip(rows, best, strict=True)) for j in free}
-        new.append(margin.first(gains, dict.fromkeys(free, slack), free))
+        gains = {j: sum(row[j] - b for row, b in zip(rows, best, strict=True) if row[j] > b) for j in free}
+        new.append(margin.first(gains, slacks, free))
     return new
 
 

@@ -82,6 +82,10 @@ class Family:
         """Noise in the shape of `count` pictures: the encoder's inputs, and how many tokens each picture becomes."""
         raise NotImplementedError
 
+    def pick_images(self, inputs: Inputs, pictures: range) -> dict[str, Any]:
+        """The encoder's inputs for some of the pictures of a batch."""
+        return {"pixel_values": inputs["pixel_values"][pictures.start : pictures.stop]}
+
     def image_span(self, config: Any, tokens: int) -> list[int]:
         """The ids that stand for one picture in a prompt."""
         return [self.image_token_id(config)] * tokens

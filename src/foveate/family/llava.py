@@ -11,8 +11,12 @@ import torch
 from foveate.family.base import Family
 from foveate.question import Template, default_template
 
-# "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, and the blank and newline around the picture.
-VICUNA_ROLES = ((3148, 1001, 29901), (319, 1799, 9047, 13566, 29901))
+# "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, after a blank and at the start of a line or after a
+# special token; and the blank and newline that stand around the picture.
+VICUNA_ROLES = (
+    ((3148, 1001, 29901), (11889, 29901)),
+    ((319, 1799, 9047, 13566, 29901), (29909, 1799, 9047, 13566, 29901)),
+)
 VICUNA_FILLER = frozenset({29871, 13})
 VICUNA_VOCABULARIES = (32000, 32064)
 

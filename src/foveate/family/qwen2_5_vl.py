@@ -57,6 +57,14 @@ class Qwen25VL(Family):
         inputs = {"pixel_values": pixels, "image_grid_thw": torch.tensor([(1, h, w) for h, w in grids])}
         return inputs, [h * w // merge**2 for h, w in grids]
 
+    def pick_images(self, inputs: Inputs, pictures: range) -> dict[str, Any]:
+        """Patches of all pictures lie in one long tensor."""
+        grids = inputs["image_grid_thw"]
+        ends = [0, *grids.prod(-1).cumsum(0).tolist()]
+        chosen = slice(pictures.start, pictures.stop)
+        pixels = inputs["pixel_values"][ends[pictures.start] : ends[pictures.stop]]
+        return {"pixel_values": pixels, "image_grid_thw": grids[chosen]}
+
     def image_span(self, config: Any, tokens: int) -> list[int]:
         """The placeholders stand between the vision start and end tokens."""
         return [config.vision_start_token_id, *super().image_span(config, tokens), config.vision_end_token_id]

@@ -79,6 +79,10 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=GRID * GRID,
         tie_word_embeddings=True,
     )  # fmt: skip
+    config.foveate_template = {
+        "roles": [[tokenizer(f"{blank}{role}:").input_ids for blank in ("", " ")] for role in ("USER", "ASSISTANT")],
+        "filler": tokenizer("\n").input_ids + tokenizer(" ").input_ids,
+    }
     model = LlavaForConditionalGeneration(config)
     model.generation_config.do_sample = False
     model.generation_config.eos_token_id = tokenizer.eos_token_id

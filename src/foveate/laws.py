@@ -1,0 +1,220 @@
+"""The laws of a family, as checks on a live model. The tests run them on tiny models, `foveate doctor` on a user's own.
+
+Each law returns its largest error in logits. A law that cannot be run at all raises.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.family.base import Family, family_of
+from foveate.handle import attach, pruning
+from foveate.prune import PrunedInputs, prune_inputs
+from foveate.registry import FAMILIES
+
+TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
+HALF_TOLERANCE = 0.1
+STEPS = 4  # tokens that the decoding laws generate
+
+
+@dataclass(frozen=True)
+class LawResult:
+    """One law on one model: its name, whether it holds, and the figure (or the error) that says so."""
+
+    name: str
+    passed: bool
+    figure: str
+
+
+def check(model: Any, family: Family | None = None) -> list[LawResult]:
+    """Run every law on a model, on random pictures and words. The model is left as it was, in evaluation mode or not."""
+    family = family or family_of(model)
+    training = model.training
+    model.eval()
+    limit = TOLERANCE.get(model.dtype, HALF_TOLERANCE)
+    results = []
+    for name, law in LAWS.items():
+        try:
+            with torch.no_grad():
+                error = law(model, family)
+            results.append(LawResult(name, error <= limit, f"max error {error:.1e} (limit {limit:.0e})"))
+        except Exception as error:  # a doctor reports what it finds, whatever it is
+            results.append(LawResult(name, False, f"{type(error).__name__}: {error}"))
+    model.train(training)
+    return results
+
+
+def check_family(model_type: str) -> list[LawResult]:
+    """Run every law on a tiny random model of a registered family."""
+    return check(tiny_model(FAMILIES.load(model_type)()))
+
+
+def tiny_model(family: Family, seed: int = 0) -> Any:
+    """A tiny random model of the family, in evaluation mode."""
+    from transformers import AutoModelForImageTextToText
+
+    torch.manual_seed(seed)
+    return AutoModelForImageTextToText.from_config(family.tiny_config()).eval()
+
+
+def example(model: Any, family: Family, rows: Sequence[tuple[int, int]], seed: int = 0) -> dict[str, Any]:
+    """A left-padded batch of random pictures and words: each row is (pictures, words of the question)."""
+    config, generator = model.config, torch.Generator().manual_seed(seed)
+    count = sum(pictures for pictures, _ in rows)
+    inputs: dict[str, Any] = {}
+    sizes: list[int] = []
+    if count:
+        inputs, sizes = family.example_images(config, count, generator)
+    border = min(family.template(config, []).controls_from or config.get_text_config().vocab_size, 30000)
+    made, left = [], iter(sizes)
+    for pictures, words in rows:
+        text = torch.randint(10, border, (pictures + words + 1,), generator=generator).tolist()
+        ids = [text.pop()]
+        for _ in range(pictures):
+            ids += [*family.image_span(config, next(left)), text.pop()]
+        made.append(ids + text)
+    width = max(map(len, made))
+    inputs["input_ids"] = torch.tensor([[0] * (width - len(ids)) + ids for ids in made])
+    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in made])
+    if "mm_token_type_ids" in inspect.signature(model.forward).parameters:
+        inputs["mm_token_type_ids"] = (inputs["input_ids"] == family.image_token_id(config)).int()
+    return {k: v.to(model.device, model.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+
+
+def keep_all(model: Any, family: Family) -> float:
+    """keep=1.0 gives the untouched model's logits."""
+    inputs = example(model, family, [(2, 6)])
+    del inputs["attention_mask"]
+    return _error(model(**prune_inputs(model, inputs, keep=1.0)).logits, model(**inputs).logits)
+
+
+def masked(model: Any, family: Family, rows: Sequence[tuple[int, int]] = ((2, 5), (1, 9), (0, 4), (3, 3))) -> float:
+    """Pruned = the full model with the dropped tokens masked out, positions kept."""
+    inputs = example(model, family, rows)
+    short = prune_inputs(model, inputs, keep=0.4)
+    stays = staying(family, model, inputs, short)
+    positions = family.positions(model, inputs, inputs["attention_mask"])
+    full = model(**{**inputs, "attention_mask": stays.long(), "position_ids": positions}).logits
+    return _error(model(**short).logits[short["attention_mask"].bool()], full[stays])
+
+
+def several_images(model: Any, family: Family) -> float:
+    """The same for one row that holds several pictures, each with its own choice."""
+    return masked(model, family, [(3, 6)])
+
+
+def ragged_batch(model: Any, family: Family) -> float:
+    """A row of a padded batch, whose rows keep different numbers of tokens, gives what it gives alone."""
+    rows = [(2, 5), (1, 11), (1, 2)]
+    inputs = example(model, family, rows)
+    short = prune_inputs(model, inputs, keep=0.3)
+    together, worst, pictures = model(**short).logits, 0.0, 0
+    for row, (count, _) in enumerate(rows):
+        alone = prune_inputs(model, one_row(model, family, inputs, row, range(pictures, pictures + count)), keep=0.3)
+        pictures += count
+        worst = max(worst, _error(together[row][short["attention_mask"][row].bool()], model(**alone).logits[0]))
+    return worst
+
+
+def text_only(model: Any, family: Family) -> float:
+    """Rows without a picture pass through."""
+    inputs = example(model, family, [(0, 6), (0, 3)])
+    short = prune_inputs(model, inputs, keep=0.5)
+    return _error(model(**short).logits, model(**inputs).logits)
+
+
+def cached_decoding(model: Any, family: Family) -> float:
+    """Decoding with the cache gives what recomputing every step gives, in one unpadded row and in a padded batch."""
+    worst = 0.0
+    for rows in ([(1, 5)], [(2, 5), (1, 3)]):
+        inputs = example(model, family, rows)
+        del inputs["attention_mask"]
+        if len(rows) > 1:
+            inputs["attention_mask"] = example(model, family, rows)["attention_mask"]
+        with pruning(model, keep=0.3):
+            settings = {"max_new_tokens": STEPS, "min_new_tokens": STEPS, "do_sample": False, **_SCORES}
+            cached, anew = (model.generate(**inputs, **settings, use_cache=use) for use in (True, False))
+        for one, other, *tokens in zip(cached.logits, anew.logits, *_new_tokens(inputs, cached, anew), strict=True):
+            worst = max(worst, _error(one, other))
+            if not torch.equal(*tokens):
+                break  # a near tie in half precision: from here on the two say different things
+    return worst
+
+
+def decoding_modes(model: Any, family: Family) -> float:
+    """Beams, sampling and assisted decoding run, and hand back the caller's own prompt."""
+    inputs = example(model, family, [(1, 5)])
+    modes: list[dict[str, Any]] = [
+        {"num_beams": 3, "num_return_sequences": 2},
+        {"do_sample": True},
+        {"prompt_lookup_num_tokens": 2},
+        {"assistant_model": model},
+    ]
+    length = inputs["input_ids"].shape[1]
+    with pruning(model, keep=0.3):
+        outputs = [model.generate(**inputs, max_new_tokens=STEPS, **mode) for mode in modes]
+    return float(any(bool((out[:, :length] != inputs["input_ids"]).any()) or out.shape[1] <= length for out in outputs))
+
+
+def no_trace(model: Any, family: Family) -> float:
+    """After `remove()` the model is as before."""
+    inputs = example(model, family, [(1, 4)])
+    before, state = model(**inputs).logits, _state(model)
+    handle = attach(model, keep=0.3)
+    changed = model(**inputs).logits.shape != before.shape
+    handle.remove()
+    return _error(model(**inputs).logits, before) + float(not changed or _state(model) != state)
+
+
+LAWS: dict[str, Callable[[Any, Family], float]] = {
+    "keep=1.0 is the untouched model": keep_all,
+    "pruned = full with dropped tokens masked": masked,
+    "several pictures in a row": several_images,
+    "ragged batch = each row alone": ragged_batch,
+    "text without a picture passes through": text_only,
+    "cached decoding = recomputation": cached_decoding,
+    "beams, sampling, assisted decoding": decoding_modes,
+    "remove() leaves no trace": no_trace,
+}
+
+_SCORES = {"return_dict_in_generate": True, "output_logits": True}
+
+
+def staying(family: Family, model: Any, inputs: dict[str, Any], short: PrunedInputs) -> Tensor:
+    """(b, L): the tokens of the full sequence that a report says were kept."""
+    ids = inputs["input_ids"]
+    rows, columns = (ids == family.image_token_id(model.config)).nonzero(as_tuple=True)
+    stays, start = inputs["attention_mask"].bool().clone(), 0
+    stays[rows, columns] = False
+    for kept, total in zip(short.report.kept, short.report.total, strict=True):
+        stays[rows[start + kept], columns[start + kept]] = True
+        start += total
+    return stays
+
+
+def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:
+    """Row `row` of a batch by itself, without its padding."""
+    real = inputs["attention_mask"][row].bool()
+    alone = {k: inputs[k][row : row + 1, real] for k in inputs if k.startswith(("input_ids", "mm_token", "attention"))}
+    return {**alone, **family.pick_images(inputs, pictures)}
+
+
+def _error(one: Tensor, other: Tensor) -> float:
+    return float((one.float() - other.float()).abs().max())
+
+
+def _new_tokens(inputs: dict[str, Any], *outputs: Any) -> list[Any]:
+    length = inputs["input_ids"].shape[1]
+    return [out.sequences[:, length:].T for out in outputs]
+
+
+def _state(model: Any) -> tuple[object, ...]:
+    """What a handle could leave behind."""
+    hooks = (model._forward_pre_hooks, model._forward_hooks, model._forward_pre_hooks_with_kwargs)
+    return sorted(vars(model)), [dict(h) for h in hooks], inspect.signature(model.generate), model.generate.__func__

@@ -1,0 +1,180 @@
+"""`load`: a model and its processor, from the hub, from a folder, or the small one that is bundled."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from foveate.errors import ModelError
+from foveate.family.base import family_of
+
+BUNDLED = Path(__file__).parent / "world" / "model"
+BUNDLED_NAME = "bundled"
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model in evaluation mode on its device, its processor, what the caller should know, and what was asked for."""
+
+    model: Any
+    processor: Any
+    notes: tuple[str, ...]
+    name: str
+
+
+def load(name: str | None = None) -> Loaded:
+    """Load a model and its processor: a hub id, a local folder, or None for the bundled model.
+
+    The model goes to CUDA or MPS where there is one, else to the CPU, in its checkpoint's own type; the bundled one,
+    stored in half precision, computes in float32 on a CPU.
+
+    Raises `ModelError` if it cannot be found or read, `UnknownFamilyError`, before any weights are read, if foveate
+    does not know its family.
+    """
+    where = str(BUNDLED) if name is None else _locate(name)
+    device = _device()
+    config = _config(where)
+    family_of(SimpleNamespace(config=config, base_model=None))
+    # The processor is small and goes first: what it lacks shows before gigabytes are read.
+    processor, notes = _processor(where, config)
+    dtype = torch.float32 if name is None and device == "cpu" else "auto"
+    model = _model(where, dtype)
+    try:
+        model = model.to(device).eval()
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(f"{where} does not fit into the memory of {device}: free some, or use a smaller model.") from error
+    return Loaded(model, processor, notes, BUNDLED_NAME if name is None else name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' progress bars and chatter; its settings are put back. Downloads still show their progress."""
+    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
+    from transformers.utils import logging
+
+    level, bars, hub_silent = logging.get_verbosity(), logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    if not hub_silent:
+        enable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _locate(name: str) -> str:
+    """The folder, checked for what a model needs, or the hub id itself."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name} holds no config.json: give the folder that save_pretrained wrote or the hub filled.")
+        if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+            raise ModelError(f"{name} holds no weights (*.safetensors or *.bin): download the whole model into it.")
+        return str(folder)
+    if folder.is_file():
+        raise ModelError(f"{name} is a file: give the folder around it.")
+    if HUB_ID.fullmatch(name) is None or name.startswith("."):
+        raise ModelError(f"There is no folder {name!r}: check the path, or give a hub id such as 'owner/model'.")
+    return name
+
+
+def _config(where: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(where)
+    except OSError as error:
+        if Path(where).is_dir():
+            raise ModelError(f"The config.json of {where} cannot be read ({_first(error)}): download it again.") from error
+        raise ModelError(
+            f"There is no folder {where!r}, and the model {where!r} did not come from the hub ({_first(error)}): download "
+            "it first while online (`hf download`), or pass a local folder."
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what AutoConfig raises on odd contents
+        raise ModelError(f"The config.json of {where} is not one that transformers knows: {_first(error)}") from error
+
+
+def _model(where: str, dtype: Any) -> Any:
+    """The weights, all of them: transformers itself would fill a hole with random numbers and only log it."""
+    from safetensors import SafetensorError
+    from transformers import AutoModelForImageTextToText
+
+    try:
+        model, info = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype, output_loading_info=True)
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise ModelError(
+            f"The weights of {where} cannot be read ({_first(error)}): they are damaged, cut short or of another model; "
+            "download them again."
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"The weights of {where} lack {len(missing)} of the model's tensors, {missing[0]!r} for one: "
+            "download all of its files again."
+        )
+    return model
+
+
+def _processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
+    from transformers import AutoProcessor
+    from transformers.utils import is_torchvision_available
+
+    notes: tuple[str, ...] = ()
+    try:
+        try:
+            processor = AutoProcessor.from_pretrained(where)
+        except ImportError:
+            if is_torchvision_available():
+                raise
+            processor = _without_videos(where, config)
+            notes = ("torchvision is not installed: pictures go through Pillow, and videos cannot be read.",)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all of its files.") from error
+    if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
+        raise ModelError(f"{where} has no image processor: download its preprocessor_config.json or processor_config.json.")
+    return processor, notes
+
+
+def _without_videos(where: str, config: Any) -> Any:
+    """The model's own processor with everything but its video processor, which needs torchvision even to be created."""
+    from transformers import AutoImageProcessor, AutoTokenizer
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    stock = PROCESSOR_MAPPING[type(config)]
+
+    class WithoutVideos(stock):  # type: ignore[misc, valid-type]
+        def check_argument_for_proper_class(self, name: str, argument: Any) -> Any:
+            return None if name == "video_processor" else super().check_argument_for_proper_class(name, argument)
+
+    parts = {
+        "image_processor": lambda: AutoImageProcessor.from_pretrained(where, backend="pil"),
+        "tokenizer": lambda: AutoTokenizer.from_pretrained(where),
+        "video_processor": lambda: None,
+    }
+    settings, _ = stock.get_processor_dict(where)
+    WithoutVideos.__name__ = stock.__name__
+    return WithoutVideos.from_args_and_dict([parts[part]() for part in stock.get_attributes()], settings)
+
+
+def _first(error: Exception) -> str:
+    """The first line of somebody else's error, without its full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".:") if lines else type(error).__name__

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from foveate.relevance import pooled, word_max, word_mean
+
+SCORES = [pooled, word_mean, word_max]
+AXES = torch.eye(3)
+
+
+def test_the_three_scores_by_hand():
+    question = torch.tensor([[9.0, 0, 0], [0, 1, 0]])
+    # The mean of the raw embeddings is (4.5, 0.5, 0): long embeddings weigh more, in "pooled" alone.
+    torch.testing.assert_close(pooled(AXES, question), torch.tensor([9.0, 1.0, 0.0]) / 82**0.5)
+    torch.testing.assert_close(word_mean(AXES, question), torch.tensor([0.5, 0.5, 0.0]))
+    torch.testing.assert_close(word_max(AXES, question), torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_the_sign_is_plus():
+    for score in SCORES:
+        torch.testing.assert_close(
+            score(torch.tensor([[2.0, 0], [-3.0, 0]]), torch.tensor([[5.0, 0]])), torch.tensor([1.0, -1])
+        )
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_an_empty_question_and_a_row_of_zeros_score_nought(score):
+    empty = score(AXES.half(), AXES[:0].half())
+    assert empty.dtype == torch.float32
+    assert empty.tolist() == [0.0, 0.0, 0.0]
+    assert score(torch.cat([AXES, torch.zeros(1, 3)]), AXES[:1])[3] == 0
+    assert score(AXES, torch.zeros(2, 3)).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_one_word_makes_all_three_the_same():
+    embeds, word = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))[:, :, :]
+    for score in (word_mean, word_max):
+        torch.testing.assert_close(score(embeds, word[:1]), pooled(embeds, word[:1]))
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_half_precision_is_computed_in_float32(score):
+    embeds, question = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
+    assert torch.equal(score(embeds, question), score(embeds.float(), question.float()))
+
+
+@pytest.mark.parametrize("score", [pooled, word_mean])
+def test_duplicates_score_the_same_to_the_last_bit(score):
+    generator = torch.Generator().manual_seed(0)
+    for d in (3, 16, 100, 1024):
+        embeds = torch.randn(1, d, generator=generator).repeat(37, 1)
+        assert score(embeds, torch.randn(4, d, generator=generator)).unique().numel() == 1
