@@ -1,4 +1,4 @@
-"""Model folders small enough for a test: each family's own tiny configuration with a tokenizer, a processor and weights."""
+"""Model folders small enough for a test: a family's own tiny configuration, with tokenizer, processor and weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from foveate.registry import FAMILIES
 
-WORDS = "user assistant what color is the shape how many are there answer with one word red blue circle star".split()
+WORDS = "user assistant what color is the shape how many are there answer with one word red blue circle star"
 FIRST_SPECIAL = 300
 LLAVA_SPECIALS = ("<s>", "</s>", "<pad>", "<image>")
 QWEN_SPECIALS = (
-    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>",
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>",
 )  # fmt: skip
 PART = "{% if part['type'] == 'image' %}PICTURE{% else %}{{ part['text'] }}{% endif %}"
 PARTS = "{% for part in message['content'] %}" + PART + "{% endfor %}"
 LLAVA_CHAT = (
-    "{% for message in messages %}{{ message['role'].upper() }}: " + PARTS.replace("PICTURE", "<image>\n") + " {% endfor %}"
+    "{% for message in messages %}{{ message['role'].upper() }}: "
+    + PARTS.replace("PICTURE", "<image>\n")
+    + " {% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 QWEN_CHAT = (
@@ -50,12 +53,17 @@ def tiny_tokenizer(specials: tuple[str, ...], **names: object) -> transformers.P
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=FIRST_SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), special_tokens=[], show_progress=False
+        vocab_size=FIRST_SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[],
+        show_progress=False,
     )
-    raw.train_from_iterator([" ".join(WORDS)] * 4, trainer)
+    raw.train_from_iterator([WORDS] * 4, trainer)
     raw.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
     assert raw.token_to_id(specials[0]) == FIRST_SPECIAL
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, padding_side="left", model_max_length=512, **names)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, padding_side="left", model_max_length=512, **names
+    )
 
 
 def _save_llava(config: object, folder: Path) -> None:
@@ -78,7 +86,9 @@ def _save_qwen(model_type: str, config: object, folder: Path) -> None:
 
     patch = config.vision_config.patch_size
     cell = patch * config.vision_config.spatial_merge_size
-    pictures = Qwen2VLImageProcessorPil(patch_size=patch, size={"shortest_edge": 4 * cell**2, "longest_edge": 36 * cell**2})
+    pictures = Qwen2VLImageProcessorPil(
+        patch_size=patch, size={"shortest_edge": 4 * cell**2, "longest_edge": 36 * cell**2}
+    )
     settings = pictures.to_dict() | {
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}[model_type],

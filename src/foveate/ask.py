@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 
 from foveate.errors import FoveateWarning, InputError, ModelError
@@ -18,6 +21,7 @@ from foveate.load import Loaded
 from foveate.method import Method
 from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
 
+T = TypeVar("T")
 ROUNDS = 3  # after one warm-up; the two variants take turns, so that a slow moment hits both
 
 
@@ -25,8 +29,8 @@ ROUNDS = 3  # after one warm-up; the two variants take turns, so that a slow mom
 class Cost:
     """What it takes to reach the first new token.
 
-    Seconds (medians) of the vision encoder, of choosing and rewriting (0 unpruned), and of the language model's prefill;
-    bytes of the KV cache after it, and of the accelerator's peak memory, None on a CPU.
+    Seconds (medians) of the vision encoder, of choosing and rewriting (0 unpruned), and of the language model's
+    prefill; bytes of the KV cache after it, and of the accelerator's peak memory, None on a CPU.
     """
 
     encode: float
@@ -67,22 +71,104 @@ def ask(
 
     The settings are `prune_inputs`'. Raises a `FoveateError` if the model, the settings or the inputs cannot be used.
     """
-    model = loaded.model
+    model, notes = loaded.model, list(loaded.notes)
     inputs = prompt(loaded, picture, question)
-    family = family_of(model)
-    seconds: dict[str, list[float]] = {"encode": [], "select": [], "pruned": [], "whole": []}
+    settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
+    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FoveateWarning)
+        _round(model, inputs, settings)  # the warm-up
+        rounds = [_round(model, inputs, settings) for _ in range(ROUNDS)]
+        short = rounds[-1].short
+        answer, unpruned_answer = (_answer(loaded, variant, max_new_tokens) for variant in (short, inputs))
+    for warning in caught:
+        if not issubclass(warning.category, FoveateWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        elif str(warning.message) not in notes:
+            notes.append(str(warning.message))
+    pruned, unpruned = (_median([getattr(r, name) for r in rounds]) for name in ("pruned", "unpruned"))
+    return Comparison(answer, unpruned_answer, pruned, unpruned, short.report, (*notes, *short.report.notes))
 
-    def round_of_both() -> tuple[PrunedInputs, dict[str, Any], _Prefill, _Prefill]:
-        encoded = _clock(model, seconds["encode"], lambda: family.encode(model, inputs))
-        ready = {name: value for name, value in inputs.items() if name != "pixel_values"}
-        ready["mm_encoder_outputs"] = {"image": encoded}
-        short = _clock(
-            model,
-            seconds["select"],
-            lambda: prune_inputs(model, ready, keep=keep, method=method, positions=positions),
-        )
-        whole = prune_inputs_not(ready)
-        pruned_fill = _prefill(model, seconds["pruned"], short)
-        return short, whole, pruned_fill, _prefill(model, seconds["whole"], whole)
 
-    raise NotImplementedError
+def prompt(loaded: Loaded, picture: Image.Image, question: str) -> Any:
+    """The model's inputs for one user turn, picture first, on its device.
+
+    Raises `ModelError` without a usable chat template, `InputError` if the processor refuses picture or question.
+    """
+    processor, model = loaded.processor, loaded.model
+    placeholder = getattr(processor, "image_token", None)
+    if placeholder and placeholder in question:
+        raise InputError(f"The question contains {placeholder!r}, which stands for a picture: leave it out.")
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+    try:
+        text = processor.apply_chat_template([turn], add_generation_prompt=True)
+    except (ValueError, TemplateError) as error:
+        raise ModelError(
+            f"{loaded.name} has no chat template for pictures ({error}): use an instruction-tuned model."
+        ) from error
+    bos = processor.tokenizer.bos_token
+    # Some templates write the first token themselves; the tokenizer would add a second one.
+    extra = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+    try:
+        inputs = processor(text=[text], images=[picture], return_tensors="pt", **extra)
+    except ValueError as error:
+        raise InputError(f"The processor of {loaded.name} refuses the picture or the question: {error}") from error
+    return inputs.to(model.device, model.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class _Round:
+    short: PrunedInputs
+    pruned: Cost
+    unpruned: Cost
+
+
+def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
+    """Encode once, as both variants do alike, then prefill both."""
+    encoded, encode = _clock(model, partial(family_of(model).encode, model, inputs))
+    ready = {name: value for name, value in inputs.items() if name != "pixel_values"}
+    ready["mm_encoder_outputs"] = {"image": encoded}
+    short, select = _clock(model, partial(prune_inputs, model, ready, **settings))
+    pruned = _prefill(model, short, encode, select)
+    return _Round(short, pruned, _prefill(model, ready, encode, 0.0))
+
+
+def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float) -> Cost:
+    """A forward pass over the prompt, as `generate` does first: with a cache, and logits of the last token only."""
+    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+    on_cuda = model.device.type == "cuda"
+    if on_cuda:
+        torch.cuda.reset_peak_memory_stats(model.device)
+    out, seconds = _clock(model, partial(model, **inputs, **last, use_cache=True))
+    peak = torch.cuda.max_memory_allocated(model.device) if on_cuda else None
+    return Cost(encode, select, seconds, kv_bytes(out.past_key_values), peak)
+
+
+def kv_bytes(cache: Any) -> int:
+    """The bytes that the keys and values of a cache hold, layer by layer."""
+    tensors = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
+    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
+
+
+def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
+    out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
+    new = out[0, inputs["input_ids"].shape[1] :]
+    return str(loaded.processor.decode(new, skip_special_tokens=True)).strip()
+
+
+def _clock(model: Any, call: Callable[[], T]) -> tuple[T, float]:
+    """The call's result and its wall-clock seconds, the accelerator's work included."""
+    _synchronize(model.device)
+    started = time.perf_counter()
+    result = call()
+    _synchronize(model.device)
+    return result, time.perf_counter() - started
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def _median(costs: Sequence[Cost]) -> Cost:
+    times = {name: statistics.median(getattr(cost, name) for cost in costs) for name in ("encode", "select", "prefill")}
+    return replace(costs[-1], **times)

@@ -27,24 +27,23 @@ class Handle:
     Handles nest: the newest one still attached decides, and they may be removed in any order.
     """
 
-    def __init__(self, model: Any, keep: int | float, method: Method, positions: Positions) -> None:
+    def __init__(self, chain: _Chain, keep: int | float, method: Method, positions: Positions) -> None:
         self.keep, self.method, self.positions = keep, method, positions
         self.report: Report | None = None
-        self._model = model
+        self._chain = chain
 
     def prune(self, inputs: Mapping[str, Any]) -> PrunedInputs:
         """The shorter inputs, with this handle's settings."""
-        short = prune_inputs(self._model, inputs, keep=self.keep, method=self.method, positions=self.positions)
+        short = prune_inputs(self._chain.model, inputs, keep=self.keep, method=self.method, positions=self.positions)
         self.report = short.report
         return short
 
     def remove(self) -> None:
         """Switch this pruning off; with the last handle the model is as it was before. Safe to call twice."""
-        chain = getattr(self._model.__dict__.get("generate"), CHAIN, None)
-        if chain is not None and self in chain.handles:
-            chain.handles.remove(self)
-            if not chain.handles:
-                chain.uninstall()
+        if self in self._chain.handles:
+            self._chain.handles.remove(self)
+            if not self._chain.handles:
+                self._chain.uninstall()
 
 
 def attach(
@@ -52,17 +51,17 @@ def attach(
 ) -> Handle:
     """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
 
-    The settings are `prune_inputs`'. `generate` still returns the caller's own prompt in front of the new tokens; `model(...)`
-    returns logits of the shorter sequence. Raises a `FoveateError`, and attaches nothing, if model or settings are wrong.
+    The settings are `prune_inputs`'. Pictures that come encoded already (`mm_encoder_outputs`, as `prune_inputs` makes
+    them) are handed on as they are. `generate` still returns the caller's own prompt in front of the
+    new tokens; `model(...)` returns logits of the shorter sequence. Raises a `FoveateError`, and attaches nothing, if model or settings are wrong.
     """
     check_keep(keep)
     if positions not in ("original", "compact"):
         raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
     family_of(model)
-    handle = Handle(model, keep, resolve(method), positions)
-    chain = getattr(model.__dict__.get("generate"), CHAIN, None)
-    if chain is None:
-        chain = _Chain(model)
+    chosen = resolve(method)
+    chain = getattr(model.__dict__.get("generate"), CHAIN, None) or _Chain(model)
+    handle = Handle(chain, keep, chosen, positions)
     chain.handles.append(handle)
     return handle
 
@@ -95,11 +94,13 @@ class _Chain:
             return self.generate(stock, {**dict(zip(parameters, args, strict=False)), **kwargs})
 
         setattr(generate, CHAIN, self)
-        model.generate = generate
+        model.generate = self.front = generate
         self.hook = model.register_forward_pre_hook(self.before_forward, with_kwargs=True)
 
     def uninstall(self) -> None:
         self.hook.remove()
+        if self.model.__dict__.get("generate") is not self.front:
+            return  # somebody wrapped ours: it stays behind theirs, without a handle, and calls the stock one
         if self.own_generate is None:
             del self.model.generate
         else:
@@ -107,7 +108,8 @@ class _Chain:
 
     @torch.no_grad()
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
-        if self.generating:  # an assistant, or a decoding loop that calls generate again
+        # An assistant or a decoding loop calls generate again; pictures that come encoded are the caller's own business.
+        if self.generating or not self.handles or kwargs.get("mm_encoder_outputs"):
             return stock(**kwargs)
         if kwargs.get("inputs") is not None:
             kwargs["input_ids"] = kwargs.pop("inputs")
@@ -127,18 +129,10 @@ class _Chain:
         return _with_prompt(out, ids, short["input_ids"].shape[1])
 
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.generating or not self.handles:
-            return None
-        named = dict(zip(inspect.signature(model.forward).parameters, args, strict=False))
-        inputs = {**named, **kwargs}
-        if not _has_picture(inputs):
+        inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
+        if self.generating or not any(inputs.get(name) is not None for name in ("pixel_values", "pixel_values_videos")):
             return None
         return (), dict(self.handles[-1].prune(inputs))
-
-
-def _has_picture(inputs: Mapping[str, Any]) -> bool:
-    encoded = inputs.get("mm_encoder_outputs") or {}
-    return any(inputs.get(name) is not None for name in ("pixel_values", "pixel_values_videos")) or bool(encoded)
 
 
 def _shorter_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from foveate.errors import ModelError
 from foveate.family.base import family_of
@@ -51,27 +54,35 @@ def load(name: str | None = None) -> Loaded:
     try:
         model = model.to(device).eval()
     except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(f"{where} does not fit into the memory of {device}: free some, or use a smaller model.") from error
+        raise ModelError(
+            f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
+        ) from error
     return Loaded(model, processor, notes, BUNDLED_NAME if name is None else name)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and chatter; its settings are put back. Downloads still show their progress."""
-    from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
-    from transformers.utils import logging
-
-    level, bars, hub_silent = logging.get_verbosity(), logging.is_progress_bar_enabled(), are_progress_bars_disabled()
+    """Without transformers' chatter and progress bars; its settings are put back. Downloads still show theirs."""
+    hub, logging = _module("huggingface_hub.utils"), _module("transformers.utils.logging")
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    downloads_show = not hub.are_progress_bars_disabled()
     logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    if not hub_silent:
-        enable_progress_bars()
+    logging.disable_progress_bar()  # the hub's as well
+    if downloads_show:
+        hub.enable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+        if not downloads_show:
+            hub.disable_progress_bars()
+
+
+def _module(name: str) -> Any:
+    """Imported late, as transformers is slow to import, and untyped, as its annotations do not hold."""
+    return importlib.import_module(name)
 
 
 def _device() -> str:
@@ -85,7 +96,7 @@ def _locate(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{name} holds no config.json: give the folder that save_pretrained wrote or the hub filled.")
+            raise ModelError(f"{name} holds no config.json: give the folder that save_pretrained wrote.")
         if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
             raise ModelError(f"{name} holds no weights (*.safetensors or *.bin): download the whole model into it.")
         return str(folder)
@@ -97,16 +108,16 @@ def _locate(name: str) -> str:
 
 
 def _config(where: str) -> Any:
-    from transformers import AutoConfig
-
     try:
-        return AutoConfig.from_pretrained(where)
+        return _module("transformers").AutoConfig.from_pretrained(where)
     except OSError as error:
         if Path(where).is_dir():
-            raise ModelError(f"The config.json of {where} cannot be read ({_first(error)}): download it again.") from error
+            raise ModelError(
+                f"The config.json of {where} cannot be read ({_first(error)}): download it again."
+            ) from error
         raise ModelError(
-            f"There is no folder {where!r}, and the model {where!r} did not come from the hub ({_first(error)}): download "
-            "it first while online (`hf download`), or pass a local folder."
+            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_first(error)}): "
+            f"download it first (`hf download {where}`) or pass a local folder."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # what AutoConfig raises on odd contents
         raise ModelError(f"The config.json of {where} is not one that transformers knows: {_first(error)}") from error
@@ -114,14 +125,12 @@ def _config(where: str) -> Any:
 
 def _model(where: str, dtype: Any) -> Any:
     """The weights, all of them: transformers itself would fill a hole with random numbers and only log it."""
-    from safetensors import SafetensorError
-    from transformers import AutoModelForImageTextToText
-
+    auto = _module("transformers").AutoModelForImageTextToText
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(where, dtype=dtype, output_loading_info=True)
+        model, info = auto.from_pretrained(where, dtype=dtype, output_loading_info=True)
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise ModelError(
-            f"The weights of {where} cannot be read ({_first(error)}): they are damaged, cut short or of another model; "
+            f"The weights of {where} cannot be read ({_first(error)}): they are damaged, cut short or another model's; "
             "download them again."
         ) from error
     missing = sorted(info["missing_keys"])
@@ -134,44 +143,38 @@ def _model(where: str, dtype: Any) -> Any:
 
 
 def _processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
-    from transformers import AutoProcessor
-    from transformers.utils import is_torchvision_available
-
     notes: tuple[str, ...] = ()
     try:
         try:
-            processor = AutoProcessor.from_pretrained(where)
+            processor = _module("transformers").AutoProcessor.from_pretrained(where)
         except ImportError:
-            if is_torchvision_available():
+            if importlib.util.find_spec("torchvision") is not None:
                 raise
             processor = _without_videos(where, config)
             notes = ("torchvision is not installed: pictures go through Pillow, and videos cannot be read.",)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
-        raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all of its files.") from error
+        raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all files.") from error
     if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
-        raise ModelError(f"{where} has no image processor: download its preprocessor_config.json or processor_config.json.")
+        raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")
     return processor, notes
 
 
 def _without_videos(where: str, config: Any) -> Any:
-    """The model's own processor with everything but its video processor, which needs torchvision even to be created."""
-    from transformers import AutoImageProcessor, AutoTokenizer
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+    """The model's own processor without its video processor, which cannot even be created without torchvision."""
+    auto = _module("transformers")
+    stock: Any = auto.PROCESSOR_MAPPING[type(config)]
 
-    stock = PROCESSOR_MAPPING[type(config)]
-
-    class WithoutVideos(stock):  # type: ignore[misc, valid-type]
-        def check_argument_for_proper_class(self, name: str, argument: Any) -> Any:
-            return None if name == "video_processor" else super().check_argument_for_proper_class(name, argument)
+    def check(self: Any, name: str, argument: Any) -> Any:
+        return None if name == "video_processor" else stock.check_argument_for_proper_class(self, name, argument)
 
     parts = {
-        "image_processor": lambda: AutoImageProcessor.from_pretrained(where, backend="pil"),
-        "tokenizer": lambda: AutoTokenizer.from_pretrained(where),
-        "video_processor": lambda: None,
+        "image_processor": auto.AutoImageProcessor.from_pretrained(where, backend="pil"),
+        "tokenizer": auto.AutoTokenizer.from_pretrained(where),
+        "video_processor": None,
     }
     settings, _ = stock.get_processor_dict(where)
-    WithoutVideos.__name__ = stock.__name__
-    return WithoutVideos.from_args_and_dict([parts[part]() for part in stock.get_attributes()], settings)
+    without_videos: Any = type(stock.__name__, (stock,), {"check_argument_for_proper_class": check})
+    return without_videos.from_args_and_dict([parts[part] for part in stock.get_attributes()], settings)
 
 
 def _first(error: Exception) -> str:

@@ -18,9 +18,9 @@ STRETCHED = ("I", "F")  # 32-bit integers and floats have no agreed white
 def open_picture(path: str | os.PathLike[str]) -> Image.Image:
     """Read a picture file as RGB, upright (EXIF orientation), its first frame, transparency on white.
 
-    16-bit grey is scaled to 8 bits; 32-bit integers and floats are stretched from their smallest to their largest value.
-    Pictures above Pillow's `Image.MAX_IMAGE_PIXELS` (about 89 million pixels) are refused, as they may be decompression
-    bombs.
+    16-bit grey is scaled to 8 bits; 32-bit integers and floats are stretched from their smallest to their largest
+    value. Pictures above Pillow's `Image.MAX_IMAGE_PIXELS` (about 89 million pixels) are refused, as they may be
+    decompression bombs.
 
     Raises `PictureError` if there is no such file, or if it is no picture, damaged or too large.
     """

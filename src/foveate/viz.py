@@ -20,7 +20,8 @@ def draw(image: Image.Image, kept: Tensor | Iterable[int], grid: tuple[int, int,
     """Show which of a picture's visual tokens were kept.
 
     `image` is what the model saw (see `seen_part`), `kept` the kept indices into the tokens in raster order, `grid`
-    their (1, h, w), as in a report. Returns a new RGB picture of the same shape whose longer side is at least 512 pixels.
+    their (1, h, w), as in a report. Returns a new RGB picture of the same shape, its longer side at
+    least 512 pixels.
 
     Raises `InputError` if there is no grid, if it holds several frames, or if an index lies outside of it.
     """

@@ -93,7 +93,7 @@ def test_zspaprune_takes_the_core_and_then_its_complement():
     ],
 )
 def test_zspaprune_core_is_the_floor_of_the_share_that_was_typed(core, k, size):
-    # In binary 0.58 * 50 is 28.999999999999996. 100 copies point where the question does, so that none but the core takes
+    # In binary 0.58 * 50 is 28.999999999999996. 100 copies point where the question does, so that only the core takes
     # a second one; the others are mutually orthogonal and at right angles to it.
     rows = torch.cat([torch.eye(101)[:1].repeat(100, 1), torch.eye(101)[1:]])
     chosen = ZSPAPrune(core=core).select(VisualTokens(rows, rows[:1]), k)
