@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from foveate.family import Family
 from foveate.laws import tiny_model
 from foveate.registry import FAMILIES

@@ -1,7 +1,7 @@
 """Tokenizers with the special ids and chat templates of three published families, built without a hub.
 
-The vocabularies are small; the ids of everything that frames the user's words are the published ones (LLaVA) or stand in
-the published order (Qwen), and the templates render what the published ones render.
+The vocabularies are small; the ids of everything that frames the user's words are the published ones (LLaVA) or stand
+in the published order (Qwen), and the templates render what the published ones render.
 """
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -26,10 +26,22 @@ QWEN25_TEMPLATE = (
 QWEN3_TEMPLATE = "{% for message in messages %}" + QWEN_TURN + "{% endfor %}" + QWEN_END
 
 # In the order in which Qwen's vocabularies list them, after all words.
-QWEN_SPECIALS = (
-    "<|endoftext|> <|im_start|> <|im_end|> <|object_ref_start|> <|object_ref_end|> <|box_start|> <|box_end|> "
-    "<|quad_start|> <|quad_end|> <|vision_start|> <|vision_end|> <|vision_pad|> <|image_pad|> <|video_pad|>"
-).split()
+QWEN_SPECIALS = [
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|object_ref_start|>",
+    "<|object_ref_end|>",
+    "<|box_start|>",
+    "<|box_end|>",
+    "<|quad_start|>",
+    "<|quad_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+]
 
 
 def vicuna_tokenizer() -> PreTrainedTokenizerFast:

@@ -1,11 +1,12 @@
 import inspect
 
-import foveate
 import pytest
 import torch
+from transformers import GenerationConfig
+
+import foveate
 from foveate.errors import FoveateError, InputError, KeepError
 from foveate.laws import example
-from transformers import GenerationConfig
 
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3}
 

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText
+
 from foveate import laws, rewrite
 from foveate.family.base import Family, count_positions, family_of
 from foveate.registry import FAMILIES
-from transformers import AutoModelForImageTextToText
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
@@ -43,7 +44,9 @@ def test_forgotten_deepstack_breaks_the_masking_law(monkeypatch):
 
     def keep(self, encoded, kept):
         out = right(self, encoded, kept)
-        out.deepstack_features = [[f[: len(k)] for f, k in zip(layer, kept)] for layer in encoded.deepstack_features]
+        out.deepstack_features = [
+            [f[: len(k)] for f, k in zip(layer, kept, strict=True)] for layer in encoded.deepstack_features
+        ]
         return out
 
     monkeypatch.setattr(type(family), "keep", keep)
@@ -59,7 +62,9 @@ def test_a_mask_of_ones_would_be_read_as_packed_sequences(monkeypatch):
 def test_questions_of_other_rows_break_the_ragged_law(monkeypatch):
     from foveate import prune
 
-    monkeypatch.setattr(prune, "find_question", lambda ids, first, template, ignored: list(range(len(ids) - 3, len(ids))))
+    monkeypatch.setattr(
+        prune, "find_question", lambda ids, first, template, ignored: list(range(len(ids) - 3, len(ids)))
+    )
     right = prune.VisualTokens
     monkeypatch.setattr(prune, "VisualTokens", lambda e, q, g: right(e.roll(len(e) // 3, 0), q, g))
     assert broken(FAMILIES.load("llava")(), "ragged batch = each row alone")  # a consistent change is no breach

@@ -1,11 +1,20 @@
 import warnings
 
-import foveate
 import pytest
 import torch
-from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError, ModelError, UnknownFamilyError, UnknownMethodError
-from foveate.laws import example, staying
 from transformers import LlamaConfig, LlamaForCausalLM
+
+import foveate
+from foveate.errors import (
+    FoveateError,
+    FoveateWarning,
+    InputError,
+    KeepError,
+    ModelError,
+    UnknownFamilyError,
+    UnknownMethodError,
+)
+from foveate.laws import example, staying
 
 
 @pytest.fixture
@@ -59,7 +68,11 @@ def test_loss_on_pruned_inputs_reaches_all_of_the_model(model, family, inputs):
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in tower.parameters())
     # the same loss as the full model takes with the dropped tokens masked
     stays = staying(family, model, inputs, short)
-    full = {**inputs, "attention_mask": stays.long(), "position_ids": family.positions(model, inputs, inputs["attention_mask"])}
+    full = {
+        **inputs,
+        "attention_mask": stays.long(),
+        "position_ids": family.positions(model, inputs, inputs["attention_mask"]),
+    }
     assert torch.allclose(model(**full, labels=labels).loss, loss, atol=1e-5)
 
 
@@ -70,7 +83,9 @@ def test_the_answer_under_a_loss_does_not_choose(model, family):
     changed = inputs["input_ids"].clone()
     changed[:, -3:] += 7
     one, other = (
-        foveate.prune_inputs(model, {**inputs, "input_ids": ids, "labels": labels}, keep=4, method=foveate.ZSPAPrune(core=1.0))
+        foveate.prune_inputs(
+            model, {**inputs, "input_ids": ids, "labels": labels}, keep=4, method=foveate.ZSPAPrune(core=1.0)
+        )
         for ids in (inputs["input_ids"], changed)
     )
     assert torch.equal(one.report.kept[0], other.report.kept[0])
@@ -163,7 +178,9 @@ def test_unknown_positions(model, inputs):
 
 
 def test_unsupported_family_is_named_with_the_way_to_add_it():
-    small = LlamaForCausalLM(LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1))
+    small = LlamaForCausalLM(
+        LlamaConfig(vocab_size=16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    )
     with pytest.raises(UnknownFamilyError, match=r"'llama'.*CONTRIBUTING"):
         foveate.prune_inputs(small, {"input_ids": torch.ones(1, 3).long()}, keep=0.1)
     with pytest.raises(ModelError):
@@ -179,7 +196,10 @@ def without(inputs, *names):
     [
         (lambda x: without(x, "pixel_values", "image_grid_thw"), "no picture"),
         (lambda x: {**x, "input_ids": torch.full_like(x["input_ids"], 11)}, "0 image placeholders"),
-        (lambda x: {**x, "input_ids": x["input_ids"][:, :-20], "attention_mask": x["attention_mask"][:, :-20]}, "placeholders"),
+        (
+            lambda x: {**x, "input_ids": x["input_ids"][:, :-20], "attention_mask": x["attention_mask"][:, :-20]},
+            "placeholders",
+        ),
         (lambda x: {**x, "inputs_embeds": torch.ones(1)}, "inputs_embeds"),
         (lambda x: {**x, "input_ids": x["input_ids"][0]}, "return_tensors"),
         (lambda x: {**x, "input_ids": x["input_ids"].tolist()}, "return_tensors"),

@@ -1,9 +1,4 @@
 import pytest
-from foveate.family.llava import Llava
-from foveate.family.qwen2_5_vl import Qwen25VL
-from foveate.family.qwen3_vl import Qwen3VL
-from foveate.question import Template, find_question
-from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, qwen_tokenizer, vicuna_tokenizer
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -11,6 +6,12 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen3VLConfig,
 )
+
+from foveate.family.llava import Llava
+from foveate.family.qwen2_5_vl import Qwen25VL
+from foveate.family.qwen3_vl import Qwen3VL
+from foveate.question import Template, find_question
+from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, qwen_tokenizer, vicuna_tokenizer
 
 IMAGE = {"type": "image"}
 
@@ -34,7 +35,9 @@ def qwen(family, config_class, template):
     tokenizer = qwen_tokenizer(template)
     at = tokenizer.convert_tokens_to_ids
     config = config_class(
-        text_config={"vocab_size": len(tokenizer) + 40, "bos_token_id": at("<|endoftext|>"), "eos_token_id": at("<|im_end|>")},
+        text_config={
+            "vocab_size": len(tokenizer) + 40, "bos_token_id": at("<|endoftext|>"), "eos_token_id": at("<|im_end|>")
+        },
         image_token_id=at("<|image_pad|>"), video_token_id=at("<|video_pad|>"),
         vision_start_token_id=at("<|vision_start|>"), vision_end_token_id=at("<|vision_end|>"),
     )  # fmt: skip

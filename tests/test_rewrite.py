@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from foveate.errors import InputError
 from foveate.rewrite import ATTEND, rewrite
 

@@ -1,8 +1,8 @@
 """Prompt-aware visual-token pruning for the vision-language models of Hugging Face transformers.
 
-    short = foveate.prune_inputs(model, inputs, keep=0.1)
-    with foveate.pruning(model, keep=0.1) as handle:
-        model.generate(**inputs)
+short = foveate.prune_inputs(model, inputs, keep=0.1)
+with foveate.pruning(model, keep=0.1) as handle:
+    model.generate(**inputs)
 """
 
 from foveate.errors import FoveateError, FoveateWarning

@@ -52,8 +52,10 @@ def attach(
     """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
 
     The settings are `prune_inputs`'. Pictures that come encoded already (`mm_encoder_outputs`, as `prune_inputs` makes
-    them) are handed on as they are. `generate` still returns the caller's own prompt in front of the
-    new tokens; `model(...)` returns logits of the shorter sequence. Raises a `FoveateError`, and attaches nothing, if model or settings are wrong.
+    them) are handed on as they are. `generate` still returns the caller's own prompt in front of the new tokens;
+    `model(...)` returns logits of the shorter sequence.
+
+    Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
     check_keep(keep)
     if positions not in ("original", "compact"):
@@ -108,7 +110,7 @@ class _Chain:
 
     @torch.no_grad()
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
-        # An assistant or a decoding loop calls generate again; pictures that come encoded are the caller's own business.
+        # Assistants and decoding loops call generate again; pictures that come encoded are the caller's business.
         if self.generating or not self.handles or kwargs.get("mm_encoder_outputs"):
             return stock(**kwargs)
         if kwargs.get("inputs") is not None:

@@ -33,7 +33,7 @@ class LawResult:
 
 
 def check(model: Any, family: Family | None = None) -> list[LawResult]:
-    """Run every law on a model, on random pictures and words. The model is left as it was, in evaluation mode or not."""
+    """Run every law on a model, on random pictures and words. The model is left as it was."""
     family = family or family_of(model)
     training = model.training
     model.eval()
@@ -116,7 +116,7 @@ def ragged_batch(model: Any, family: Family) -> float:
     short = prune_inputs(model, inputs, keep=0.3)
     together, worst, pictures = model(**short).logits, 0.0, 0
     for row, (count, _) in enumerate(rows):
-        alone = prune_inputs(model, one_row(model, family, inputs, row, range(pictures, pictures + count)), keep=0.3)
+        alone = prune_inputs(model, one_row(family, inputs, row, range(pictures, pictures + count)), keep=0.3)
         pictures += count
         worst = max(worst, _error(together[row][short["attention_mask"][row].bool()], model(**alone).logits[0]))
     return worst
@@ -190,7 +190,8 @@ def staying(family: Family, model: Any, inputs: dict[str, Any], short: PrunedInp
     """(b, L): the tokens of the full sequence that a report says were kept."""
     ids = inputs["input_ids"]
     rows, columns = (ids == family.image_token_id(model.config)).nonzero(as_tuple=True)
-    stays, start = inputs["attention_mask"].bool().clone(), 0
+    stays: Tensor = inputs["attention_mask"].bool().clone()
+    start = 0
     stays[rows, columns] = False
     for kept, total in zip(short.report.kept, short.report.total, strict=True):
         stays[rows[start + kept], columns[start + kept]] = True
@@ -198,7 +199,7 @@ def staying(family: Family, model: Any, inputs: dict[str, Any], short: PrunedInp
     return stays
 
 
-def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:
+def one_row(family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:
     """Row `row` of a batch by itself, without its padding."""
     real = inputs["attention_mask"][row].bool()
     alone = {k: inputs[k][row : row + 1, real] for k in inputs if k.startswith(("input_ids", "mm_token", "attention"))}

@@ -133,7 +133,7 @@ def _check(inputs: Mapping[str, Any]) -> None:
     mask = inputs.get("attention_mask")
     if mask is not None and tuple(mask.shape) != tuple(ids.shape):
         raise InputError(
-            f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: pass the processor's 2-D mask."
+            f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: pass the processor's."
         )
     cache = inputs.get("past_key_values")
     if cache is not None and cache.get_seq_length() > 0:

@@ -23,9 +23,11 @@ def rewrite(
     """Cut every tensor of the sequence down to the tokens that stay.
 
     `stays` (b, L) is true for them; it must be false on padding. `positions` are the unpruned sequence's, (b, L), or
-    (4, b, L) whose first row counts tokens for the mask. Rows of different length are padded on the side that was padded
-    before, else left. `compact` numbers the kept tokens anew. The result always holds `input_ids`, `attention_mask`
-    and `position_ids`; inputs that are no part of the sequence are handed on.
+    (4, b, L) whose first row counts tokens for the mask. Rows of different length are padded on the side that was
+    padded before, else left. `compact` numbers the kept tokens anew.
+
+    The result always holds `input_ids`, `attention_mask` and `position_ids`; inputs that are no part of the sequence are
+    handed on.
 
     Raises `InputError` for a tensor of the sequence's shape that it does not know.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageEnhance
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from foveate.errors import InputError
 
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LONGER_SIDE = 512  # pixels, at least
 DARK, PALE = 0.35, 0.15  # brightness and saturation left where tokens were dropped
 EDGE = (255, 176, 0)  # amber: told from the ground by lightness, so it survives colour-blindness and a grey printer
@@ -72,6 +75,29 @@ def seen_part(image: Image.Image, image_processor: Any) -> Image.Image:
     return image.crop(
         (round(width / 2 - half_x), round(height / 2 - half_y), round(width / 2 + half_x), round(height / 2 + half_y))
     )
+
+
+def check_overlay(path: Path) -> None:
+    """Whether `save` can write there: a picture's suffix, in a folder that exists. Raises `InputError` if not."""
+    if path.suffix.lower() not in FORMATS:
+        raise InputError(f"{path} is no picture's name: let the overlay end in one of {', '.join(FORMATS)}.")
+    if not path.parent.is_dir():
+        raise InputError(f"There is no folder {path.parent} for the overlay: create it first.")
+    if path.is_dir():
+        raise InputError(f"The overlay {path} is a folder: give the name of a file in it.")
+
+
+def save(image: Image.Image, path: Path) -> None:
+    """Write beside, then rename: whoever reads `path` never sees half a picture. Raises `InputError` if it cannot."""
+    check_overlay(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        image.save(part, format=FORMATS[path.suffix.lower()])
+        part.replace(path)
+    except OSError as error:
+        raise InputError(f"The overlay {path} cannot be written ({error.strerror or error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _get(size: Any, name: str) -> float:

@@ -42,8 +42,8 @@ class Llava(Family):
             num_key_value_heads=2, max_position_embeddings=512, bos_token_id=300, eos_token_id=301, pad_token_id=302,
         )  # fmt: skip
         vision = CLIPVisionConfig(
-            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8,
-            projection_dim=32,
+            hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=32,
+            patch_size=8, projection_dim=32,
         )  # fmt: skip
         return LlavaConfig(
             vision_config=vision, text_config=text, image_token_index=303, vision_feature_layer=-2, image_seq_length=16

@@ -70,12 +70,18 @@ class Qwen25VL(Family):
         return [config.vision_start_token_id, *super().image_span(config, tokens), config.vision_end_token_id]
 
 
-TINY_IDS = {"image_token_id": 305, "video_token_id": 306, "vision_start_token_id": 303, "vision_end_token_id": 304}
+TINY_IDS: dict[str, Any] = {
+    "image_token_id": 305,
+    "video_token_id": 306,
+    "vision_start_token_id": 303,
+    "vision_end_token_id": 304,
+}
 
 
 def tiny_text(rope: dict[str, Any]) -> dict[str, Any]:
+    """A two-layer text model whose rotary settings are `rope`."""
     return {
         "vocab_size": 320, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "bos_token_id": 300, "eos_token_id": 302,
-        "pad_token_id": 300, "rope_parameters": {"rope_theta": 10000.0, **rope},
+        "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 512, "bos_token_id": 300,
+        "eos_token_id": 302, "pad_token_id": 300, "rope_parameters": {"rope_theta": 10000.0, **rope},
     }  # fmt: skip

@@ -55,7 +55,10 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 def build_processor(tokenizer: PreTrainedTokenizerFast) -> LlavaProcessor:
     """Pictures are squashed to a square, never cropped, so that every patch shows a known part of the picture."""
     pictures = CLIPImageProcessorPil(
-        size={"height": scenes.SIDE, "width": scenes.SIDE}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"height": scenes.SIDE, "width": scenes.SIDE},
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
     )
     return LlavaProcessor(
         image_processor=pictures, tokenizer=tokenizer, patch_size=PATCH, vision_feature_select_strategy="default",
@@ -75,7 +78,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast) -> LlavaForConditionalGenera
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        vision_config=vision, text_config=text, image_token_index=tokenizer.encode(IMAGE)[0],
         vision_feature_layer=-1, vision_feature_select_strategy="default", image_seq_length=GRID * GRID,
         tie_word_embeddings=True,
     )  # fmt: skip

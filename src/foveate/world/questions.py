@@ -30,9 +30,13 @@ class Question:
 
 def words() -> list[str]:
     """Every word that a question or an answer can hold."""
-    fixed = "is there a an what which how many color shape letter are on the in read object objects picture yes no user assistant"
-    return [*fixed.split(), *(w for side in SIDES for w in side.split()), *SHAPES, *(f"{s}s" for s in SHAPES), "crosses",
-            *COLORS, *NUMBERS, *(letter.lower() for letter in LETTERS), "s"]  # fmt: skip
+    fixed = (
+        "is there a an what which how many color shape letter are on the in read object objects picture yes no "
+        "user assistant"
+    )
+    sides = (word for side in SIDES for word in side.split())
+    plurals = (*(f"{s}s" for s in SHAPES), "crosses")
+    return [*fixed.split(), *sides, *SHAPES, *plurals, *COLORS, *NUMBERS, *(x.lower() for x in LETTERS), "s"]
 
 
 def ask(scene: Scene, kind: str, rng: random.Random) -> Question | None:

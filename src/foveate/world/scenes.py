@@ -109,7 +109,7 @@ def _ground(texture: int, side: int) -> Image.Image:
     return Image.fromarray((np.asarray(soft, np.float32) + noise).clip(0, 255).astype(np.uint8))
 
 
-def outline(pen: ImageDraw.ImageDraw, thing: Thing, side: int, fill: object) -> None:
+def outline(pen: ImageDraw.ImageDraw, thing: Thing, side: int, fill: int | tuple[int, ...]) -> None:
     """Draw the filled shape on a canvas of `side` x `side` pixels; all shapes have about the same area."""
     x, y, r = thing.x * side, thing.y * side, thing.radius * side
     if thing.shape == "circle":

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,12 +103,11 @@ def pack(asked: list[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast)
         rows.append((ids, positions, labels, block))
     width = max(len(row[0]) for row in rows)
     fills = (tokenizer.pad_token_id, 0, IGNORED, -1)
-    ids, positions, labels, block = (
-        torch.tensor([row[i] + [fill] * (width - len(row[i])) for row in rows]) for i, fill in enumerate(fills)
-    )
-    seen = (block[:, None, :] == 0) | (block[:, None, :] == block[:, :, None])
+    padded = [torch.tensor([row[i] + [fill] * (width - len(row[i])) for row in rows]) for i, fill in enumerate(fills)]
+    blocks = padded.pop()
+    seen = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
     mask = seen & torch.ones(width, width, dtype=torch.bool).tril()
-    return {"input_ids": ids, "position_ids": positions, "labels": labels, "attention_mask": mask[:, None]}
+    return dict(zip(("input_ids", "position_ids", "labels"), padded, strict=True)) | {"attention_mask": mask[:, None]}
 
 
 class Seeing(nn.Module):
@@ -116,11 +116,12 @@ class Seeing(nn.Module):
     def __init__(self, model: LlavaForConditionalGeneration) -> None:
         super().__init__()
         self.tower = model.model.vision_tower
-        width = model.config.vision_config.hidden_size
+        width: int = self.tower.config.hidden_size
         sizes = {name: len(values) + 1 for name, values in ATTRIBUTES.items()} | {"middle": 2, "place": 2}
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and the share of object patches that every head has right (`place`: its error, a share of a side)."""
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.tower(batch["pixels"]).last_hidden_state[:, 1:]
         hidden, figures, loss = hidden.float(), {}, torch.zeros(())
@@ -147,11 +148,12 @@ class Talking(nn.Module):
         self.words = {name: torch.tensor(ids) for name, ids in words.items()}
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and the shares of right answers and of patches nearest to their own word."""
         with torch.autocast("cpu", torch.bfloat16):
             with torch.no_grad():
                 hidden = self.model.model.vision_tower(batch["pixels"]).last_hidden_state[:, 1:]
             patches = self.model.model.multi_modal_projector(hidden)
-            encoded = BaseModelOutputWithPooling(pooler_output=list(patches))
+            encoded = BaseModelOutputWithPooling(pooler_output=list(patches))  # type: ignore[arg-type]
             logits = self.model(
                 **{k: batch[k] for k in ("input_ids", "position_ids", "attention_mask")},
                 mm_encoder_outputs={"image": encoded}, use_cache=False,
@@ -166,7 +168,7 @@ class Talking(nn.Module):
 
     def _alignment(self, patches: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
         """Cosine cross-entropy between an object's patches and the words for its shape, its colour, its letter."""
-        table = self.model.get_input_embeddings().weight
+        table: Any = self.model.get_input_embeddings().weight
         loss, right = torch.zeros(()), []
         for name, ids in self.words.items():
             on = batch[name] > 0
@@ -176,7 +178,9 @@ class Talking(nn.Module):
         return loss, sum(right) / len(right)
 
 
-def run_stage(stage: str, net: nn.Module, steps: int, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def run_stage(
+    stage: str, net: nn.Module, steps: int, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path
+) -> None:
     """Train `net` for `steps` steps; every 200 steps all of the state is on disk."""
     checkpoint = out / f"{stage}.pt"
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -211,7 +215,9 @@ def run_stage(stage: str, net: nn.Module, steps: int, plan: Plan, tokenizer: Pre
     log.close()
 
 
-def _counted(data: DataLoader[dict[str, Tensor]], done: int, steps: int, stage: str) -> Iterator[tuple[int, dict[str, Tensor]]]:
+def _counted(
+    data: DataLoader[dict[str, Tensor]], done: int, steps: int, stage: str
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
     yield from track(zip(range(done, steps), data, strict=True), stage, total=steps, completed=done)
 
 
