@@ -7,10 +7,11 @@ from transformers import (
     Qwen3VLConfig,
 )
 
+from foveate.errors import ModelError
 from foveate.family.llava import Llava
 from foveate.family.qwen2_5_vl import Qwen25VL
 from foveate.family.qwen3_vl import Qwen3VL
-from foveate.question import Template, find_question
+from foveate.question import Template, default_template, find_question
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, qwen_tokenizer, vicuna_tokenizer
 
 IMAGE = {"type": "image"}
@@ -121,6 +122,13 @@ def test_no_words_no_question(question_of):
 def test_bare_prompt_without_template():
     template = Template(frozenset({7, 9}), None, frozenset({9}), frozenset({7}))
     assert find_question([7, 7, 3, 4, 5], 0, template, [False] * 5) == [2, 3, 4]
+
+
+def test_malformed_template_of_a_checkpoint_is_refused():
+    config = llava()[1]
+    config.foveate_template = {"roles": [[346, 25]]}
+    with pytest.raises(ModelError, match="foveate_template"):
+        default_template(config, [2])
 
 
 def test_words_of_an_unknown_role_are_left_out():

@@ -9,6 +9,7 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from foveate.load import quiet
 from foveate.registry import FAMILIES
 
 WORDS = "user assistant what color is the shape how many are there answer with one word red blue circle star"
@@ -39,7 +40,8 @@ def tiny_folder(model_type: str, folder: Path) -> Path:
     torch.manual_seed(0)
     model = transformers.AutoModelForImageTextToText.from_config(config).eval()
     model.generation_config.do_sample = False
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     if model_type == "llava":
         _save_llava(config, folder)
     else:

@@ -5,20 +5,48 @@ with foveate.pruning(model, keep=0.1) as handle:
     model.generate(**inputs)
 """
 
-from foveate.errors import FoveateError, FoveateWarning
-from foveate.family import Family, families
-from foveate.handle import Handle, attach, pruning
-from foveate.method import Method, methods, select
-from foveate.method.cdpruner import CDPruner
-from foveate.method.divprune import DivPrune
-from foveate.method.grid import Grid
-from foveate.method.mmtok import MMTok
-from foveate.method.random import Random
-from foveate.method.zspaprune import ZSPAPrune
-from foveate.prune import PrunedInputs, Report, prune_inputs
-from foveate.tokens import VisualTokens
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foveate.errors import FoveateError, FoveateWarning
+    from foveate.family import Family, families
+    from foveate.handle import Handle, attach, pruning
+    from foveate.method import Method, methods, select
+    from foveate.method.cdpruner import CDPruner
+    from foveate.method.divprune import DivPrune
+    from foveate.method.grid import Grid
+    from foveate.method.mmtok import MMTok
+    from foveate.method.random import Random
+    from foveate.method.zspaprune import ZSPAPrune
+    from foveate.prune import PrunedInputs, Report, prune_inputs
+    from foveate.tokens import VisualTokens
 
 __version__ = "0.1.0"
+
+# Where each public name lives. It is imported when first asked for, so that the command line need not wait for torch.
+_HOMES = {
+    "CDPruner": "foveate.method.cdpruner",
+    "DivPrune": "foveate.method.divprune",
+    "Family": "foveate.family",
+    "FoveateError": "foveate.errors",
+    "FoveateWarning": "foveate.errors",
+    "Grid": "foveate.method.grid",
+    "Handle": "foveate.handle",
+    "MMTok": "foveate.method.mmtok",
+    "Method": "foveate.method",
+    "PrunedInputs": "foveate.prune",
+    "Random": "foveate.method.random",
+    "Report": "foveate.prune",
+    "VisualTokens": "foveate.tokens",
+    "ZSPAPrune": "foveate.method.zspaprune",
+    "attach": "foveate.handle",
+    "families": "foveate.family",
+    "methods": "foveate.method",
+    "prune_inputs": "foveate.prune",
+    "pruning": "foveate.handle",
+    "select": "foveate.method",
+}
 
 __all__ = [
     "CDPruner",
@@ -42,3 +70,15 @@ __all__ = [
     "pruning",
     "select",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'foveate' has no attribute {name!r}")
+    found: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,8 +66,9 @@ def quiet() -> Iterator[None]:
     """Without transformers' chatter and progress bars; its settings are put back. Downloads still show theirs."""
     hub, logging = _module("huggingface_hub.utils"), _module("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    downloads_show = not hub.are_progress_bars_disabled()
+    hub_level, downloads_show = hub.logging.get_verbosity(), not hub.are_progress_bars_disabled()
     logging.set_verbosity(logging.CRITICAL)
+    hub.logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()  # the hub's as well
     if downloads_show:
         hub.enable_progress_bars()
@@ -74,6 +76,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.logging.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()
         if not downloads_show:
@@ -96,9 +99,9 @@ def _locate(name: str) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{name} holds no config.json: give the folder that save_pretrained wrote.")
+            raise ModelError(f"{folder} holds no config.json: give the folder that save_pretrained wrote.")
         if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
-            raise ModelError(f"{name} holds no weights (*.safetensors or *.bin): download the whole model into it.")
+            raise ModelError(f"{folder} holds no weights (*.safetensors or *.bin): download the whole model into it.")
         return str(folder)
     if folder.is_file():
         raise ModelError(f"{name} is a file: give the folder around it.")
@@ -119,7 +122,7 @@ def _config(where: str) -> Any:
             f"There is no folder {where!r}, and no model {where!r} came from the hub ({_first(error)}): "
             f"download it first (`hf download {where}`) or pass a local folder."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # what AutoConfig raises on odd contents
+    except Exception as error:  # odd contents make transformers raise whatever they run into
         raise ModelError(f"The config.json of {where} is not one that transformers knows: {_first(error)}") from error
 
 
@@ -128,7 +131,7 @@ def _model(where: str, dtype: Any) -> Any:
     auto = _module("transformers").AutoModelForImageTextToText
     try:
         model, info = auto.from_pretrained(where, dtype=dtype, output_loading_info=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise ModelError(
             f"The weights of {where} cannot be read ({_first(error)}): they are damaged, cut short or another model's; "
             "download them again."
@@ -152,7 +155,7 @@ def _processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
                 raise
             processor = _without_videos(where, config)
             notes = ("torchvision is not installed: pictures go through Pillow, and videos cannot be read.",)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except Exception as error:  # the tokenizers library, for one, raises bare Exceptions on damaged files
         raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all files.") from error
     if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
         raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from foveate.errors import ModelError
+
 ROLE_TOKENS = 2  # the role and the newline after a control token that opens a turn
 
 
@@ -48,13 +50,20 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
     controls = structure | set(stop_ids)
     high = [i for i in controls if i >= text.vocab_size // 2]
     own = getattr(config, "foveate_template", None) or {}
+    try:
+        roles = tuple(tuple(tuple(map(int, spelling)) for spelling in role) for role in own.get("roles", ()))
+        filler = frozenset(map(int, own.get("filler", ())))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ModelError(
+            "config.foveate_template is malformed: give roles, each a list of spellings in ids, and filler, a list of ids."
+        ) from error
     return Template(
         controls=frozenset(controls),
         controls_from=min(high, default=None),
         closers=frozenset(stop_ids),
         structure=frozenset(structure),
-        roles=tuple(tuple(tuple(spelling) for spelling in role) for role in own.get("roles", ())),
-        filler=frozenset(own.get("filler", ())),
+        roles=roles,
+        filler=filler,
     )
 
 

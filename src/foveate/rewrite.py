@@ -26,8 +26,8 @@ def rewrite(
     (4, b, L) whose first row counts tokens for the mask. Rows of different length are padded on the side that was
     padded before, else left. `compact` numbers the kept tokens anew.
 
-    The result always holds `input_ids`, `attention_mask` and `position_ids`; inputs that are no part of the sequence are
-    handed on.
+    The result always holds `input_ids`, `attention_mask` and `position_ids`; inputs that are no part of the sequence
+    are handed on.
 
     Raises `InputError` for a tensor of the sequence's shape that it does not know.
     """

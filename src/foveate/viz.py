@@ -14,7 +14,7 @@ from foveate.errors import InputError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 LONGER_SIDE = 512  # pixels, at least
-DARK, PALE = 0.35, 0.15  # brightness and saturation left where tokens were dropped
+DARK, PALE = 0.45, 0.15  # brightness and saturation left where tokens were dropped
 EDGE = (255, 176, 0)  # amber: told from the ground by lightness, so it survives colour-blindness and a grey printer
 EDGE_SHADE = (0, 0, 0)  # a dark line inside the amber one keeps it visible on a light cell
 

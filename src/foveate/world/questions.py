@@ -32,7 +32,7 @@ def words() -> list[str]:
     """Every word that a question or an answer can hold."""
     fixed = (
         "is there a an what which how many color shape letter are on the in read object objects picture yes no "
-        "user assistant"
+        "describe user assistant"
     )
     sides = (word for side in SIDES for word in side.split())
     plurals = (*(f"{s}s" for s in SHAPES), "crosses")
@@ -53,6 +53,15 @@ def sample_questions(scene: Scene, count: int, rng: random.Random) -> list[Quest
             if question is not None:
                 found.append(question)
     return found[:count]
+
+
+def caption(scene: Scene, rng: random.Random) -> Question:
+    """Every object by its words, objects and words in random order: "red star d, circle blue"."""
+    things = []
+    for thing in rng.sample(scene.things, len(scene.things)):
+        attributes = [thing.color, thing.shape, *([thing.letter.lower()] if thing.letter else [])]
+        things.append(" ".join(rng.sample(attributes, len(attributes))))
+    return Question("caption", "describe the picture", ", ".join(things))
 
 
 def plural(shape: str) -> str:

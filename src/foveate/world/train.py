@@ -3,12 +3,13 @@
 Three steps, each resumable (the run goes on where it stopped when the command is given again):
 
 1. *see*: the vision encoder learns what each patch shows (shape, colour, letter, centre).
-2. *talk*: the encoder is frozen; projector and language model learn to answer, while a cosine cross-entropy pulls
-   each projected patch onto the word embeddings of what it shows.
+2. *talk*: the encoder is frozen; projector and language model learn to caption and to answer, while a cosine
+   cross-entropy pulls each projected patch onto the word embeddings of what it shows. Captions ("red star d, circle
+   blue") are what teaches to look up one word by another: from questions alone that takes far longer.
 3. the model is saved in half precision with its tokenizer and processor.
 
-Several questions share one picture: each sees the picture and itself only, at the positions it would have alone, so
-that every one of them is a single-question prompt.
+Several questions and captions share one picture: each sees the picture and itself only, at the positions it would have
+alone, so that every one of them is a single-question prompt.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from foveate.world.build import GRID, build_model, build_processor, build_tokenizer
 from foveate.world.labels import patch_labels
-from foveate.world.questions import sample_questions
+from foveate.world.questions import Question, caption, sample_questions
 from foveate.world.scenes import COLORS, LETTERS, SHAPES, draw_scene, sample_scene
 
 TRAIN_STREAM = 1  # scene streams: training and held-out data never meet
@@ -46,17 +46,19 @@ IGNORED = -100
 class Plan:
     """Hyper-parameters of the run."""
 
-    see_steps: int = 1500
+    see_steps: int = 1300
     see_batch: int = 32
-    talk_steps: int = 4500
-    talk_batch: int = 16
-    questions: int = 14
+    talk_steps: int = 6500
+    talk_batch: int = 8
+    questions: int = 11
+    captions: int = 3
     rate: float = 1e-3
     warmup: int = 100
     align: float = 0.5
     sharpness: float = 10.0
     seed: int = 0
     workers: int = 1
+    save_every: int = 200
 
 
 class Steps(Dataset[dict[str, Tensor]]):
@@ -79,35 +81,43 @@ class Steps(Dataset[dict[str, Tensor]]):
             batch[name] = torch.from_numpy(np.stack([getattr(label, name) for label in labels]))
         if self.stage == "talk":
             rng = random.Random(f"foveate questions {self.plan.seed} {step}")
-            asked = [[(q.text, q.answer) for q in sample_questions(s, self.plan.questions, rng)] for s in scenes]
+            asked = [
+                sample_questions(s, self.plan.questions, rng) + [caption(s, rng) for _ in range(self.plan.captions)]
+                for s in scenes
+            ]
             batch |= pack(asked, self.tokenizer)
         return batch
 
 
-def pack(asked: list[list[tuple[str, str]]], tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
+def pack(asked: list[list[Question]], tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
     """One row a picture: the prefix with the image, then every question with its answer.
 
-    Returns input_ids, position_ids, labels (b, L) and the attention mask (b, 1, L, L), True = may look.
+    Returns input_ids, position_ids, labels (b, L), captions (b, L), which marks the labels of captions, and the
+    attention mask (b, 1, L, L), True = may look.
     """
     head = tokenizer(f"USER: {'<image>' * GRID**2}\n").input_ids
     rows = []
     for questions in asked:
-        ids, positions, labels, block = list(head), list(range(len(head))), [IGNORED] * len(head), [0] * len(head)
-        for number, (question, answer) in enumerate(questions, start=1):
-            prompt = tokenizer(f"{question} ASSISTANT:").input_ids
-            reply = tokenizer(f" {answer}</s>").input_ids
+        ids, positions, block = list(head), list(range(len(head))), [0] * len(head)
+        labels, captions = [IGNORED] * len(head), [False] * len(head)
+        for number, question in enumerate(questions, start=1):
+            prompt = tokenizer(f"{question.text} ASSISTANT:").input_ids
+            reply = tokenizer(f" {question.answer}</s>").input_ids
+            length = len(prompt) + len(reply)
             ids += prompt + reply
-            positions += range(len(head), len(head) + len(prompt) + len(reply))
+            positions += range(len(head), len(head) + length)
+            block += [number] * length
             labels += [IGNORED] * len(prompt) + reply
-            block += [number] * (len(prompt) + len(reply))
-        rows.append((ids, positions, labels, block))
+            captions += [question.kind == "caption"] * length
+        rows.append((ids, positions, labels, captions, block))
     width = max(len(row[0]) for row in rows)
-    fills = (tokenizer.pad_token_id, 0, IGNORED, -1)
+    fills = (tokenizer.pad_token_id, 0, IGNORED, False, -1)
     padded = [torch.tensor([row[i] + [fill] * (width - len(row[i])) for row in rows]) for i, fill in enumerate(fills)]
     blocks = padded.pop()
     seen = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
     mask = seen & torch.ones(width, width, dtype=torch.bool).tril()
-    return dict(zip(("input_ids", "position_ids", "labels"), padded, strict=True)) | {"attention_mask": mask[:, None]}
+    names = ("input_ids", "position_ids", "labels", "captions")
+    return dict(zip(names, padded, strict=True)) | {"attention_mask": mask[:, None]}
 
 
 class Seeing(nn.Module):
@@ -121,7 +131,7 @@ class Seeing(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and the share of object patches that every head has right (`place`: its error, a share of a side)."""
+        """The loss, and each head's share of object patches that it has right (`place`: its error, in sides)."""
         with torch.autocast("cpu", torch.bfloat16):
             hidden = self.tower(batch["pixels"]).last_hidden_state[:, 1:]
         hidden, figures, loss = hidden.float(), {}, torch.zeros(())
@@ -146,6 +156,7 @@ class Talking(nn.Module):
         model.model.vision_tower.requires_grad_(False)
         words = {name: [tokenizer(f" {v}").input_ids[0] for v in values] for name, values in ATTRIBUTES.items()}
         self.words = {name: torch.tensor(ids) for name, ids in words.items()}
+        _look_for_likeness(model)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss, and the shares of right answers and of patches nearest to their own word."""
@@ -158,13 +169,15 @@ class Talking(nn.Module):
                 **{k: batch[k] for k in ("input_ids", "position_ids", "attention_mask")},
                 mm_encoder_outputs={"image": encoded}, use_cache=False,
             ).logits  # fmt: skip
-        logits, target = logits[:, :-1].float(), batch["labels"][:, 1:]
-        answers = target != IGNORED
-        loss = F.cross_entropy(logits[answers], target[answers])
+        logits, target, captions = logits[:, :-1].float(), batch["labels"][:, 1:], batch["captions"][:, 1:]
+        answers = (target != IGNORED) & ~captions
+        answer = F.cross_entropy(logits[answers], target[answers])
         right = (logits.argmax(-1) == target)[answers].view(-1, 2)[:, 0]  # every answer is one word and </s>
-        align, sharp = self._alignment(patches.float(), batch)
-        figures = {"answer": loss.item(), "right": right.float().mean().item(), "align": align.item(), "patch": sharp}
-        return loss + self.plan.align * align, figures
+        told = (target != IGNORED) & captions
+        caption = F.cross_entropy(logits[told], target[told])
+        align, nearest = self._alignment(patches.float(), batch)
+        figures = {"answer": answer.item(), "right": right.float().mean().item(), "caption": caption.item()}
+        return answer + caption + self.plan.align * align, figures | {"align": align.item(), "patch": nearest}
 
     def _alignment(self, patches: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
         """Cosine cross-entropy between an object's patches and the words for its shape, its colour, its letter."""
@@ -178,10 +191,21 @@ class Talking(nn.Module):
         return loss, sum(right) / len(right)
 
 
+@torch.no_grad()
+def _look_for_likeness(model: LlavaForConditionalGeneration) -> None:
+    """Start every head with equal query and key weights: words then look at patches that resemble them.
+
+    With independent weights the loss stays for thousands of steps where attention is about uniform over the picture.
+    """
+    for layer in model.model.language_model.layers:
+        layer.self_attn.q_proj.weight.mul_(2)
+        layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
+
+
 def run_stage(
     stage: str, net: nn.Module, steps: int, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path
 ) -> None:
-    """Train `net` for `steps` steps; every 200 steps all of the state is on disk."""
+    """Train `net` for `steps` steps; every `save_every` steps all of the state is on disk."""
     checkpoint = out / f"{stage}.pt"
     weights = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
@@ -194,9 +218,8 @@ def run_stage(
     data = DataLoader(
         Steps(plan, stage, tokenizer, steps), batch_size=None, sampler=range(done, steps), num_workers=plan.workers
     )
-    log = (out / f"{stage}.jsonl").open("a")
     started, seen = time.monotonic(), done
-    for step, batch in _counted(data, done, steps, stage):
+    for step, batch in track(zip(range(done, steps), data, strict=True), stage, total=steps, completed=done):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * _schedule(step, steps, plan.warmup)
         loss, figures = net(batch)
@@ -207,18 +230,14 @@ def run_stage(
         done = step + 1
         if done % 25 == 0:
             pace = (time.monotonic() - started) / (done - seen)
-            row = {"step": done, "loss": loss.item(), **figures, "seconds_per_step": pace}
-            log.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + "\n")
-            log.flush()
-        if done % 200 == 0 or done == steps:
+            _log({"step": done, "loss": loss.item(), **figures, "seconds_per_step": pace}, out / f"{stage}.jsonl")
+        if done % plan.save_every == 0 or done == steps:
             _save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "done": done}, checkpoint)
-    log.close()
 
 
-def _counted(
-    data: DataLoader[dict[str, Tensor]], done: int, steps: int, stage: str
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    yield from track(zip(range(done, steps), data, strict=True), stage, total=steps, completed=done)
+def _log(row: dict[str, float], path: Path) -> None:
+    with path.open("a") as log:
+        log.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

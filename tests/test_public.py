@@ -1,0 +1,63 @@
+"""The namespace is what `__all__` says, importing it is cheap, and the documents are true."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import foveate
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_all_is_the_namespace():
+    helpers = {"import_module", "TYPE_CHECKING"}
+    public = {n for n in dir(foveate) if not n.startswith("_") and not inspect.ismodule(getattr(foveate, n))}
+    assert sorted(public - helpers) == foveate.__all__ == sorted(foveate.__all__)
+    with pytest.raises(AttributeError, match="prune_input"):
+        _ = foveate.prune_input
+
+
+def test_type_checkers_see_the_names_where_they_are():
+    """The lazy table and the imports for type checkers say the same."""
+    said = dict(
+        re.findall(r"^    from (\S+) import (.+)$", (ROOT / "src/foveate/__init__.py").read_text(), re.MULTILINE)
+    )
+    assert {n: home for home, names in said.items() for n in names.split(", ")} == foveate._HOMES
+
+
+def test_import_is_cheap():
+    """No model zoo, no plotting, no command line; and little time beside torch itself."""
+    code = (
+        "import time, torch, sys; t = time.perf_counter(); import foveate; foveate.prune_inputs; foveate.attach; "
+        "print(time.perf_counter() - t, *(m for m in ('transformers', 'matplotlib', 'typer', 'PIL') if m in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert out[1:] == []
+    assert float(out[0]) < 1.0
+
+
+def test_importing_the_package_alone_does_not_even_import_torch():
+    code = "import sys, foveate; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_document_speaks_of_files_that_are_there(name):
+    text = (ROOT / name).read_text()
+    for path in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_one_version():
+    for name in ("pyproject.toml", "CITATION.cff", "CHANGELOG.md"):
+        assert re.search(rf"\b{re.escape(foveate.__version__)}\b", (ROOT / name).read_text()), name
+
+
+def test_every_method_and_family_is_in_the_readme():
+    text = (ROOT / "README.md").read_text()
+    for row in (*foveate.methods(), *foveate.families()):
+        assert f"`{getattr(row, 'name', None) or row.model_type}`" in text

@@ -1,0 +1,46 @@
+import json
+
+import pytest
+import torch
+
+from foveate.world import train as training
+from foveate.world.train import Plan, train
+
+PLAN = Plan(see_steps=4, see_batch=2, talk_steps=4, talk_batch=2, questions=2, warmup=2, workers=0, save_every=2)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path, monkeypatch):
+    train(PLAN, tmp_path / "straight")
+    right = training.nn.utils.clip_grad_norm_
+    for stage, after in (("see", 3), ("talk", 6)):
+        calls = []
+
+        def dying(*args, after=after, calls=calls):
+            calls.append(1)
+            if len(calls) == after:
+                raise Killed
+            return right(*args)
+
+        monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", dying)
+        with pytest.raises(Killed):
+            train(PLAN, tmp_path / "killed")
+        assert torch.load(tmp_path / "killed" / f"{stage}.pt", weights_only=True)["done"] == 2
+    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", right)
+    train(PLAN, tmp_path / "killed")
+    for name in ("see.pt", "talk.pt"):
+        one, other = (torch.load(tmp_path / run / name, weights_only=True)["net"] for run in ("straight", "killed"))
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_loss_falls_and_the_folder_loads(tmp_path):
+    plan = Plan(see_steps=30, see_batch=8, talk_steps=30, talk_batch=2, questions=4, warmup=5, workers=0)
+    folder = train(plan, tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "see.jsonl").read_text().splitlines()]
+    assert losses[-1] < 16  # 18.5 untrained
+    from foveate.load import load
+
+    assert load(str(folder)).model.config.foveate_template["roles"]
