@@ -1,7 +1,7 @@
 """How much accuracy of the bundled model each method keeps: python benchmarks/bundled_accuracy.py
 
-Every row answers the same held-out questions, one a prompt. Intervals are 95 % bootstrap intervals over questions; `difference` is paired against
-the unpruned model. Writes bundled_accuracy.json beside this file and prints the tables of the README.
+Every row answers the same held-out questions, one a prompt. Intervals are 95 % bootstrap intervals over questions;
+`difference` is paired against the unpruned model. Writes bundled_accuracy.json beside this file.
 """
 
 from __future__ import annotations

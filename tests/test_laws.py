@@ -42,8 +42,8 @@ def test_forgotten_deepstack_breaks_the_masking_law(monkeypatch):
     family = FAMILIES.load("qwen3_vl")()
     right = type(family).keep
 
-    def keep(self, encoded, kept):
-        out = right(self, encoded, kept)
+    def keep(self, encoded, kept, rows):
+        out = right(self, encoded, kept, rows)
         out.deepstack_features = [
             [f[: len(k)] for f, k in zip(layer, kept, strict=True)] for layer in encoded.deepstack_features
         ]
@@ -89,3 +89,21 @@ def test_family_of_finds_the_registered_class(model, family):
     assert type(family_of(model)) is type(family)
     assert isinstance(family, Family)
     assert family.summary
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 2}])
+@torch.no_grad()
+def test_generation_says_what_the_masked_full_model_says(model, family, settings):
+    """Decoding goes on at the positions, and beams see the features, of the full prompt."""
+    inputs = laws.example(model, family, [(2, 5), (1, 9)])
+    short = laws.prune_inputs(model, inputs, keep=0.4)
+    words = {k: v for k, v in inputs.items() if k not in {"pixel_values", *family.encoder_inputs(model, inputs)}}
+    everything = [torch.arange(total) for total in short.report.total]
+    full = {
+        **words,
+        "position_ids": family.positions(model, inputs, inputs["attention_mask"]),
+        "attention_mask": laws.staying(family, model, inputs, short).long(),
+        "mm_encoder_outputs": {"image": family.keep(family.encode(model, inputs), everything, [0, 0, 1])},
+    }
+    new = {"max_new_tokens": 5, "min_new_tokens": 5, **settings}
+    assert torch.equal(model.generate(**short, **new)[:, -5:], model.generate(**full, **new)[:, -5:])

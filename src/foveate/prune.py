@@ -107,7 +107,7 @@ def prune_inputs(
     rest = {name: value for name, value in inputs.items() if name not in gone}
     pad_id = _pad_id(model)
     short = rewrite(rest, mask.bool() & ~dropped, full, pad_id=pad_id, compact=positions == "compact")
-    short["mm_encoder_outputs"] = {"image": family.keep(encoded, kept)}
+    short["mm_encoder_outputs"] = {"image": family.keep(encoded, kept, [span.row for span in spans])}
     seconds = time.perf_counter() - started
     return PrunedInputs(
         short, Report(tuple(kept), tuple(map(len, features)), tuple(grids), chosen.name, seconds, tuple(notes))

@@ -55,7 +55,7 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
         filler = frozenset(map(int, own.get("filler", ())))
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(
-            "config.foveate_template is malformed: give roles, each a list of spellings in ids, and filler, a list of ids."
+            "config.foveate_template is malformed: each of its roles is a list of spellings, its filler a list of ids."
         ) from error
     return Template(
         controls=frozenset(controls),

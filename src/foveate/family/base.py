@@ -49,9 +49,9 @@ class Family:
         """The visual tokens of every image, (n, d) each, in the language model's space."""
         return list(encoded.pooler_output)
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor]) -> Any:
-        """A new encoder output that holds only the kept rows of every image."""
-        return type(encoded)(pooler_output=keep_rows(encoded.pooler_output, kept))
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int]) -> Any:
+        """A new encoder output that holds only the kept tokens; `rows` tells in which row of the batch each image is."""
+        return type(encoded)(pooler_output=keep_tokens(encoded.pooler_output, kept, rows))
 
     # -- the sequence -----------------------------------------------------------------------------------------------
 
@@ -96,9 +96,15 @@ def count_positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
-def keep_rows(features: Sequence[Tensor], kept: Sequence[Tensor]) -> list[Tensor]:
-    """The kept rows of every image's features."""
-    return [f[k.to(f.device)] for f, k in zip(features, kept, strict=True)]
+def keep_tokens(features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+    """The kept tokens of every image, (k, d), those of one row of the batch joined.
+
+    Beam search repeats these entry by entry. Where a row has several, older transformers (5.18) gets their order wrong.
+    """
+    joined: dict[int, list[Tensor]] = {}
+    for feature, indices, row in zip(features, kept, rows, strict=True):
+        joined.setdefault(row, []).append(feature[indices.to(feature.device)])
+    return [torch.cat(parts) for parts in joined.values()]
 
 
 @dataclass(frozen=True)
