@@ -9,19 +9,21 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from rich.progress import track
 
 import foveate
 from foveate.load import load
+from foveate.world.build import GRID
 from foveate.world.score import DEV, TEST, answers, by_kind, cases, right
 
 KEEPS = (0.25, 0.1, 0.05)
+STRIDE = 160  # questions between two steps of the progress bar
 CONFIGURATIONS: dict[str, Any] = {
     "zspaprune": foveate.ZSPAPrune(),
     "zspaprune, word_mean": foveate.ZSPAPrune(relevance="word_mean"),
@@ -54,7 +56,7 @@ def row(asked: Sequence[Any], marks: Sequence[bool], unpruned: Sequence[bool]) -
 
 
 def main() -> None:
-    """Run every configuration at every budget."""
+    """Run every configuration at every budget on the same questions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--per-kind", type=int, default=250)
     parser.add_argument("--stream", choices=("dev", "test"), default="test")
@@ -62,29 +64,23 @@ def main() -> None:
     options = parser.parse_args()
     loaded = load(None)
     asked = cases({"dev": DEV, "test": TEST}[options.stream], options.per_kind)
-    started = time.monotonic()
-    unpruned = right(asked, answers(loaded.model, loaded.processor, asked))
+    settings: dict[str, Any] = {"unpruned": None}
+    settings |= {f"{keep} {name}": {"keep": keep, "method": m} for keep in KEEPS for name, m in CONFIGURATIONS.items()}
+    marks: dict[str, list[bool]] = {name: [] for name in settings}
+    for start in track(range(0, len(asked), STRIDE), "questions"):
+        some = asked[start : start + STRIDE]
+        for name, given in answers(loaded.model, loaded.processor, some, settings).items():
+            marks[name] += right(some, given)
     result: dict[str, Any] = {
-        "stream": options.stream,
+        "command": f"python benchmarks/bundled_accuracy.py --per-kind {options.per_kind} --stream {options.stream}",
         "questions": len(asked),
-        "versions": {
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "foveate": foveate.__version__,
-        },
-        "unpruned": row(asked, unpruned, unpruned),
-        "pruned": {},
+        "visual_tokens": GRID**2,
+        "versions": {p.__name__: p.__version__ for p in (torch, transformers, foveate)},
+        "rows": {name: row(asked, marks[name], marks["unpruned"]) for name in settings},
     }
-    print("unpruned", result["unpruned"], flush=True)
-    for keep in KEEPS:
-        for name, method in CONFIGURATIONS.items():
-            marks = right(asked, answers(loaded.model, loaded.processor, asked, keep=keep, method=method))
-            figures = row(asked, marks, unpruned)
-            result["pruned"].setdefault(str(keep), {})[name] = figures
-            print(
-                keep, name, figures["accuracy"], figures["interval"], f"{time.monotonic() - started:.0f} s", flush=True
-            )
-            options.out.write_text(json.dumps(result, indent=1) + "\n")
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    for name, figures in result["rows"].items():
+        print(f"{name:28s} {figures['accuracy']:.3f} {figures['interval']} {figures['by_kind']}")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def test_every_question_is_answered_by_its_scene():
     seen = Counter()
     for index in range(400):
         scene = sample_scene(1, index)
-        for question in sample_questions(scene, 8, random.Random(index)):
+        for question in sample_questions(scene, tuple(KINDS), 8, random.Random(index)):
             assert question.answer == second_opinion(scene, question.kind, question.text.rstrip("?").split())
             seen[question.kind] += 1
     assert set(seen) == set(KINDS)

@@ -50,7 +50,7 @@ class Family:
         return list(encoded.pooler_output)
 
     def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int]) -> Any:
-        """A new encoder output that holds only the kept tokens; `rows` tells in which row of the batch each image is."""
+        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch an image is."""
         return type(encoded)(pooler_output=keep_tokens(encoded.pooler_output, kept, rows))
 
     # -- the sequence -----------------------------------------------------------------------------------------------

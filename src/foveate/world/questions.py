@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from foveate.world.scenes import COLORS, LETTERS, MAX_OBJECTS, SHAPES, Scene, Thing
@@ -16,6 +16,7 @@ SIDES: dict[str, Callable[[Thing, Thing], float]] = {
     "above": lambda a, b: b.y - a.y,
     "below": lambda a, b: a.y - b.y,
 }
+COLUMNS, ROWS = ("leftmost", "left", "right", "rightmost"), ("top", "upper", "lower", "bottom")
 CLEAR = 0.12  # two objects this far apart along an axis have a clear relation (a share of the picture's side)
 
 
@@ -36,7 +37,18 @@ def words() -> list[str]:
     )
     sides = (word for side in SIDES for word in side.split())
     plurals = (*(f"{s}s" for s in SHAPES), "crosses")
-    return [*fixed.split(), *sides, *SHAPES, *plurals, *COLORS, *NUMBERS, *(x.lower() for x in LETTERS), "s"]
+    return [
+        *fixed.split(),
+        *sides,
+        *COLUMNS,
+        *ROWS,
+        *SHAPES,
+        *plurals,
+        *COLORS,
+        *NUMBERS,
+        *(x.lower() for x in LETTERS),
+        "s",
+    ]
 
 
 def ask(scene: Scene, kind: str, rng: random.Random) -> Question | None:
@@ -44,11 +56,11 @@ def ask(scene: Scene, kind: str, rng: random.Random) -> Question | None:
     return KINDS[kind](scene, rng)
 
 
-def sample_questions(scene: Scene, count: int, rng: random.Random) -> list[Question]:
-    """`count` questions of kinds drawn in turn; kinds that the scene does not admit are passed over."""
+def sample_questions(scene: Scene, kinds: Sequence[str], count: int, rng: random.Random) -> list[Question]:
+    """`count` questions of the `kinds` in turn, shuffled; kinds that the scene does not admit are passed over."""
     found: list[Question] = []
     while len(found) < count:
-        for kind in rng.sample(tuple(KINDS), len(KINDS)):
+        for kind in rng.sample(kinds, len(kinds)):
             question = ask(scene, kind, rng)
             if question is not None:
                 found.append(question)
@@ -56,10 +68,11 @@ def sample_questions(scene: Scene, count: int, rng: random.Random) -> list[Quest
 
 
 def caption(scene: Scene, rng: random.Random) -> Question:
-    """Every object by its words, objects and words in random order: "red star d, circle blue"."""
+    """Every object by its words, objects and words in random order: "red top star d left, lower circle left blue"."""
     things = []
     for thing in rng.sample(scene.things, len(scene.things)):
-        attributes = [thing.color, thing.shape, *([thing.letter.lower()] if thing.letter else [])]
+        attributes = [thing.color, thing.shape, COLUMNS[int(4 * thing.x)], ROWS[int(4 * thing.y)]]
+        attributes += [thing.letter.lower()] if thing.letter else []
         things.append(" ".join(rng.sample(attributes, len(attributes))))
     return Question("caption", "describe the picture", ", ".join(things))
 

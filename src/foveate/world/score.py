@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from foveate.handle import pruning
-from foveate.method import Method
+from foveate.family import family_of
+from foveate.prune import prune_inputs
 from foveate.world.questions import KINDS, Question, ask
 from foveate.world.scenes import Scene, draw_scene, sample_scene
 
@@ -43,30 +42,32 @@ def _of_kind(stream: int, kind: str, count: int) -> Iterator[Case]:
             yield Case(scene, question)
 
 
+Setting = Mapping[str, Any] | None
+"""How to prune: `prune_inputs`' keywords, or None for the whole model."""
+
+
 @torch.no_grad()
 def answers(
-    model: Any,
-    processor: Any,
-    asked: Sequence[Case],
-    *,
-    keep: int | float | None = None,
-    method: str | Method = "zspaprune",
-    batch: int = 16,
-) -> list[str]:
-    """The model's greedy answers, pruned to `keep` unless that is None."""
-    found: list[str] = []
-    with pruning(model, keep=keep, method=method) if keep is not None else contextlib.nullcontext():
-        for start in range(0, len(asked), batch):
-            some = asked[start : start + batch]
-            inputs = processor(
-                text=[prompt(processor, case.question.text) for case in some],
-                images=[draw_scene(case.scene) for case in some],
-                padding=True,
-                return_tensors="pt",
-            ).to(model.device, model.dtype)
-            out = model.generate(**inputs, max_new_tokens=3, do_sample=False)
-            words = processor.batch_decode(out[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            found += [word.strip().lower() for word in words]
+    model: Any, processor: Any, asked: Sequence[Case], settings: Mapping[str, Setting], *, batch: int = 16
+) -> dict[str, list[str]]:
+    """The model's greedy answers to the same questions under every setting; each picture is encoded once for all."""
+    found: dict[str, list[str]] = {name: [] for name in settings}
+    for start in range(0, len(asked), batch):
+        some = asked[start : start + batch]
+        inputs = processor(
+            text=[prompt(processor, case.question.text) for case in some],
+            images=[draw_scene(case.scene) for case in some],
+            padding=True,
+            return_tensors="pt",
+        ).to(model.device, model.dtype)
+        encoded = family_of(model).encode(model, inputs)
+        words = {name: value for name, value in inputs.items() if name != "pixel_values"}
+        for name, setting in settings.items():
+            ready = {**words, "mm_encoder_outputs": {"image": type(encoded)(pooler_output=encoded.pooler_output)}}
+            given = ready if setting is None else prune_inputs(model, ready, **setting)
+            out = model.generate(**given, max_new_tokens=3, do_sample=False)
+            new = processor.batch_decode(out[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
+            found[name] += [answer.strip().lower() for answer in new]
     return found
 
 
