@@ -1,3 +1,4 @@
+import functools
 import inspect
 
 import pytest
@@ -138,6 +139,17 @@ def test_pruned_inputs_are_not_pruned_again(model, inputs):
         assert torch.equal(model.generate(**short, **NEW), expected)
         assert model(**short).logits.shape[1] == short["input_ids"].shape[1]
         assert handle.report is None
+
+
+def test_wrapper_with_our_attributes_does_not_hide_that_ours_is_gone(llava):
+    inputs = example(llava, foveate.family.family_of(llava), [(1, 5)])
+    first = foveate.attach(llava, keep=2)
+    llava.generate = functools.wraps(llava.generate)(lambda *a, ours=llava.generate, **k: ours(*a, **k))
+    first.remove()
+    with foveate.pruning(llava, keep=3) as handle, torch.no_grad():
+        llava.generate(**inputs, **NEW)
+        assert len(handle.report.kept[0]) == 3
+        assert llava(**inputs).logits.shape[1] == inputs["input_ids"].shape[1] - 13
 
 
 def test_signature_survives(model):

@@ -12,13 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
 from foveate.family.base import family_of
-from foveate.method import Method, resolve
-from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
-from foveate.tokens import check_keep
+from foveate.method import Method
+from foveate.prune import Positions, PrunedInputs, Report, check_settings, prune_inputs
 
-CHAIN = "foveate_handles"  # the attribute of our `generate` that lists the handles on the model
+CHAIN = "foveate_chain"  # the attribute of our `generate` that leads to the handles on the model
 
 
 class Handle:
@@ -57,12 +55,12 @@ def attach(
 
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
-    check_keep(keep)
-    if positions not in ("original", "compact"):
-        raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
+    chosen = check_settings(keep, method, positions)
     family_of(model)
-    chosen = resolve(method)
-    chain = getattr(model.__dict__.get("generate"), CHAIN, None) or _Chain(model)
+    front = model.__dict__.get("generate")
+    chain = getattr(front, CHAIN, None)
+    if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours
+        chain = _Chain(model)
     handle = Handle(chain, keep, chosen, positions)
     chain.handles.append(handle)
     return handle

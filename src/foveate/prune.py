@@ -70,10 +70,7 @@ def prune_inputs(
 
     Raises a `FoveateError` that names the fix if the model, the settings or the inputs cannot be used.
     """
-    chosen, family = resolve(method), family_of(model)
-    check_keep(keep)
-    if positions not in ("original", "compact"):
-        raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
+    chosen, family = check_settings(keep, method, positions), family_of(model)
     _check(inputs)
     ids = inputs["input_ids"]
     places = ids == family.image_token_id(model.config)
@@ -112,6 +109,14 @@ def prune_inputs(
     return PrunedInputs(
         short, Report(tuple(kept), tuple(map(len, features)), tuple(grids), chosen.name, seconds, tuple(notes))
     )
+
+
+def check_settings(keep: int | float, method: str | Method, positions: str) -> Method:
+    """The method, if these are settings that `prune_inputs` can follow. Raises a `FoveateError` otherwise."""
+    check_keep(keep)
+    if positions not in ("original", "compact"):
+        raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
+    return resolve(method)
 
 
 @dataclass(frozen=True, eq=False)
