@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from foveate.world import train as training
-from foveate.world.train import Plan, train
+from foveate.world.data import Plan
+from foveate.world.train import train
 
 PLAN = Plan(see_steps=4, see_batch=2, talk_steps=4, talk_batch=2, questions=2, warmup=2, workers=0, save_every=2)
 
@@ -37,7 +38,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path, monkeypatch):
 
 
 def test_loss_falls_and_the_folder_loads(tmp_path):
-    plan = Plan(see_steps=30, see_batch=8, talk_steps=30, talk_batch=2, questions=4, warmup=5, workers=0)
+    plan = Plan(see_steps=25, see_batch=4, talk_steps=1, talk_batch=1, questions=2, warmup=5, workers=0)
     folder = train(plan, tmp_path)
     losses = [json.loads(line)["loss"] for line in (tmp_path / "see.jsonl").read_text().splitlines()]
     assert losses[-1] < 16  # 18.5 untrained

@@ -147,7 +147,7 @@ def test_model_fits_the_package(tokenizer):
 
 def test_packed_questions_are_single_question_prompts(tokenizer):
     """A question in a packed row gets the logits that it gets alone."""
-    from foveate.world.train import IGNORED, pack
+    from foveate.world.data import IGNORED, pack
 
     torch.manual_seed(0)
     model = build_model(tokenizer).eval()

@@ -17,122 +17,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from foveate.world.build import GRID, build_model, build_processor, build_tokenizer
-from foveate.world.labels import patch_labels
-from foveate.world.questions import Question, caption, sample_questions
-from foveate.world.scenes import COLORS, LETTERS, SHAPES, draw_scene, sample_scene
+from foveate.world.build import build_model, build_processor, build_tokenizer
+from foveate.world.data import IGNORED, Plan, Steps
+from foveate.world.scenes import COLORS, LETTERS, SHAPES
 
-TRAIN_STREAM = 1  # scene streams: training and held-out data never meet
-# The kinds that take longest to learn come more often.
-DIET = (
-    "existence",
-    "color",
-    "shape",
-    "relation",
-    "relation",
-    "relation",
-    "count",
-    "count",
-    "count",
-    "reading",
-    "reading",
-)
 ATTRIBUTES = {"shape": SHAPES, "color": tuple(COLORS), "letter": tuple(LETTERS.lower())}
-IGNORED = -100
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Hyper-parameters of the run."""
-
-    see_steps: int = 1300
-    see_batch: int = 32
-    talk_steps: int = 6200
-    talk_batch: int = 8
-    questions: int = 11
-    captions: int = 3
-    rate: float = 1e-3
-    warmup: int = 100
-    align: float = 0.5
-    sharpness: float = 10.0
-    seed: int = 0
-    workers: int = 1
-    save_every: int = 200
-
-
-class Steps(Dataset[dict[str, Tensor]]):
-    """Item `i` is the whole batch of step `i`, so that a resumed run sees the very data it would have seen."""
-
-    def __init__(self, plan: Plan, stage: str, tokenizer: PreTrainedTokenizerFast, count: int) -> None:
-        self.plan, self.stage, self.tokenizer, self.count = plan, stage, tokenizer, count
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        size = self.plan.see_batch if self.stage == "see" else self.plan.talk_batch
-        offset = 0 if self.stage == "see" else 10_000_000
-        scenes = [sample_scene(2 * self.plan.seed + TRAIN_STREAM, offset + step * size + i) for i in range(size)]
-        pixels = np.stack([np.asarray(draw_scene(s), dtype=np.float32) for s in scenes])
-        labels = [patch_labels(s, GRID) for s in scenes]
-        batch = {"pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1}
-        for name in ("shape", "color", "letter", "middle", "place"):
-            batch[name] = torch.from_numpy(np.stack([getattr(label, name) for label in labels]))
-        if self.stage == "talk":
-            rng = random.Random(f"foveate questions {self.plan.seed} {step}")
-            asked = [
-                sample_questions(s, DIET, self.plan.questions, rng)
-                + [caption(s, rng) for _ in range(self.plan.captions)]
-                for s in scenes
-            ]
-            batch |= pack(asked, self.tokenizer)
-        return batch
-
-
-def pack(asked: list[list[Question]], tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
-    """One row a picture: the prefix with the image, then every question with its answer.
-
-    Returns input_ids, position_ids, labels (b, L), captions (b, L), which marks the labels of captions, and the
-    attention mask (b, 1, L, L), True = may look.
-    """
-    head = tokenizer(f"USER: {'<image>' * GRID**2}\n").input_ids
-    rows = []
-    for questions in asked:
-        ids, positions, block = list(head), list(range(len(head))), [0] * len(head)
-        labels, captions = [IGNORED] * len(head), [False] * len(head)
-        for number, question in enumerate(questions, start=1):
-            prompt = tokenizer(f"{question.text} ASSISTANT:").input_ids
-            reply = tokenizer(f" {question.answer}</s>").input_ids
-            length = len(prompt) + len(reply)
-            ids += prompt + reply
-            positions += range(len(head), len(head) + length)
-            block += [number] * length
-            labels += [IGNORED] * len(prompt) + reply
-            captions += [question.kind == "caption"] * length
-        rows.append((ids, positions, labels, captions, block))
-    width = max(len(row[0]) for row in rows)
-    fills = (tokenizer.pad_token_id, 0, IGNORED, False, -1)
-    padded = [torch.tensor([row[i] + [fill] * (width - len(row[i])) for row in rows]) for i, fill in enumerate(fills)]
-    blocks = padded.pop()
-    seen = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
-    mask = seen & torch.ones(width, width, dtype=torch.bool).tril()
-    names = ("input_ids", "position_ids", "labels", "captions")
-    return dict(zip(names, padded, strict=True)) | {"attention_mask": mask[:, None]}
 
 
 class Seeing(nn.Module):
@@ -147,19 +48,19 @@ class Seeing(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss, and each head's share of object patches that it has right (`place`: its error, in sides)."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(batch["pixels"].device.type, torch.bfloat16):
             hidden = self.tower(batch["pixels"]).last_hidden_state[:, 1:]
-        hidden, figures, loss = hidden.float(), {}, torch.zeros(())
+        hidden, figures, losses = hidden.float(), {}, []
         on = batch["shape"] > 0
         for name, weight in (("shape", 1.0), ("color", 1.0), ("letter", 1.5), ("middle", 2.0)):
             logits, target = self.heads[name](hidden), batch[name]
             each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
             # Objects cover a tenth of the picture: weigh their patches up against the ground.
-            loss = loss + weight * (each[on].mean() + each[~on].mean())
+            losses.append(weight * (each[on].mean() + each[~on].mean()))
             figures[name] = (logits.argmax(-1) == target)[on].float().mean().item()
         place = F.mse_loss(self.heads["place"](hidden)[on], batch["place"][on])
         figures["place"] = place.sqrt().item()
-        return loss + 20 * place, figures
+        return torch.stack(losses).sum() + 20 * place, figures
 
 
 class Talking(nn.Module):
@@ -175,7 +76,7 @@ class Talking(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss, and the shares of right answers and of patches nearest to their own word."""
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(batch["pixels"].device.type, torch.bfloat16):
             with torch.no_grad():
                 hidden = self.model.model.vision_tower(batch["pixels"]).last_hidden_state[:, 1:]
             patches = self.model.model.multi_modal_projector(hidden)
@@ -197,21 +98,18 @@ class Talking(nn.Module):
     def _alignment(self, patches: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
         """Cosine cross-entropy between an object's patches and the words for its shape, its colour, its letter."""
         table: Any = self.model.get_input_embeddings().weight
-        loss, right = torch.zeros(()), []
+        losses, right = [], []
         for name, ids in self.words.items():
             on = batch[name] > 0
             cosine = F.normalize(patches[on], dim=-1) @ F.normalize(table[ids], dim=-1).T
-            loss = loss + F.cross_entropy(self.plan.sharpness * cosine, batch[name][on] - 1)
+            losses.append(F.cross_entropy(self.plan.sharpness * cosine, batch[name][on] - 1))
             right.append((cosine.argmax(-1) == batch[name][on] - 1).float().mean().item())
-        return loss, sum(right) / len(right)
+        return torch.stack(losses).sum(), sum(right) / len(right)
 
 
 @torch.no_grad()
 def _look_for_likeness(model: LlavaForConditionalGeneration) -> None:
-    """Start every head with equal query and key weights: words then look at patches that resemble them.
-
-    With independent weights the loss stays for thousands of steps where attention is about uniform over the picture.
-    """
+    """Start every head with equal query and key weights: words then look at patches that resemble them."""
     for layer in model.model.language_model.layers:
         layer.self_attn.q_proj.weight.mul_(2)
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
@@ -221,12 +119,13 @@ def run_stage(
     stage: str, net: nn.Module, steps: int, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path
 ) -> None:
     """Train `net` for `steps` steps; every `save_every` steps all of the state is on disk."""
-    checkpoint = out / f"{stage}.pt"
+    checkpoint, device = out / f"{stage}.pt", "cuda" if torch.cuda.is_available() else "cpu"
+    net.to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
     done = 0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["done"]
@@ -237,7 +136,7 @@ def run_stage(
     for step, batch in track(zip(range(done, steps), data, strict=True), stage, total=steps, completed=done):
         for group in optimizer.param_groups:
             group["lr"] = plan.rate * _schedule(step, steps, plan.warmup)
-        loss, figures = net(batch)
+        loss, figures = net({name: value.to(device) for name, value in batch.items()})
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
