@@ -17,22 +17,39 @@ from foveate.world.questions import Question, caption, sample_questions
 from foveate.world.scenes import draw_scene, sample_scene
 
 TRAIN_STREAM = 1  # scene streams: training and held-out data never meet
-# The kinds that take longest to learn come more often.
-DIET = ("existence", "color", "shape", *("relation",) * 3, *("count",) * 3, *("reading",) * 2)
 IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Hyper-parameters of the run."""
+class Stage:
+    """One stage of training: what a batch holds, and how long and how fast it learns.
 
-    see_steps: int = 1300
-    see_batch: int = 32
-    talk_steps: int = 6200
-    talk_batch: int = 8
-    questions: int = 11
-    captions: int = 3
-    rate: float = 1e-3
+    `rate` falls by a cosine to a twentieth at step `horizon`; the stage may end earlier. `diet` names the questions
+    that are asked about each picture, beside its `captions`. `stream` keeps the pictures of the stages apart.
+    """
+
+    steps: int
+    batch: int
+    horizon: int
+    rate: float
+    stream: int
+    diet: tuple[str, ...] = ()
+    captions: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The run. The kinds of question that take longest to learn come more often, most of all in the last stage."""
+
+    see: Stage = Stage(steps=1300, batch=32, horizon=1300, rate=1e-3, stream=0)
+    talk: Stage = Stage(
+        steps=3200, batch=8, horizon=6200, rate=1e-3, stream=10_000_000, captions=3,
+        diet=("existence", "color", "shape", *("relation",) * 3, *("count",) * 3, *("reading",) * 2),
+    )  # fmt: skip
+    drill: Stage = Stage(
+        steps=4000, batch=8, horizon=4000, rate=8e-4, stream=20_000_000, captions=1,
+        diet=("existence", "color", "shape", *("relation",) * 6, *("count",) * 6, *("reading",) * 2),
+    )  # fmt: skip
     warmup: int = 100
     align: float = 0.5
     sharpness: float = 10.0
@@ -44,26 +61,25 @@ class Plan:
 class Steps(Dataset[dict[str, Tensor]]):
     """Item `i` is the whole batch of step `i`, so that a resumed run sees the very data it would have seen."""
 
-    def __init__(self, plan: Plan, stage: str, tokenizer: PreTrainedTokenizerFast, count: int) -> None:
-        self.plan, self.stage, self.tokenizer, self.count = plan, stage, tokenizer, count
+    def __init__(self, plan: Plan, stage: Stage, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.plan, self.stage, self.tokenizer = plan, stage, tokenizer
 
     def __len__(self) -> int:
-        return self.count
+        return self.stage.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        size = self.plan.see_batch if self.stage == "see" else self.plan.talk_batch
-        offset = 0 if self.stage == "see" else 10_000_000
-        scenes = [sample_scene(2 * self.plan.seed + TRAIN_STREAM, offset + step * size + i) for i in range(size)]
+        stage, stream = self.stage, 2 * self.plan.seed + TRAIN_STREAM
+        first = stage.stream + step * stage.batch
+        scenes = [sample_scene(stream, first + i) for i in range(stage.batch)]
         pixels = np.stack([np.asarray(draw_scene(s), dtype=np.float32) for s in scenes])
         labels = [patch_labels(s, GRID) for s in scenes]
         batch = {"pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1}
         for name in ("shape", "color", "letter", "middle", "place"):
             batch[name] = torch.from_numpy(np.stack([getattr(label, name) for label in labels]))
-        if self.stage == "talk":
-            rng = random.Random(f"foveate questions {self.plan.seed} {step}")
+        if stage.diet:
+            rng = random.Random(f"foveate questions {stream} {first}")
             asked = [
-                sample_questions(s, DIET, self.plan.questions, rng)
-                + [caption(s, rng) for _ in range(self.plan.captions)]
+                sample_questions(s, stage.diet, len(stage.diet), rng) + [caption(s, rng) for _ in range(stage.captions)]
                 for s in scenes
             ]
             batch |= pack(asked, self.tokenizer)

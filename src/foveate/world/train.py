@@ -1,12 +1,14 @@
 """Train the bundled model from nothing: `python -m foveate.world.train --out runs/world`.
 
-Three steps, each resumable (the run goes on where it stopped when the command is given again):
+Three stages, each resumable (the run goes on where it stopped when the command is given again):
 
 1. *see*: the vision encoder learns what each patch shows (shape, colour, letter, centre).
 2. *talk*: the encoder is frozen; projector and language model learn to caption and to answer, while a cosine
    cross-entropy pulls each projected patch onto the word embeddings of what it shows. Captions ("red top star
    d left, circle ...") are what teaches to look up one word by another: from questions alone that takes far longer.
-3. the model is saved in half precision with its tokenizer and processor.
+3. *drill*: the same, with more of the questions that take longest to learn (relations, counts).
+
+Then the model is saved in half precision with its tokenizer and processor.
 
 Several questions and captions share one picture: each sees the picture and itself only, at the positions it would have
 alone, so that every one of them is a single-question prompt.
@@ -30,7 +32,7 @@ from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from foveate.world.build import build_model, build_processor, build_tokenizer
-from foveate.world.data import IGNORED, Plan, Steps
+from foveate.world.data import IGNORED, Plan, Stage, Steps
 from foveate.world.scenes import COLORS, LETTERS, SHAPES
 
 ATTRIBUTES = {"shape": SHAPES, "color": tuple(COLORS), "letter": tuple(LETTERS.lower())}
@@ -115,27 +117,25 @@ def _look_for_likeness(model: LlavaForConditionalGeneration) -> None:
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def run_stage(
-    stage: str, net: nn.Module, steps: int, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path
-) -> None:
-    """Train `net` for `steps` steps; every `save_every` steps all of the state is on disk."""
-    checkpoint, device = out / f"{stage}.pt", "cuda" if torch.cuda.is_available() else "cpu"
+def run_stage(name: str, net: nn.Module, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    """Train `net` for one stage of the plan; every `save_every` steps all of the state is on disk."""
+    stage: Stage = getattr(plan, name)
+    checkpoint, device = out / f"{name}.pt", "cuda" if torch.cuda.is_available() else "cpu"
     net.to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=plan.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(weights, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
     done = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["done"]
-    data = DataLoader(
-        Steps(plan, stage, tokenizer, steps), batch_size=None, sampler=range(done, steps), num_workers=plan.workers
-    )
+    left = range(done, stage.steps)
+    data = DataLoader(Steps(plan, stage, tokenizer), batch_size=None, sampler=left, num_workers=plan.workers)
     started, seen = time.monotonic(), done
-    for step, batch in track(zip(range(done, steps), data, strict=True), stage, total=steps, completed=done):
+    for step, batch in track(zip(left, data, strict=True), name, total=stage.steps, completed=done):
         for group in optimizer.param_groups:
-            group["lr"] = plan.rate * _schedule(step, steps, plan.warmup)
+            group["lr"] = stage.rate * _schedule(step, stage.horizon, plan.warmup)
         loss, figures = net({name: value.to(device) for name, value in batch.items()})
         optimizer.zero_grad()
         loss.backward()
@@ -144,8 +144,8 @@ def run_stage(
         done = step + 1
         if done % 25 == 0:
             pace = (time.monotonic() - started) / (done - seen)
-            _log({"step": done, "loss": loss.item(), **figures, "seconds_per_step": pace}, out / f"{stage}.jsonl")
-        if done % plan.save_every == 0 or done == steps:
+            _log({"step": done, "loss": loss.item(), **figures, "seconds_per_step": pace}, out / f"{name}.jsonl")
+        if done % plan.save_every == 0 or done == stage.steps:
             _save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "done": done}, checkpoint)
 
 
@@ -154,9 +154,9 @@ def _log(row: dict[str, float], path: Path) -> None:
         log.write(json.dumps({name: round(value, 4) for name, value in row.items()}) + "\n")
 
 
-def _schedule(step: int, steps: int, warmup: int) -> float:
+def _schedule(step: int, horizon: int, warmup: int) -> float:
     """Linear warm-up, then a cosine down to a twentieth."""
-    return min(1.0, (step + 1) / warmup) * (0.525 + 0.475 * math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / warmup) * (0.525 + 0.475 * math.cos(math.pi * step / horizon))
 
 
 def _save(state: dict[str, object], path: Path) -> None:
@@ -172,8 +172,10 @@ def train(plan: Plan, out: Path) -> Path:
     torch.manual_seed(plan.seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    run_stage("see", Seeing(model), plan.see_steps, plan, tokenizer, out)
-    run_stage("talk", Talking(model, plan, tokenizer), plan.talk_steps, plan, tokenizer, out)
+    run_stage("see", Seeing(model), plan, tokenizer, out)
+    talking = Talking(model, plan, tokenizer)
+    run_stage("talk", talking, plan, tokenizer, out)
+    run_stage("drill", talking, plan, tokenizer, out)
     folder = out / "model"
     model.half().save_pretrained(folder)
     build_processor(tokenizer).save_pretrained(folder)
@@ -181,14 +183,12 @@ def train(plan: Plan, out: Path) -> Path:
 
 
 def main() -> None:
-    """Command line: every field of `Plan` is an option."""
+    """Command line."""
     parser = argparse.ArgumentParser(prog="python -m foveate.world.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/world"))
-    for name, value in vars(Plan()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
-    options = vars(parser.parse_args())
-    out = options.pop("out")
-    print(train(Plan(**options), out))
+    parser.add_argument("--out", type=Path, default=Path("runs/world"), help="where checkpoints and the model go")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    print(train(Plan(seed=options.seed), options.out))
 
 
 if __name__ == "__main__":
