@@ -55,6 +55,29 @@ def row(asked: Sequence[Any], marks: Sequence[bool], unpruned: Sequence[bool]) -
     }
 
 
+def tables(result: dict[str, Any]) -> str:
+    """The README's two tables: accuracy by kind at a tenth of the tokens, and overall at every budget."""
+    rows = result["rows"]
+    kinds = list(rows["unpruned"]["by_kind"])
+    lines = [f"| at 10 % | all | {' | '.join(kinds)} |", "|---" * (len(kinds) + 2) + "|"]
+    for title, name in (("unpruned", "unpruned"), *((f"{m}", f"0.1 {m}") for m in CONFIGURATIONS)):
+        shares = " | ".join(f"{rows[name]['by_kind'][kind]:.2f}" for kind in kinds)
+        lines.append(f"| {title} | {_with_interval(rows[name])} | {shares} |")
+    lines += [
+        "",
+        f"| all kinds | {' | '.join(f'{100 * keep:g} %' for keep in KEEPS)} |",
+        "|---" * (len(KEEPS) + 1) + "|",
+    ]
+    for m in CONFIGURATIONS:
+        lines.append(f"| {m} | {' | '.join(_with_interval(rows[f'{keep} {m}']) for keep in KEEPS)} |")
+    return "\n".join(lines)
+
+
+def _with_interval(figures: dict[str, Any]) -> str:
+    low, high = figures["interval"]
+    return f"{figures['accuracy']:.3f} ({low:.3f} to {high:.3f})"
+
+
 def main() -> None:
     """Run every configuration at every budget on the same questions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -79,8 +102,7 @@ def main() -> None:
         "rows": {name: row(asked, marks[name], marks["unpruned"]) for name in settings},
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n")
-    for name, figures in result["rows"].items():
-        print(f"{name:28s} {figures['accuracy']:.3f} {figures['interval']} {figures['by_kind']}")
+    print(tables(result))
 
 
 if __name__ == "__main__":

@@ -204,6 +204,7 @@ def without(inputs, *names):
         (lambda x: {**x, "input_ids": x["input_ids"][0]}, "return_tensors"),
         (lambda x: {**x, "input_ids": x["input_ids"].tolist()}, "return_tensors"),
         (lambda x: {**x, "attention_mask": x["attention_mask"][:, 1:]}, "attention_mask"),
+        (lambda x: {**x, "attention_mask": torch.zeros_like(x["attention_mask"])}, "hides"),
         (lambda x: {**x, "pixel_values_videos": torch.ones(1)}, "Videos"),
         (lambda x: {**x, "pixel_values": x["pixel_values"] * float("nan")}, "NaN"),
         (lambda x: {**x, "pixel_values": x["pixel_values"] * float("inf")}, "NaN"),

@@ -87,6 +87,8 @@ def prune_inputs(
     grids = family.grids(model.config, inputs, features)
     given = inputs.get("attention_mask")
     mask = torch.ones_like(ids) if given is None else given.to(ids.device)
+    if bool((places & (mask == 0)).any()):
+        raise InputError("attention_mask hides image placeholders: leave them visible, keep decides which ones stay.")
     questions, notes = _questions(model, family, inputs, mask, spans, prompt_aware=chosen.prompt_aware)
     kept = []
     for feature, grid, span in zip(features, grids, spans, strict=True):
@@ -96,19 +98,14 @@ def prune_inputs(
     full = inputs.get("position_ids")
     if full is None:
         full = family.positions(model, inputs, mask)
-    dropped = torch.zeros_like(places)
-    for span, indices in zip(spans, kept, strict=True):
-        dropped[span.row, span.places] = True
-        dropped[span.row, span.places[indices.to(ids.device)]] = False
     gone = {"pixel_values", "mm_encoder_outputs", *family.encoder_inputs(model, inputs)}
     rest = {name: value for name, value in inputs.items() if name not in gone}
-    pad_id = _pad_id(model)
-    short = rewrite(rest, mask.bool() & ~dropped, full, pad_id=pad_id, compact=positions == "compact")
+    stays = _staying(mask, spans, kept)
+    short = rewrite(rest, stays, full, pad_id=_pad_id(model), compact=positions == "compact")
     short["mm_encoder_outputs"] = {"image": family.keep(encoded, kept, [span.row for span in spans])}
     seconds = time.perf_counter() - started
-    return PrunedInputs(
-        short, Report(tuple(kept), tuple(map(len, features)), tuple(grids), chosen.name, seconds, tuple(notes))
-    )
+    sizes = tuple(map(len, features))
+    return PrunedInputs(short, Report(tuple(kept), sizes, tuple(grids), chosen.name, seconds, tuple(notes)))
 
 
 def check_settings(keep: int | float, method: str | Method, positions: str) -> Method:
@@ -166,6 +163,16 @@ def _match(places: Tensor, sizes: Sequence[int]) -> list[_Span]:
         spans.append(_Span(int(row[0]), columns[start : start + size]))
         start += size
     return spans
+
+
+def _staying(mask: Tensor, spans: Sequence[_Span], kept: Sequence[Tensor]) -> Tensor:
+    """(b, L): true for the words and the kept visual tokens, false for padding and the dropped ones."""
+    stays = mask.bool().clone()
+    for span, indices in zip(spans, kept, strict=True):
+        chosen = torch.zeros_like(span.places, dtype=torch.bool)
+        chosen[indices.to(chosen.device)] = True
+        stays[span.row, span.places] &= chosen
+    return stays
 
 
 def _questions(

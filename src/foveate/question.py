@@ -45,7 +45,7 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
     `config.foveate_template = {"roles": [[[5, 6], [7, 6]], [[8, 6]]], "filler": [9]}`.
     """
     text = config.get_text_config()
-    named = [getattr(c, name, None) for c in (config, text) for name in dir_ids(c)]
+    named = [getattr(c, name, None) for c in (config, text) for name in _id_names(c)]
     structure = {i for i in named if isinstance(i, int)} - set(stop_ids)
     controls = structure | set(stop_ids)
     high = [i for i in controls if i >= text.vocab_size // 2]
@@ -67,7 +67,7 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
     )
 
 
-def dir_ids(config: Any) -> list[str]:
+def _id_names(config: Any) -> list[str]:
     """The names of a configuration's single-token fields: image_token_id, bos_token_id, vision_start_token_id, ..."""
     return [name for name in config.to_dict() if name.endswith(("_token_id", "_token_index"))]
 
