@@ -81,7 +81,7 @@ def _with_interval(figures: dict[str, Any]) -> str:
 def main() -> None:
     """Run every configuration at every budget on the same questions."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--per-kind", type=int, default=250)
+    parser.add_argument("--per-kind", type=int, default=150)
     parser.add_argument("--stream", choices=("dev", "test"), default="test")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     options = parser.parse_args()

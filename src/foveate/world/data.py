@@ -47,7 +47,7 @@ class Plan:
         diet=("existence", "color", "shape", *("relation",) * 3, *("count",) * 3, *("reading",) * 2),
     )  # fmt: skip
     drill: Stage = Stage(
-        steps=4000, batch=8, horizon=4000, rate=8e-4, stream=20_000_000, captions=1,
+        steps=3600, batch=8, horizon=4000, rate=8e-4, stream=20_000_000, captions=1,
         diet=("existence", "color", "shape", *("relation",) * 6, *("count",) * 6, *("reading",) * 2),
     )  # fmt: skip
     warmup: int = 100
