@@ -5,7 +5,6 @@ import random
 
 import pytest
 import torch
-from reference import REFERENCES, Margin
 
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError, UnknownMethodError
 from foveate.method import Method, methods, resolve, select
@@ -16,6 +15,7 @@ from foveate.method.mmtok import MMTok
 from foveate.method.random import Random
 from foveate.method.zspaprune import ZSPAPrune
 from foveate.tokens import VisualTokens
+from reference import REFERENCES, Margin
 
 # A candidate this near to the border of a tie, as a share of the tie's width, is within the rounding of float32.
 TIGHT = 0.3
