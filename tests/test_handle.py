@@ -61,6 +61,20 @@ def test_text_only_generation_is_the_stock_one(model, family):
         assert handle.report.kept == ()
 
 
+def test_text_goes_on_from_a_cache(model, family):
+    """A conversation without pictures may keep its cache while a handle is on."""
+    inputs = example(model, family, [(0, 5)])
+
+    def talk():
+        first = model.generate(**inputs, **NEW, return_dict_in_generate=True)
+        ids = torch.cat([first.sequences, first.sequences[:, :2]], dim=1)
+        return model.generate(input_ids=ids, past_key_values=first.past_key_values, **NEW)
+
+    stock = talk()
+    with foveate.pruning(model, keep=3):
+        assert torch.equal(talk(), stock)
+
+
 def test_innermost_handle_decides_and_any_order_of_removal_works(llava):
     inputs = example(llava, foveate.family.family_of(llava), [(1, 5)])
 

@@ -80,6 +80,12 @@ def prune_inputs(
             raise InputError("The prompt has image placeholders but no picture came with it: pass pixel_values too.")
         return PrunedInputs(inputs, Report((), (), (), chosen.name, 0.0, ("No picture: nothing was pruned.",)))
 
+    cache = inputs.get("past_key_values")
+    if cache is not None and cache.get_seq_length() > 0:
+        raise InputError(
+            "past_key_values already hold a part of this prompt, unpruned or pruned for another question: "
+            "pass the whole conversation without a cache."
+        )
     encoded = family.encode(model, inputs)
     started = time.perf_counter()
     features = family.features(encoded)
@@ -136,12 +142,6 @@ def _check(inputs: Mapping[str, Any]) -> None:
     if mask is not None and tuple(mask.shape) != tuple(ids.shape):
         raise InputError(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: pass the processor's."
-        )
-    cache = inputs.get("past_key_values")
-    if cache is not None and cache.get_seq_length() > 0:
-        raise InputError(
-            "past_key_values already hold a part of this prompt, unpruned or pruned for another question: "
-            "pass the whole conversation without a cache."
         )
     if inputs.get("pixel_values_videos") is not None:
         raise InputError("Videos are not supported yet: pass their frames as pictures, or remove the handle first.")
