@@ -5,8 +5,9 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from foveate import laws, rewrite
-from foveate.family.base import Family, count_positions, family_of
+from foveate.family.base import Family, family_of
 from foveate.registry import FAMILIES
+from foveate.rewrite import count_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
@@ -76,6 +77,13 @@ def test_questions_of_other_rows_break_the_ragged_law(monkeypatch):
 
     monkeypatch.setattr(prune, "VisualTokens", unstable)
     assert not broken(FAMILIES.load("llava")(), "ragged batch = each row alone")
+
+
+def test_not_a_number_breaks_every_law_that_compares_logits(llava):
+    with torch.no_grad():
+        llava.lm_head.weight[7] = float("nan")
+    passed = {r.name for r in laws.check(llava) if r.passed}
+    assert passed <= {"beams, sampling, assisted decoding"}
 
 
 def test_a_handle_that_stays_breaks_the_trace_law(monkeypatch):
