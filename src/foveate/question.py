@@ -69,7 +69,7 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
 
 def _id_names(config: Any) -> list[str]:
     """The names of a configuration's single-token fields: image_token_id, bos_token_id, vision_start_token_id, ..."""
-    return [name for name in config.to_dict() if name.endswith(("_token_id", "_token_index"))]
+    return [name for name in vars(config) if name.endswith(("_token_id", "_token_index"))]
 
 
 def find_question(ids: Sequence[int], first_image: int, template: Template, ignored: Sequence[bool]) -> list[int]:
@@ -79,20 +79,20 @@ def find_question(ids: Sequence[int], first_image: int, template: Template, igno
     taken on.
     """
     openings = _openings(ids, template)
-    turn_of = _turns(len(ids), openings)
-    nobody = _Opening((), 0)
-    user = openings.get(turn_of[first_image], nobody).role
+    before = [place for place in openings if place <= first_image]
+    user = openings[before[-1]].role if before else ()
     words: dict[int, list[int]] = {}
-    heading, speaking = 0, True
+    role: tuple[int, ...] = ()
+    turn, heading, speaking = -1, 0, True
     for place, token in enumerate(ids):
         if place in openings:
-            heading, speaking = place + openings[place].length, True
+            turn, role, heading, speaking = place, openings[place].role, place + openings[place].length, True
         if token in template.closers:
             speaking = False
         if ignored[place] or place < heading or not speaking or template.is_control(token) or token in template.filler:
             continue
-        if openings.get(turn_of[place], nobody).role == user:
-            words.setdefault(turn_of[place], []).append(place)
+        if role == user:
+            words.setdefault(turn, []).append(place)
     return words[max(words)] if words else []
 
 
@@ -118,12 +118,3 @@ def _openings(ids: Sequence[int], template: Template) -> dict[int, _Opening]:
                 if tuple(ids[place : place + len(spelling)]) == spelling:
                     found[place] = _Opening((role,), len(spelling))
     return found
-
-
-def _turns(length: int, openings: dict[int, _Opening]) -> list[int]:
-    """For every place, where its turn opened; -1 before the first opening."""
-    turns, current = [], -1
-    for place in range(length):
-        current = place if place in openings else current
-        turns.append(current)
-    return turns

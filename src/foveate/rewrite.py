@@ -50,7 +50,7 @@ def rewrite(
             raise InputError(f"{name} has the prompt's shape {shape} but foveate cannot shorten it: leave it out.")
         else:
             out[name] = value
-    counted = (real.long().cumsum(-1) - 1).clamp(min=0)
+    counted = count_positions(real)
     if compact:
         out["position_ids"] = counted.expand(*positions.shape[:-1], -1).clone()
     else:
@@ -60,6 +60,11 @@ def rewrite(
     gapped = positions.ndim == 2 and not compact and bool((out["position_ids"] != counted).any())
     out["attention_mask"] = real.long() * (ATTEND if gapped and bool(real.all()) else 1)
     return out
+
+
+def count_positions(mask: Tensor) -> Tensor:
+    """Positions that count the real tokens of each row: (b, L) mask -> (b, L), 0 on padding."""
+    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
 def _pads_left(mask: Tensor | None) -> bool:

@@ -147,7 +147,8 @@ def test_model_fits_the_package(tokenizer):
 
 def test_packed_questions_are_single_question_prompts(tokenizer):
     """A question in a packed row gets the logits that it gets alone."""
-    from foveate.world.data import IGNORED, pack
+    from foveate.rewrite import IGNORED_LABEL
+    from foveate.world.data import pack
 
     torch.manual_seed(0)
     model = build_model(tokenizer).eval()
@@ -160,7 +161,7 @@ def test_packed_questions_are_single_question_prompts(tokenizer):
     with torch.no_grad():
         packed = pack([asked], tokenizer)
         together = model(pixel_values=pixels, **{k: v for k, v in packed.items() if k not in LABELS}).logits[0]
-        places = (packed["labels"][0] != IGNORED).nonzero()[:, 0].tolist()
+        places = (packed["labels"][0] != IGNORED_LABEL).nonzero()[:, 0].tolist()
         for number, question in enumerate(asked):
             text = prompt(build_processor(tokenizer), question.text).replace("<image>", "<image>" * GRID**2)
             ids = torch.tensor([tokenizer(text + f" {question.answer}</s>").input_ids])

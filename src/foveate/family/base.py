@@ -14,6 +14,7 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError, UnknownFamilyError
 from foveate.question import Template, default_template
 from foveate.registry import FAMILIES
+from foveate.rewrite import count_positions
 
 Inputs = Mapping[str, Any]
 Grid = tuple[int, int, int]
@@ -89,11 +90,6 @@ class Family:
     def image_span(self, config: Any, tokens: int) -> list[int]:
         """The ids that stand for one picture in a prompt."""
         return [self.image_token_id(config)] * tokens
-
-
-def count_positions(mask: Tensor) -> Tensor:
-    """Positions that count the real tokens of each row: (b, L) mask -> (b, L), 0 on padding."""
-    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
 def keep_tokens(features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.family.base import Family, Grid, Inputs, count_positions
+from foveate.family.base import Family, Grid, Inputs
+from foveate.rewrite import count_positions
 
 EXAMPLE_GRIDS = ((4, 6), (6, 6), (4, 4), (8, 4))  # merged tokens are a quarter of these with the usual 2 x 2 merge
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from foveate.rewrite import IGNORED_LABEL
 from foveate.world.build import GRID
 from foveate.world.labels import patch_labels
 from foveate.world.questions import Question, caption, sample_questions
 from foveate.world.scenes import draw_scene, sample_scene
 
 TRAIN_STREAM = 1  # scene streams: training and held-out data never meet
-IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def pack(asked: list[list[Question]], tokenizer: PreTrainedTokenizerFast) -> dic
     rows = []
     for questions in asked:
         ids, positions, block = list(head), list(range(len(head))), [0] * len(head)
-        labels, captions = [IGNORED] * len(head), [False] * len(head)
+        labels, captions = [IGNORED_LABEL] * len(head), [False] * len(head)
         for number, question in enumerate(questions, start=1):
             prompt = tokenizer(f"{question.text} ASSISTANT:").input_ids
             reply = tokenizer(f" {question.answer}</s>").input_ids
@@ -104,11 +104,11 @@ def pack(asked: list[list[Question]], tokenizer: PreTrainedTokenizerFast) -> dic
             ids += prompt + reply
             positions += range(len(head), len(head) + length)
             block += [number] * length
-            labels += [IGNORED] * len(prompt) + reply
+            labels += [IGNORED_LABEL] * len(prompt) + reply
             captions += [question.kind == "caption"] * length
         rows.append((ids, positions, labels, captions, block))
     width = max(len(row[0]) for row in rows)
-    fills = (tokenizer.pad_token_id, 0, IGNORED, False, -1)
+    fills = (tokenizer.pad_token_id, 0, IGNORED_LABEL, False, -1)
     padded = [torch.tensor([row[i] + [fill] * (width - len(row[i])) for row in rows]) for i, fill in enumerate(fills)]
     blocks = padded.pop()
     seen = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])

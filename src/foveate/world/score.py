@@ -63,7 +63,7 @@ def answers(
         encoded = family_of(model).encode(model, inputs)
         words = {name: value for name, value in inputs.items() if name != "pixel_values"}
         for name, setting in settings.items():
-            ready = {**words, "mm_encoder_outputs": {"image": type(encoded)(pooler_output=encoded.pooler_output)}}
+            ready = {**words, "mm_encoder_outputs": {"image": encoded}}
             given = ready if setting is None else prune_inputs(model, ready, **setting)
             out = model.generate(**given, max_new_tokens=3, do_sample=False)
             new = processor.batch_decode(out[:, given["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -31,8 +31,9 @@ from torch.utils.data import DataLoader
 from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from foveate.rewrite import IGNORED_LABEL
 from foveate.world.build import build_model, build_processor, build_tokenizer
-from foveate.world.data import IGNORED, Plan, Stage, Steps
+from foveate.world.data import Plan, Stage, Steps
 from foveate.world.scenes import COLORS, LETTERS, SHAPES
 
 ATTRIBUTES = {"shape": SHAPES, "color": tuple(COLORS), "letter": tuple(LETTERS.lower())}
@@ -88,10 +89,10 @@ class Talking(nn.Module):
                 mm_encoder_outputs={"image": encoded}, use_cache=False,
             ).logits  # fmt: skip
         logits, target, captions = logits[:, :-1].float(), batch["labels"][:, 1:], batch["captions"][:, 1:]
-        answers = (target != IGNORED) & ~captions
+        answers = (target != IGNORED_LABEL) & ~captions
         answer = F.cross_entropy(logits[answers], target[answers])
         right = (logits.argmax(-1) == target)[answers].view(-1, 2)[:, 0]  # every answer is one word and </s>
-        told = (target != IGNORED) & captions
+        told = (target != IGNORED_LABEL) & captions
         caption = F.cross_entropy(logits[told], target[told])
         align, nearest = self._alignment(patches.float(), batch)
         figures = {"answer": answer.item(), "right": right.float().mean().item(), "caption": caption.item()}
