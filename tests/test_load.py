@@ -83,13 +83,13 @@ def test_a_broken_torchvision_is_not_passed_over(folders, monkeypatch):
         load(str(folders("qwen2_5_vl")))
 
 
-def test_the_bundled_model():
-    loaded = load()
-    assert loaded.name == "bundled"
-    assert loaded.notes == ()
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_bundled_models(name):
+    loaded = load(name)
+    assert loaded.name == name
     if loaded.model.device.type == "cpu":
         assert loaded.model.dtype == torch.float32
-    stored = json.loads((BUNDLED / "config.json").read_text())
+    stored = json.loads((BUNDLED[name] / "config.json").read_text())
     assert stored["dtype"] == "float16"
 
 

@@ -24,9 +24,10 @@ app = typer.Typer(
 )  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON, last on standard output.")]
 Model = Annotated[
-    str | None,
-    typer.Option("--model", help="A hub id or a folder; without it, the small bundled model.", metavar="ID_OR_FOLDER"),
+    str,
+    typer.Option("--model", help="A hub id, a folder, or a small model of ours: bundled, bundled-qwen."),
 ]
+AnyModel = Annotated[str | None, typer.Option("--model", help="The model to check, as in `ask`.")]
 
 
 class Positions(str, Enum):
@@ -59,7 +60,7 @@ def ask(
         ),
     ] = "0.1",
     method: Annotated[str, typer.Option(help="How to choose the tokens; see `foveate methods`.")] = "zspaprune",
-    model: Model = None,
+    model: Model = "bundled",
     positions: Annotated[Positions, typer.Option(help="Keep the tokens' positions, or renumber.")] = Positions.original,
     overlay: Annotated[
         Path | None,
@@ -112,7 +113,7 @@ def families(as_json: Json = False) -> None:
 
 
 @app.command()
-def doctor(model: Model = None, as_json: Json = False) -> None:
+def doctor(model: AnyModel = None, as_json: Json = False) -> None:
     """Check the laws of pruning on this installation: on a tiny model of every family, or on your own model."""
     from foveate import laws
     from foveate.load import load, quiet

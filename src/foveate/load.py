@@ -1,4 +1,4 @@
-"""`load`: a model and its processor, from the hub, from a folder, or the small one that is bundled."""
+"""`load`: a model and its processor, from the hub, from a folder, or one of the small ones that are bundled."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from foveate.errors import ModelError
 from foveate.family.base import family_of
 
-BUNDLED = Path(__file__).parent / "world" / "model"
-BUNDLED_NAME = "bundled"
+MODELS = Path(__file__).parent / "world" / "models"
+BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WEIGHTS = ("*.safetensors", "*.bin")
 
@@ -35,22 +35,23 @@ class Loaded:
     name: str
 
 
-def load(name: str | None = None) -> Loaded:
-    """Load a model and its processor: a hub id, a local folder, or None for the bundled model.
+def load(name: str = "bundled") -> Loaded:
+    """Load a model and its processor: a hub id, a local folder, "bundled" (LLaVA's architecture) or "bundled-qwen".
 
-    The model goes to CUDA or MPS where there is one, else to the CPU, in its checkpoint's own type; the bundled one,
-    stored in half precision, computes in float32 on a CPU.
+    The model goes to CUDA or MPS where there is one, else to the CPU, in its checkpoint's own type; the bundled ones,
+    stored in half precision, compute in float32 on a CPU.
 
     Raises `ModelError` if it cannot be found or read, `UnknownFamilyError`, before any weights are read, if foveate
     does not know its family.
     """
-    where = str(BUNDLED) if name is None else _locate(name)
+    bundled = BUNDLED.get(name)
+    where = str(bundled or _locate(name))
     device = _device()
     config = _config(where)
     family_of(SimpleNamespace(config=config, base_model=None))
     # The processor is small and goes first: what it lacks shows before gigabytes are read.
     processor, notes = _processor(where, config)
-    dtype = torch.float32 if name is None and device == "cpu" else "auto"
+    dtype = torch.float32 if bundled and device == "cpu" else "auto"
     model = _model(where, dtype)
     try:
         model = model.to(device).eval()
@@ -58,7 +59,7 @@ def load(name: str | None = None) -> Loaded:
         raise ModelError(
             f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
         ) from error
-    return Loaded(model, processor, notes, BUNDLED_NAME if name is None else name)
+    return Loaded(model, processor, notes, name)
 
 
 @contextmanager

@@ -1,31 +1,37 @@
-"""What the bundled model is trained on: batches of scenes with labels, questions and captions, each from its step."""
+"""What the bundled models are trained on: batches of pictures with labels, questions and captions, each from its step."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from foveate.rewrite import IGNORED_LABEL
-from foveate.world.build import GRID
+from foveate.world.build import ARCHITECTURES, MERGE, PATCH, SIDE, Chat, qwen_pictures
 from foveate.world.labels import patch_labels
-from foveate.world.questions import Question, caption, sample_questions
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.questions import TASKS, Question, caption, description, sample_questions, tasks_of
+from foveate.world.scenes import CHARTS, Scene, draw_scene, sample_scene
 
-TRAIN_STREAM = 1  # scene streams: training and held-out data never meet
+TRAIN_STREAM = 1  # picture streams: training and held-out data never meet
+CHART_SHARE = 0.22
+DESCRIBED = 400  # positions that a description in words may take, as a picture's tokens would
 
 
 @dataclass(frozen=True)
 class Stage:
     """One stage of training: what a batch holds, and how long and how fast it learns.
 
-    `rate` falls by a cosine to a twentieth at step `horizon`; the stage may end earlier. `diet` names the questions
-    that are asked about each picture, beside its `captions`. `stream` keeps the pictures of the stages apart.
+    `rate` falls by a cosine to a twentieth at step `horizon`; the stage may end earlier. `questions` are asked about
+    each picture, of the tasks in the proportions of `diet`, beside its `captions`. `stream` keeps the pictures of the
+    stages apart.
     """
 
     steps: int
@@ -33,85 +39,170 @@ class Stage:
     horizon: int
     rate: float
     stream: int
-    diet: tuple[str, ...] = ()
+    questions: int = 0
     captions: int = 0
+    diet: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The run. The kinds of question that take longest to learn come more often, most of all in the last stage."""
-
-    see: Stage = Stage(steps=1300, batch=32, horizon=1300, rate=1e-3, stream=0)
-    talk: Stage = Stage(
-        steps=3200, batch=8, horizon=6200, rate=1e-3, stream=10_000_000, captions=3,
-        diet=("existence", "color", "shape", *("relation",) * 3, *("count",) * 3, *("reading",) * 2),
-    )  # fmt: skip
-    drill: Stage = Stage(
-        steps=3600, batch=8, horizon=4000, rate=8e-4, stream=20_000_000, captions=1,
-        diet=("existence", "color", "shape", *("relation",) * 6, *("count",) * 6, *("reading",) * 2),
-    )  # fmt: skip
-    warmup: int = 100
-    align: float = 0.5
-    sharpness: float = 10.0
-    seed: int = 0
-    workers: int = 1
-    save_every: int = 200
+def kind_of(rng: random.Random) -> str:
+    """What kind of picture comes next."""
+    return rng.choice(CHARTS) if rng.random() < CHART_SHARE else "scene"
 
 
 class Steps(Dataset[dict[str, Tensor]]):
-    """Item `i` is the whole batch of step `i`, so that a resumed run sees the very data it would have seen."""
+    """Item `i` is the whole batch of step `i`, so that a resumed run sees the very data it would have seen.
 
-    def __init__(self, plan: Plan, stage: Stage, tokenizer: PreTrainedTokenizerFast) -> None:
-        self.plan, self.stage, self.tokenizer = plan, stage, tokenizer
+    `shows`: "pictures" with their labels, "both" pictures and words, or "words" alone (a description in the picture's
+    place).
+    """
+
+    def __init__(self, name: str, stage: Stage, tokenizer: PreTrainedTokenizerFast, shows: str, seed: int) -> None:
+        self.name, self.stage, self.tokenizer, self.shows = name, stage, tokenizer, shows
+        self.stream = 2 * seed + TRAIN_STREAM
 
     def __len__(self) -> int:
         return self.stage.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        stage, stream = self.stage, 2 * self.plan.seed + TRAIN_STREAM
-        first = stage.stream + step * stage.batch
-        scenes = [sample_scene(stream, first + i) for i in range(stage.batch)]
-        pixels = np.stack([np.asarray(draw_scene(s), dtype=np.float32) for s in scenes])
-        labels = [patch_labels(s, GRID) for s in scenes]
-        batch = {"pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1}
-        for name in ("shape", "color", "letter", "middle", "place"):
-            batch[name] = torch.from_numpy(np.stack([getattr(label, name) for label in labels]))
-        if stage.diet:
-            rng = random.Random(f"foveate questions {stream} {first}")
-            asked = [
-                sample_questions(s, stage.diet, len(stage.diet), rng) + [caption(s, rng) for _ in range(stage.captions)]
-                for s in scenes
-            ]
-            batch |= pack(asked, self.tokenizer)
+        stage, first = self.stage, self.stage.stream + step * self.stage.batch
+        rng = random.Random(f"foveate questions {self.stream} {first}")
+        scenes = [sample_scene(self.stream, first + i, kind_of(rng)) for i in range(stage.batch)]
+        batch: dict[str, Tensor] = {}
+        if self.shows != "words":
+            batch |= PIXELS[self.name](scenes) | labels(self.name, scenes)
+        if self.shows != "pictures":
+            tasks = [task for task, share in stage.diet.items() for _ in range(share)]
+            asked = []
+            for scene in scenes:
+                fit = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
+                count = stage.questions if scene.kind == "scene" else stage.questions // 2
+                told = [caption(scene, rng) for _ in range(stage.captions)]
+                asked.append(sample_questions(scene, fit, count, rng) + told)
+            chat = ARCHITECTURES[self.name].chat
+            if self.shows == "words":
+                heads = [described(scene, chat, self.tokenizer, rng, self.name) for scene in scenes]
+            else:
+                heads = [HEADS[self.name](scene, chat, self.tokenizer) for scene in scenes]
+            batch |= pack(heads, asked, chat, self.tokenizer)
         return batch
 
 
-def pack(asked: list[list[Question]], tokenizer: PreTrainedTokenizerFast) -> dict[str, Tensor]:
-    """One row a picture: the prefix with the image, then every question with its answer.
+# -- pictures ------------------------------------------------------------------------------------------------------
 
-    Returns input_ids, position_ids, labels (b, L), captions (b, L), which marks the labels of captions, and the
-    attention mask (b, 1, L, L), True = may look.
+
+def llava_pixels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
+    """pixel_values (b, 3, SIDE, SIDE), as the processor makes them."""
+    drawn = [draw_scene(s).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for s in scenes]
+    pixels = np.stack([np.asarray(picture, dtype=np.float32) for picture in drawn])
+    return {"pixel_values": torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1}
+
+
+def qwen_pixels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
+    """pixel_values (patches, values) and image_grid_thw (b, 3), as the processor makes them."""
+    return dict(qwen_pictures()([draw_scene(s) for s in scenes], return_tensors="pt"))
+
+
+PIXELS = {"llava": llava_pixels, "qwen": qwen_pixels}
+
+
+def labels(name: str, scenes: Sequence[Scene]) -> dict[str, Tensor]:
+    """The labels of all patches of all pictures in one row, in the order in which the vision tower gives them.
+
+    LLaVA's tower has embeddings of absolute places and learns an object's centre; Qwen's has relative ones and learns
+    the way to it.
     """
-    head = tokenizer(f"USER: {'<image>' * GRID**2}\n").input_ids
-    rows = []
-    for questions in asked:
-        ids, positions, block = list(head), list(range(len(head))), [0] * len(head)
-        labels, captions = [IGNORED_LABEL] * len(head), [False] * len(head)
-        for number, question in enumerate(questions, start=1):
-            prompt = tokenizer(f"{question.text} ASSISTANT:").input_ids
-            reply = tokenizer(f" {question.answer}</s>").input_ids
+    found: dict[str, list[np.ndarray]] = {}
+    for scene in scenes:
+        rows, columns = (SIDE // PATCH,) * 2 if name == "llava" else (scene.size[1] // PATCH, scene.size[0] // PATCH)
+        each = patch_labels(scene, rows, columns, PATCH)
+        place = each.place.copy()
+        if name == "qwen":
+            row, column = np.divmod(np.arange(rows * columns), columns)
+            place[:, 0] = (place[:, 0] - (column + 0.5) / columns) * (each.form > 0)
+            place[:, 1] = (place[:, 1] - (row + 0.5) / rows) * (each.form > 0)
+        flat = {"form": each.form, "color": each.color, "glyph": each.glyph, "order": each.order, "place": place}
+        for key, value in flat.items():
+            found.setdefault(key, []).append(value if name == "llava" else _merged(value, rows, columns))
+        found.setdefault("picture", []).append(each.picture[None])
+    return {key: torch.from_numpy(np.concatenate(values)) for key, values in found.items()}
+
+
+def _merged(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Raster order -> the patches of one merged token after another."""
+    blocks = values.reshape(rows // MERGE, MERGE, columns // MERGE, MERGE, *values.shape[1:])
+    return blocks.swapaxes(1, 2).reshape(values.shape)
+
+
+# -- words ---------------------------------------------------------------------------------------------------------
+
+Head = tuple[list[int], list[tuple[int, ...]], int]
+"""What all questions of a row see: ids, their positions on every axis, and the position that follows."""
+
+
+def llava_head(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast) -> Head:
+    """The picture's placeholders, counted."""
+    ids = tokenizer(chat.before + chat.picture * (SIDE // PATCH) ** 2 + chat.after).input_ids
+    return ids, [(i,) for i in range(len(ids))], len(ids)
+
+
+def qwen_head(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast) -> Head:
+    """The picture's placeholders at their time, row and column."""
+    columns, rows = (side // PATCH // MERGE for side in scene.size)
+    before, pad = tokenizer(chat.before + "<|vision_start|>").input_ids, tokenizer("<|image_pad|>").input_ids
+    start = len(before)
+    ids = [*before, *pad * (rows * columns), *tokenizer("<|vision_end|>" + chat.after).input_ids]
+    place = [(i, i, i) for i in range(start)]
+    place += [(start, start + row, start + column) for row in range(rows) for column in range(columns)]
+    after = start + max(rows, columns)
+    place += [(after + i,) * 3 for i in range(len(ids) - len(place))]
+    return ids, place, after + len(ids) - start - rows * columns
+
+
+HEADS = {"llava": llava_head, "qwen": qwen_head}
+
+
+def described(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast, rng: random.Random, name: str) -> Head:
+    """A description in the picture's place, somewhere in the positions that a picture would take."""
+    before, said = tokenizer(chat.before).input_ids, tokenizer(f" {description(scene, rng)}").input_ids
+    slack = max(0, DESCRIBED - len(said)) if name == "llava" else 0
+    first = rng.randint(0, slack) if slack else 0
+    place = [*range(len(before)), *range(len(before) + first, len(before) + first + len(said))]
+    axes = 1 if name == "llava" else 3
+    return [*before, *said], [(i,) * axes for i in place], len(before) + slack + len(said)
+
+
+def pack(
+    heads: Sequence[Head], asked: Sequence[Sequence[Question]], chat: Chat, tokenizer: PreTrainedTokenizerFast
+) -> dict[str, Tensor]:
+    """One row a picture: what all see, then every question with its answer; each sees the head and itself only, at the
+    positions it would have alone.
+
+    Returns input_ids, labels (b, L), task (b, L), the number of the task of every label (-1 for captions), answer
+    (b, L), which counts the questions of the batch, position_ids (axes, b, L), or (b, L) for one axis, and the
+    attention mask (b, 1, L, L), True = may look. `shared` () places are heads in every row.
+    """
+    names, rows, number = list(TASKS), [], 0
+    for (head, place, follows), questions in zip(heads, asked, strict=True):
+        ids, positions, block = list(head), list(place), [0] * len(head)
+        targets, tasks, answers = [IGNORED_LABEL] * len(head), [-1] * len(head), [0] * len(head)
+        for index, question in enumerate(questions, start=1):
+            prompt = tokenizer(f"{question.text}{chat.reply}").input_ids
+            reply = tokenizer(f" {question.answer}{chat.end}").input_ids
             length = len(prompt) + len(reply)
             ids += prompt + reply
-            positions += range(len(head), len(head) + length)
-            block += [number] * length
-            labels += [IGNORED_LABEL] * len(prompt) + reply
-            captions += [question.kind == "caption"] * length
-        rows.append((ids, positions, labels, captions, block))
+            positions += [(i,) * len(place[0]) for i in range(follows, follows + length)]
+            block += [index] * length
+            targets += [IGNORED_LABEL] * len(prompt) + reply
+            tasks += [names.index(question.task) if question.task in names else -1] * length
+            answers += [number] * length
+            number += 1
+        rows.append((ids, targets, tasks, answers, block, positions))
     width = max(len(row[0]) for row in rows)
-    fills = (tokenizer.pad_token_id, 0, IGNORED_LABEL, False, -1)
+    fills: list[Any] = [tokenizer.pad_token_id, IGNORED_LABEL, -1, 0, -1, (0,) * len(heads[0][1][0])]
     padded = [torch.tensor([row[i] + [fill] * (width - len(row[i])) for row in rows]) for i, fill in enumerate(fills)]
-    blocks = padded.pop()
+    positions_, blocks = padded.pop().permute(2, 0, 1), padded.pop()
     seen = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
     mask = seen & torch.ones(width, width, dtype=torch.bool).tril()
-    names = ("input_ids", "position_ids", "labels", "captions")
-    return dict(zip(names, padded, strict=True)) | {"attention_mask": mask[:, None]}
+    out = dict(zip(("input_ids", "labels", "task", "answer"), padded, strict=True))
+    out["shared"] = torch.tensor(min(len(head) for head, _, _ in heads))
+    return out | {"position_ids": positions_[0] if len(positions_) == 1 else positions_, "attention_mask": mask[:, None]}

@@ -1,4 +1,4 @@
-"""What each patch of a drawn scene shows: the targets of the vision encoder's pre-training."""
+"""What each patch of a drawn picture shows: the targets of the vision encoder's pre-training."""
 
 from __future__ import annotations
 
@@ -7,38 +7,65 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foveate.world.scenes import COLORS, LETTERS, SHAPES, SIDE, Scene, outline
+from foveate.world.scenes import COLORS, FORMS, GLYPHS, MAX_GLYPHS, POPULARITY, Scene, glyph_boxes, outline
 
 COVERED = 0.2  # a patch belongs to an object that covers at least this share of it
+READ = 0.3  # a patch belongs to a glyph whose box covers at least this share of it
 NOTHING = 0  # class 0 of every attribute
+CLASSES = {"form": len(FORMS) + 1, "color": len(COLORS) + 1, "glyph": len(GLYPHS) + 1, "order": MAX_GLYPHS + 1}
+PICTURE = len(FORMS) + len(COLORS) + 10
+"""Length of the picture's own label: which forms and colours it holds, and how many things."""
 
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """Integer classes (grid * grid,) in raster order, 0 = nothing; `place` (grid * grid, 2) is the object's centre."""
+    """Integer classes (rows * columns,) in raster order, 0 = nothing: the owner's form and colour, the glyph and its
+    place in the word. `place` (rows * columns, 4) is the owner's centre and half extents; `picture` (PICTURE,) of 0/1.
+    """
 
-    shape: np.ndarray
+    form: np.ndarray
     color: np.ndarray
-    letter: np.ndarray
-    middle: np.ndarray
+    glyph: np.ndarray
+    order: np.ndarray
     place: np.ndarray
+    picture: np.ndarray
 
 
-def patch_labels(scene: Scene, grid: int) -> PatchLabels:
-    """Label the patches of a `grid` x `grid` raster over the scene."""
-    canvas = Image.new("L", (SIDE, SIDE), 0)
+def patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabels:
+    """Label the patches of a raster over the scene, drawn with `patch` x `patch` pixels each."""
+    canvas = Image.new("L", (columns * patch, rows * patch), 0)
     pen = ImageDraw.Draw(canvas)
     for number, thing in enumerate(scene.things):
-        outline(pen, thing, SIDE, number + 1)
-    size = SIDE // grid
-    patches = np.asarray(canvas).reshape(grid, size, grid, size).transpose(0, 2, 1, 3).reshape(grid * grid, size * size)
-    covered = np.stack([(patches == i).mean(1) for i in range(len(scene.things) + 1)])  # (objects + 1, patches)
+        outline(pen, thing, canvas.size, number + 1)
+    pixels = np.asarray(canvas).reshape(rows, patch, columns, patch).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
+    covered = np.stack([(pixels == i).mean(1) for i in range(len(scene.things) + 1)])  # (things + 1, patches)
     owner = np.where(covered[1:].max(0) >= COVERED, covered[1:].argmax(0) + 1, NOTHING)
-    shape = [NOTHING, *(SHAPES.index(t.shape) + 1 for t in scene.things)]
-    color = [NOTHING, *(tuple(COLORS).index(t.color) + 1 for t in scene.things)]
-    letter = [NOTHING, *(LETTERS.index(t.letter) + 1 if t.letter else NOTHING for t in scene.things)]
-    place = np.array([(0.0, 0.0), *((t.x, t.y) for t in scene.things)], dtype=np.float32)
-    middle = np.zeros(grid * grid, dtype=np.int64)
-    for thing in scene.things:
-        middle[int(thing.y * grid) * grid + int(thing.x * grid)] = 1
-    return PatchLabels(np.array(shape)[owner], np.array(color)[owner], np.array(letter)[owner], middle, place[owner])
+    glyph, order, read = _glyphs(scene, rows, columns)
+    owner = np.where(read > 0, read, owner)
+    form = np.array([NOTHING, *(FORMS.index(t.form) + 1 for t in scene.things)])
+    color = np.array([NOTHING, *(tuple(POPULARITY).index(t.color) + 1 for t in scene.things)])
+    place = np.array([(0.0,) * 4, *((t.x, t.y, t.rx, t.ry) for t in scene.things)], dtype=np.float32)
+    return PatchLabels(form[owner], color[owner], glyph, order, place[owner], _picture(scene))
+
+
+def _glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each patch's glyph, the glyph's place in its word, and the number of the thing it is written on."""
+    best = np.full((rows, columns), READ)
+    found = np.zeros((3, rows, columns), dtype=np.int64)
+    left, top = np.arange(columns) / columns, np.arange(rows) / rows
+    for number, thing in enumerate(scene.things, start=1):
+        for place, (glyph, (x0, y0, x1, y1)) in enumerate(zip(thing.text, glyph_boxes(thing), strict=False), start=1):
+            wide = (np.minimum(left + 1 / columns, x1) - np.maximum(left, x0)).clip(0) * columns
+            high = (np.minimum(top + 1 / rows, y1) - np.maximum(top, y0)).clip(0) * rows
+            share = high[:, None] * wide
+            more = share > best
+            best[more] = share[more]
+            found[:, more] = np.array([[GLYPHS.index(glyph) + 1], [place], [number]])
+    glyph, order, read = found.reshape(3, -1)
+    return glyph, order, read
+
+
+def _picture(scene: Scene) -> np.ndarray:
+    forms, colors = {t.form for t in scene.things}, {t.color for t in scene.things}
+    count = [float(len(scene.things) == i) for i in range(10)]
+    return np.array([float(f in forms) for f in FORMS] + [float(c in colors) for c in POPULARITY] + count, np.float32)

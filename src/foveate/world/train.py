@@ -1,14 +1,15 @@
-"""Train the bundled model from nothing: `python -m foveate.world.train --out runs/world`.
+"""Train a bundled model from nothing: `python -m foveate.world.train --model llava --out runs/world`.
 
-Three stages, each resumable (the run goes on where it stopped when the command is given again):
+The stages are LLaVA's, each resumable (the run goes on where it stopped when the command is given again):
 
-1. *see*: the vision encoder learns what each patch shows (shape, colour, letter, centre).
-2. *talk*: the encoder is frozen; projector and language model learn to caption and to answer, while a cosine
-   cross-entropy pulls each projected patch onto the word embeddings of what it shows. Captions ("red top star
-   d left, circle ...") are what teaches to look up one word by another: from questions alone that takes far longer.
-3. *drill*: the same, with more of the questions that take longest to learn (relations, counts).
+1. *see*: the vision encoder learns what each patch shows (form, colour, glyph, the way to the object's centre) and, in
+   its [CLS] or mean, what the picture holds.
+2. *read*: the language model learns to answer about pictures that are described in words.
+3. *align*: both are frozen; the connector between them learns.
+4. *talk*: connector and language model learn to caption and to answer.
 
-Then the model is saved in half precision with its tokenizer and processor.
+`llava` has one thing that no public model has: while it talks, a cosine cross-entropy pulls each projected patch onto
+the word embeddings of what it shows. `qwen` learns from captions and answers alone.
 
 Several questions and captions share one picture: each sees the picture and itself only, at the positions it would have
 alone, so that every one of them is a single-question prompt.
@@ -20,6 +21,7 @@ import argparse
 import json
 import math
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,99 +30,198 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
-from transformers import LlavaForConditionalGeneration, PreTrainedTokenizerFast
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers import AttentionInterface, PreTrainedTokenizerFast
 
 from foveate.rewrite import IGNORED_LABEL
-from foveate.world.build import build_model, build_processor, build_tokenizer
-from foveate.world.data import Plan, Stage, Steps
-from foveate.world.scenes import COLORS, LETTERS, SHAPES
+from foveate.world.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
+from foveate.world.data import Stage, Steps
+from foveate.world.labels import CLASSES, PICTURE
+from foveate.world.questions import TASKS
+from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 
-ATTRIBUTES = {"shape": SHAPES, "color": tuple(COLORS), "letter": tuple(LETTERS.lower())}
+ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
+EVERY = {"existence": 2, "attribute": 2, "relation": 4, "counting": 3, "reading": 3, "grounding": 2, "overview": 2}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The run. `likeness` weighs the cosine loss."""
+
+    see: Stage
+    read: Stage
+    align: Stage
+    talk: Stage
+    likeness: float
+    sharpness: float = 10.0
+    warmup: int = 100
+    seed: int = 0
+    workers: int = 1
+    save_every: int = 100
+
+
+_SEE = Stage(steps=1800, batch=16, horizon=1800, rate=1e-3, stream=0)
+_READ = Stage(steps=1000, batch=16, horizon=1200, rate=1e-3, stream=10_000_000, questions=12, captions=1, diet=EVERY)
+_ALIGN = Stage(steps=200, batch=8, horizon=400, rate=2e-3, stream=20_000_000, questions=18, captions=2, diet=EVERY)
+_TALK = Stage(steps=5000, batch=8, horizon=5000, rate=8e-4, stream=30_000_000, questions=18, captions=2, diet=EVERY)
+PLANS = {
+    "llava": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.5),
+    "qwen": Plan(replace(_SEE, steps=1400, horizon=1400), replace(_READ, steps=2000, horizon=2400), _ALIGN, _TALK, likeness=0.0),
+}
 
 
 class Seeing(nn.Module):
     """The vision encoder with one linear head an attribute."""
 
-    def __init__(self, model: LlavaForConditionalGeneration) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.tower = model.model.vision_tower
+        self.tower = tower(model)
         width: int = self.tower.config.hidden_size
-        sizes = {name: len(values) + 1 for name, values in ATTRIBUTES.items()} | {"middle": 2, "place": 2}
-        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in sizes.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in CLASSES.items()})
+        self.place, self.picture = nn.Linear(width, 4), nn.Linear(width, PICTURE)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and each head's share of object patches that it has right (`place`: its error, in sides)."""
-        with torch.autocast(batch["pixels"].device.type, torch.bfloat16):
-            hidden = self.tower(batch["pixels"]).last_hidden_state[:, 1:]
-        hidden, figures, losses = hidden.float(), {}, []
-        on = batch["shape"] > 0
-        for name, weight in (("shape", 1.0), ("color", 1.0), ("letter", 1.5), ("middle", 2.0)):
+        """The loss, and each head's share of labelled patches that it has right (`place`: its error, in sides)."""
+        with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16):
+            hidden, summary = SIGHT[self.tower.config.model_type](self.tower, batch)
+        hidden, summary, figures, losses = hidden.float(), summary.float(), {}, []
+        for name, weight in (("form", 1.0), ("color", 1.0), ("glyph", 1.5), ("order", 1.0)):
             logits, target = self.heads[name](hidden), batch[name]
-            each = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+            each, on = F.cross_entropy(logits, target, reduction="none"), target > 0
             # Objects cover a tenth of the picture: weigh their patches up against the ground.
-            losses.append(weight * (each[on].mean() + each[~on].mean()))
-            figures[name] = (logits.argmax(-1) == target)[on].float().mean().item()
-        place = F.mse_loss(self.heads["place"](hidden)[on], batch["place"][on])
-        figures["place"] = place.sqrt().item()
-        return torch.stack(losses).sum() + 20 * place, figures
+            losses.append(weight * (_mean(each[on]) + each[~on].mean()))
+            figures[name] = _mean((logits.argmax(-1) == target)[on].float()).item()
+        on = batch["form"] > 0
+        place = F.mse_loss(self.place(hidden)[on], batch["place"][on])
+        held = F.binary_cross_entropy_with_logits(self.picture(summary), batch["picture"])
+        figures |= {"place": place.sqrt().item(), "picture": held.item()}
+        return torch.stack(losses).sum() + 20 * place + held, figures
+
+
+def _mean(values: Tensor) -> Tensor:
+    """0 where there is nothing to average."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def tower(model: Any) -> Any:
+    """The vision encoder."""
+    return getattr(model.model, "vision_tower", None) or model.model.visual
+
+
+def connector(model: Any) -> Any:
+    """What turns its patches into visual tokens."""
+    return getattr(model.model, "multi_modal_projector", None) or model.model.visual.merger
+
+
+def _clip_sight(clip: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The patches (all, width) of the layer that LLaVA reads, and [CLS] (b, width)."""
+    out = clip(batch["pixel_values"], output_hidden_states=True)
+    return out.hidden_states[-2][:, 1:].flatten(0, 1), out.pooler_output
+
+
+def _qwen_sight(visual: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The patches (all, width), out of the windows' order, and every picture's mean (b, width)."""
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window_index
+
+    grids, config = batch["image_grid_thw"], visual.config
+    hidden = visual(batch["pixel_values"], grid_thw=grids).last_hidden_state
+    order, _ = get_vision_window_index(
+        grids, spatial_merge_size=config.spatial_merge_size, window_size=config.window_size,
+        patch_size=config.patch_size, kwargs={},
+    )  # fmt: skip
+    blocks = hidden.unflatten(0, (-1, config.spatial_merge_size**2))
+    hidden = blocks[torch.argsort(order)].flatten(0, 1)
+    return hidden, torch.stack([part.mean(0) for part in hidden.split(grids.prod(-1).tolist())])
+
+
+SIGHT = {"clip_vision_model": _clip_sight, "qwen2_5_vl_vision": _qwen_sight, "qwen2_5_vl": _qwen_sight}
+
+
+def packed_attention(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
+) -> tuple[Tensor, None]:
+    """SDPA, with a causal call for the first `shared` places, which are heads in every row: half of the work."""
+    first = F.scaled_dot_product_attention(
+        query[:, :, :shared], key[:, :, :shared], value[:, :, :shared], is_causal=True
+    )
+    rest = F.scaled_dot_product_attention(query[:, :, shared:], key, value, attn_mask=attention_mask[:, :, shared:])
+    return torch.cat([first, rest], dim=2).transpose(1, 2).contiguous(), None
 
 
 class Talking(nn.Module):
-    """The whole model with its vision encoder frozen."""
+    """The whole model with its vision encoder frozen; `parts` of the rest learn."""
 
-    def __init__(self, model: LlavaForConditionalGeneration, plan: Plan, tokenizer: PreTrainedTokenizerFast) -> None:
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, likeness: float, sharpness: float) -> None:
         super().__init__()
-        self.model, self.plan = model, plan
-        model.model.vision_tower.requires_grad_(False)
-        words = {name: [tokenizer(f" {v}").input_ids[0] for v in values] for name, values in ATTRIBUTES.items()}
-        self.words = {name: torch.tensor(ids) for name, ids in words.items()}
-        _look_for_likeness(model)
+        AttentionInterface.register("packed", packed_attention)
+        model.model.language_model.config._attn_implementation = "packed"
+        self.model, self.likeness, self.sharpness = model, likeness, sharpness
+        self.words = {
+            name: torch.tensor([tokenizer(f" {v}").input_ids[0] for v in values]) for name, values in ALIGNED.items()
+        }
+
+    def learn(self, *, connects: bool, speaks: bool) -> None:
+        """Freeze all but the connector, the language model, or both."""
+        self.model.requires_grad_(False)
+        connector(self.model).requires_grad_(connects)
+        for part in (self.model.model.language_model, self.model.lm_head):
+            part.requires_grad_(speaks)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and the shares of right answers and of patches nearest to their own word."""
-        with torch.autocast(batch["pixels"].device.type, torch.bfloat16):
-            with torch.no_grad():
-                hidden = self.model.model.vision_tower(batch["pixels"]).last_hidden_state[:, 1:]
-            patches = self.model.model.multi_modal_projector(hidden)
-            encoded = BaseModelOutputWithPooling(pooler_output=list(patches))  # type: ignore[arg-type]
-            logits = self.model(
-                **{k: batch[k] for k in ("input_ids", "position_ids", "attention_mask")},
-                mm_encoder_outputs={"image": encoded}, use_cache=False,
-            ).logits  # fmt: skip
-        logits, target, captions = logits[:, :-1].float(), batch["labels"][:, 1:], batch["captions"][:, 1:]
-        answers = (target != IGNORED_LABEL) & ~captions
-        answer = F.cross_entropy(logits[answers], target[answers])
-        right = (logits.argmax(-1) == target)[answers].view(-1, 2)[:, 0]  # every answer is one word and </s>
-        told = (target != IGNORED_LABEL) & captions
-        caption = F.cross_entropy(logits[told], target[told])
-        align, nearest = self._alignment(patches.float(), batch)
-        figures = {"answer": answer.item(), "right": right.float().mean().item(), "caption": caption.item()}
-        return answer + caption + self.plan.align * align, figures | {"align": align.item(), "patch": nearest}
+        """The loss, and the share of right answers for every task."""
+        inputs: dict[str, Any] = {k: batch[k] for k in ("input_ids", "position_ids", "attention_mask")}
+        shared = int(batch["shared"])
+        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16):
+            if "pixel_values" in batch:
+                pictures = {k: batch[k] for k in ("pixel_values", "image_grid_thw") if k in batch}
+                encoded = self.model.model.get_image_features(**pictures, return_dict=True)
+                patches = torch.cat(list(encoded.pooler_output))
+                inputs["mm_encoder_outputs"] = {"image": type(encoded)(pooler_output=encoded.pooler_output)}
+            logits = self.model(**inputs, use_cache=False, shared=shared).logits
+        logits, target, task = logits[:, :-1].float(), batch["labels"][:, 1:], batch["task"][:, 1:]
+        said, answers = target != IGNORED_LABEL, task >= 0
+        each = F.cross_entropy(logits[said], target[said], reduction="none")
+        answer, caption = each[answers[said]].mean(), each[~answers[said]].mean()
+        figures = {"answer": answer.item(), "caption": caption.item()}
+        figures |= _marks(logits[said].argmax(-1) == target[said], task[said], batch["answer"][:, 1:][said])
+        loss = answer + caption
+        if self.likeness and "pixel_values" in batch:
+            likeness, figures["patch"] = self._likeness(patches.float(), batch)
+            loss = loss + self.likeness * likeness
+        return loss, figures
 
-    def _alignment(self, patches: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
-        """Cosine cross-entropy between an object's patches and the words for its shape, its colour, its letter."""
+    def _likeness(self, patches: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
+        """Cosine cross-entropy between patches and the words for their form, their colour, their glyph."""
         table: Any = self.model.get_input_embeddings().weight
         losses, right = [], []
         for name, ids in self.words.items():
             on = batch[name] > 0
+            if not bool(on.any()):
+                continue
             cosine = F.normalize(patches[on], dim=-1) @ F.normalize(table[ids], dim=-1).T
-            losses.append(F.cross_entropy(self.plan.sharpness * cosine, batch[name][on] - 1))
+            losses.append(F.cross_entropy(self.sharpness * cosine, batch[name][on] - 1))
             right.append((cosine.argmax(-1) == batch[name][on] - 1).float().mean().item())
         return torch.stack(losses).sum(), sum(right) / len(right)
 
 
+def _marks(right: Tensor, task: Tensor, answer: Tensor) -> dict[str, float]:
+    """The share of answers that are right to the last token, by task."""
+    whole = torch.ones(int(answer.max()) + 1).scatter_reduce(0, answer.cpu(), right.float().cpu(), "amin")
+    of = torch.full_like(whole, -1).scatter(0, answer.cpu(), task.float().cpu())
+    return {
+        name: whole[of == number].mean().item() for number, name in enumerate(TASKS) if bool((of == number).any())
+    }
+
+
 @torch.no_grad()
-def _look_for_likeness(model: LlavaForConditionalGeneration) -> None:
-    """Start every head with equal query and key weights: words then look at patches that resemble them."""
+def look_for_likeness(model: Any) -> None:
+    """Start every head with equal query and key weights: words then look at what resembles them."""
     for layer in model.model.language_model.layers:
         layer.self_attn.q_proj.weight.mul_(2)
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
-def run_stage(name: str, net: nn.Module, plan: Plan, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def run_stage(name: str, net: nn.Module, stage: Stage, data: Steps, plan: Plan, out: Path) -> None:
     """Train `net` for one stage of the plan; every `save_every` steps all of the state is on disk."""
-    stage: Stage = getattr(plan, name)
     checkpoint, device = out / f"{name}.pt", "cuda" if torch.cuda.is_available() else "cpu"
     net.to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
@@ -132,20 +233,24 @@ def run_stage(name: str, net: nn.Module, plan: Plan, tokenizer: PreTrainedTokeni
         optimizer.load_state_dict(state["optimizer"])
         done = state["done"]
     left = range(done, stage.steps)
-    data = DataLoader(Steps(plan, stage, tokenizer), batch_size=None, sampler=left, num_workers=plan.workers)
-    started, seen = time.monotonic(), done
-    for step, batch in track(zip(left, data, strict=True), name, total=stage.steps, completed=done):
+    batches = DataLoader(data, batch_size=None, sampler=left, num_workers=plan.workers, prefetch_factor=4 if plan.workers else None)
+    started, seen, sums = time.monotonic(), done, {}
+    for step, batch in track(zip(left, batches, strict=True), name, total=stage.steps, completed=done):
         for group in optimizer.param_groups:
             group["lr"] = stage.rate * _schedule(step, stage.horizon, plan.warmup)
-        loss, figures = net({name: value.to(device) for name, value in batch.items()})
+        loss, figures = net({key: value.to(device) for key, value in batch.items()})
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         done = step + 1
+        for key, value in {"loss": loss.item(), **figures}.items():
+            sums.setdefault(key, []).append(value)
         if done % 25 == 0:
             pace = (time.monotonic() - started) / (done - seen)
-            _log({"step": done, "loss": loss.item(), **figures, "seconds_per_step": pace}, out / f"{name}.jsonl")
+            means = {key: sum(values) / len(values) for key, values in sums.items()}
+            _log({"step": done, **means, "seconds_per_step": pace}, out / f"{name}.jsonl")
+            sums = {}
         if done % plan.save_every == 0 or done == stage.steps:
             _save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "done": done}, checkpoint)
 
@@ -157,7 +262,7 @@ def _log(row: dict[str, float], path: Path) -> None:
 
 def _schedule(step: int, horizon: int, warmup: int) -> float:
     """Linear warm-up, then a cosine down to a twentieth."""
-    return min(1.0, (step + 1) / warmup) * (0.525 + 0.475 * math.cos(math.pi * step / horizon))
+    return min(1.0, (step + 1) / warmup) * (0.525 + 0.475 * math.cos(math.pi * min(1.0, step / horizon)))
 
 
 def _save(state: dict[str, object], path: Path) -> None:
@@ -167,29 +272,57 @@ def _save(state: dict[str, object], path: Path) -> None:
     part.replace(path)
 
 
-def train(plan: Plan, out: Path) -> Path:
-    """Run all steps; returns the folder of the finished model."""
+def train(name: str, plan: Plan, out: Path, only: str | None = None) -> Path:
+    """Run all stages, or `only` one whose predecessors are done; returns the folder of the finished model."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    tokenizer = build_tokenizer()
-    model = build_model(tokenizer)
-    run_stage("see", Seeing(model), plan, tokenizer, out)
-    talking = Talking(model, plan, tokenizer)
-    run_stage("talk", talking, plan, tokenizer, out)
-    run_stage("drill", talking, plan, tokenizer, out)
-    folder = out / "model"
+    tokenizer = build_tokenizer(ARCHITECTURES[name].chat)
+    model = build_model(name, tokenizer)
+    look_for_likeness(model)
+
+    def data(stage: str, shows: str) -> Steps:
+        return Steps(name, getattr(plan, stage), tokenizer, shows, plan.seed)
+
+    if only in (None, "see"):
+        run_stage("see", Seeing(model), plan.see, data("see", "pictures"), plan, out)
+    talking = Talking(model, tokenizer, plan.likeness, plan.sharpness)
+    if only in (None, "read"):
+        talking.learn(connects=False, speaks=True)
+        run_stage("read", talking, plan.read, data("read", "words"), plan, out)
+    if only in ("see", "read"):
+        return out
+    _join(model, talking, out)
+    talking.learn(connects=True, speaks=False)
+    run_stage("align", talking, plan.align, data("align", "both"), plan, out)
+    talking.learn(connects=True, speaks=True)
+    run_stage("talk", talking, plan.talk, data("talk", "both"), plan, out)
+    return save(name, model, tokenizer, out / "model")
+
+
+def _join(model: Any, talking: Talking, out: Path) -> None:
+    """The tower that learned to see and the language model that learned to read, which may have run side by side."""
+    talking.load_state_dict(torch.load(out / "read.pt", weights_only=True)["net"])
+    seen = torch.load(out / "see.pt", weights_only=True)["net"]
+    tower(model).load_state_dict({k.removeprefix("tower."): v for k, v in seen.items() if k.startswith("tower.")})
+
+
+def save(name: str, model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path) -> Path:
+    """In half precision, with tokenizer and processor."""
+    model.model.language_model.config._attn_implementation = "sdpa"
     model.half().save_pretrained(folder)
-    build_processor(tokenizer).save_pretrained(folder)
+    build_processor(name, tokenizer, folder)
     return folder
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m foveate.world.train", description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=tuple(ARCHITECTURES), default="llava")
     parser.add_argument("--out", type=Path, default=Path("runs/world"), help="where checkpoints and the model go")
+    parser.add_argument("--stage", choices=("see", "read"), help="only this one; the two may run side by side")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(train(Plan(seed=options.seed), options.out))
+    print(train(options.model, replace(PLANS[options.model], seed=options.seed), options.out / options.model, options.stage))
 
 
 if __name__ == "__main__":

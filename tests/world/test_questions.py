@@ -1,0 +1,144 @@
+import random
+from collections import Counter
+
+import pytest
+
+from foveate.world.questions import COLORS, NUMBERS, OPTIONS, SIDES, TASKS, ask, caption, sample_questions, tasks_of, words
+from foveate.world.scenes import CHARTS, NOUNS, Scene, Thing, sample_scene
+from foveate.world.suite import cases
+
+
+def test_every_question_is_answered_by_its_picture():
+    """An obvious second opinion on every task."""
+    seen = Counter()
+    for index in range(400):
+        for kind in ("scene", *CHARTS):
+            scene = sample_scene(1, index, kind)
+            for question in sample_questions(scene, tasks_of(scene), 8, random.Random(index)):
+                said = question.text.rstrip("?").split()
+                assert question.answer == OPINIONS[question.task](scene, said), (scene, question)
+                seen[question.task, question.variant] += 1
+    assert {task for task, _ in seen} == set(TASKS)
+    assert len(seen) == 18
+
+
+def fits(thing, words):
+    return all(w in (thing.form, thing.color, "object") for w in words)
+
+
+def the(scene, words):
+    (thing,) = [t for t in scene.things if fits(t, words)]
+    return thing
+
+
+def relation(scene, said):
+    text = " ".join(said)
+    side = next(s for s in SIDES if f" {s} the " in text)
+    if said[0] == "is":
+        a, b = (the(scene, part.split()) for part in text.removeprefix("is the ").split(f" {side} the "))
+        return "yes" if SIDES[side](a, b) > 0 else "no"
+    thing = the(scene, text.split(f" {side} the ")[1].split())
+    (other,) = [t for t in scene.things if t is not thing and SIDES[side](t, thing) > 0]
+    return other.color if said[1] == "color" else other.form
+
+
+def count(scene, said):
+    singular = [w.removesuffix("es") if w == "crosses" else w.removesuffix("s") for w in said[2:-2]]
+    return NUMBERS[sum(fits(t, singular) for t in scene.things)]
+
+
+def attribute(scene, said):
+    thing = the(scene, said[4:])
+    return thing.color if said[1] == "color" else thing.form
+
+
+def grounding(scene, said):
+    thing = the(scene, said[3:])
+    return "abcd"[int(thing.x * 4)] + "1234"[int(thing.y * 4)]
+
+
+def overview(scene, said):
+    if said[0] == "how":
+        return NUMBERS[len(scene.things)]
+    return Counter(getattr(t, {"color": "color", "shape": "form"}[said[-1]]) for t in scene.things).most_common(1)[0][0]
+
+
+def chart(scene, said):
+    start = said.index("a)")
+    options = dict(zip(said[start::2], said[start + 1 :: 2], strict=True))
+    assert len(set(options.values())) == len(OPTIONS)
+    topic = " ".join(said[:start])
+    if scene.kind == "bars":
+        order = sorted(scene.things, key=lambda t: t.ry)
+        right = order[-1].color if "tallest" in topic else order[0].color
+    else:
+        (thing,) = [t for t in scene.things if t.color in topic.split()]
+        right = thing.form if scene.kind == "lines" else thing.text
+    return next(letter[0] for letter, option in options.items() if option == right)
+
+
+OPINIONS = {
+    "existence": lambda scene, said: "yes" if any(fits(t, said[3:]) for t in scene.things) else "no",
+    "attribute": attribute,
+    "relation": relation,
+    "counting": count,
+    "reading": lambda scene, said: the(scene, said[said.index("the") + 1 :][: -1 if said[-1] == "say" else None]).text,
+    "chart": chart,
+    "grounding": grounding,
+    "overview": overview,
+}
+
+
+def test_answers_are_balanced_and_varied():
+    tally = {task: Counter(c.question.answer for c in cases("dev", task, 400)) for task in TASKS}
+    assert 0.42 < tally["existence"]["yes"] / 400 < 0.58
+    assert max(tally["counting"].values()) < 200
+    assert len(tally["reading"]) > 300
+    assert min(tally["chart"][letter] for letter in OPTIONS) > 70
+    assert len(tally["grounding"]) == 16
+    assert set(COLORS) <= set(tally["attribute"]) | set(tally["overview"])
+    assert set(tally["attribute"]) <= {*COLORS, *NOUNS}
+
+
+def test_negatives_are_of_their_kind():
+    for case in cases("dev", "existence", 300):
+        question, things = case.question, case.scene.things
+        color, form = question.text.rstrip("?").split()[3:]
+        if question.answer == "no" and question.variant == "popular":
+            assert color in COLORS[:4]
+        if question.answer == "no" and question.variant == "adversarial":
+            assert color in {t.color for t in things} or form in {t.form for t in things}
+
+
+def test_impossible_questions_are_not_asked():
+    twins = [Thing("star", "red", 0.3, 0.3, 0.1, 0.1), Thing("star", "red", 0.7, 0.7, 0.1, 0.1)]
+    scene = Scene("scene", tuple(twins), 0, (192, 192))
+    for task in ("attribute", "relation", "reading", "grounding", "chart"):
+        assert ask(scene, task, random.Random(0)) is None
+    assert ask(sample_scene(0, 0, "bars"), "counting", random.Random(0)) is None
+
+
+def test_captions_name_everything():
+    scene = sample_scene(1, 0)
+    said = caption(scene, random.Random(0)).answer.replace(",", "").split()
+    expected = [w for t in scene.things for w in (t.form, t.color, t.cell, *([t.text] if t.text else []))]
+    assert sorted(said) == sorted(expected)
+
+
+def test_words_are_all_there():
+    known = set(words())
+    for task in TASKS:
+        for case in cases("dev", task, 50):
+            written = {t.text for t in case.scene.things} | {t.cell for t in case.scene.things}
+            said = case.question.text.replace("?", "").replace(")", "").split()
+            assert set(said) - written <= known
+            assert {case.question.answer} - written <= known
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_held_out_questions_are_fixed_and_their_splits_apart(task):
+    some = cases("test", task, 5)
+    assert cases("test", task, 3) == some[:3]
+    assert len({c.id for c in some}) == 5
+    others = (*cases("dev", task, 5), *cases("test", task, 5, seed=1), *cases("dev", task, 5, seed=1))
+    assert len({c.scene.texture for c in (*some, *others)}) == 20

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from foveate.world.scenes import (
+    CHARTS, COLORS, FORMS, MAX_GLYPHS, MAX_OBJECTS, POPULARITY, SIZES, TAKEN, draw_scene, glyph_boxes, sample_scene,
+)  # fmt: skip
+
+KINDS = ("scene", *CHARTS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_follow_from_the_seed(kind):
+    assert sample_scene(3, 5, kind) == sample_scene(3, 5, kind)
+    assert sample_scene(3, 5, kind) != sample_scene(3, 6, kind)
+    assert sample_scene(3, 5, kind) != sample_scene(4, 5, kind)
+    one, other = (draw_scene(sample_scene(3, 5, kind)) for _ in range(2))
+    assert (np.asarray(one) == np.asarray(other)).all()
+    assert one.size == sample_scene(3, 5, kind).size
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_things_never_overlap_and_stay_inside(kind):
+    sizes = set()
+    for index in range(300):
+        scene = sample_scene(0, index, kind)
+        sizes.update(scene.size)
+        assert 1 <= len(scene.things) <= MAX_OBJECTS
+        for i, a in enumerate(scene.things):
+            assert a.form in FORMS
+            assert a.rx <= a.x <= 1 - a.rx
+            assert a.ry <= a.y <= 1 - a.ry
+            for b in scene.things[i + 1 :]:
+                assert abs(a.x - b.x) > a.rx + b.rx - 1e-9 or abs(a.y - b.y) > a.ry + b.ry - 1e-9
+    assert sizes == set(SIZES)
+
+
+def test_signs_hold_their_glyphs():
+    texts = [t for i in range(500) for t in sample_scene(0, i).things if t.form == "sign"]
+    assert {len(t.text) for t in texts} == {2, 3, MAX_GLYPHS}
+    for thing in texts:
+        assert not thing.text.startswith(TAKEN)
+        boxes = glyph_boxes(thing)
+        assert len(boxes) == len(thing.text)
+        assert boxes[0][0] >= thing.x - thing.rx
+        assert boxes[-1][2] <= thing.x + thing.rx
+
+
+def test_charts_ask_nothing_ambiguous():
+    for index in range(100):
+        for kind in CHARTS:
+            things = sample_scene(0, index, kind).things
+            assert len({t.color for t in things}) == len(things)
+        heights = sorted(t.ry for t in sample_scene(0, index, "bars").things)
+        assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 0.02
+        assert len({t.text for t in sample_scene(0, index, "table").things}) >= 4
+
+
+def test_frequent_colors_are_frequent():
+    found = [t.color for i in range(800) for t in sample_scene(0, i).things]
+    assert set(found) == set(COLORS) == set(POPULARITY)
+    assert found.count("red") > 1.3 * found.count("black")
