@@ -57,7 +57,8 @@ def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
 def weighted_farthest_point(embeds: Tensor, weight: Tensor, k: int, given: Tensor) -> Tensor:
     """Again and again the token with the largest `w_j min_{i in S} (1 - cos(v_j, v_i))` (SCoRe).
 
-    `weight` w (n,) >= 0 is of the order of 1. Without `given` it starts from the largest weight. O(nk) similarities.
+    `weight` w (n,) >= 0 is of the order of 1. A token within TIE of a selected one is a duplicate, at distance 0
+    however large its weight. Without `given` it starts from the largest weight. O(nk) similarities.
     """
     n = embeds.shape[0]
     _check_room(n, k, given)
@@ -70,7 +71,7 @@ def weighted_farthest_point(embeds: Tensor, weight: Tensor, k: int, given: Tenso
         near = 1 - (unit @ block.T).amax(1)
         gap = torch.minimum(gap, near) if start else near
     for step in range(k):
-        value = (gap * weight).masked_fill(~free, -math.inf)
+        value = (gap * (gap > TIE) * weight).masked_fill(~free, -math.inf)
         pick = _first(value + TIE * weight >= value.amax())
         picked[step : step + 1] = pick
         free.index_fill_(0, pick, False)
@@ -142,8 +143,9 @@ def coverage(weights: Tensor, k: int, given: Tensor, *, value: Tensor | None = N
     """Greedy maximum coverage of the rows of `weights` (rows, n) >= 0 (MMTok, arXiv 2508.18264).
 
     A row is covered as well as its best selected token covers it; each step takes the token with the largest
-    `gain_j = value_j sum_r max(0, W_rj - best_r)`, `value` (n,) >= 0 being all ones unless given. O(rows * n * k) time
-    and one more matrix of the size of `weights`.
+    `gain_j = value_j sum_r max(0, W_rj - best_r)`, `value` (n,) >= 0 being all ones unless given. A sum within
+    COVER_TIE of nothing is 0 however large its value. O(rows * n * k) time and one more matrix of the size of
+    `weights`.
     """
     n = weights.shape[1]
     _check_room(n, k, given)
@@ -152,10 +154,12 @@ def coverage(weights: Tensor, k: int, given: Tensor, *, value: Tensor | None = N
     best = weights.index_select(1, given).amax(1) if given.numel() else weights.new_zeros(weights.shape[0])
     barred = weights.new_zeros(n).index_fill_(0, given, -math.inf)
     worth = weights.new_ones(n) if value is None else value.float()
-    slack = COVER_TIE * weights.sum(0) * worth
+    least = COVER_TIE * weights.sum(0)
+    slack = least * worth
     excess = torch.empty_like(weights)  # (rows, n), reused by every step
     for step in range(k):
-        gain = torch.sub(weights, best[:, None], out=excess).clamp_(min=0).sum(0) * worth + barred
+        extra = torch.sub(weights, best[:, None], out=excess).clamp_(min=0).sum(0)
+        gain = extra * (extra > least) * worth + barred
         pick = _first(gain + slack >= gain.amax())
         picked[step : step + 1] = pick
         best = torch.maximum(best, weights.index_select(1, pick).squeeze(1))
