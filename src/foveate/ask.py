@@ -123,7 +123,7 @@ class _Round:
 
 
 def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
-    """Encode once, as both variants do alike, then prefill both."""
+    """Encode once, with what the method needs, which counts for both variants; then prefill both."""
     encoded, encoding = _clock(model, partial(encode, model, inputs, methods=[settings["method"]]))
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     short, select = _clock(model, partial(prune_inputs, model, words, encoded=encoded, **settings))

@@ -22,6 +22,7 @@ class VisPruner(Method):
     first side that are most like one of the other side, by the cosine of the vision tower's tokens before the
     projector, are dropped, up to `step` a round, until as many are left as there are places. Dealing in turn makes
     neighbours meet, so the choice depends on where a token stands. `important` lies in [0, 1], `step` is 1 or more.
+    The matrix of the cosines of what attention leaves is formed once, since any two may meet: 256 MiB for n = 8192.
     """
 
     important: float = 0.5
@@ -45,19 +46,21 @@ class VisPruner(Method):
         important = top_k(scores, math.floor(share_of(self.important, k)), given)
         left = torch.ones_like(scores, dtype=torch.bool)
         left[torch.cat([given, important])] = False
-        diverse = _thin(unit_rows(tokens.extra("encoder")), left.nonzero().squeeze(1), k - len(important), self.step)
+        rest = left.nonzero().squeeze(1)
+        diverse = rest[_thin(unit_rows(tokens.extra("encoder")[rest]), k - len(important), self.step)]
         return torch.cat([important, diverse]).sort().values
 
 
-def _thin(unit: Tensor, left: Tensor, size: int, step: int) -> Tensor:
-    """`size` of the indices `left`, ascending. A side is half of them, so no round drops more than it has."""
+def _thin(unit: Tensor, size: int, step: int) -> Tensor:
+    """`size` of the rows of `unit` (n, d), as ascending indices."""
+    left = torch.arange(unit.shape[0], device=unit.device)
     if not size:
         return left[:0]
-    none = left[:0]
+    none, alike = left[:0], unit @ unit.T
     while len(left) > size:
         first, second = left[::2], left[1::2]
-        nearest = (unit[first] @ unit[second].T).amax(1)
-        drop = min(step, len(left) - size, len(second))
+        nearest = alike.index_select(0, first).index_select(1, second).amax(1)
+        drop = min(step, len(left) - size, len(second))  # a side is half of them: no round drops more than it has
         stay = top_k(-nearest, len(first) - drop, none)
         left = torch.cat([first[stay], second]).sort().values
     return left
