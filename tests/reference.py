@@ -23,6 +23,11 @@ class Margin:
             self.closest = min(self.closest, abs(values[j] + slacks[j] - best) / max(slacks[j], 1e-300))
         return min(j for j in free if values[j] + slacks[j] >= best)
 
+    def above(self, value, border):
+        """The value, or 0 up to the border."""
+        self.closest = min(self.closest, abs(value - border) / max(border, 1e-300))
+        return value if value > border else 0.0
+
     def ranked(self, scores, free):
         """Best first; a run of neighbours in that order, each within TIE of the next, goes by index."""
         order = sorted(free, key=lambda j: -scores[j])
@@ -130,9 +135,187 @@ def mmtok(v, e, k, given, margin, alpha=0.5, tau_v=0.2, tau_t=0.02):
     for _ in range(k):
         free = [j for j in range(n) if j not in given and j not in new]
         best = [max((row[i] for i in (*given, *new)), default=0.0) for row in rows]
-        gains = {j: sum(row[j] - b for row, b in zip(rows, best, strict=True) if row[j] > b) for j in free}
+        extra = {j: sum(row[j] - b for row, b in zip(rows, best, strict=True) if row[j] > b) for j in free}
+        gains = {j: margin.above(extra[j], slacks[j]) for j in free}
         new.append(margin.first(gains, slacks, free))
     return new
 
 
-REFERENCES = {"zspaprune": zspaprune, "divprune": divprune, "cdpruner": cdpruner, "mmtok": mmtok}
+# The methods below also read what the vision tower knows: h (n, d_v) its tokens, a (n,) its [CLS] attention, keys.
+
+
+def salience(a):
+    return [a_i * len(a) / sum(a) if sum(a) > 0 else 1.0 for a_i in a]
+
+
+def scope(v, e, k, given, margin, h, a, alpha=1.0):
+    n = len(h)
+    w = [s**alpha for s in salience(a)]
+    cover = [[max(0.0, cos(h[i], h[j])) for j in range(n)] for i in range(n)]
+    columns = [sum(column) for column in zip(*cover, strict=True)]
+    slacks = [COVER_TIE * columns[j] * w[j] for j in range(n)]
+    new = []
+    for _ in range(k):
+        free = [j for j in range(n) if j not in given and j not in new]
+        best = [max((row[i] for i in (*given, *new)), default=0.0) for row in cover]
+        extra = {j: sum(max(0.0, row[j] - b) for row, b in zip(cover, best, strict=True)) for j in free}
+        gains = {j: w[j] * margin.above(extra[j], COVER_TIE * columns[j]) for j in free}
+        new.append(margin.first(gains, slacks, free))
+    return new
+
+
+def score(v, e, k, given, margin, h, a, alpha=0.8):
+    w = [s**alpha for s in salience(a)]
+    similarity = [[cos(x, y) for y in h] for x in h]
+    new = []
+    for _ in range(k):
+        free = [j for j in range(len(h)) if j not in given and j not in new]
+        gaps = {j: min((1 - similarity[j][i] for i in (*given, *new)), default=1.0) for j in free}
+        values = {j: w[j] * margin.above(gaps[j], TIE) for j in free}
+        new.append(margin.first(values, [TIE * w_j for w_j in w], free))
+    return new
+
+
+def min_max(values, margin):
+    low, high = min(values), max(values)
+    margin.closest = min(margin.closest, abs(high - low - TIE) / TIE)
+    return [(x - low) / (high - low) if high - low > TIE else 0.0 for x in values]
+
+
+def coin(v, e, k, given, margin, coverage=0.5, saliency=0.5, ridge=0.01):
+    n = len(v)
+    norms = [math.hypot(*v_i) for v_i in v]
+    strong = min_max([x / max(norms) if max(norms) else 0.0 for x in norms], margin)
+    fits = min_max(relevance("pooled", v, e), margin)
+    s = [saliency * x + (1 - saliency) * y for x, y in zip(strong, fits, strict=True)]
+    kernel = [[cos(v[i], v[j]) + ridge * (i == j) for j in range(n)] for i in range(n)]
+    d = [kernel[i][i] for i in range(n)]
+    rows, new = [], []
+    for step in range(len(given) + k):
+        if step < len(given):
+            j = given[step]
+        else:
+            free = [i for i in range(n) if i not in given and i not in new]
+            gains = {i: (1 - coverage) * s[i] + coverage * math.log(d[i]) for i in free}
+            slacks = {i: TIE * (1 - coverage + coverage / d[i]) for i in free}
+            j = margin.first(gains, slacks, free)
+            new.append(j)
+        c = [(kernel[j][i] - sum(row[j] * row[i] for row in rows)) / math.sqrt(d[j]) for i in range(n)]
+        rows.append(c)
+        d = [max(d_i - c_i**2, ridge) for d_i, c_i in zip(d, c, strict=True)]
+    return new
+
+
+def vispruner(v, e, k, given, margin, h, a, tenths=5, step=8):
+    ranked = margin.ranked(salience(a), [j for j in range(len(h)) if j not in given])
+    important = ranked[: tenths * k // 10]
+    left = sorted(j for j in ranked if j not in important)
+    while len(left) > k - len(important):
+        if len(important) == k:
+            return important
+        first, second = left[::2], left[1::2]
+        nearest = {i: -max(cos(h[i], h[j]) for j in second) for i in first}
+        drop = min(step, len(left) - (k - len(important)), len(second))
+        left = sorted(margin.ranked(nearest, first)[: len(first) - drop] + second)
+    return important + left
+
+
+def holov(v, e, k, given, margin, h, a, crops=16):
+    n, s = len(h), salience(a)
+    count = min(crops, n)
+    sizes = [n // count + (c < n % count) for c in range(count)]
+    parts = [list(range(sum(sizes[:c]), sum(sizes[: c + 1]))) for c in range(count)]
+    varied = []
+    for part in parts:
+        spread = 0.0
+        for i in part if len(part) > 1 else []:
+            others = [cos(h[i], h[j]) for j in part if j != i]
+            spread += sum((x - sum(others) / len(others)) ** 2 for x in others) / len(others) / len(part)
+        varied.append(spread)
+    average = sum(varied) / count
+    margin.closest = min(margin.closest, abs(average - TIE) / TIE)
+    weights = [
+        max(sum(s[i] for i in part) / len(part) + (x / average if average > TIE else 1.0), TIE)
+        for part, x in zip(parts, varied, strict=True)
+    ]
+    free = [[i for i in part if i not in given] for part in parts]
+    quotas, open_crops, rest = [0] * count, list(range(count)), k
+    while rest:
+        share = {c: rest * weights[c] / sum(weights[c] for c in open_crops) for c in open_crops}
+        full = [c for c in open_crops if share[c] >= len(free[c])]
+        for c in full:
+            quotas[c] = len(free[c])
+            rest -= quotas[c]
+        open_crops = [c for c in open_crops if c not in full]
+        if not full:
+            for c in open_crops:
+                quotas[c] = math.floor(share[c])
+            rest -= sum(quotas[c] for c in open_crops)
+            for c in margin.ranked({c: share[c] - quotas[c] for c in open_crops}, open_crops)[:rest]:
+                quotas[c] += 1
+            rest = 0
+    return [
+        i for part, quota in zip(free, quotas, strict=True) for i in (margin.ranked(s, part) if quota else [])[:quota]
+    ]
+
+
+def visionzip(v, e, k, given, margin, a, keys, dominant=(54, 64)):
+    free = margin.ranked(salience(a), [j for j in range(len(v)) if j not in given])
+    size = (2 * dominant[0] * k + dominant[1]) // (2 * dominant[1])
+    rest, contextual = sorted(free[size:]), k - size
+    return free[:size] + [rest[i * (len(rest) // contextual)] for i in range(contextual)]
+
+
+def visionzip_mix(n, kept, margin, a, keys, dominant=(54, 64)):
+    top = visionzip([None] * n, [], len(kept), [], margin, a, keys, dominant)
+    size = (2 * dominant[0] * len(kept) + dominant[1]) // (2 * dominant[1])
+    targets = [i for i in kept if i not in top[:size]]
+    members = {i: [] for i in targets}
+    for j in range(n):
+        if j not in kept and targets:
+            members[
+                margin.first({i: cos(keys[i], keys[j]) for i in targets}, dict.fromkeys(targets, TIE), targets)
+            ] += [j]
+    rows = []
+    for i in kept:
+        merged = members.get(i, [])
+        own = 0.5 if merged else 1.0
+        rows.append([own if j == i else 0.5 / len(merged) if j in merged else 0.0 for j in range(n)])
+    return rows
+
+
+def quantile(values, share):
+    ordered = sorted(values)
+    place = share * (len(values) - 1)
+    low = math.floor(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, len(values) - 1)] - ordered[low])
+
+
+def prumerge(v, e, k, given, margin, a, keys):
+    s = salience(a)
+    border = quantile(s, 0.75) + 1.5 * (quantile(s, 0.75) - quantile(s, 0.25)) + TIE
+    free = [j for j in range(len(s)) if j not in given]
+    margin.closest = min([margin.closest, *(abs(s[j] - border) / TIE for j in free)])
+    outliers = [j for j in margin.ranked(s, free) if s[j] > border][:k]
+    rest, even = [j for j in free if j not in outliers], k - len(outliers)
+    return outliers + [rest[(2 * i + 1) * len(rest) // (2 * even)] for i in range(even)]
+
+
+def prumerge_mix(n, kept, margin, a, keys, neighbours=32):
+    dropped = [j for j in range(n) if j not in kept]
+    rows = []
+    for i in kept:
+        near = sorted(dropped, key=lambda j: -cos(keys[i], keys[j]))
+        if 0 < neighbours < len(near):
+            gap = cos(keys[i], keys[near[neighbours - 1]]) - cos(keys[i], keys[near[neighbours]])
+            margin.closest = min(margin.closest, gap / TIE)
+        weights = {i: 1.0, **{j: a[j] for j in near[:neighbours]}}
+        rows.append([weights.get(j, 0.0) / sum(weights.values()) for j in range(n)])
+    return rows
+
+
+REFERENCES = {
+    "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "holov": holov, "mmtok": mmtok, "prumerge": prumerge,
+    "scope": scope, "score": score, "visionzip": visionzip, "vispruner": vispruner, "zspaprune": zspaprune,
+}  # fmt: skip
+MIXES = {"prumerge": prumerge_mix, "visionzip": visionzip_mix}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from foveate.relevance import pooled, word_max, word_mean
+from foveate.relevance import pooled, salience, word_max, word_mean
 
 SCORES = [pooled, word_mean, word_max]
 AXES = torch.eye(3)
@@ -49,3 +49,8 @@ def test_duplicates_score_the_same_to_the_last_bit(score):
     for d in (3, 16, 100, 1024):
         embeds = torch.randn(1, d, generator=generator).repeat(37, 1)
         assert score(embeds, torch.randn(4, d, generator=generator)).unique().numel() == 1
+
+
+def test_salience_is_in_units_of_the_mean():
+    torch.testing.assert_close(salience(torch.tensor([0.125, 0.375]).half()), torch.tensor([0.5, 1.5]))
+    assert salience(torch.zeros(3)).tolist() == [1, 1, 1]

@@ -105,6 +105,33 @@ ONES = torch.ones(6, 4)
 
 
 @pytest.mark.parametrize(
+    ("extras", "fix"),
+    [
+        ({"encoder": torch.ones(5, 3)}, "encoder holds 5 tokens but embeds 6"),
+        ({"encoder": torch.ones(6)}, "encoder has shape (6,)"),
+        ({"keys": torch.ones(7, 3)}, "keys holds 7 tokens"),
+        ({"keys": torch.ones(6, 3) * math.inf}, "keys holds NaN or infinity"),
+        ({"cls_attention": torch.ones(6, 1)}, "cls_attention has shape (6, 1): give one number a token"),
+        ({"cls_attention": torch.ones(5)}, "cls_attention holds 5 tokens"),
+        ({"cls_attention": torch.ones(6) * math.nan}, "cls_attention holds NaN"),
+        ({"cls_attention": torch.ones(6).long()}, "cls_attention is torch.int64"),
+        ({"cls_attention": -torch.ones(6)}, "after the softmax"),
+    ],
+)
+def test_extras_that_do_not_fit_are_refused(extras, fix):
+    with pytest.raises(InputError) as caught:
+        VisualTokens(torch.ones(6, 4), torch.ones(0, 4), **extras)
+    assert fix in str(caught.value)
+
+
+def test_an_extra_is_there_or_asked_for():
+    tokens = VisualTokens(torch.ones(6, 4), torch.ones(0, 4), encoder=torch.ones(6, 9))
+    assert tokens.extra("encoder").shape == (6, 9)
+    with pytest.raises(InputError, match=r"came without keys.*foveate\.prune_inputs"):
+        tokens.extra("keys")
+
+
+@pytest.mark.parametrize(
     ("embeds", "question", "grid", "fix"),
     [
         (ONES[None], ONES, None, "embeds has shape (1, 6, 4)"),

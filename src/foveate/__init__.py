@@ -9,15 +9,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foveate.encoded import Encoded, encode
     from foveate.errors import FoveateError, FoveateWarning
     from foveate.family import Family, families
     from foveate.handle import Handle, attach, pruning
     from foveate.method import Method, methods, select
     from foveate.method.cdpruner import CDPruner
+    from foveate.method.coin import CoIn
     from foveate.method.divprune import DivPrune
     from foveate.method.grid import Grid
+    from foveate.method.holov import HoloV
     from foveate.method.mmtok import MMTok
+    from foveate.method.prumerge import PruMerge
     from foveate.method.random import Random
+    from foveate.method.scope import Scope
+    from foveate.method.score import SCoRe
+    from foveate.method.visionzip import VisionZip
+    from foveate.method.vispruner import VisPruner
     from foveate.method.zspaprune import ZSPAPrune
     from foveate.prune import PrunedInputs, Report, prune_inputs
     from foveate.tokens import VisualTokens
@@ -27,20 +35,29 @@ __version__ = "0.1.0"
 # Where each public name lives. It is imported when first asked for, so that the command line need not wait for torch.
 _HOMES = {
     "CDPruner": "foveate.method.cdpruner",
+    "CoIn": "foveate.method.coin",
     "DivPrune": "foveate.method.divprune",
+    "Encoded": "foveate.encoded",
     "Family": "foveate.family",
     "FoveateError": "foveate.errors",
     "FoveateWarning": "foveate.errors",
     "Grid": "foveate.method.grid",
     "Handle": "foveate.handle",
+    "HoloV": "foveate.method.holov",
     "MMTok": "foveate.method.mmtok",
     "Method": "foveate.method",
+    "PruMerge": "foveate.method.prumerge",
     "PrunedInputs": "foveate.prune",
     "Random": "foveate.method.random",
     "Report": "foveate.prune",
+    "SCoRe": "foveate.method.score",
+    "Scope": "foveate.method.scope",
+    "VisPruner": "foveate.method.vispruner",
+    "VisionZip": "foveate.method.visionzip",
     "VisualTokens": "foveate.tokens",
     "ZSPAPrune": "foveate.method.zspaprune",
     "attach": "foveate.handle",
+    "encode": "foveate.encoded",
     "families": "foveate.family",
     "methods": "foveate.method",
     "prune_inputs": "foveate.prune",
@@ -50,20 +67,29 @@ _HOMES = {
 
 __all__ = [
     "CDPruner",
+    "CoIn",
     "DivPrune",
+    "Encoded",
     "Family",
     "FoveateError",
     "FoveateWarning",
     "Grid",
     "Handle",
+    "HoloV",
     "MMTok",
     "Method",
+    "PruMerge",
     "PrunedInputs",
     "Random",
     "Report",
+    "SCoRe",
+    "Scope",
+    "VisPruner",
+    "VisionZip",
     "VisualTokens",
     "ZSPAPrune",
     "attach",
+    "encode",
     "families",
     "methods",
     "prune_inputs",

@@ -15,8 +15,8 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
+from foveate.encoded import encode
 from foveate.errors import FoveateWarning, InputError, ModelError
-from foveate.family import family_of
 from foveate.load import Loaded
 from foveate.method import Method
 from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
@@ -123,13 +123,13 @@ class _Round:
 
 
 def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
-    """Encode once, as both variants do alike, then prefill both."""
-    encoded, encode = _clock(model, partial(family_of(model).encode, model, inputs))
-    ready = {name: value for name, value in inputs.items() if name != "pixel_values"}
-    ready["mm_encoder_outputs"] = {"image": encoded}
-    short, select = _clock(model, partial(prune_inputs, model, ready, **settings))
-    pruned = _prefill(model, short, encode, select)
-    return _Round(short, pruned, _prefill(model, ready, encode, 0.0))
+    """Encode once, with what the method needs, which counts for both variants; then prefill both."""
+    encoded, encoding = _clock(model, partial(encode, model, inputs, methods=[settings["method"]]))
+    words = {name: value for name, value in inputs.items() if name != "pixel_values"}
+    short, select = _clock(model, partial(prune_inputs, model, words, encoded=encoded, **settings))
+    pruned = _prefill(model, short, encoding, select)
+    ready = {**words, "mm_encoder_outputs": {"image": encoded.output}}
+    return _Round(short, pruned, _prefill(model, ready, encoding, 0.0))
 
 
 def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float) -> Cost:

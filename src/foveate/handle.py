@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.encoded import check_needs
 from foveate.family.base import family_of
 from foveate.method import Method
 from foveate.prune import Positions, PrunedInputs, Report, check_settings, prune_inputs
@@ -56,7 +57,7 @@ def attach(
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
     chosen = check_settings(keep, method, positions)
-    family_of(model)
+    check_needs(model, family_of(model), chosen)
     front = model.__dict__.get("generate")
     chain = getattr(front, CHAIN, None)
     if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from foveate.encoded import Encoded, check_needs, run
 from foveate.errors import InputError
 from foveate.family.base import Family, Grid, family_of
 from foveate.method import Method, resolve
@@ -60,22 +61,25 @@ def prune_inputs(
     keep: int | float,
     method: str | Method = "zspaprune",
     positions: Positions = "original",
+    encoded: Encoded | None = None,
 ) -> PrunedInputs:
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
     `inputs` hold `input_ids` (b, L) and what the model's encoder reads, optionally `attention_mask` and `labels`; they
     are not changed. `keep` is visual tokens per image (an int) or a share of them (a float in (0, 1]). `method` is a
     name (`foveate.methods()`) or a configured object. `positions` keeps the tokens' own position ids ("original") or
-    numbers them anew ("compact"). Rows without a picture pass through.
+    numbers them anew ("compact"). `encoded` are the same pictures as `foveate.encode` returned them: the encoder does
+    not run again, and pixel_values may be left out. Rows without a picture pass through.
 
     Raises a `FoveateError` that names the fix if the model, the settings or the inputs cannot be used.
     """
     chosen, family = check_settings(keep, method, positions), family_of(model)
+    check_needs(model, family, chosen)
     _check(inputs)
     ids = inputs["input_ids"]
     places = ids == family.image_token_id(model.config)
-    has_pictures = inputs.get("pixel_values") is not None or bool((inputs.get("mm_encoder_outputs") or {}).get("image"))
-    if not has_pictures:
+    ready = bool((inputs.get("mm_encoder_outputs") or {}).get("image"))
+    if inputs.get("pixel_values") is None and not ready and encoded is None:
         if bool(places.any()):
             raise InputError("The prompt has image placeholders but no picture came with it: pass pixel_values too.")
         return PrunedInputs(inputs, Report((), (), (), chosen.name, 0.0, ("No picture: nothing was pruned.",)))
@@ -86,9 +90,12 @@ def prune_inputs(
             "past_key_values already hold a part of this prompt, unpruned or pruned for another question: "
             "pass the whole conversation without a cache."
         )
-    encoded = family.encode(model, inputs)
+    if encoded is None:
+        encoded = run(model, family, inputs, chosen.needs)
+    else:
+        _check_encoded(encoded, chosen, ready=ready)
     started = time.perf_counter()
-    features = family.features(encoded)
+    features = family.features(encoded.output)
     spans = _match(places, [len(f) for f in features])
     grids = family.grids(model.config, inputs, features)
     given = inputs.get("attention_mask")
@@ -96,10 +103,13 @@ def prune_inputs(
     if bool((places & (mask == 0)).any()):
         raise InputError("attention_mask hides image placeholders: leave them visible, keep decides which ones stay.")
     questions, notes = _questions(model, family, inputs, mask, spans, prompt_aware=chosen.prompt_aware)
-    kept = []
-    for feature, grid, span in zip(features, grids, spans, strict=True):
-        tokens = VisualTokens(feature.detach(), questions[span.row].to(feature.device, feature.dtype), grid)
+    kept, mixes = [], []
+    for feature, extras, grid, span in zip(features, encoded.extras, grids, spans, strict=True):
+        looked_at = {name: extras[name].to(feature.device) for name in chosen.needs}
+        question = questions[span.row].to(feature.device, feature.dtype)
+        tokens = VisualTokens(feature.detach(), question, grid, **looked_at)
         kept.append(chosen.select(tokens, budget(keep, len(feature))))
+        mixes.append(chosen.mix(tokens, kept[-1]))
 
     full = inputs.get("position_ids")
     if full is None:
@@ -108,7 +118,7 @@ def prune_inputs(
     rest = {name: value for name, value in inputs.items() if name not in gone}
     stays = _staying(mask, spans, kept)
     short = rewrite(rest, stays, full, pad_id=_pad_id(model), compact=positions == "compact")
-    short["mm_encoder_outputs"] = {"image": family.keep(encoded, kept, [span.row for span in spans])}
+    short["mm_encoder_outputs"] = {"image": family.keep(encoded.output, kept, [s.row for s in spans], mixes)}
     seconds = time.perf_counter() - started
     sizes = tuple(map(len, features))
     return PrunedInputs(short, Report(tuple(kept), sizes, tuple(grids), chosen.name, seconds, tuple(notes)))
@@ -145,6 +155,17 @@ def _check(inputs: Mapping[str, Any]) -> None:
         )
     if inputs.get("pixel_values_videos") is not None:
         raise InputError("Videos are not supported yet: pass their frames as pictures, or remove the handle first.")
+
+
+def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
+    if ready:
+        raise InputError("Give either mm_encoder_outputs or encoded, not both.")
+    missing = {name for extras in encoded.extras for name in method.needs - extras.keys()}
+    if missing:
+        raise InputError(
+            f"encoded holds no {' and '.join(sorted(missing))}, which {method.name} reads: "
+            f'name it when you encode, foveate.encode(model, inputs, methods=["{method.name}"]).'
+        )
 
 
 def _match(places: Tensor, sizes: Sequence[int]) -> list[_Span]:

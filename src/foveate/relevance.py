@@ -1,12 +1,14 @@
-"""Relevance scores: how much each visual token has to do with the question. Pure tensors.
+"""Relevance scores: how much each visual token has to do with the question, or stands out by itself. Pure tensors.
 
-Every score takes `embeds` (n, d) and `question` (m, d) in one space, the language model's, and returns (n,) cosines in
-float32, in [-1, 1], higher = more relevant. An empty question (m = 0) makes every token equally relevant: zeros.
+Every score of the question takes `embeds` (n, d) and `question` (m, d) in one space, the language model's, and returns
+(n,) cosines in float32, in [-1, 1], higher = more relevant. An empty question (m = 0) makes every token equally
+relevant: zeros.
 
 The signs are those of the language model's space. Cosines to a CLIP *text tower* on CLIP patch features run the other
 way round (CDPruner and TRIM negate them); these functions must not be fed with those.
 """
 
+import torch
 from torch import Tensor
 
 from foveate.tokens import unit_rows
@@ -31,6 +33,13 @@ def word_max(embeds: Tensor, question: Tensor) -> Tensor:
     if question.shape[0] == 0:
         return _flat(embeds)
     return (unit_rows(embeds) @ unit_rows(question).T).amax(1)
+
+
+def salience(cls_attention: Tensor) -> Tensor:
+    """The [CLS] attention (n,) in units of its mean, in float32: 1 is average. All ones where it is zero everywhere."""
+    attention = cls_attention.float()
+    mean = attention.mean()
+    return torch.where(mean > 0, attention / mean, 1.0)
 
 
 def _along(embeds: Tensor, direction: Tensor) -> Tensor:

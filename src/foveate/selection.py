@@ -54,6 +54,32 @@ def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
     return picked.sort().values
 
 
+def weighted_farthest_point(embeds: Tensor, weight: Tensor, k: int, given: Tensor) -> Tensor:
+    """Again and again the token with the largest `w_j min_{i in S} (1 - cos(v_j, v_i))` (SCoRe).
+
+    `weight` w (n,) >= 0 is of the order of 1. A token within TIE of a selected one is a duplicate, at distance 0
+    however large its weight. Without `given` it starts from the largest weight. O(nk) similarities.
+    """
+    n = embeds.shape[0]
+    _check_room(n, k, given)
+    unit, weight = unit_rows(embeds), weight.float()
+    picked = given.new_empty(k)
+    free = torch.ones_like(weight, dtype=torch.bool).index_fill_(0, given, False)
+    gap = torch.ones_like(weight)  # each token's distance to its nearest selected token; no matter before there is one
+    for start in range(0, given.numel(), BLOCK):
+        block = unit.index_select(0, given[start : start + BLOCK])
+        near = 1 - (unit @ block.T).amax(1)
+        gap = torch.minimum(gap, near) if start else near
+    for step in range(k):
+        value = (gap * (gap > TIE) * weight).masked_fill(~free, -math.inf)
+        pick = _first(value + TIE * weight >= value.amax())
+        picked[step : step + 1] = pick
+        free.index_fill_(0, pick, False)
+        near = 1 - unit @ unit.index_select(0, pick).squeeze(0)
+        gap = torch.minimum(gap, near) if step or given.numel() else near
+    return picked.sort().values
+
+
 def dpp(embeds: Tensor, relevance: Tensor, k: int, given: Tensor) -> Tensor:
     """Greedy MAP of the determinantal point process `L_ij = r_i S_ij r_j` (CDPruner, arXiv 2506.10967).
 
@@ -85,11 +111,41 @@ def dpp(embeds: Tensor, relevance: Tensor, k: int, given: Tensor) -> Tensor:
     return chosen[given.numel() :].sort().values
 
 
-def coverage(weights: Tensor, k: int, given: Tensor) -> Tensor:
+def log_volume(embeds: Tensor, bonus: Tensor, k: int, given: Tensor, *, share: float, ridge: float) -> Tensor:
+    """Greedy maximum of `(1 - share) sum_S bonus + share log det(V_S V_S' + ridge I)` (CoIn).
+
+    V are the unit rows of `embeds` (n, d), `bonus` (n,) is of the order of 1. Each step takes the token with the
+    largest `(1 - share) bonus_j + share log rest_j`, where `rest_j >= ridge` is the pivot of the Cholesky
+    factorisation. `given` conditions the volume. O(nk) similarities, O(nk) memory.
+    """
+    n = embeds.shape[0]
+    _check_room(n, k, given)
+    unit, bonus = unit_rows(embeds), (1 - share) * bonus.float()
+    rest = unit.square().sum(1) + ridge
+    chosen = torch.cat([given, given.new_empty(k)])
+    factor = unit.new_zeros(chosen.numel(), n)
+    barred = torch.zeros_like(rest)
+    for row in range(chosen.numel()):
+        if row >= given.numel():
+            gain = bonus + share * rest.log() + barred
+            chosen[row : row + 1] = _first(gain + TIE * (1 - share + share / rest) >= gain.amax())
+        pick = chosen[row : row + 1]
+        column = unit @ unit.index_select(0, pick).squeeze(0)
+        column.index_add_(0, pick, torch.full_like(column[:1], ridge))
+        column -= factor[:row].T @ factor[:row].index_select(1, pick).squeeze(1)
+        factor[row] = column / rest.index_select(0, pick).sqrt()
+        rest = (rest - factor[row].square()).clamp_(min=ridge)
+        barred.index_fill_(0, pick, -math.inf)
+    return chosen[given.numel() :].sort().values
+
+
+def coverage(weights: Tensor, k: int, given: Tensor, *, value: Tensor | None = None) -> Tensor:
     """Greedy maximum coverage of the rows of `weights` (rows, n) >= 0 (MMTok, arXiv 2508.18264).
 
     A row is covered as well as its best selected token covers it; each step takes the token with the largest
-    `gain_j = sum_r max(0, W_rj - best_r)`. O(rows * n * k) time and one more matrix of the size of `weights`.
+    `gain_j = value_j sum_r max(0, W_rj - best_r)`, `value` (n,) >= 0 being all ones unless given. A sum within
+    COVER_TIE of nothing is 0 however large its value. O(rows * n * k) time and one more matrix of the size of
+    `weights`.
     """
     n = weights.shape[1]
     _check_room(n, k, given)
@@ -97,10 +153,13 @@ def coverage(weights: Tensor, k: int, given: Tensor) -> Tensor:
     picked = given.new_empty(k)
     best = weights.index_select(1, given).amax(1) if given.numel() else weights.new_zeros(weights.shape[0])
     barred = weights.new_zeros(n).index_fill_(0, given, -math.inf)
-    slack = COVER_TIE * weights.sum(0)
+    worth = weights.new_ones(n) if value is None else value.float()
+    least = COVER_TIE * weights.sum(0)
+    slack = least * worth
     excess = torch.empty_like(weights)  # (rows, n), reused by every step
     for step in range(k):
-        gain = torch.sub(weights, best[:, None], out=excess).clamp_(min=0).sum(0) + barred
+        extra = torch.sub(weights, best[:, None], out=excess).clamp_(min=0).sum(0)
+        gain = extra * (extra > least) * worth + barred
         pick = _first(gain + slack >= gain.amax())
         picked[step : step + 1] = pick
         best = torch.maximum(best, weights.index_select(1, pick).squeeze(1))

@@ -86,5 +86,10 @@ def rows(title: str, listed: Sequence[dict[str, Any]], as_json: bool) -> None:
         return
     table = Table(*listed[0], title=title)
     for row in listed:
-        table.add_row(*(Text({True: "yes", False: "no"}.get(value, str(value))) for value in row.values()))
+        table.add_row(*(Text(cell(value)) for value in row.values()))
     Console(highlight=False).print(table)
+
+
+def cell(value: Any) -> str:
+    """A value of a table as people read it."""
+    return ", ".join(value) if isinstance(value, tuple) else {True: "yes", False: "no"}.get(value, str(value))

@@ -1,11 +1,14 @@
 """The laws every method keeps, run over whatever is registered."""
 
+import dataclasses
 import subprocess
 import sys
 
 import pytest
 import torch
 
+from extras import each, seen
+from foveate.errors import InputError
 from foveate.method import Method, resolve
 from foveate.registry import METHODS
 from foveate.tokens import VisualTokens
@@ -16,7 +19,7 @@ every_method = pytest.mark.parametrize("method", [resolve(name) for name in NAME
 
 def tokens_of(n=40, d=24, m=5, seed=0, grid=None):
     generator = torch.Generator().manual_seed(seed)
-    return VisualTokens(torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator), grid)
+    return seen(torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator), grid)
 
 
 def assert_sane(chosen, n, k):
@@ -50,14 +53,14 @@ def test_permutation_equivariant_unless_spatial(method):
     for seed in range(20):
         tokens = tokens_of(seed=seed)
         order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-        shuffled = method.select(VisualTokens(tokens.embeds[order], tokens.question), 13)
+        shuffled = method.select(seen(tokens.embeds[order], tokens.question), 13)
         assert sorted(order[shuffled].tolist()) == method.select(tokens, 13).tolist()
 
 
 @every_method
 def test_permutation_of_the_question_changes_nothing(method):
     tokens = tokens_of()
-    flipped = VisualTokens(tokens.embeds, tokens.question.flip(0))
+    flipped = seen(tokens.embeds, tokens.question.flip(0))
     assert method.select(flipped, 13).tolist() == method.select(tokens, 13).tolist()
 
 
@@ -66,7 +69,7 @@ def test_the_question_matters_iff_prompt_aware(method):
     choices = set()
     for seed in range(10):
         question = tokens_of(seed=seed + 1).question
-        choices.add(tuple(method.select(VisualTokens(tokens_of().embeds, question), 13).tolist()))
+        choices.add(tuple(method.select(seen(tokens_of().embeds, question), 13).tolist()))
     assert (len(choices) > 1) == method.prompt_aware
 
 
@@ -82,8 +85,8 @@ def test_duplicate_and_degenerate_tokens(method, kind):
         "narrow": tokens.embeds * (torch.arange(24) < 2),  # rank 2
     }[kind]
     for k in (1, 2, 3, 13, 39, 40):
-        assert_sane(method.select(VisualTokens(rows, tokens.question), k), 40, k)
-        assert_sane(method.select(VisualTokens(rows, tokens.question[:0]), k), 40, k)
+        assert_sane(method.select(seen(rows, tokens.question), k), 40, k)
+        assert_sane(method.select(seen(rows, tokens.question[:0]), k), 40, k)
 
 
 @every_method
@@ -91,7 +94,7 @@ def test_a_second_copy_comes_after_every_new_direction(method):
     if method.spatial:
         pytest.skip("declares itself spatial")
     rows = torch.eye(24)[:10].repeat(3, 1)
-    chosen = method.select(VisualTokens(rows, torch.zeros(0, 24)), 10)
+    chosen = method.select(seen(rows, torch.zeros(0, 24)), 10)
     assert chosen.tolist() == list(range(10))  # ties go to the lowest index
 
 
@@ -100,29 +103,30 @@ def test_empty_and_flat_questions(method):
     tokens = tokens_of()
     for question in (tokens.question[:0], torch.zeros(3, 24)):
         for k in (1, 13, 40):
-            assert_sane(method.select(VisualTokens(tokens.embeds, question), k), 40, k)
+            assert_sane(method.select(seen(tokens.embeds, question), k), 40, k)
 
 
 @every_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_precision_in_is_float32_inside(method, dtype):
-    tokens = tokens_of()
-    rounded = VisualTokens(tokens.embeds.to(dtype), tokens.question.to(dtype))
-    exact = VisualTokens(rounded.embeds.float(), rounded.question.float())
+    rounded = each(tokens_of(), lambda x: x.to(dtype))
+    exact = each(rounded, torch.Tensor.float)
     assert method.select(rounded, 13).tolist() == method.select(exact, 13).tolist()
 
 
 @every_method
 def test_large_half_precision_values_do_not_overflow(method):
     tokens = tokens_of()
-    large = VisualTokens((tokens.embeds * 1e4).clamp(-6e4, 6e4).half(), (tokens.question * 1e4).clamp(-6e4, 6e4).half())
+    shares = tokens.cls_attention.half()
+    large = dataclasses.replace(each(tokens, lambda x: (x * 1e4).clamp(-6e4, 6e4).half()), cls_attention=shares)
     assert_sane(method.select(large, 13), 40, 13)
 
 
 @every_method
 def test_scale_changes_nothing(method):
     tokens = tokens_of()
-    scaled = VisualTokens(tokens.embeds * 64, tokens.question / 32)
+    large = each(tokens, lambda x: x * 64)
+    scaled = dataclasses.replace(large, question=tokens.question / 32, cls_attention=tokens.cls_attention)
     assert method.select(scaled, 13).tolist() == method.select(tokens, 13).tolist()
 
 
@@ -143,7 +147,7 @@ def test_given_counts_as_selected(method):
     if method.spatial:
         pytest.skip("knows no contents")
     rows = torch.eye(24)[[0, 0, 1, 1, 2, 2]]
-    chosen = method.select(VisualTokens(rows, torch.zeros(0, 24)), 1, given=[0, 2])
+    chosen = method.select(seen(rows, torch.zeros(0, 24)), 1, given=[0, 2])
     assert chosen.tolist() == [4]
 
 
@@ -151,7 +155,7 @@ def test_given_counts_as_selected(method):
 def test_autocast_and_gradients_leave_the_choice_alone(method):
     tokens = tokens_of(300, 64)
     expected = method.select(tokens, 100).tolist()
-    live = VisualTokens(tokens.embeds.clone().requires_grad_(), tokens.question.clone().requires_grad_())
+    live = each(tokens, lambda x: x.clone().requires_grad_())
     with torch.autocast("cpu", torch.bfloat16):
         chosen = method.select(live, 100)
     assert_sane(chosen, 300, 100)
@@ -161,12 +165,54 @@ def test_autocast_and_gradients_leave_the_choice_alone(method):
 @every_method
 def test_inputs_stay_as_they_are(method):
     tokens = tokens_of()
-    before = tokens.embeds.clone(), tokens.question.clone()
+    before = each(tokens, torch.Tensor.clone)
     given = torch.tensor([5, 2])
-    method.select(tokens, 13, given=given)
-    assert torch.equal(tokens.embeds, before[0])
-    assert torch.equal(tokens.question, before[1])
+    method.mix(tokens, method.select(tokens, 13, given=given))
+    for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
+        assert torch.equal(getattr(tokens, name), getattr(before, name))
     assert given.tolist() == [5, 2]
+
+
+@every_method
+def test_reads_the_extras_that_it_needs_and_no_others(method):
+    tokens = tokens_of()
+    expected = method.select(tokens, 13)
+    needed = {name: getattr(tokens, name) for name in method.needs}
+    bare = VisualTokens(tokens.embeds, tokens.question)
+    assert torch.equal(method.select(dataclasses.replace(bare, **needed), 13), expected)
+    for name in method.needs:
+        lacking = dataclasses.replace(bare, **{**needed, name: None})
+        with pytest.raises(InputError, match=f"without {name}: give it"):
+            method.select(lacking, 13)
+        with pytest.raises(InputError, match=f"without {name}: give it"):
+            method.mix(lacking, expected)
+
+
+@every_method
+def test_the_attention_of_the_tower_may_say_nothing(method):
+    tokens = tokens_of()
+    for attention in (torch.zeros(40), torch.full((40,), 1 / 40), torch.eye(40)[7]):
+        for k in (1, 13, 40):
+            assert_sane(method.select(dataclasses.replace(tokens, cls_attention=attention), k), 40, k)
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_kept_tokens_are_means_of_themselves_and_of_dropped_ones(method, dtype):
+    tokens = each(tokens_of(), lambda x: x.to(dtype))
+    for k in (1, 2, 7, 13, 39, 40):
+        kept = method.select(tokens, k)
+        with torch.autocast("cpu", torch.bfloat16):
+            mix = method.mix(tokens, kept)
+        if mix is None:
+            continue
+        assert mix.shape == (k, 40)
+        assert mix.dtype == torch.float32
+        assert mix.min() >= 0
+        torch.testing.assert_close(mix.sum(1), torch.ones(k))
+        assert torch.equal(mix[:, kept] > 0, torch.eye(k, dtype=torch.bool))
+        assert k < 40 or torch.equal(mix, torch.eye(40))
+        assert torch.equal(method.mix(tokens, kept), mix)
 
 
 @every_method
@@ -185,7 +231,7 @@ def test_is_a_value(method):
 def test_same_choice_on_a_gpu(method):
     for seed in range(20):
         tokens = tokens_of(300, 64, seed=seed)
-        there = VisualTokens(tokens.embeds.cuda(), tokens.question.cuda())
+        there = each(tokens, torch.Tensor.cuda)
         chosen = method.select(there, 60, given=[7, 1])
         assert chosen.device.type == "cuda"
         assert chosen.tolist() == method.select(tokens, 60, given=[7, 1]).tolist()

@@ -9,13 +9,20 @@ import torch
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError, UnknownMethodError
 from foveate.method import Method, methods, resolve, select
 from foveate.method.cdpruner import CDPruner
+from foveate.method.coin import CoIn
 from foveate.method.divprune import DivPrune
 from foveate.method.grid import Grid
+from foveate.method.holov import HoloV
 from foveate.method.mmtok import MMTok
+from foveate.method.prumerge import PruMerge
 from foveate.method.random import Random
+from foveate.method.scope import Scope
+from foveate.method.score import SCoRe
+from foveate.method.visionzip import VisionZip
+from foveate.method.vispruner import VisPruner
 from foveate.method.zspaprune import ZSPAPrune
 from foveate.tokens import VisualTokens
-from reference import REFERENCES, Margin
+from reference import MIXES, REFERENCES, Margin
 
 # A candidate this near to the border of a tie, as a share of the tie's width, is within the rounding of float32.
 TIGHT = 0.3
@@ -32,7 +39,21 @@ def random_case(seed):
     if rng.random() < 0.15:
         embeds[rng.randrange(n)] = 0
     given = rng.sample(range(n), rng.randint(0, min(6, n - 1))) if rng.random() < 0.4 else []
-    return VisualTokens(embeds.to(dtype), question.to(dtype)), rng.randint(1, n - len(given)), given
+    k = rng.randint(1, n - len(given))
+    # What the vision tower knows: of another width, with duplicates and flat or peaked attention of its own.
+    encoder, keys = torch.randn(n, 6, generator=torch_rng), torch.randn(n, 12, generator=torch_rng)
+    attention = (torch.randn(n, generator=torch_rng) * rng.choice([0, 1, 1, 2, 8])).softmax(0)
+    if rng.random() < 0.4:
+        same = torch.randint(0, max(1, n // 2), (n,), generator=torch_rng)
+        encoder, keys, attention = encoder[same], keys[same], attention[same]
+    tower = {"encoder": encoder.to(dtype), "keys": keys.to(dtype), "cls_attention": attention.to(dtype)}
+    return VisualTokens(embeds.to(dtype), question.to(dtype), **tower), k, given
+
+
+def looked_at(method, tokens):
+    """The reference's arguments for what the method needs, in double precision."""
+    short = {"encoder": "h", "cls_attention": "a", "keys": "keys"}
+    return {short[name]: getattr(tokens, name).double().tolist() for name in method.needs}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +66,20 @@ def random_case(seed):
         (CDPruner(), {}, 200),
         (MMTok(), {}, 200),
         (MMTok(alpha=2.0, tau_v=0.5, tau_t=0.1), {"alpha": 2.0, "tau_v": 0.5, "tau_t": 0.1}, 100),
+        (Scope(), {}, 200),
+        (Scope(alpha=0.0), {"alpha": 0.0}, 100),
+        (SCoRe(), {}, 300),
+        (SCoRe(alpha=2.0), {"alpha": 2.0}, 100),
+        (CoIn(), {}, 200),
+        (CoIn(coverage=0.9, saliency=0.0, ridge=0.1), {"coverage": 0.9, "saliency": 0.0, "ridge": 0.1}, 100),
+        (CoIn(coverage=0.0), {"coverage": 0.0}, 100),
+        (VisPruner(), {}, 300),
+        (VisPruner(important=0.2, step=1), {"tenths": 2, "step": 1}, 100),
+        (HoloV(), {}, 300),
+        (HoloV(crops=4), {"crops": 4}, 300),
+        (VisionZip(), {}, 300),
+        (VisionZip(dominant=0.4), {"dominant": (4, 10)}, 300),
+        (PruMerge(), {}, 300),
     ],
     ids=lambda value: repr(value) if isinstance(value, Method) else "",
 )
@@ -54,12 +89,36 @@ def test_agrees_with_the_reference_index_by_index(method, options, cases):
         tokens, k, given = random_case(seed)
         margin = Margin()
         v, e = tokens.embeds.double().tolist(), tokens.question.double().tolist()
-        expected = sorted(REFERENCES[method.name](v, e, k, given, margin, **options))
+        expected = sorted(REFERENCES[method.name](v, e, k, given, margin, **looked_at(method, tokens), **options))
         if method.select(tokens, k, given=given).tolist() != expected:
             # Two candidates so close to the border of a tie that float32 cannot tell on which side they are.
             assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}, given={given}"
             luck.append(seed)
     assert len(luck) <= cases // 100, f"too many disagreements put down to rounding: seeds {luck}"
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (VisionZip(), {}),
+        (VisionZip(dominant=0.4), {"dominant": (4, 10)}),
+        (VisionZip(dominant=0.0), {"dominant": (0, 1)}),
+        (PruMerge(), {}),
+        (PruMerge(neighbours=3), {"neighbours": 3}),
+        (PruMerge(neighbours=0), {"neighbours": 0}),
+    ],
+    ids=repr,
+)
+def test_merges_as_the_reference_does(method, options):
+    luck = []
+    for seed in range(300):
+        tokens, k, _ = random_case(seed)
+        kept, margin = method.select(tokens, k), Margin()
+        rows = MIXES[method.name](len(tokens.embeds), kept.tolist(), margin, **looked_at(method, tokens), **options)
+        if not torch.allclose(method.mix(tokens, kept).double(), torch.tensor(rows).double(), atol=1e-6):
+            assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}"
+            luck.append(seed)
+    assert len(luck) <= 3, f"too many disagreements put down to rounding: seeds {luck}"
 
 
 def tokens_of(rows, question=(), grid=None):
@@ -148,6 +207,126 @@ def test_mmtok_covers_words_when_the_picture_weighs_nothing():
     assert MMTok(alpha=0.0).select(tokens, 2).tolist() == [0, 1]
 
 
+def tower_tokens(attention, encoder=None, keys=None, grid=None):
+    """Tokens of which only what the vision tower knows matters."""
+    attention = torch.tensor(attention, dtype=torch.float32)
+    blank = torch.ones(len(attention), 2)
+    encoder = blank if encoder is None else torch.tensor(encoder, dtype=torch.float32)
+    keys = blank if keys is None else torch.tensor(keys, dtype=torch.float32)
+    return VisualTokens(blank, blank[:0], grid, encoder=encoder, keys=keys, cls_attention=attention / attention.sum())
+
+
+def test_scope_weighs_coverage_by_saliency():
+    rows = angles(0, 10, 20, 180)
+    assert Scope(alpha=0.0).select(tower_tokens([1, 1, 1, 1], rows), 2).tolist() == [1, 3]
+    assert Scope().select(tower_tokens([9, 1, 1, 1], rows), 2).tolist() == [0, 3]
+    assert Scope().select(tower_tokens([9, 1, 8, 0.01], rows), 2).tolist() == [0, 2]
+
+
+def test_score_starts_from_the_most_salient():
+    rows = angles(0, 10, 90, 180)
+    assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 1).tolist() == [1]
+    assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 2).tolist() == [1, 3]
+    assert SCoRe().select(tower_tokens([1, 5, 4, 1], rows), 2).tolist() == [1, 2]
+    assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 1, given=[3]).tolist() == [1]
+
+
+def test_coin_takes_the_steepest_step_of_its_objective():
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        v, e = torch.randn(9, 4, generator=generator).double(), torch.randn(3, 4, generator=generator).double()
+        method = CoIn(coverage=0.7, saliency=0.3, ridge=0.05)
+        norm, unit, fits = v.norm(dim=1), v / v.norm(dim=1, keepdim=True), torch.cosine_similarity(v, e.mean(0)[None])
+        s = 0.3 * (norm - norm.min()) / (norm.max() - norm.min()) + 0.7 * (fits - fits.min()) / (
+            fits.max() - fits.min()
+        )
+
+        def objective(kept, s=s, unit=unit):
+            kernel = unit[kept] @ unit[kept].T + 0.05 * torch.eye(len(kept))
+            return float(0.3 * s[kept].sum() + 0.7 * torch.logdet(kernel))
+
+        kept = []
+        for _ in range(6):
+            kept.append(max((j for j in range(9) if j not in kept), key=lambda j: objective([*kept, j])))
+            assert method.select(VisualTokens(v, e), len(kept)).tolist() == sorted(kept)
+
+
+def test_coin_prefers_the_relevant_and_shuns_the_duplicate():
+    tokens = tokens_of(angles(0, 0, 30, 90), angles(0))
+    assert CoIn().select(tokens, 1).tolist() == [0]
+    assert CoIn().select(tokens, 2).tolist() == [0, 3]
+    assert CoIn(coverage=0.0).select(tokens, 2).tolist() == [0, 1]
+
+
+def test_vispruner_is_half_attention_and_half_what_is_left_without_duplicates():
+    attention = [1, 1, 9, 1, 1, 8, 1, 1]
+    rows = angles(0, 1, 45, 90, 91, 45, 180, 270)
+    tokens = tower_tokens(attention, rows)
+    # 2 and 5 by attention. Of 0, 1, 3, 4, 6, 7 the first side, 0, 3, 6, may all go at once; then 1, 7 meet 4.
+    assert VisPruner().select(tokens, 4).tolist() == [2, 4, 5, 7]
+    assert VisPruner().select(tokens, 3).tolist()[0] == 2  # floor(0.5 * 3) = 1
+    assert VisPruner(important=1.0).select(tokens, 2).tolist() == [2, 5]
+    doubled = tower_tokens([1] * 4, angles(0, 0, 90, 180))
+    assert VisPruner(important=0.0, step=1).select(doubled, 3).tolist() == [1, 2, 3]
+
+
+def test_holov_gives_every_crop_a_share():
+    peaked = [8] * 4 + [1] * 12
+    assert HoloV(crops=4).select(tower_tokens([1] * 16), 8).tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
+    # Weights 8/2.75 + 1 and three times 1/2.75 + 1: 3.91 and 1.36 of 8, so 4, 2, 1, 1.
+    assert HoloV(crops=4).select(tower_tokens(peaked), 8).tolist() == [0, 1, 2, 3, 4, 5, 8, 12]
+    # All four of the first crop; of the other three one each, and what it cannot take goes round.
+    assert HoloV(crops=4).select(tower_tokens([99] * 4 + [1] * 12), 10).tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 12, 13]
+    assert HoloV(crops=4).select(tower_tokens(peaked), 3, given=[0, 1, 2, 3]).tolist() == [4, 8, 12]
+
+
+def test_holov_gives_more_to_a_varied_crop():
+    rows = angles(*[0] * 8, *[0, 90, 10, 180, 30, 270, 0, 200])
+    chosen = HoloV(crops=2).select(tower_tokens([1] * 16, rows), 8)
+    assert int((chosen >= 8).sum()) == 6  # weights 1 + 0 and 1 + 2
+
+
+def test_visionzip_merges_the_rest_into_a_few():
+    tokens = tower_tokens([9, 1, 1, 8, 1, 1, 1, 1], keys=angles(0, 0, 0, 0, 0, 90, 90, 0))
+    method = VisionZip(dominant=0.5)
+    kept = method.select(tokens, 4)
+    assert kept.tolist() == [0, 1, 3, 5]  # of 1, 2, 4, 5, 6, 7 every third
+    expected = torch.eye(8)[kept]
+    expected[1] = torch.tensor([0, 1 / 2, 1 / 6, 0, 1 / 6, 0, 0, 1 / 6])
+    expected[3] = torch.tensor([0, 0, 0, 0, 0, 1 / 2, 1 / 2, 0])
+    torch.testing.assert_close(method.mix(tokens, kept), expected)
+
+
+@pytest.mark.parametrize(("k", "dominant"), [(64, 54), (128, 108), (192, 162), (58, 49), (1, 1)])
+def test_visionzip_splits_the_budget_as_the_paper_does(k, dominant):
+    attention = torch.rand(576, generator=torch.Generator().manual_seed(0))
+    tokens = tower_tokens(attention.tolist())
+    kept = VisionZip().select(tokens, k)
+    own = VisionZip().mix(tokens, kept)[torch.arange(k), kept]
+    top = attention.argsort(descending=True)[:dominant].tolist()
+    assert set(top) <= set(kept.tolist())
+    assert sum(i not in top for i in kept.tolist()) == k - dominant
+    assert int((own == 1).sum()) >= dominant
+
+
+def test_prumerge_takes_outliers_first_and_fills_evenly():
+    attention = [1.0 + i / 100 for i in range(16)]
+    attention[5], attention[9] = 50, 40
+    tokens = tower_tokens(attention, grid=(1, 4, 4))
+    assert PruMerge().select(tokens, 1).tolist() == [5]
+    assert PruMerge().select(tokens, 2).tolist() == [5, 9]
+    assert PruMerge().select(tokens, 4).tolist() == [3, 5, 9, 12]  # the others are 14: the 3rd and the 10th of them
+    assert PruMerge().select(tokens, 1, given=[5]).tolist() == [9]
+    flat = tower_tokens([1] * 16, grid=(1, 4, 4))
+    assert PruMerge().select(flat, 4).tolist() == Grid().select(flat, 4).tolist()
+
+
+def test_prumerge_adds_the_nearest_by_their_attention():
+    tokens = tower_tokens([7, 1, 1, 1], keys=angles(0, 1, 2, 90))
+    mix = PruMerge(neighbours=2).mix(tokens, torch.tensor([0]))
+    torch.testing.assert_close(mix, torch.tensor([[1.0, 0.1, 0.1, 0.0]]) / 1.2)
+
+
 def test_random_depends_on_the_seed_and_leaves_the_global_state_alone():
     tokens = VisualTokens(torch.randn(40, 4), torch.zeros(0, 4))
     state = torch.get_rng_state()
@@ -206,6 +385,16 @@ def test_grid_spreads_exactly_k_and_evenly(grid):
         (lambda: MMTok(tau_t=math.inf), "above 0"),
         (lambda: Random(seed=-1), "int of 0 or more"),
         (lambda: Random(seed=0.5), "int of 0 or more"),
+        (lambda: Scope(alpha=-1.0), "0 or more"),
+        (lambda: SCoRe(alpha=math.inf), "0 or more"),
+        (lambda: CoIn(coverage=1.5), "coverage=1.5 is not a share"),
+        (lambda: CoIn(saliency=math.nan), "saliency=nan is not a share"),
+        (lambda: CoIn(ridge=0.0), "from 0.001 to 1"),
+        (lambda: VisPruner(important=-0.1), "float in [0, 1]"),
+        (lambda: VisPruner(step=0), "int of 1 or more"),
+        (lambda: HoloV(crops=0), "int of 1 or more"),
+        (lambda: VisionZip(dominant=64), "float in [0, 1]"),
+        (lambda: PruMerge(neighbours=-1), "int of 0 or more"),
     ],
 )
 def test_hyper_parameters_are_checked(make, fix):
@@ -233,6 +422,10 @@ def test_select_is_the_whole_library_in_one_pure_function():
     assert len(select(embeds, k=64, method="grid", grid=(1, 24, 24))) == 64
     assert select(embeds, question, k=64).tolist() == ZSPAPrune().select(VisualTokens(embeds, question), 64).tolist()
     assert select(embeds, k=9).tolist() == select(embeds, k=9, method=DivPrune()).tolist()
+    seen = {"cls_attention": torch.rand(576), "encoder": embeds, "keys": embeds}
+    assert len(select(embeds, k=64, method="visionzip", **seen)) == 64
+    with pytest.raises(InputError, match="without cls_attention"):
+        select(embeds, k=64, method="visionzip")
     with pytest.warns(FoveateWarning, match="keeps all"):
         assert len(select(embeds[:5], k=64)) == 5
     with pytest.raises(KeepError, match="not a share"):
@@ -258,6 +451,10 @@ def test_methods_lists_the_registry():
     assert {"zspaprune", "divprune", "cdpruner", "mmtok", "random", "grid"} <= {row.name for row in rows}
     assert all(row.summary and "\n" not in row.summary and row.paper for row in rows)
     assert {row.name for row in rows if row.prompt_aware} >= {"zspaprune", "cdpruner", "mmtok"}
+    needs = {row.name: row.needs for row in rows}
+    assert needs["coin"] == ()
+    assert needs["prumerge"] == ("cls_attention", "keys")
+    assert all(needs[name] == ("cls_attention", "encoder") for name in ("holov", "scope", "score", "vispruner"))
 
 
 def test_every_error_is_a_foveate_error():

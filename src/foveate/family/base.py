@@ -18,6 +18,7 @@ from foveate.rewrite import count_positions
 
 Inputs = Mapping[str, Any]
 Grid = tuple[int, int, int]
+Mixes = Sequence[Tensor | None]
 
 
 class Family:
@@ -46,13 +47,25 @@ class Family:
             return ready["image"]
         return model.base_model.get_image_features(**self.encoder_inputs(model, inputs), return_dict=True)
 
+    def extras(self, config: Any) -> frozenset[str]:
+        """The extras of `VisualTokens` that a model of this configuration can give (`encode_with` gives them)."""
+        return frozenset()
+
+    def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[dict[str, Tensor]]]:
+        """`encode`, and the extras named in `needs` (some of `extras(config)`) of every image, without gradients."""
+        encoded = self.encode(model, inputs)
+        return encoded, [{} for _ in self.features(encoded)]
+
     def features(self, encoded: Any) -> list[Tensor]:
         """The visual tokens of every image, (n, d) each, in the language model's space."""
         return list(encoded.pooler_output)
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int]) -> Any:
-        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch an image is."""
-        return type(encoded)(pooler_output=keep_tokens(encoded.pooler_output, kept, rows))
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch an image is.
+
+        `mixes` are what `Method.mix` gave for each image; none at all means that every token holds its own value.
+        """
+        return type(encoded)(pooler_output=keep_tokens(encoded.pooler_output, kept, rows, mixes))
 
     # -- the sequence -----------------------------------------------------------------------------------------------
 
@@ -92,15 +105,24 @@ class Family:
         return [self.image_token_id(config)] * tokens
 
 
-def keep_tokens(features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int]) -> list[Tensor]:
+def keep_tokens(
+    features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()
+) -> list[Tensor]:
     """The kept tokens of every image, (k, d), those of one row of the batch joined.
 
     Beam search repeats these entry by entry. Where a row has several, older transformers (5.18) gets their order wrong.
     """
     joined: dict[int, list[Tensor]] = {}
-    for feature, indices, row in zip(features, kept, rows, strict=True):
-        joined.setdefault(row, []).append(feature[indices.to(feature.device)])
+    for feature, indices, row, mix in zip(features, kept, rows, mixes or [None] * len(kept), strict=True):
+        values = feature[indices.to(feature.device)] if mix is None else mixed(feature, mix)
+        joined.setdefault(row, []).append(values)
     return [torch.cat(parts) for parts in joined.values()]
+
+
+def mixed(feature: Tensor, mix: Tensor) -> Tensor:
+    """The weighted means `mix @ feature`, (k, n) @ (n, d), computed in float32."""
+    with torch.autocast(feature.device.type, enabled=False):
+        return (mix.to(feature.device) @ feature.float()).to(feature.dtype)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foveate.family.base import keep_tokens
+from foveate.family.base import Mixes, keep_tokens
 from foveate.family.qwen2_5_vl import TINY_IDS, Qwen25VL, tiny_text
 
 
@@ -16,11 +16,11 @@ class Qwen3VL(Qwen25VL):
 
     summary = "Qwen3-VL (Qwen3VLForConditionalGeneration); M-RoPE, dynamic resolution, DeepStack"
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int]) -> Any:
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
         """DeepStack features (layers x images) lose the same tokens."""
         return type(encoded)(
-            pooler_output=keep_tokens(encoded.pooler_output, kept, rows),
-            deepstack_features=[keep_tokens(layer, kept, rows) for layer in encoded.deepstack_features],
+            pooler_output=keep_tokens(encoded.pooler_output, kept, rows, mixes),
+            deepstack_features=[keep_tokens(layer, kept, rows, mixes) for layer in encoded.deepstack_features],
         )
 
     def tiny_config(self) -> Any:

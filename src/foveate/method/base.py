@@ -21,7 +21,8 @@ class Method(ABC):
     """A published way to choose k of n visual tokens; its fields are its hyper-parameters, each with a default.
 
     A subclass is a frozen dataclass that fills in the class variables, checks its fields in `__post_init__` (raising
-    `InputError`) and writes `_select`. It must keep the laws of tests/method/test_laws.py.
+    `InputError`) and writes `_select`. A method that merges writes `_mix` as well. It must keep the laws of
+    tests/method/test_laws.py.
     """
 
     name: ClassVar[str]  # as registered
@@ -29,6 +30,7 @@ class Method(ABC):
     summary: ClassVar[str]  # one line
     prompt_aware: ClassVar[bool]  # the choice depends on the question
     spatial: ClassVar[bool] = False  # the choice depends on where a token stands, not only on what it is
+    needs: ClassVar[frozenset[str]] = frozenset()  # the extras of `VisualTokens` that it reads
 
     def select(self, tokens: VisualTokens, k: int, *, given: Sequence[int] | Tensor = ()) -> Tensor:
         """The indices of `k` new tokens to keep, (k,) int64, ascending, on the device of `tokens`.
@@ -36,8 +38,10 @@ class Method(ABC):
         `given` are distinct indices that are kept already: they count as selected and are not returned. Half precision
         is computed in float32, under autocast as well; no gradient is recorded.
 
-        Raises `InputError` unless 1 <= k <= n - len(given) and `given` are distinct indices below n.
+        Raises `InputError` unless 1 <= k <= n - len(given) and `given` are distinct indices below n, and if `tokens`
+        lack an extra that the method needs.
         """
+        self._check_needs(tokens)
         n, device = tokens.embeds.shape[0], tokens.embeds.device
         kept = given.tolist() if isinstance(given, Tensor) else list(given)
         if not all(is_whole(i) and 0 <= i < n for i in kept) or len(set(kept)) < len(kept):
@@ -50,9 +54,29 @@ class Method(ABC):
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=device))
 
+    def mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
+        """What the kept tokens hold: None where each holds its own value, as in most methods.
+
+        A method that merges the dropped tokens into those kept, `kept` (k,) as `select` returned them, gives weights
+        (k, n) >= 0 in float32, each row summing to 1: the kept values are `mix @ values`.
+
+        Raises `InputError` if `tokens` lack an extra that the method needs.
+        """
+        self._check_needs(tokens)
+        with torch.no_grad(), torch.autocast(tokens.embeds.device.type, enabled=False):
+            return self._mix(tokens, kept)
+
     @abstractmethod
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         """`select` after its checks: `given` (g,) is int64 on the tokens' device and 1 <= k <= n - g."""
+
+    def _mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:  # noqa: ARG002 for those that override it
+        """`mix` after its checks."""
+        return None
+
+    def _check_needs(self, tokens: VisualTokens) -> None:
+        for name in sorted(self.needs):
+            tokens.extra(name)
 
 
 @dataclass(frozen=True)
@@ -63,12 +87,16 @@ class MethodInfo:
     paper: str
     summary: str
     prompt_aware: bool
+    needs: tuple[str, ...]  # extras of `VisualTokens`, which only some models give
 
 
 def methods() -> list[MethodInfo]:
     """Every registered method, built-in or plugged in, sorted by name."""
     found = ((name, METHODS.load(name)) for name in METHODS.names())
-    return [MethodInfo(name, method.paper, method.summary, method.prompt_aware) for name, method in found]
+    return [
+        MethodInfo(name, method.paper, method.summary, method.prompt_aware, tuple(sorted(method.needs)))
+        for name, method in found
+    ]
 
 
 def resolve(method: str | Method) -> Method:
@@ -96,15 +124,20 @@ def select(
     k: int | float,
     method: str | Method = "zspaprune",
     grid: tuple[int, int, int] | None = None,
+    encoder: Tensor | None = None,
+    cls_attention: Tensor | None = None,
+    keys: Tensor | None = None,
 ) -> Tensor:
     """The indices of the visual tokens to keep, ascending int64.
 
     `embeds` (n, d) are one image's visual tokens, `question` (m, d) the question's token embeddings in the same space
     (None: no question), `grid` (t, h, w) the tokens' arrangement. `k` is an int >= 1 (tokens; more than n keeps all and
-    warns) or a float in (0, 1] (a share of n).
+    warns) or a float in (0, 1] (a share of n). `encoder` (n, d_v), `cls_attention` (n,) and `keys` (n, d_k) are for the
+    methods that need them (`foveate.methods()`; `VisualTokens` says what they are).
 
     Raises `KeepError` for such a `k`, `InputError` for tensors that do not fit together, `UnknownMethodError`.
     """
     chosen = resolve(method)
-    tokens = VisualTokens(embeds, embeds[:0] if question is None else question, grid)
+    asked = embeds[:0] if question is None else question
+    tokens = VisualTokens(embeds, asked, grid, encoder=encoder, cls_attention=cls_attention, keys=keys)
     return chosen.select(tokens, budget(k, embeds.shape[0]))

@@ -1,0 +1,39 @@
+"""SCOPE (arXiv 2510.24214): the tokens that best cover the picture, each weighted by its saliency."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.method.base import Method
+from foveate.relevance import salience
+from foveate.selection import coverage
+from foveate.tokens import VisualTokens, is_number, unit_rows
+
+
+@dataclass(frozen=True)
+class Scope(Method):
+    """Greedy, by `gain_j = a_j^alpha sum_i max(0, cos(h_i, h_j) - best_i)`.
+
+    h are the vision tower's tokens before the projector, a their [CLS] attention, `best_i` the cosine of token i to the
+    nearest kept one, 0 at first. `alpha` >= 0 weighs saliency; 0 is coverage alone. The n x n matrix is inherent: every
+    token is a row to be covered, and n = 8192 takes two of 256 MiB.
+    """
+
+    alpha: float = 1.0
+
+    name: ClassVar[str] = "scope"
+    paper: ClassVar[str] = "arXiv 2510.24214"
+    summary: ClassVar[str] = "the salient tokens that best cover the picture"
+    prompt_aware: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset({"encoder", "cls_attention"})
+
+    def __post_init__(self) -> None:
+        if not is_number(self.alpha) or not 0 <= self.alpha < float("inf"):
+            raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 1.0.")
+
+    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        unit = unit_rows(tokens.extra("encoder"))
+        weight = salience(tokens.extra("cls_attention")) ** self.alpha
+        return coverage((unit @ unit.T).clamp_(min=0), k, given, value=weight)

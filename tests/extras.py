@@ -1,0 +1,31 @@
+"""Visual tokens with everything a method may ask for, made from their rows: permuted rows take their extras along."""
+
+import dataclasses
+
+import torch
+
+from foveate.tokens import VisualTokens, unit_rows
+
+WIDTH = 32
+
+
+def seen(embeds, question, grid=None):
+    """Tokens, features, keys and [CLS] attention of one picture; duplicate rows are duplicates in all of them."""
+    generator = torch.Generator().manual_seed(embeds.shape[1])
+    # Not a matrix product, whose rounding depends on a row's place; and whatever the scale of the rows.
+    into = torch.randn(2 * WIDTH + 1, embeds.shape[1], generator=generator)
+    made = torch.stack([(unit_rows(embeds) * direction).sum(1) for direction in into], dim=1)
+    return VisualTokens(
+        embeds,
+        question,
+        grid,
+        encoder=made[:, :WIDTH].to(embeds.dtype),
+        keys=made[:, WIDTH : 2 * WIDTH].to(embeds.dtype),
+        cls_attention=made[:, -1].softmax(0).to(embeds.dtype),
+    )
+
+
+def each(tokens, change):
+    """The same tokens, every tensor changed."""
+    fields = {field.name: getattr(tokens, field.name) for field in dataclasses.fields(tokens)}
+    return VisualTokens(**{name: change(v) if isinstance(v, torch.Tensor) else v for name, v in fields.items()})
