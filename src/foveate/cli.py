@@ -136,6 +136,71 @@ def doctor(model: AnyModel = None, as_json: Json = False) -> None:
     raise typer.Exit(0 if passed else 1)
 
 
+@app.command("eval")
+def evaluate(
+    model: Model = "bundled",
+    methods: Annotated[
+        str, typer.Option(help="What to compare: names, or name(field=value,...), with commas between.")
+    ] = "zspaprune,cdpruner,divprune,mmtok",
+    keep: Annotated[str, typer.Option(help="Budgets, as in `ask`, with commas between.")] = "0.333,0.222,0.111,0.056",
+    tasks: Annotated[str, typer.Option(help="Tasks of the bundled world with commas between, or all.")] = "all",
+    data: Annotated[
+        Path | None,
+        typer.Option(help='Your own questions instead: lines of {"image": ..., "question": ..., "answer": ...}.'),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Questions a task (or of --data).")] = 200,
+    split: Annotated[str, typer.Option(help="dev, to choose with, or test, to report on.")] = "dev",
+    seed: Annotated[int, typer.Option(min=0, help="Which questions.")] = 0,
+    out: Annotated[Path, typer.Option(help="The folder of the results; a run that was killed goes on there.")] = Path(
+        "results"
+    ),
+    batch: Annotated[int, typer.Option(min=1, help="Questions at a time.")] = 16,
+    positions: Annotated[Positions, typer.Option(help="Keep the tokens' positions, or renumber.")] = Positions.original,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the answers, in tokens.")] = 8,
+    resize: Annotated[bool, typer.Option(help="Compare with smaller pictures too.")] = True,
+    plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure how much accuracy each method keeps at each budget, beside random, grid, resize and the whole model."""
+    from foveate.evaluate import report, settings
+    from foveate.evaluate.examples import read_data, world_examples
+    from foveate.evaluate.runner import commit
+    from foveate.evaluate.runner import evaluate as run
+    from foveate.load import load, quiet
+
+    arms = settings.make_arms(
+        settings.parse_methods(methods), settings.parse_keeps(keep), positions=positions.value,
+        max_new_tokens=max_new_tokens, resize=resize,
+    )  # fmt: skip
+    if plot:
+        report.check_plot()
+    skipped: list[str] = []
+    if data is not None:
+        examples, skipped = read_data(data, limit)
+    else:
+        examples = world_examples(tasks.split(","), split, limit, seed)
+    for line in skipped:
+        print(f"Note: {line}", file=sys.stderr)
+    # Everything that decides an answer.
+    chosen = {
+        "model": model, "methods": methods, "keep": keep, "tasks": tasks, "data": data and str(data), "limit": limit,
+        "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
+        "resize": resize, "versions": installed_versions(), "commit": commit(),
+    }  # fmt: skip
+    with quiet():
+        rows = run(load(model), examples, arms, batch=batch, out=out, settings=chosen)
+    summary = report.summarize(rows)
+    record = {"settings": chosen, "skipped": skipped, **summary.record()}
+    table = report.markdown(summary) + "".join(f"\n{line}" for line in skipped)
+    (out / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "table.md").write_text(table)
+    if plot:
+        report.plot(summary, out / "plot.png")
+    print(table)
+    if as_json:
+        print(json.dumps(record))
+
+
 # -- input ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,139 @@
+"""The run: every arm answers the same questions, batch by batch, and every answer is on disk before the next."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from foveate.errors import InputError
+from foveate.evaluate.arms import Arm, Batch, Pruned
+from foveate.evaluate.examples import Example, is_right
+from foveate.load import Loaded
+
+Row = dict[str, Any]
+"""One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds."""
+ANSWERS, RUN = "answers.jsonl", "run.json"
+
+
+def evaluate(
+    loaded: Loaded, examples: Sequence[Example], arms: Sequence[Arm], *, batch: int = 16, out: Path | None = None,
+    settings: dict[str, Any] | None = None,
+) -> list[Row]:  # fmt: skip
+    """Let every arm answer every example; returns one row a question and arm, in that order.
+
+    With `out` (a folder), every row is a line of its `answers.jsonl` as soon as its batch is answered. A run that was
+    killed goes on where it stopped when it is called again with the same `settings`; what a batch had not finished is
+    asked again, so that no question is lost or doubled.
+
+    Raises a `FoveateError` before the first question if an arm cannot be run on the model or `out` holds another run.
+    """
+    labels = Counter(arm.label for arm in arms)
+    twice = [label for label, count in labels.items() if count > 1]
+    if twice:
+        raise InputError(f"{twice[0]} is asked for twice: leave one of them out.")
+    for arm in arms:
+        arm.check(loaded)
+    groups = [examples[i : i + batch] for i in range(0, len(examples), batch)]
+    rows = _resume(out, groups, [arm.label for arm in arms], settings or {}) if out else []
+    done = {(row["id"], row["arm"]) for row in rows}
+    methods = [arm.method for arm in arms if isinstance(arm, Pruned)]
+    with _progress() as bar:
+        task = bar.add_task("questions", total=len(examples))
+        for group in groups:
+            todo = [arm for arm in arms if (group[0].id, arm.label) not in done]
+            ready = Batch(loaded, group, methods)
+            for arm in todo:
+                fresh = list(_answered(arm, ready))
+                if out:
+                    with (out / ANSWERS).open("a", encoding="utf-8") as log:
+                        log.write("".join(json.dumps(row) + "\n" for row in fresh))
+                rows += fresh
+            bar.advance(task, len(group))
+    order = {label: i for i, label in enumerate(labels)}
+    place = {example.id: i for i, example in enumerate(examples)}
+    return sorted(rows, key=lambda row: (order[row["arm"]], place[row["id"]]))
+
+
+def _answered(arm: Arm, batch: Batch) -> Iterator[Row]:
+    given = arm.answer(batch)
+    for i, example in enumerate(batch.examples):
+        yield {
+            "id": example.id, "task": example.task, "arm": arm.label, "name": arm.name, "keep": arm.keep,
+            "question": example.question, "expected": list(example.answers), "answer": given.answers[i],
+            "right": is_right(given.answers[i], example.answers), "kept": given.kept[i], "tokens": given.counts[i],
+            "total": batch.sizes[i], "seconds": round(given.seconds, 6),
+        }  # fmt: skip
+
+
+def _resume(out: Path, groups: Sequence[Sequence[Example]], labels: Sequence[str], settings: Row) -> list[Row]:
+    """The rows of all batches that are whole; the file is cut down to them."""
+    header = out / RUN
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        known = json.loads(header.read_text()) if header.exists() else None
+        if known is None:
+            _write(header, json.dumps(settings, indent=1) + "\n")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{out} cannot be used ({error}): give another folder for the results.") from error
+    if known is not None and known != settings:
+        differs = sorted(name for name in {*known, *settings} if known.get(name) != settings.get(name))
+        raise InputError(
+            f"{out} holds a run with another {differs[0]} ({known.get(differs[0])!r}, now {settings.get(differs[0])!r}): "
+            "give another folder, or the same settings to go on."
+        )
+    rows = list(_lines(out / ANSWERS))
+    by_key = {(row["id"], row["arm"]): row for row in rows}
+    whole = [
+        by_key[example.id, label]
+        for group, label in itertools.product(groups, labels)
+        if all((example.id, label) in by_key for example in group)
+        for example in group
+    ]
+    if len(whole) != len(rows) or not (out / ANSWERS).exists() or _torn(out / ANSWERS):
+        _write(out / ANSWERS, "".join(json.dumps(row) + "\n" for row in whole))
+    return whole
+
+
+def _torn(path: Path) -> bool:
+    return bool(path.stat().st_size) and not path.read_bytes().endswith(b"\n")
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    """The rows of a file whose last line may be torn."""
+    if path.exists():
+        with path.open(encoding="utf-8") as log:
+            for line in log:
+                if line.endswith("\n"):
+                    yield json.loads(line)
+
+
+def _write(path: Path, text: str) -> None:
+    """Beside, then rename: a killed run never leaves half a file."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def commit() -> str | None:
+    """The commit of the sources that run, where they are a git checkout."""
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
+
+
+def _progress() -> Progress:
+    """A bar with an estimate of the time left; nothing off a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
