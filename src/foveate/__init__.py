@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foveate.decoder import DecoderMethod
+    from foveate.decoder.fastv import FastV
+    from foveate.decoder.hooks import DecoderHandle
+    from foveate.decoder.pyramiddrop import PyramidDrop
+    from foveate.decoder.report import DecoderReport
+    from foveate.decoder.sparsevlm import SparseVLM
     from foveate.errors import FoveateError, FoveateWarning
     from foveate.family import Family, families
     from foveate.handle import Handle, attach, pruning
@@ -27,8 +33,12 @@ __version__ = "0.1.0"
 # Where each public name lives. It is imported when first asked for, so that the command line need not wait for torch.
 _HOMES = {
     "CDPruner": "foveate.method.cdpruner",
+    "DecoderHandle": "foveate.decoder.hooks",
+    "DecoderMethod": "foveate.decoder",
+    "DecoderReport": "foveate.decoder.report",
     "DivPrune": "foveate.method.divprune",
     "Family": "foveate.family",
+    "FastV": "foveate.decoder.fastv",
     "FoveateError": "foveate.errors",
     "FoveateWarning": "foveate.errors",
     "Grid": "foveate.method.grid",
@@ -36,8 +46,10 @@ _HOMES = {
     "MMTok": "foveate.method.mmtok",
     "Method": "foveate.method",
     "PrunedInputs": "foveate.prune",
+    "PyramidDrop": "foveate.decoder.pyramiddrop",
     "Random": "foveate.method.random",
     "Report": "foveate.prune",
+    "SparseVLM": "foveate.decoder.sparsevlm",
     "VisualTokens": "foveate.tokens",
     "ZSPAPrune": "foveate.method.zspaprune",
     "attach": "foveate.handle",
@@ -50,8 +62,12 @@ _HOMES = {
 
 __all__ = [
     "CDPruner",
+    "DecoderHandle",
+    "DecoderMethod",
+    "DecoderReport",
     "DivPrune",
     "Family",
+    "FastV",
     "FoveateError",
     "FoveateWarning",
     "Grid",
@@ -59,8 +75,10 @@ __all__ = [
     "MMTok",
     "Method",
     "PrunedInputs",
+    "PyramidDrop",
     "Random",
     "Report",
+    "SparseVLM",
     "VisualTokens",
     "ZSPAPrune",
     "attach",
