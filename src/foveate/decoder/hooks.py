@@ -19,7 +19,7 @@ from torch import Tensor
 from foveate.decoder.attention import check_stack
 from foveate.decoder.base import DecoderMethod
 from foveate.decoder.call import Following, Prefill
-from foveate.decoder.prompt import Prompt, pictures_of
+from foveate.decoder.prompt import Prompt, answer_length, pictures_of
 from foveate.decoder.report import DecoderReport
 from foveate.decoder.slots import Slots
 from foveate.errors import InputError
@@ -70,6 +70,7 @@ class _Hooks:
         self.decoder = self.family.decoder(model)
         self.drops = handle.method.layers(len(self.decoder.layers))
         self.call: Following | None = None
+        self.answer = 0
         self.notes: tuple[str, ...] = ()
         self.grids: tuple[Grid | None, ...] = ()
         self.pruned: WeakKeyDictionary[Any, tuple[Slots, ...]] = WeakKeyDictionary()  # by the cache that holds it
@@ -147,7 +148,8 @@ class _Hooks:
         prompt = Prompt(ids, mask, ids == family.image_token_id(self.model.config), features)
         if bool((prompt.visual & (mask == 0)).any()):
             raise InputError("attention_mask hides image placeholders: leave them visible, keep decides what stays.")
-        pictures, notes = pictures_of(self.model, family, handle.method, prompt, inputs.get("logits_to_keep", 0))
+        self.answer = answer_length(inputs.get("logits_to_keep", 0))
+        pictures, notes = pictures_of(self.model, family, handle.method, prompt, self.answer)
         sizes = [len(feature) for feature in features]
         left = [handle.method.counts(n, budget(handle.keep, n), len(self.drops)) for n in sizes]
         counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
@@ -161,7 +163,7 @@ class _Hooks:
         if output is None or not isinstance(call, Prefill):
             return
         if call.cache is not None:
-            self.pruned[call.cache] = tuple(call.slots)
+            self.pruned[call.cache] = tuple(slots.before(self.answer) for slots in call.slots)
         handle, total = self.handle, tuple(len(picture.places) for picture in call.pictures)
         per_layer = [sum(total)] * self.drops[0]
         for stage, end in zip(call.stages, (*self.drops[1:], len(self.decoder.layers)), strict=True):

@@ -36,14 +36,14 @@ class Picture:
 
 
 def pictures_of(
-    model: Any, family: Family, method: DecoderMethod, prompt: Prompt, logits_to_keep: Any
+    model: Any, family: Family, method: DecoderMethod, prompt: Prompt, answer: int
 ) -> tuple[list[Picture], list[str]]:
-    """The pictures of a prompt, and notes on those that no question follows.
+    """The pictures of a prompt that ends `answer` tokens before the call does; notes on those without a question.
 
     Raises `InputError` if placeholders and pictures do not match, or no text follows a picture.
     """
     spans = match_pictures(prompt.visual, [len(f) for f in prompt.features])
-    last = _last_places(prompt.mask, logits_to_keep)
+    last = _last_places(prompt.mask, prompt.mask.shape[1] - answer)
     pictures, notes = [], []
     for number, (span, feature) in enumerate(zip(spans, prompt.features, strict=True)):
         end = last[span.row]
@@ -65,15 +65,19 @@ def pictures_of(
     return pictures, notes
 
 
-def _last_places(mask: Tensor, logits_to_keep: Any) -> list[int]:
-    """Each row's last token of the prompt.
+def answer_length(logits_to_keep: Any) -> int:
+    """How many tokens at the end of a call are no prompt.
 
-    Where the last n logits are wanted, the n - 1 tokens behind the first of them are an answer that is being scored
-    (assisted decoding does so): they did not exist when the prompt was read, and have no say.
+    Where the last n logits are wanted, the n - 1 tokens behind the first of them are an answer that is being scored, or
+    guesses of assisted decoding: they did not exist when the prompt was read, and have no say in what stays.
     """
     if isinstance(logits_to_keep, Tensor):
         raise InputError("logits_to_keep is a tensor, which leaves open where the prompt ends: give an int.")
-    end = mask.shape[1] - max(int(logits_to_keep) - 1, 0)
+    return max(int(logits_to_keep) - 1, 0)
+
+
+def _last_places(mask: Tensor, end: int) -> list[int]:
+    """Each row's last token before `end`."""
     places = torch.arange(mask.shape[1], device=mask.device)
     found: list[int] = places.where((mask != 0) & (places < end), -1).amax(1).tolist()
     return found

@@ -36,6 +36,12 @@ class Slots:
         places, real = kept_places(stays, left=True)
         return cls(layer, stays.shape[1], places, real)
 
+    def before(self, answer: int) -> Slots:
+        """The same without the last `answer` tokens, which a cache may lose again; with them where they are padded."""
+        if not answer or not bool((self.real & (self.places >= self.length - answer)).sum(1).eq(answer).all()):
+            return self
+        return Slots(self.layer, self.length - answer, self.places[:, :-answer], self.real[:, :-answer])
+
     def where(self, row: int, places: Tensor) -> Tensor:
         """The slots that hold these places of a row."""
         slot = torch.full((self.length,), -1, device=self.places.device)
