@@ -268,7 +268,7 @@ def test_methods(run):
     code, out, _ = run("methods", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == sorted(row["name"] for row in rows)
-    assert {"name", "paper", "summary", "prompt_aware"} == set(rows[0])
+    assert {"name", "paper", "summary", "prompt_aware", "prunes"} == set(rows[0])
 
 
 def test_families(run):

@@ -2,6 +2,10 @@
 
 One hook before and one after the model's `forward` open and close a call; one before and one after each decoder layer
 from the first look on cut the sequence down. Nothing is replaced, and `generate` is the stock one.
+
+What stays is chosen once, in the call that brings the pictures, by the last token of its prompt. So without
+a cache every step of `generate` chooses anew, by the newest token; and with `prefill_chunk_size` the last token of the
+chunk that holds the pictures decides. Hidden states and attentions, where asked for, are of what a layer held.
 """
 
 from __future__ import annotations
