@@ -268,7 +268,7 @@ def test_methods(run):
     code, out, _ = run("methods", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == sorted(row["name"] for row in rows)
-    assert {"name", "paper", "summary", "prompt_aware", "needs"} == set(rows[0])
+    assert {"name", "paper", "summary", "prompt_aware", "needs", "prunes"} == set(rows[0])
     assert {row["name"]: row["needs"] for row in rows}["visionzip"] == ["cls_attention", "keys"]
 
 

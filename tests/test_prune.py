@@ -223,7 +223,9 @@ def test_filled_cache_is_refused(model, inputs):
         foveate.prune_inputs(model, {**inputs, "past_key_values": cache}, keep=0.5)
 
 
-@pytest.mark.parametrize("method", foveate.methods(), ids=lambda method: method.name)
+@pytest.mark.parametrize(
+    "method", [m for m in foveate.methods() if m.prunes == "input"], ids=lambda method: method.name
+)
 @torch.no_grad()
 def test_every_method_runs_in_half_precision_on_every_family_that_gives_what_it_needs(model, family, inputs, method):
     if not family.extras(model.config).issuperset(method.needs):

@@ -9,6 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foveate.decoder import DecoderMethod
+    from foveate.decoder.fastv import FastV
+    from foveate.decoder.hooks import DecoderHandle
+    from foveate.decoder.pyramiddrop import PyramidDrop
+    from foveate.decoder.report import DecoderReport
+    from foveate.decoder.sparsevlm import SparseVLM
     from foveate.encoded import Encoded, encode
     from foveate.errors import FoveateError, FoveateWarning
     from foveate.family import Family, families
@@ -36,9 +42,13 @@ __version__ = "0.1.0"
 _HOMES = {
     "CDPruner": "foveate.method.cdpruner",
     "CoIn": "foveate.method.coin",
+    "DecoderHandle": "foveate.decoder.hooks",
+    "DecoderMethod": "foveate.decoder",
+    "DecoderReport": "foveate.decoder.report",
     "DivPrune": "foveate.method.divprune",
     "Encoded": "foveate.encoded",
     "Family": "foveate.family",
+    "FastV": "foveate.decoder.fastv",
     "FoveateError": "foveate.errors",
     "FoveateWarning": "foveate.errors",
     "Grid": "foveate.method.grid",
@@ -48,12 +58,14 @@ _HOMES = {
     "Method": "foveate.method",
     "PruMerge": "foveate.method.prumerge",
     "PrunedInputs": "foveate.prune",
+    "PyramidDrop": "foveate.decoder.pyramiddrop",
     "Random": "foveate.method.random",
     "Report": "foveate.prune",
     "SCoRe": "foveate.method.score",
     "Scope": "foveate.method.scope",
     "VisPruner": "foveate.method.vispruner",
     "VisionZip": "foveate.method.visionzip",
+    "SparseVLM": "foveate.decoder.sparsevlm",
     "VisualTokens": "foveate.tokens",
     "ZSPAPrune": "foveate.method.zspaprune",
     "attach": "foveate.handle",
@@ -68,9 +80,13 @@ _HOMES = {
 __all__ = [
     "CDPruner",
     "CoIn",
+    "DecoderHandle",
+    "DecoderMethod",
+    "DecoderReport",
     "DivPrune",
     "Encoded",
     "Family",
+    "FastV",
     "FoveateError",
     "FoveateWarning",
     "Grid",
@@ -80,10 +96,12 @@ __all__ = [
     "Method",
     "PruMerge",
     "PrunedInputs",
+    "PyramidDrop",
     "Random",
     "Report",
     "SCoRe",
     "Scope",
+    "SparseVLM",
     "VisPruner",
     "VisionZip",
     "VisualTokens",

@@ -12,10 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.decoder import DecoderMethod
+from foveate.decoder.hooks import DecoderHandle, attach_decoder, is_attached
 from foveate.encoded import check_needs
+from foveate.errors import InputError
 from foveate.family.base import family_of
-from foveate.method import Method
+from foveate.method import Method, find
 from foveate.prune import Positions, PrunedInputs, Report, check_settings, prune_inputs
+from foveate.tokens import check_keep
 
 CHAIN = "foveate_chain"  # the attribute of our `generate` that leads to the handles on the model
 
@@ -46,17 +50,27 @@ class Handle:
 
 
 def attach(
-    model: Any, *, keep: int | float, method: str | Method = "zspaprune", positions: Positions = "original"
-) -> Handle:
+    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "zspaprune",
+    positions: Positions = "original",
+) -> Handle | DecoderHandle:  # fmt: skip
     """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
 
     The settings are `prune_inputs`'. Pictures that come encoded already (`mm_encoder_outputs`, as `prune_inputs` makes
     them) are handed on as they are. `generate` still returns the caller's own prompt in front of the new tokens;
     `model(...)` returns logits of the shorter sequence.
 
+    An in-decoder method (`FastV` and kin) prunes between the layers instead: see `foveate.decoder.hooks`. `keep` is
+    then what its last drop leaves, positions are the original ones, and `model(...)` returns logits of the caller's
+    sequence, which mean nothing at the places of dropped tokens. One such handle at a time, and none beside it.
+
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
-    chosen = check_settings(keep, method, positions)
+    found = find(method)
+    if is_attached(model):
+        raise InputError("An in-decoder method is attached to this model: remove its handle first.")
+    if isinstance(found, DecoderMethod):
+        return _attach_decoder(model, keep, found, positions)
+    chosen = check_settings(keep, found, positions)
     check_needs(model, family_of(model), chosen)
     front = model.__dict__.get("generate")
     chain = getattr(front, CHAIN, None)
@@ -67,10 +81,21 @@ def attach(
     return handle
 
 
+def _attach_decoder(model: Any, keep: int | float, method: DecoderMethod, positions: str) -> DecoderHandle:
+    check_keep(keep)
+    if positions != "original":
+        raise InputError(f"positions={positions!r} is not for {method.name}, whose tokens stay in place: leave it out.")
+    handles = getattr(getattr(model, "__dict__", {}).get("generate"), CHAIN, None)
+    if handles is not None and handles.handles:
+        raise InputError(f"Another method is attached to this model: remove its handle before {method.name}.")
+    return attach_decoder(model, keep=keep, method=method)
+
+
 @contextmanager
 def pruning(
-    model: Any, *, keep: int | float, method: str | Method = "zspaprune", positions: Positions = "original"
-) -> Iterator[Handle]:
+    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "zspaprune",
+    positions: Positions = "original",
+) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block."""
     handle = attach(model, keep=keep, method=method, positions=positions)
     try:

@@ -75,7 +75,7 @@ def prune_inputs(
     """
     chosen, family = check_settings(keep, method, positions), family_of(model)
     check_needs(model, family, chosen)
-    _check(inputs)
+    check_inputs(inputs)
     ids = inputs["input_ids"]
     places = ids == family.image_token_id(model.config)
     ready = bool((inputs.get("mm_encoder_outputs") or {}).get("image"))
@@ -96,7 +96,7 @@ def prune_inputs(
         _check_encoded(encoded, chosen, ready=ready)
     started = time.perf_counter()
     features = family.features(encoded.output)
-    spans = _match(places, [len(f) for f in features])
+    spans = match_pictures(places, [len(f) for f in features])
     grids = family.grids(model.config, inputs, features)
     given = inputs.get("attention_mask")
     mask = torch.ones_like(ids) if given is None else given.to(ids.device)
@@ -133,14 +133,15 @@ def check_settings(keep: int | float, method: str | Method, positions: str) -> M
 
 
 @dataclass(frozen=True, eq=False)
-class _Span:
+class Span:
     """Where one picture's placeholders stand: the row, and their places in it."""
 
     row: int
     places: Tensor
 
 
-def _check(inputs: Mapping[str, Any]) -> None:
+def check_inputs(inputs: Mapping[str, Any]) -> None:
+    """Raise `InputError` for inputs in which the pictures or the question cannot be found."""
     if not isinstance(inputs, Mapping):
         raise InputError(f"inputs is a {type(inputs).__name__}: pass the mapping that the model's processor returns.")
     if inputs.get("inputs_embeds") is not None:
@@ -168,7 +169,7 @@ def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
         )
 
 
-def _match(places: Tensor, sizes: Sequence[int]) -> list[_Span]:
+def match_pictures(places: Tensor, sizes: Sequence[int]) -> list[Span]:
     """Hand each picture its placeholders, in reading order."""
     rows, columns = places.nonzero(as_tuple=True)
     if len(rows) != sum(sizes):
@@ -181,12 +182,12 @@ def _match(places: Tensor, sizes: Sequence[int]) -> list[_Span]:
         row = rows[start : start + size]
         if bool((row != row[0]).any()):
             raise InputError(f"The placeholders of picture {number} lie in two rows: give the pictures in row order.")
-        spans.append(_Span(int(row[0]), columns[start : start + size]))
+        spans.append(Span(int(row[0]), columns[start : start + size]))
         start += size
     return spans
 
 
-def _staying(mask: Tensor, spans: Sequence[_Span], kept: Sequence[Tensor]) -> Tensor:
+def _staying(mask: Tensor, spans: Sequence[Span], kept: Sequence[Tensor]) -> Tensor:
     """(b, L): true for the words and the kept visual tokens, false for padding and the dropped ones."""
     stays = mask.bool().clone()
     for span, indices in zip(spans, kept, strict=True):
@@ -197,11 +198,11 @@ def _staying(mask: Tensor, spans: Sequence[_Span], kept: Sequence[Tensor]) -> Te
 
 
 def _questions(
-    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, spans: Sequence[_Span], *, prompt_aware: bool
+    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, spans: Sequence[Span], *, prompt_aware: bool
 ) -> tuple[dict[int, Tensor], list[str]]:
     """The embeddings (m, d) of every row's question, and notes on rows that have none."""
     ids, labels = inputs["input_ids"], inputs.get("labels")
-    template = family.template(model.config, _stop_ids(model))
+    template = family.template(model.config, stop_ids(model))
     table = model.get_input_embeddings()
     first = {span.row: int(span.places[0]) for span in reversed(spans)}
     ignored = mask == 0 if labels is None else (mask == 0) | (labels != IGNORED_LABEL)
@@ -215,7 +216,8 @@ def _questions(
     return found, notes
 
 
-def _stop_ids(model: Any) -> list[int]:
+def stop_ids(model: Any) -> list[int]:
+    """The ids that end generation."""
     config, settings = model.config.get_text_config(), getattr(model, "generation_config", None)
     named = [getattr(settings, "eos_token_id", None), getattr(config, "eos_token_id", None)]
     return sorted({i for ids in named if ids is not None for i in (ids if isinstance(ids, list) else [ids])})

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from foveate.errors import FoveateError, RegistryError, UnknownFamilyError, UnknownMethodError
 
 if TYPE_CHECKING:
+    from foveate.decoder.base import DecoderMethod
     from foveate.family.base import Family
     from foveate.method.base import Method
 
@@ -81,5 +82,5 @@ def _owner(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist is not None else "an unnamed package"
 
 
-METHODS: Registry[Method] = Registry("foveate.methods", kind="method", unknown=UnknownMethodError)
+METHODS: Registry[Method | DecoderMethod] = Registry("foveate.methods", kind="method", unknown=UnknownMethodError)
 FAMILIES: Registry[Family] = Registry("foveate.families", kind="family", unknown=UnknownFamilyError)

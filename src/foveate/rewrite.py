@@ -33,7 +33,7 @@ def rewrite(
     """
     shape = tuple(stays.shape)
     fills = {"input_ids": pad_id, "labels": IGNORED_LABEL, "token_type_ids": 0, "mm_token_type_ids": 0}
-    index, real = _kept_places(stays, left=_pads_left(inputs.get("attention_mask")))
+    index, real = kept_places(stays, left=_pads_left(inputs.get("attention_mask")))
 
     def cut(row: Tensor, fill: int) -> Tensor:
         """(..., b, L) -> (..., b, L')."""
@@ -71,8 +71,8 @@ def _pads_left(mask: Tensor | None) -> bool:
     return mask is None or bool(mask[:, -1].all()) or not bool(mask[:, 0].all())
 
 
-def _kept_places(stays: Tensor, *, left: bool) -> tuple[Tensor, Tensor]:
-    """(b, L') places of the kept tokens, and which of these are real rather than padding."""
+def kept_places(stays: Tensor, *, left: bool) -> tuple[Tensor, Tensor]:
+    """(b, L') places of the kept tokens, distinct in a row, and which of these are real rather than padding."""
     lengths = stays.sum(-1)
     width = int(lengths.max())
     order = stays.long().argsort(dim=-1, descending=not left, stable=True)  # kept tokens last (left) or first (right)

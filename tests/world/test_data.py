@@ -44,7 +44,9 @@ def test_packed_questions_are_single_question_prompts(loaded):
     for question in ASKED:
         content = [{"type": "image"}, {"type": "text", "text": question.text}]
         prompt = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        alone = processor(text=[f"{prompt} {question.answer}{chat.end}"], images=[draw_scene(scenes[1])], return_tensors="pt")
+        alone = processor(
+            text=[f"{prompt} {question.answer}{chat.end}"], images=[draw_scene(scenes[1])], return_tensors="pt"
+        )
         length = len(processor.tokenizer(f" {question.answer}{chat.end}").input_ids)
         mine, places = places[:length], places[length:]
         assert packed["input_ids"][1, mine].tolist() == alone["input_ids"][0, -length:].tolist()
@@ -54,7 +56,7 @@ def test_packed_questions_are_single_question_prompts(loaded):
 
 
 def test_labels_lie_as_the_tower_gives_its_patches(loaded):
-    name, (model, processor) = loaded[0], (loaded[1].model, loaded[1].processor)
+    name, model = loaded[0], loaded[1].model
     scenes = [sample_scene(0, i) for i in range(3)]
     found, pixels = labels(name, scenes), PIXELS[name](scenes)
     sizes = [len(f) for f in family_of(model).features(family_of(model).encode(model, pixels))]

@@ -3,7 +3,18 @@ from collections import Counter
 
 import pytest
 
-from foveate.world.questions import COLORS, NUMBERS, OPTIONS, SIDES, TASKS, ask, caption, sample_questions, tasks_of, words
+from foveate.world.questions import (
+    COLORS,
+    NUMBERS,
+    OPTIONS,
+    SIDES,
+    TASKS,
+    ask,
+    caption,
+    sample_questions,
+    tasks_of,
+    words,
+)
 from foveate.world.scenes import CHARTS, NOUNS, Scene, Thing, sample_scene
 from foveate.world.suite import cases
 

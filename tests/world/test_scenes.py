@@ -1,8 +1,20 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from foveate.world.scenes import (
-    CHARTS, COLORS, FORMS, MAX_GLYPHS, MAX_OBJECTS, POPULARITY, SIZES, TAKEN, draw_scene, glyph_boxes, sample_scene,
+    CHARTS,
+    COLORS,
+    FORMS,
+    MAX_GLYPHS,
+    MAX_OBJECTS,
+    POPULARITY,
+    SIZES,
+    TAKEN,
+    draw_scene,
+    glyph_boxes,
+    sample_scene,
 )  # fmt: skip
 
 KINDS = ("scene", *CHARTS)
@@ -51,7 +63,7 @@ def test_charts_ask_nothing_ambiguous():
             things = sample_scene(0, index, kind).things
             assert len({t.color for t in things}) == len(things)
         heights = sorted(t.ry for t in sample_scene(0, index, "bars").things)
-        assert min(b - a for a, b in zip(heights, heights[1:], strict=False)) > 0.02
+        assert min(b - a for a, b in itertools.pairwise(heights)) > 0.02
         assert len({t.text for t in sample_scene(0, index, "table").things}) >= 4
 
 

@@ -15,10 +15,12 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from foveate.decoder import DecoderMethod
 from foveate.encoded import Encoded, check_needs, encode
 from foveate.errors import ModelError
 from foveate.evaluate.examples import Example
 from foveate.family import family_of
+from foveate.handle import pruning
 from foveate.load import Loaded
 from foveate.method import Method
 from foveate.prune import Positions, prune_inputs
@@ -105,7 +107,7 @@ class Arm(ABC):
         seed = "" if self.seed is None else f", seed {self.seed}"
         return self.name if self.keep is None else f"{self.name} @ {self.keep}{seed}"
 
-    def check(self, loaded: Loaded) -> None:
+    def check(self, loaded: Loaded) -> None:  # noqa: B027
         """Raise a `FoveateError` if this arm cannot be run on the model."""
 
     @torch.no_grad()
@@ -122,9 +124,7 @@ class Arm(ABC):
 
     def generate(self, batch: Batch, inputs: Mapping[str, Any]) -> list[str]:
         """The new text."""
-        out = batch.loaded.model.generate(
-            **inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1
-        )
+        out = batch.loaded.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1)
         new = out[:, inputs["input_ids"].shape[1] :]
         return [text.strip() for text in batch.loaded.processor.batch_decode(new, skip_special_tokens=True)]
 
@@ -134,6 +134,7 @@ class Whole(Arm):
     """All visual tokens."""
 
     def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+        """The stock inputs."""
         output = batch.encoded.output
         fresh = {"image": type(output)(**output)}  # a forward pass changes what it is given
         return {**batch.words, "mm_encoder_outputs": fresh}, [None] * len(batch.sizes), batch.sizes
@@ -144,6 +145,7 @@ class Blind(Arm):
     """No visual token at all: the floor."""
 
     def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+        """The prompts without placeholders."""
         short = _shortened(batch, [0] * len(batch.sizes))
         return short, [[] for _ in batch.sizes], [0] * len(batch.sizes)
 
@@ -156,9 +158,11 @@ class Pruned(Arm):
     positions: Positions = field(default="original", kw_only=True)
 
     def check(self, loaded: Loaded) -> None:
+        """The model must give what the method reads."""
         check_needs(loaded.model, family_of(loaded.model), self.method)
 
     def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+        """What `prune_inputs` makes of them."""
         assert self.keep is not None
         short = prune_inputs(
             batch.loaded.model, batch.words, keep=self.keep, method=self.method, positions=self.positions,
@@ -166,6 +170,36 @@ class Pruned(Arm):
         )  # fmt: skip
         kept: list[list[int] | None] = [indices.tolist() for indices in short.report.kept]
         return short, kept, [len(indices) for indices in short.report.kept]
+
+
+@dataclass(frozen=True)
+class InDecoder(Whole):
+    """What an in-decoder method keeps; `counts` are averages over the decoder's layers."""
+
+    method: DecoderMethod = field(kw_only=True)
+
+    def check(self, loaded: Loaded) -> None:
+        """It must attach."""
+        with pruning(loaded.model, keep=self._budget, method=self.method):
+            pass
+
+    @torch.no_grad()
+    def answer(self, batch: Batch) -> Given:
+        """The stock inputs, with the method attached."""
+        started = time.perf_counter()
+        inputs, _, _ = self.inputs(batch)
+        with pruning(batch.loaded.model, keep=self._budget, method=self.method) as handle:
+            answers = self.generate(batch, inputs)
+        assert handle.report is not None
+        kept: list[list[int] | None] = [indices.tolist() for indices in handle.report.kept]
+        report: Any = handle.report
+        counts = [round(size * report.mean_share) for size in batch.sizes]
+        return Given(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
+
+    @property
+    def _budget(self) -> int | float:
+        assert self.keep is not None
+        return self.keep
 
 
 @dataclass(frozen=True)
@@ -177,12 +211,14 @@ class Resized(Arm):
     """
 
     def check(self, loaded: Loaded) -> None:
+        """The tower must take other sizes."""
         model = loaded.model
         tower = getattr(model.config.vision_config, "model_type", "")
         if not (hasattr(model.config.vision_config, "spatial_merge_size") or tower == "clip_vision_model"):
             raise ModelError(f"resize is not supported for a {tower} tower: leave it out with --no-resize.")
 
     def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+        """The smaller pictures' own."""
         assert self.keep is not None
         wanted = [budget(self.keep, size) for size in batch.sizes]
         if "image_grid_thw" in batch.inputs:

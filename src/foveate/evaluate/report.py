@@ -70,7 +70,8 @@ class Summary:
 
     def record(self) -> dict[str, Any]:
         """As JSON would have it."""
-        return _rounded(asdict(self))
+        found: dict[str, Any] = _rounded(asdict(self))
+        return found
 
 
 def _rounded(value: Any) -> Any:
@@ -100,9 +101,15 @@ def summarize(rows: Sequence[Row]) -> Summary:
         each = {task: Score(float(scores[task][key].mean()), *interval(scores[task][key])) for task in tasks}
         arms.append(
             ArmSummary(
-                key[0], key[1], float(np.mean(tokens[key])), Score(float(whole[key].mean()), *percentiles(rounds[key])),
-                each, Score(ratio, *percentiles(spread)), difference, paired_p(whole[key], base),
-            )  # fmt: skip
+                key[0],
+                key[1],
+                float(np.mean(tokens[key])),
+                Score(float(whole[key].mean()), *percentiles(rounds[key])),
+                each,
+                Score(ratio, *percentiles(spread)),
+                difference,
+                paired_p(whole[key], base),
+            )
         )
     pairs = []
     for i, one in enumerate(keys):
@@ -172,9 +179,11 @@ def markdown(summary: Summary) -> str:
 def check_plot() -> None:
     """Raise `InputError` if there is nothing to plot with."""
     try:
-        import matplotlib  # noqa: F401, ICN001
+        import matplotlib  # noqa: F401
     except ImportError as error:
-        raise InputError("The plot needs matplotlib: pip install 'foveate[eval]', or leave it out with --no-plot.") from error
+        raise InputError(
+            "The plot needs matplotlib: pip install 'foveate[eval]', or leave it out with --no-plot."
+        ) from error
 
 
 def plot(summary: Summary, path: Path) -> None:

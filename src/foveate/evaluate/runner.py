@@ -85,8 +85,9 @@ def _resume(out: Path, groups: Sequence[Sequence[Example]], labels: Sequence[str
         raise InputError(f"{out} cannot be used ({error}): give another folder for the results.") from error
     if known is not None and known != settings:
         differs = sorted(name for name in {*known, *settings} if known.get(name) != settings.get(name))
+        name = differs[0]
         raise InputError(
-            f"{out} holds a run with another {differs[0]} ({known.get(differs[0])!r}, now {settings.get(differs[0])!r}): "
+            f"{out} holds a run with another {name} ({known.get(name)!r}, not {settings.get(name)!r}): "
             "give another folder, or the same settings to go on."
         )
     rows = list(_lines(out / ANSWERS))

@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
+from foveate.decoder import DecoderMethod
 from foveate.errors import InputError
-from foveate.evaluate.arms import Arm, Blind, Pruned, Resized, Whole
+from foveate.evaluate.arms import Arm, Blind, InDecoder, Pruned, Resized, Whole
 from foveate.evaluate.report import BLIND, UNPRUNED
-from foveate.method import Method, resolve
+from foveate.method import Method, find
+from foveate.method.grid import Grid
 from foveate.method.random import Random
 from foveate.prune import Positions
 from foveate.registry import METHODS
@@ -20,12 +22,15 @@ SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")
 RANDOM_SEEDS = (0, 1, 2)
 
 
-def parse_methods(text: str) -> dict[str, Method]:
+AnyMethod = Method | DecoderMethod
+
+
+def parse_methods(text: str) -> dict[str, AnyMethod]:
     """`"zspaprune(core=0.6, relevance=word_max), divprune"` as methods, by the names they are shown under.
 
     Raises a `FoveateError` that says what is wrong with which part.
     """
-    found: dict[str, Method] = {}
+    found: dict[str, AnyMethod] = {}
     for part in re.split(r",(?![^(]*\))", text):
         match = SPEC.fullmatch(part)
         if match is None:
@@ -33,7 +38,7 @@ def parse_methods(text: str) -> dict[str, Method]:
         name, given = match["name"], match["fields"]
         values = _fields(name, given) if given and given.strip() else {}
         shown = name + (f"({', '.join(f'{k}={v}' for k, v in values.items())})" if values else "")
-        found[shown] = METHODS.load(name)(**values) if values else resolve(name)
+        found[shown] = METHODS.load(name)(**values) if values else find(name)
     return found
 
 
@@ -68,19 +73,25 @@ def parse_keeps(text: str) -> list[int | float]:
 
 
 def make_arms(
-    methods: dict[str, Method], keeps: Sequence[int | float], *, positions: Positions = "original",
+    methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, positions: Positions = "original",
     max_new_tokens: int = 8, resize: bool = True,
 ) -> list[Arm]:  # fmt: skip
     """The whole and the blind model, then for every budget resize, grid, random (three seeds) and the methods."""
-    arms: list[Arm] = [Whole(UNPRUNED, None, max_new_tokens=max_new_tokens), Blind(BLIND, None, max_new_tokens=max_new_tokens)]
+    arms: list[Arm] = [
+        Whole(UNPRUNED, None, max_new_tokens=max_new_tokens),
+        Blind(BLIND, None, max_new_tokens=max_new_tokens),
+    ]
     for keep in keeps:
         if resize:
             arms.append(Resized("resize", keep, max_new_tokens=max_new_tokens))
-        beside: list[tuple[str, Method, int | None]] = [("grid", resolve("grid"), None)]
+        beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
         beside += [("random", Random(seed=seed), seed) for seed in RANDOM_SEEDS]
         beside += [(name, method, None) for name, method in methods.items() if name not in ("grid", "random")]
-        arms += [
-            Pruned(name, keep, method=method, seed=seed, positions=positions, max_new_tokens=max_new_tokens)
-            for name, method, seed in beside
-        ]
+        for name, method, seed in beside:
+            if isinstance(method, DecoderMethod):
+                arms.append(InDecoder(name, keep, method=method, max_new_tokens=max_new_tokens))
+                continue
+            arms.append(
+                Pruned(name, keep, method=method, seed=seed, positions=positions, max_new_tokens=max_new_tokens)
+            )
     return arms

@@ -86,6 +86,16 @@ class Family:
         """Which ids frame the user's words."""
         return default_template(config, stop_ids)
 
+    # -- the decoder ------------------------------------------------------------------------------------------------
+
+    def decoder(self, model: Any) -> Any:
+        """The language model whose `layers` an in-decoder method puts its hooks on."""
+        return model.base_model.language_model
+
+    def whole_layers(self, config: Any) -> int:
+        """After how many of the first layers the language model itself still adds to the picture's places."""
+        return 0
+
     # -- a small instance of itself ---------------------------------------------------------------------------------
 
     def tiny_config(self) -> Any:

@@ -23,6 +23,10 @@ class Qwen3VL(Qwen25VL):
             deepstack_features=[keep_tokens(layer, kept, rows, mixes) for layer in encoded.deepstack_features],
         )
 
+    def whole_layers(self, config: Any) -> int:
+        """One for each level of DeepStack."""
+        return len(config.vision_config.deepstack_visual_indexes)
+
     def tiny_config(self) -> Any:
         """Three DeepStack layers; two text layers would leave no room for the third, so three."""
         from transformers import Qwen3VLConfig

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from foveate.decoder.base import DecoderMethod
 from foveate.errors import InputError
 from foveate.registry import METHODS
 from foveate.tokens import VisualTokens, budget, is_whole
@@ -88,23 +89,40 @@ class MethodInfo:
     summary: str
     prompt_aware: bool
     needs: tuple[str, ...]  # extras of `VisualTokens`, which only some models give
+    prunes: str  # "input", or "decoder" for those that `attach` and `pruning` alone can use
 
 
 def methods() -> list[MethodInfo]:
     """Every registered method, built-in or plugged in, sorted by name."""
     found = ((name, METHODS.load(name)) for name in METHODS.names())
     return [
-        MethodInfo(name, method.paper, method.summary, method.prompt_aware, tuple(sorted(method.needs)))
+        MethodInfo(
+            name, method.paper, method.summary, method.prompt_aware,
+            () if issubclass(method, DecoderMethod) else tuple(sorted(method.needs)),
+            "decoder" if issubclass(method, DecoderMethod) else "input",
+        )
         for name, method in found
-    ]
+    ]  # fmt: skip
 
 
 def resolve(method: str | Method) -> Method:
     """The method itself, or the one registered under this name with its default hyper-parameters.
 
-    Raises `UnknownMethodError` for a name that is not registered, `InputError` for anything that is not a method.
+    Raises `UnknownMethodError` for a name that is not registered, `InputError` for anything that is not a method or
+    prunes inside the decoder.
     """
-    if isinstance(method, Method):
+    found = find(method)
+    if isinstance(found, DecoderMethod):
+        raise InputError(
+            f"{found.name} drops tokens between the decoder's layers, so it needs the running model: "
+            "use foveate.pruning or foveate.attach, or a method that prunes the input."
+        )
+    return found
+
+
+def find(method: str | Method | DecoderMethod) -> Method | DecoderMethod:
+    """`resolve` for either kind of method."""
+    if isinstance(method, (Method, DecoderMethod)):
         return method
     if isinstance(method, str):
         return METHODS.load(method)()

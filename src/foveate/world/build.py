@@ -1,7 +1,7 @@
 """The bundled architectures, untrained, with their tokenizers and processors: built in code without a hub.
 
-`llava`: LLaVA-1.5's, squashing a picture to 192 x 192 pixels and so to 24 x 24 = 576 visual tokens. `qwen`: Qwen2.5-VL's,
-with pictures of any size, a merger that joins 2 x 2 patches into a token of 16 x 16 pixels, and M-RoPE.
+`llava`: LLaVA-1.5's; it squashes a picture to 192 x 192 pixels and so to 24 x 24 = 576 visual tokens. `qwen`:
+Qwen2.5-VL's, with pictures of any size, a merger that joins 2 x 2 patches into a token of 16 x 16 pixels, and M-RoPE.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Chat:
             "{% for message in messages %}{% if message['role'] == 'user' %}" + repr_jinja(user) + "{% else %}"
             + repr_jinja(assistant + " ") + "{% endif %}"
             "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-            "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + repr_jinja(self.picture + self.after)
+            "{% for part in message['content'] %}"
+            "{% if part['type'] == 'image' %}" + repr_jinja(self.picture + self.after)
             + "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
             "{% if message['role'] != 'user' %}" + repr_jinja(self.end) + "{% endif %}{% endfor %}"
             "{% if add_generation_prompt %}" + repr_jinja(assistant) + "{% endif %}"
@@ -57,7 +58,8 @@ def repr_jinja(text: str) -> str:
 LLAVA = Chat("USER: ", "<image>", "\n", " ASSISTANT:", "</s>", ("<s>", "</s>", "<image>"))
 QWEN = Chat(
     "<|im_start|>user\n", "<|vision_start|><|image_pad|><|vision_end|>", "", "<|im_end|>\n<|im_start|>assistant\n",
-    "<|im_end|>", ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+    "<|im_end|>",
+    ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
 )  # fmt: skip
 
 
@@ -103,7 +105,7 @@ def build_llava(tokenizer: PreTrainedTokenizerFast) -> Any:
     # Most of each head must be able to match words with patches hundreds of places away.
     text = LlamaConfig(**_text(tokenizer, {"rope_theta": 1e6}))
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_config=vision, text_config=text, image_token_index=tokenizer.encode("<image>")[0],
         vision_feature_layer=-2, vision_feature_select_strategy="default", image_seq_length=(SIDE // PATCH) ** 2,
         tie_word_embeddings=True,
     )  # fmt: skip
@@ -115,7 +117,10 @@ def build_qwen(tokenizer: PreTrainedTokenizerFast) -> Any:
     """Half of the vision layers look at windows of 8 x 8 patches only, as most of Qwen2.5-VL's do."""
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("vision_start", "vision_end")}
+    tokens = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
+    ids: dict[str, Any] = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in tokens.items()
+    }
     config = Qwen2_5_VLConfig(
         # Pictures are 11 to 14 tokens wide: the width's frequencies, the lowest third, must tell such places apart.
         text_config=_text(tokenizer, {"type": "mrope", "mrope_section": [4, 6, 6], "rope_theta": 300.0}),
@@ -124,8 +129,6 @@ def build_qwen(tokenizer: PreTrainedTokenizerFast) -> Any:
             "patch_size": PATCH, "spatial_merge_size": MERGE, "fullatt_block_indexes": [1, 3, 4],
             "window_size": 8 * PATCH,
         },
-        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
-        video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
         tie_word_embeddings=True, **ids,
     )  # fmt: skip
     # The tokenizer drops the newline by which a template's role is usually told from the words.
@@ -176,7 +179,11 @@ def build_model(name: str, tokenizer: PreTrainedTokenizerFast) -> Any:
     """The model with random weights, set to greedy decoding."""
     model = ARCHITECTURES[name].build(tokenizer)
     settings = model.generation_config
-    settings.do_sample, settings.eos_token_id, settings.pad_token_id = False, tokenizer.eos_token_id, tokenizer.pad_token_id
+    settings.do_sample, settings.eos_token_id, settings.pad_token_id = (
+        False,
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
     return model
 
 
@@ -185,7 +192,7 @@ def build_processor(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path)
     if name == "llava":
         llava_processor(tokenizer).save_pretrained(folder)
         return
-    # The whole processor cannot be made without torchvision, which its video half needs: its parts, as the hub has them.
+    # The whole processor cannot be made without torchvision, which its video half needs: its parts, as on the hub.
     settings = qwen_pictures().to_dict()
     settings |= {"image_processor_type": "Qwen2VLImageProcessor", "processor_class": "Qwen2_5_VLProcessor"}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What the bundled models are trained on: batches of pictures with labels, questions and captions, each from its step."""
+"""What the bundled models are trained on: batches of pictures with labels, questions and captions."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def labels(name: str, scenes: Sequence[Scene]) -> dict[str, Tensor]:
 def _merged(values: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Raster order -> the patches of one merged token after another."""
     blocks = values.reshape(rows // MERGE, MERGE, columns // MERGE, MERGE, *values.shape[1:])
-    return blocks.swapaxes(1, 2).reshape(values.shape)
+    merged: np.ndarray = blocks.swapaxes(1, 2).reshape(values.shape)
+    return merged
 
 
 # -- words ---------------------------------------------------------------------------------------------------------
@@ -139,7 +140,7 @@ Head = tuple[list[int], list[tuple[int, ...]], int]
 """What all questions of a row see: ids, their positions on every axis, and the position that follows."""
 
 
-def llava_head(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast) -> Head:
+def llava_head(_: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast) -> Head:
     """The picture's placeholders, counted."""
     ids = tokenizer(chat.before + chat.picture * (SIDE // PATCH) ** 2 + chat.after).input_ids
     return ids, [(i,) for i in range(len(ids))], len(ids)
@@ -151,7 +152,7 @@ def qwen_head(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast) -> H
     before, pad = tokenizer(chat.before + "<|vision_start|>").input_ids, tokenizer("<|image_pad|>").input_ids
     start = len(before)
     ids = [*before, *pad * (rows * columns), *tokenizer("<|vision_end|>" + chat.after).input_ids]
-    place = [(i, i, i) for i in range(start)]
+    place: list[tuple[int, ...]] = [(i, i, i) for i in range(start)]
     place += [(start, start + row, start + column) for row in range(rows) for column in range(columns)]
     after = start + max(rows, columns)
     place += [(after + i,) * 3 for i in range(len(ids) - len(place))]
@@ -205,4 +206,7 @@ def pack(
     mask = seen & torch.ones(width, width, dtype=torch.bool).tril()
     out = dict(zip(("input_ids", "labels", "task", "answer"), padded, strict=True))
     out["shared"] = torch.tensor(min(len(head) for head, _, _ in heads))
-    return out | {"position_ids": positions_[0] if len(positions_) == 1 else positions_, "attention_mask": mask[:, None]}
+    return out | {
+        "position_ids": positions_[0] if len(positions_) == 1 else positions_,
+        "attention_mask": mask[:, None],
+    }

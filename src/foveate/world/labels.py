@@ -61,8 +61,8 @@ def _glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarr
             more = share > best
             best[more] = share[more]
             found[:, more] = np.array([[GLYPHS.index(glyph) + 1], [place], [number]])
-    glyph, order, read = found.reshape(3, -1)
-    return glyph, order, read
+    flat = found.reshape(3, -1)
+    return flat[0], flat[1], flat[2]
 
 
 def _picture(scene: Scene) -> np.ndarray:

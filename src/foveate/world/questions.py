@@ -1,4 +1,4 @@
-"""Questions about a picture, by task; the tasks have the form of the public benchmarks'. Everything follows from a seed.
+"""Questions about a picture, by task; the tasks have the form of the public benchmarks'. All follows from a seed.
 
 A `variant` is a task's sub-division: the kind of negative, of chart, of hop.
 """

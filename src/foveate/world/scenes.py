@@ -1,4 +1,4 @@
-"""Drawn pictures: scenes of coloured shapes and signs on a cluttered ground, and charts. Everything follows from a seed."""
+"""Drawn pictures: scenes of coloured shapes and signs on a cluttered ground, and charts. All follows from a seed."""
 
 from __future__ import annotations
 
@@ -178,8 +178,7 @@ def glyph_boxes(thing: Thing) -> list[tuple[float, float, float, float]]:
     middle = thing.x + (0.5 * thing.rx if thing.form == "row" else 0.0)
     left = middle - len(thing.text) * ADVANCE / 2
     return [
-        (left + i * ADVANCE, thing.y - 0.042, left + (i + 1) * ADVANCE, thing.y + 0.042)
-        for i in range(len(thing.text))
+        (left + i * ADVANCE, thing.y - 0.042, left + (i + 1) * ADVANCE, thing.y + 0.042) for i in range(len(thing.text))
     ]
 
 

@@ -65,7 +65,9 @@ _ALIGN = Stage(steps=200, batch=8, horizon=400, rate=2e-3, stream=20_000_000, qu
 _TALK = Stage(steps=5000, batch=8, horizon=5000, rate=8e-4, stream=30_000_000, questions=18, captions=2, diet=EVERY)
 PLANS = {
     "llava": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.5),
-    "qwen": Plan(replace(_SEE, steps=1400, horizon=1400), replace(_READ, steps=2000, horizon=2400), _ALIGN, _TALK, likeness=0.0),
+    "qwen": Plan(
+        replace(_SEE, steps=1400, horizon=1400), replace(_READ, steps=2000, horizon=2400), _ALIGN, _TALK, likeness=0.0
+    ),
 }
 
 
@@ -120,7 +122,7 @@ def _clip_sight(clip: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 
 def _qwen_sight(visual: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The patches (all, width), out of the windows' order, and every picture's mean (b, width)."""
-    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_window_index
+    from transformers.vision_utils import get_vision_window_index
 
     grids, config = batch["image_grid_thw"], visual.config
     hidden = visual(batch["pixel_values"], grid_thw=grids).last_hidden_state
@@ -137,7 +139,7 @@ SIGHT = {"clip_vision_model": _clip_sight, "qwen2_5_vl_vision": _qwen_sight, "qw
 
 
 def packed_attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
+    _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
 ) -> tuple[Tensor, None]:
     """SDPA, with a causal call for the first `shared` places, which are heads in every row: half of the work."""
     first = F.scaled_dot_product_attention(
@@ -207,9 +209,7 @@ def _marks(right: Tensor, task: Tensor, answer: Tensor) -> dict[str, float]:
     """The share of answers that are right to the last token, by task."""
     whole = torch.ones(int(answer.max()) + 1).scatter_reduce(0, answer.cpu(), right.float().cpu(), "amin")
     of = torch.full_like(whole, -1).scatter(0, answer.cpu(), task.float().cpu())
-    return {
-        name: whole[of == number].mean().item() for number, name in enumerate(TASKS) if bool((of == number).any())
-    }
+    return {name: whole[of == number].mean().item() for number, name in enumerate(TASKS) if bool((of == number).any())}
 
 
 @torch.no_grad()
@@ -233,8 +233,11 @@ def run_stage(name: str, net: nn.Module, stage: Stage, data: Steps, plan: Plan, 
         optimizer.load_state_dict(state["optimizer"])
         done = state["done"]
     left = range(done, stage.steps)
-    batches = DataLoader(data, batch_size=None, sampler=left, num_workers=plan.workers, prefetch_factor=4 if plan.workers else None)
-    started, seen, sums = time.monotonic(), done, {}
+    batches = DataLoader(
+        data, batch_size=None, sampler=left, num_workers=plan.workers, prefetch_factor=4 if plan.workers else None
+    )
+    started, seen = time.monotonic(), done
+    sums: dict[str, list[float]] = {}
     for step, batch in track(zip(left, batches, strict=True), name, total=stage.steps, completed=done):
         for group in optimizer.param_groups:
             group["lr"] = stage.rate * _schedule(step, stage.horizon, plan.warmup)
@@ -322,7 +325,11 @@ def main() -> None:
     parser.add_argument("--stage", choices=("see", "read"), help="only this one; the two may run side by side")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(train(options.model, replace(PLANS[options.model], seed=options.seed), options.out / options.model, options.stage))
+    print(
+        train(
+            options.model, replace(PLANS[options.model], seed=options.seed), options.out / options.model, options.stage
+        )
+    )
 
 
 if __name__ == "__main__":
