@@ -67,10 +67,13 @@ def mean_relative(scores: dict[str, dict[str, Scores]], base: str) -> dict[str, 
     """Accuracy relative to the arm `base`, averaged over tasks: {arm: (value, its values in ROUNDS rounds)}.
 
     `scores` are {task: {arm: (n,)}}, paired within a task; questions are resampled within tasks. A task where `base`
-    has nothing right says nothing and is left out.
+    has nothing right says nothing and is left out; where that is every task, all values are NaN.
     """
-    sums: dict[str, Any] = {}
     tasks = [task for task, arms in scores.items() if arms[base].sum() > 0]
+    if not tasks:
+        nothing = np.full(ROUNDS, math.nan)
+        return {arm: (math.nan, nothing) for arms in scores.values() for arm in arms}
+    sums: dict[str, Any] = {}
     for task in tasks:
         arms = list(scores[task])
         rounds = dict(zip(arms, resampled([scores[task][arm] for arm in arms]), strict=True))
