@@ -20,7 +20,8 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 train: .venv/ready
-	$(BIN)/python -m foveate.world.train --out runs/world
+	$(BIN)/python -m foveate.world.train --model llava --out runs/world
+	$(BIN)/python -m foveate.world.train --model qwen --out runs/world
 
 # torch first and by itself, so that nothing else chooses its version.
 .venv/ready: pyproject.toml constraints.txt

@@ -134,7 +134,7 @@ def test_ask_the_bundled_model(run, scene):
     code, out, _ = run("ask", scene, "what color is the star?", "--json", "--max-new-tokens", 2)
     assert code == 0
     found = json.loads(out.splitlines()[-1])
-    assert (found["kept"], found["total"], found["model"]) == (26, 256, "bundled")
+    assert (found["kept"], found["total"], found["model"]) == (58, 576, "bundled")
 
 
 def test_what_the_library_warns_of_becomes_a_note(run, folder, scene):

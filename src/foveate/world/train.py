@@ -62,11 +62,15 @@ class Plan:
 _SEE = Stage(steps=1800, batch=16, horizon=1800, rate=1e-3, stream=0)
 _READ = Stage(steps=1000, batch=16, horizon=1200, rate=1e-3, stream=10_000_000, questions=12, captions=1, diet=EVERY)
 _ALIGN = Stage(steps=200, batch=8, horizon=400, rate=2e-3, stream=20_000_000, questions=18, captions=2, diet=EVERY)
-_TALK = Stage(steps=5000, batch=8, horizon=5000, rate=8e-4, stream=30_000_000, questions=18, captions=2, diet=EVERY)
+_TALK = Stage(steps=2400, batch=8, horizon=2400, rate=8e-4, stream=30_000_000, questions=18, captions=2, diet=EVERY)
 PLANS = {
     "llava": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.5),
     "qwen": Plan(
-        replace(_SEE, steps=1400, horizon=1400), replace(_READ, steps=2000, horizon=2400), _ALIGN, _TALK, likeness=0.0
+        replace(_SEE, steps=1400, horizon=1400),
+        replace(_READ, steps=2000, horizon=2400),
+        _ALIGN,
+        replace(_TALK, steps=3000, horizon=3000),
+        likeness=0.0,
     ),
 }
 
