@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.evaluate.report import check_plot, markdown, plot, summarize
+from foveate.evaluate.report import check_plot, markdown, overview, plot, summarize
 from foveate.evaluate.statistics import paired_p
 
 
@@ -66,12 +66,15 @@ def test_an_unfinished_run_is_no_result():
 
 def test_the_table():
     table = markdown(summarize(some()))
-    assert table.count("| keep ") == 2
+    assert table.count("| keep ") == 3  # the overview and one a budget
     for name in ("unpruned", "none", "random", "grid"):
         assert f"| {name} |" in table
     assert "any †" in table
     assert "any: answered without the picture" in table
-    assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
+    widths = [line.count("|") for line in table.splitlines() if line.startswith("|")]
+    assert sorted(set(widths)) == [4, 8]
+    assert "| grid | 0.583 (" in overview(summarize(some()))
+    assert "| none | 0.667 (" in overview(summarize(some()))
 
 
 def test_a_model_that_is_never_right():
