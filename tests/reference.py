@@ -7,6 +7,7 @@ Written from the formulas alone and sharing nothing with the shipped rules but w
 between "spent" and "not spent"). Where that is within the rounding of float32 the indices are a matter of luck.
 """
 
+import itertools
 import math
 
 TIE, COVER_TIE, SPENT = 1e-6, 1e-5, 1e-5
@@ -165,11 +166,28 @@ def scope(v, e, k, given, margin, h, a, alpha=1.0):
 
 
 def score(v, e, k, given, margin, h, a, alpha=0.8):
-    w = [s**alpha for s in salience(a)]
     similarity = [[cos(x, y) for y in h] for x in h]
+    return weighted_farthest(similarity, [s**alpha for s in salience(a)], k, given, margin)
+
+
+def foveate(v, e, k, given, margin, grid, reach=0.8, focus=0.5):
+    n, kept = len(v), k + len(given)
+    w = [math.exp(focus * x) for x in min_max(relevance("pooled", v, e), margin)]
+    alike = [[cos(v[i], v[j]) for j in range(n)] for i in range(n)]
+    if grid:
+        p = list(itertools.product(*map(range, grid)))
+        sigma = reach * (n / kept) ** (1 / max(1, sum(size > 1 for size in grid)))
+        alike = [
+            [max(0.0, alike[i][j]) * math.exp(-(math.dist(p[i], p[j]) ** 2) / (2 * sigma**2)) for j in range(n)]
+            for i in range(n)
+        ]
+    return weighted_farthest(alike, w, k, given, margin)
+
+
+def weighted_farthest(similarity, w, k, given, margin):
     new = []
     for _ in range(k):
-        free = [j for j in range(len(h)) if j not in given and j not in new]
+        free = [j for j in range(len(w)) if j not in given and j not in new]
         gaps = {j: min((1 - similarity[j][i] for i in (*given, *new)), default=1.0) for j in free}
         values = {j: w[j] * margin.above(gaps[j], TIE) for j in free}
         new.append(margin.first(values, [TIE * w_j for w_j in w], free))
@@ -315,7 +333,8 @@ def prumerge_mix(n, kept, margin, a, keys, neighbours=32):
 
 
 REFERENCES = {
-    "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "holov": holov, "mmtok": mmtok, "prumerge": prumerge,
-    "scope": scope, "score": score, "visionzip": visionzip, "vispruner": vispruner, "zspaprune": zspaprune,
+    "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "foveate": foveate, "holov": holov, "mmtok": mmtok,
+    "prumerge": prumerge, "scope": scope, "score": score, "visionzip": visionzip, "vispruner": vispruner,
+    "zspaprune": zspaprune,
 }  # fmt: skip
 MIXES = {"prumerge": prumerge_mix, "visionzip": visionzip_mix}

@@ -11,6 +11,7 @@ way round (CDPruner and TRIM negate them); these functions must not be fed with 
 import torch
 from torch import Tensor
 
+from foveate.selection import TIE
 from foveate.tokens import unit_rows
 
 
@@ -40,6 +41,12 @@ def salience(cls_attention: Tensor) -> Tensor:
     attention = cls_attention.float()
     mean = attention.mean()
     return torch.where(mean > 0, attention / mean, 1.0)
+
+
+def min_max(scores: Tensor) -> Tensor:
+    """`scores` (n,) stretched to [0, 1]; zeros where they are all the same, as an empty question makes them."""
+    low, spread = scores.amin(), scores.amax() - scores.amin()
+    return torch.where(spread > TIE, (scores - low) / spread, 0.0)
 
 
 def _along(embeds: Tensor, direction: Tensor) -> Tensor:

@@ -54,29 +54,41 @@ def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
     return picked.sort().values
 
 
-def weighted_farthest_point(embeds: Tensor, weight: Tensor, k: int, given: Tensor) -> Tensor:
-    """Again and again the token with the largest `w_j min_{i in S} (1 - cos(v_j, v_i))` (SCoRe).
+def weighted_farthest_point(
+    embeds: Tensor, weight: Tensor, k: int, given: Tensor, *, places: Tensor | None = None
+) -> Tensor:
+    """Again and again the token with the largest `w_j min_{i in S} (1 - s_ij)` (SCoRe).
 
-    `weight` w (n,) >= 0 is of the order of 1. A token within TIE of a selected one is a duplicate, at distance 0
-    however large its weight. Without `given` it starts from the largest weight. O(nk) similarities.
+    `s_ij` is the cosine of `embeds` (n, d); with `places` (n, c) it is `max(0, cos) exp(-|p_i - p_j|^2 / 2)`, so that
+    only neighbours stand for each other. `weight` w (n,) >= 0 is of the order of 1. A token within TIE of a selected
+    one is a duplicate, at distance 0 however large its weight. Without `given` it starts from the largest weight.
+    O(nk) similarities.
     """
     n = embeds.shape[0]
     _check_room(n, k, given)
     unit, weight = unit_rows(embeds), weight.float()
+
+    def near(chosen: Tensor) -> Tensor:
+        """(n,), each token's similarity to the nearest of `chosen` (c,)."""
+        like = unit @ unit.index_select(0, chosen).T
+        if places is not None:
+            # No matrix product here: the difference of two large squares would blur the distances of a large grid.
+            apart = torch.cdist(places, places.index_select(0, chosen), compute_mode="donot_use_mm_for_euclid_dist")
+            like = like.clamp_(min=0).mul_((-0.5 * apart.square()).exp_())
+        return like.amax(1)
+
     picked = given.new_empty(k)
     free = torch.ones_like(weight, dtype=torch.bool).index_fill_(0, given, False)
     gap = torch.ones_like(weight)  # each token's distance to its nearest selected token; no matter before there is one
     for start in range(0, given.numel(), BLOCK):
-        block = unit.index_select(0, given[start : start + BLOCK])
-        near = 1 - (unit @ block.T).amax(1)
-        gap = torch.minimum(gap, near) if start else near
+        block = 1 - near(given[start : start + BLOCK])
+        gap = torch.minimum(gap, block) if start else block
     for step in range(k):
         value = (gap * (gap > TIE) * weight).masked_fill(~free, -math.inf)
         pick = _first(value + TIE * weight >= value.amax())
         picked[step : step + 1] = pick
         free.index_fill_(0, pick, False)
-        near = 1 - unit @ unit.index_select(0, pick).squeeze(0)
-        gap = torch.minimum(gap, near) if step or given.numel() else near
+        gap = torch.minimum(gap, 1 - near(pick)) if step or given.numel() else 1 - near(pick)
     return picked.sort().values
 
 

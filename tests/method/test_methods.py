@@ -1,5 +1,6 @@
 """Each method against its slow reference, index by index, and what its own hyper-parameters do."""
 
+import dataclasses
 import math
 import random
 
@@ -11,6 +12,7 @@ from foveate.method import Method, methods, resolve, select
 from foveate.method.cdpruner import CDPruner
 from foveate.method.coin import CoIn
 from foveate.method.divprune import DivPrune
+from foveate.method.foveate import Foveate
 from foveate.method.grid import Grid
 from foveate.method.holov import HoloV
 from foveate.method.mmtok import MMTok
@@ -48,6 +50,14 @@ def random_case(seed):
         encoder, keys, attention = encoder[same], keys[same], attention[same]
     tower = {"encoder": encoder.to(dtype), "keys": keys.to(dtype), "cls_attention": attention.to(dtype)}
     return VisualTokens(embeds.to(dtype), question.to(dtype), **tower), k, given
+
+
+def random_grid(n, seed):
+    """Some (t, h, w) of n tokens, or none."""
+    rng = random.Random(seed)
+    rows = rng.choice([size for size in range(1, n + 1) if n % size == 0])
+    frames = rng.choice([size for size in range(1, rows + 1) if rows % size == 0])
+    return rng.choice([None, (1, rows, n // rows), (frames, rows // frames, n // rows)])
 
 
 def looked_at(method, tokens):
@@ -95,6 +105,50 @@ def test_agrees_with_the_reference_index_by_index(method, options, cases):
             assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}, given={given}"
             luck.append(seed)
     assert len(luck) <= cases // 100, f"too many disagreements put down to rounding: seeds {luck}"
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        (Foveate(), {}),
+        (Foveate(reach=2.0, focus=0.0), {"reach": 2.0, "focus": 0.0}),
+        (Foveate(0.2, 3), {"reach": 0.2, "focus": 3}),
+    ],
+    ids=repr,
+)
+def test_agrees_with_the_reference_on_any_grid(method, options):
+    luck = []
+    for seed in range(300):
+        tokens, k, given = random_case(seed)
+        tokens = dataclasses.replace(tokens, grid=random_grid(len(tokens.embeds), seed))
+        margin = Margin()
+        v, e = tokens.embeds.double().tolist(), tokens.question.double().tolist()
+        expected = sorted(REFERENCES[method.name](v, e, k, given, margin, tokens.grid, **options))
+        if method.select(tokens, k, given=given).tolist() != expected:
+            assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, {tokens.grid}, k={k}, {given}"
+            luck.append(seed)
+    assert len(luck) <= 3, f"too many disagreements put down to rounding: seeds {luck}"
+
+
+def test_foveate_keeps_the_second_of_two_equal_objects_but_not_of_two_neighbours():
+    ground, thing = [1.0, 0.0], [0.0, 1.0]
+    rows = [ground] * 16
+    rows[3] = rows[12] = rows[13] = thing
+    chosen = Foveate().select(tokens_of(rows, grid=(1, 4, 4)), 4).tolist()
+    assert 3 in chosen
+    assert len({12, 13} & set(chosen)) == 1
+    assert len({3, 12, 13} & set(DivPrune().select(tokens_of(rows), 2).tolist())) == 1
+
+
+def test_foveate_on_plain_ground_spreads_over_the_picture():
+    chosen = Foveate().select(tokens_of([[1.0, 0.0]] * 64, grid=(1, 8, 8)), 4)
+    quarters = {(int(i) // 32, int(i) % 8 // 4) for i in chosen}
+    assert len(quarters) >= 3
+
+
+def test_foveate_starts_from_what_the_question_names():
+    tokens = tokens_of([[1.0, 0.0]] * 9 + [[0.0, 1.0]] * 7, [[0.1, 1.0]], grid=(1, 4, 4))
+    assert Foveate().select(tokens, 1).item() == 9
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.relevance import pooled
-from foveate.selection import TIE, log_volume
+from foveate.relevance import min_max, pooled
+from foveate.selection import log_volume
 from foveate.tokens import VisualTokens, is_number
 
 
@@ -42,13 +42,7 @@ class CoIn(Method):
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         norms = tokens.embeds.float().norm(dim=1)
-        strong = _min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
-        fits = _min_max(pooled(tokens.embeds, tokens.question))
+        strong = min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
+        fits = min_max(pooled(tokens.embeds, tokens.question))
         informative = self.saliency * strong + (1 - self.saliency) * fits
         return log_volume(tokens.embeds, informative, k, given, share=self.coverage, ridge=self.ridge)
-
-
-def _min_max(scores: Tensor) -> Tensor:
-    """`scores` (n,) stretched to [0, 1]; zeros where they are all the same, as an empty question makes them."""
-    low, spread = scores.amin(), scores.amax() - scores.amin()
-    return torch.where(spread > TIE, (scores - low) / spread, 0.0)
