@@ -170,7 +170,7 @@ def score(v, e, k, given, margin, h, a, alpha=0.8):
     return weighted_farthest(similarity, [s**alpha for s in salience(a)], k, given, margin)
 
 
-def foveate(v, e, k, given, margin, grid, reach=0.8, focus=0.5):
+def foveate(v, e, k, given, margin, grid, reach=0.8, focus=1.0):
     n, kept = len(v), k + len(given)
     w = [math.exp(focus * x) for x in min_max(relevance("pooled", v, e), margin)]
     alike = [[cos(v[i], v[j]) for j in range(n)] for i in range(n)]

@@ -67,7 +67,7 @@ def test_ask(run, folder, scene, tmp_path):
         "answer", "answer_unpruned", "kept", "total", "keep", "method", "model", "seconds", "kv_bytes", "peak_bytes",
         "overlay", "notes",
     }  # fmt: skip
-    assert (found["kept"], found["total"], found["keep"], found["method"]) == (5, 16, 5, "zspaprune")
+    assert (found["kept"], found["total"], found["keep"], found["method"]) == (5, 16, 5, "foveate")
     assert found["model"] == folder
     pruned, unpruned = found["seconds"]["pruned"], found["seconds"]["unpruned"]
     for cost in (pruned, unpruned):

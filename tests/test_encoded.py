@@ -11,7 +11,7 @@ from foveate.errors import InputError, ModelError
 from foveate.family.watch import inputs_of
 from foveate.laws import example, tiny_model
 from foveate.method import Method, resolve
-from foveate.registry import FAMILIES, METHODS
+from foveate.registry import FAMILIES
 from foveate.tokens import VisualTokens, budget
 
 LLAVA = FAMILIES.load("llava")()
@@ -190,10 +190,9 @@ def test_one_encoding_serves_every_method():
     inputs = example(model, LLAVA, [(2, 5), (1, 7)])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     with inputs_of(model.base_model.vision_tower) as runs:
-        encoded = foveate.encode(model, inputs, methods=METHODS.names())
-        ready = {
-            name: foveate.prune_inputs(model, words, keep=5, method=name, encoded=encoded) for name in METHODS.names()
-        }
+        names = [row.name for row in foveate.methods() if row.prunes == "input"]
+        encoded = foveate.encode(model, inputs, methods=names)
+        ready = {name: foveate.prune_inputs(model, words, keep=5, method=name, encoded=encoded) for name in names}
         assert len(runs) == 1
     for name, short in ready.items():
         alone = foveate.prune_inputs(model, inputs, keep=5, method=name)

@@ -26,7 +26,7 @@ def test_report_tells_what_was_kept(model, family, inputs):
     short = foveate.prune_inputs(model, inputs, keep=3)
     report = short.report
     assert [len(k) for k in report.kept] == [3, 3, 3]
-    assert report.method == "zspaprune"
+    assert report.method == "foveate"
     assert report.seconds > 0
     for kept, total, grid in zip(report.kept, report.total, report.grids, strict=True):
         assert kept.tolist() == sorted(set(kept.tolist()))

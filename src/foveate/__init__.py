@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from foveate.method.cdpruner import CDPruner
     from foveate.method.coin import CoIn
     from foveate.method.divprune import DivPrune
+    from foveate.method.foveate import Foveate
     from foveate.method.grid import Grid
     from foveate.method.holov import HoloV
     from foveate.method.mmtok import MMTok
@@ -49,6 +50,7 @@ _HOMES = {
     "Encoded": "foveate.encoded",
     "Family": "foveate.family",
     "FastV": "foveate.decoder.fastv",
+    "Foveate": "foveate.method.foveate",
     "FoveateError": "foveate.errors",
     "FoveateWarning": "foveate.errors",
     "Grid": "foveate.method.grid",
@@ -87,6 +89,7 @@ __all__ = [
     "Encoded",
     "Family",
     "FastV",
+    "Foveate",
     "FoveateError",
     "FoveateWarning",
     "Grid",

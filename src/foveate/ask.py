@@ -63,7 +63,7 @@ def ask(
     question: str,
     *,
     keep: int | float,
-    method: str | Method = "zspaprune",
+    method: str | Method = "foveate",
     positions: Positions = "original",
     max_new_tokens: int = 64,
 ) -> Comparison:

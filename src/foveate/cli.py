@@ -59,7 +59,7 @@ def ask(
             help="With a dot a share of the visual tokens (0.1, 1.0), without one a number (64; 1 is one token)."
         ),
     ] = "0.1",
-    method: Annotated[str, typer.Option(help="How to choose the tokens; see `foveate methods`.")] = "zspaprune",
+    method: Annotated[str, typer.Option(help="How to choose the tokens; see `foveate methods`.")] = "foveate",
     model: Model = "bundled",
     positions: Annotated[Positions, typer.Option(help="Keep the tokens' positions, or renumber.")] = Positions.original,
     overlay: Annotated[
@@ -141,7 +141,7 @@ def evaluate(
     model: Model = "bundled",
     methods: Annotated[
         str, typer.Option(help="What to compare: names, or name(field=value,...), with commas between.")
-    ] = "zspaprune,cdpruner,divprune,mmtok",
+    ] = "foveate,zspaprune,cdpruner,divprune,mmtok",
     keep: Annotated[str, typer.Option(help="Budgets, as in `ask`, with commas between.")] = "0.333,0.222,0.111,0.056",
     tasks: Annotated[str, typer.Option(help="Tasks of the bundled world with commas between, or all.")] = "all",
     data: Annotated[

@@ -50,7 +50,7 @@ class Handle:
 
 
 def attach(
-    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "zspaprune",
+    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original",
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
@@ -93,7 +93,7 @@ def _attach_decoder(model: Any, keep: int | float, method: DecoderMethod, positi
 
 @contextmanager
 def pruning(
-    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "zspaprune",
+    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original",
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block."""

@@ -59,7 +59,7 @@ def prune_inputs(
     inputs: Mapping[str, Any],
     *,
     keep: int | float,
-    method: str | Method = "zspaprune",
+    method: str | Method = "foveate",
     positions: Positions = "original",
     encoded: Encoded | None = None,
 ) -> PrunedInputs:

@@ -20,13 +20,13 @@ def check_stack(config: Any) -> None:
     if text.model_type not in KNOWN:
         raise ModelError(
             f"In-decoder methods do not know the attention of {text.model_type!r} (known: {', '.join(KNOWN)}): "
-            "use a method that prunes the input, such as zspaprune."
+            "use a method that prunes the input, such as foveate."
         )
     sliding = [kind for kind in getattr(text, "layer_types", None) or () if kind != "full_attention"]
     if sliding or (text.model_type == "mistral" and text.sliding_window is not None):
         raise ModelError(
             "This text model has layers of sliding-window attention, for which dropped tokens would shift the window: "
-            "use a method that prunes the input, such as zspaprune."
+            "use a method that prunes the input, such as foveate."
         )
 
 

@@ -140,7 +140,7 @@ def select(
     question: Tensor | None = None,
     *,
     k: int | float,
-    method: str | Method = "zspaprune",
+    method: str | Method = "foveate",
     grid: tuple[int, int, int] | None = None,
     encoder: Tensor | None = None,
     cls_attention: Tensor | None = None,

@@ -30,7 +30,7 @@ class Foveate(Method):
     """
 
     reach: float = 0.8
-    focus: float = 0.5
+    focus: float = 1.0
 
     name: ClassVar[str] = "foveate"
     paper: ClassVar[str] = "this project"
@@ -42,7 +42,7 @@ class Foveate(Method):
         if not is_number(self.reach) or not 0 < self.reach < float("inf"):
             raise InputError(f"reach={self.reach!r} is no distance: use a float above 0, such as 0.8.")
         if not is_number(self.focus) or not 0 <= self.focus <= 10:
-            raise InputError(f"focus={self.focus!r} is out of range: use a float from 0 to 10, such as 0.5.")
+            raise InputError(f"focus={self.focus!r} is out of range: use a float from 0 to 10, such as 1.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         weight = (self.focus * min_max(pooled(tokens.embeds, tokens.question))).exp()
