@@ -1,6 +1,7 @@
 """The namespace is what `__all__` says, importing it is cheap, and the documents are true."""
 
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_document_speaks_of_files_that_are_there(name):
     text = (ROOT / name).read_text()
     for path in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("model", ["bundled", "bundled-qwen"])
+def test_the_readme_shows_the_figures_that_were_measured(model):
+    results, text = ROOT / "benchmarks" / "results" / model, (ROOT / "README.md").read_text()
+    accuracy = (results / "table.md").read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
+    assert accuracy in text
+    settings = json.loads((results / "summary.json").read_text())["settings"]
+    for name in ("methods", "keep", "split", "limit"):
+        assert str(settings[name]) in text
 
 
 def test_one_version():

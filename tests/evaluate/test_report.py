@@ -66,15 +66,16 @@ def test_an_unfinished_run_is_no_result():
 
 def test_the_table():
     table = markdown(summarize(some()))
-    assert table.count("| keep ") == 3  # the overview and one a budget
+    assert table.count("| keep ") == 4  # two overviews and one a budget
     for name in ("unpruned", "none", "random", "grid"):
         assert f"| {name} |" in table
     assert "any †" in table
     assert "any: answered without the picture" in table
     widths = [line.count("|") for line in table.splitlines() if line.startswith("|")]
     assert sorted(set(widths)) == [4, 8]
-    assert "| grid | 0.583 (" in overview(summarize(some()))
-    assert "| none | 0.667 (" in overview(summarize(some()))
+    assert "| grid | 0.583 (" in overview(summarize(some()), "relative")
+    assert "| grid | 0.500 (" in overview(summarize(some()), "accuracy")
+    assert "| none | 0.667 (" in overview(summarize(some()), "relative")
 
 
 def test_a_model_that_is_never_right():

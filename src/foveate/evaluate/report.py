@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -158,26 +158,26 @@ def _scores(rows: Sequence[Row]) -> tuple[dict[str, dict[Key, Scores]], dict[Key
     return scores, tokens
 
 
-def overview(summary: Summary) -> str:
-    """One table: mean relative accuracy and its interval, a row a method, a column a budget."""
+def overview(summary: Summary, figure: Literal["accuracy", "relative"]) -> str:
+    """One table: a row a method, a column a budget, this figure of `ArmSummary` with its interval."""
     keeps = list(dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None))
-    found = {(arm.name, arm.keep): str(arm.relative) for arm in summary.arms}
-    names = list(dict.fromkeys(arm.name for arm in summary.arms if arm.name != UNPRUNED))
+    found = {(arm.name, arm.keep): str(getattr(arm, figure)) for arm in summary.arms}
     lines = [f"| keep | {' | '.join(map(str, keeps))} |", "|---" * (len(keeps) + 1) + "|"]
-    for name in names:
+    for name in dict.fromkeys(arm.name for arm in summary.arms):
         cells = [found.get((name, keep)) or found.get((name, None), "") for keep in keeps]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def markdown(summary: Summary) -> str:
-    """The overview, then a table a budget, with the whole and the blind model above each."""
+    """The overviews, then a table a budget, with the whole and the blind model above each."""
     tasks = list(summary.questions)
     total = sum(summary.questions.values())
     intro = f"{total} questions ({', '.join(f'{task} {n}' for task, n in summary.questions.items())})."
     if summary.blind:
         intro += f" {', '.join(summary.blind)}: answered without the picture nearly as well; no evidence about pruning."
-    lines = [intro, "", "Accuracy relative to the unpruned model, mean of the tasks:", "", overview(summary)]
+    lines = [intro, "", "Accuracy:", "", overview(summary, "accuracy")]
+    lines += ["", "Accuracy relative to the unpruned model, mean of the tasks:", "", overview(summary, "relative")]
     for keep in dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None):
         heads = [task + (" †" if task in summary.blind else "") for task in tasks]
         lines += ["", f"| keep {keep} | tokens | relative, mean of tasks | all | {' | '.join(heads)} | p |"]
