@@ -202,28 +202,29 @@ def check_plot() -> None:
 
 
 def plot(summary: Summary, path: Path) -> None:
-    """Mean relative accuracy against the budget, one line a method, the intervals shaded."""
+    """Accuracy against the budget, one line a method; the intervals are shaded where there are few enough to see."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.subplots()
     names = list(dict.fromkeys(arm.name for arm in summary.arms if arm.keep is not None))
     for i, name in enumerate(names):
         arms = sorted((arm for arm in summary.arms if arm.name == name), key=lambda arm: arm.tokens)
-        x = [arm.tokens for arm in arms]
+        x, y = [arm.tokens for arm in arms], [arm.accuracy for arm in arms]
         color, style = COLORS[i % SERIES], ("-", "--", ":")[i // SERIES % 3]
-        axes.plot(x, [a.relative.value for a in arms], style, color=color, marker=MARKERS[i % SERIES], ms=5, label=name)
-        axes.fill_between(x, [a.relative.low for a in arms], [a.relative.high for a in arms], color=color, alpha=0.1)
-    axes.axhline(1.0, color="black", lw=0.8)
-    floor = [arm.relative.value for arm in summary.arms if arm.name == BLIND]
-    for value in floor:
-        axes.axhline(value, color="black", lw=0.8, ls=":")
-        axes.text(0.995, value, "no picture", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=8)
+        axes.plot(x, [a.value for a in y], style, color=color, marker=MARKERS[i % SERIES], ms=5, label=name)
+        if len(names) <= SERIES:
+            axes.fill_between(x, [a.low for a in y], [a.high for a in y], color=color, alpha=0.1)
+    for arm in summary.arms:
+        if arm.keep is None:
+            axes.axhline(arm.accuracy.value, color="black", lw=0.8, ls="-" if arm.name == UNPRUNED else ":")
+            label, where = "no picture" if arm.name == BLIND else arm.name, axes.get_yaxis_transform()
+            axes.text(0.995, arm.accuracy.value, label, transform=where, ha="right", va="bottom", fontsize=8)
     axes.set_xscale("log")
-    ticks = sorted({round(arm.tokens) for arm in summary.arms if arm.keep is not None and arm.name != "resize"})
+    ticks = sorted({round(arm.tokens) for arm in summary.arms if arm.name == "grid"})
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("visual tokens")
-    axes.set_ylabel("accuracy relative to unpruned, mean of tasks")
-    axes.legend(fontsize=8, ncols=2)
+    axes.set_xlabel("visual tokens, mean over the decoder's layers")
+    axes.set_ylabel("accuracy")
+    figure.legend(loc="outside right upper", fontsize=8)
     figure.savefig(path, dpi=150, metadata={"Software": None})
