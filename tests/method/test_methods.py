@@ -474,8 +474,8 @@ def test_select_is_the_whole_library_in_one_pure_function():
     question = embeds[100:103]
     assert len(select(embeds, question, k=0.1)) == 58
     assert len(select(embeds, k=64, method="grid", grid=(1, 24, 24))) == 64
-    assert select(embeds, question, k=64).tolist() == ZSPAPrune().select(VisualTokens(embeds, question), 64).tolist()
-    assert select(embeds, k=9).tolist() == select(embeds, k=9, method=DivPrune()).tolist()
+    assert select(embeds, question, k=64).tolist() == Foveate().select(VisualTokens(embeds, question), 64).tolist()
+    assert select(embeds, k=9, method="divprune").tolist() == select(embeds, k=9, method=DivPrune()).tolist()
     seen = {"cls_attention": torch.rand(576), "encoder": embeds, "keys": embeds}
     assert len(select(embeds, k=64, method="visionzip", **seen)) == 64
     with pytest.raises(InputError, match="without cls_attention"):
