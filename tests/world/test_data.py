@@ -18,7 +18,18 @@ ASKED = [
     Question("reading", "word", "read the sign", "tok"),
     Question("caption", "scene", "describe the picture", "red star b3"),
 ]
-STAGE = Stage(steps=3, batch=3, horizon=3, rate=1e-3, stream=0, questions=4, captions=1, diet=dict.fromkeys(TASKS, 1))
+STAGE = Stage(
+    steps=3,
+    batch=3,
+    horizon=3,
+    rate=1e-3,
+    stream=0,
+    questions=4,
+    captions=1,
+    drills=1,
+    scenes={"scene": 1, "variety": 1},
+    diet=dict.fromkeys(TASKS, 1),
+)
 
 
 @pytest.fixture(scope="module", params=ARCHITECTURES)

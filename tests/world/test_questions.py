@@ -5,12 +5,14 @@ import pytest
 
 from foveate.world.questions import (
     COLORS,
+    DRILL,
     NUMBERS,
     OPTIONS,
     SIDES,
     TASKS,
     ask,
     caption,
+    drill,
     sample_questions,
     tasks_of,
     words,
@@ -34,7 +36,7 @@ def test_every_question_is_answered_by_its_picture():
 
 
 def fits(thing, words):
-    return all(w in (thing.form, thing.color, "object") for w in words)
+    return all(w in (thing.form, thing.color, thing.cell, "object", "the") for w in words)
 
 
 def the(scene, words):
@@ -44,11 +46,11 @@ def the(scene, words):
 
 def relation(scene, said):
     text = " ".join(said)
-    side = next(s for s in SIDES if f" {s} the " in text)
+    side = next(s for s in SIDES if f" {s} " in text)
     if said[0] == "is":
-        a, b = (the(scene, part.split()) for part in text.removeprefix("is the ").split(f" {side} the "))
+        a, b = (the(scene, part.split()) for part in text.removeprefix("is ").split(f" {side} "))
         return "yes" if SIDES[side](a, b) > 0 else "no"
-    thing = the(scene, text.split(f" {side} the ")[1].split())
+    thing = the(scene, text.split(f" {side} ")[1].split())
     (other,) = [t for t in scene.things if t is not thing and SIDES[side](t, thing) > 0]
     return other.color if said[1] == "color" else other.form
 
@@ -59,7 +61,7 @@ def count(scene, said):
 
 
 def attribute(scene, said):
-    thing = the(scene, said[4:])
+    thing = the(scene, [w for w in said[4:] if w != "in"])
     return thing.color if said[1] == "color" else thing.form
 
 
@@ -75,17 +77,16 @@ def overview(scene, said):
 
 
 def chart(scene, said):
-    start = said.index("a)")
-    options = dict(zip(said[start::2], said[start + 1 :: 2], strict=True))
-    assert len(set(options.values())) == len(OPTIONS)
-    topic = " ".join(said[:start])
+    topic, options = [word.rstrip("?") for word in said[:-OPTIONS]], [word.rstrip(",") for word in said[-OPTIONS:]]
+    assert len(set(options)) == OPTIONS
     if scene.kind == "bars":
         order = sorted(scene.things, key=lambda t: t.ry)
         right = order[-1].color if "tallest" in topic else order[0].color
     else:
-        (thing,) = [t for t in scene.things if t.color in topic.split()]
+        (thing,) = [t for t in scene.things if t.color in topic]
         right = thing.form if scene.kind == "lines" else thing.text
-    return next(letter[0] for letter, option in options.items() if option == right)
+    assert right in options
+    return right
 
 
 OPINIONS = {
@@ -100,12 +101,28 @@ OPINIONS = {
 }
 
 
+def test_drills_ask_for_one_step_of_a_relation():
+    variants = Counter()
+    for index in range(300):
+        scene = sample_scene(1, index)
+        question = drill(scene, random.Random(index))
+        said = question.text.rstrip("?").split()
+        opinion = relation if question.variant in ("verify", "two hops") else attribute
+        assert question.answer == opinion(scene, said), (scene, question)
+        assert question.task == DRILL
+        variants[question.variant] += 1
+    assert set(variants) == {"verify", "two hops", "color", "shape"}
+    assert DRILL not in TASKS, "Nobody is examined in drills."
+
+
 def test_answers_are_balanced_and_varied():
     tally = {task: Counter(c.question.answer for c in cases("dev", task, 400)) for task in TASKS}
     assert 0.42 < tally["existence"]["yes"] / 400 < 0.58
     assert max(tally["counting"].values()) < 200
     assert len(tally["reading"]) > 300
-    assert min(tally["chart"][letter] for letter in OPTIONS) > 70
+    asked = [c.question for c in cases("dev", "chart", 400)]
+    places = Counter(q.text.replace(",", "").split()[-OPTIONS:].index(q.answer) for q in asked)
+    assert min(places[i] for i in range(OPTIONS)) > 70, "The right option stands in every place alike."
     assert len(tally["grounding"]) == 16
     assert set(COLORS) <= set(tally["attribute"]) | set(tally["overview"])
     assert set(tally["attribute"]) <= {*COLORS, *NOUNS}
@@ -141,7 +158,7 @@ def test_words_are_all_there():
     for task in TASKS:
         for case in cases("dev", task, 50):
             written = {t.text for t in case.scene.things} | {t.cell for t in case.scene.things}
-            said = case.question.text.replace("?", "").replace(")", "").split()
+            said = case.question.text.replace("?", "").replace(",", "").split()
             assert set(said) - written <= known
             assert {case.question.answer} - written <= known
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from foveate.world.scenes import (
+    CELLS,
     CHARTS,
     COLORS,
     FORMS,
@@ -17,7 +18,7 @@ from foveate.world.scenes import (
     sample_scene,
 )  # fmt: skip
 
-KINDS = ("scene", *CHARTS)
+KINDS = ("scene", "crowd", "variety", *CHARTS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -36,7 +37,7 @@ def test_things_never_overlap_and_stay_inside(kind):
     for index in range(300):
         scene = sample_scene(0, index, kind)
         sizes.update(scene.size)
-        assert 1 <= len(scene.things) <= MAX_OBJECTS
+        assert 1 <= len(scene.things) <= (CELLS * CELLS if kind == "crowd" else MAX_OBJECTS)
         for i, a in enumerate(scene.things):
             assert a.form in FORMS
             assert a.rx <= a.x <= 1 - a.rx

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from foveate.rewrite import IGNORED_LABEL
 from foveate.world.build import ARCHITECTURES, MERGE, PATCH, SIDE, Chat, qwen_pictures
 from foveate.world.labels import patch_labels
-from foveate.world.questions import TASKS, Question, caption, description, sample_questions, tasks_of
+from foveate.world.questions import DRILL, TASKS, Question, caption, description, drill, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, Scene, draw_scene, sample_scene
 
 TRAIN_STREAM = 1  # picture streams: training and held-out data never meet
@@ -30,8 +30,8 @@ class Stage:
     """One stage of training: what a batch holds, and how long and how fast it learns.
 
     `rate` falls by a cosine to a twentieth at step `horizon`; the stage may end earlier. `questions` are asked about
-    each picture, of the tasks in the proportions of `diet`, beside its `captions`. `stream` keeps the pictures of the
-    stages apart.
+    each picture, of the tasks in the proportions of `diet`, beside its `captions` and `drills`. `stream` keeps the
+    pictures of the stages apart; `scenes` are the proportions of their kinds among those that are no charts.
     """
 
     steps: int
@@ -41,12 +41,16 @@ class Stage:
     stream: int
     questions: int = 0
     captions: int = 0
+    drills: int = 0
     diet: dict[str, int] = field(default_factory=dict)
+    scenes: dict[str, int] = field(default_factory=lambda: {"scene": 1})
 
 
-def kind_of(rng: random.Random) -> str:
+def kind_of(rng: random.Random, scenes: dict[str, int]) -> str:
     """What kind of picture comes next."""
-    return rng.choice(CHARTS) if rng.random() < CHART_SHARE else "scene"
+    if rng.random() < CHART_SHARE:
+        return rng.choice(CHARTS)
+    return rng.choices(list(scenes), list(scenes.values()))[0]
 
 
 class Steps(Dataset[dict[str, Tensor]]):
@@ -66,7 +70,7 @@ class Steps(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         stage, first = self.stage, self.stage.stream + step * self.stage.batch
         rng = random.Random(f"foveate questions {self.stream} {first}")
-        scenes = [sample_scene(self.stream, first + i, kind_of(rng)) for i in range(stage.batch)]
+        scenes = [sample_scene(self.stream, first + i, kind_of(rng, stage.scenes)) for i in range(stage.batch)]
         batch: dict[str, Tensor] = {}
         if self.shows != "words":
             batch |= PIXELS[self.name](scenes) | labels(self.name, scenes)
@@ -75,8 +79,9 @@ class Steps(Dataset[dict[str, Tensor]]):
             asked = []
             for scene in scenes:
                 fit = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
-                count = stage.questions if scene.kind == "scene" else stage.questions // 2
+                count = stage.questions // 2 if scene.kind in CHARTS else stage.questions
                 told = [caption(scene, rng) for _ in range(stage.captions)]
+                told += [drill(scene, rng) for _ in range(stage.drills) if scene.kind not in CHARTS]
                 asked.append(sample_questions(scene, fit, count, rng) + told)
             chat = ARCHITECTURES[self.name].chat
             if self.shows == "words":
@@ -182,7 +187,7 @@ def pack(
     (b, L), which counts the questions of the batch, position_ids (axes, b, L), or (b, L) for one axis, and the
     attention mask (b, 1, L, L), True = may look. `shared` () places are heads in every row.
     """
-    names, rows, number = list(TASKS), [], 0
+    names, rows, number = [*TASKS, DRILL], [], 0
     for (head, place, follows), questions in zip(heads, asked, strict=True):
         ids, positions, block = list(head), list(place), [0] * len(head)
         targets, tasks, answers = [IGNORED_LABEL] * len(head), [-1] * len(head), [0] * len(head)

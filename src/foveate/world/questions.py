@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from foveate.world.scenes import CHARTS, GLYPHS, MAX_OBJECTS, NOUNS, POPULARITY, SHAPES, SIGN, TRENDS, Scene, Thing
 
@@ -21,7 +21,8 @@ SIDES: dict[str, Callable[[Thing, Thing], float]] = {
     "below": lambda a, b: a.y - b.y,
 }
 CLEAR = 0.12  # two objects this far apart along an axis have a clear relation (a share of the picture's side)
-OPTIONS = "abcd"
+DRILL = "drill"
+OPTIONS = 4  # of a question about a chart
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,23 @@ def description(scene: Scene, rng: random.Random) -> str:
 
 def _said(scene: Scene, rng: random.Random) -> list[list[str]]:
     return [
-        [t.color, t.form, *([t.cell] if scene.kind == "scene" else []), *([t.text] if t.text else [])]
+        [t.color, t.form, *([] if scene.kind in CHARTS else [t.cell]), *([t.text] if t.text else [])]
         for t in rng.sample(scene.things, len(scene.things))
     ]
+
+
+def drill(scene: Scene, rng: random.Random) -> Question:
+    """One step of a relation by itself, to learn from: objects go by their cells, "is the star left of b3?"."""
+    placed = [(thing, thing.cell) for thing in scene.things]
+    named = [(thing, f"the {name}") for thing, name in _names(scene)]
+    question = (
+        _beside(scene, placed + rng.sample(named, min(len(named), len(placed))), rng) if rng.random() < 0.7 else None
+    )
+    if question is None:
+        thing, cell = rng.choice(placed)
+        wanted, answer = rng.choice((("color", thing.color), ("shape", thing.form)))
+        question = Question(DRILL, wanted, f"what {wanted} is the object in {cell}?", answer)
+    return replace(question, task=DRILL)
 
 
 def plural(noun: str) -> str:
@@ -132,14 +147,18 @@ def _attribute(scene: Scene, rng: random.Random) -> Question | None:
 
 def _relation(scene: Scene, rng: random.Random) -> Question | None:
     """As GQA's: whether one object stands beside another, or (two hops) an attribute of the one that does."""
-    named, side = _names(scene), rng.choice(tuple(SIDES))
+    return _beside(scene, [(thing, f"the {name}") for thing, name in _names(scene)], rng)
+
+
+def _beside(scene: Scene, named: Sequence[tuple[Thing, str]], rng: random.Random) -> Question | None:
+    side = rng.choice(tuple(SIDES))
     if rng.random() < 0.5:
         pairs = [(a, b) for a in named for b in named if abs(SIDES[side](a[0], b[0])) > CLEAR]
         if not pairs:
             return None
         (a, name_a), (b, name_b) = rng.choice(pairs)
         answer = "yes" if SIDES[side](a, b) > 0 else "no"
-        return Question("relation", "verify", f"is the {name_a} {side} the {name_b}?", answer)
+        return Question("relation", "verify", f"is {name_a} {side} {name_b}?", answer)
     found = []
     for thing, name in named:
         beyond = [t for t in scene.things if t is not thing and SIDES[side](t, thing) > -CLEAR / 2]
@@ -150,7 +169,7 @@ def _relation(scene: Scene, rng: random.Random) -> Question | None:
     other, name = rng.choice(found)
     wanted = rng.choice(("color", "shape"))
     answer = other.color if wanted == "color" else other.form
-    return Question("relation", "two hops", f"what {wanted} is the object {side} the {name}?", answer)
+    return Question("relation", "two hops", f"what {wanted} is the object {side} {name}?", answer)
 
 
 def _count(scene: Scene, rng: random.Random) -> Question:
@@ -206,10 +225,9 @@ def _chart(scene: Scene, rng: random.Random) -> Question:
     else:
         text, answer = f"which number stands in the {thing.color} row?", thing.text
         pool = [t.text for t in scene.things]
-    options = [answer, *rng.sample([p for p in pool if p != answer], 3)]
+    options = [answer, *rng.sample([p for p in pool if p != answer], OPTIONS - 1)]
     rng.shuffle(options)
-    listed = " ".join(f"{letter}) {option}" for letter, option in zip(OPTIONS, options, strict=True))
-    return Question("chart", scene.kind, f"{text} {listed}", OPTIONS[options.index(answer)])
+    return Question("chart", scene.kind, f"{text} {', '.join(options)}", answer)
 
 
 TASKS: dict[str, Callable[[Scene, random.Random], Question | None]] = {

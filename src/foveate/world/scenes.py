@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -62,7 +62,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """Things on a ground: a "scene", or a chart of "bars", "lines" or a "table". `texture` seeds what chance draws."""
+    """Things on a ground: a "scene", a "crowd", a "variety", or a chart of "bars", "lines" or a "table".
+
+    `texture` seeds what chance draws.
+    """
 
     kind: str
     things: tuple[Thing, ...]
@@ -83,7 +86,25 @@ def weighted(rng: random.Random, weights: dict[str, int], count: int) -> list[st
 
 
 def _objects(rng: random.Random) -> list[Thing]:
-    count = rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6))
+    return _strewn(rng, rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 6)), signs=0.25)
+
+
+def _crowd(rng: random.Random) -> list[Thing]:
+    """To learn seeing from: several ordinary pictures' worth of shapes and signs in one."""
+    return _strewn(rng, rng.randint(9, CELLS * CELLS), signs=0.6)
+
+
+def _variety(rng: random.Random) -> list[Thing]:
+    """To learn looking things up from: no two have a colour or a shape in common, so that no guess does as well."""
+    things = _strewn(rng, rng.randint(3, MAX_OBJECTS), signs=0.15)
+    colors, forms = rng.sample(list(COLORS), len(things)), rng.sample(list(SHAPES), len(things))
+    return [
+        replace(thing, color=color, form=thing.form if thing.form == SIGN else form)
+        for thing, color, form in zip(things, colors, forms, strict=True)
+    ]
+
+
+def _strewn(rng: random.Random, count: int, signs: float) -> list[Thing]:
     # A small palette now and then, so that counts above one and near misses are common.
     forms = weighted(rng, SHAPES, rng.randint(2, len(SHAPES)))
     colors = weighted(rng, POPULARITY, rng.randint(2, len(COLORS)))
@@ -91,7 +112,7 @@ def _objects(rng: random.Random) -> list[Thing]:
     for cell in rng.sample(range(CELLS * CELLS), count):
         color = rng.choices(colors, [POPULARITY[c] for c in colors])[0]
         column, row = cell % CELLS + 0.5, cell // CELLS + 0.5
-        if rng.random() < 0.25:
+        if rng.random() < signs:
             text = _word(rng)
             things.append(_plate(rng, SIGN, color, column, row, text))
             continue
@@ -148,7 +169,7 @@ def _table(rng: random.Random) -> list[Thing]:
     ]
 
 
-_THINGS = {"scene": _objects, "bars": _bars, "lines": _lines, "table": _table}
+_THINGS = {"scene": _objects, "crowd": _crowd, "variety": _variety, "bars": _bars, "lines": _lines, "table": _table}
 CHARTS = ("bars", "lines", "table")
 
 
@@ -159,7 +180,7 @@ def draw_scene(scene: Scene) -> Image.Image:
     """The scene as an RGB picture of its size."""
     width, height = scene.size
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
-    ground = _ground(scene.texture, scene.size) if scene.kind == "scene" else _paper(scene)
+    ground = _paper(scene) if scene.kind in CHARTS else _ground(scene.texture, scene.size)
     canvas = ground.resize(big, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     for number, thing in enumerate(scene.things):

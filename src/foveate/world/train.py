@@ -36,11 +36,11 @@ from foveate.rewrite import IGNORED_LABEL
 from foveate.world.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
 from foveate.world.data import Stage, Steps
 from foveate.world.labels import CLASSES, PICTURE
-from foveate.world.questions import TASKS
+from foveate.world.questions import DRILL, TASKS
 from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 
 ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
-EVERY = {"existence": 2, "attribute": 2, "relation": 4, "counting": 3, "reading": 3, "grounding": 2, "overview": 2}
+EVERY = {"existence": 2, "attribute": 3, "relation": 4, "counting": 2, "reading": 3, "grounding": 3, "overview": 1}
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,24 @@ class Plan:
     save_every: int = 100
 
 
-_SEE = Stage(steps=1800, batch=16, horizon=1800, rate=1e-3, stream=0)
-_READ = Stage(steps=1000, batch=16, horizon=1200, rate=1e-3, stream=10_000_000, questions=12, captions=1, diet=EVERY)
-_ALIGN = Stage(steps=200, batch=8, horizon=400, rate=2e-3, stream=20_000_000, questions=18, captions=2, diet=EVERY)
-_TALK = Stage(steps=2400, batch=8, horizon=2400, rate=8e-4, stream=30_000_000, questions=18, captions=2, diet=EVERY)
+VARIED = {"scene": 1, "variety": 1}
+_SEE = Stage(steps=2700, batch=16, horizon=2800, rate=1e-3, stream=0, scenes={"scene": 1, "crowd": 4})
+_READ = Stage(
+    steps=5300, batch=16, horizon=7000, rate=1e-3, stream=10_000_000, questions=10, captions=1, drills=4, diet=EVERY,
+    scenes=VARIED,
+)  # fmt: skip
+_TALK = Stage(
+    steps=2200, batch=8, horizon=2250, rate=8e-4, stream=30_000_000, questions=15, captions=2, drills=3, diet=EVERY,
+    scenes=VARIED,
+)  # fmt: skip
+_ALIGN = replace(_TALK, steps=200, horizon=400, rate=2e-3, stream=20_000_000)
 PLANS = {
     "llava": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.5),
     "qwen": Plan(
-        replace(_SEE, steps=1400, horizon=1400),
-        replace(_READ, steps=2000, horizon=2400),
+        replace(_SEE, steps=2400, horizon=2500),
+        replace(_READ, steps=4400, horizon=6000),
         _ALIGN,
-        replace(_TALK, steps=3000, horizon=3000),
+        replace(_TALK, steps=3400, horizon=3400),
         likeness=0.0,
     ),
 }
@@ -213,7 +220,11 @@ def _marks(right: Tensor, task: Tensor, answer: Tensor) -> dict[str, float]:
     """The share of answers that are right to the last token, by task."""
     whole = torch.ones(int(answer.max()) + 1).scatter_reduce(0, answer.cpu(), right.float().cpu(), "amin")
     of = torch.full_like(whole, -1).scatter(0, answer.cpu(), task.float().cpu())
-    return {name: whole[of == number].mean().item() for number, name in enumerate(TASKS) if bool((of == number).any())}
+    return {
+        name: whole[of == number].mean().item()
+        for number, name in enumerate([*TASKS, DRILL])
+        if bool((of == number).any())
+    }
 
 
 @torch.no_grad()
