@@ -1,6 +1,6 @@
 import numpy as np
 
-from foveate.world.labels import CLASSES, PICTURE, patch_labels
+from foveate.world.labels import CLASSES, PICTURE, PLACE, patch_labels
 from foveate.world.scenes import CHARTS, FORMS, GLYPHS, POPULARITY, Scene, Thing, sample_scene
 
 SIGN = Thing("sign", "blue", 0.7, 0.75, 0.2, 0.1, "b4")
@@ -17,7 +17,10 @@ def test_labels_say_what_was_drawn():
     assert glyph[6, 6] == 0
     read = [(GLYPHS[g - 1], o) for g, o in zip(glyph[18], order[18], strict=True) if g]
     assert list(dict.fromkeys(read)) == [("b", 1), ("4", 2)]
-    assert np.allclose(labels.place.reshape(24, 24, 4)[18, 14], (0.7, 0.75, 0.2, 0.1))
+    here = np.array([14.5, 18.5]) / 24
+    expected = 4 * np.array([0.7, 0.75, 0.7 - here[0], 0.75 - here[1], 0.2, 0.1])
+    assert np.allclose(labels.place.reshape(24, 24, PLACE)[18, 14], expected)
+    assert not labels.place.reshape(24, 24, PLACE)[0, 0].any()
     assert labels.picture.shape == (PICTURE,)
     assert labels.picture.sum() == 2 + 2 + 1
 

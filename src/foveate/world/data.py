@@ -17,12 +17,15 @@ from transformers import PreTrainedTokenizerFast
 from foveate.rewrite import IGNORED_LABEL
 from foveate.world.build import ARCHITECTURES, MERGE, PATCH, SIDE, Chat, qwen_pictures
 from foveate.world.labels import patch_labels
-from foveate.world.questions import DRILL, TASKS, Question, caption, description, drill, sample_questions, tasks_of
+from foveate.world.questions import DRILL, TASKS, Question, caption, drill, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, Scene, draw_scene, sample_scene
 
 TRAIN_STREAM = 1  # picture streams: training and held-out data never meet
 CHART_SHARE = 0.22
-DESCRIBED = 400  # positions that a description in words may take, as a picture's tokens would
+SEEN_GROUND = 0.05  # of the empty tokens of a symbolic picture
+MISSED = 0.1  # of the labels of a symbolic picture
+BLUR = 0.1  # standard deviation of its places, in cells
+SYMBOLS = ("form", "color", "glyph", "order", "place")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def kind_of(rng: random.Random, scenes: dict[str, int]) -> str:
 class Steps(Dataset[dict[str, Tensor]]):
     """Item `i` is the whole batch of step `i`, so that a resumed run sees the very data it would have seen.
 
-    `shows`: "pictures" with their labels, "both" pictures and words, or "words" alone (a description in the picture's
+    `shows`: "pictures" with their labels, "both" pictures and words, or "symbols" and words (labels in the picture's
     place).
     """
 
@@ -71,9 +74,9 @@ class Steps(Dataset[dict[str, Tensor]]):
         stage, first = self.stage, self.stage.stream + step * self.stage.batch
         rng = random.Random(f"foveate questions {self.stream} {first}")
         scenes = [sample_scene(self.stream, first + i, kind_of(rng, stage.scenes)) for i in range(stage.batch)]
-        batch: dict[str, Tensor] = {}
-        if self.shows != "words":
-            batch |= PIXELS[self.name](scenes) | labels(self.name, scenes)
+        batch = labels(self.name, scenes)
+        if self.shows != "symbols":
+            batch |= PIXELS[self.name](scenes)
         if self.shows != "pictures":
             tasks = [task for task, share in stage.diet.items() for _ in range(share)]
             asked = []
@@ -84,10 +87,9 @@ class Steps(Dataset[dict[str, Tensor]]):
                 told += [drill(scene, rng) for _ in range(stage.drills) if scene.kind not in CHARTS]
                 asked.append(sample_questions(scene, fit, count, rng) + told)
             chat = ARCHITECTURES[self.name].chat
-            if self.shows == "words":
-                heads = [described(scene, chat, self.tokenizer, rng, self.name) for scene in scenes]
-            else:
-                heads = [HEADS[self.name](scene, chat, self.tokenizer) for scene in scenes]
+            heads = [HEADS[self.name](scene, chat, self.tokenizer) for scene in scenes]
+            if self.shows == "symbols":
+                batch, heads = symbols(self.name, batch, heads, self.tokenizer, np.random.default_rng(first))
             batch |= pack(heads, asked, chat, self.tokenizer)
         return batch
 
@@ -111,22 +113,13 @@ PIXELS = {"llava": llava_pixels, "qwen": qwen_pixels}
 
 
 def labels(name: str, scenes: Sequence[Scene]) -> dict[str, Tensor]:
-    """The labels of all patches of all pictures in one row, in the order in which the vision tower gives them.
-
-    LLaVA's tower has embeddings of absolute places and learns an object's centre; Qwen's has relative ones and learns
-    the way to it.
-    """
+    """The labels of all patches of all pictures in one row, in the order in which the vision tower gives them."""
     found: dict[str, list[np.ndarray]] = {}
     for scene in scenes:
         rows, columns = (SIDE // PATCH,) * 2 if name == "llava" else (scene.size[1] // PATCH, scene.size[0] // PATCH)
         each = patch_labels(scene, rows, columns, PATCH)
-        place = each.place.copy()
-        if name == "qwen":
-            row, column = np.divmod(np.arange(rows * columns), columns)
-            place[:, 0] = (place[:, 0] - (column + 0.5) / columns) * (each.form > 0)
-            place[:, 1] = (place[:, 1] - (row + 0.5) / rows) * (each.form > 0)
-        flat = {"form": each.form, "color": each.color, "glyph": each.glyph, "order": each.order, "place": place}
-        for key, value in flat.items():
+        for key in SYMBOLS:
+            value = getattr(each, key)
             found.setdefault(key, []).append(value if name == "llava" else _merged(value, rows, columns))
         found.setdefault("picture", []).append(each.picture[None])
     return {key: torch.from_numpy(np.concatenate(values)) for key, values in found.items()}
@@ -167,14 +160,33 @@ def qwen_head(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast) -> H
 HEADS = {"llava": llava_head, "qwen": qwen_head}
 
 
-def described(scene: Scene, chat: Chat, tokenizer: PreTrainedTokenizerFast, rng: random.Random, name: str) -> Head:
-    """A description in the picture's place, somewhere in the positions that a picture would take."""
-    before, said = tokenizer(chat.before).input_ids, tokenizer(f" {description(scene, rng)}").input_ids
-    slack = max(0, DESCRIBED - len(said)) if name == "llava" else 0
-    first = rng.randint(0, slack) if slack else 0
-    place = [*range(len(before)), *range(len(before) + first, len(before) + first + len(said))]
-    axes = 1 if name == "llava" else 3
-    return [*before, *said], [(i,) * axes for i in place], len(before) + slack + len(said)
+def symbols(
+    name: str,
+    batch: dict[str, Tensor],
+    heads: Sequence[Head],
+    tokenizer: PreTrainedTokenizerFast,
+    rng: np.random.Generator,
+) -> tuple[dict[str, Tensor], list[Head]]:
+    """The labels of the patches, imperfect as sight is, of all tokens that show something and of few others.
+
+    Returns them, SYMBOLS of the kept tokens' patches in one row, and the heads without the other tokens.
+    """
+    per_token = 1 if name == "llava" else MERGE**2
+    image = tokenizer.convert_tokens_to_ids(tokenizer.image_token)
+    shown = (batch["form"].reshape(-1, per_token) > 0).any(1).numpy()
+    kept = shown | (rng.random(len(shown)) < SEEN_GROUND)
+    out = {key: batch[key][torch.from_numpy(kept.repeat(per_token))] for key in SYMBOLS}
+    for key in ("form", "color", "glyph", "order"):
+        out[key] = out[key] * torch.from_numpy(rng.random(len(out[key])) >= MISSED)
+    out["place"] += BLUR * torch.from_numpy(rng.standard_normal(out["place"].shape, dtype=np.float32))
+    left, shorter = iter(kept), []
+    for ids, place, follows in heads:
+        stays = [token != image or next(left) for token in ids]
+        shorter.append(
+            ([i for i, s in zip(ids, stays, strict=True) if s], [p for p, s in zip(place, stays, strict=True) if s],
+             follows)
+        )  # fmt: skip
+    return out, shorter
 
 
 def pack(

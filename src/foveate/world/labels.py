@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foveate.world.scenes import COLORS, FORMS, GLYPHS, MAX_GLYPHS, POPULARITY, Scene, glyph_boxes, outline
+from foveate.world.scenes import CELLS, COLORS, FORMS, GLYPHS, MAX_GLYPHS, POPULARITY, Scene, glyph_boxes, outline
 
 COVERED = 0.2  # a patch belongs to an object that covers at least this share of it
 READ = 0.3  # a patch belongs to a glyph whose box covers at least this share of it
@@ -15,12 +15,14 @@ NOTHING = 0  # class 0 of every attribute
 CLASSES = {"form": len(FORMS) + 1, "color": len(COLORS) + 1, "glyph": len(GLYPHS) + 1, "order": MAX_GLYPHS + 1}
 PICTURE = len(FORMS) + len(COLORS) + 10
 """Length of the picture's own label: which forms and colours it holds, and how many things."""
+PLACE = 6
 
 
 @dataclass(frozen=True)
 class PatchLabels:
     """Integer classes (rows * columns,) in raster order, 0 = nothing: the owner's form and colour, the glyph and its
-    place in the word. `place` (rows * columns, 4) is the owner's centre and half extents; `picture` (PICTURE,) of 0/1.
+    place in the word. `place` (rows * columns, PLACE), in cells: the owner's centre, the way from the patch to it, the
+    owner's half extents. `picture` (PICTURE,) of 0/1.
     """
 
     form: np.ndarray
@@ -44,8 +46,12 @@ def patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabe
     owner = np.where(read > 0, read, owner)
     form = np.array([NOTHING, *(FORMS.index(t.form) + 1 for t in scene.things)])
     color = np.array([NOTHING, *(tuple(POPULARITY).index(t.color) + 1 for t in scene.things)])
-    place = np.array([(0.0,) * 4, *((t.x, t.y, t.rx, t.ry) for t in scene.things)], dtype=np.float32)
-    return PatchLabels(form[owner], color[owner], glyph, order, place[owner], _picture(scene))
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    here = np.stack([(column + 0.5) / columns, (row + 0.5) / rows], axis=1)
+    extent = np.array([(0.0,) * 4, *((t.x, t.y, t.rx, t.ry) for t in scene.things)])[owner]
+    place = CELLS * np.concatenate([extent[:, :2], extent[:, :2] - here, extent[:, 2:]], axis=1)
+    place *= (owner > 0)[:, None]
+    return PatchLabels(form[owner], color[owner], glyph, order, place.astype(np.float32), _picture(scene))
 
 
 def _glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -73,11 +73,6 @@ def caption(scene: Scene, rng: random.Random) -> Question:
     return Question("caption", scene.kind, "describe the picture", ", ".join(things))
 
 
-def description(scene: Scene, rng: random.Random) -> str:
-    """Every thing by its words, things in random order, words in a fixed one: "red star b3, blue circle c1"."""
-    return ", ".join(" ".join(said) for said in _said(scene, rng))
-
-
 def _said(scene: Scene, rng: random.Random) -> list[list[str]]:
     return [
         [t.color, t.form, *([] if scene.kind in CHARTS else [t.cell]), *([t.text] if t.text else [])]

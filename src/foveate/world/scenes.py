@@ -29,14 +29,13 @@ TRENDS = ("rises", "falls", "peaks", "dips")
 NOUNS = (*SHAPES, SIGN)
 FORMS = (*NOUNS, "bar", "row", *TRENDS)
 """Everything that a patch can belong to. A line's form is what it does."""
-VOWELS, CONSONANTS = "aeiou", "bcdfghjklmnprstvwxz"
-TAKEN = ("no", "do", "bar", "row", "say", "red", "how", "dips")  # words with a meaning of their own
+VOWELS, CONSONANTS = "aeu", "cfhjklmnprtwx"  # none that is easily taken for a digit
 GLYPHS = "abcdefghijklmnopqrstuvwxyz0123456789"
-MAX_GLYPHS = 4
+MAX_GLYPHS = 3
 CELLS = 4  # objects stand in distinct cells of a CELLS x CELLS lattice, shifted a little
 SIZES = (176, 192, 208, 224)  # pixels; either side of a picture
-ADVANCE = 0.056  # from glyph to glyph, a share of the picture's width
-GLYPH = 0.094  # a glyph's font size, a share of the picture's height
+ADVANCE = 0.07  # from glyph to glyph, a share of the picture's width
+GLYPH = 0.115  # a glyph's font size, a share of the picture's height
 OVERSAMPLE = 2  # pictures are drawn larger and scaled down, which smooths the edges
 MAX_OBJECTS = 6
 PAPER = (236, 234, 228)
@@ -124,18 +123,16 @@ def _strewn(rng: random.Random, count: int, signs: float) -> list[Thing]:
 
 
 def _plate(rng: random.Random, form: str, color: str, column: float, row: float, text: str) -> Thing:
-    rx, ry = len(text) * ADVANCE / 2 + 0.01, 0.06
+    rx, ry = len(text) * ADVANCE / 2 + 0.01, 0.068
     x = column / CELLS + rng.uniform(-1, 1) * max(0.0, 0.5 / CELLS - rx)
     return Thing(form, color, x, row / CELLS + rng.uniform(-1, 1) * (0.5 / CELLS - ry), rx, ry, text)
 
 
 def _word(rng: random.Random) -> str:
-    """A number of two or three digits, or a made-up word of three or four letters: nothing to know by heart."""
+    """A number of two or three digits, or a made-up word of three letters: nothing to know by heart."""
     if rng.random() < 0.4:
         return str(rng.randint(10, 999))
-    letters = rng.choice(CONSONANTS) + rng.choice(VOWELS) + rng.choice(CONSONANTS)
-    letters += rng.choice(("", rng.choice(VOWELS), rng.choice("stnm")))
-    return _word(rng) if letters.startswith(TAKEN) else letters
+    return rng.choice(CONSONANTS) + rng.choice(VOWELS) + rng.choice(CONSONANTS)
 
 
 def _bars(rng: random.Random) -> list[Thing]:
@@ -199,7 +196,7 @@ def glyph_boxes(thing: Thing) -> list[tuple[float, float, float, float]]:
     middle = thing.x + (0.5 * thing.rx if thing.form == "row" else 0.0)
     left = middle - len(thing.text) * ADVANCE / 2
     return [
-        (left + i * ADVANCE, thing.y - 0.042, left + (i + 1) * ADVANCE, thing.y + 0.042) for i in range(len(thing.text))
+        (left + i * ADVANCE, thing.y - 0.05, left + (i + 1) * ADVANCE, thing.y + 0.05) for i in range(len(thing.text))
     ]
 
 

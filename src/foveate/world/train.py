@@ -4,7 +4,8 @@ The stages are LLaVA's, each resumable (the run goes on where it stopped when th
 
 1. *see*: the vision encoder learns what each patch shows (form, colour, glyph, the way to the object's centre) and, in
    its [CLS] or mean, what the picture holds.
-2. *read*: the language model learns to answer about pictures that are described in words.
+2. *read*: connector and language model learn to caption and to answer from pictures in symbols: of every patch, what
+   it shows, in an embedding of its own, so that no vision encoder runs and no empty ground is read.
 3. *align*: both are frozen; the connector between them learns.
 4. *talk*: connector and language model learn to caption and to answer.
 
@@ -33,13 +34,16 @@ from torch.utils.data import DataLoader
 from transformers import AttentionInterface, PreTrainedTokenizerFast
 
 from foveate.rewrite import IGNORED_LABEL
+from foveate.world.attention import packed_attention, plain_attention
 from foveate.world.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
 from foveate.world.data import Stage, Steps
-from foveate.world.labels import CLASSES, PICTURE
+from foveate.world.labels import CLASSES, PICTURE, PLACE
 from foveate.world.questions import DRILL, TASKS
 from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 
 ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
+INNER = ("tower", "model")
+MUON = 3.0  # times AdamW's rate
 EVERY = {"existence": 2, "attribute": 3, "relation": 4, "counting": 2, "reading": 3, "grounding": 3, "overview": 1}
 
 
@@ -53,32 +57,26 @@ class Plan:
     talk: Stage
     likeness: float
     sharpness: float = 10.0
-    warmup: int = 100
+    warmup: int = 50
     seed: int = 0
     workers: int = 1
     save_every: int = 100
 
 
 VARIED = {"scene": 1, "variety": 1}
-_SEE = Stage(steps=2700, batch=16, horizon=2800, rate=1e-3, stream=0, scenes={"scene": 1, "crowd": 4})
+_SEE = Stage(steps=1200, batch=16, horizon=1200, rate=2e-3, stream=0, scenes={"scene": 1, "crowd": 4})
 _READ = Stage(
-    steps=5300, batch=16, horizon=7000, rate=1e-3, stream=10_000_000, questions=10, captions=1, drills=4, diet=EVERY,
+    steps=2400, batch=16, horizon=2400, rate=2e-3, stream=10_000_000, questions=12, captions=1, drills=3, diet=EVERY,
     scenes=VARIED,
 )  # fmt: skip
 _TALK = Stage(
-    steps=2200, batch=8, horizon=2250, rate=8e-4, stream=30_000_000, questions=15, captions=2, drills=3, diet=EVERY,
+    steps=1500, batch=8, horizon=1500, rate=1e-3, stream=30_000_000, questions=16, captions=2, drills=2, diet=EVERY,
     scenes=VARIED,
 )  # fmt: skip
 _ALIGN = replace(_TALK, steps=200, horizon=400, rate=2e-3, stream=20_000_000)
 PLANS = {
     "llava": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.5),
-    "qwen": Plan(
-        replace(_SEE, steps=2400, horizon=2500),
-        replace(_READ, steps=4400, horizon=6000),
-        _ALIGN,
-        replace(_TALK, steps=3400, horizon=3400),
-        likeness=0.0,
-    ),
+    "qwen": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.0),
 }
 
 
@@ -88,9 +86,11 @@ class Seeing(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.tower = tower(model)
+        AttentionInterface.register("plain", plain_attention)
+        self.tower.config._attn_implementation = "plain"
         width: int = self.tower.config.hidden_size
         self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in CLASSES.items()})
-        self.place, self.picture = nn.Linear(width, 4), nn.Linear(width, PICTURE)
+        self.place, self.picture = nn.Linear(width, PLACE), nn.Linear(width, PICTURE)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss, and each head's share of labelled patches that it has right (`place`: its error, in sides)."""
@@ -104,10 +104,11 @@ class Seeing(nn.Module):
             losses.append(weight * (_mean(each[on]) + each[~on].mean()))
             figures[name] = _mean((logits.argmax(-1) == target)[on].float()).item()
         on = batch["form"] > 0
-        place = F.mse_loss(self.place(hidden)[on], batch["place"][on])
+        place = (self.place(hidden)[on] - batch["place"][on]).square().mean(0)
         held = F.binary_cross_entropy_with_logits(self.picture(summary), batch["picture"])
-        figures |= {"place": place.sqrt().item(), "picture": held.item()}
-        return torch.stack(losses).sum() + 20 * place + held, figures
+        figures |= {"place": place[:2].mean().sqrt().item(), "way": place[2:4].mean().sqrt().item()}
+        figures["picture"] = held.item()
+        return torch.stack(losses).sum() + 2 * place.mean() + held, figures
 
 
 def _mean(values: Tensor) -> Tensor:
@@ -149,15 +150,20 @@ def _qwen_sight(visual: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
 SIGHT = {"clip_vision_model": _clip_sight, "qwen2_5_vl_vision": _qwen_sight, "qwen2_5_vl": _qwen_sight}
 
 
-def packed_attention(
-    _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
-) -> tuple[Tensor, None]:
-    """SDPA, with a causal call for the first `shared` places, which are heads in every row: half of the work."""
-    first = F.scaled_dot_product_attention(
-        query[:, :, :shared], key[:, :, :shared], value[:, :, :shared], is_causal=True
-    )
-    rest = F.scaled_dot_product_attention(query[:, :, shared:], key, value, attn_mask=attention_mask[:, :, shared:])
-    return torch.cat([first, rest], dim=2).transpose(1, 2).contiguous(), None
+class Symbols(nn.Module):
+    """What a perfect vision encoder would say of a patch, in embeddings of its own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.tables = nn.ModuleDict({name: nn.Embedding(size, width) for name, size in CLASSES.items()})
+        self.place = nn.Linear(PLACE, width)
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        """(patches, width)."""
+        features: Tensor = self.place(batch["place"])
+        for name, table in self.tables.items():
+            features = features + table(batch[name])
+        return features
 
 
 class Talking(nn.Module):
@@ -168,28 +174,36 @@ class Talking(nn.Module):
         AttentionInterface.register("packed", packed_attention)
         model.model.language_model.config._attn_implementation = "packed"
         self.model, self.likeness, self.sharpness = model, likeness, sharpness
+        self.symbols = Symbols(tower(model).config.hidden_size)
         self.words = {
             name: torch.tensor([tokenizer(f" {v}").input_ids[0] for v in values]) for name, values in ALIGNED.items()
         }
 
     def learn(self, *, connects: bool, speaks: bool) -> None:
-        """Freeze all but the connector, the language model, or both."""
+        """Freeze all but the connector, the language model (with the symbols it may learn from), or both."""
         self.model.requires_grad_(False)
         connector(self.model).requires_grad_(connects)
-        for part in (self.model.model.language_model, self.model.lm_head):
+        for part in (self.model.model.language_model, self.model.lm_head, self.symbols):
             part.requires_grad_(speaks)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The loss, and the share of right answers for every task."""
-        inputs: dict[str, Any] = {k: batch[k] for k in ("input_ids", "position_ids", "attention_mask")}
-        shared = int(batch["shared"])
-        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16):
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        with torch.autocast(ids.device.type, torch.bfloat16):
             if "pixel_values" in batch:
                 pictures = {k: batch[k] for k in ("pixel_values", "image_grid_thw") if k in batch}
-                encoded = self.model.model.get_image_features(**pictures, return_dict=True)
-                patches = torch.cat(list(encoded.pooler_output))
-                inputs["mm_encoder_outputs"] = {"image": type(encoded)(pooler_output=encoded.pooler_output)}
-            logits = self.model(**inputs, use_cache=False, shared=shared).logits
+                patches = torch.cat(list(self.model.model.get_image_features(**pictures).pooler_output))
+            else:
+                patches = connector(self.model)(self.symbols(batch))
+            embeds = self.model.get_input_embeddings()(ids)
+            spots = (ids == self.model.config.image_token_id)[..., None]
+            logits = self.model(
+                inputs_embeds=embeds.masked_scatter(spots, patches.to(embeds.dtype)),
+                position_ids=batch["position_ids"],
+                attention_mask=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~mask, -1e9),
+                use_cache=False,
+                shared=int(batch["shared"]),
+            ).logits
         logits, target, task = logits[:, :-1].float(), batch["labels"][:, 1:], batch["task"][:, 1:]
         said, answers = target != IGNORED_LABEL, task >= 0
         each = F.cross_entropy(logits[said], target[said], reduction="none")
@@ -235,17 +249,35 @@ def look_for_likeness(model: Any) -> None:
         layer.self_attn.k_proj.weight.copy_(layer.self_attn.q_proj.weight)
 
 
+def optimizers_of(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices within the model, AdamW for all else that learns: embeddings, heads, norms, biases."""
+    tables = {id(m.weight) for m in net.modules() if isinstance(m, nn.Embedding)}  # one may be tied to a linear layer
+    inner = [m for name in INNER if hasattr(net, name) for m in getattr(net, name).modules()]
+    matrices = {id(m.weight) for m in inner if isinstance(m, nn.Linear)} - tables
+    learns = [p for p in net.parameters() if p.requires_grad]
+    muon = torch.optim.Muon(
+        [p for p in learns if id(p) in matrices], lr=MUON * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
+    adam = torch.optim.AdamW(
+        [p for p in learns if id(p) not in matrices], lr=rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["full"] = group["lr"]
+    return [muon, adam]
+
+
 def run_stage(name: str, net: nn.Module, stage: Stage, data: Steps, plan: Plan, out: Path) -> None:
     """Train `net` for one stage of the plan; every `save_every` steps all of the state is on disk."""
     checkpoint, device = out / f"{name}.pt", "cuda" if torch.cuda.is_available() else "cpu"
     net.to(device)
     weights = [p for p in net.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    done = 0
+    optimizers, done = optimizers_of(net, stage.rate), 0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, stored in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(stored)
         done = state["done"]
     left = range(done, stage.steps)
     batches = DataLoader(
@@ -254,13 +286,15 @@ def run_stage(name: str, net: nn.Module, stage: Stage, data: Steps, plan: Plan, 
     started, seen = time.monotonic(), done
     sums: dict[str, list[float]] = {}
     for step, batch in track(zip(left, batches, strict=True), name, total=stage.steps, completed=done):
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate * _schedule(step, stage.horizon, plan.warmup)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["full"] * _schedule(step, stage.horizon, plan.warmup)
         loss, figures = net({key: value.to(device) for key, value in batch.items()})
-        optimizer.zero_grad()
+        net.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         done = step + 1
         for key, value in {"loss": loss.item(), **figures}.items():
             sums.setdefault(key, []).append(value)
@@ -270,7 +304,8 @@ def run_stage(name: str, net: nn.Module, stage: Stage, data: Steps, plan: Plan, 
             _log({"step": done, **means, "seconds_per_step": pace}, out / f"{name}.jsonl")
             sums = {}
         if done % plan.save_every == 0 or done == stage.steps:
-            _save({"net": net.state_dict(), "optimizer": optimizer.state_dict(), "done": done}, checkpoint)
+            state = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "done": done}
+            _save({"net": net.state_dict(), **state}, checkpoint)
 
 
 def _log(row: dict[str, float], path: Path) -> None:
@@ -305,8 +340,8 @@ def train(name: str, plan: Plan, out: Path, only: str | None = None) -> Path:
         run_stage("see", Seeing(model), plan.see, data("see", "pictures"), plan, out)
     talking = Talking(model, tokenizer, plan.likeness, plan.sharpness)
     if only in (None, "read"):
-        talking.learn(connects=False, speaks=True)
-        run_stage("read", talking, plan.read, data("read", "words"), plan, out)
+        talking.learn(connects=True, speaks=True)
+        run_stage("read", talking, plan.read, data("read", "symbols"), plan, out)
     if only in ("see", "read"):
         return out
     _join(model, talking, out)
