@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms check format train clean
+.PHONY: demo test test-lmms check format train train-llava train-qwen results clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -28,9 +28,26 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-train: .venv/ready
-	$(BIN)/python -m foveate.world.train --model llava --out runs/world
-	$(BIN)/python -m foveate.world.train --model qwen --out runs/world
+# On a CPU, `make -j2 train` trains both side by side, a core each. glibc keeps what it was given: large tensors would
+# otherwise be handed back to the system, and faulted in again, at every step.
+TRAIN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 \
+  $(BIN)/python -m foveate.world.train --out runs/world
+
+train: train-llava train-qwen
+
+train-llava train-qwen: train-%: .venv/ready
+	$(TRAIN) --model $*
+
+# The tables and plots of the README. Killed and called again, it goes on where it stopped.
+BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin
+CLS := visionzip,vispruner,scope,score,prumerge,holov
+DECODER := fastv,pyramiddrop,sparsevlm
+EVAL := $(BIN)/foveate eval --split test --limit 80 --keep 0.111,0.056 --batch 20
+
+results: .venv/ready
+	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
+	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
+	$(BIN)/python benchmarks/readme.py
 
 # torch first and by itself, so that nothing else chooses its version.
 .venv/ready: pyproject.toml constraints.txt

@@ -170,15 +170,21 @@ def score(v, e, k, given, margin, h, a, alpha=0.8):
     return weighted_farthest(similarity, [s**alpha for s in salience(a)], k, given, margin)
 
 
-def foveate(v, e, k, given, margin, grid, reach=0.8, focus=1.0):
+def foveate(v, e, k, given, margin, grid, focus=1.0, place=0.2, reach=2.0):
     n, kept = len(v), k + len(given)
-    w = [math.exp(focus * x) for x in min_max(relevance("pooled", v, e), margin)]
+    maps = [[cos(v_i, e_t) for v_i in v] for e_t in e]
+    rises = [[x - sum(row) / n for x in row] for row in maps]
+    peaked = [max(0.0, sum(x**3 for x in row) / n) for row in rises]
+    margin.closest = min(margin.closest, abs(sum(peaked) - 1e-9) / 1e-9)
+    words = [a / sum(peaked) if sum(peaked) > 1e-9 else 0.0 for a in peaked]
+    r = [sum(a * row[i] for a, row in zip(words, rises, strict=True)) for i in range(n)]
+    w = [math.exp(focus * x) for x in min_max(r, margin)]
     alike = [[cos(v[i], v[j]) for j in range(n)] for i in range(n)]
     if grid:
         p = list(itertools.product(*map(range, grid)))
         sigma = reach * (n / kept) ** (1 / max(1, sum(size > 1 for size in grid)))
         alike = [
-            [max(0.0, alike[i][j]) * math.exp(-(math.dist(p[i], p[j]) ** 2) / (2 * sigma**2)) for j in range(n)]
+            [alike[i][j] - place * (1 - math.exp(-(math.dist(p[i], p[j]) ** 2) / (2 * sigma**2))) for j in range(n)]
             for i in range(n)
         ]
     return weighted_farthest(alike, w, k, given, margin)

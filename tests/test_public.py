@@ -58,9 +58,9 @@ def test_the_readme_shows_the_figures_that_were_measured(model):
     results, text = ROOT / "benchmarks" / "results" / model, (ROOT / "README.md").read_text()
     accuracy = (results / "table.md").read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
     assert accuracy in text
-    settings = json.loads((results / "summary.json").read_text())["settings"]
-    for name in ("methods", "keep", "split", "limit"):
-        assert str(settings[name]) in text
+    command, settings = (ROOT / "Makefile").read_text(), json.loads((results / "summary.json").read_text())["settings"]
+    assert all(f"--{name} {settings[name]}" in command for name in ("split", "limit", "keep", "batch"))
+    assert all(method in command for method in settings["methods"].split(","))
 
 
 def test_one_version():

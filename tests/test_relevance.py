@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from foveate.relevance import pooled, salience, word_max, word_mean
+from foveate.relevance import peaked_words, pooled, salience, word_max, word_mean
 
 SCORES = [pooled, word_mean, word_max]
 AXES = torch.eye(3)
@@ -49,6 +49,26 @@ def test_duplicates_score_the_same_to_the_last_bit(score):
     for d in (3, 16, 100, 1024):
         embeds = torch.randn(1, d, generator=generator).repeat(37, 1)
         assert score(embeds, torch.randn(4, d, generator=generator)).unique().numel() == 1
+
+
+def test_peaked_words_by_hand():
+    # Both maps rise by 2/3 in a place of their own and fall by 1/3 elsewhere, so both words weigh the same.
+    question = torch.tensor([[9.0, 0, 0], [0, 1, 0]])
+    torch.testing.assert_close(peaked_words(AXES, question), torch.tensor([1 / 6, 1 / 6, -1 / 3]))
+    assert peaked_words(AXES, AXES[:0]).tolist() == [0, 0, 0]
+    # A map that dips in one place has no peak, and duplicates have none at all.
+    torch.testing.assert_close(peaked_words(AXES, torch.tensor([[1.0, 1, 0]])), torch.zeros(3))
+    assert peaked_words(AXES[:1].repeat(5, 1), AXES).tolist() == [0] * 5
+
+
+def test_a_word_that_points_at_nothing_hardly_counts():
+    generator = torch.Generator().manual_seed(0)
+    embeds, idle = torch.randn(100, 256, generator=generator), torch.randn(5, 256, generator=generator)
+    word = embeds[7:8] + 0.5 * torch.randn(1, 256, generator=generator)
+    alone, among = peaked_words(embeds, word), peaked_words(embeds, torch.cat([idle, word]))
+    torch.testing.assert_close(among, alone, atol=0.03, rtol=0)
+    diluted = pooled(embeds, torch.cat([idle, word]))
+    assert among[7] > 1.5 * diluted[7]
 
 
 def test_salience_is_in_units_of_the_mean():

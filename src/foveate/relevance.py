@@ -1,8 +1,8 @@
 """Relevance scores: how much each visual token has to do with the question, or stands out by itself. Pure tensors.
 
 Every score of the question takes `embeds` (n, d) and `question` (m, d) in one space, the language model's, and returns
-(n,) cosines in float32, in [-1, 1], higher = more relevant. An empty question (m = 0) makes every token equally
-relevant: zeros.
+(n,) in float32, higher = more relevant: cosines in [-1, 1], or differences of cosines. An empty question (m = 0) makes
+every token equally relevant: zeros.
 
 The signs are those of the language model's space. Cosines to a CLIP *text tower* on CLIP patch features run the other
 way round (CDPruner and TRIM negate them); these functions must not be fed with those.
@@ -13,6 +13,8 @@ from torch import Tensor
 
 from foveate.selection import TIE
 from foveate.tokens import unit_rows
+
+EVEN = 1e-9  # maps whose third moments sum to less than this are even: their peaks are a thousandth of a cosine
 
 
 def pooled(embeds: Tensor, question: Tensor) -> Tensor:
@@ -34,6 +36,23 @@ def word_max(embeds: Tensor, question: Tensor) -> Tensor:
     if question.shape[0] == 0:
         return _flat(embeds)
     return (unit_rows(embeds) @ unit_rows(question).T).amax(1)
+
+
+def peaked_words(embeds: Tensor, question: Tensor) -> Tensor:
+    """Mean of the words' maps above their own means, each word weighted by how peaked its map is.
+
+    `sum_t a_t (c_ti - mean_i c_ti) / sum_t a_t`, with `c_ti = cos(v_i, e_t)` `a_t = max(0, mean_i (c_ti - mean)^3)`,
+    the map's third central moment. A word that points at something is high in a few places; one that points at nothing
+    (a stop word, the template's) has a low and even map and drops out by the cube, so that no list of such words is
+    needed. Where no word's map is peaked, every token is equally relevant: zeros.
+    """
+    if question.shape[0] == 0:
+        return _flat(embeds)
+    maps = unit_rows(embeds) @ unit_rows(question).T  # (n, m)
+    rises = maps - maps.mean(0)
+    peaked = rises.pow(3).mean(0).clamp(min=0)
+    total = peaked.sum()
+    return rises @ torch.where(total > EVEN, peaked / total, 0.0)
 
 
 def salience(cls_attention: Tensor) -> Tensor:

@@ -55,14 +55,14 @@ def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
 
 
 def weighted_farthest_point(
-    embeds: Tensor, weight: Tensor, k: int, given: Tensor, *, places: Tensor | None = None
+    embeds: Tensor, weight: Tensor, k: int, given: Tensor, *, places: Tensor | None = None, place: float = 0.0
 ) -> Tensor:
-    """Again and again the token with the largest `w_j min_{i in S} (1 - s_ij)` (SCoRe).
+    """Again and again the token with the largest `w_j min_{i in S} d_ij` (SCoRe).
 
-    `s_ij` is the cosine of `embeds` (n, d); with `places` (n, c) it is `max(0, cos) exp(-|p_i - p_j|^2 / 2)`, so that
-    only neighbours stand for each other. `weight` w (n,) >= 0 is of the order of 1. A token within TIE of a selected
-    one is a duplicate, at distance 0 however large its weight. Without `given` it starts from the largest weight.
-    O(nk) similarities.
+    `d_ij = 1 - cos` of `embeds` (n, d); with `places` (n, c) it grows by `place (1 - exp(-|p_i - p_j|^2 / 2))`, so that
+    what looks alike but lies elsewhere is not quite a duplicate. `weight` w (n,) >= 0 is of the order of 1. A token
+    within TIE of a selected one is a duplicate, at distance 0 however large its weight. Without `given` it starts from
+    the largest weight. O(nk) similarities.
     """
     n = embeds.shape[0]
     _check_room(n, k, given)
@@ -74,7 +74,7 @@ def weighted_farthest_point(
         if places is not None:
             # No matrix product here: the difference of two large squares would blur the distances of a large grid.
             apart = torch.cdist(places, places.index_select(0, chosen), compute_mode="donot_use_mm_for_euclid_dist")
-            like = like.clamp_(min=0).mul_((-0.5 * apart.square()).exp_())
+            like = like - place * (1 - (-0.5 * apart.square()).exp_())
         return like.amax(1)
 
     picked = given.new_empty(k)

@@ -111,8 +111,8 @@ def test_agrees_with_the_reference_index_by_index(method, options, cases):
     ("method", "options"),
     [
         (Foveate(), {}),
-        (Foveate(reach=2.0, focus=0.0), {"reach": 2.0, "focus": 0.0}),
-        (Foveate(0.2, 3), {"reach": 0.2, "focus": 3}),
+        (Foveate(reach=0.5, focus=0.0), {"reach": 0.5, "focus": 0.0}),
+        (Foveate(3, 1.5, 0.7), {"focus": 3, "place": 1.5, "reach": 0.7}),
     ],
     ids=repr,
 )

@@ -45,6 +45,8 @@ ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
 INNER = ("tower", "model")
 MUON = 3.0  # times AdamW's rate
 EVERY = {"existence": 2, "attribute": 3, "relation": 4, "counting": 2, "reading": 3, "grounding": 3, "overview": 1}
+COUNTING = {"existence": 3, "attribute": 1, "relation": 3, "counting": 4, "reading": 3, "grounding": 2, "overview": 4}
+"""More of what is learned last."""
 
 
 @dataclass(frozen=True)
@@ -66,17 +68,23 @@ class Plan:
 VARIED = {"scene": 1, "variety": 1}
 _SEE = Stage(steps=1200, batch=16, horizon=1200, rate=2e-3, stream=0, scenes={"scene": 1, "crowd": 4})
 _READ = Stage(
-    steps=2400, batch=16, horizon=2400, rate=2e-3, stream=10_000_000, questions=12, captions=1, drills=3, diet=EVERY,
+    steps=2000, batch=16, horizon=2400, rate=2e-3, stream=10_000_000, questions=12, captions=1, drills=3, diet=EVERY,
     scenes=VARIED,
 )  # fmt: skip
 _TALK = Stage(
-    steps=1500, batch=8, horizon=1500, rate=1e-3, stream=30_000_000, questions=16, captions=2, drills=2, diet=EVERY,
+    steps=1200, batch=8, horizon=1200, rate=7e-4, stream=30_000_000, questions=16, captions=2, drills=2, diet=COUNTING,
     scenes=VARIED,
 )  # fmt: skip
 _ALIGN = replace(_TALK, steps=200, horizon=400, rate=2e-3, stream=20_000_000)
 PLANS = {
-    "llava": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.5),
-    "qwen": Plan(_SEE, _READ, _ALIGN, _TALK, likeness=0.0),
+    "llava": Plan(_SEE, _READ, _ALIGN, replace(_TALK, steps=1700, horizon=1700), likeness=0.5),
+    "qwen": Plan(
+        replace(_SEE, steps=1000, horizon=1200),
+        replace(_READ, steps=1800, horizon=1800, diet=COUNTING),
+        _ALIGN,
+        replace(_TALK, steps=1500, horizon=1500),
+        likeness=0.0,
+    ),
 }
 
 
