@@ -20,11 +20,12 @@ def test_they_are_small_and_in_half_precision(name):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", BUNDLED)
-def test_they_look_at_the_picture(name):
+def test_they_answer_and_they_look_at_the_picture(name):
     """Loose bounds on held-out scenes; benchmarks/results has the figures."""
     loaded = load(name)
     rows = evaluate(loaded, world_examples(["all"], "dev", 20), [Whole("unpruned", None), Blind("none", None)])
     share = {
         arm: sum(row["right"] for row in rows if row["name"] == arm) / (len(rows) / 2) for arm in ("unpruned", "none")
     }
-    assert share["unpruned"] > share["none"] + 0.15
+    assert share["unpruned"] > 0.85
+    assert share["none"] < 0.35

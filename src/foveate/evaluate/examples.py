@@ -67,10 +67,10 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[Example], list
         if not line.strip() or (limit is not None and len(found) == limit):
             continue
         try:
-            example = _example(json.loads(line), number, path)
+            example = _example(line, number, path)
             if example.id in found:
                 raise InputError(f"its id {example.id!r} is taken: give every line its own.")
-        except (FoveateError, ValueError) as error:
+        except FoveateError as error:
             skipped.append(f"Line {number} of {path.name} was skipped: {error}")
         else:
             found[example.id] = example
@@ -79,7 +79,11 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[Example], list
     return list(found.values()), skipped
 
 
-def _example(row: object, number: int, path: Path) -> Example:
+def _example(line: str, number: int, path: Path) -> Example:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
     if not isinstance(row, dict):
         raise InputError('it is no JSON object: write {"image": ..., "question": ..., "answer": ...}.')
     texts = {name: row.get(name) for name in ("image", "question")}
