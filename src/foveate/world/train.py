@@ -42,7 +42,7 @@ from foveate.world.questions import DRILL, TASKS
 from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 
 ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
-INNER = ("tower", "model")
+INNER = ("tower", "model")  # what a net holds beside heads and symbols
 MUON = 3.0  # times AdamW's rate
 EVERY = {"existence": 2, "attribute": 3, "relation": 4, "counting": 2, "reading": 3, "grounding": 3, "overview": 1}
 COUNTING = {"existence": 3, "attribute": 1, "relation": 3, "counting": 4, "reading": 3, "grounding": 2, "overview": 4}
@@ -208,7 +208,9 @@ class Talking(nn.Module):
             logits = self.model(
                 inputs_embeds=embeds.masked_scatter(spots, patches.to(embeds.dtype)),
                 position_ids=batch["position_ids"],
-                attention_mask=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~mask, -1e9),
+                attention_mask=torch.zeros(mask.shape, dtype=torch.bfloat16, device=mask.device).masked_fill(
+                    ~mask, -1e9
+                ),
                 use_cache=False,
                 shared=int(batch["shared"]),
             ).logits
