@@ -41,8 +41,8 @@ def word_max(embeds: Tensor, question: Tensor) -> Tensor:
 def peaked_words(embeds: Tensor, question: Tensor) -> Tensor:
     """Mean of the words' maps above their own means, each word weighted by how peaked its map is.
 
-    `sum_t a_t (c_ti - mean_i c_ti) / sum_t a_t`, with `c_ti = cos(v_i, e_t)` `a_t = max(0, mean_i (c_ti - mean)^3)`,
-    the map's third central moment. A word that points at something is high in a few places; one that points at nothing
+    `sum_t a_t (c_ti - mean_i c_ti) / sum_t a_t`, `c_ti = cos(v_i, e_t)`, `a_t = max(0, mean_i (c_ti - mean)^3)`, the
+    map's third central moment. A word that points at something is high in a few places; one that points at nothing
     (a stop word, the template's) has a low and even map and drops out by the cube, so that no list of such words is
     needed. Where no word's map is peaked, every token is equally relevant: zeros.
     """

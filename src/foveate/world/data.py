@@ -25,6 +25,8 @@ CHART_SHARE = 0.22
 SEEN_GROUND = 0.05  # of the empty tokens of a symbolic picture
 MISSED = 0.1  # of the labels of a symbolic picture
 BLUR = 0.1  # standard deviation of its places, in cells
+MARKED = (*TASKS, DRILL)
+"""What has a number in a batch's `task`: all that is marked right or wrong."""
 SYMBOLS = ("form", "color", "glyph", "order", "place")
 
 
@@ -199,7 +201,7 @@ def pack(
     (b, L), which counts the questions of the batch, position_ids (axes, b, L), or (b, L) for one axis, and the
     attention mask (b, 1, L, L), True = may look. `shared` () places are heads in every row.
     """
-    names, rows, number = [*TASKS, DRILL], [], 0
+    rows, number = [], 0
     for (head, place, follows), questions in zip(heads, asked, strict=True):
         ids, positions, block = list(head), list(place), [0] * len(head)
         targets, tasks, answers = [IGNORED_LABEL] * len(head), [-1] * len(head), [0] * len(head)
@@ -211,7 +213,7 @@ def pack(
             positions += [(i,) * len(place[0]) for i in range(follows, follows + length)]
             block += [index] * length
             targets += [IGNORED_LABEL] * len(prompt) + reply
-            tasks += [names.index(question.task) if question.task in names else -1] * length
+            tasks += [MARKED.index(question.task) if question.task in MARKED else -1] * length
             answers += [number] * length
             number += 1
         rows.append((ids, targets, tasks, answers, block, positions))

@@ -5,7 +5,7 @@ The stages are LLaVA's, each resumable (the run goes on where it stopped when th
 1. *see*: the vision encoder learns what each patch shows (form, colour, glyph, the way to the object's centre) and, in
    its [CLS] or mean, what the picture holds.
 2. *read*: connector and language model learn to caption and to answer from pictures in symbols: of every patch, what
-   it shows, in an embedding of its own, so that no vision encoder runs and no empty ground is read.
+   it shows, in an embedding of its own, so that no vision encoder runs, and little of the empty ground is read.
 3. *align*: both are frozen; the connector between them learns.
 4. *talk*: connector and language model learn to caption and to answer.
 
@@ -36,9 +36,8 @@ from transformers import AttentionInterface, PreTrainedTokenizerFast
 from foveate.rewrite import IGNORED_LABEL
 from foveate.world.attention import packed_attention, plain_attention
 from foveate.world.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
-from foveate.world.data import Stage, Steps
+from foveate.world.data import MARKED, Stage, Steps
 from foveate.world.labels import CLASSES, PICTURE, PLACE
-from foveate.world.questions import DRILL, TASKS
 from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 
 ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
@@ -101,7 +100,7 @@ class Seeing(nn.Module):
         self.place, self.picture = nn.Linear(width, PLACE), nn.Linear(width, PICTURE)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and each head's share of labelled patches that it has right (`place`: its error, in sides)."""
+        """The loss, and each head's share of labelled patches that it has right (`place`, `way`: errors, in cells)."""
         with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16):
             hidden, summary = SIGHT[self.tower.config.model_type](self.tower, batch)
         hidden, summary, figures, losses = hidden.float(), summary.float(), {}, []
@@ -244,11 +243,7 @@ def _marks(right: Tensor, task: Tensor, answer: Tensor) -> dict[str, float]:
     """The share of answers that are right to the last token, by task."""
     whole = torch.ones(int(answer.max()) + 1).scatter_reduce(0, answer.cpu(), right.float().cpu(), "amin")
     of = torch.full_like(whole, -1).scatter(0, answer.cpu(), task.float().cpu())
-    return {
-        name: whole[of == number].mean().item()
-        for number, name in enumerate([*TASKS, DRILL])
-        if bool((of == number).any())
-    }
+    return {name: whole[of == number].mean().item() for number, name in enumerate(MARKED) if bool((of == number).any())}
 
 
 @torch.no_grad()
