@@ -1,16 +1,19 @@
 import pytest
 import torch
 
-from foveate.family import Family
+from foveate.family import Family, lookup
 from foveate.laws import tiny_model
-from foveate.registry import FAMILIES
 
 torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machine are slower than one
 
 
-@pytest.fixture(params=FAMILIES.names())
+# One of each kind: counted positions, M-RoPE, DeepStack. The laws run on every family (test_laws.py).
+KINDS = ("llava", "qwen2_5_vl", "qwen3_vl")
+
+
+@pytest.fixture(params=KINDS)
 def family(request) -> Family:
-    return FAMILIES.load(request.param)()
+    return lookup.family(request.param)
 
 
 @pytest.fixture
@@ -20,4 +23,4 @@ def model(family):
 
 @pytest.fixture
 def llava():
-    return tiny_model(FAMILIES.load("llava")())
+    return tiny_model(lookup.family("llava"))

@@ -35,7 +35,7 @@ def pictures(model, family, inputs):
     found = []
     sizes = iter(len(f) for f in family.features(family.encode(model, inputs)))
     for row, ids in enumerate(inputs["input_ids"]):
-        places = (ids == family.image_token_id(model.config)).nonzero().squeeze(1)
+        places = (ids == family.token_id(model.config)).nonzero().squeeze(1)
         while len(places):
             size = next(sizes)
             found.append((row, places[:size]))
@@ -63,7 +63,7 @@ def raters(model, family, method, inputs, row, places, feature, end):
     if method.reads == "last":
         return [end]
     ids, mask = inputs["input_ids"][row], inputs["attention_mask"][row]
-    first = int((ids == family.image_token_id(model.config)).nonzero()[0])
+    first = int((ids == family.token_id(model.config)).nonzero()[0])
     template = family.template(model.config, stop_ids(model))
     words = [p for p in find_question(ids.tolist(), first, template, (mask == 0).tolist()) if p > int(places[-1])]
     if not words:

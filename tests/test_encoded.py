@@ -11,10 +11,10 @@ from foveate.errors import InputError, ModelError
 from foveate.family.watch import inputs_of
 from foveate.laws import example, tiny_model
 from foveate.method import Method, resolve
-from foveate.registry import FAMILIES
+from foveate.family import lookup
 from foveate.tokens import VisualTokens, budget
 
-LLAVA = FAMILIES.load("llava")()
+LLAVA = lookup.family("llava")
 NEEDY = [row.name for row in foveate.methods() if row.needs]
 NEW = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 
@@ -63,7 +63,7 @@ def test_llava_sees_what_an_eager_tower_hands_out(layer, strategy):
     for number, extras in enumerate(encoded.extras):
         assert extras.keys() == expected.keys()
         for name, value in extras.items():
-            assert len(value) == len(encoded.output.pooler_output[number])
+            assert len(value) == len(encoded.outputs["image"].pooler_output[number])
             assert not value.requires_grad
             torch.testing.assert_close(value, expected[name][number], atol=1e-5, rtol=1e-4)
 
@@ -127,7 +127,7 @@ def test_nothing_stays_on_the_model():
     before = hooks(model)
     encoded = foveate.encode(model, inputs, methods=NEEDY)
     assert hooks(model) == before
-    assert encoded.output.attentions is None
+    assert encoded.outputs["image"].attentions is None
     assert model.base_model.vision_tower.config._attn_implementation == "sdpa"
     with pytest.raises(RuntimeError, match="mat1"):
         foveate.encode(break_projector(model), inputs, methods=NEEDY)
@@ -158,8 +158,8 @@ def siglip():
 
 
 WITHOUT_CLS = {
-    "qwen2_5_vl": lambda: tiny_model(FAMILIES.load("qwen2_5_vl")()),
-    "qwen3_vl": lambda: tiny_model(FAMILIES.load("qwen3_vl")()),
+    "qwen2_5_vl": lambda: tiny_model(lookup.family("qwen2_5_vl")),
+    "qwen3_vl": lambda: tiny_model(lookup.family("qwen3_vl")),
     "siglip": siglip,
     "layer 0": lambda: tiny(vision_feature_layer=0),
 }
@@ -218,7 +218,7 @@ def test_what_encoding_cannot_do_is_said():
     inputs = example(model, LLAVA, [(1, 5)])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     encoded = foveate.encode(model, inputs, methods=["visionzip"])
-    features = {"mm_encoder_outputs": {"image": encoded.output}}
+    features = {"mm_encoder_outputs": {"image": encoded.outputs["image"]}}
     with pytest.raises(InputError, match=r"no encoder, which score reads.*methods=\[\"score\"\]"):
         foveate.prune_inputs(model, words, keep=5, method="score", encoded=encoded)
     with pytest.raises(InputError, match=r"no cls_attention and keys.*pass pixel_values.*encoded=foveate\.encode"):

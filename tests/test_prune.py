@@ -31,7 +31,7 @@ def test_report_tells_what_was_kept(model, family, inputs):
     for kept, total, grid in zip(report.kept, report.total, report.grids, strict=True):
         assert kept.tolist() == sorted(set(kept.tolist()))
         assert kept.max() < total == grid[0] * grid[1] * grid[2]
-    kept_ids = inputs["input_ids"][staying(family, model, inputs, short)]
+    kept_ids = inputs["input_ids"][staying(model, family, inputs, short)]
     assert torch.equal(short["input_ids"][short["attention_mask"].bool()], kept_ids)
 
 
@@ -67,7 +67,7 @@ def test_loss_on_pruned_inputs_reaches_all_of_the_model(model, family, inputs):
     tower = model.base_model.vision_tower if hasattr(model.base_model, "vision_tower") else model.base_model.visual
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in tower.parameters())
     # the same loss as the full model takes with the dropped tokens masked
-    stays = staying(family, model, inputs, short)
+    stays = staying(model, family, inputs, short)
     full = {
         **inputs,
         "attention_mask": stays.long(),

@@ -29,7 +29,7 @@ def llava():
         text_config=LlamaConfig(vocab_size=32064, bos_token_id=1, eos_token_id=2, pad_token_id=32001),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
     )
-    return tokenizer, config, Llava(), [2], "<image>"
+    return tokenizer, config, Llava("llava"), [2], "<image>"
 
 
 def qwen(family, config_class, template):
@@ -47,8 +47,8 @@ def qwen(family, config_class, template):
 
 FAMILIES = {
     "llava": llava,
-    "qwen2_5_vl": lambda: qwen(Qwen25VL(), Qwen2_5_VLConfig, QWEN25_TEMPLATE),
-    "qwen3_vl": lambda: qwen(Qwen3VL(), Qwen3VLConfig, QWEN3_TEMPLATE),
+    "qwen2_5_vl": lambda: qwen(Qwen25VL("qwen2_5_vl"), Qwen2_5_VLConfig, QWEN25_TEMPLATE),
+    "qwen3_vl": lambda: qwen(Qwen3VL("qwen3_vl"), Qwen3VLConfig, QWEN3_TEMPLATE),
 }
 
 

@@ -10,7 +10,7 @@ import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from foveate.load import quiet
-from foveate.registry import FAMILIES
+from foveate.family import lookup
 
 WORDS = "user assistant what color is the shape how many are there answer with one word red blue circle star"
 FIRST_SPECIAL = 300
@@ -36,7 +36,7 @@ QWEN_CHAT = (
 
 def tiny_folder(model_type: str, folder: Path) -> Path:
     """Save a random model of the family with its tokenizer and processor; returns the folder."""
-    config = FAMILIES.load(model_type)().tiny_config()
+    config = lookup.family(model_type).tiny_config()
     torch.manual_seed(0)
     model = transformers.AutoModelForImageTextToText.from_config(config).eval()
     model.generation_config.do_sample = False

@@ -128,7 +128,7 @@ def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     short, select = _clock(model, partial(prune_inputs, model, words, encoded=encoded, **settings))
     pruned = _prefill(model, short, encoding, select)
-    ready = {**words, "mm_encoder_outputs": {"image": encoded.output}}
+    ready = {**words, "mm_encoder_outputs": dict(encoded.outputs)}
     return _Round(short, pruned, _prefill(model, ready, encoding, 0.0))
 
 

@@ -9,27 +9,27 @@ from typing import Any
 from torch import Tensor
 
 from foveate.errors import InputError, ModelError
-from foveate.family.base import Family, family_of
+from foveate.family import Family, family_of
 from foveate.method import Method, methods, resolve
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The pictures of one batch after the vision encoder.
+    """The pictures and clips of one batch after their encoders.
 
-    `output` is the model's own, as it takes it in `mm_encoder_outputs={"image": output}`. `extras` are what methods
-    read beside it, a mapping an image, by the names of `VisualTokens`' fields.
+    `outputs` are the model's own, by modality, as it takes them in `mm_encoder_outputs`. `extras` are what methods read
+    beside it, a mapping a picture, by the names of `VisualTokens`' fields.
     """
 
-    output: Any
-    extras: tuple[Mapping[str, Tensor], ...]
+    outputs: Mapping[str, Any]
+    extras: tuple[Mapping[str, Tensor], ...] = ()
 
 
 def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Method] = ()) -> Encoded:
-    """Run the vision encoder once, for `prune_inputs(model, inputs, encoded=...)` with any of `methods`.
+    """Run the encoders once, for `prune_inputs(model, inputs, encoded=...)` with any of `methods`.
 
-    `inputs` are the processor's, with `pixel_values`; `methods` are names or configured objects, of which only those
-    that need extras (`foveate.methods()`) matter here.
+    `inputs` are the processor's, with `pixel_values`, or clips as the model takes them; `methods` are names or
+    configured objects, of which only those that need extras (`foveate.methods()`) matter here.
 
     Raises `ModelError` if the model cannot give what they need, `InputError` for inputs without a picture.
     """
@@ -37,22 +37,33 @@ def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Met
     family = family_of(model)
     for method in chosen:
         check_needs(model, family, method)
-    if inputs.get("pixel_values") is None:
-        raise InputError("There is no picture to encode: pass pixel_values, as the model's processor returns them.")
     if inputs.get("mm_encoder_outputs"):
         raise InputError("Give either pixel_values or mm_encoder_outputs, not both.")
-    return run(model, family, inputs, frozenset[str]().union(*(method.needs for method in chosen)))
+    found = [modality for modality in family.present(inputs) if modality != "audio"]
+    if not found:
+        raise InputError("There is no picture to encode: pass pixel_values, as the model's processor returns them.")
+    return run(model, family, inputs, found, frozenset[str]().union(*(method.needs for method in chosen)))
 
 
-def run(model: Any, family: Family, inputs: Mapping[str, Any], needs: frozenset[str]) -> Encoded:
-    """The family's encoder on checked inputs; features that the caller has already are taken as they are."""
-    if needs and inputs.get("pixel_values") is None:
-        raise InputError(
-            f"mm_encoder_outputs hold no {' and '.join(sorted(needs))}, which this method reads: "
-            "pass pixel_values instead, or encoded=foveate.encode(model, inputs, methods=[...])."
-        )
-    output, extras = family.encode_with(model, inputs, needs)
-    return Encoded(output, tuple(extras))
+def run(
+    model: Any, family: Family, inputs: Mapping[str, Any], modalities: Sequence[str], needs: frozenset[str]
+) -> Encoded:
+    """The family's encoders on checked inputs; features that the caller has already are taken as they are."""
+    outputs: dict[str, Any] = {}
+    extras: Sequence[Mapping[str, Tensor]] = ()
+    for modality in modalities:
+        if modality != "image":
+            if needs:
+                raise InputError(f"{modality} tokens have no {' and '.join(sorted(needs))}: use another method.")
+            outputs[modality] = family.encode(model, inputs, modality)
+            continue
+        if needs and inputs.get(family.raw["image"]) is None:
+            raise InputError(
+                f"mm_encoder_outputs hold no {' and '.join(sorted(needs))}, which this method reads: "
+                "pass pixel_values instead, or encoded=foveate.encode(model, inputs, methods=[...])."
+            )
+        outputs[modality], extras = family.encode_with(model, inputs, needs)
+    return Encoded(outputs, tuple(extras))
 
 
 def check_needs(model: Any, family: Family, method: Method) -> None:

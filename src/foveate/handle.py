@@ -5,18 +5,19 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from foveate.choose import Per
 from foveate.decoder import DecoderMethod
 from foveate.decoder.hooks import DecoderHandle, attach_decoder, is_attached
 from foveate.encoded import check_needs
 from foveate.errors import InputError
-from foveate.family.base import family_of
+from foveate.family import family_of
 from foveate.method import Method, find
 from foveate.prune import Positions, PrunedInputs, Report, check_settings, prune_inputs
 from foveate.tokens import check_keep
@@ -30,14 +31,20 @@ class Handle:
     Handles nest: the newest one still attached decides, and they may be removed in any order.
     """
 
-    def __init__(self, chain: _Chain, keep: int | float, method: Method, positions: Positions) -> None:
-        self.keep, self.method, self.positions = keep, method, positions
+    def __init__(
+        self, chain: _Chain, keep: int | float, method: Method, positions: Positions, per: Per,
+        modalities: Sequence[str],
+    ) -> None:  # fmt: skip
+        self.keep, self.method, self.positions, self.per, self.modalities = keep, method, positions, per, modalities
         self.report: Report | None = None
         self._chain = chain
 
     def prune(self, inputs: Mapping[str, Any]) -> PrunedInputs:
         """The shorter inputs, with this handle's settings."""
-        short = prune_inputs(self._chain.model, inputs, keep=self.keep, method=self.method, positions=self.positions)
+        short = prune_inputs(
+            self._chain.model, inputs, keep=self.keep, method=self.method, positions=self.positions, per=self.per,
+            modalities=self.modalities,
+        )  # fmt: skip
         self.report = short.report
         return short
 
@@ -51,7 +58,7 @@ class Handle:
 
 def attach(
     model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
-    positions: Positions = "original",
+    positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
 
@@ -60,7 +67,7 @@ def attach(
     `model(...)` returns logits of the shorter sequence.
 
     An in-decoder method (`FastV` and kin) prunes between the layers instead: see `foveate.decoder.hooks`. `keep` is
-    then what its last drop leaves, positions are the original ones, and `model(...)` returns logits of the caller's
+    then what its last drop leaves of each picture, positions are the original ones, and `model(...)` returns logits of the caller's
     sequence, which mean nothing at the places of dropped tokens. One such handle at a time, and none beside it.
 
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
@@ -69,14 +76,16 @@ def attach(
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
     if isinstance(found, DecoderMethod):
+        if per != "image":
+            raise InputError(f"per={per!r} is not for {found.name}, which counts by picture: leave it out.")
         return _attach_decoder(model, keep, found, positions)
-    chosen = check_settings(keep, found, positions)
+    chosen = check_settings(keep, found, positions, per, modalities)
     check_needs(model, family_of(model), chosen)
     front = model.__dict__.get("generate")
     chain = getattr(front, CHAIN, None)
     if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours
         chain = _Chain(model)
-    handle = Handle(chain, keep, chosen, positions)
+    handle = Handle(chain, keep, chosen, positions, per, modalities)
     chain.handles.append(handle)
     return handle
 
@@ -94,10 +103,10 @@ def _attach_decoder(model: Any, keep: int | float, method: DecoderMethod, positi
 @contextmanager
 def pruning(
     model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
-    positions: Positions = "original",
+    positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block."""
-    handle = attach(model, keep=keep, method=method, positions=positions)
+    handle = attach(model, keep=keep, method=method, positions=positions, per=per, modalities=modalities)
     try:
         yield handle
     finally:
@@ -108,7 +117,7 @@ class _Chain:
     """What `attach` puts on a model: a `generate` in front of the stock one, and a hook in front of `forward`."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.model, self.family = model, family_of(model)
         self.handles: list[Handle] = []
         self.generating = False
         self.own_generate = model.__dict__.get("generate")  # somebody else's, set on the object
@@ -148,15 +157,17 @@ class _Chain:
             if not short.report.kept:
                 return stock(**inputs, **settings)
             ids = inputs["input_ids"]
-            dropped = ids.shape[1] - short["input_ids"].shape[1]
-            out = stock(**short, **_shorter_limits(self.model, settings, dropped))
+            length = short["attention_mask"].shape[1]
+            out = stock(**short, **_shorter_limits(self.model, settings, ids.shape[1] - length))
         finally:
             self.generating = False
-        return _with_prompt(out, ids, short["input_ids"].shape[1])
+        # From embeddings, generate returns the new tokens alone.
+        return _with_prompt(out, ids, length if "input_ids" in short else 0)
 
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
-        if self.generating or not any(inputs.get(name) is not None for name in ("pixel_values", "pixel_values_videos")):
+        raw = self.family.raw.values()
+        if self.generating or not any(inputs.get(name) is not None for name in raw):
             return None
         return (), dict(self.handles[-1].prune(inputs))
 

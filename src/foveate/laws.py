@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.family.base import Family, family_of
+from foveate.family import Family, base, family_of
+from foveate.family.item import Item
+from foveate.family.lookup import family as registered
+from foveate.family.watch import arguments_of
 from foveate.handle import attach, pruning
 from foveate.prune import PrunedInputs, prune_inputs
-from foveate.registry import FAMILIES
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HALF_TOLERANCE = 0.1
@@ -39,7 +41,7 @@ def check(model: Any, family: Family | None = None) -> list[LawResult]:
     model.eval()
     limit = TOLERANCE.get(model.dtype, HALF_TOLERANCE)
     results = []
-    for name, law in LAWS.items():
+    for name, law in laws_of(family).items():
         try:
             with torch.no_grad():
                 error = law(model, family)
@@ -52,7 +54,7 @@ def check(model: Any, family: Family | None = None) -> list[LawResult]:
 
 def check_family(model_type: str) -> list[LawResult]:
     """Run every law on a tiny random model of a registered family."""
-    return check(tiny_model(FAMILIES.load(model_type)()))
+    return check(tiny_model(registered(model_type)))
 
 
 def tiny_model(family: Family, seed: int = 0) -> Any:
@@ -63,28 +65,43 @@ def tiny_model(family: Family, seed: int = 0) -> Any:
     return AutoModelForImageTextToText.from_config(family.tiny_config()).eval()
 
 
-def example(model: Any, family: Family, rows: Sequence[tuple[int, int]], seed: int = 0) -> dict[str, Any]:
-    """A left-padded batch of random pictures and words: each row is (pictures, words of the question)."""
+Row = tuple[int | Sequence[str], int]  # what a row shows (a number of pictures, or modalities in order), and words
+
+
+def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
+    """A left-padded batch of random pictures and words: each row is (pictures, words of the question).
+
+    Instead of a number of pictures a row may name what it shows, in order: ("image", "video").
+    """
     config, generator = model.config, torch.Generator().manual_seed(seed)
-    count = sum(pictures for pictures, _ in rows)
+    shown = [("image",) * show if isinstance(show, int) else tuple(show) for show, _ in rows]
     inputs: dict[str, Any] = {}
-    sizes: list[int] = []
-    if count:
-        inputs, sizes = family.example_images(config, count, generator)
+    spans: dict[str, Any] = {}
+    for modality in family.modalities:
+        counts = [show.count(modality) for show in shown]
+        if not sum(counts):
+            continue
+        new = family.example(config, modality, counts, generator)
+        inputs |= {k: v.to(model.device, model.dtype if v.is_floating_point() else v.dtype) for k, v in new.items()}
+        with torch.no_grad():
+            features = family.features(family.encode(model, inputs, modality), modality)
+        grids = family.grids(config, inputs, features, modality)
+        spans[modality] = iter([family.span(config, modality, len(f), g) for f, g in zip(features, grids, strict=True)])
     border = min(family.template(config, []).controls_from or config.get_text_config().vocab_size, 30000)
-    made, left = [], iter(sizes)
-    for pictures, words in rows:
-        text = torch.randint(10, border, (pictures + words + 1,), generator=generator).tolist()
+    made = []
+    for show, (_, words) in zip(shown, rows, strict=True):
+        text = torch.randint(10, border, (len(show) + words + 1,), generator=generator).tolist()
         ids = [text.pop()]
-        for _ in range(pictures):
-            ids += [*family.image_span(config, next(left)), text.pop()]
+        for modality in show:
+            ids += [*next(spans[modality]), text.pop()]
         made.append(ids + text)
     width = max(map(len, made))
-    inputs["input_ids"] = torch.tensor([[0] * (width - len(ids)) + ids for ids in made])
-    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in made])
-    if "mm_token_type_ids" in inspect.signature(model.forward).parameters:
-        inputs["mm_token_type_ids"] = (inputs["input_ids"] == family.image_token_id(config)).int()
-    return {k: v.to(model.device, model.dtype if v.is_floating_point() else v.dtype) for k, v in inputs.items()}
+    inputs["input_ids"] = torch.tensor([[0] * (width - len(ids)) + ids for ids in made], device=model.device)
+    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in made]).to(model.device)
+    for name in ("mm_token_type_ids", "token_type_ids"):
+        if name in inspect.signature(model.forward).parameters:
+            inputs[name] = family.token_types(config, inputs)
+    return inputs
 
 
 def keep_all(model: Any, family: Family) -> float:
@@ -94,14 +111,30 @@ def keep_all(model: Any, family: Family) -> float:
     return _error(model(**prune_inputs(model, inputs, keep=1.0)).logits, model(**inputs).logits)
 
 
-def masked(model: Any, family: Family, rows: Sequence[tuple[int, int]] = ((2, 5), (1, 9), (0, 4), (3, 3))) -> float:
-    """Pruned = the full model with the dropped tokens masked out, positions kept."""
+def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0, 4), (3, 3))) -> float:
+    """Pruned = the full model with the dropped tokens masked out, positions kept.
+
+    Where layers carry a state along the sequence, masking does not stop a token: there the stock language model is
+    given the embeddings of the tokens that stay, taken from the full model's own run.
+    """
     inputs = example(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.4)
-    stays = staying(family, model, inputs, short)
-    positions = family.positions(model, inputs, inputs["attention_mask"])
-    full = model(**{**inputs, "attention_mask": stays.long(), "position_ids": positions}).logits
-    return _error(model(**short).logits[short["attention_mask"].bool()], full[stays])
+    short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.modalities))
+    found = items(family, model, inputs)
+    stays = base.staying(inputs["attention_mask"], found, short.report.kept)
+    if family.recurrent(model.config):
+        full = spliced(model, family, inputs, short, stays)
+    else:
+        full = model(**family.masked(model, inputs, found, short.report.kept)).logits[stays]
+    return _error(model(**short).logits[short["attention_mask"].bool()], full)
+
+
+def modalities(model: Any, family: Family) -> float:
+    """The same with clips and sounds, alone and beside pictures."""
+    others = [m for m in family.modalities if m != "image"]
+    rows: list[Row] = [((m,), 4) for m in others]
+    if "image" in family.modalities:
+        rows += [(("image", *others), 5), (1, 3)]
+    return masked(model, family, rows)
 
 
 def several_images(model: Any, family: Family) -> float:
@@ -116,7 +149,8 @@ def ragged_batch(model: Any, family: Family) -> float:
     short = prune_inputs(model, inputs, keep=0.3)
     together, worst, pictures = model(**short).logits, 0.0, 0
     for row, (count, _) in enumerate(rows):
-        alone = prune_inputs(model, one_row(family, inputs, row, range(pictures, pictures + count)), keep=0.3)
+        own = one_row(model, family, inputs, row, range(pictures, pictures + count))
+        alone = prune_inputs(model, own, keep=0.3)
         pictures += count
         worst = max(worst, _error(together[row][short["attention_mask"][row].bool()], model(**alone).logits[0]))
     return worst
@@ -175,6 +209,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "keep=1.0 is the untouched model": keep_all,
     "pruned = full with dropped tokens masked": masked,
     "several pictures in a row": several_images,
+    "clips and sounds alike": modalities,
     "ragged batch = each row alone": ragged_batch,
     "text without a picture passes through": text_only,
     "cached decoding = recomputation": cached_decoding,
@@ -182,27 +217,47 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "remove() leaves no trace": no_trace,
 }
 
+
+def laws_of(family: Family) -> dict[str, Callable[[Any, Family], float]]:
+    """The laws that say something about this family."""
+    return {name: law for name, law in LAWS.items() if law is not modalities or family.modalities != ("image",)}
+
+
 _SCORES = {"return_dict_in_generate": True, "output_logits": True}
 
 
-def staying(family: Family, model: Any, inputs: dict[str, Any], short: PrunedInputs) -> Tensor:
+def items(family: Family, model: Any, inputs: dict[str, Any]) -> list[Item]:
+    """What these inputs show."""
+    present = [m for m in family.modalities if m in family.present(inputs)]
+    return family.items(model, inputs, {m: family.encode(model, inputs, m) for m in present}, ())
+
+
+def staying(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs) -> Tensor:
     """(b, L): the tokens of the full sequence that a report says were kept."""
-    ids = inputs["input_ids"]
-    rows, columns = (ids == family.image_token_id(model.config)).nonzero(as_tuple=True)
-    stays: Tensor = inputs["attention_mask"].bool().clone()
-    start = 0
-    stays[rows, columns] = False
-    for kept, total in zip(short.report.kept, short.report.total, strict=True):
-        stays[rows[start + kept], columns[start + kept]] = True
-        start += total
-    return stays
+    return base.staying(inputs["attention_mask"], items(family, model, inputs), short.report.kept)
 
 
-def one_row(family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:
+def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:
     """Row `row` of a batch by itself, without its padding."""
     real = inputs["attention_mask"][row].bool()
-    alone = {k: inputs[k][row : row + 1, real] for k in inputs if k.startswith(("input_ids", "mm_token", "attention"))}
-    return {**alone, **family.pick_images(inputs, pictures)}
+    shape = inputs["attention_mask"].shape
+    alone = {name: value[row : row + 1, real] for name, value in inputs.items() if value.shape[:2] == shape}
+    return {**alone, **family.pick(model.config, inputs, "image", row, pictures)}
+
+
+def spliced(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs, stays: Tensor) -> Tensor:
+    """Logits (tokens that stay, vocabulary) of the stock model fed with their embeddings, row by row."""
+    decoder = family.decoder(model)
+    with arguments_of(decoder) as seen:
+        model(**inputs)
+    whole = seen[0]["inputs_embeds"]
+    logits = []
+    for row, positions in enumerate(short["position_ids"].unbind(-2)):
+        real = short["attention_mask"][row].bool()
+        alone = positions[..., real].unsqueeze(-2)
+        hidden = decoder(inputs_embeds=whole[row, stays[row]][None], position_ids=alone).last_hidden_state
+        logits.append(model.get_output_embeddings()(hidden)[0])
+    return torch.cat(logits)
 
 
 def _error(one: Tensor, other: Tensor) -> float:

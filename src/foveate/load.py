@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from foveate.errors import ModelError
-from foveate.family.base import family_of
+from foveate.family import family_of
 
 MODELS = Path(__file__).parent / "world" / "models"
 BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}

@@ -11,13 +11,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from foveate.choose import Per, Subject, check_per, choose
 from foveate.encoded import Encoded, check_needs, run
 from foveate.errors import InputError
-from foveate.family.base import Family, Grid, family_of
+from foveate.family import Family, family_of
+from foveate.family.item import NOUNS, Grid, Item
 from foveate.method import Method, resolve
 from foveate.question import find_question
-from foveate.rewrite import IGNORED_LABEL, rewrite
-from foveate.tokens import VisualTokens, budget, check_keep
+from foveate.rewrite import IGNORED_LABEL
+from foveate.tokens import VisualTokens, check_keep
 
 Positions = Literal["original", "compact"]
 
@@ -26,9 +28,9 @@ Positions = Literal["original", "compact"]
 class Report:
     """What was kept.
 
-    `kept` holds one ascending index tensor an image, (k,), into its visual tokens; `total` how many tokens it had;
-    `grids` their (t, h, w); `seconds` is the time to choose and to rewrite, without the vision encoder; `notes` tells
-    what the caller should know, in sentences.
+    `kept` holds one ascending index tensor (k,) a picture (then clips, then sounds), into its tokens; `total` how many
+    tokens it had; `grids` their (t, h, w); `modalities` what it is: "image", "video" or "audio". `seconds` is the time
+    to choose and to rewrite, without the encoder; `notes` tells what the caller should know, in sentences.
     """
 
     kept: tuple[Tensor, ...]
@@ -37,6 +39,7 @@ class Report:
     method: str
     seconds: float
     notes: tuple[str, ...] = ()
+    modalities: tuple[str, ...] = ()
 
 
 class PrunedInputs(UserDict[str, Any]):
@@ -61,83 +64,77 @@ def prune_inputs(
     keep: int | float,
     method: str | Method = "foveate",
     positions: Positions = "original",
+    per: Per = "image",
+    modalities: Sequence[str] = ("image", "video"),
     encoded: Encoded | None = None,
 ) -> PrunedInputs:
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
-    `inputs` hold `input_ids` (b, L) and what the model's encoder reads, optionally `attention_mask` and `labels`; they
-    are not changed. `keep` is visual tokens per image (an int) or a share of them (a float in (0, 1]). `method` is a
-    name (`foveate.methods()`) or a configured object. `positions` keeps the tokens' own position ids ("original") or
-    numbers them anew ("compact"). `encoded` are the same pictures as `foveate.encode` returned them: the encoder does
-    not run again, and pixel_values may be left out. Rows without a picture pass through.
+    `inputs` hold `input_ids` (b, L) and what the model's encoders read, optionally `attention_mask` and `labels`; they
+    are not changed. `keep` is a number of visual tokens (an int) or a share of them (a float in (0, 1]): of each picture
+    or clip (`per="image"`), of each frame of a clip ("frame"), or of all that a row of the batch shows ("prompt", shared
+    out by size and relevance). `method` is a name (`foveate.methods()`) or a configured object. `positions` keeps the
+    tokens' own position ids ("original") or numbers them anew ("compact"). `modalities` are what is pruned, of "image",
+    "video" and "audio"; the others stay whole. `encoded` are the same pictures and clips as `foveate.encode` returned
+    them: the encoder does not run again, and pixel_values may be left out. Rows without a picture pass through.
+
+    Where sounds are pruned the result holds `inputs_embeds` instead of `input_ids`: `generate` then returns new tokens
+    alone.
 
     Raises a `FoveateError` that names the fix if the model, the settings or the inputs cannot be used.
     """
-    chosen, family = check_settings(keep, method, positions), family_of(model)
+    chosen, family = check_settings(keep, method, positions, per, modalities), family_of(model)
     check_needs(model, family, chosen)
     check_inputs(inputs)
-    ids = inputs["input_ids"]
-    places = ids == family.image_token_id(model.config)
-    ready = bool((inputs.get("mm_encoder_outputs") or {}).get("image"))
-    if inputs.get("pixel_values") is None and not ready and encoded is None:
-        if bool(places.any()):
-            raise InputError("The prompt has image placeholders but no picture came with it: pass pixel_values too.")
+    present = [m for m in family.present(inputs) if m != "audio" or m in modalities]
+    if encoded is not None:
+        _check_encoded(encoded, chosen, ready=bool(inputs.get("mm_encoder_outputs")))
+        present = list(encoded.outputs) + [m for m in present if m not in encoded.outputs]
+    _check_placeholders(model, family, inputs, present)
+    if not present:
         return PrunedInputs(inputs, Report((), (), (), chosen.name, 0.0, ("No picture: nothing was pruned.",)))
+    _check_cache(inputs.get("past_key_values"))
+    if encoded is None or "audio" in present:
+        missing = [m for m in present if encoded is None or m not in encoded.outputs]
+        fresh = run(model, family, inputs, missing, chosen.needs if encoded is None else frozenset())
+        encoded = fresh if encoded is None else Encoded({**encoded.outputs, **fresh.outputs}, encoded.extras)
 
-    cache = inputs.get("past_key_values")
-    if cache is not None and cache.get_seq_length() > 0:
-        raise InputError(
-            "past_key_values already hold a part of this prompt, unpruned or pruned for another question: "
-            "pass the whole conversation without a cache."
-        )
-    if encoded is None:
-        encoded = run(model, family, inputs, chosen.needs)
-    else:
-        _check_encoded(encoded, chosen, ready=ready)
     started = time.perf_counter()
-    features = family.features(encoded.output)
-    spans = match_pictures(places, [len(f) for f in features])
-    grids = family.grids(model.config, inputs, features)
-    given = inputs.get("attention_mask")
-    mask = torch.ones_like(ids) if given is None else given.to(ids.device)
-    if bool((places & (mask == 0)).any()):
-        raise InputError("attention_mask hides image placeholders: leave them visible, keep decides which ones stay.")
-    questions, notes = _questions(model, family, inputs, mask, spans, prompt_aware=chosen.prompt_aware)
-    kept, mixes = [], []
-    for feature, extras, grid, span in zip(features, encoded.extras, grids, spans, strict=True):
-        looked_at = {name: extras[name].to(feature.device) for name in chosen.needs}
-        question = questions[span.row].to(feature.device, feature.dtype)
-        tokens = VisualTokens(feature.detach(), question, grid, **looked_at)
-        kept.append(chosen.select(tokens, budget(keep, len(feature))))
-        mixes.append(chosen.mix(tokens, kept[-1]))
-
-    full = inputs.get("position_ids")
-    if full is None:
-        full = family.positions(model, inputs, mask)
-    gone = {"pixel_values", "mm_encoder_outputs", *family.encoder_inputs(model, inputs)}
-    rest = {name: value for name, value in inputs.items() if name not in gone}
-    stays = _staying(mask, spans, kept)
-    short = rewrite(rest, stays, full, pad_id=_pad_id(model), compact=positions == "compact")
-    short["mm_encoder_outputs"] = {"image": family.keep(encoded.output, kept, [s.row for s in spans], mixes)}
+    items = family.items(model, inputs, encoded.outputs, encoded.extras)
+    mask = _mask(inputs, items)
+    questions, notes = _questions(model, family, inputs, mask, items, prompt_aware=chosen.prompt_aware)
+    subjects = []
+    for item in items:
+        extras = {name: item.extras[name].to(item.embeds.device) for name in chosen.needs}
+        embeds, question = family.compared(model, item.embeds.detach(), questions[item.row])
+        tokens = VisualTokens(embeds, question, item.grid, **extras)
+        subjects.append(Subject(item.row, tokens, item.fixed, whole=item.modality not in modalities))
+    choices = choose(subjects, chosen, keep, per)
+    kept = [choice.kept for choice in choices]
+    short = family.shorten(
+        model, inputs, encoded.outputs, items, kept, [choice.mix for choice in choices],
+        mask=mask, pad_id=_pad_id(model), compact=positions == "compact",
+    )  # fmt: skip
     seconds = time.perf_counter() - started
-    sizes = tuple(map(len, features))
-    return PrunedInputs(short, Report(tuple(kept), sizes, tuple(grids), chosen.name, seconds, tuple(notes)))
+    report = Report(
+        tuple(kept), tuple(len(item.embeds) for item in items), tuple(item.grid for item in items), chosen.name, seconds,
+        tuple(notes), tuple(item.modality for item in items),
+    )  # fmt: skip
+    return PrunedInputs(short, report)
 
 
-def check_settings(keep: int | float, method: str | Method, positions: str) -> Method:
+def check_settings(
+    keep: int | float, method: str | Method, positions: str, per: str = "image", modalities: Sequence[str] = ("image",)
+) -> Method:
     """The method, if these are settings that `prune_inputs` can follow. Raises a `FoveateError` otherwise."""
     check_keep(keep)
     if positions not in ("original", "compact"):
         raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
+    check_per(per)
+    unknown = [m for m in modalities if m not in NOUNS]
+    if unknown or isinstance(modalities, str):
+        raise InputError(f"modalities={modalities!r}: give some of {', '.join(map(repr, NOUNS))}, in a tuple.")
     return resolve(method)
-
-
-@dataclass(frozen=True, eq=False)
-class Span:
-    """Where one picture's placeholders stand: the row, and their places in it."""
-
-    row: int
-    places: Tensor
 
 
 def check_inputs(inputs: Mapping[str, Any]) -> None:
@@ -154,8 +151,6 @@ def check_inputs(inputs: Mapping[str, Any]) -> None:
         raise InputError(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: pass the processor's."
         )
-    if inputs.get("pixel_values_videos") is not None:
-        raise InputError("Videos are not supported yet: pass their frames as pictures, or remove the handle first.")
 
 
 def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
@@ -169,42 +164,44 @@ def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
         )
 
 
-def match_pictures(places: Tensor, sizes: Sequence[int]) -> list[Span]:
-    """Hand each picture its placeholders, in reading order."""
-    rows, columns = places.nonzero(as_tuple=True)
-    if len(rows) != sum(sizes):
+def _check_placeholders(model: Any, family: Family, inputs: Mapping[str, Any], present: Sequence[str]) -> None:
+    """Raise `InputError` for placeholders of pictures or clips that did not come."""
+    for modality in family.modalities:
+        if modality in present or modality == "audio":
+            continue
+        if bool(family.placeholders(model.config, inputs, modality).any()):
+            raise InputError(
+                f"The prompt has {modality} placeholders but no {NOUNS[modality]} came with it: "
+                f"pass {family.raw[modality]} too."
+            )
+
+
+def _check_cache(cache: Any) -> None:
+    if cache is not None and cache.get_seq_length() > 0:
         raise InputError(
-            f"The prompt has {len(rows)} image placeholders but the {len(sizes)} pictures make {sum(sizes)} visual "
-            "tokens: let the model's own processor build both from the same pictures."
+            "past_key_values already hold a part of this prompt, unpruned or pruned for another question: "
+            "pass the whole conversation without a cache."
         )
-    spans, start = [], 0
-    for number, size in enumerate(sizes):
-        row = rows[start : start + size]
-        if bool((row != row[0]).any()):
-            raise InputError(f"The placeholders of picture {number} lie in two rows: give the pictures in row order.")
-        spans.append(Span(int(row[0]), columns[start : start + size]))
-        start += size
-    return spans
 
 
-def _staying(mask: Tensor, spans: Sequence[Span], kept: Sequence[Tensor]) -> Tensor:
-    """(b, L): true for the words and the kept visual tokens, false for padding and the dropped ones."""
-    stays = mask.bool().clone()
-    for span, indices in zip(spans, kept, strict=True):
-        chosen = torch.zeros_like(span.places, dtype=torch.bool)
-        chosen[indices.to(chosen.device)] = True
-        stays[span.row, span.places] &= chosen
-    return stays
+def _mask(inputs: Mapping[str, Any], items: Sequence[Item]) -> Tensor:
+    ids, given = inputs["input_ids"], inputs.get("attention_mask")
+    mask: Tensor = torch.ones_like(ids) if given is None else given.to(ids.device)
+    if any(bool((mask[item.row, item.places] == 0).any()) for item in items):
+        raise InputError("attention_mask hides image placeholders: leave them visible, keep decides which ones stay.")
+    return mask
 
 
 def _questions(
-    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, spans: Sequence[Span], *, prompt_aware: bool
+    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[Item], *, prompt_aware: bool
 ) -> tuple[dict[int, Tensor], list[str]]:
     """The embeddings (m, d) of every row's question, and notes on rows that have none."""
     ids, labels = inputs["input_ids"], inputs.get("labels")
     template = family.template(model.config, stop_ids(model))
     table = model.get_input_embeddings()
-    first = {span.row: int(span.places[0]) for span in reversed(spans)}
+    first: dict[int, int] = {}
+    for item in items:
+        first[item.row] = min(item.first, first.get(item.row, item.first))
     ignored = mask == 0 if labels is None else (mask == 0) | (labels != IGNORED_LABEL)
     found, notes = {}, []
     for row in sorted(first):

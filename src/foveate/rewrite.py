@@ -32,7 +32,8 @@ def rewrite(
     Raises `InputError` for a tensor of the sequence's shape that it does not know.
     """
     shape = tuple(stays.shape)
-    fills = {"input_ids": pad_id, "labels": IGNORED_LABEL, "token_type_ids": 0, "mm_token_type_ids": 0}
+    fills = {"input_ids": pad_id, "labels": IGNORED_LABEL}
+    fills |= {name: 0 for name in inputs if name.endswith("token_type_ids")}
     index, real = kept_places(stays, left=_pads_left(inputs.get("attention_mask")))
 
     def cut(row: Tensor, fill: int) -> Tensor:

@@ -13,7 +13,7 @@ from foveate import FastV
 from foveate.decoder.attention import Keys
 from foveate.errors import FoveateError, InputError, KeepError, ModelError
 from foveate.laws import example
-from foveate.registry import FAMILIES
+from foveate.family import lookup
 
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3}
 
@@ -163,7 +163,7 @@ def test_what_cannot_be_right_is_refused(model, inputs, change, told):
 
 def test_a_picture_at_the_end_is_refused(model, family):
     inputs = example(model, family, [(1, 4)])
-    end = int((inputs["input_ids"][0] == family.image_token_id(model.config)).nonzero().max()) + 1
+    end = int((inputs["input_ids"][0] == family.token_id(model.config)).nonzero().max()) + 1
     short = {n: v[:, :end] if v.shape == inputs["input_ids"].shape else v for n, v in inputs.items()}
     with foveate.pruning(model, keep=0.3, method="fastv"), pytest.raises(InputError, match="No text follows"):
         model(**short)
@@ -212,7 +212,7 @@ def test_static_cache_is_refused(model, inputs):
 
 
 def test_positional_arguments(llava):
-    model = deep_model(FAMILIES.load("llava")())
+    model = deep_model(lookup.family("llava"))
     inputs = example(model, foveate.family.family_of(model), [(1, 5)])
     with foveate.pruning(model, keep=0.3, method="fastv") as handle:
         one = model(inputs["input_ids"], inputs["pixel_values"]).logits
@@ -226,7 +226,7 @@ TEXTS = {
 
 
 def llava_on(kind, **extra):
-    config = FAMILIES.load("llava")().tiny_config()
+    config = lookup.family("llava").tiny_config()
     common = {k: getattr(config.text_config, k) for k in (
         "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
         "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
@@ -242,7 +242,7 @@ def llava_on(kind, **extra):
 
 @pytest.mark.parametrize("kind", list(TEXTS))
 def test_rows_are_what_the_layer_itself_computes(kind):
-    check_rows(llava_on(kind, **TEXTS[kind]), FAMILIES.load("llava")())
+    check_rows(llava_on(kind, **TEXTS[kind]), lookup.family("llava"))
 
 
 def test_rows_are_what_the_layer_itself_computes_in_every_family(family):

@@ -89,7 +89,7 @@ def test_a_right_padded_batch_is_each_row_alone(model, family, method):
 def slow_stays(model, family, inputs, report):
     stays, kept = inputs["attention_mask"].bool().clone(), iter(zip(report.kept, report.total, strict=True))
     for row, ids in enumerate(inputs["input_ids"]):
-        places = (ids == family.image_token_id(model.config)).nonzero().squeeze(1)
+        places = (ids == family.token_id(model.config)).nonzero().squeeze(1)
         while len(places):
             indices, total = next(kept)
             stays[row, places[:total]] = False
@@ -108,7 +108,7 @@ def test_a_ragged_batch_is_each_row_alone(model, family, method):
         for row, (count, _) in enumerate(rows[:3]):
             mine = range(pictures, pictures + count)
             pictures += count
-            alone = model.generate(**one_row(family, inputs, row, mine), **NEW, output_logits=True)
+            alone = model.generate(**one_row(model, family, inputs, row, mine), **NEW, output_logits=True)
             assert torch.equal(together.sequences[row, -STEPS:], alone.sequences[0, -STEPS:])
             for one, other in zip(together.logits, alone.logits, strict=True):
                 close(one[row], other[0])

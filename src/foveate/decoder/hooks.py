@@ -26,8 +26,9 @@ from foveate.decoder.call import Following, Prefill
 from foveate.decoder.prompt import Prompt, answer_length, pictures_of
 from foveate.decoder.report import DecoderReport
 from foveate.decoder.slots import Slots
-from foveate.errors import InputError
-from foveate.family.base import Family, Grid, family_of
+from foveate.errors import InputError, ModelError
+from foveate.family import Family, family_of
+from foveate.family.item import Grid
 from foveate.prune import check_inputs
 from foveate.tokens import budget
 
@@ -51,6 +52,11 @@ def attach_decoder(model: Any, *, keep: int | float, method: DecoderMethod) -> D
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
     family = family_of(model)
+    if not family.in_decoder:
+        raise ModelError(
+            f"{method.name} prunes inside the decoder, which was not checked on {family.model_type!r} models: "
+            "use a method that prunes the input, such as foveate."
+        )
     check_stack(model.config)
     depth = len(family.decoder(model).layers)
     layers = method.layers(depth)
@@ -149,7 +155,7 @@ class _Hooks:
         handle, family, ids, given = self.handle, self.family, inputs["input_ids"], inputs.get("attention_mask")
         features = family.features(encoded)
         mask = torch.ones_like(ids) if given is None else given.to(ids.device)
-        prompt = Prompt(ids, mask, ids == family.image_token_id(self.model.config), features)
+        prompt = Prompt(ids, mask, family.placeholders(self.model.config, inputs), features)
         if bool((prompt.visual & (mask == 0)).any()):
             raise InputError("attention_mask hides image placeholders: leave them visible, keep decides what stays.")
         self.answer = answer_length(inputs.get("logits_to_keep", 0))
@@ -193,8 +199,11 @@ def _check_call(inputs: dict[str, Any], name: str) -> None:
             "use the dynamic one, or a method that prunes the input."
         )
     check_inputs(inputs)
-    if (inputs.get("mm_encoder_outputs") or {}).get("video") is not None:
-        raise InputError("Videos are not supported yet: pass their frames as pictures, or remove the handle first.")
+    ready = inputs.get("mm_encoder_outputs") or {}
+    if inputs.get("pixel_values_videos") is not None or ready.get("video") is not None:
+        raise InputError(
+            f"{name} prunes pictures, not clips: pass the frames as pictures, or use a method that prunes the input."
+        )
     if inputs.get("labels") is not None:
         raise InputError(
             f"{name} asks the prompt's last token which visual tokens matter, and with labels that is the answer's: "

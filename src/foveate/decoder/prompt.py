@@ -11,8 +11,9 @@ from torch import Tensor
 
 from foveate.decoder.base import DecoderMethod
 from foveate.errors import InputError
-from foveate.family.base import Family
-from foveate.prune import Span, match_pictures, stop_ids
+from foveate.family import Family
+from foveate.family.item import Span, match_places
+from foveate.prune import stop_ids
 from foveate.question import find_question
 
 
@@ -42,7 +43,7 @@ def pictures_of(
 
     Raises `InputError` if placeholders and pictures do not match, or no text follows a picture.
     """
-    spans = match_pictures(prompt.visual, [len(f) for f in prompt.features])
+    spans = match_places(prompt.visual, [len(f) for f in prompt.features])
     last = _last_places(prompt.mask, prompt.mask.shape[1] - answer)
     pictures, notes = [], []
     for number, (span, feature) in enumerate(zip(spans, prompt.features, strict=True)):

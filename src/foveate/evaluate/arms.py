@@ -54,7 +54,7 @@ class Batch:
     @cached_property
     def sizes(self) -> list[int]:
         """Visual tokens a picture."""
-        return [len(f) for f in family_of(self.loaded.model).features(self.encoded.output)]
+        return [len(f) for f in family_of(self.loaded.model).features(self.encoded.outputs["image"])]
 
     @property
     def words(self) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Whole(Arm):
 
     def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The stock inputs."""
-        output = batch.encoded.output
+        output = batch.encoded.outputs["image"]
         fresh = {"image": type(output)(**output)}  # a forward pass changes what it is given
         return {**batch.words, "mm_encoder_outputs": fresh}, [None] * len(batch.sizes), batch.sizes
 
@@ -261,7 +261,7 @@ def _shortened(batch: Batch, counts: Sequence[int]) -> dict[str, Any]:
     """The prompts with only the first `counts` placeholders of every picture, numbered anew, without pixels."""
     model, family = batch.loaded.model, family_of(batch.loaded.model)
     inputs = batch.inputs
-    places: Tensor = inputs["input_ids"] == family.image_token_id(model.config)
+    places: Tensor = family.placeholders(model.config, inputs)
     limits = torch.tensor(list(counts), device=places.device)[:, None]
     stays = inputs["attention_mask"].bool() & (~places | (places.cumsum(1) <= limits))
     gone = {"pixel_values", *family.encoder_inputs(model, inputs)}

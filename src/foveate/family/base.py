@@ -5,86 +5,227 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError, ModelError, UnknownFamilyError
+from foveate.errors import InputError
+from foveate.family import tiny
+from foveate.family.item import NOUNS, Grid, Item, Span, match_places
+from foveate.family.kept import Mixes, keep_tokens, kept_output
 from foveate.question import Template, default_template
-from foveate.registry import FAMILIES
-from foveate.rewrite import count_positions
+from foveate.rewrite import count_positions, rewrite
 
 Inputs = Mapping[str, Any]
-Grid = tuple[int, int, int]
-Mixes = Sequence[Tensor | None]
+Extras = Mapping[str, Tensor]
 
 
 class Family:
     """How one family of models turns pictures into tokens and numbers their positions.
 
     The defaults hold for a model that joins text and image in one sequence: `base_model.get_image_features(...)` makes
-    the features, `config.image_token_id` marks their places, and positions count the tokens that are not padding.
+    the features, `config.image_token_id` marks their places, and positions count the tokens that are not padding, or
+    are what `base_model.get_rope_index` says.
     """
 
-    summary: ClassVar[str] = ""
-    """One line: the models this covers and how they number positions."""
+    summary: ClassVar[str] = "text and image in one sequence, by the shared conventions"
+    """One line: the models this covers and what is special about them."""
+
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    """What can be pruned, of "image", "video" and "audio"."""
+
+    raw: ClassVar[Mapping[str, str]] = {
+        "image": "pixel_values",
+        "video": "pixel_values_videos",
+        "audio": "input_features",
+    }
+    """The main input of each modality's encoder."""
+
+    kinds: ClassVar[Mapping[str, int]] = {"image": 1, "video": 2, "audio": 3}
+    """What `mm_token_type_ids` calls each modality's placeholders."""
+
+    in_decoder: ClassVar[bool] = False
+    """Whether methods that prune between the decoder's layers have been checked on it."""
+
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """What the configuration of its tiny model must say, beside the numbers that `family.tiny` makes small."""
+
+    def __init__(self, model_type: str) -> None:
+        self.model_type = model_type
 
     # -- encoding ---------------------------------------------------------------------------------------------------
 
-    def encoder_inputs(self, model: Any, inputs: Inputs) -> dict[str, Any]:
-        """The inputs that only the vision encoder reads; the shortened inputs go without them."""
-        names = inspect.signature(model.base_model.get_image_features).parameters
+    def present(self, inputs: Inputs) -> list[str]:
+        """The modalities of which these inputs hold something that can be pruned, raw or encoded.
+
+        Raises `InputError` for clips where the family has none.
+        """
+        ready = inputs.get("mm_encoder_outputs") or {}
+        found = []
+        for modality, name in self.raw.items():
+            raw = inputs.get(name) is not None
+            if not raw and ready.get(modality) is None:
+                continue
+            if raw and ready.get(modality) is not None:
+                raise InputError(f"Give either {name} or mm_encoder_outputs, not both.")
+            if modality in self.modalities:
+                found.append(modality)
+            elif modality != "audio":
+                raise InputError(
+                    f"{NOUNS[modality].capitalize()}s of {self.model_type!r} models are not supported: "
+                    "remove them from the prompt, or pass a clip's frames as pictures."
+                )
+        return found
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """The inputs that only this modality's encoder reads; the shortened inputs go without them."""
+        names = inspect.signature(getattr(model.base_model, f"get_{modality}_features")).parameters
         return {name: inputs[name] for name in names if inputs.get(name) is not None}
 
-    def encode(self, model: Any, inputs: Inputs) -> Any:
-        """Run the stock vision tower and projector (or take the features that the caller already has)."""
-        ready = inputs.get("mm_encoder_outputs") or {}
-        if ready.get("image") is not None:
-            if inputs.get("pixel_values") is not None:
-                raise InputError("Give either pixel_values or mm_encoder_outputs, not both.")
-            return ready["image"]
-        return model.base_model.get_image_features(**self.encoder_inputs(model, inputs), return_dict=True)
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """Run the stock tower and projector (or take the features that the caller already has)."""
+        ready = (inputs.get("mm_encoder_outputs") or {}).get(modality)
+        if ready is not None:
+            return ready
+        encoder = getattr(model.base_model, f"get_{modality}_features")
+        return encoder(**self.encoder_inputs(model, inputs, modality), return_dict=True)
 
     def extras(self, config: Any) -> frozenset[str]:
         """The extras of `VisualTokens` that a model of this configuration can give (`encode_with` gives them)."""
         return frozenset()
 
-    def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[dict[str, Tensor]]]:
-        """`encode`, and the extras named in `needs` (some of `extras(config)`) of every image, without gradients."""
+    def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[Extras]]:
+        """`encode` for pictures, and the extras named in `needs` (some of `extras(config)`), without gradients."""
         encoded = self.encode(model, inputs)
         return encoded, [{} for _ in self.features(encoded)]
 
-    def features(self, encoded: Any) -> list[Tensor]:
-        """The visual tokens of every image, (n, d) each, in the language model's space."""
+    def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
+        """The tokens of every picture, clip or sound, (n, d) each, in the language model's space."""
         return list(encoded.pooler_output)
 
     def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
-        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch an image is.
+        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch a picture is.
 
-        `mixes` are what `Method.mix` gave for each image; none at all means that every token holds its own value.
+        `mixes` are what `Method.mix` gave for each picture; none at all means that every token holds its own value.
+        DeepStack features (layers x pictures) lose the same tokens.
         """
-        return type(encoded)(pooler_output=keep_tokens(encoded.pooler_output, kept, rows, mixes))
+        fields: dict[str, Any] = {"pooler_output": keep_tokens(encoded.pooler_output, kept, rows, mixes)}
+        if getattr(encoded, "deepstack_features", None) is not None:
+            fields["deepstack_features"] = [keep_tokens(f, kept, rows, mixes) for f in encoded.deepstack_features]
+        return kept_output(encoded, **fields)
 
     # -- the sequence -----------------------------------------------------------------------------------------------
 
-    def image_token_id(self, config: Any) -> int:
-        """The id of the placeholder that one visual token replaces."""
-        return int(config.image_token_id)
+    def token_id(self, config: Any, modality: str = "image") -> int:
+        """The id of the placeholder that one token of this modality replaces."""
+        return int(getattr(config, f"{modality}_token_id"))
 
-    def grids(self, config: Any, inputs: Inputs, features: Sequence[Tensor]) -> list[Grid | None]:
-        """(t, h, w) of every image's tokens in raster order; None where there is no such raster."""
+    def placeholders(self, config: Any, inputs: Inputs, modality: str = "image") -> Tensor:
+        """(b, L): where the placeholders of a modality stand."""
+        places: Tensor = inputs["input_ids"] == self.token_id(config, modality)
+        return places
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """(t, h, w) of every picture's tokens in raster order; None where there is no such raster.
+
+        From `image_grid_thw` or `video_grid_thw`, after merging, where these are given; else squares.
+        """
+        thw = inputs.get(f"{modality}_grid_thw")
+        if thw is not None:
+            merge = getattr(config.vision_config, "spatial_merge_size", 1)
+            return [(t, h // merge, w // merge) for t, h, w in thw.tolist()]
         sides = [math.isqrt(len(f)) for f in features]
-        return [(1, s, s) if s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
+        square = modality == "image"
+        return [(1, s, s) if square and s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
+
+    def fixed(
+        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Tensor | None]:
+        """(n,) for every picture: which of its tokens are structure (ends of rows) and always stay; None for none."""
+        return [None] * len(features)
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """Every picture, clip and sound that was encoded; `extras` are those of the pictures.
+
+        Raises `InputError` where placeholders and tokens do not match.
+        """
+        found = []
+        for modality, output in outputs.items():
+            features = self.features(output, modality)
+            places = self.placeholders(model.config, inputs, modality)
+            spans = match_places(places, [len(f) for f in features], modality)
+            grids = self.grids(model.config, inputs, features, modality)
+            fixed = self.fixed(model, inputs, features, modality)
+            more = extras if modality == "image" and extras else [{}] * len(features)
+            for span, feature, grid, stays, extra in zip(spans, features, grids, fixed, more, strict=True):
+                found.append(
+                    Item(modality, span.row, span.places, int(span.places[0]), feature, grid, stays, extra)
+                )  # fmt: skip
+        return found
+
+    def compared(self, model: Any, embeds: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (n, d) and question (m, d) in one space. An empty question says that there is none."""
+        return embeds, question.to(embeds.device, embeds.dtype)
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
-        """Position ids of the unpruned sequence, (b, L), as `generate` would number them."""
-        return count_positions(mask)
+        """Position ids of the unpruned sequence as `generate` would number them: (b, L).
+
+        With M-RoPE (4, b, L): a text row, which only masks are built from, above temporal, height and width rows.
+        """
+        index = getattr(model.base_model, "get_rope_index", None)
+        if index is None:
+            return count_positions(mask)
+        given = {**inputs, "attention_mask": mask}
+        if given.get("mm_token_type_ids") is None:
+            given["mm_token_type_ids"] = self.token_types(model.config, inputs)
+        names = inspect.signature(index).parameters
+        axes, _ = index(**{name: given[name] for name in names if given.get(name) is not None})
+        return torch.cat([count_positions(mask)[None], axes.to(mask.device)])
+
+    def token_types(self, config: Any, inputs: Inputs) -> Tensor:
+        """(b, L): 0 for text, else the kind of placeholder, as processors give `mm_token_type_ids`."""
+        types = torch.zeros_like(inputs["input_ids"])
+        for modality in self.modalities:
+            types[self.placeholders(config, inputs, modality)] = self.kinds[modality]
+        return types
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """Which ids frame the user's words."""
         return default_template(config, stop_ids)
+
+    def shorten(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
+        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The shorter inputs: ids, mask, positions and features of the tokens that stay."""
+        full = inputs.get("position_ids")
+        if full is None:
+            full = self.positions(model, inputs, mask)
+        gone = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, inputs, m) for m in outputs))
+        rest = {name: value for name, value in inputs.items() if name not in gone}
+        short = rewrite(rest, staying(mask, items, kept), full, pad_id=pad_id, compact=compact)
+        short["mm_encoder_outputs"] = {}
+        for modality, output in outputs.items():
+            own = [n for n, item in enumerate(items) if item.modality == modality]
+            rows = [items[n].row for n in own]
+            chosen, mixing = [kept[n] for n in own], [mixes[n] for n in own]
+            if modality == "audio":  # no model takes encoded sounds: they go in among the embedded words
+                sounds = keep_tokens([items[n].embeds for n in own], chosen, rows, mixing)
+                short = self.embed(model, short, torch.cat(sounds))
+            else:
+                short["mm_encoder_outputs"][modality] = self.keep(output, chosen, rows, mixing)
+        return short
+
+    def embed(self, model: Any, short: dict[str, Any], sounds: Tensor) -> dict[str, Any]:
+        """The shorter inputs with `inputs_embeds` in place of `input_ids`: words, and the kept tokens of all sounds."""
+        ids = short.pop("input_ids")
+        words = model.get_input_embeddings()(ids)
+        places = self.placeholders(model.config, {**short, "input_ids": ids}, "audio") & (short["attention_mask"] != 0)
+        short["inputs_embeds"] = words.masked_scatter(places[..., None], sounds.to(words))
+        return short
 
     # -- the decoder ------------------------------------------------------------------------------------------------
 
@@ -96,73 +237,50 @@ class Family:
         """After how many of the first layers the language model itself still adds to the picture's places."""
         return 0
 
+    def recurrent(self, config: Any) -> bool:
+        """Whether layers without attention carry a state along the sequence, which a masked token still moves."""
+        kinds = getattr(config.get_text_config(), "layer_types", None) or ()
+        return any("attention" not in kind or "linear" in kind for kind in kinds)
+
     # -- a small instance of itself ---------------------------------------------------------------------------------
 
     def tiny_config(self) -> Any:
         """The configuration of a tiny model with all of the family's traits, for the laws."""
-        raise NotImplementedError
+        return tiny.configuration(self.model_type, self.tiny)
 
-    def example_images(self, config: Any, count: int, generator: torch.Generator) -> tuple[dict[str, Any], list[int]]:
-        """Noise in the shape of `count` pictures: the encoder's inputs, and how many tokens each picture becomes."""
-        raise NotImplementedError
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Noise in the shape of pictures (or clips, sounds), `rows` of them in each row: the encoder's inputs."""
+        if modality != "image":
+            raise NotImplementedError(f"{type(self).__name__} gives no example of {modality}.")
+        side = tiny.image_size(config)
+        return {self.raw[modality]: torch.randn(sum(rows), 3, side, side, generator=generator)}
 
-    def pick_images(self, inputs: Inputs, pictures: range) -> dict[str, Any]:
-        """The encoder's inputs for some of the pictures of a batch."""
-        return {"pixel_values": inputs["pixel_values"][pictures.start : pictures.stop]}
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """The encoder's inputs for one row of the batch, whose pictures (or clips, sounds) are `items` of them all."""
+        names = [self.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
+        return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
 
-    def image_span(self, config: Any, tokens: int) -> list[int]:
-        """The ids that stand for one picture in a prompt."""
-        return [self.image_token_id(config)] * tokens
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """The ids that stand for one picture, clip or sound of so many tokens in a prompt."""
+        around = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
+        ids = [self.token_id(config, modality)] * tokens
+        return ids if None in around else [around[0], *ids, around[1]]
 
-
-def keep_tokens(
-    features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()
-) -> list[Tensor]:
-    """The kept tokens of every image, (k, d), those of one row of the batch joined.
-
-    Beam search repeats these entry by entry. Where a row has several, older transformers (5.18) gets their order wrong.
-    """
-    joined: dict[int, list[Tensor]] = {}
-    for feature, indices, row, mix in zip(features, kept, rows, mixes or [None] * len(kept), strict=True):
-        values = feature[indices.to(feature.device)] if mix is None else mixed(feature, mix)
-        joined.setdefault(row, []).append(values)
-    return [torch.cat(parts) for parts in joined.values()]
+    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """The full model's inputs with the dropped tokens masked, positions kept: what pruning must agree with."""
+        mask = inputs["attention_mask"]
+        positions = self.positions(model, inputs, mask)
+        return {**inputs, "attention_mask": staying(mask, items, kept).long(), "position_ids": positions}
 
 
-def mixed(feature: Tensor, mix: Tensor) -> Tensor:
-    """The weighted means `mix @ feature`, (k, n) @ (n, d), computed in float32."""
-    with torch.autocast(feature.device.type, enabled=False):
-        return (mix.to(feature.device) @ feature.float()).to(feature.dtype)
+def staying(mask: Tensor, items: Sequence[Item], kept: Sequence[Tensor]) -> Tensor:
+    """(b, L): true for the words and the kept tokens, false for padding and the dropped ones."""
+    stays = mask.bool().clone()
+    for item, indices in zip(items, kept, strict=True):
+        chosen = torch.zeros_like(item.places, dtype=torch.bool)
+        chosen[indices.to(chosen.device)] = True
+        stays[item.row, item.places] &= chosen
+    return stays
 
 
-@dataclass(frozen=True)
-class FamilyInfo:
-    """A row of `foveate.families()`: the `config.model_type` and what the family covers."""
-
-    model_type: str
-    summary: str
-
-
-def families() -> list[FamilyInfo]:
-    """The supported model families, one row a `config.model_type`."""
-    return [FamilyInfo(name, FAMILIES.load(name).summary) for name in FAMILIES.names()]
-
-
-def family_of(model: Any) -> Family:
-    """The family of a model, by its `config.model_type`.
-
-    Raises `UnknownFamilyError` with what to do if there is none, `ModelError` if this is no transformers model.
-    """
-    model_type = getattr(getattr(model, "config", None), "model_type", None)
-    if model_type is None or not hasattr(model, "base_model"):
-        raise ModelError(f"{type(model).__name__} is not a transformers model: load one with from_pretrained.")
-    if model_type not in FAMILIES.names():
-        raise UnknownFamilyError(
-            f"Models of type {model_type!r} are not supported yet (supported: {', '.join(FAMILIES.names())}). "
-            "To add one, write a foveate.family.Family and name it in the entry-point group foveate.families "
-            "(CONTRIBUTING.md, 'Add a family')."
-        )
-    family = FAMILIES.load(model_type)()
-    if not isinstance(family, Family):
-        raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.family.Family: derive it from that.")
-    return family
+__all__ = ["Family", "Grid", "Inputs", "Item", "Mixes", "Span", "keep_tokens", "match_places", "staying"]

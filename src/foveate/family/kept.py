@@ -1,0 +1,59 @@
+"""What an encoder's output holds after pruning: the kept tokens, row by row of the batch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Mixes = Sequence[Tensor | None]
+
+
+class TokenList(list[Tensor]):
+    """The kept tokens, one tensor (k, d) a row of the batch.
+
+    Some models join a list of pictures with `torch.cat`, others expect one tensor and call `.to(...)` on it: asked for
+    anything that a list has not, this one answers as the joined tensor (N, d) does.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch.cat(list(self)), name)
+
+
+@functools.cache
+def _kept_type(kind: type) -> type:
+    """The output class of an encoder whose pooled tokens stay a `TokenList`, also after beams have repeated them."""
+
+    def set_attribute(self: Any, name: str, value: Any) -> None:
+        kind.__setattr__(self, name, TokenList(value) if name == "pooler_output" and type(value) is list else value)
+
+    return type(f"Kept{kind.__name__}", (kind,), {"__setattr__": set_attribute, "__doc__": kind.__doc__})
+
+
+def kept_output(output: Any, **fields: Any) -> Any:
+    """An output of the encoder's own class that holds these fields and no other."""
+    kind = type(output)
+    return (kind if kind.__name__.startswith("Kept") else _kept_type(kind))(**fields)
+
+
+def keep_tokens(
+    features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()
+) -> list[Tensor]:
+    """The kept tokens of every picture, (k, d), those of one row of the batch joined.
+
+    Beam search repeats these entry by entry. Where a row has several, older transformers (5.18) gets their order wrong.
+    """
+    joined: dict[int, list[Tensor]] = {}
+    for feature, indices, row, mix in zip(features, kept, rows, mixes or [None] * len(kept), strict=True):
+        values = feature[indices.to(feature.device)] if mix is None else mixed(feature, mix)
+        joined.setdefault(row, []).append(values)
+    return [torch.cat(parts) for parts in joined.values()]
+
+
+def mixed(feature: Tensor, mix: Tensor) -> Tensor:
+    """The weighted means `mix @ feature`, (k, n) @ (n, d), computed in float32."""
+    with torch.autocast(feature.device.type, enabled=False):
+        return (mix.to(feature.device) @ feature.float()).to(feature.dtype)

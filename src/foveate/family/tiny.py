@@ -1,0 +1,86 @@
+"""Tiny configurations of any architecture: its own defaults, with the numbers that make it large made small by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+FIRST_SPECIAL = 300
+VOCABULARY = 320
+TEXT: dict[str, int] = {
+    "vocab_size": VOCABULARY, "hidden_size": 64, "d_model": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "global_head_dim": 16,
+    "max_position_embeddings": 512, "layers": 2, "encoder_layers": 2, "decoder_layers": 2,
+    "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96,
+    "ffn_dim": 96, "num_experts": 4, "n_routed_experts": 4, "num_local_experts": 4, "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32, "shared_expert_intermediate_size": 32, "n_shared_experts": 1, "n_group": 1,
+    "topk_group": 1, "q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8,
+    "v_head_dim": 16, "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
+    "num_kv_shared_layers": 0, "linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+}  # fmt: skip
+ENCODER: dict[str, int] = {
+    "hidden_size": 32, "embed_dim": 32, "hidden_dim": 32, "dim": 32, "d_model": 32, "width": 32,
+    "intermediate_size": 48, "mlp_dim": 48, "encoder_ffn_dim": 48, "num_hidden_layers": 2, "depth": 2, "n_layers": 2,
+    "layers": 2, "encoder_layers": 2, "num_attention_heads": 2, "num_heads": 2, "n_heads": 2, "heads": 2,
+    "encoder_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "image_size": 32, "patch_size": 8,
+    "num_position_embeddings": 64, "projection_dim": 32, "out_hidden_size": 64, "output_hidden_size": 64,
+    "vision_output_dim": 64, "output_dim": 64, "text_hidden_size": 64, "num_mel_bins": 16,
+}  # fmt: skip
+ENCODERS = ("vision", "vit", "visual", "audio", "qformer", "perceiver", "resampler", "sam", "vq", "high_res", "low_res")
+
+
+def configuration(model_type: str, own: Mapping[str, Any]) -> Any:
+    """The default configuration of `model_type` made small; what `own` says (nested, as keyword arguments) stands.
+
+    Special tokens get ids from 300 on, those of one name the same in every part.
+    """
+    from transformers import CONFIG_MAPPING
+
+    config = CONFIG_MAPPING[model_type](**own)
+    _shrink(config, "text", own)
+    _number(config, own, {})
+    return config
+
+
+def image_size(config: Any) -> int:
+    """The side of the pictures that the vision tower of a configuration expects."""
+    size = config.vision_config.image_size
+    return int(size[0] if isinstance(size, (list, tuple)) else size)
+
+
+def _parts(config: Any) -> dict[str, Any]:
+    """The configurations inside a configuration."""
+    from transformers import PreTrainedConfig
+
+    return {name: value for name, value in vars(config).items() if isinstance(value, PreTrainedConfig)}
+
+
+def _shrink(config: Any, name: str, own: Any) -> None:
+    sizes = ENCODER if any(word in name for word in ENCODERS) else TEXT
+    given = own if isinstance(own, Mapping) else {}
+    for key, value in list(vars(config).items()):
+        if key in sizes and isinstance(value, int) and not isinstance(value, bool) and key not in given:
+            setattr(config, key, sizes[key])
+    for key in ("layer_types", "mlp_layer_types"):
+        kinds = getattr(config, key, None)
+        if isinstance(kinds, list) and len(kinds) > 2 and key not in given and "num_hidden_layers" not in given:
+            setattr(config, key, [kinds[0], kinds[-1]])
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, dict) and "mrope_section" in rope and "rope_parameters" not in given:
+        half = int(config.head_dim * rope.get("partial_rotary_factor", 1.0)) // 2 if hasattr(config, "head_dim") else 8
+        rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+    for key, part in _parts(config).items():
+        _shrink(part, key, given.get(key))
+
+
+def _number(config: Any, own: Any, ids: dict[str, int]) -> None:
+    given = own if isinstance(own, Mapping) else {}
+    for key, value in list(vars(config).items()):
+        if not key.endswith(("_token_id", "_token_index")) or key in given or value is None:
+            continue
+        name = key.replace("_token_index", "_token_id")
+        ids.setdefault(name, FIRST_SPECIAL + len(ids))
+        setattr(config, key, ids[name])
+    for key, part in _parts(config).items():
+        _number(part, given.get(key), ids)
