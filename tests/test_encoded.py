@@ -8,10 +8,10 @@ from transformers import AutoModelForImageTextToText, SiglipVisionConfig
 
 import foveate
 from foveate.errors import InputError, ModelError
+from foveate.family import lookup
 from foveate.family.watch import inputs_of
 from foveate.laws import example, tiny_model
 from foveate.method import Method, resolve
-from foveate.family import lookup
 from foveate.tokens import VisualTokens, budget
 
 LLAVA = lookup.family("llava")

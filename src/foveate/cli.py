@@ -106,7 +106,7 @@ def methods(as_json: Json = False) -> None:
 
 @app.command()
 def families(as_json: Json = False) -> None:
-    """List the supported model families."""
+    """List every image-text-to-text model of transformers: supported, not applicable, or not yet, and why."""
     import foveate
 
     show.rows("Families", [dataclasses.asdict(row) for row in foveate.families()], as_json)
@@ -116,14 +116,14 @@ def families(as_json: Json = False) -> None:
 def doctor(model: AnyModel = None, as_json: Json = False) -> None:
     """Check the laws of pruning on this installation: on a tiny model of every family, or on your own model."""
     from foveate import laws
+    from foveate.family.lookup import available
     from foveate.load import load, quiet
-    from foveate.registry import FAMILIES
 
     versions = installed_versions()
     print(", ".join(f"{name} {version}" for name, version in versions.items()))
     rows = []
     with quiet():
-        subjects = FAMILIES.names() if model is None else [model]
+        subjects = available() if model is None else [model]
         for subject in subjects:
             results = laws.check_family(subject) if model is None else laws.check(load(model).model)
             for law in results:

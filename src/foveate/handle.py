@@ -67,8 +67,9 @@ def attach(
     `model(...)` returns logits of the shorter sequence.
 
     An in-decoder method (`FastV` and kin) prunes between the layers instead: see `foveate.decoder.hooks`. `keep` is
-    then what its last drop leaves of each picture, positions are the original ones, and `model(...)` returns logits of the caller's
-    sequence, which mean nothing at the places of dropped tokens. One such handle at a time, and none beside it.
+    then what its last drop leaves of each picture, positions are the original ones, and `model(...)` returns logits of
+    the caller's sequence, which mean nothing at the places of dropped tokens. One such handle at a time, and none
+    beside it.
 
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """

@@ -97,7 +97,9 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
         made.append(ids + text)
     width = max(map(len, made))
     inputs["input_ids"] = torch.tensor([[0] * (width - len(ids)) + ids for ids in made], device=model.device)
-    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in made]).to(model.device)
+    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in made]).to(
+        model.device
+    )
     for name in ("mm_token_type_ids", "token_type_ids"):
         if name in inspect.signature(model.forward).parameters:
             inputs[name] = family.token_types(config, inputs)

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
 from foveate.errors import ModelError
-from foveate.family import family_of
+from foveate.family.lookup import family
 
 MODELS = Path(__file__).parent / "world" / "models"
 BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
@@ -48,7 +47,7 @@ def load(name: str = "bundled") -> Loaded:
     where = str(bundled or _locate(name))
     device = _device()
     config = _config(where)
-    family_of(SimpleNamespace(config=config, base_model=None))
+    family(config.model_type)
     # The processor is small and goes first: what it lacks shows before gigabytes are read.
     processor, notes = _processor(where, config)
     dtype = torch.float32 if bundled and device == "cpu" else "auto"

@@ -71,12 +71,14 @@ def prune_inputs(
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
     `inputs` hold `input_ids` (b, L) and what the model's encoders read, optionally `attention_mask` and `labels`; they
-    are not changed. `keep` is a number of visual tokens (an int) or a share of them (a float in (0, 1]): of each picture
-    or clip (`per="image"`), of each frame of a clip ("frame"), or of all that a row of the batch shows ("prompt", shared
-    out by size and relevance). `method` is a name (`foveate.methods()`) or a configured object. `positions` keeps the
-    tokens' own position ids ("original") or numbers them anew ("compact"). `modalities` are what is pruned, of "image",
-    "video" and "audio"; the others stay whole. `encoded` are the same pictures and clips as `foveate.encode` returned
-    them: the encoder does not run again, and pixel_values may be left out. Rows without a picture pass through.
+    are not changed. `keep` is a number of visual tokens (an int) or a share of them (a float in (0, 1]): of each
+    picture or clip (`per="image"`), of each frame of a clip ("frame"), or of all that a row of the batch shows
+    ("prompt", shared out by size and relevance). `method` is a name (`foveate.methods()`) or a configured object.
+    `positions` keeps the tokens' own position ids ("original") or numbers them anew ("compact"). `modalities` are what
+    is pruned, of "image", "video" and "audio"; the others stay whole. `encoded` are the same pictures and clips as
+    `foveate.encode` returned them: the encoder does not run again, and pixel_values may be left out. Rows without a
+    picture pass through. Of a clip, tokens that repeat an earlier frame are never chosen (`foveate.choose`), unless
+    everything is kept.
 
     Where sounds are pruned the result holds `inputs_embeds` instead of `input_ids`: `generate` then returns new tokens
     alone.
@@ -117,8 +119,8 @@ def prune_inputs(
     )  # fmt: skip
     seconds = time.perf_counter() - started
     report = Report(
-        tuple(kept), tuple(len(item.embeds) for item in items), tuple(item.grid for item in items), chosen.name, seconds,
-        tuple(notes), tuple(item.modality for item in items),
+        tuple(kept), tuple(len(item.embeds) for item in items), tuple(item.grid for item in items), chosen.name,
+        seconds, tuple(notes), tuple(item.modality for item in items),
     )  # fmt: skip
     return PrunedInputs(short, report)
 

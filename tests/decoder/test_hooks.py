@@ -12,8 +12,8 @@ from decoder_reference import deep_model
 from foveate import FastV
 from foveate.decoder.attention import Keys
 from foveate.errors import FoveateError, InputError, KeepError, ModelError
-from foveate.laws import example
 from foveate.family import lookup
+from foveate.laws import example
 
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3}
 
@@ -140,9 +140,9 @@ def test_bad_settings_attach_nothing(model):
         (lambda i: {**i, "attention_mask": torch.ones(2, 1, 4, 4)}, "attention_mask has shape"),
         (lambda i: {**i, "attention_mask": i["attention_mask"] * 0}, "hides image placeholders"),
         (lambda i: {**i, "input_ids": None, "inputs_embeds": torch.zeros(2, 4, 64)}, "inputs_embeds hide"),
-        (lambda i: {**i, "input_ids": i["input_ids"].clamp(max=200)}, "0 image placeholders"),
-        (lambda i: {**i, "pixel_values_videos": i["pixel_values"]}, "Videos are not supported"),
-        (lambda i: {**i, "mm_encoder_outputs": {"video": 1}}, "Videos are not supported|not both"),
+        (lambda i: {**i, "input_ids": i["input_ids"].clamp(max=200)}, "no placeholder is left"),
+        (lambda i: {**i, "pixel_values_videos": i["pixel_values"]}, "prunes pictures, not clips"),
+        (lambda i: {**i, "mm_encoder_outputs": {"video": 1}}, "prunes pictures, not clips|not both"),
         (
             lambda i: {**i, "attention_mask": None, "position_ids": torch.arange(99)[: i["input_ids"].shape[1]] // 2},
             None,

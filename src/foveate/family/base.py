@@ -262,7 +262,7 @@ class Family:
 
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """The ids that stand for one picture, clip or sound of so many tokens in a prompt."""
-        around = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
+        around: list[Any] = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
         ids = [self.token_id(config, modality)] * tokens
         return ids if None in around else [around[0], *ids, around[1]]
 

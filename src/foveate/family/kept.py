@@ -28,14 +28,15 @@ def _kept_type(kind: type) -> type:
     """The output class of an encoder whose pooled tokens stay a `TokenList`, also after beams have repeated them."""
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
-        kind.__setattr__(self, name, TokenList(value) if name == "pooler_output" and type(value) is list else value)
+        setter: Any = kind.__setattr__
+        setter(self, name, TokenList(value) if name == "pooler_output" and type(value) is list else value)
 
     return type(f"Kept{kind.__name__}", (kind,), {"__setattr__": set_attribute, "__doc__": kind.__doc__})
 
 
 def kept_output(output: Any, **fields: Any) -> Any:
     """An output of the encoder's own class that holds these fields and no other."""
-    kind = type(output)
+    kind: Any = type(output)
     return (kind if kind.__name__.startswith("Kept") else _kept_type(kind))(**fields)
 
 

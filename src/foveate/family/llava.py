@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.family.base import Family, Inputs
+from foveate.family.base import Extras, Family, Inputs
 from foveate.family.watch import inputs_of
 from foveate.question import Template, default_template
 
@@ -42,7 +42,7 @@ class Llava(Family):
         attends = _layer(config.vision_feature_layer, config.vision_config.num_hidden_layers) >= 0
         return frozenset({"encoder", "cls_attention", "keys"}) if is_clip and attends else frozenset()
 
-    def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[dict[str, Tensor]]]:
+    def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[Extras]]:
         """The stock encoder runs, and what goes into its projector and into one attention layer is looked at."""
         if not needs:
             return super().encode_with(model, inputs, needs)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 from foveate.errors import ModelError, UnknownFamilyError
 from foveate.family.base import Family
+from foveate.family.outside import OUTSIDE
 from foveate.registry import FAMILIES
 
 
@@ -23,18 +26,83 @@ def family_of(model: Any) -> Family:
             f"{type(model).__name__} brings a forward of its own (remote code), which no law was checked on: "
             "load it with trust_remote_code=False if transformers has the model, or write a family for it."
         )
-    if model_type not in FAMILIES.names():
-        raise UnknownFamilyError(
-            f"Models of type {model_type!r} are not supported yet (supported: {', '.join(FAMILIES.names())}). "
-            "To add one, write a foveate.family.Family and name it in the entry-point group foveate.families "
-            "(CONTRIBUTING.md, 'Add a family')."
-        )
+    if model_type not in FAMILIES.names() and model_type not in OUTSIDE:
+        raise UnknownFamilyError(_unknown(model_type, _tried(model)))
     return family(model_type)
 
 
 def family(model_type: str) -> Family:
-    """The registered family of this name."""
+    """The registered family of this name. Raises `UnknownFamilyError` with what to do if there is none."""
+    if model_type not in FAMILIES.names():
+        raise UnknownFamilyError(_unknown(model_type, outside(model_type)[1]))
     found = FAMILIES.load(model_type)
     if not issubclass(found, Family):
         raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.family.Family: derive it from that.")
     return found(model_type)
+
+
+def outside(model_type: str) -> tuple[str, str]:
+    """The status of a model type that no family is registered for, and the reason."""
+    return OUTSIDE.get(model_type, ("not yet", "nobody has tried it"))
+
+
+def _unknown(model_type: str, reason: str) -> str:
+    return (
+        f"Models of type {model_type!r} are not supported: {reason}. `foveate families` lists those that are; "
+        "to add one, write a foveate.family.Family and name it in the entry-point group foveate.families "
+        "(CONTRIBUTING.md, 'Add a family')."
+    )
+
+
+def _tried(model: Any) -> str:
+    """What a model lacks of the shared conventions."""
+    missing = [
+        what
+        for what, there in (
+            ("mm_encoder_outputs in its forward", "mm_encoder_outputs" in signature(model.forward).parameters),
+            ("get_image_features", hasattr(model.base_model, "get_image_features")),
+            ("config.image_token_id", getattr(model.config, "image_token_id", None) is not None),
+        )
+        if not there
+    ]
+    if missing:
+        return f"it was looked at by the shared conventions and lacks {' and '.join(missing)}"
+    return "it has what the shared conventions need, but no law was checked on it"
+
+
+def available() -> list[str]:
+    """The registered model types that the installed transformers has, or that a plug-in brings."""
+    from transformers import CONFIG_MAPPING
+
+    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING]
+
+
+@dataclass(frozen=True)
+class FamilyInfo:
+    """A row of `foveate.families()`.
+
+    `status` is "supported" (all laws hold on a tiny random model), "not applicable" or "not yet"; `modalities` are what
+    can be pruned; `note` is what is special about it, or the reason.
+    """
+
+    model_type: str
+    architecture: str
+    status: str
+    modalities: tuple[str, ...]
+    note: str
+
+
+def families() -> list[FamilyInfo]:
+    """Every image-text-to-text model of the installed transformers, and what plug-ins add, one row a model type."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING
+
+    found = []
+    for name in sorted({*MAPPING, *available()}):
+        architecture = MAPPING.get(name, "")
+        if name in FAMILIES.names():
+            own = family(name)
+            found.append(FamilyInfo(name, architecture, "supported", own.modalities, own.summary))
+        else:
+            status, reason = outside(name)
+            found.append(FamilyInfo(name, architecture, status, (), reason))
+    return found

@@ -28,7 +28,11 @@ def inputs_of(module: Any) -> Iterator[list[Tensor]]:
 def arguments_of(module: Any) -> Iterator[list[dict[str, Any]]]:
     """The keyword arguments of every call to `module` inside the block; nothing stays on the module after it."""
     seen: list[dict[str, Any]] = []
-    handle = module.register_forward_pre_hook(lambda _, args, kwargs: seen.append(dict(kwargs)), with_kwargs=True)
+
+    def look(_: Any, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen.append(dict(kwargs))
+
+    handle = module.register_forward_pre_hook(look, with_kwargs=True)
     try:
         yield seen
     finally:
