@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from foveate.chat import learn_template
     from foveate.decoder import DecoderMethod
     from foveate.decoder.fastv import FastV
     from foveate.decoder.hooks import DecoderHandle
@@ -73,6 +74,7 @@ _HOMES = {
     "attach": "foveate.handle",
     "encode": "foveate.encoded",
     "families": "foveate.family",
+    "learn_template": "foveate.chat",
     "methods": "foveate.method",
     "prune_inputs": "foveate.prune",
     "pruning": "foveate.handle",
@@ -112,6 +114,7 @@ __all__ = [
     "attach",
     "encode",
     "families",
+    "learn_template",
     "methods",
     "prune_inputs",
     "pruning",

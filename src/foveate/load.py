@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from foveate.chat import learn_template
 from foveate.errors import ModelError
 from foveate.family.lookup import family
 
@@ -58,6 +59,11 @@ def load(name: str = "bundled") -> Loaded:
         raise ModelError(
             f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
         ) from error
+    if getattr(model.config, "foveate_template", None) is None:
+        try:
+            learn_template(model, processor)
+        except ModelError as error:
+            notes = (*notes, f"The question is looked for by special tokens alone. {error}")
     return Loaded(model, processor, notes, name)
 
 

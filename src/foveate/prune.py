@@ -205,6 +205,9 @@ def _questions(
     for item in items:
         first[item.row] = min(item.first, first.get(item.row, item.first))
     ignored = mask == 0 if labels is None else (mask == 0) | (labels != IGNORED_LABEL)
+    for item in items:
+        if len(item.places):  # what stands between a picture's own tokens is its structure: ends of rows, timestamps
+            ignored[item.row, item.places[0] : item.places[-1]] = True
     found, notes = {}, []
     for row in sorted(first):
         where = find_question(ids[row].tolist(), first[row], template, ignored[row].tolist())

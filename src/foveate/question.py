@@ -23,6 +23,7 @@ class Template:
     `controls` are special ids, and so is every id from `controls_from` on (None: no such border). `closers` end a turn;
     `structure` stands inside one (pictures, padding); any other control opens one. `roles` are openings spelled in
     ordinary tokens, each with all its spellings; `filler` are ordinary tokens that the template puts around the words.
+    Where the template is `learned`, roles say all: no control opens a turn.
     """
 
     controls: frozenset[int]
@@ -31,6 +32,7 @@ class Template:
     structure: frozenset[int]
     roles: tuple[tuple[tuple[int, ...], ...], ...] = ()
     filler: frozenset[int] = frozenset()
+    learned: bool = False
 
     def is_control(self, token: int) -> bool:
         """Whether this id is no word."""
@@ -42,7 +44,8 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
 
     `stop_ids` end generation. Vocabularies put added special tokens at their end, so that the lowest special id in the
     upper half marks where they begin. A checkpoint may name the rest itself, each role with its spellings in ids:
-    `config.foveate_template = {"roles": [[[5, 6], [7, 6]], [[8, 6]]], "filler": [9]}`.
+    `config.foveate_template = {"roles": [[[5, 6], [7, 6]], [[8, 6]]], "filler": [9]}`, or have it learned from the chat
+    template (`foveate.learn_template`), which adds the special ids.
     """
     text = config.get_text_config()
     named = [getattr(c, name, None) for c in (config, text) for name in _id_names(c)]
@@ -53,17 +56,20 @@ def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
     try:
         roles = tuple(tuple(tuple(map(int, spelling)) for spelling in role) for role in own.get("roles", ()))
         filler = frozenset(map(int, own.get("filler", ())))
+        specials = frozenset(map(int, own.get("specials", ())))
     except (TypeError, ValueError, AttributeError) as error:
         raise ModelError(
-            "config.foveate_template is malformed: each of its roles is a list of spellings, its filler a list of ids."
+            "config.foveate_template is malformed: each of its roles is a list of spellings, "
+            "its filler and its specials are lists of ids."
         ) from error
     return Template(
-        controls=frozenset(controls),
+        controls=frozenset(controls) | specials,
         controls_from=min(high, default=None),
         closers=frozenset(stop_ids),
         structure=frozenset(structure),
         roles=roles,
         filler=filler,
+        learned="specials" in own,
     )
 
 
@@ -87,9 +93,11 @@ def find_question(ids: Sequence[int], first_image: int, template: Template, igno
     for place, token in enumerate(ids):
         if place in openings:
             turn, role, heading, speaking = place, openings[place].role, place + openings[place].length, True
+        if place < heading:
+            continue
         if token in template.closers:
             speaking = False
-        if ignored[place] or place < heading or not speaking or template.is_control(token) or token in template.filler:
+        if ignored[place] or not speaking or template.is_control(token) or token in template.filler:
             continue
         if role == user:
             words.setdefault(turn, []).append(place)
@@ -108,7 +116,7 @@ def _openings(ids: Sequence[int], template: Template) -> dict[int, _Opening]:
     """Where turns open."""
     found: dict[int, _Opening] = {}
     for place, token in enumerate(ids):
-        if template.is_control(token):
+        if template.is_control(token) and not template.learned:
             if token not in template.closers and token not in template.structure:
                 opening = tuple(ids[place : place + 1 + ROLE_TOKENS])
                 found[place] = _Opening(opening, len(opening))
