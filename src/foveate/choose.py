@@ -64,18 +64,20 @@ def choose(subjects: Sequence[Subject], method: Method, keep: int | float, per: 
     budgets: dict[int, int] = {}
     if per == "prompt" and not everything:
         for row in sorted({s.row for s in subjects}):
-            own = [n for n, s in enumerate(subjects) if s.row == row and not s.whole]
+            own = [n for n, s in enumerate(subjects) if s.row == row and not s.whole and bool(_free(s).any())]
             budgets.update(zip(own, _shared([subjects[n] for n in own], keep, row), strict=True))
     found = []
     for number, subject in enumerate(subjects):
         if everything or subject.whole:
-            found.append(_all(subject.tokens, method))
+            found.append(Choice(torch.arange(len(subject.tokens.embeds), device=subject.tokens.embeds.device)))
             continue
         parts = _frames(subject.tokens) if per == "frame" else [slice(0, len(subject.tokens.embeds))]
         new, free = _new(subject.tokens), _free(subject)
         chosen = []
         for part in parts:
             size = int(free[part].sum())
+            if not size:
+                continue
             k = budgets[number] if per == "prompt" else budget(keep, size)
             chosen.append(_part(subject.tokens, part, (free & new)[part], k, method))
         found.append(_joined(subject, chosen))
@@ -110,12 +112,6 @@ def _frames(tokens: VisualTokens) -> list[slice]:
         return [slice(0, len(tokens.embeds))]
     size = tokens.grid[1] * tokens.grid[2]
     return [slice(start, start + size) for start in range(0, len(tokens.embeds), size)]
-
-
-def _all(tokens: VisualTokens, method: Method) -> Choice:
-    n = len(tokens.embeds)
-    kept = method.select(tokens, n)
-    return Choice(kept, method.mix(tokens, kept))
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +162,6 @@ def _joined(subject: Subject, parts: Sequence[_Part]) -> Choice:
     mix = torch.eye(n, device=device)
     for part in parts:
         if part.mix is not None:
-            mix[part.kept] = 0
             mix[part.kept[:, None], part.among[None]] = part.mix
     return Choice(kept, mix[kept])
 

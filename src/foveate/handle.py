@@ -151,17 +151,22 @@ class _Chain:
             kwargs["input_ids"] = kwargs.pop("inputs")
         names = set(inspect.signature(self.model.forward).parameters) | {"input_ids"}
         inputs = {name: value for name, value in kwargs.items() if name in names or name == "inputs_embeds"}
-        short = self.handles[-1].prune(inputs)
+        given = dict(inputs)
+        if given.get("attention_mask") is None and isinstance(given.get("input_ids"), Tensor):
+            given["attention_mask"] = torch.ones_like(given["input_ids"])  # generate makes one too
+        short = self.handles[-1].prune(given)
         settings = {name: value for name, value in kwargs.items() if name not in inputs}
         self.generating = True
         try:
             if not short.report.kept:
                 return stock(**inputs, **settings)
-            ids = inputs["input_ids"]
+            ids, apart = inputs["input_ids"], _answers_apart(self.model)
             length = short["attention_mask"].shape[1]
-            out = stock(**short, **_shorter_limits(self.model, settings, ids.shape[1] - length))
+            out = stock(**short, **_shorter_limits(self.model, settings, 0 if apart else ids.shape[1] - length))
         finally:
             self.generating = False
+        if apart:
+            return out
         # From embeddings, generate returns the new tokens alone.
         return _with_prompt(out, ids, length if "input_ids" in short else 0)
 
@@ -171,6 +176,12 @@ class _Chain:
         if self.generating or not any(inputs.get(name) is not None for name in raw):
             return None
         return (), dict(self.handles[-1].prune(inputs))
+
+
+def _answers_apart(model: Any) -> bool:
+    """Whether a decoder that does not read the prompt writes the answer."""
+    configs = (model.config, model.config.get_text_config())
+    return any(getattr(config, "is_encoder_decoder", False) for config in configs)
 
 
 def _shorter_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:

@@ -62,19 +62,22 @@ def tiny_model(family: Family, seed: int = 0) -> Any:
     from transformers import AutoModelForImageTextToText
 
     torch.manual_seed(seed)
-    return AutoModelForImageTextToText.from_config(family.tiny_config()).eval()
+    model = AutoModelForImageTextToText.from_config(family.tiny_config()).eval()
+    with torch.no_grad():
+        family.wake(model)
+    return model
 
 
 Row = tuple[int | Sequence[str], int]  # what a row shows (a number of pictures, or modalities in order), and words
 
 
 def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> dict[str, Any]:
-    """A left-padded batch of random pictures and words: each row is (pictures, words of the question).
+    """A padded batch of random pictures and words: each row is (pictures, words of the question).
 
     Instead of a number of pictures a row may name what it shows, in order: ("image", "video").
     """
     config, generator = model.config, torch.Generator().manual_seed(seed)
-    shown = [("image",) * show if isinstance(show, int) else tuple(show) for show, _ in rows]
+    shown = [(_main(family),) * show if isinstance(show, int) else tuple(show) for show, _ in rows]
     inputs: dict[str, Any] = {}
     spans: dict[str, Any] = {}
     for modality in family.modalities:
@@ -82,7 +85,7 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
         if not sum(counts):
             continue
         new = family.example(config, modality, counts, generator)
-        inputs |= {k: v.to(model.device, model.dtype if v.is_floating_point() else v.dtype) for k, v in new.items()}
+        inputs |= {name: _like(model, value) for name, value in new.items()}
         with torch.no_grad():
             features = family.features(family.encode(model, inputs, modality), modality)
         grids = family.grids(config, inputs, features, modality)
@@ -96,14 +99,15 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
             ids += [*next(spans[modality]), text.pop()]
         made.append(ids + text)
     width = max(map(len, made))
-    inputs["input_ids"] = torch.tensor([[0] * (width - len(ids)) + ids for ids in made], device=model.device)
-    inputs["attention_mask"] = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in made]).to(
-        model.device
-    )
+    masks = [[1] * len(ids) for ids in made]
+    for name, lists in (("input_ids", made), ("attention_mask", masks)):
+        pads = [[0] * (width - len(ids)) for ids in lists]
+        padded = [pad + ids if family.pads_left else ids + pad for pad, ids in zip(pads, lists, strict=True)]
+        inputs[name] = torch.tensor(padded, device=model.device)
     for name in ("mm_token_type_ids", "token_type_ids"):
         if name in inspect.signature(model.forward).parameters:
             inputs[name] = family.token_types(config, inputs)
-    return inputs
+    return {**inputs, **family.prompted(config, inputs)}
 
 
 def keep_all(model: Any, family: Family) -> float:
@@ -126,8 +130,8 @@ def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0
     if family.recurrent(model.config):
         full = spliced(model, family, inputs, short, stays)
     else:
-        full = model(**family.masked(model, inputs, found, short.report.kept)).logits[stays]
-    return _error(model(**short).logits[short["attention_mask"].bool()], full)
+        full = _at(model(**family.masked(model, inputs, found, short.report.kept)).logits, stays)
+    return _error(_at(model(**short).logits, short["attention_mask"].bool()), full)
 
 
 def modalities(model: Any, family: Family) -> float:
@@ -154,7 +158,9 @@ def ragged_batch(model: Any, family: Family) -> float:
         own = one_row(model, family, inputs, row, range(pictures, pictures + count))
         alone = prune_inputs(model, own, keep=0.3)
         pictures += count
-        worst = max(worst, _error(together[row][short["attention_mask"][row].bool()], model(**alone).logits[0]))
+        here = slice(row, row + 1)
+        own_logits = _at(together[here], short["attention_mask"][here].bool())
+        worst = max(worst, _error(own_logits, model(**alone).logits[0]))
     return worst
 
 
@@ -173,7 +179,7 @@ def cached_decoding(model: Any, family: Family) -> float:
         if len(rows) == 1:
             del inputs["attention_mask"]
         with pruning(model, keep=0.3):
-            settings = {"max_new_tokens": STEPS, "min_new_tokens": STEPS, "do_sample": False, **_SCORES}
+            settings = {"min_new_tokens": STEPS, "do_sample": False, **_SCORES, **_words(model, family)}
             cached, anew = (model.generate(**inputs, **settings, use_cache=use) for use in (True, False))
         for one, other, *tokens in zip(cached.logits, anew.logits, *_new_tokens(inputs, cached, anew), strict=True):
             worst = max(worst, _error(one, other))
@@ -183,18 +189,21 @@ def cached_decoding(model: Any, family: Family) -> float:
 
 
 def decoding_modes(model: Any, family: Family) -> float:
-    """Beams, sampling and assisted decoding run, and hand back the caller's own prompt."""
+    """Beams, sampling and assisted decoding run, and hand back the caller's own prompt (or decoder's)."""
     inputs = example(model, family, [(1, 5)])
     modes: list[dict[str, Any]] = [
         {"num_beams": 3, "num_return_sequences": 2},
         {"do_sample": True},
         {"prompt_lookup_num_tokens": 2},
-        {"assistant_model": model},
+        {"assistant_model": family.assistant(model)},
     ]
-    length = inputs["input_ids"].shape[1]
+    if getattr(model, "_is_stateful", False):
+        del modes[2:]  # transformers refuses assistants where a state cannot go back
+    prompt = _prompt(inputs)
+    length = prompt.shape[1]
     with pruning(model, keep=0.3):
-        outputs = [model.generate(**inputs, max_new_tokens=STEPS, **mode) for mode in modes]
-    return float(any(bool((out[:, :length] != inputs["input_ids"]).any()) or out.shape[1] <= length for out in outputs))
+        outputs = [model.generate(**inputs, **mode, **_words(model, family)) for mode in modes]
+    return float(any(bool((out[:, :length] != prompt).any()) or out.shape[1] <= length for out in outputs))
 
 
 def no_trace(model: Any, family: Family) -> float:
@@ -202,7 +211,8 @@ def no_trace(model: Any, family: Family) -> float:
     inputs = example(model, family, [(1, 4)])
     before, state = model(**inputs).logits, _state(model)
     handle = attach(model, keep=0.3)
-    changed = model(**inputs).logits.shape != before.shape
+    after = model(**inputs).logits
+    changed = after.shape != before.shape or not torch.equal(after, before)
     handle.remove()
     return _error(model(**inputs).logits, before) + float(not changed or _state(model) != state)
 
@@ -222,7 +232,16 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
 
 def laws_of(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     """The laws that say something about this family."""
-    return {name: law for name, law in LAWS.items() if law is not modalities or family.modalities != ("image",)}
+    silent = {modalities} if family.modalities == ("image",) else set()
+    if family.needs_picture:
+        silent.add(text_only)
+    return {name: law for name, law in LAWS.items() if law not in silent}
+
+
+def _words(model: Any, family: Family) -> dict[str, Any]:
+    """Settings under which a random model does not say placeholders, for which there would be no picture."""
+    placeholders = [family.token_id(model.config, modality) for modality in family.modalities]
+    return {"max_new_tokens": STEPS, "suppress_tokens": placeholders}
 
 
 _SCORES = {"return_dict_in_generate": True, "output_logits": True}
@@ -243,8 +262,9 @@ def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictur
     """Row `row` of a batch by itself, without its padding."""
     real = inputs["attention_mask"][row].bool()
     shape = inputs["attention_mask"].shape
-    alone = {name: value[row : row + 1, real] for name, value in inputs.items() if value.shape[:2] == shape}
-    return {**alone, **family.pick(model.config, inputs, "image", row, pictures)}
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+    alone = {name: value[row : row + 1, real] for name, value in tensors.items() if value.shape[:2] == shape}
+    return {**alone, **family.pick(model.config, inputs, _main(family), row, pictures)}
 
 
 def spliced(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs, stays: Tensor) -> Tensor:
@@ -253,13 +273,29 @@ def spliced(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInp
     with arguments_of(decoder) as seen:
         model(**inputs)
     whole = seen[0]["inputs_embeds"]
+    own = ("inputs_embeds", "attention_mask", "position_ids", "visual_pos_masks")
+    more = {k: v for k, v in seen[0].items() if isinstance(v, Tensor) and v.shape[:2] == stays.shape and k not in own}
+    head = model.get_output_embeddings() or model.language_model.get_output_embeddings()
     logits = []
     for row, positions in enumerate(short["position_ids"].unbind(-2)):
         real = short["attention_mask"][row].bool()
         alone = positions[..., real].unsqueeze(-2)
-        hidden = decoder(inputs_embeds=whole[row, stays[row]][None], position_ids=alone).last_hidden_state
-        logits.append(model.get_output_embeddings()(hidden)[0])
+        given = {name: value[row, stays[row]][None] for name, value in more.items()}
+        hidden = decoder(inputs_embeds=whole[row, stays[row]][None], position_ids=alone, **given).last_hidden_state
+        logits.append(head(hidden)[0])
     return torch.cat(logits)
+
+
+def _like(model: Any, value: Any) -> Any:
+    """A tensor on the model's device, floats of its type; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+
+
+def _main(family: Family) -> str:
+    """What stands for a picture: a clip in a family that has clips alone."""
+    return "image" if "image" in family.modalities else family.modalities[0]
 
 
 def _error(one: Tensor, other: Tensor) -> float:
@@ -268,8 +304,19 @@ def _error(one: Tensor, other: Tensor) -> float:
 
 
 def _new_tokens(inputs: dict[str, Any], *outputs: Any) -> list[Any]:
-    length = inputs["input_ids"].shape[1]
+    length = _prompt(inputs).shape[1]
     return [out.sequences[:, length:].T for out in outputs]
+
+
+def _prompt(inputs: dict[str, Any]) -> Tensor:
+    """What `generate` goes on from: the words, or what a decoder of its own begins with."""
+    ids: Tensor = inputs.get("decoder_input_ids", inputs["input_ids"])
+    return ids
+
+
+def _at(logits: Tensor, places: Tensor) -> Tensor:
+    """The logits at these places (b, L) of the prompt; all of them where a decoder of its own writes the answer."""
+    return logits[places] if logits.shape[:2] == places.shape else logits
 
 
 def _state(model: Any) -> tuple[object, ...]:

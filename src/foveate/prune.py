@@ -52,6 +52,8 @@ class PrunedInputs(UserDict[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """A call changes the encoder outputs it is given (beams expand them), so every unpacking gets its own."""
         value = super().__getitem__(name)
+        if name == "encoder_outputs" and value is not None:
+            return type(value)(**value)
         if name != "mm_encoder_outputs" or value is None:
             return value
         return {modality: None if output is None else type(output)(**output) for modality, output in value.items()}
@@ -105,12 +107,17 @@ def prune_inputs(
     items = family.items(model, inputs, encoded.outputs, encoded.extras)
     mask = _mask(inputs, items)
     questions, notes = _questions(model, family, inputs, mask, items, prompt_aware=chosen.prompt_aware)
-    subjects = []
+    subjects, apart = [], False
     for item in items:
         extras = {name: item.extras[name].to(item.embeds.device) for name in chosen.needs}
         embeds, question = family.compared(model, item.embeds.detach(), questions[item.row])
+        apart |= len(question) < len(questions[item.row])
         tokens = VisualTokens(embeds, question, item.grid, **extras)
         subjects.append(Subject(item.row, tokens, item.fixed, whole=item.modality not in modalities))
+    if apart and chosen.prompt_aware:
+        notes.append("This model has no space in which tokens compare with words: they were chosen for diversity alone.")
+    if family.note:
+        notes.append(family.note)
     choices = choose(subjects, chosen, keep, per)
     kept = [choice.kept for choice in choices]
     short = family.shorten(
@@ -204,7 +211,9 @@ def _questions(
     first: dict[int, int] = {}
     for item in items:
         first[item.row] = min(item.first, first.get(item.row, item.first))
-    ignored = mask == 0 if labels is None else (mask == 0) | (labels != IGNORED_LABEL)
+    ignored = mask == 0
+    if labels is not None and labels.shape == mask.shape:  # else they are those of a decoder of its own
+        ignored |= labels.to(mask.device) != IGNORED_LABEL
     for item in items:
         if len(item.places):  # what stands between a picture's own tokens is its structure: ends of rows, timestamps
             ignored[item.row, item.places[0] : item.places[-1]] = True

@@ -48,6 +48,18 @@ class Family:
     in_decoder: ClassVar[bool] = False
     """Whether methods that prune between the decoder's layers have been checked on it."""
 
+    counted: ClassVar[bool] = False
+    """Whether only the order of the tokens matters, so that kept tokens are always numbered anew."""
+
+    pads_left: ClassVar[bool] = True
+    """On which side its tokenizer pads."""
+
+    note: ClassVar[str] = ""
+    """What every report on this family tells the caller, in a sentence."""
+
+    needs_picture: ClassVar[bool] = False
+    """Whether the stock model cannot be called without a picture."""
+
     tiny: ClassVar[Mapping[str, Any]] = {}
     """What the configuration of its tiny model must say, beside the numbers that `family.tiny` makes small."""
 
@@ -206,7 +218,7 @@ class Family:
             full = self.positions(model, inputs, mask)
         gone = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, inputs, m) for m in outputs))
         rest = {name: value for name, value in inputs.items() if name not in gone}
-        short = rewrite(rest, staying(mask, items, kept), full, pad_id=pad_id, compact=compact)
+        short = rewrite(rest, staying(mask, items, kept), full, pad_id=pad_id, compact=compact or self.counted)
         short["mm_encoder_outputs"] = {}
         for modality, output in outputs.items():
             own = [n for n, item in enumerate(items) if item.modality == modality]
@@ -224,8 +236,8 @@ class Family:
         ids = short.pop("input_ids")
         words = model.get_input_embeddings()(ids)
         places = self.placeholders(model.config, {**short, "input_ids": ids}, "audio") & (short["attention_mask"] != 0)
-        short["inputs_embeds"] = words.masked_scatter(places[..., None], sounds.to(words))
-        return short
+        embeds = words.masked_scatter(places[..., None], sounds.to(words))
+        return {"inputs_embeds": embeds, **short}  # first: generate reads the size of the batch off the first tensor
 
     # -- the decoder ------------------------------------------------------------------------------------------------
 
@@ -255,6 +267,17 @@ class Family:
         side = tiny.image_size(config)
         return {self.raw[modality]: torch.randn(sum(rows), 3, side, side, generator=generator)}
 
+    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """What the processor gives beside the example once the prompt is known, such as who sees which picture."""
+        return {}
+
+    def assistant(self, model: Any) -> Any:
+        """A model that can draft for a tiny model in assisted decoding."""
+        return model
+
+    def wake(self, model: Any) -> None:
+        """Give a tiny model's parameters that start at zero, and would hide what they let through, other values."""
+
     def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """The encoder's inputs for one row of the batch, whose pictures (or clips, sounds) are `items` of them all."""
         names = [self.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
@@ -277,6 +300,8 @@ def staying(mask: Tensor, items: Sequence[Item], kept: Sequence[Tensor]) -> Tens
     """(b, L): true for the words and the kept tokens, false for padding and the dropped ones."""
     stays = mask.bool().clone()
     for item, indices in zip(items, kept, strict=True):
+        if not len(item.places):
+            continue  # its tokens are attended across to
         chosen = torch.zeros_like(item.places, dtype=torch.bool)
         chosen[indices.to(chosen.device)] = True
         stays[item.row, item.places] &= chosen

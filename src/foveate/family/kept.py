@@ -25,11 +25,25 @@ class TokenList(list[Tensor]):
 
 @functools.cache
 def _kept_type(kind: type) -> type:
-    """The output class of an encoder whose pooled tokens stay a `TokenList`, also after beams have repeated them."""
+    """The output class of an encoder whose pooled tokens stay a `TokenList`, also after beams have repeated them.
+
+    Beams repeat the pooled tokens alone, entry by entry. Where a model reads a kept last hidden state instead, or
+    (layer, features) pairs, these are repeated along.
+    """
 
     def set_attribute(self: Any, name: str, value: Any) -> None:
         setter: Any = kind.__setattr__
-        setter(self, name, TokenList(value) if name == "pooler_output" and type(value) is list else value)
+        if name == "pooler_output" and type(value) is list:
+            value = TokenList(value)
+            state, pairs = (getattr(self, field, None) for field in ("last_hidden_state", "deepstack_features"))
+            old = self.pooler_output if isinstance(self.pooler_output, list) else []
+            order = [next(n for n, entry in enumerate(old) if entry is new) for new in value] if old else []
+            if order and isinstance(state, list):
+                setter(self, "last_hidden_state", TokenList(state[n] for n in order))
+            if order and pairs and isinstance(pairs[0], tuple):
+                again = [(layer, [features[n] for n in order]) for layer, features in pairs]
+                setter(self, "deepstack_features", again)
+        setter(self, name, value)
 
     return type(f"Kept{kind.__name__}", (kind,), {"__setattr__": set_attribute, "__doc__": kind.__doc__})
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,11 +19,15 @@ EXAMPLES = {  # (t, h, w) in patches; merged tokens are a quarter of these with 
 class Patches(Family):
     """The conventions of Qwen2-VL's processor, which many successors share."""
 
-    modalities = ("image", "video")
+    modalities: ClassVar[tuple[str, ...]] = ("image", "video")
+
+    shapes: ClassVar[Mapping[str, Sequence[tuple[int, int, int]]]] = EXAMPLES
+    """(t, h, w) in patches of the pictures and clips of `example`, in turn."""
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures and clips of different sizes."""
-        grids = [EXAMPLES[modality][i % len(EXAMPLES[modality])] for i in range(sum(rows))]
+        shapes = self.shapes[modality]
+        grids = [shapes[i % len(shapes)] for i in range(sum(rows))]
         count = sum(t * h * w for t, h, w in grids)
         pixels = torch.randn(count, *self.patch_shape(config), generator=generator)
         return {self.raw[modality]: pixels, f"{modality}_grid_thw": torch.tensor(grids)}

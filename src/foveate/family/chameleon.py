@@ -1,0 +1,98 @@
+"""Chameleon and Emu3: a picture's tokens are words of the vocabulary, looked up and put in like features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.family.base import Family, Inputs
+from foveate.family.item import Grid
+from foveate.family.kept import Mixes, keep_tokens
+
+WORDS = 8  # of the tiny models' pictures
+FIRST = 305
+SIZES = ((32, 24), (16, 32), (32, 32))  # of the pictures of Emu3's example
+
+
+class Chameleon(Family):
+    """`ChameleonForConditionalGeneration`; pictures of one size."""
+
+    summary = "Chameleon; pictures in words of the vocabulary"
+    tiny = {
+        "vocabulary_map": {
+            "<image>": 302, "<racm3:break>": 303, "<eoss>": 304,
+            **{f"IMGIMG{chr(ord('A') + i)}Z": FIRST + i for i in range(WORDS)},
+        },
+        "image_token_id": 302,
+        "vq_config": {
+            "num_embeddings": WORDS, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1,
+            "channel_multiplier": [1, 1, 1, 1], "resolution": 32,
+        },
+    }  # fmt: skip
+
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+        """One tensor (N, 1, d), every token a picture of its own: the model takes no list, and beams repeat it well."""
+        tokens = keep_tokens(encoded.pooler_output, kept, rows, mixes)
+        return type(encoded)(pooler_output=torch.cat(tokens)[:, None])
+
+    def decoder(self, model: Any) -> Any:
+        """The model itself holds the layers."""
+        return model.base_model
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """The size that the quantizer expects."""
+        side = config.vq_config.resolution
+        return {"pixel_values": torch.randn(sum(rows), 3, side, side, generator=generator)}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks at both ends."""
+        ids = [self.token_id(config, modality)] * tokens
+        return [config.vocabulary_map["<racm3:break>"], *ids, config.vocabulary_map["<eoss>"]]
+
+
+class Emu3(Family):
+    """`Emu3ForConditionalGeneration`; every row of a picture ends in a word of its own."""
+
+    summary = "Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
+    tiny = {
+        "vocabulary_map": {
+            "<image>": 302, "<|extra_200|>": 303,
+            **{f"<|visual token {i:06d}|>": FIRST + i for i in range(WORDS)},
+        },
+        "image_token_id": 302,
+        "vq_config": {
+            "codebook_size": WORDS, "base_channels": 32, "num_res_blocks": 1, "channel_multiplier": [1, 1, 1, 1],
+            "hidden_size": 32,
+        },
+    }  # fmt: skip
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """None: the ends of rows stand between the tokens."""
+        return [None] * len(features)
+
+    def fixed(
+        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Tensor | None]:
+        """The ends of rows, found by what they look up."""
+        word = torch.tensor(model.config.vocabulary_map["<|extra_200|>"], device=features[0].device)
+        end = model.get_input_embeddings()(word)
+        return [(f == end.to(f)).all(-1) for f in features]
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks at both ends, and its size in words."""
+        return [31, 20, 19, 21, *super().span(config, modality, tokens, grid), 32]
+
+    def decoder(self, model: Any) -> Any:
+        """By its own name."""
+        return model.base_model.text_model
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Pictures of different sizes, padded to one."""
+        sizes = torch.tensor([SIZES[i % len(SIZES)] for i in range(sum(rows))])
+        side = int(sizes.max())
+        return {"pixel_values": torch.randn(len(sizes), 3, side, side, generator=generator), "image_sizes": sizes}

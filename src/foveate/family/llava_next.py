@@ -1,0 +1,105 @@
+"""LLaVA-NeXT: a picture as a whole and in tiles, whose joined rows each end in a newline token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from foveate.family.base import Family, Inputs
+from foveate.family.item import Grid
+from foveate.family.llava import Llava
+
+CLIP = {"model_type": "clip_vision_model", "num_hidden_layers": 3}
+PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64]]
+MAX_TILES = 5  # of these, with the whole picture
+
+
+class Tiled(Family):
+    """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole picture's."""
+
+    sizes: ClassVar[tuple[tuple[int, int], ...]] = ((40, 60), (30, 20), (64, 30), (50, 50), (20, 64))
+    """(height, width) of the pictures in the example."""
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """None for pictures: the whole, then the tiles, with newlines between."""
+        return [None] * len(features)
+
+    def fixed(
+        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Tensor | None]:
+        """Newlines, which are all one learned vector."""
+        newline = model.base_model.image_newline.detach()
+        return [(feature == newline.to(feature)).all(-1) for feature in features]
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Pictures of different shapes, padded to the same number of tiles; clips of three frames."""
+        if modality == "video":
+            return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, 32, 32, generator=generator)}
+        sizes = [self.sizes[i % len(self.sizes)] for i in range(sum(rows))]
+        pixels = torch.randn(len(sizes), MAX_TILES, 3, 32, 32, generator=generator)
+        return {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}
+
+
+class LlavaNext(Tiled, Llava):
+    """`LlavaNextForConditionalGeneration`."""
+
+    summary = "LLaVA-NeXT (1.6); tiles, newline tokens stay"
+    in_decoder = False
+    tiny = {"image_grid_pinpoints": PINPOINTS, "vision_config": CLIP}
+
+    def extras(self, config: Any) -> frozenset[str]:
+        """None: the tower sees tiles, not pictures."""
+        return frozenset()
+
+
+class LlavaNextVideo(LlavaNext):
+    """`LlavaNextVideoForConditionalGeneration`; a clip's pooled frames stand in one row."""
+
+    summary = "LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames"
+    modalities = ("image", "video")
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """Older transformers (5.18) gives a clip's frames apart: (t, n, d)."""
+        encoded = super().encode(model, inputs, modality)
+        if modality == "video":
+            encoded.pooler_output = [clip.flatten(0, -2) for clip in encoded.pooler_output]
+        return encoded
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """Clips have one after pooling."""
+        if modality == "image":
+            return super().grids(config, inputs, features, modality)
+        vision = config.vision_config
+        side = vision.image_size // vision.patch_size // config.spatial_pool_stride
+        return [(len(feature) // side**2, side, side) for feature in features]
+
+
+class LlavaOnevision(Tiled):
+    """`LlavaOnevisionForConditionalGeneration`; several pictures in one row come without tiles, clips end in a newline.
+
+    Large pictures are interpolated down to `vision_aspect_ratio`.
+    """
+
+    summary = "LLaVA-OneVision; tiles, newline tokens stay, pooled frames"
+    modalities = ("image", "video")
+    tiny = {
+        "image_grid_pinpoints": PINPOINTS, "vision_aspect_ratio": "anyres_max_2",
+        "vision_config": {"model_type": "siglip_vision_model", "vision_use_head": False},
+    }  # fmt: skip
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """With the number of pictures in every row that has some."""
+        made = super().example(config, modality, rows, generator)
+        return made if modality == "video" else made | {"batch_num_images": torch.tensor([n for n in rows if n])}
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """With the number of pictures."""
+        own = super().pick(config, inputs, modality, row, items)
+        return own if modality == "video" else own | {"batch_num_images": torch.tensor([len(items)])}

@@ -1,0 +1,65 @@
+"""PerceptionLM: a picture's tiles, or a clip's frames, pooled, in one row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.family.base import Extras, Family, Inputs
+from foveate.family.item import Grid, Item
+
+
+class PerceptionLM(Family):
+    """`PerceptionLMForConditionalGeneration`; the budget is a whole picture's or clip's."""
+
+    summary = "PerceptionLM; pooled tiles and frames"
+    modalities = ("image", "video")
+    tiny = {
+        "projector_pooling_ratio": 2,
+        "vision_config": {  # the real tower is timm's
+            "model_type": "clip_vision_model", "model_args": {"embed_dim": 32}, "patch_size": 4,
+        },
+    }  # fmt: skip
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """Pixels; clips go through the encoder of pictures."""
+        name = self.raw[modality]
+        return {} if inputs.get(name) is None else {name: inputs[name]}
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The stock encoder's tiles or frames (b * t, n, d) joined to pictures or clips (b, t * n, d)."""
+        pixels = inputs.get(self.raw[modality])
+        if pixels is None:
+            return super().encode(model, inputs, modality)
+        encoded = model.base_model.get_image_features(pixels, return_dict=True)
+        encoded.pooler_output = encoded.pooler_output.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+        return encoded
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """Only `items` knows: nothing but the encoder's output tells the number of tiles and frames."""
+        return [None] * len(features)
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """Clips are squares of frames, and so is a picture of one tile."""
+        found = []
+        for item in super().items(model, inputs, outputs, extras):
+            output = outputs[item.modality]
+            frames = getattr(output, "last_hidden_state", None)  # (b * t, n, d), before pooling
+            count = 0 if frames is None else len(frames) // len(output.pooler_output)
+            if count == 1 or (count and item.modality == "video"):
+                side = math.isqrt(len(item.embeds) // count)
+                item = replace(item, grid=(count, side, side))
+            found.append(item)
+        return found
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Two tiles, or three frames."""
+        count = 2 if modality == "image" else 3
+        return {self.raw[modality]: torch.randn(sum(rows), count, 3, 32, 32, generator=generator)}
