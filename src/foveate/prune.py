@@ -115,7 +115,7 @@ def prune_inputs(
         tokens = VisualTokens(embeds, question, item.grid, **extras)
         subjects.append(Subject(item.row, tokens, item.fixed, whole=item.modality not in modalities))
     if apart and chosen.prompt_aware:
-        notes.append("This model has no space in which tokens compare with words: they were chosen for diversity alone.")
+        notes.append("This model's tokens have no space in common with words: they were chosen for diversity alone.")
     if family.note:
         notes.append(family.note)
     choices = choose(subjects, chosen, keep, per)

@@ -1,4 +1,4 @@
-"""ERNIE 4.5 VL: pictures of any size, clips that merge two frames, M-RoPE, and experts of their own for what is seen."""
+"""ERNIE 4.5 VL: pictures of any size, clips that merge two frames, M-RoPE, experts of their own for what is seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HunYuan-VL: pictures of any size, a learned token at each end and after every row, and RoPE with a picture's number."""
+"""HunYuan-VL: pictures of any size, learned tokens at each end and after every row, RoPE with a picture's number."""
 
 from __future__ import annotations
 

@@ -37,7 +37,8 @@ def _kept_type(kind: type) -> type:
             value = TokenList(value)
             state, pairs = (getattr(self, field, None) for field in ("last_hidden_state", "deepstack_features"))
             old = self.pooler_output if isinstance(self.pooler_output, list) else []
-            order = [next(n for n, entry in enumerate(old) if entry is new) for new in value] if old else []
+            at = {id(entry): n for n, entry in enumerate(old)}
+            order = [at[id(new)] for new in value if id(new) in at]
             if order and isinstance(state, list):
                 setter(self, "last_hidden_state", TokenList(state[n] for n in order))
             if order and pairs and isinstance(pairs[0], tuple):

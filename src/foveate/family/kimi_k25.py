@@ -19,13 +19,15 @@ class KimiK25(Patches):
     summary = "Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip"
     shapes = {**EXAMPLES, "video": ((2, 4, 4), (1, 4, 4), (3, 4, 6))}
     tiny = {
-        "text_config": {"model_type": "deepseek_v3", "head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1},
+        "text_config": {
+            "model_type": "deepseek_v3", "head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+        },
         "vision_config": {"pos_emb_height": 8, "pos_emb_width": 8},
         "projection_hidden_size": 32,
-    }
+    }  # fmt: skip
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """As stock, but chunk by chunk: transformers 5.23 fails on chunks of several frames and of different lengths."""
+        """As stock, but one by one: transformers 5.23 fails on chunks of several frames and of different lengths."""
         if modality == "image" or (inputs.get("mm_encoder_outputs") or {}).get(modality) is not None:
             return super().encode(model, inputs, modality)
         core, thw = model.base_model, inputs["video_grid_thw"]

@@ -71,7 +71,9 @@ class MiniCPMV(Family):
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Marks around every crop; the example's wide ones stand as slices of the one before."""
         kind, words = ("slice", (22, 23)) if grid is not None and grid[1] < grid[2] else ("image", (20, 21))
-        start, end = (getattr(config, f"{kind}_{name}_id", word) for name, word in zip(("start", "end"), words))
+        start, end = (
+            getattr(config, f"{kind}_{name}_id", word) for name, word in zip(("start", "end"), words, strict=True)
+        )
         return [start, *super().span(config, modality, tokens, grid), end]
 
 

@@ -1,4 +1,4 @@
-"""Molmo 2: a picture as one small view and one of tiles, their tokens pooled from patches; everything seen attends to all."""
+"""Molmo 2: a picture as one small view and one of tiles, their tokens pooled from patches, which all see each other."""
 
 from __future__ import annotations
 
@@ -52,7 +52,8 @@ class Molmo2(Together):
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
         """All ids beyond the words' are pictures and what frames them."""
-        return (inputs["input_ids"] >= config.text_config.vocab_size).long()
+        beyond: Tensor = inputs["input_ids"] >= config.text_config.vocab_size
+        return beyond.long()
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """The same ids stand inside a turn."""
@@ -65,11 +66,11 @@ class Molmo2(Together):
         vision = config.vision_config
         count, patches = sum(rows), vision.num_position_embeddings
         if modality == "image":
-            grids = [(*SMALL, PICTURES[i % len(PICTURES)], WIDTH) for i in range(count)]
-            crops, tokens = [2] * count, [a * b + c * d for a, b, c, d in grids]
+            grids = torch.tensor([(*SMALL, PICTURES[i % len(PICTURES)], WIDTH) for i in range(count)])
+            crops, tokens = [2] * count, (grids[:, :2].prod(-1) + grids[:, 2:].prod(-1)).tolist()
         else:
-            grids = [CLIPS[i % len(CLIPS)] for i in range(count)]
-            crops, tokens = [t for t, _, _ in grids], [t * h * w for t, h, w in grids]
+            grids = torch.tensor([CLIPS[i % len(CLIPS)] for i in range(count)])
+            crops, tokens = grids[:, 0].tolist(), grids.prod(-1).tolist()
         pooling, start = [], 0
         for own, size in zip(crops, tokens, strict=True):
             pooling.append(torch.randint(start, start + own * patches, (size, 4), generator=generator))
@@ -77,7 +78,7 @@ class Molmo2(Together):
             start += own * patches
         pixels = torch.randn(sum(crops), patches, 3 * vision.patch_size**2, generator=generator)
         found = {self.raw[modality]: pixels, f"{modality}_token_pooling": torch.cat(pooling)}
-        found[f"{modality}_grids"] = torch.tensor(grids)
+        found[f"{modality}_grids"] = grids
         return found | ({"image_num_crops": torch.tensor(crops)} if modality == "image" else {})
 
     def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
