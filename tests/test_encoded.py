@@ -288,7 +288,7 @@ def test_every_level_of_every_family_is_merged_alike(model, family, dtype):
     inputs = example(model, family, [(2, 5), (1, 7)])
     whole, merged, same, plain = (
         values(foveate.prune_inputs(model, inputs, keep=keep, method=method)["mm_encoder_outputs"]["image"])
-        for keep, method in ((1.0, Plain()), (1.0, Mean()), (3, Same()), (3, Plain()))
+        for keep, method in ((0.99, Plain()), (0.99, Mean()), (3, Same()), (3, Plain()))
     )
     assert all(torch.equal(a, b) for a, b in zip(same, plain, strict=True))
     sizes = foveate.prune_inputs(model, inputs, keep=1.0).report.total

@@ -6,6 +6,8 @@ import torch
 from transformers import GenerationConfig
 
 import foveate
+from caches import with_cache
+from foveate.cache import cache_of
 from foveate.errors import FoveateError, InputError, KeepError
 from foveate.laws import example
 
@@ -68,7 +70,7 @@ def test_text_goes_on_from_a_cache(model, family):
     def talk():
         first = model.generate(**inputs, **NEW, return_dict_in_generate=True)
         ids = torch.cat([first.sequences, first.sequences[:, :2]], dim=1)
-        return model.generate(input_ids=ids, past_key_values=first.past_key_values, **NEW)
+        return model.generate(input_ids=ids, **with_cache(model, cache_of(first)), **NEW)
 
     stock = talk()
     with foveate.pruning(model, keep=3):

@@ -6,13 +6,12 @@ from transformers import AutoModelForImageTextToText
 
 from foveate import laws, rewrite
 from foveate.family import Family, family_of, lookup
-from foveate.registry import FAMILIES
 from foveate.rewrite import count_positions
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
 
-@pytest.mark.parametrize("model_type", FAMILIES.names())
+@pytest.mark.parametrize("model_type", lookup.available())
 def test_every_law_holds(model_type):
     results = laws.check_family(model_type)
     assert [r.name for r in results] == list(laws.laws_of(lookup.family(model_type)))

@@ -5,6 +5,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import foveate
+from caches import with_cache
+from foveate.cache import cache_of
 from foveate.errors import (
     FoveateError,
     FoveateWarning,
@@ -217,9 +219,9 @@ def test_inputs_that_do_not_fit_are_refused(model, inputs, change, told):
 
 @torch.no_grad()
 def test_filled_cache_is_refused(model, inputs):
-    cache = model(**inputs, use_cache=True).past_key_values
+    cache = cache_of(model(**inputs, use_cache=True))
     with pytest.raises(InputError, match="past_key_values"):
-        foveate.prune_inputs(model, {**inputs, "past_key_values": cache}, keep=0.5)
+        foveate.prune_inputs(model, {**inputs, **with_cache(model, cache)}, keep=0.5)
 
 
 @pytest.mark.parametrize(

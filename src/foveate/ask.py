@@ -15,6 +15,7 @@ import torch
 from jinja2 import TemplateError
 from PIL import Image
 
+from foveate.cache import cache_of
 from foveate.encoded import encode
 from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.load import Loaded
@@ -140,7 +141,7 @@ def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float
         torch.cuda.reset_peak_memory_stats(model.device)
     out, seconds = _clock(model, partial(model, **inputs, **last, use_cache=True))
     peak = torch.cuda.max_memory_allocated(model.device) if on_cuda else None
-    return Cost(encode, select, seconds, kv_bytes(out.past_key_values), peak)
+    return Cost(encode, select, seconds, kv_bytes(cache_of(out)), peak)
 
 
 def kv_bytes(cache: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from foveate.cache import cache_of
 from foveate.choose import Per, Subject, check_per, choose
 from foveate.encoded import Encoded, check_needs, run
 from foveate.errors import InputError
@@ -97,7 +98,7 @@ def prune_inputs(
     _check_placeholders(model, family, inputs, present)
     if not present:
         return PrunedInputs(inputs, Report((), (), (), chosen.name, 0.0, ("No picture: nothing was pruned.",)))
-    _check_cache(inputs.get("past_key_values"))
+    _check_cache(cache_of(inputs))
     if encoded is None or "audio" in present:
         missing = [m for m in present if encoded is None or m not in encoded.outputs]
         fresh = run(model, family, inputs, missing, chosen.needs if encoded is None else frozenset())
@@ -188,7 +189,7 @@ def _check_placeholders(model: Any, family: Family, inputs: Mapping[str, Any], p
 def _check_cache(cache: Any) -> None:
     if cache is not None and cache.get_seq_length() > 0:
         raise InputError(
-            "past_key_values already hold a part of this prompt, unpruned or pruned for another question: "
+            "The cache (past_key_values) already holds a part of this prompt, unpruned or pruned for another question: "
             "pass the whole conversation without a cache."
         )
 

@@ -8,8 +8,10 @@ from transformers import LlavaConfig, LlavaForConditionalGeneration, StaticCache
 from transformers.models.auto import CONFIG_MAPPING
 
 import foveate
+from caches import with_cache
 from decoder_reference import deep_model
 from foveate import FastV
+from foveate.cache import cache_of
 from foveate.decoder.attention import Keys
 from foveate.errors import FoveateError, InputError, KeepError, ModelError
 from foveate.family import lookup
@@ -187,18 +189,18 @@ def with_control_at_the_end(ids, model):
 def test_caches_that_cannot_be_gone_on_from_are_refused(model, inputs):
     one = {"input_ids": inputs["input_ids"][:, :1]}
     with foveate.pruning(model, keep=0.3, method="fastv"):
-        cache = model(**inputs, use_cache=True).past_key_values
+        cache = cache_of(model(**inputs, use_cache=True))
         with pytest.raises(InputError, match="already hold"):
-            model(**inputs, past_key_values=cache)
+            model(**inputs, **with_cache(model, cache))
         with pytest.raises(InputError, match="not by this handle"):
-            model(**one, past_key_values=copy.deepcopy(cache))
+            model(**one, **with_cache(model, copy.deepcopy(cache)))
         with pytest.raises(InputError, match="2 rows"):
-            model(input_ids=one["input_ids"][:1], past_key_values=cache)
+            model(input_ids=one["input_ids"][:1], **with_cache(model, cache))
         with pytest.raises(InputError, match="pass the mask of both"):
-            model(**one, past_key_values=cache, attention_mask=torch.ones(2, 1, dtype=torch.long))
+            model(**one, **with_cache(model, cache), attention_mask=torch.ones(2, 1, dtype=torch.long))
         cache.crop(-2)
         with pytest.raises(InputError, match="cut back"):
-            model(**one, past_key_values=cache)
+            model(**one, **with_cache(model, cache))
 
 
 def test_static_cache_is_refused(model, inputs):
@@ -207,7 +209,7 @@ def test_static_cache_is_refused(model, inputs):
             model.generate(**inputs, **NEW, cache_implementation="static", disable_compile=True)
         static = StaticCache(config=model.config.get_text_config(), max_cache_len=99)
         with pytest.raises(InputError, match="static cache"):
-            model(**inputs, past_key_values=static)
+            model(**inputs, **with_cache(model, static))
         assert handle.report is None
 
 

@@ -7,8 +7,10 @@ import torch
 from transformers import DynamicCache
 
 import foveate
+from caches import with_cache
 from decoder_reference import deep_model, eager_twin, slow
 from foveate import FastV, PyramidDrop, SparseVLM
+from foveate.cache import cache_of
 from foveate.laws import example, one_row
 
 METHODS = [FastV(layer=1), FastV(), PyramidDrop(), SparseVLM()]
@@ -185,7 +187,7 @@ def test_caches_are_as_long_as_reported(model, family, method):
     inputs = example(model, family, [(2, 6)])
     text = inputs["input_ids"].shape[1] - sum(n for n in sizes(model, family, inputs))
     with foveate.pruning(model, keep=0.3, method=method) as handle:
-        cache = model(**inputs, use_cache=True).past_key_values
+        cache = cache_of(model(**inputs, use_cache=True))
     lengths = [layer.keys.shape[-2] for layer in cache.layers]
     assert lengths == [text + n for n in handle.report.visual_tokens]
     assert lengths[0] > lengths[-1]
@@ -211,14 +213,14 @@ def test_several_tokens_at_once_after_the_prompt(model, family, method):
     new = torch.randint(10, 200, (2, 3), generator=torch.Generator().manual_seed(1))
     mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], 1)
     with foveate.pruning(model, keep=0.3, method=method) as handle:
-        cache = model(**inputs, use_cache=True).past_key_values
+        cache = cache_of(model(**inputs, use_cache=True))
         at = next_positions(model, family, inputs, 3)
-        at_once = model(input_ids=new, attention_mask=mask, past_key_values=cache, position_ids=at).logits
-        cache, single = model(**inputs, use_cache=True).past_key_values, []
+        at_once = model(input_ids=new, attention_mask=mask, **with_cache(model, cache), position_ids=at).logits
+        cache, single = cache_of(model(**inputs, use_cache=True)), []
         for step in range(3):
             seen = mask[:, : inputs["input_ids"].shape[1] + step + 1]
             one = {"input_ids": new[:, step : step + 1], "position_ids": at[..., step : step + 1]}
-            single.append(model(**one, attention_mask=seen, past_key_values=cache).logits)
+            single.append(model(**one, attention_mask=seen, **with_cache(model, cache)).logits)
         kept = {stage.layer: stage.kept for stage in handle.report.stages}
     close(at_once, torch.cat(single, 1))
     sequences = torch.cat([inputs["input_ids"], new, new[:, :1]], 1)
@@ -243,8 +245,8 @@ def test_text_only_is_untouched(model, family):
     with foveate.pruning(model, keep=0.3, method="fastv") as handle:
         out = model.generate(**inputs, **NEW, output_logits=True)
         assert handle.report is None
-        cache = model(**inputs, use_cache=True).past_key_values
-        model(input_ids=inputs["input_ids"][:, :1], past_key_values=cache)
+        cache = cache_of(model(**inputs, use_cache=True))
+        model(input_ids=inputs["input_ids"][:, :1], **with_cache(model, cache))
     assert torch.equal(torch.stack(out.logits), torch.stack(stock.logits))
 
 
@@ -252,10 +254,10 @@ def test_a_cache_that_was_reset_is_a_new_one(model, family):
     pictures, text = example(model, family, [(1, 6)]), example(model, family, [(0, 6)])
     stock, cache = model(**text).logits, DynamicCache(config=model.config.get_text_config())
     with foveate.pruning(model, keep=0.3, method="pyramiddrop"):
-        model(**pictures, past_key_values=cache)
+        model(**pictures, **with_cache(model, cache))
         cache.reset()
-        close(model(**text, past_key_values=cache).logits, stock)
-        model(input_ids=text["input_ids"][:, :1], past_key_values=cache)
+        close(model(**text, **with_cache(model, cache)).logits, stock)
+        model(input_ids=text["input_ids"][:, :1], **with_cache(model, cache))
 
 
 @every_method

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.cache import cache_name, cache_of
 from foveate.decoder.attention import Keys
 from foveate.decoder.base import DecoderMethod
 from foveate.decoder.prompt import Picture
@@ -45,13 +46,13 @@ class Following:
             # Loaded long since where there is a model, but not where only this package was imported.
             from transformers.masking_utils import create_causal_mask
 
-            cache = kwargs.get("past_key_values")
+            cache = cache_of(kwargs)
             past = 0 if cache is None else cache.get_seq_length(layer)
             self._masks[here.layer] = create_causal_mask(
                 config=self.config,
                 inputs_embeds=hidden,
                 attention_mask=here.mask(past + hidden.shape[1], self.mask).to(hidden.device),
-                past_key_values=cache,
+                **{cache_name(create_causal_mask): cache},
                 layer_idx=layer,
             )
         # The layers rotate by position_embeddings. Flash attention alone reads the ids, and takes a gap in them for the
@@ -92,7 +93,7 @@ class Prefill(Following):
             with torch.no_grad():
                 self._choose(layer + 1, module, hidden, rotary)
             self.seconds += time.perf_counter() - started
-            self.cache = kwargs.get("past_key_values")
+            self.cache = cache_of(kwargs)
         return hidden, kwargs
 
     def after(self, layer: int, hidden: Tensor) -> Tensor:

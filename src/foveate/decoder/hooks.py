@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from foveate.cache import cache_of
 from foveate.decoder.attention import check_stack
 from foveate.decoder.base import DecoderMethod
 from foveate.decoder.call import Following, Prefill
@@ -116,12 +117,12 @@ class _Hooks:
     def open(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
         self.call = None
-        cache = inputs.get("past_key_values")
+        cache = cache_of(inputs)
         pictures = _has_pictures(inputs)
         if cache is not None and cache.get_seq_length() > 0:
             if pictures:
                 raise InputError(
-                    "past_key_values already hold a part of this prompt: "
+                    "The cache (past_key_values) already holds a part of this prompt: "
                     "pass the whole conversation with its pictures, without a cache."
                 )
             self.call = self._following(cache, inputs)
@@ -192,7 +193,7 @@ def _has_pictures(inputs: dict[str, Any]) -> bool:
 
 def _check_call(inputs: dict[str, Any], name: str) -> None:
     """Raise `InputError` for a call with pictures that cannot be pruned layer by layer."""
-    cache, mask = inputs.get("past_key_values"), inputs.get("attention_mask")
+    cache, mask = cache_of(inputs), inputs.get("attention_mask")
     if cache is not None and cache.is_compileable:
         raise InputError(
             f"{name} leaves each layer with a cache of its own length, and a static cache has one for all: "

@@ -60,6 +60,9 @@ class Family:
     needs_picture: ClassVar[bool] = False
     """Whether the stock model cannot be called without a picture."""
 
+    versions: ClassVar[str] = ">=5.18"
+    """The versions of transformers on which the laws hold; elsewhere the stock model, or its seam, is not right."""
+
     tiny: ClassVar[Mapping[str, Any]] = {}
     """What the configuration of its tiny model must say, beside the numbers that `family.tiny` makes small."""
 

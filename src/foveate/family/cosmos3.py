@@ -9,6 +9,7 @@ from foveate.family.qwen3_vl import Qwen3VL
 class Cosmos3Edge(Timestamped):
     """`Cosmos3EdgeForConditionalGeneration`: a SigLIP 2 tower, merged patches, an MLP."""
 
+    versions = ">=5.23"
     summary = "Cosmos3 Edge; M-RoPE, dynamic resolution, a timestamp before every frame"
     tiny = {
         "text_config": {

@@ -23,6 +23,7 @@ class Fuyu(LastState):
     Its processor joins the patches of all pictures, one a prompt: what a row of the batch shows counts as one picture.
     """
 
+    versions = ">=5.21"
     summary = "Fuyu; no tower, newlines stay"
     tiny = {"patch_size": 4}
 

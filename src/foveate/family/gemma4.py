@@ -21,6 +21,7 @@ TEXT = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_atten
 class Gemma4(Gemma):
     """`Gemma4ForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
 
+    versions = ">=5.23"
     summary = "Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; sounds pass through"
     modalities = ("image", "video")
     tiny = {

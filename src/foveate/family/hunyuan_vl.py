@@ -23,6 +23,7 @@ class HunYuanVL(Patches):
     In a batch the stock model numbers the pictures of all rows in one go; here each row counts its own, as alone.
     """
 
+    versions = ">=5.21"
     summary = "HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay"
     modalities = ("image",)
     tiny = {

@@ -20,6 +20,7 @@ class Idefics(CrossAttention):
     With a resampler its latents are what is kept, else patches.
     """
 
+    versions = ">=5.18,<5.24"
     summary = "Idefics; cross-attention, with or without a resampler, chosen for diversity alone"
     needs_picture = True
     tiny = {

@@ -14,12 +14,9 @@ from foveate.family.kept import Mixes, keep_tokens, kept_output
 
 
 class Idefics3(Family):
-    """`Idefics3ForConditionalGeneration`, `SmolVLMForConditionalGeneration`. Every tile has a budget of its own.
+    """`Idefics3ForConditionalGeneration`. Every tile has a budget of its own."""
 
-    Frames of a clip are pictures to these models.
-    """
-
-    summary = "Idefics3 and SmolVLM; a budget for every tile, markers of rows and columns stay"
+    summary = "Idefics3; a budget for every tile, markers of rows and columns stay"
     tiny = {
         "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302},
         "vision_config": {"patch_size": 4},
@@ -61,6 +58,13 @@ class Idefics3(Family):
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """A tile stands between markers, of which the second says which one it is."""
         return [20, 19, *super().span(config, modality, tokens, grid), 20]
+
+
+class SmolVLM(Idefics3):
+    """`SmolVLMForConditionalGeneration`, to which the frames of a clip are pictures."""
+
+    summary = "SmolVLM; a budget for every tile or frame, markers of rows and columns stay"
+    versions = ">=5.21"
 
 
 class Idefics2(Idefics3):

@@ -31,6 +31,7 @@ class Llama4(LastState):
     Tiles are mixed before the projector, which has no bias and no activation.
     """
 
+    versions = ">=5.18,<5.24"
     summary = "Llama 4; every tile counts as a picture, chunked attention, experts"
     tiny = {
         "text_config": {

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 from inspect import signature
 from typing import Any
+
+from packaging.specifiers import SpecifierSet
 
 from foveate.errors import ModelError, UnknownFamilyError
 from foveate.family.base import Family
@@ -38,7 +42,18 @@ def family(model_type: str) -> Family:
     found = FAMILIES.load(model_type)
     if not issubclass(found, Family):
         raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.family.Family: derive it from that.")
+    if not _fits(found):
+        raise UnknownFamilyError(
+            f"Models of type {model_type!r} need transformers {found.versions}, and this is {version('transformers')}: "
+            f"pip install 'transformers{found.versions}'."
+        )
     return found(model_type)
+
+
+@cache
+def _fits(found: type[Family]) -> bool:
+    """Whether a family's laws hold on the installed transformers. (A look at the installed packages takes time.)"""
+    return SpecifierSet(found.versions).contains(version("transformers"), prereleases=True)
 
 
 def outside(model_type: str) -> tuple[str, str]:
@@ -71,10 +86,10 @@ def _tried(model: Any) -> str:
 
 
 def available() -> list[str]:
-    """The registered model types that the installed transformers has, or that a plug-in brings."""
+    """The registered model types whose laws hold on the installed transformers."""
     from transformers import CONFIG_MAPPING
 
-    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING]
+    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING and _fits(FAMILIES.load(name))]
 
 
 @dataclass(frozen=True)
@@ -82,13 +97,14 @@ class FamilyInfo:
     """A row of `foveate.families()`.
 
     `status` is "supported" (all laws hold on a tiny random model), "not applicable" or "not yet"; `modalities` are what
-    can be pruned; `note` is what is special about it, or the reason.
+    can be pruned; `versions` of transformers it needs; `note` is what is special about it, or the reason.
     """
 
     model_type: str
     architecture: str
     status: str
     modalities: tuple[str, ...]
+    versions: str
     note: str
 
 
@@ -100,9 +116,10 @@ def families() -> list[FamilyInfo]:
     for name in sorted({*MAPPING, *available()}):
         architecture = MAPPING.get(name, "")
         if name in FAMILIES.names():
-            own = family(name)
-            found.append(FamilyInfo(name, architecture, "supported", own.modalities, own.summary))
+            own = FAMILIES.load(name)
+            status = "supported" if _fits(own) else "not yet"
+            found.append(FamilyInfo(name, architecture, status, own.modalities, own.versions, own.summary))
         else:
             status, reason = outside(name)
-            found.append(FamilyInfo(name, architecture, status, (), reason))
+            found.append(FamilyInfo(name, architecture, status, (), "", reason))
     return found

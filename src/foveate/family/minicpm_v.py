@@ -27,6 +27,7 @@ class MiniCPMV(Family):
     are one picture. The state of the linear layers runs over the kept tokens.
     """
 
+    versions = ">=5.20"
     summary = "MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each crop"
     modalities = ("image", "video")
     tiny = {

@@ -17,6 +17,7 @@ from foveate.family.item import Grid, Item
 class PerceptionLM(Family):
     """`PerceptionLMForConditionalGeneration`; the budget is a whole picture's or clip's."""
 
+    versions = ">=5.20"
     summary = "PerceptionLM; pooled tiles and frames"
     modalities = ("image", "video")
     tiny = {

@@ -23,6 +23,7 @@ class Qwen25Omni(Patches):
     `forward` without an attention mask numbers all tokens in a row, and so does this family; `generate` makes a mask.
     """
 
+    versions = ">=5.21"
     summary = "Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; sounds too"
     modalities = ("image", "video", "audio")
     tiny = {

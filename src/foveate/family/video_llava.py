@@ -17,6 +17,7 @@ from foveate.family.llava_next import CLIP
 class VideoLlava(Llava):
     """`VideoLlavaForConditionalGeneration`; the budget of a clip is for all of its frames."""
 
+    versions = ">=5.21"
     summary = "Video-LLaVA; pictures and clips, each with its own tower"
     modalities = ("image", "video")
     in_decoder = False
