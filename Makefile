@@ -2,14 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms check format train train-llava train-qwen results clean
+.PHONY: demo test test-lmms test-oldest check format train train-llava train-qwen results clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest
-	$(MAKE) test-lmms
+	$(MAKE) test-oldest test-lmms
+
+# The laws again, on the oldest transformers that pyproject.toml allows, which warns of names of its own.
+test-oldest: .venv/oldest/ready
+	PYTHONPATH=.venv/oldest $(BIN)/python -m pytest -W ignore::FutureWarning tests/test_laws.py
+
+.venv/oldest/ready: .venv/ready
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/oldest transformers==5.18.0
+	touch $@
 
 # The plug-in for lmms-eval, through its own evaluator; apart, since lmms-eval wants much that nothing else here needs.
 test-lmms: .venv/lmms/ready

@@ -11,10 +11,16 @@ ROOT = Path(__file__).parent.parent
 def families() -> str:
     """Every image-text-to-text model of the installed transformers, the supported ones first."""
     rows = foveate.families()
-    lines = ["| `config.model_type` | prunes | what |", "|---|---|---|"]
-    lines += [f"| `{r.model_type}` | {', '.join(r.modalities)} | {r.note} |" for r in rows if r.status == "supported"]
+    lines = ["| `config.model_type` | prunes | transformers | what |", "|---|---|---|---|"]
+    lines += [
+        f"| `{row.model_type}` | {', '.join(row.modalities)} | {row.versions} | {row.note} |"
+        for row in rows if row.status == "supported"
+    ]  # fmt: skip
     lines += ["", "Not supported:", "", "| `config.model_type` | status | why |", "|---|---|---|"]
-    lines += [f"| `{r.model_type}` | {r.status} | {r.note} |" for r in rows if r.status != "supported"]
+    for row in rows:
+        if row.status != "supported":
+            why = f"needs transformers {row.versions}, whose stock model is right" if row.versions else row.note
+            lines.append(f"| `{row.model_type}` | {row.status} | {why} |")
     return "\n".join(lines)
 
 

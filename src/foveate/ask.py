@@ -18,6 +18,7 @@ from PIL import Image
 from foveate.cache import cache_of
 from foveate.encoded import encode
 from foveate.errors import FoveateWarning, InputError, ModelError
+from foveate.family import family_of
 from foveate.load import Loaded
 from foveate.method import Method
 from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
@@ -126,11 +127,12 @@ class _Round:
 def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
     """Encode once, with what the method needs, which counts for both variants; then prefill both."""
     encoded, encoding = _clock(model, partial(encode, model, inputs, methods=[settings["method"]]))
-    words = {name: value for name, value in inputs.items() if name != "pixel_values"}
+    raw = family_of(model).raw.values()
+    words = {name: value for name, value in inputs.items() if name not in raw}
     short, select = _clock(model, partial(prune_inputs, model, words, encoded=encoded, **settings))
     pruned = _prefill(model, short, encoding, select)
-    ready = {**words, "mm_encoder_outputs": dict(encoded.outputs)}
-    return _Round(short, pruned, _prefill(model, ready, encoding, 0.0))
+    whole = prune_inputs(model, words, encoded=encoded, **{**settings, "keep": 1.0})  # the untouched model's, by law
+    return _Round(short, pruned, _prefill(model, whole, encoding, 0.0))
 
 
 def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float) -> Cost:
@@ -152,7 +154,7 @@ def kv_bytes(cache: Any) -> int:
 
 def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
     out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-    new = out[0, inputs["input_ids"].shape[1] :]
+    new = out[0] if loaded.model.config.is_encoder_decoder else out[0, inputs["input_ids"].shape[1] :]
     return str(loaded.processor.decode(new, skip_special_tokens=True)).strip()
 
 

@@ -59,7 +59,8 @@ class Batch:
     @property
     def words(self) -> dict[str, Any]:
         """The inputs without pixels."""
-        return {name: value for name, value in self.inputs.items() if name != "pixel_values"}
+        raw = family_of(self.loaded.model).raw.values()
+        return {name: value for name, value in self.inputs.items() if name not in raw}
 
     def process(self, pictures: Sequence[Image.Image]) -> Any:
         """The prompts of the examples with these pictures."""
@@ -132,6 +133,14 @@ class Arm(ABC):
 @dataclass(frozen=True)
 class Whole(Arm):
     """All visual tokens."""
+
+    def check(self, loaded: Loaded) -> None:
+        """What is compared is how many tokens stand in the prompt."""
+        if not family_of(loaded.model).in_sequence:
+            raise ModelError(
+                f"The pictures of {loaded.model.config.model_type!r} models do not stand in the decoder's sequence, "
+                "whose length the evaluation compares: use one whose do (`foveate families`)."
+            )
 
     def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The stock inputs."""

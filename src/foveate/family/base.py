@@ -57,6 +57,9 @@ class Family:
     note: ClassVar[str] = ""
     """What every report on this family tells the caller, in a sentence."""
 
+    in_sequence: ClassVar[bool] = True
+    """Whether fewer visual tokens make the language model's own sequence shorter."""
+
     needs_picture: ClassVar[bool] = False
     """Whether the stock model cannot be called without a picture."""
 

@@ -23,6 +23,7 @@ class Blip2(Family):
     among the words, their ids become padding's, and a blank picture of one patch stands for the rest.
     """
 
+    in_sequence = False
     summary = "BLIP-2; what the Q-Former attends to, chosen for diversity alone"
     needs_picture = True
     tiny = {

@@ -36,6 +36,8 @@ class States:
 class CrossAttention(Family):
     """The prompt stays as it is; each row keeps fewer states, and rows that keep fewer than others are padded."""
 
+    in_sequence = False
+
     def seen(self, inputs: Inputs, encoded: States) -> Tensor:
         """(b, L, n): which word sees which state."""
         raise NotImplementedError(f"{type(self).__name__} does not say which words see which states.")

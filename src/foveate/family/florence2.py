@@ -22,6 +22,7 @@ class Florence2(Family):
     own position. The first token of a picture is the mean of the others.
     """
 
+    in_sequence = False
     summary = "Florence-2; encoder and decoder, the encoder reads what stays"
     pads_left = False
     tiny = {

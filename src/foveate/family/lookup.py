@@ -42,7 +42,7 @@ def family(model_type: str) -> Family:
     found = FAMILIES.load(model_type)
     if not issubclass(found, Family):
         raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.family.Family: derive it from that.")
-    if not _fits(found):
+    if not _fits(found.versions):
         raise UnknownFamilyError(
             f"Models of type {model_type!r} need transformers {found.versions}, and this is {version('transformers')}: "
             f"pip install 'transformers{found.versions}'."
@@ -51,9 +51,9 @@ def family(model_type: str) -> Family:
 
 
 @cache
-def _fits(found: type[Family]) -> bool:
-    """Whether a family's laws hold on the installed transformers. (A look at the installed packages takes time.)"""
-    return SpecifierSet(found.versions).contains(version("transformers"), prereleases=True)
+def _fits(versions: str) -> bool:
+    """Whether the installed transformers is one of these. (A look at the installed packages takes time.)"""
+    return SpecifierSet(versions).contains(version("transformers"), prereleases=True)
 
 
 def outside(model_type: str) -> tuple[str, str]:
@@ -89,7 +89,7 @@ def available() -> list[str]:
     """The registered model types whose laws hold on the installed transformers."""
     from transformers import CONFIG_MAPPING
 
-    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING and _fits(FAMILIES.load(name))]
+    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING and _fits(FAMILIES.load(name).versions)]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def families() -> list[FamilyInfo]:
         architecture = MAPPING.get(name, "")
         if name in FAMILIES.names():
             own = FAMILIES.load(name)
-            status = "supported" if _fits(own) else "not yet"
+            status = "supported" if _fits(own.versions) else "not yet"
             found.append(FamilyInfo(name, architecture, status, own.modalities, own.versions, own.summary))
         else:
             status, reason = outside(name)

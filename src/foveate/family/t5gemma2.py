@@ -20,6 +20,7 @@ TEXT = {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_atten
 class T5Gemma2(Gemma):
     """`T5Gemma2ForConditionalGeneration`. Its stock encoder runs on the tokens that stay; local windows count those."""
 
+    in_sequence = False
     summary = "T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows"
     tiny = {
         "encoder": {"text_config": TEXT, "vision_config": {"patch_size": 4}, "mm_tokens_per_image": 16},
