@@ -11,6 +11,7 @@ from torch import Tensor
 from foveate.family.base import Family, Inputs
 from foveate.family.item import Grid
 from foveate.family.llava import Llava
+from foveate.family.tiny import image_size
 
 CLIP = {"model_type": "clip_vision_model", "num_hidden_layers": 3}
 PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64]]
@@ -21,7 +22,7 @@ class Tiled(Family):
     """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole picture's."""
 
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ((40, 60), (30, 20), (64, 30), (50, 50), (20, 64))
-    """(height, width) of the pictures in the example."""
+    """(height, width) of the pictures in the example, in 32nds of a tile."""
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -38,11 +39,12 @@ class Tiled(Family):
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures of different shapes, padded to the same number of tiles; clips of three frames."""
+        side = image_size(config)
         if modality == "video":
-            return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, 32, 32, generator=generator)}
-        sizes = [self.sizes[i % len(self.sizes)] for i in range(sum(rows))]
-        pixels = torch.randn(len(sizes), MAX_TILES, 3, 32, 32, generator=generator)
-        return {"pixel_values": pixels, "image_sizes": torch.tensor(sizes)}
+            return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, side, side, generator=generator)}
+        sizes = torch.tensor([self.sizes[i % len(self.sizes)] for i in range(sum(rows))]) * side // 32
+        pixels = torch.randn(len(sizes), MAX_TILES, 3, side, side, generator=generator)
+        return {"pixel_values": pixels, "image_sizes": sizes}
 
 
 class LlavaNext(Tiled, Llava):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from foveate.family.base import Extras, Family, Inputs
 from foveate.family.item import Grid, Item
+from foveate.family.tiny import image_size
 
 
 class PerceptionLM(Family):
@@ -63,4 +64,5 @@ class PerceptionLM(Family):
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Two tiles, or three frames."""
         count = 2 if modality == "image" else 3
-        return {self.raw[modality]: torch.randn(sum(rows), count, 3, 32, 32, generator=generator)}
+        side = image_size(config)
+        return {self.raw[modality]: torch.randn(sum(rows), count, 3, side, side, generator=generator)}

@@ -44,8 +44,9 @@ def configuration(model_type: str, own: Mapping[str, Any]) -> Any:
 
 
 def image_size(config: Any) -> int:
-    """The side of the pictures that the vision tower of a configuration expects."""
-    size = config.vision_config.image_size
+    """The side of the pictures that the vision tower of a configuration expects; a timm tower may take any."""
+    vision = config.vision_config
+    size = getattr(vision, "image_size", None) or (getattr(vision, "model_args", None) or {}).get("img_size", 256)
     return int(size[0] if isinstance(size, (list, tuple)) else size)
 
 

@@ -12,6 +12,7 @@ from foveate.family.base import Inputs, Mixes
 from foveate.family.item import Grid
 from foveate.family.llava import Llava
 from foveate.family.llava_next import CLIP
+from foveate.family.tiny import image_size
 
 
 class VideoLlava(Llava):
@@ -53,4 +54,5 @@ class VideoLlava(Llava):
         """Clips of three frames."""
         if modality == "image":
             return super().example(config, modality, rows, generator)
-        return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, 32, 32, generator=generator)}
+        side = image_size(config)
+        return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, side, side, generator=generator)}
