@@ -99,3 +99,23 @@ def test_half_precision_obeys_the_laws_loosely(name):
 
     results = laws.check(tiny_model(lookup.family(name)).to(torch.bfloat16))
     assert all(result.passed for result in results), results
+
+
+@torch.no_grad()
+def test_the_tiles_of_a_picture_share_its_budget():
+    """InternVL's processor writes them in one run of placeholders."""
+    family = lookup.family("internvl")
+    model = tiny_model(family)
+    inputs = example(model, family, [(3, 5)])
+    ids = inputs["input_ids"][0]
+    places = (ids == model.config.image_token_id).nonzero().squeeze(1)
+    gap = int(places[places.diff().argmax()]) + 1  # the word between the first two pictures
+    joined = {name: torch.cat([inputs[name][:, :gap], inputs[name][:, gap + 1 :]], 1)
+              for name in ("input_ids", "attention_mask")}  # fmt: skip
+    short = foveate.prune_inputs(model, {**inputs, **joined}, keep=7)
+    tile = len(places) // 3
+    assert short.report.total == (2 * tile, tile)
+    assert short.report.grids == (None, (1, 4, 4))
+    assert [len(kept) for kept in short.report.kept] == [7, 7]
+    whole = foveate.prune_inputs(model, {**inputs, **joined}, keep=1.0)
+    assert torch.allclose(model(**whole).logits, model(**{**inputs, **joined}).logits, atol=1e-5)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from foveate.family.base import Family
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.family.base import Family, Inputs
+from foveate.family.item import Grid
+from foveate.family.kept import kept_output
 
 
 class AyaVision(Family):
@@ -22,14 +31,34 @@ class Cohere2Vision(Family):
 
 
 class InternVL(Family):
-    """`InternVLForConditionalGeneration`; the budget is a tile's, or that of one frame of a clip."""
+    """`InternVLForConditionalGeneration`; the budget is a picture's, or that of one frame of a clip."""
 
-    summary = "InternVL; every tile and every frame of a clip counts as a picture"
+    summary = "InternVL; tiles, every frame of a clip counts as a picture"
     tiny = {"vision_config": {"image_size": [32, 32], "patch_size": [4, 4]}}
 
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """Tiles (b, n, d) joined to pictures: those of one picture stand in one run of placeholders."""
+        encoded = super().encode(model, inputs, modality)
+        if "input_ids" not in inputs:
+            return encoded
+        rows = self.placeholders(model.config, inputs, modality).tolist()
+        runs = [sum(1 for _ in run) for row in rows for shows, run in groupby(row) if shows]
+        tokens = torch.cat(list(encoded.pooler_output))
+        if sum(runs) != len(tokens):
+            return encoded  # `items` says what does not match
+        return kept_output(encoded, pooler_output=list(tokens.split(runs)))
 
-class QianfanOcr(Family):
-    """`QianfanOCRForConditionalGeneration`; the budget is a tile's."""
 
-    summary = "Qianfan-OCR; every tile counts as a picture"
-    tiny = {"vision_config": {"image_size": [32, 32], "patch_size": [4, 4]}}
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """Of pictures of one tile; several are no raster."""
+        vision = config.vision_config
+        side = int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio)
+        return [(1, side, side) if len(feature) == side**2 else None for feature in features]
+
+
+class QianfanOcr(InternVL):
+    """`QianfanOCRForConditionalGeneration`; the budget is a picture's."""
+
+    summary = "Qianfan-OCR; tiles"
