@@ -21,7 +21,7 @@ from foveate.relevance import peaked_words
 from foveate.tokens import VisualTokens, budget, is_whole, unit_rows
 
 Per = Literal["image", "frame", "prompt"]
-REPEATS = 0.95  # cosine to the last token of the same place that counted, from which on a token tells nothing new
+REPEATS = 0.98  # cosine to the last token of the same place that counted, from which on a token tells nothing new
 
 
 @dataclass(frozen=True, eq=False)

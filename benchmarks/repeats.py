@@ -1,0 +1,94 @@
+"""How alike are the tokens of one place in two frames? What `choose.REPEATS` was set by.
+
+The second frame is the first with a camera's noise, or after JPEG, or with one object moved by a tenth of the picture.
+Says for every threshold which share of the tokens counts as repeats: of those that show the moved object, before or
+after, and of the others. Writes results/repeats.json.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from foveate.load import load
+from foveate.tokens import unit_rows
+from foveate.world.scenes import Scene, draw_scene, sample_scene
+
+SCENES, THRESHOLDS = 60, (0.8, 0.9, 0.95, 0.98, 0.99)
+STEP = 0.1  # how far an object moves, in widths of the picture
+
+
+def noisy(image: Image.Image, sigma: float) -> Image.Image:
+    """With Gaussian noise of so many grey levels."""
+    noise = np.random.default_rng(0).normal(0, sigma, (image.height, image.width, 3))
+    return Image.fromarray((np.asarray(image) + noise).clip(0, 255).astype("uint8"))
+
+
+def compressed(image: Image.Image) -> Image.Image:
+    """After JPEG at quality 75."""
+    held = io.BytesIO()
+    image.save(held, "JPEG", quality=75)
+    return Image.open(held).convert("RGB")
+
+
+def moved(scene: Scene) -> Scene:
+    """With its first object a step to one side."""
+    first, *rest = scene.things
+    step = STEP if first.x < 0.5 else -STEP
+    return replace(scene, things=(replace(first, x=first.x + step), *rest))
+
+
+def cosines(loaded: object, frames: list[Image.Image]) -> tuple[torch.Tensor, tuple[int, int]]:
+    """(n,) cosines between the two frames' tokens, and their (rows, columns)."""
+    inputs = loaded.processor.image_processor(images=frames, return_tensors="pt")
+    with torch.no_grad():
+        one, other = loaded.model.base_model.get_image_features(**inputs, return_dict=True).pooler_output
+    _, height, width = inputs["image_grid_thw"][0].tolist()
+    return (unit_rows(one) * unit_rows(other)).sum(-1), (height // 2, width // 2)
+
+
+def touched(before: Image.Image, after: Image.Image, grid: tuple[int, int]) -> torch.Tensor:
+    """(n,): the tokens in whose cell a pixel changed by more than 24 grey levels."""
+    change = np.abs(np.asarray(before).astype(int) - np.asarray(after).astype(int)).max(-1) > 24
+    rows, columns = (np.arange(size) * cells // size for size, cells in zip(change.shape, grid, strict=True))
+    cells = np.zeros(grid, dtype=bool)
+    np.logical_or.at(cells, (rows[:, None], columns[None, :]), change)
+    return torch.from_numpy(cells).flatten()
+
+
+def main() -> None:
+    """Measure, print, write."""
+    loaded = load("bundled-qwen")
+    changes: dict[str, Callable[[Image.Image], Image.Image]] = {
+        "noise of 2 levels": lambda image: noisy(image, 2), "noise of 5 levels": lambda image: noisy(image, 5),
+        "JPEG": compressed,
+    }  # fmt: skip
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for name in (*changes, "an object moves"):
+        still, seen = [], []
+        for index in range(SCENES):
+            scene = sample_scene(3, index)
+            before = draw_scene(scene)
+            after = changes[name](before) if name in changes else draw_scene(moved(scene))
+            alike, grid = cosines(loaded, [before, after])
+            moving = touched(before, after, grid) if name not in changes else torch.zeros(len(alike), dtype=torch.bool)
+            still.append(alike[~moving])
+            seen.append(alike[moving])
+        found[name] = {
+            "unchanged": {str(t): float((torch.cat(still) > t).float().mean()) for t in THRESHOLDS},
+            "changed": {str(t): float((torch.cat(seen) > t).float().mean()) for t in THRESHOLDS},
+        }
+        if name in changes:
+            del found[name]["changed"]
+        print(name, json.dumps(found[name]))
+    path = Path(__file__).parent / "results" / "repeats.json"
+    path.write_text(json.dumps({"scenes": SCENES, "share of tokens above": found}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
