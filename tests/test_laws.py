@@ -36,6 +36,25 @@ def test_check_reports_every_law_and_restores_the_mode(model):
     assert model.training
 
 
+@pytest.mark.parametrize(
+    ("model_type", "part", "other"),
+    [
+        ("llava", "text_config", {"model_type": "mistral", "sliding_window": 512}),  # as BakLLaVA
+        ("llava", "text_config", {"model_type": "qwen2"}),
+        ("llava", "vision_config", {"model_type": "siglip_vision_model", "vision_use_head": False}),
+        ("llava_next", "text_config", {"model_type": "mistral", "sliding_window": None}),
+        ("internvl", "text_config", {"model_type": "llama"}),
+        ("paligemma", "text_config", {"model_type": "gemma"}),
+    ],
+)
+def test_other_parts_in_the_same_family(model_type, part, other):
+    found = lookup.family(model_type)
+    select = {"vision_feature_select_strategy": "full"} if part == "vision_config" else {}
+    found.tiny = {**found.tiny, part: other, **select}
+    results = laws.check(laws.tiny_model(found), found)
+    assert all(result.passed for result in results), results
+
+
 def broken(family, law):
     return {r.name: r.passed for r in laws.check(laws.tiny_model(family), family)}[law]
 
