@@ -48,7 +48,6 @@ class InternVL(Family):
             return encoded  # `items` says what does not match
         return kept_output(encoded, pooler_output=list(tokens.split(runs)))
 
-
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Grid | None]:
