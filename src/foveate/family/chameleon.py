@@ -1,4 +1,4 @@
-"""Chameleon and Emu3: a picture's tokens are words of the vocabulary, looked up and put in like features."""
+"""Chameleon, Emu3 and Apertus 1.5: pictures in words of the vocabulary, looked up and put in like features."""
 
 from __future__ import annotations
 
@@ -94,5 +94,38 @@ class Emu3(Family):
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures of different sizes, padded to one."""
         sizes = torch.tensor([SIZES[i % len(SIZES)] for i in range(sum(rows))])
+        side = int(sizes.max())
+        return {"pixel_values": torch.randn(len(sizes), 3, side, side, generator=generator), "image_sizes": sizes}
+
+
+class Apertus(Family):
+    """`Apertus1p5ForConditionalGeneration`; sounds pass through."""
+
+    summary = "Apertus 1.5; pictures of any size in words of the vocabulary; sounds pass through"
+    raw = {**Family.raw, "audio": "input_values"}
+    tiny = {
+        "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 300, "num_key_value_heads": 4},
+        "vision_config": {
+            "codebook_size": WORDS, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1,
+            "channel_multiplier": [1, 1, 1, 1], "resolution": 32,
+        },
+        "audio_config": {
+            "hidden_size": 32, "num_filters": 4, "codebook_size": 8, "codebook_dim": 32, "decoder_hidden_size": 32,
+            "decoder_intermediate_size": 48, "decoder_num_layers": 1, "decoder_attention_num_groups": 4,
+        },
+        "image_token_id": 302, "audio_token_id": 303, "image_token_offset": 304, "audio_token_offset": 304 + WORDS,
+    }  # fmt: skip
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """In squares of the quantizer's scale."""
+        sizes, side = inputs.get("image_sizes"), config.vision_config.spatial_scale_factor
+        return [None] * len(features) if sizes is None else [(1, h // side, w // side) for h, w in sizes.tolist()]
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Pictures of different sizes, padded to one."""
+        unit = config.vision_config.spatial_scale_factor
+        sizes = torch.tensor([SIZES[i % len(SIZES)] for i in range(sum(rows))]) // 8 * unit
         side = int(sizes.max())
         return {"pixel_values": torch.randn(len(sizes), 3, side, side, generator=generator), "image_sizes": sizes}

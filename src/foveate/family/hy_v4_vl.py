@@ -1,0 +1,45 @@
+"""HY-V4-VL: pictures of any size whose rows end in a newline token, M-RoPE, sparse attention with an indexer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.family.base import Inputs
+from foveate.family.item import Grid
+from foveate.family.patches import Patches
+
+
+class HYV4VL(Patches):
+    """`HYV4VLForConditionalGeneration`. The sparse attention picks among the kept tokens."""
+
+    summary = "HY-V4-VL; M-RoPE, dynamic resolution, newline tokens stay, sparse attention with an indexer"
+    tiny = {
+        "text_config": {
+            "num_hidden_layers": 3, "head_dim": 8, "num_attention_heads": 4, "num_key_value_heads": 4,
+            "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "indexer_types": ["full", "full", "shared"], "index_topk": 16,
+            "index_head_dim": 16, "index_n_heads": 8, "mlp_layer_types": ["dense", "sparse", "sparse"],
+            "layer_types": ["indexed_attention"] * 3, "hc_mult": 2,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0},
+        },
+        "vision_config": {"patch_size": 4, "max_image_size": 64},
+    }  # fmt: skip
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """With a column of newlines."""
+        found = super().grids(config, inputs, features, modality)
+        return [None if grid is None else (grid[0], grid[1], grid[2] + 1) for grid in found]
+
+    def fixed(
+        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Tensor | None]:
+        """Newlines, the last of each row."""
+        grids = self.grids(model.config, inputs, features, modality)
+        widths = [0 if grid is None else grid[2] for grid in grids]
+        places = [torch.arange(len(feature), device=feature.device) for feature in features]
+        return [place % width == width - 1 if width else None for place, width in zip(places, widths, strict=True)]
