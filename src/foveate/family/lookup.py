@@ -117,8 +117,10 @@ def families() -> list[FamilyInfo]:
         architecture = MAPPING.get(name, "")
         if name in FAMILIES.names():
             own = FAMILIES.load(name)
-            status = "supported" if _fits(own.versions) else "not yet"
-            found.append(FamilyInfo(name, architecture, status, own.modalities, own.versions, own.summary))
+            status, note = "supported", own.summary
+            if not _fits(own.versions):
+                status, note = "not yet", f"only with transformers {own.versions}, whose stock model is right"
+            found.append(FamilyInfo(name, architecture, status, own.modalities, own.versions, note))
         else:
             status, reason = outside(name)
             found.append(FamilyInfo(name, architecture, status, (), "", reason))
