@@ -112,12 +112,24 @@ def test_clips_are_encoded_once_for_many_choices(model, inputs):
     assert torch.equal(model(**one).logits, model(**foveate.prune_inputs(model, ready, keep=0.6)).logits)
 
 
+@torch.no_grad()
+def test_a_clip_beside_encoded_pictures_is_encoded_and_pruned_too(model, inputs):
+    encoded = foveate.encode(model, {name: value for name, value in inputs.items() if "video" not in name})
+    short = foveate.prune_inputs(model, inputs, keep=0.4, encoded=encoded)
+    whole = foveate.prune_inputs(model, inputs, keep=0.4)
+    assert short.report.modalities == whole.report.modalities
+    assert torch.equal(model(**short).logits, model(**whole).logits)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"per": "picture"}, r'per=.picture. is unknown: use "image", "frame" or "prompt"'),
         ({"modalities": ("image", "sound")}, "give some of 'image', 'video', 'audio'"),
         ({"modalities": "image"}, "in a tuple"),
+        ({"modalities": None}, "in a tuple"),
+        ({"modalities": [["image"]]}, "in a tuple"),
+        ({"modalities": iter(["image"])}, "in a tuple"),  # it can be looked through only once
     ],
 )
 def test_settings_that_mean_nothing_are_refused(model, inputs, settings, told):
@@ -158,3 +170,17 @@ def test_clips_have_no_extras():
     inputs = example(model, lookup.family("qwen2_5_vl"), [(("video",), 4)])
     with pytest.raises(FoveateError, match="needs the attention"):
         foveate.prune_inputs(model, inputs, keep=0.5, method="visionzip")
+
+
+def test_a_method_inside_the_decoder_prunes_pictures_alone(model):
+    for wanted, told in ((("video",), "not for fastv, which prunes pictures"), ("image", "in a tuple")):
+        with pytest.raises(InputError, match=told):
+            foveate.attach(model, keep=0.5, method=foveate.FastV(layer=1), modalities=wanted)
+
+
+def test_frames_that_cannot_be_told_apart_have_no_budget_of_their_own():
+    family = lookup.family("llava_onevision")
+    model = tiny_model(family)
+    inputs = example(model, family, [(("video",), 4)])
+    with pytest.raises(InputError, match=r"frames of 'llava_onevision' clips cannot be told apart: use per=\"image\""):
+        foveate.prune_inputs(model, inputs, keep=2, per="frame")

@@ -9,7 +9,7 @@ from transformers import GitConfig, GitForCausalLM, LlamaConfig, LlamaForCausalL
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING
 
 import foveate
-from foveate.errors import ModelError, UnknownFamilyError
+from foveate.errors import InputError, ModelError, UnknownFamilyError
 from foveate.family import lookup
 from foveate.family.base import Family
 from foveate.family.outside import OUTSIDE
@@ -119,3 +119,14 @@ def test_the_tiles_of_a_picture_share_its_budget():
     assert [len(kept) for kept in short.report.kept] == [7, 7]
     whole = foveate.prune_inputs(model, {**inputs, **joined}, keep=1.0)
     assert torch.allclose(model(**whole).logits, model(**{**inputs, **joined}).logits, atol=1e-5)
+
+
+@pytest.mark.skipif("inkling_mm_model" not in lookup.available(), reason="newer transformers alone has it")
+def test_squares_without_their_placeholders_are_refused():
+    """Inkling tells pictures apart by the runs of their placeholders."""
+    family = lookup.family("inkling_mm_model")
+    model = tiny_model(family)
+    inputs = example(model, family, [(2, 5)])
+    inputs["input_ids"][0, family.placeholders(model.config, inputs)[0].nonzero()[-1]] = 11
+    with pytest.raises(InputError, match="let the model's own processor build both"):
+        foveate.prune_inputs(model, inputs, keep=0.5)

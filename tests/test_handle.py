@@ -7,9 +7,10 @@ from transformers import GenerationConfig
 
 import foveate
 from caches import with_cache
-from foveate.cache import cache_of
-from foveate.errors import FoveateError, InputError, KeepError
-from foveate.laws import example
+from foveate.cache import NAMES, cache_of
+from foveate.errors import FoveateError, InputError, KeepError, ModelError
+from foveate.family import lookup
+from foveate.laws import example, tiny_model
 
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3}
 
@@ -175,11 +176,15 @@ def test_signature_survives(model):
         assert model.generate.__doc__ == type(model).generate.__doc__
 
 
-@pytest.mark.parametrize("how", ["argument", "config"])
+@pytest.mark.parametrize("how", ["argument", "config", "model", "model beside a config"])
 def test_max_length_counts_the_callers_prompt(llava, how):
     inputs = example(llava, foveate.family.family_of(llava), [(1, 5)])
     limit = {"max_length": inputs["input_ids"].shape[1] + 2, "min_length": inputs["input_ids"].shape[1] + 2}
-    limit = {"generation_config": GenerationConfig(**limit, pad_token_id=302)} if how == "config" else limit
+    if how.startswith("model"):
+        llava.generation_config.update(**limit)
+        limit = {"generation_config": GenerationConfig(pad_token_id=302)} if how.endswith("config") else {}
+    if how == "config":
+        limit = {"generation_config": GenerationConfig(**limit, pad_token_id=302)}
     with foveate.pruning(llava, keep=2):
         assert llava.generate(**inputs, **limit).shape[1] == inputs["input_ids"].shape[1] + 2
 
@@ -218,3 +223,45 @@ def test_static_cache(llava):
         dynamic = llava.generate(**inputs, **NEW)
         static = llava.generate(**inputs, **NEW, cache_implementation="static", disable_compile=True)
     assert torch.equal(dynamic, static)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.no_grad()
+def test_a_filled_cache_is_refused_under_either_name(llava, name):
+    inputs = example(llava, foveate.family.family_of(llava), [(1, 5)])
+    cache = cache_of(llava(**inputs, use_cache=True))
+    with foveate.pruning(llava, keep=3), pytest.raises(InputError, match="past_key_values"):
+        llava.generate(**inputs, **NEW, **{name: cache})
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_padding_without_a_mask_is_seen_as_generate_sees_it(llava, ends):
+    """Hidden, unless its id ends generation too."""
+    inputs = example(llava, foveate.family.family_of(llava), [(2, 5), (1, 7)])
+    ids = inputs["input_ids"].masked_fill(inputs.pop("attention_mask") == 0, llava.config.text_config.pad_token_id)
+    inputs |= {"input_ids": ids, "eos_token_id": [301, 302] if ends else 301, "pad_token_id": 302}
+    stock = llava.generate(**inputs, **NEW)
+    with foveate.pruning(llava, keep=1.0):
+        assert torch.equal(llava.generate(**inputs, **NEW), stock)
+
+
+@pytest.mark.skipif("qwen2_5_omni_thinker" not in lookup.available(), reason="newer transformers alone has it right")
+@pytest.mark.parametrize("how", ["argument", "config"])
+def test_drafts_are_refused_for_pruned_sounds(how):
+    """transformers would cut the prompt out of the mask."""
+    family = lookup.family("qwen2_5_omni_thinker")
+    model = tiny_model(family)
+    inputs = example(model, family, [(("audio",), 5)])
+    draft = {"prompt_lookup_num_tokens": 2, **NEW}
+    draft = draft if how == "argument" else {"generation_config": GenerationConfig(**draft)}
+    with foveate.pruning(model, keep=0.3):
+        model.generate(**inputs, **draft)  # sounds stay whole, as words
+    with foveate.pruning(model, keep=0.3, modalities=("audio",)):
+        with pytest.raises(InputError, match="prompt_lookup_num_tokens does not work with pruned sounds"):
+            model.generate(**inputs, **draft)
+        model.generate(**inputs, **NEW)
+
+
+def test_a_model_without_its_head_is_refused(llava):
+    with pytest.raises(ModelError, match="has no generate: attach to the whole model"):
+        foveate.attach(llava.model, keep=0.5)

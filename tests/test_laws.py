@@ -30,10 +30,12 @@ def test_law_with_eager_attention(family, name):
 
 def test_check_reports_every_law_and_restores_the_mode(model):
     model.train()
+    model.base_model.language_model.eval()  # as where a part is frozen
     results = laws.check(model)
     assert [r.name for r in results] == list(laws.laws_of(family_of(model)))
     assert all(r.passed for r in results), results
     assert model.training
+    assert not model.base_model.language_model.training
 
 
 @pytest.mark.parametrize(

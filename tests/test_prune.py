@@ -16,7 +16,8 @@ from foveate.errors import (
     UnknownFamilyError,
     UnknownMethodError,
 )
-from foveate.laws import example, staying
+from foveate.family import lookup
+from foveate.laws import example, staying, tiny_model
 
 
 @pytest.fixture
@@ -210,11 +211,31 @@ def without(inputs, *names):
         (lambda x: {**x, "pixel_values": x["pixel_values"] * float("nan")}, "NaN"),
         (lambda x: {**x, "pixel_values": x["pixel_values"] * float("inf")}, "NaN"),
         (lambda x: list(x), "mapping"),
+        (lambda x: {**x, "attention_mask": x["attention_mask"].tolist()}, "attention_mask is a list: pass a tensor"),
+        (lambda x: {**x, "labels": x["input_ids"].tolist()}, "labels is a list: pass a tensor"),
+        (lambda x: {**x, "labels": x["input_ids"][:, 1:]}, "labels has shape .*: give one a token"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(model, inputs, change, told):
     with pytest.raises(FoveateError, match=told):
         foveate.prune_inputs(model, change(inputs), keep=0.5)
+
+
+def test_the_labels_of_a_decoder_hide_no_question():
+    """They may have the prompt's shape by chance."""
+    family = lookup.family("t5gemma2")
+    model = tiny_model(family)
+    inputs = example(model, family, [(1, 9)])
+    del inputs["decoder_input_ids"]
+    plain = foveate.prune_inputs(model, inputs, keep=4).report
+    trained = foveate.prune_inputs(model, {**inputs, "labels": inputs["input_ids"]}, keep=4).report
+    assert trained.notes == plain.notes
+    assert torch.equal(trained.kept[0], plain.kept[0])
+
+
+def test_encoded_must_come_from_encode(model, inputs):
+    with pytest.raises(InputError, match=r"encoded is a dict: pass what foveate\.encode returned"):
+        foveate.prune_inputs(model, inputs, keep=0.5, encoded={})
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.family import family_of
 from foveate.load import Loaded
 from foveate.method import Method
-from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
+from foveate.prune import Positions, PrunedInputs, Report, answers_apart, prune_inputs
 
 T = TypeVar("T")
 ROUNDS = 3  # after one warm-up; the two variants take turns, so that a slow moment hits both
@@ -154,7 +154,7 @@ def kv_bytes(cache: Any) -> int:
 
 def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
     out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-    new = out[0] if loaded.model.config.is_encoder_decoder else out[0, inputs["input_ids"].shape[1] :]
+    new = out[0] if answers_apart(loaded.model) else out[0, inputs["input_ids"].shape[1] :]
     return str(loaded.processor.decode(new, skip_special_tokens=True)).strip()
 
 

@@ -72,7 +72,7 @@ def choose(subjects: Sequence[Subject], method: Method, keep: int | float, per: 
             found.append(Choice(torch.arange(len(subject.tokens.embeds), device=subject.tokens.embeds.device)))
             continue
         parts = _frames(subject.tokens) if per == "frame" else [slice(0, len(subject.tokens.embeds))]
-        new, free = _new(subject.tokens), _free(subject)
+        new, free = ~repeats(subject.tokens), _free(subject)
         chosen = []
         for part in parts:
             size = int(free[part].sum())
@@ -95,10 +95,6 @@ def repeats(tokens: VisualTokens) -> Tensor:
         mark |= (frame * last).sum(-1) > REPEATS
         last = torch.where(mark[:, None], last, frame)
     return marked
-
-
-def _new(tokens: VisualTokens) -> Tensor:
-    return ~repeats(tokens)
 
 
 def _free(subject: Subject) -> Tensor:

@@ -72,7 +72,7 @@ def check_needs(model: Any, family: Family, method: Method) -> None:
     missing = method.needs - given
     if missing:
         asked = "the attention of a [CLS] token" if "cls_attention" in missing else " and ".join(sorted(missing))
-        work = ", ".join(row.name for row in methods() if given.issuperset(row.needs))
+        work = ", ".join(row.name for row in methods() if row.prunes == "input" and given.issuperset(row.needs))
         raise ModelError(
             f"{method.name} needs {asked}, which the vision tower of this {model.config.model_type} model has not: "
             f"use one of {work}."

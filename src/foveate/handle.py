@@ -12,14 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.cache import NAMES
 from foveate.choose import Per
 from foveate.decoder import DecoderMethod
 from foveate.decoder.hooks import DecoderHandle, attach_decoder, is_attached
 from foveate.encoded import check_needs
-from foveate.errors import InputError
+from foveate.errors import InputError, ModelError
 from foveate.family import family_of
 from foveate.method import Method, find
-from foveate.prune import Positions, PrunedInputs, Report, check_settings, prune_inputs
+from foveate.prune import (
+    Positions,
+    PrunedInputs,
+    Report,
+    answers_apart,
+    check_modalities,
+    check_settings,
+    prune_inputs,
+    stop_ids,
+)
 from foveate.tokens import check_keep
 
 CHAIN = "foveate_chain"  # the attribute of our `generate` that leads to the handles on the model
@@ -79,9 +89,14 @@ def attach(
     if isinstance(found, DecoderMethod):
         if per != "image":
             raise InputError(f"per={per!r} is not for {found.name}, which counts by picture: leave it out.")
+        check_modalities(modalities)
+        if "image" not in modalities:
+            raise InputError(f"modalities={modalities!r} is not for {found.name}, which prunes pictures: leave it out.")
         return _attach_decoder(model, keep, found, positions)
     chosen = check_settings(keep, found, positions, per, modalities)
     check_needs(model, family_of(model), chosen)
+    if not hasattr(model, "generate"):
+        raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     front = model.__dict__.get("generate")
     chain = getattr(front, CHAIN, None)
     if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours
@@ -149,18 +164,21 @@ class _Chain:
             return stock(**kwargs)
         if kwargs.get("inputs") is not None:
             kwargs["input_ids"] = kwargs.pop("inputs")
-        names = set(inspect.signature(self.model.forward).parameters) | {"input_ids"}
-        inputs = {name: value for name, value in kwargs.items() if name in names or name == "inputs_embeds"}
+        # The cache goes by its older name too, which the signature does not tell.
+        names = {*inspect.signature(self.model.forward).parameters, "input_ids", "inputs_embeds", *NAMES}
+        inputs = {name: value for name, value in kwargs.items() if name in names}
+        settings = {name: value for name, value in kwargs.items() if name not in inputs}
         given = dict(inputs)
         if given.get("attention_mask") is None and isinstance(given.get("input_ids"), Tensor):
-            given["attention_mask"] = torch.ones_like(given["input_ids"])  # generate makes one too
+            given["attention_mask"] = _made_mask(self.model, settings, given["input_ids"])
         short = self.handles[-1].prune(given)
-        settings = {name: value for name, value in kwargs.items() if name not in inputs}
         self.generating = True
         try:
             if not short.report.kept:
                 return stock(**inputs, **settings)
-            ids, apart = inputs["input_ids"], _answers_apart(self.model)
+            ids, apart = inputs["input_ids"], answers_apart(self.model)
+            if not apart and "input_ids" not in short:
+                _check_unassisted(self.model, settings)
             length = short["attention_mask"].shape[1]
             out = stock(**short, **_shorter_limits(self.model, settings, 0 if apart else ids.shape[1] - length))
         finally:
@@ -178,20 +196,40 @@ class _Chain:
         return (), dict(self.handles[-1].prune(inputs))
 
 
-def _answers_apart(model: Any) -> bool:
-    """Whether a decoder that does not read the prompt writes the answer."""
-    configs = (model.config, model.config.get_text_config())
-    return any(getattr(config, "is_encoder_decoder", False) for config in configs)
+def _made_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
+    """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
+    pad = _setting(model, settings, "pad_token_id")
+    stops = _setting(model, settings, "eos_token_id")
+    if pad is None or pad in (stop_ids(model) if stops is None else stops if isinstance(stops, list) else [stops]):
+        return torch.ones_like(ids)
+    return ids.ne(pad).long()
+
+
+def _check_unassisted(model: Any, settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for assisted decoding from embeddings: transformers cuts the mask down to no prompt at all."""
+    names = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
+    found = next((name for name in names if _setting(model, settings, name) is not None), None)
+    if found is not None:
+        raise InputError(
+            f"{found} does not work with pruned sounds, which are handed on as embeddings: "
+            'leave it out, or "audio" out of modalities.'
+        )
+
+
+def _setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
+    """What a call of `generate` goes by: its argument, else its configuration's, else the model's own."""
+    configs = (settings.get("generation_config"), model.generation_config)
+    values = (settings.get(name), *(getattr(config, name, None) for config in configs))
+    return next((value for value in values if value is not None), None)
 
 
 def _shorter_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
     """`max_length` and `min_length` count the prompt: take off what it lost, so that they mean the same."""
     given = settings.get("generation_config")
-    config = given if given is not None else model.generation_config
     shorter = {}
     for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        length = settings.get(name) or getattr(config, name, None)
-        if length and settings.get(instead) is None and getattr(config, instead, None) is None:
+        length = _setting(model, settings, name)
+        if length and _setting(model, settings, instead) is None:
             shorter[name] = max(length - dropped, 0)
     if given is None or not shorter:
         return {**settings, **shorter}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import UserDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,7 +84,7 @@ def prune_inputs(
     everything is kept.
 
     Where sounds are pruned the result holds `inputs_embeds` instead of `input_ids`: `generate` then returns new tokens
-    alone.
+    alone, and must not be given an assistant, for which transformers cuts the prompt out of the mask.
 
     Raises a `FoveateError` that names the fix if the model, the settings or the inputs cannot be used.
     """
@@ -99,13 +99,16 @@ def prune_inputs(
     if not present:
         return PrunedInputs(inputs, Report((), (), (), chosen.name, 0.0, ("No picture: nothing was pruned.",)))
     _check_cache(cache_of(inputs))
-    if encoded is None or "audio" in present:
-        missing = [m for m in present if encoded is None or m not in encoded.outputs]
-        fresh = run(model, family, inputs, missing, chosen.needs if encoded is None else frozenset())
-        encoded = fresh if encoded is None else Encoded({**encoded.outputs, **fresh.outputs}, encoded.extras)
+    missing = [m for m in present if encoded is None or m not in encoded.outputs]
+    if missing or encoded is None:
+        needs = chosen.needs if encoded is None or "image" in missing else frozenset[str]()
+        fresh, known = run(model, family, inputs, missing, needs), encoded or Encoded({})
+        encoded = Encoded({**known.outputs, **fresh.outputs}, fresh.extras or known.extras)
 
     started = time.perf_counter()
     items = family.items(model, inputs, encoded.outputs, encoded.extras)
+    if per == "frame" and any(item.modality == "video" and item.grid is None for item in items):
+        raise InputError(f'The frames of {family.model_type!r} clips cannot be told apart: use per="image".')
     mask = _mask(inputs, items)
     questions, notes = _questions(model, family, inputs, mask, items, prompt_aware=chosen.prompt_aware)
     subjects, apart = [], False
@@ -141,10 +144,15 @@ def check_settings(
     if positions not in ("original", "compact"):
         raise InputError(f'positions={positions!r} is unknown: use "original" or "compact".')
     check_per(per)
-    unknown = [m for m in modalities if m not in NOUNS]
-    if unknown or isinstance(modalities, str):
-        raise InputError(f"modalities={modalities!r}: give some of {', '.join(map(repr, NOUNS))}, in a tuple.")
+    check_modalities(modalities)
     return resolve(method)
+
+
+def check_modalities(modalities: Sequence[str]) -> None:
+    """Raise `InputError` unless these are modalities, in something that can be looked through more than once."""
+    named = isinstance(modalities, Collection) and not isinstance(modalities, str)
+    if not named or any(m not in tuple(NOUNS) for m in modalities):
+        raise InputError(f"modalities={modalities!r}: give some of {', '.join(map(repr, NOUNS))}, in a tuple.")
 
 
 def check_inputs(inputs: Mapping[str, Any]) -> None:
@@ -156,7 +164,10 @@ def check_inputs(inputs: Mapping[str, Any]) -> None:
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.ndim != 2:
         raise InputError('input_ids must be a (batch, length) tensor: call the processor with return_tensors="pt".')
-    mask = inputs.get("attention_mask")
+    mask, labels = inputs.get("attention_mask"), inputs.get("labels")
+    for name, given in (("attention_mask", mask), ("labels", labels)):
+        if given is not None and not isinstance(given, Tensor):
+            raise InputError(f"{name} is a {type(given).__name__}: pass a tensor, one number for every token.")
     if mask is not None and tuple(mask.shape) != tuple(ids.shape):
         raise InputError(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: pass the processor's."
@@ -164,6 +175,8 @@ def check_inputs(inputs: Mapping[str, Any]) -> None:
 
 
 def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
+    if not isinstance(encoded, Encoded):
+        raise InputError(f"encoded is a {type(encoded).__name__}: pass what foveate.encode returned.")
     if ready:
         raise InputError("Give either mm_encoder_outputs or encoded, not both.")
     missing = {name for extras in encoded.extras for name in method.needs - extras.keys()}
@@ -213,7 +226,8 @@ def _questions(
     for item in items:
         first[item.row] = min(item.first, first.get(item.row, item.first))
     ignored = mask == 0
-    if labels is not None and labels.shape == mask.shape:  # else they are those of a decoder of its own
+    # Those of a decoder of its own say nothing about the prompt, whatever their length.
+    if labels is not None and not answers_apart(model) and labels.shape == mask.shape:
         ignored |= labels.to(mask.device) != IGNORED_LABEL
     for item in items:
         if len(item.places):  # what stands between a picture's own tokens is its structure: ends of rows, timestamps
@@ -226,6 +240,12 @@ def _questions(
         if not where and prompt_aware:
             notes.append(f"Row {row} has no question: its tokens were chosen for diversity alone.")
     return found, notes
+
+
+def answers_apart(model: Any) -> bool:
+    """Whether a decoder that does not read the prompt writes the answer."""
+    configs = (model.config, model.config.get_text_config())
+    return any(getattr(config, "is_encoder_decoder", False) for config in configs)
 
 
 def stop_ids(model: Any) -> list[int]:

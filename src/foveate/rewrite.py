@@ -45,8 +45,10 @@ def rewrite(
     for name, value in inputs.items():
         if name in ("attention_mask", "position_ids"):
             continue
-        if name in fills:
-            out[name] = value if value is None else cut(value, fills[name])
+        if name in fills and value is not None:
+            if tuple(value.shape[-2:]) != shape:
+                raise InputError(f"{name} has shape {tuple(value.shape)}, the prompt {shape}: give one a token.")
+            out[name] = cut(value, fills[name])
         elif isinstance(value, Tensor) and tuple(value.shape[:2]) == shape:
             raise InputError(f"{name} has the prompt's shape {shape} but foveate cannot shorten it: leave it out.")
         else:

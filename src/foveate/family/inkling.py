@@ -71,8 +71,11 @@ class Inkling(Family):
         encoded = super().encode(model, inputs, modality)
         if not isinstance(encoded.pooler_output, Tensor):
             return encoded
-        sizes = self.sizes(model.config, inputs, len(encoded.pooler_output))
-        return kept_output(encoded, pooler_output=encoded.pooler_output.flatten(0, 1).split(sizes))
+        tokens = encoded.pooler_output.flatten(0, 1)
+        sizes = self.sizes(model.config, inputs, len(tokens))
+        if sum(sizes) != len(tokens):
+            sizes = [len(tokens)]  # `items` says that it does not match
+        return kept_output(encoded, pooler_output=tokens.split(sizes))
 
     def sizes(self, config: Any, inputs: Inputs, total: int) -> list[int]:
         """How many tokens every picture has; without a prompt, those of the example."""

@@ -93,7 +93,8 @@ class Mllama(CrossAttention):
     """`MllamaForConditionalGeneration`. A budget is for all tiles of a picture; padding tiles are never kept.
 
     In the stock model a word that sees no picture (all before the first one) still attends to every state, whatever the
-    mask says: here, to every state that stays.
+    mask says: here, to every state that stays. Not for `cache_implementation="static"`, whose room for states is that
+    of whole pictures, and all of it is attended to.
     """
 
     summary = "Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone"
