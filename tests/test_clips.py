@@ -184,3 +184,28 @@ def test_frames_that_cannot_be_told_apart_have_no_budget_of_their_own():
     inputs = example(model, family, [(("video",), 4)])
     with pytest.raises(InputError, match=r"frames of 'llava_onevision' clips cannot be told apart: use per=\"image\""):
         foveate.prune_inputs(model, inputs, keep=2, per="frame")
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_5_omni_thinker", "qwen3_omni_moe_thinker"])
+@torch.no_grad()
+def test_sounds_are_pruned_where_they_are_named(model_type):
+    family = lookup.family(model_type)
+    model = tiny_model(family)
+    inputs = example(model, family, [(("image", "audio", "video"), 5), (("audio",), 4)])
+    everything = ("image", "video", "audio")
+    short = foveate.prune_inputs(model, inputs, keep=0.4, modalities=everything)
+    assert short.report.modalities == ("image", "video", "audio", "audio")
+    assert [len(kept) for kept in short.report.kept] == [budget(0.4, n) for n in short.report.total]
+    assert "input_ids" not in short  # generate returns new tokens alone
+    assert short["inputs_embeds"].shape[:2] == short["attention_mask"].shape
+    with foveate.pruning(model, keep=0.4, modalities=everything):
+        out = model.generate(**inputs, **NEW)
+    length = inputs["input_ids"].shape[1]
+    assert torch.equal(out[:, :length], inputs["input_ids"])
+    assert torch.equal(out[:, length:], model.generate(**short, **NEW))
+
+    default = foveate.prune_inputs(model, inputs, keep=0.4)
+    assert default.report.modalities == ("image", "video")
+    assert torch.equal(default["input_features"], inputs["input_features"])
+    sounds = family.placeholders(model.config, inputs, "audio").sum()
+    assert family.placeholders(model.config, default, "audio").sum() == sounds
