@@ -155,11 +155,12 @@ def _joined(subject: Subject, parts: Sequence[_Part]) -> Choice:
     kept = stays.nonzero().squeeze(1)
     if all(part.mix is None for part in parts):
         return Choice(kept)
-    mix = torch.eye(n, device=device)
+    mix = torch.zeros(len(kept), n, device=device)
+    mix.scatter_(1, kept[:, None], 1.0)  # each holds itself, unless a method says otherwise
     for part in parts:
         if part.mix is not None:
-            mix[part.kept[:, None], part.among[None]] = part.mix
-    return Choice(kept, mix[kept])
+            mix[torch.searchsorted(kept, part.kept)[:, None], part.among[None]] = part.mix
+    return Choice(kept, mix)
 
 
 def _shared(subjects: Sequence[Subject], keep: int | float, row: int) -> list[int]:
