@@ -15,6 +15,7 @@ from foveate.family.kept import Mixes, keep_tokens
 WORDS = 8  # of the tiny models' pictures
 FIRST = 305
 SIZES = ((32, 24), (16, 32), (32, 32))  # of the pictures of Emu3's example
+STEPS = (9, 5)  # of the sounds of Apertus' example, a word each
 
 
 class Chameleon(Family):
@@ -99,9 +100,10 @@ class Emu3(Family):
 
 
 class Apertus(Family):
-    """`Apertus1p5ForConditionalGeneration`; sounds pass through."""
+    """`Apertus1p5ForConditionalGeneration`; the rows of a picture, and sounds, are in words too."""
 
-    summary = "Apertus 1.5; pictures of any size in words of the vocabulary; sounds pass through"
+    summary = "Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too"
+    modalities = ("image", "audio")
     raw = {**Family.raw, "audio": "input_values"}
     tiny = {
         "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 300, "num_key_value_heads": 4},
@@ -119,13 +121,35 @@ class Apertus(Family):
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Grid | None]:
-        """In squares of the quantizer's scale."""
-        sizes, side = inputs.get("image_sizes"), config.vision_config.spatial_scale_factor
+        """In squares of the quantizer's scale; sounds have none."""
+        sizes, side = inputs.get(f"{modality}_sizes"), config.vision_config.spatial_scale_factor
         return [None] * len(features) if sizes is None else [(1, h // side, w // side) for h, w in sizes.tolist()]
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures of different sizes, padded to one."""
+        """Pictures of different sizes, or sounds of different lengths, padded to one."""
+        if modality == "audio":
+            lengths = torch.tensor([STEPS[i % len(STEPS)] for i in range(sum(rows))]) * config.audio_config.hop_length
+            heard = torch.arange(int(lengths.max())) < lengths[:, None]
+            return {
+                "input_values": torch.randn(heard.shape, generator=generator)[:, None],
+                "padding_mask": heard.long(),
+            }
         unit = config.vision_config.spatial_scale_factor
         sizes = torch.tensor([SIZES[i % len(SIZES)] for i in range(sum(rows))]) // 8 * unit
         side = int(sizes.max())
         return {"pixel_values": torch.randn(len(sizes), 3, side, side, generator=generator), "image_sizes": sizes}
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """Sounds come with a mask."""
+        if modality != "audio":
+            return super().pick(config, inputs, modality, row, items)
+        return {name: inputs[name][items.start : items.stop] for name in ("input_values", "padding_mask")}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks at both ends; a picture's size in words, and a word between its rows."""
+        ids = [self.token_id(config, modality)] * tokens
+        if modality == "audio":
+            return [33, *ids, 34]
+        width = tokens if grid is None else grid[2]
+        rows = [n for start in range(0, tokens, width) for n in (35, *ids[start : start + width])]
+        return [31, 20, 19, 21, 36, *rows[1:], 32]

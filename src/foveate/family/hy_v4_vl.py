@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from foveate.family.base import Inputs
@@ -31,7 +30,9 @@ class HYV4VL(Patches):
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Grid | None]:
-        """With a column of newlines."""
+        """With a column of newlines; None where the inputs do not say."""
+        if inputs.get(f"{modality}_grid_thw") is None:
+            return [None] * len(features)
         found = super().grids(config, inputs, features, modality)
         return [None if grid is None else (grid[0], grid[1], grid[2] + 1) for grid in found]
 
@@ -39,7 +40,5 @@ class HYV4VL(Patches):
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """Newlines, the last of each row."""
-        grids = self.grids(model.config, inputs, features, modality)
-        widths = [0 if grid is None else grid[2] for grid in grids]
-        places = [torch.arange(len(feature), device=feature.device) for feature in features]
-        return [place % width == width - 1 if width else None for place, width in zip(places, widths, strict=True)]
+        newline = model.base_model.vision_tower.patch_merger.image_newline
+        return [(feature == newline.to(feature)).all(-1) for feature in features]

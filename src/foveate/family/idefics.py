@@ -17,7 +17,8 @@ from foveate.family.tiny import image_size
 class Idefics(CrossAttention):
     """`IdeficsForVisionText2Text`. Each token is handed on as a picture of its own, which the mask then shows or hides.
 
-    With a resampler its latents are what is kept, else patches.
+    With a resampler its latents are what is kept, else patches. From transformers 5.24 on the stock model cannot
+    generate from latents: at the second step it takes them for patches, which are still to be resampled.
     """
 
     versions = ">=5.18,<5.24"
