@@ -3,8 +3,9 @@ from itertools import pairwise
 import pytest
 import torch
 
+from foveate import selection
 from foveate.errors import InputError
-from foveate.selection import TIE, coverage, dpp, farthest_point, top_k
+from foveate.selection import TIE, coverage, dpp, farthest_point, top_k, weighted_farthest_point
 
 NONE = torch.empty(0, dtype=torch.long)
 
@@ -20,6 +21,7 @@ def randn(*shape, seed=0):
 RULES = {
     "top_k": lambda x, k, given: top_k(x[:, 0], k, given),
     "farthest_point": farthest_point,
+    "weighted_farthest_point": lambda x, k, given: weighted_farthest_point(x, x[:, 0].abs().exp(), k, given),
     "dpp": lambda x, k, given: dpp(x, x[:, 0].abs(), k, given),
     "coverage": lambda x, k, given: coverage((x @ x.T).abs(), k, given),
 }
@@ -52,6 +54,34 @@ def test_nothing_is_read_back_from_the_device(rule):
 @every_rule
 def test_ties_go_to_the_lowest_index(rule):
     assert rule(torch.ones(9, 6), 4, given(1)).tolist() == [0, 2, 3, 4]
+
+
+@pytest.mark.parametrize("ahead", [1, 3, 1000])
+@pytest.mark.parametrize("rule", ["farthest_point", "weighted_farthest_point"])
+def test_rows_made_ahead_change_nothing(rule, ahead, monkeypatch):
+    """A row at a time is what runs on an accelerator."""
+    for seed in range(20):
+        x, taken = randn(60, 5, seed=seed), given(*range(seed % 4))
+        expected = RULES[rule](x, 25, taken)
+        with monkeypatch.context() as patch:
+            patch.setattr(selection, "AHEAD", ahead)
+            assert torch.equal(RULES[rule](x, 25, taken), expected)
+            patch.setattr(selection._Rows, "of", lambda self, pick, _: self.unit @ self.unit[pick[0]])
+            assert torch.equal(RULES[rule](x, 25, taken), expected)
+
+
+def test_most_rows_are_there_before_they_are_asked_for(monkeypatch):
+    passes, right = [], selection._Rows.of
+
+    def counted(self, pick, promise):
+        passes.append(int(pick) not in self.made)
+        return right(self, pick, promise)
+
+    monkeypatch.setattr(selection._Rows, "of", counted)
+    x = randn(20, 64)[torch.arange(800) % 20] + randn(800, 64, seed=1) / 2
+    weighted_farthest_point(x, x[:, 0].abs().exp(), 160, NONE)
+    assert len(passes) == 160
+    assert sum(passes) < 40
 
 
 def test_top_k_by_hand():

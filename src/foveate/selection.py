@@ -3,7 +3,7 @@
 What all of them promise. They return `k` new indices (k,), ascending, never one of `given` (g,), distinct indices that
 count as selected already. They are deterministic, and ties go to the lowest index; what differs by less than float32
 can tell is a tie, so that duplicate tokens do not fall to the noise of a matrix product and CPU and GPU agree. Nothing
-is read back from the device, so the loops hold no host sync, and none builds an n x n matrix.
+is read back from an accelerator, so the loops hold no host sync, and none builds an n x n matrix.
 
 Each raises `InputError` if `k` new tokens cannot be had beside `given`. k = 0 is allowed and gives none.
 """
@@ -20,6 +20,7 @@ TIE = 1e-6  # cosines (and residuals of unit vectors) this close are equal: a fe
 COVER_TIE = 1e-5  # the same for gains of coverage, as a share of the column: softmax at tau 0.02 magnifies by 50
 SPENT = 1e-5  # a unit vector with less than this left outside of the span of the selected adds nothing to a DPP
 BLOCK = 256  # rows of the similarity matrix that exist at a time
+AHEAD = 32  # rows of it that are made together for the tokens that are likely to be chosen next
 
 
 def top_k(scores: Tensor, k: int, given: Tensor) -> Tensor:
@@ -44,13 +45,14 @@ def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
         block = unit.index_select(0, given[start : start + BLOCK])
         nearest = torch.maximum(nearest, (unit @ block.T).amax(1))
     nearest.index_fill_(0, given, math.inf)
+    rows = _Rows(unit)
     for step in range(k):
         value = nearest if step or given.numel() else _nearest_neighbour(unit)
         pick = _first(value <= value.amin() + TIE)
         picked[step : step + 1] = pick
         # A running MAX of similarity, then the min of it: a running min would look for the token that is far from
         # *some* selected token, which nearly every token is.
-        nearest = torch.maximum(nearest, unit @ unit.index_select(0, pick).squeeze(0)).index_fill_(0, pick, math.inf)
+        nearest = torch.maximum(nearest, rows.of(pick, -value)).index_fill_(0, pick, math.inf)
     return picked.sort().values
 
 
@@ -68,9 +70,8 @@ def weighted_farthest_point(
     _check_room(n, k, given)
     unit, weight = unit_rows(embeds), weight.float()
 
-    def near(chosen: Tensor) -> Tensor:
-        """(n,), each token's similarity to the nearest of `chosen` (c,)."""
-        like = unit @ unit.index_select(0, chosen).T
+    def near(like: Tensor, chosen: Tensor) -> Tensor:
+        """(n,), each token's similarity to the nearest of `chosen` (c,), of which `like` (n, c) are the cosines."""
         if places is not None:
             # No matrix product here: the difference of two large squares would blur the distances of a large grid.
             apart = torch.cdist(places, places.index_select(0, chosen), compute_mode="donot_use_mm_for_euclid_dist")
@@ -81,14 +82,17 @@ def weighted_farthest_point(
     free = torch.ones_like(weight, dtype=torch.bool).index_fill_(0, given, False)
     gap = torch.ones_like(weight)  # each token's distance to its nearest selected token; no matter before there is one
     for start in range(0, given.numel(), BLOCK):
-        block = 1 - near(given[start : start + BLOCK])
+        chosen = given[start : start + BLOCK]
+        block = 1 - near(unit @ unit.index_select(0, chosen).T, chosen)
         gap = torch.minimum(gap, block) if start else block
+    rows = _Rows(unit)
     for step in range(k):
         value = (gap * (gap > TIE) * weight).masked_fill(~free, -math.inf)
         pick = _first(value + TIE * weight >= value.amax())
         picked[step : step + 1] = pick
         free.index_fill_(0, pick, False)
-        gap = torch.minimum(gap, 1 - near(pick)) if step or given.numel() else 1 - near(pick)
+        block = 1 - near(rows.of(pick, value)[:, None], pick)
+        gap = torch.minimum(gap, block) if step or given.numel() else block
     return picked.sort().values
 
 
@@ -177,6 +181,30 @@ def coverage(weights: Tensor, k: int, given: Tensor, *, value: Tensor | None = N
         best = torch.maximum(best, weights.index_select(1, pick).squeeze(1))
         barred.index_fill_(0, pick, -math.inf)
     return picked.sort().values
+
+
+class _Rows:
+    """Rows of the similarity matrix of unit vectors (n, d), one by one as a greedy rule asks for them.
+
+    A row costs a pass over all tokens, and memory is what limits it. On a CPU a miss makes the rows of the `AHEAD`
+    most promising tokens in the same pass; most of them are chosen next. Elsewhere to look a row up would read the
+    choice back to the host.
+    """
+
+    def __init__(self, unit: Tensor) -> None:
+        self.unit = unit
+        self.made: dict[int, Tensor] = {}
+
+    def of(self, pick: Tensor, promise: Tensor) -> Tensor:
+        """(n,): the row of the token `pick` (1,); `promise` (n,) is highest for those that may come next."""
+        if self.unit.device.type != "cpu":
+            return self.unit @ self.unit.index_select(0, pick).squeeze(0)
+        if int(pick) not in self.made:
+            ahead = promise.topk(min(AHEAD, len(promise))).indices
+            wanted = torch.cat([pick, ahead[ahead != pick]])
+            block = self.unit.index_select(0, wanted) @ self.unit.T
+            self.made = dict(zip(wanted.tolist(), block, strict=True))
+        return self.made[int(pick)]
 
 
 def _check_room(n: int, k: int, given: Tensor) -> None:
