@@ -8,7 +8,10 @@ from PIL import Image
 from transformers.utils import logging
 
 from foveate.errors import ModelError, UnknownFamilyError
+from foveate.family import family_of
 from foveate.load import BUNDLED, load, quiet
+from foveate.prune import stop_ids
+from foveate.question import find_question
 from tiny import tiny_folder
 
 
@@ -46,6 +49,26 @@ def test_a_folder(folders, model_type):
     with torch.no_grad():
         logits = loaded.model(**inputs).logits
     assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl", "qwen3_vl"])
+def test_the_question_is_found_by_the_chat_template_of_the_folder(folders, model_type):
+    loaded = load(str(folders(model_type)))
+    template = family_of(loaded.model).template(loaded.model.config, stop_ids(loaded.model))
+    assert template.learned
+    ids = inputs_of(loaded)["input_ids"][0].tolist()
+    where = find_question(ids, ids.index(loaded.model.config.image_token_id), template, [False] * len(ids))
+    assert loaded.processor.tokenizer.decode([ids[i] for i in where]).replace(" ", "") == "whatcolorisit?"
+
+
+def test_a_template_of_the_checkpoint_is_left_alone():
+    assert "specials" not in load("bundled").model.config.foveate_template
+
+
+def test_a_folder_without_a_chat_template_says_how_the_question_is_looked_for(copy):
+    (copy / "chat_template.jinja").unlink()
+    loaded = load(str(copy))
+    assert any("looked for by special tokens alone" in note for note in loaded.notes)
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
