@@ -127,8 +127,7 @@ class _Round:
 def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
     """Encode once, with what the method needs, which counts for both variants; then prefill both."""
     encoded, encoding = _clock(model, partial(encode, model, inputs, methods=[settings["method"]]))
-    raw = family_of(model).raw.values()
-    words = {name: value for name, value in inputs.items() if name not in raw}
+    words = family_of(model).words(inputs)
     short, select = _clock(model, partial(prune_inputs, model, words, encoded=encoded, **settings))
     pruned = _prefill(model, short, encoding, select)
     whole = prune_inputs(model, words, encoded=encoded, **{**settings, "keep": 1.0})  # the untouched model's, by law

@@ -126,7 +126,7 @@ def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0
     """
     inputs = example(model, family, rows)
     short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.modalities))
-    found = items(family, model, inputs)
+    found = items(model, family, inputs)
     stays = base.staying(inputs["attention_mask"], found, short.report.kept)
     if family.recurrent(model.config):
         full = spliced(model, family, inputs, short, stays)
@@ -248,7 +248,7 @@ def _words(model: Any, family: Family) -> dict[str, Any]:
 _SCORES = {"return_dict_in_generate": True, "output_logits": True}
 
 
-def items(family: Family, model: Any, inputs: dict[str, Any]) -> list[Item]:
+def items(model: Any, family: Family, inputs: dict[str, Any]) -> list[Item]:
     """What these inputs show."""
     present = [m for m in family.modalities if m in family.present(inputs)]
     return family.items(model, inputs, {m: family.encode(model, inputs, m) for m in present}, ())
@@ -256,7 +256,7 @@ def items(family: Family, model: Any, inputs: dict[str, Any]) -> list[Item]:
 
 def staying(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs) -> Tensor:
     """(b, L): the tokens of the full sequence that a report says were kept."""
-    return base.staying(inputs["attention_mask"], items(family, model, inputs), short.report.kept)
+    return base.staying(inputs["attention_mask"], items(model, family, inputs), short.report.kept)
 
 
 def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:

@@ -111,14 +111,14 @@ def prune_inputs(
         raise InputError(f'The frames of {family.model_type!r} clips cannot be told apart: use per="image".')
     mask = _mask(inputs, items)
     questions, notes = _questions(model, family, inputs, mask, items, prompt_aware=chosen.prompt_aware)
-    subjects, apart = [], False
+    subjects = []
     for item in items:
         extras = {name: item.extras[name].to(item.embeds.device) for name in chosen.needs}
-        embeds, question = family.compared(model, item.embeds.detach(), questions[item.row])
-        apart |= len(question) < len(questions[item.row])
-        tokens = VisualTokens(embeds, question, item.grid, **extras)
+        embeds, question = item.embeds.detach(), questions[item.row]
+        asked = question.to(embeds.device, embeds.dtype) if family.compares else embeds[:0]
+        tokens = VisualTokens(embeds, asked, item.grid, **extras)
         subjects.append(Subject(item.row, tokens, item.fixed, whole=item.modality not in modalities))
-    if apart and chosen.prompt_aware:
+    if not family.compares and chosen.prompt_aware and any(map(len, questions.values())):
         notes.append("This model's tokens have no space in common with words: they were chosen for diversity alone.")
     if family.note:
         notes.append(family.note)

@@ -59,8 +59,7 @@ class Batch:
     @property
     def words(self) -> dict[str, Any]:
         """The inputs without pixels."""
-        raw = family_of(self.loaded.model).raw.values()
-        return {name: value for name, value in self.inputs.items() if name not in raw}
+        return family_of(self.loaded.model).words(self.inputs)
 
     def process(self, pictures: Sequence[Image.Image]) -> Any:
         """The prompts of the examples with these pictures."""

@@ -6,27 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
 
 
 class Aria(Family):
     """`AriaForConditionalGeneration`; the budget is a crop's."""
 
+    raster = False  # a query belongs to no place
     summary = "Aria; queries without places, every crop counts as a picture"
     tiny = {
         "text_config": {"model_type": "aria_text", "moe_num_experts": 4},
         "projector_patch_to_query_dict": {16: 9, 64: 12},
         "initializer_range": 0.2,  # else all queries see the same
     }
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: a query belongs to no place."""
-        return [None] * len(features)
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures padded to a square, on the right and below."""

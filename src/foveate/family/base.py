@@ -12,7 +12,7 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.family import tiny
-from foveate.family.item import NOUNS, Grid, Item, Span, match_places
+from foveate.family.item import NOUNS, Grid, Item, match_places
 from foveate.family.kept import Mixes, keep_tokens, kept_output
 from foveate.question import Template, default_template
 from foveate.rewrite import count_positions, rewrite
@@ -60,6 +60,12 @@ class Family:
     in_sequence: ClassVar[bool] = True
     """Whether fewer visual tokens make the language model's own sequence shorter."""
 
+    raster: ClassVar[bool] = True
+    """Whether the tokens of a picture lie in a raster; else `grids` knows of none."""
+
+    compares: ClassVar[bool] = True
+    """Whether tokens and words lie in one space; else the choice is for diversity alone."""
+
     needs_picture: ClassVar[bool] = False
     """Whether the stock model cannot be called without a picture."""
 
@@ -100,6 +106,10 @@ class Family:
         """The inputs that only this modality's encoder reads; the shortened inputs go without them."""
         names = inspect.signature(getattr(model.base_model, f"get_{modality}_features")).parameters
         return {name: inputs[name] for name in names if inputs.get(name) is not None}
+
+    def words(self, inputs: Inputs) -> dict[str, Any]:
+        """The inputs without pixels and sounds, as they go with what was encoded before."""
+        return {name: value for name, value in inputs.items() if name not in self.raw.values()}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Run the stock tower and projector (or take the features that the caller already has)."""
@@ -151,6 +161,8 @@ class Family:
 
         From `image_grid_thw` or `video_grid_thw`, after merging, where these are given; else squares.
         """
+        if not self.raster:
+            return [None] * len(features)
         thw = inputs.get(f"{modality}_grid_thw")
         if thw is not None:
             merge = getattr(config.vision_config, "spatial_merge_size", 1)
@@ -179,14 +191,8 @@ class Family:
             fixed = self.fixed(model, inputs, features, modality)
             more = extras if modality == "image" and extras else [{}] * len(features)
             for span, feature, grid, stays, extra in zip(spans, features, grids, fixed, more, strict=True):
-                found.append(
-                    Item(modality, span.row, span.places, int(span.places[0]), feature, grid, stays, extra)
-                )  # fmt: skip
+                found.append(Item(modality, span.row, span.places, int(span.places[0]), feature, grid, stays, extra))
         return found
-
-    def compared(self, model: Any, embeds: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens (n, d) and question (m, d) in one space. An empty question says that there is none."""
-        return embeds, question.to(embeds.device, embeds.dtype)
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Position ids of the unpruned sequence as `generate` would number them: (b, L).
@@ -312,6 +318,3 @@ def staying(mask: Tensor, items: Sequence[Item], kept: Sequence[Tensor]) -> Tens
         chosen[indices.to(chosen.device)] = True
         stays[item.row, item.places] &= chosen
     return stays
-
-
-__all__ = ["Family", "Grid", "Inputs", "Item", "Mixes", "Span", "keep_tokens", "match_places", "staying"]

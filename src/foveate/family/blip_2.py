@@ -23,7 +23,7 @@ class Blip2(Family):
     among the words, their ids become padding's, and a blank picture of one patch stands for the rest.
     """
 
-    in_sequence = False
+    in_sequence = compares = False
     summary = "BLIP-2; what the Q-Former attends to, chosen for diversity alone"
     needs_picture = True
     tiny = {
@@ -64,10 +64,6 @@ class Blip2(Family):
             Item(modality, span.row, span.places[:0], int(span.places[0]), feature, grid)
             for span, feature, grid in zip(spans, features, grids, strict=True)
         ]
-
-    def compared(self, model: Any, embeds: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:
-        """Patches and words share no space: the choice is for diversity alone."""
-        return embeds, embeds.new_zeros(0, embeds.shape[1])
 
     def shorten(
         self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],

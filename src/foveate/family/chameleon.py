@@ -57,6 +57,7 @@ class Chameleon(Family):
 class Emu3(Family):
     """`Emu3ForConditionalGeneration`; every row of a picture ends in a word of its own."""
 
+    raster = False  # the ends of rows stand between the tokens
     summary = "Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
     tiny = {
         "vocabulary_map": {
@@ -69,12 +70,6 @@ class Emu3(Family):
             "hidden_size": 32,
         },
     }  # fmt: skip
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: the ends of rows stand between the tokens."""
-        return [None] * len(features)
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

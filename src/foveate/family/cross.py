@@ -36,7 +36,7 @@ class States:
 class CrossAttention(Family):
     """The prompt stays as it is; each row keeps fewer states, and rows that keep fewer than others are padded."""
 
-    in_sequence = False
+    in_sequence = compares = False
 
     def seen(self, inputs: Inputs, encoded: States) -> Tensor:
         """(b, L, n): which word sees which state."""
@@ -62,10 +62,6 @@ class CrossAttention(Family):
             nowhere = columns.new_zeros(0)
             found.append(Item("image", row, nowhere, first, features[n], grids[n], fixed[n], extra))
         return found
-
-    def compared(self, model: Any, embeds: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:
-        """States and words share no space: the choice is for diversity alone."""
-        return embeds, embeds.new_zeros(0, embeds.shape[1])
 
     def shorten(
         self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
 
 SAM = {"global_attn_indexes": [1], "window_size": 4, "mlp_dim": 48, "output_channels": 16, "initializer_range": 0.02}
 
@@ -17,6 +16,7 @@ SAM = {"global_attn_indexes": [1], "window_size": 4, "mlp_dim": 48, "output_chan
 class DeepseekOcr2(Family):
     """`DeepseekOcr2ForConditionalGeneration`; the budget is a whole picture's, its tiles included."""
 
+    raster = False  # several tiles, of queries that belong to no place
     summary = "DeepSeek-OCR 2; tiles of learned queries, the closing token stays"
     tiny = {
         "text_config": {
@@ -27,12 +27,6 @@ class DeepseekOcr2(Family):
     }  # fmt: skip
     tiles: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1), (0, 0), (1, 3), (0, 0))
     """Columns and rows of tiles in the pictures of the example."""
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: several tiles, of queries that belong to no place."""
-        return [None] * len(features)
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foveate.family.base import Inputs
 from foveate.family.encoder_decoder import EncoderDecoder
-from foveate.family.item import Grid, Item
+from foveate.family.item import Item
 
 
 class Florence2(EncoderDecoder):
@@ -20,6 +20,7 @@ class Florence2(EncoderDecoder):
     own position. The first token of a picture is the mean of the others.
     """
 
+    raster = False  # a mean comes first
     summary = "Florence-2; encoder and decoder, the encoder reads what stays"
     pads_left = False
     tiny = {
@@ -48,12 +49,6 @@ class Florence2(EncoderDecoder):
         table, offset = encoder.embed_positions.weight, encoder.embed_positions.offset
         row = torch.arange(words.shape[1], device=words.device)
         return encoder(inputs_embeds=words + table[positions + offset] - table[row + offset], attention_mask=mask)
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: a mean comes first."""
-        return [None] * len(features)
 
     def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
         """It takes no positions."""

@@ -12,13 +12,14 @@ from torch import Tensor
 from foveate.family.base import Inputs
 from foveate.family.gemma3 import Gemma
 from foveate.family.item import Grid
+from foveate.family.patches import FramesApart
 
 SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
 FRAMES = (2, 3)
 TEXT = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 32}
 
 
-class Gemma4(Gemma):
+class Gemma4(FramesApart, Gemma):
     """`Gemma4ForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
 
     versions = ">=5.23"
@@ -78,13 +79,6 @@ class Gemma4(Gemma):
         frames = slice(ends[items.start], ends[items.stop])
         own = {name: inputs[name][frames] for name in (self.raw[modality], "video_position_ids")}
         return {**own, "num_frames_per_video": counts[items.start : items.stop]}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """A clip's frames stand apart, each after the words of its timestamp."""
-        if modality != "video" or grid is None:
-            return super().span(config, modality, tokens, grid)
-        frame = super().span(config, modality, tokens // grid[0], grid)
-        return [token for number in range(grid[0]) for token in (20 + number, 19, *frame)]
 
 
 class Gemma4Unified(Gemma4):

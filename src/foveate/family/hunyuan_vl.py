@@ -24,6 +24,7 @@ class HunYuanVL(Patches):
     """
 
     versions = ">=5.21"
+    raster = False  # the ends stand between the rows
     summary = "HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay"
     modalities = ("image",)
     tiny = {
@@ -37,12 +38,6 @@ class HunYuanVL(Patches):
         "vision_config": {"max_image_size": 64},
         "im_start_id": 316, "im_end_id": 317, "im_newline_id": 318,
     }  # fmt: skip
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """The ends stand between the rows."""
-        return [None] * len(features)
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -22,6 +22,7 @@ class Idefics(CrossAttention):
     """
 
     versions = ">=5.18,<5.24"
+    raster = False  # latents, or patches after a class token
     summary = "Idefics; cross-attention, with or without a resampler, chosen for diversity alone"
     needs_picture = True
     tiny = {
@@ -66,12 +67,6 @@ class Idefics(CrossAttention):
     def token_id(self, config: Any, modality: str = "image") -> int:
         """The last of the words beyond the vocabulary marks a picture."""
         return int(config.vocab_size + max(config.additional_vocab_size - 1, 0))
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: latents, or patches after a class token."""
-        return [None] * len(features)
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Blank pictures in rows that have fewer."""

@@ -70,6 +70,7 @@ class SmolVLM(Idefics3):
 class Idefics2(Idefics3):
     """`Idefics2ForConditionalGeneration`. Every tile has a budget of its own; its tokens are a resampler's."""
 
+    raster = False  # a resampler's tokens lie on no raster
     summary = "Idefics2; a budget for every tile, resampled tokens"
     tiny = {
         **Idefics3.tiny,
@@ -79,12 +80,6 @@ class Idefics2(Idefics3):
             "resampler_head_dim": 16, "num_key_value_heads": 2,
         },
     }  # fmt: skip
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """A resampler's tokens lie on no raster."""
-        return [None] * len(features)
 
     def wake(self, model: Any) -> None:
         """The resampler's latents start out all alike."""

@@ -53,6 +53,7 @@ class Inkling(Family):
     A picture is a run of placeholders: its inputs do not tell which squares belong together.
     """
 
+    raster = False  # the inputs do not tell how wide a picture is
     summary = "Inkling; distances instead of positions, short convolutions, local windows; sounds pass through"
     counted = True
     raw = {**Family.raw, "audio": "audio_input_ids"}
@@ -84,12 +85,6 @@ class Inkling(Family):
             return [PATCHES[i % len(PATCHES)] for i, _ in enumerate(counts)]
         rows = [groupby(row) for row in self.placeholders(config, inputs).tolist()]
         return [len(list(run)) for row in rows for is_picture, run in row if is_picture]
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: the inputs do not tell how wide a picture is."""
-        return [None] * len(features)
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures of different sizes."""

@@ -21,14 +21,10 @@ MAX_TILES = 5  # of these, with the whole picture
 class Tiled(Family):
     """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole picture's."""
 
+    raster = False  # the whole, then the tiles, with newlines between
+
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ((40, 60), (30, 20), (64, 30), (50, 50), (20, 64))
     """(height, width) of the pictures in the example, in 32nds of a tile."""
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None for pictures: the whole, then the tiles, with newlines between."""
-        return [None] * len(features)
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -97,6 +97,7 @@ class Mllama(CrossAttention):
     of whole pictures, and all of it is attended to.
     """
 
+    raster = False  # several tiles, each with a class token
     summary = "Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone"
     tiny = {
         "text_config": {
@@ -134,12 +135,6 @@ class Mllama(CrossAttention):
         step = _Step()
         marks = seen.float().masked_fill(~real[:, None], HIDDEN)[:, :, None]
         return {"cross_attention_states": _States.of(states, step), "cross_attention_mask": _Mask.of(marks, step)}
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """None: several tiles, each with a class token."""
-        return [None] * len(features)
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures of different numbers of tiles, padded to the same number of pictures in each row."""

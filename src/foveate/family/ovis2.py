@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from foveate.family.base import Family, Mixes
+from foveate.family.base import Family
 from foveate.family.item import Grid
+from foveate.family.kept import Mixes
 
 
 class Ovis2(Family):

@@ -45,8 +45,8 @@ class Patches(Family):
         return {self.raw[modality]: pixels, f"{modality}_grid_thw": grids[items.start : items.stop]}
 
 
-class Timestamped(Patches):
-    """Clips whose frames stand apart in the prompt, each after the words of its timestamp, as from Qwen3-VL on."""
+class FramesApart(Family):
+    """A clip's frames stand apart in the prompt, each after the words of its timestamp."""
 
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Two words, then a frame, and so on."""
@@ -54,3 +54,7 @@ class Timestamped(Patches):
             return super().span(config, modality, tokens, grid)
         frame = super().span(config, modality, tokens // grid[0], grid)
         return [token for number in range(grid[0]) for token in (20 + number, 19, *frame)]
+
+
+class Timestamped(FramesApart, Patches):
+    """The conventions of Qwen3-VL's processor."""

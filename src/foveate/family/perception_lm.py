@@ -8,10 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.family.base import Extras, Family, Inputs
-from foveate.family.item import Grid, Item
+from foveate.family.item import Item
 from foveate.family.tiny import image_size
 
 
@@ -19,6 +18,7 @@ class PerceptionLM(Family):
     """`PerceptionLMForConditionalGeneration`; the budget is a whole picture's or clip's."""
 
     versions = ">=5.20"
+    raster = False  # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
     summary = "PerceptionLM; pooled tiles and frames"
     modalities = ("image", "video")
     tiny = {
@@ -41,12 +41,6 @@ class PerceptionLM(Family):
         encoded = model.base_model.get_image_features(pixels, return_dict=True)
         encoded.pooler_output = encoded.pooler_output.unflatten(0, pixels.shape[:2]).flatten(1, 2)
         return encoded
-
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
-        """Only `items` knows: nothing but the encoder's output tells the number of tiles and frames."""
-        return [None] * len(features)
 
     def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
         """Clips are squares of frames, and so is a picture of one tile."""

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from foveate.family.base import Inputs
 from foveate.family.item import Grid
-from foveate.family.patches import Patches
+from foveate.family.patches import Timestamped
 
 DROPPED = "video_compression_mask"
 
 
-class VideoLlama3(Patches):
+class VideoLlama3(Timestamped):
     """`VideoLlama3ForConditionalGeneration`. Clips hold what its processor's compression leaves of them."""
 
     summary = "VideoLLaMA3; 1-D RoPE, dynamic resolution, clips after the processor's own compression"
@@ -65,9 +65,3 @@ class VideoLlama3(Patches):
             ends = [0, *(inputs["video_grid_thw"].prod(-1) // inputs[name] ** 2).cumsum(0).tolist()]
             found[DROPPED] = inputs[DROPPED][ends[items.start] : ends[items.stop]]
         return found
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Two words, then a frame, and so on."""
-        frames = grid[0] if modality == "video" and grid is not None else 1
-        frame = super().span(config, modality, tokens // frames, grid)
-        return frame if modality == "image" else [token for n in range(frames) for token in (20 + n, 19, *frame)]

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.family.base import Inputs, Mixes
+from foveate.family.base import Inputs
 from foveate.family.item import Grid
+from foveate.family.kept import Mixes
 from foveate.family.llava import Llava
 from foveate.family.llava_next import CLIP
 from foveate.family.tiny import image_size
