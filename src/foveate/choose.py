@@ -89,11 +89,12 @@ def repeats(tokens: VisualTokens) -> Tensor:
     marked = torch.zeros(len(tokens.embeds), dtype=torch.bool, device=tokens.embeds.device)
     if tokens.grid is None or tokens.grid[0] == 1:
         return marked
-    frames = unit_rows(tokens.embeds).unflatten(0, (tokens.grid[0], -1))
-    last, marks = frames[0].clone(), marked.unflatten(0, (tokens.grid[0], -1))
+    frames, marks = (rows.unflatten(0, (tokens.grid[0], -1)) for rows in (tokens.embeds, marked))
+    last = unit_rows(frames[0])
     for frame, mark in zip(frames[1:], marks[1:], strict=True):
-        mark |= (frame * last).sum(-1) > REPEATS
-        last = torch.where(mark[:, None], last, frame)
+        unit = unit_rows(frame)
+        mark |= (unit * last).sum(-1) > REPEATS
+        last = torch.where(mark[:, None], last, unit)
     return marked
 
 

@@ -11,7 +11,8 @@ way round (CDPruner and TRIM negate them); these functions must not be fed with 
 import torch
 from torch import Tensor
 
-from foveate.selection import TIE
+from foveate.selection import TIE, Cosines
+from foveate.selection.cosines import in_blocks
 from foveate.tokens import unit_rows
 
 EVEN = 1e-9  # maps whose third moments sum to less than this are even: their peaks are a thousandth of a cosine
@@ -35,7 +36,7 @@ def word_max(embeds: Tensor, question: Tensor) -> Tensor:
     """Cosine to the question token that fits best, `max_t cos(v_i, e_t)`: one word is enough."""
     if question.shape[0] == 0:
         return _flat(embeds)
-    return (unit_rows(embeds) @ unit_rows(question).T).amax(1)
+    return Cosines(embeds).to(unit_rows(question)).amax(1)
 
 
 def peaked_words(embeds: Tensor, question: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ def peaked_words(embeds: Tensor, question: Tensor) -> Tensor:
     """
     if question.shape[0] == 0:
         return _flat(embeds)
-    maps = unit_rows(embeds) @ unit_rows(question).T  # (n, m)
+    maps = Cosines(embeds).to(unit_rows(question))  # (n, m)
     rises = maps - maps.mean(0)
     peaked = rises.pow(3).mean(0).clamp(min=0)
     total = peaked.sum()
@@ -71,7 +72,7 @@ def min_max(scores: Tensor) -> Tensor:
 def _along(embeds: Tensor, direction: Tensor) -> Tensor:
     # Not a matrix product: its rounding depends on a row's place, and duplicate tokens would differ. CDPruner's min-max
     # puts the least relevant at 1e-6, where such a difference is seen.
-    return (unit_rows(embeds) * direction).sum(1)
+    return torch.cat([(unit_rows(block) * direction).sum(1) for block in in_blocks(embeds)])
 
 
 def _flat(embeds: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def _check_rows(name: str, rows: Tensor) -> None:
         raise InputError(f"{name} has shape {tuple(rows.shape)}: give the tokens of one image, as (tokens, width).")
     if not rows.is_floating_point():
         raise InputError(f"{name} is {rows.dtype}: give embeddings (float16, bfloat16 or float32), not ids.")
-    if not bool(torch.isfinite(rows).all()):
+    if rows.numel() and not all(bool(end.isfinite()) for end in rows.detach().aminmax()):  # NaN is both ends
         raise InputError(
             f"{name} holds NaN or infinity: run the vision tower in bfloat16 or float32 (float16 overflows)."
         )

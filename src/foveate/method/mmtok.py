@@ -1,6 +1,7 @@
 """MMTok (arXiv 2508.18264): the tokens that best cover both the question's words and the picture."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.selection import coverage
+from foveate.selection import Cosines, coverage
 from foveate.tokens import VisualTokens, is_number, unit_rows
+
+BLOCK = 256  # rows of the similarity matrix that exist at a time
 
 
 @dataclass(frozen=True)
@@ -18,8 +21,8 @@ class MMTok(Method):
     `Q = softmax_j(cos(v_i, v_j) / tau_v) / n`.
 
     `alpha` >= 0 weighs the picture against the question, `tau_v` and `tau_t` > 0 are the temperatures. An empty
-    question leaves the rows of Q. The n x n matrix is inherent: every token is a row to be covered, and n = 8192 takes
-    two of 256 MiB.
+    question leaves the rows of Q. O(n^2) similarities are inherent, since every token is a row to be covered; where the
+    matrix would be large they exist a block at a time.
     """
 
     alpha: float = 0.5
@@ -39,9 +42,33 @@ class MMTok(Method):
             raise InputError(f"alpha={self.alpha!r} is not a weight: use a float of 0 or more, such as 0.5.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        unit = unit_rows(tokens.embeds)
-        rows = (unit @ unit.T / self.tau_v).softmax(1).mul_(self.alpha / unit.shape[0])  # (n, n), alpha Q
-        if tokens.question.shape[0]:
-            words = unit_rows(tokens.question) @ unit.T  # (m, n)
-            rows = torch.cat([(words / self.tau_t).softmax(1) / words.shape[0], rows])
-        return coverage(rows, k, given)
+        cosines = Cosines(tokens.embeds)
+        words = cosines.to(unit_rows(tokens.question)).T  # (m, n)
+        asked = (words / self.tau_t).softmax(1) / max(1, len(words))
+        affinity = _Affinity(cosines, asked, self.tau_v, self.alpha / len(tokens.embeds))
+        return coverage(affinity, k, given, value=torch.ones_like(cosines.scale))
+
+
+class _Affinity:
+    """W, whose first rows are P (m, n)."""
+
+    def __init__(self, cosines: Cosines, asked: Tensor, tau: float, share: float) -> None:
+        self.cosines, self.asked, self.tau, self.share = cosines, asked, tau, share
+        self.height = len(asked) + asked.shape[1]
+
+    def rows(self, index: Tensor) -> Tensor:
+        seen = self._powers(index[index >= len(self.asked)] - len(self.asked)).T
+        return torch.cat([self.asked[index[index < len(self.asked)]], seen.softmax(1).mul_(self.share)])
+
+    def column(self, index: Tensor) -> Tensor:
+        seen = self._powers(index).squeeze(1).sub_(self._divisors).exp_().mul_(self.share)
+        return torch.cat([self.asked[:, index].squeeze(1), seen])
+
+    @cached_property
+    def _divisors(self) -> Tensor:
+        """(n,): the logarithm of what the softmax of each row of Q divides by."""
+        every = torch.arange(self.asked.shape[1], device=self.asked.device)
+        return torch.cat([self._powers(some).logsumexp(0) for some in every.split(BLOCK)])
+
+    def _powers(self, index: Tensor) -> Tensor:
+        return self.cosines.to(self.cosines.unit(index)).div_(self.tau)  # (n, c), symmetric

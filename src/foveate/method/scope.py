@@ -8,8 +8,8 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.relevance import salience
-from foveate.selection import coverage
-from foveate.tokens import VisualTokens, is_number, unit_rows
+from foveate.selection import Cosines, coverage
+from foveate.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Scope(Method):
     """Greedy, by `gain_j = a_j^alpha sum_i max(0, cos(h_i, h_j) - best_i)`.
 
     h are the vision tower's tokens before the projector, a their [CLS] attention, `best_i` the cosine of token i to the
-    nearest kept one, 0 at first. `alpha` >= 0 weighs saliency; 0 is coverage alone. The n x n matrix is inherent: every
-    token is a row to be covered, and n = 8192 takes two of 256 MiB.
+    nearest kept one, 0 at first. `alpha` >= 0 weighs saliency; 0 is coverage alone. O(n^2) similarities are inherent,
+    since every token is a row to be covered; where the matrix would be large they exist a block at a time.
     """
 
     alpha: float = 1.0
@@ -34,6 +34,18 @@ class Scope(Method):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 1.0.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        unit = unit_rows(tokens.extra("encoder"))
         weight = salience(tokens.extra("cls_attention")) ** self.alpha
-        return coverage((unit @ unit.T).clamp_(min=0), k, given, value=weight)
+        return coverage(_Likeness(tokens.extra("encoder")), k, given, value=weight)
+
+
+class _Likeness:
+    """The cosines >= 0 of the rows of h (n, d_v)."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.cosines, self.height = Cosines(rows), len(rows)
+
+    def rows(self, index: Tensor) -> Tensor:
+        return self.cosines.to(self.cosines.unit(index)).clamp_(min=0).T
+
+    def column(self, index: Tensor) -> Tensor:
+        return self.rows(index).squeeze(0)
