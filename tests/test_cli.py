@@ -285,7 +285,7 @@ def test_version_and_help(run):
     for arguments in ([], ["--help"]):
         code, out, _ = run(*arguments)
         assert code == 0
-        assert all(command in out for command in ("ask", "methods", "families", "doctor"))
+        assert all(command in out for command in ("ask", "bench", "methods", "families", "doctor"))
     assert "1 is one token" in " ".join(run("ask", "--help")[1].split())
 
 

@@ -201,6 +201,64 @@ def evaluate(
         print(json.dumps(record))
 
 
+@app.command()
+def bench(
+    model: Annotated[
+        str,
+        typer.Option(help="As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b."),
+    ] = "bundled",
+    method: Annotated[str, typer.Option(help="How to choose the tokens: methods as in `eval`.")] = "foveate",
+    keep: Annotated[str, typer.Option(help="Budgets, as in `ask`, with commas between.")] = "1.0,0.333,0.111,0.056",
+    batch: Annotated[str, typer.Option(help="Prompts at a time, with commas between.")] = "1",
+    image_size: Annotated[
+        str | None,
+        typer.Option(help="Pixels of a square's side, or WxH, with commas between; the model's own without it."),
+    ] = None,
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Decoder layers of a shape, and the same share of its tower; else as many as fit, on a CPU at most 4.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="Of a shape: float32 (default on a CPU), bfloat16 or float16.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one to warm up.")] = 5,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
+    out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
+    plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
+    from foveate.bench import figures, report, run, settings
+    from foveate.bench.subject import open_subject
+    from foveate.evaluate.report import check_plot
+    from foveate.load import quiet
+
+    budgets = settings.parse_budgets(method, keep)
+    batches = settings.parse_batches(batch)
+    sizes = None if image_size is None else settings.parse_sizes(image_size)
+    if plot:
+        check_plot()
+    settings.make_folder(out)
+    with quiet():
+        subject = open_subject(model, layers=layers, dtype=dtype)
+        cases = run.run(subject, budgets, batches, sizes, rounds=rounds, new_tokens=new_tokens)
+    record = {
+        "model": subject.record(), "rounds": rounds, "new_tokens": new_tokens, "versions": installed_versions(),
+        "threads": run.threads(), "notes": list(subject.notes), "cases": [figures.record(case) for case in cases],
+    }  # fmt: skip
+    table = report.markdown(subject, cases)
+    (out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "table.md").write_text(table)
+    if plot:
+        report.plot(subject, cases, out / "plot.png")
+    print(table)
+    if as_json:
+        print(json.dumps(record))
+
+
 # -- input ---------------------------------------------------------------------------------------------------------
 
 

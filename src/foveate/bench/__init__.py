@@ -1,0 +1,1 @@
+"""Time and memory, side by side: the unpruned model, the pruned one, and the limit."""

@@ -1,0 +1,80 @@
+"""Configurations of published models, and noise in the shape of the pictures that they take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+_VICUNA = {
+    "model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
+    "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32064, "max_position_embeddings": 4096,
+    "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 32001,
+}  # fmt: skip
+_CLIP = {
+    "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
+    "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
+}  # fmt: skip
+_QWEN_TEXT = {
+    "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+    "num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 128000, "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": True, "use_sliding_window": False, "bos_token_id": 151643, "eos_token_id": 151645,
+    "pad_token_id": 151643,
+    "rope_parameters": {"rope_type": "default", "type": "mrope", "mrope_section": [16, 24, 24], "rope_theta": 1e6},
+}  # fmt: skip
+_QWEN_VISION = {
+    "depth": 32, "hidden_size": 1280, "intermediate_size": 3420, "num_heads": 16, "out_hidden_size": 2048,
+    "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 112, "tokens_per_second": 2,
+    "hidden_act": "silu", "fullatt_block_indexes": [7, 15, 23, 31],
+}  # fmt: skip
+_QWEN_IDS = {
+    "vision_start_token_id": 151652, "vision_end_token_id": 151653, "image_token_id": 151655, "video_token_id": 151656,
+}  # fmt: skip
+_PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
+LLAVA = {
+    "text_config": _VICUNA, "vision_config": _CLIP, "vision_feature_layer": -2,
+    "vision_feature_select_strategy": "default", "image_token_index": 32000,
+}  # fmt: skip
+LLAVA_NEXT = {**LLAVA, "image_grid_pinpoints": _PINPOINTS}
+QWEN = {"text_config": _QWEN_TEXT, "vision_config": _QWEN_VISION, "tie_word_embeddings": True, **_QWEN_IDS}
+
+
+def square(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """LLaVA-1.5's: one size alone. Raises `InputError` for another."""
+    side = config.vision_config.image_size
+    if size != (side, side):
+        raise InputError(
+            f"A LLaVA-1.5 scales every picture to {side}x{side}: leave --image-size out, "
+            "or bench a model that reads other sizes, such as llava-next-7b or qwen2.5-vl-3b."
+        )
+    return {"pixel_values": torch.randn(1, 3, side, side, generator=generator)}
+
+
+def tiles(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """LLaVA-NeXT's: the whole picture, then its tiles."""
+    from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
+
+    side = config.vision_config.image_size
+    count = image_size_to_num_patches(size, config.image_grid_pinpoints, side)
+    return {
+        "pixel_values": torch.randn(1, count, 3, side, side, generator=generator),
+        "image_sizes": torch.tensor([size]),
+    }
+
+
+def patches(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """Qwen2.5-VL's: patches in a row, as many as the processor would make."""
+    vision = config.vision_config
+    cell = vision.patch_size * vision.spatial_merge_size
+    height, width = (max(1, round(side / cell)) * vision.spatial_merge_size for side in size)  # as the processor rounds
+    channels = 3 * vision.temporal_patch_size * vision.patch_size**2
+    return {
+        "pixel_values": torch.randn(height * width, channels, generator=generator),
+        "image_grid_thw": torch.tensor([[1, height, width]]),
+    }
