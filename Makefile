@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-oldest check format train train-llava train-qwen results clean
+.PHONY: demo test test-lmms test-oldest test-kernel check format train train-llava train-qwen results clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest
-	$(MAKE) test-oldest test-lmms
+	$(MAKE) test-oldest test-lmms test-kernel
 
 # The laws again, on the oldest transformers that pyproject.toml allows, which warns of names of its own.
 test-oldest: .venv/oldest/ready
@@ -25,6 +25,15 @@ test-lmms: .venv/lmms/ready
 
 .venv/lmms/ready: .venv/ready tests/lmms-requirements.txt
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/lmms --requirement tests/lmms-requirements.txt
+	touch $@
+
+# The GPU kernel, in Triton's interpreter: a large package that torch for CPUs goes without, and Linux alone has.
+test-kernel: .venv/triton/ready
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/selection/test_kernel.py
+
+.venv/triton/ready: .venv/ready
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/triton 'triton==3.9.0; sys_platform == "linux"'
+	mkdir -p .venv/triton
 	touch $@
 
 check: .venv/ready

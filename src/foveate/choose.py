@@ -66,22 +66,27 @@ def choose(subjects: Sequence[Subject], method: Method, keep: int | float, per: 
         for row in sorted({s.row for s in subjects}):
             own = [n for n, s in enumerate(subjects) if s.row == row and not s.whole and bool(_free(s).any())]
             budgets.update(zip(own, _shared([subjects[n] for n in own], keep, row), strict=True))
-    found = []
+    parts = []
     for number, subject in enumerate(subjects):
         if everything or subject.whole:
-            found.append(Choice(torch.arange(len(subject.tokens.embeds), device=subject.tokens.embeds.device)))
             continue
-        parts = _frames(subject.tokens) if per == "frame" else [slice(0, len(subject.tokens.embeds))]
         new, free = ~repeats(subject.tokens), _free(subject)
-        chosen = []
-        for part in parts:
-            size = int(free[part].sum())
-            if not size:
-                continue
-            k = budgets[number] if per == "prompt" else budget(keep, size)
-            chosen.append(_part(subject.tokens, part, (free & new)[part], k, method))
-        found.append(_joined(subject, chosen))
-    return found
+        for where in _frames(subject.tokens) if per == "frame" else [slice(0, len(subject.tokens.embeds))]:
+            size = int(free[where].sum())
+            if size:
+                k = budgets[number] if per == "prompt" else budget(keep, size)
+                parts += _part(number, subject.tokens, where, (free & new)[where], k)
+    kept = method.select_many([part.tokens for part in parts], [part.k for part in parts])
+    held: dict[int, list[_Held]] = {}
+    for part, indices in zip(parts, kept, strict=True):
+        mix = method.mix(part.tokens, indices)
+        held.setdefault(part.subject, []).append(_Held(part.among[indices], part.among, mix))
+    return [
+        Choice(torch.arange(len(subject.tokens.embeds), device=subject.tokens.embeds.device))
+        if everything or subject.whole
+        else _joined(subject, held.get(number, []))
+        for number, subject in enumerate(subjects)
+    ]
 
 
 def repeats(tokens: VisualTokens) -> Tensor:
@@ -113,21 +118,27 @@ def _frames(tokens: VisualTokens) -> list[slice]:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """What was kept of some tokens: their places among the subject's tokens, all places, and the mix between them."""
+    """Some tokens of a subject that k are to be chosen from; `among` are their places among all of its tokens."""
+
+    subject: int
+    tokens: VisualTokens
+    among: Tensor
+    k: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Held:
+    """What was kept of a part: places among the subject's tokens, the part's own places, and the mix between them."""
 
     kept: Tensor
     among: Tensor
     mix: Tensor | None
 
 
-def _part(tokens: VisualTokens, part: slice, candidates: Tensor, k: int, method: Method) -> _Part:
-    """At most `k` of the candidates among the tokens in `part`."""
-    among = candidates.nonzero().squeeze(1) + part.start
-    if not len(among):
-        return _Part(among, among, None)
-    some = _subset(tokens, among)
-    kept = method.select(some, min(k, len(among)))
-    return _Part(among[kept], among, method.mix(some, kept))
+def _part(number: int, tokens: VisualTokens, where: slice, candidates: Tensor, k: int) -> list[_Part]:
+    """At most `k` of the candidates among the tokens at `where`; nothing where there is none."""
+    among = candidates.nonzero().squeeze(1) + where.start
+    return [_Part(number, _subset(tokens, among), among, min(k, len(among)))] if len(among) else []
 
 
 def _subset(tokens: VisualTokens, places: Tensor) -> VisualTokens:
@@ -147,7 +158,7 @@ def _subset(tokens: VisualTokens, places: Tensor) -> VisualTokens:
     return VisualTokens(tokens.embeds[places], tokens.question, grid, **extras)
 
 
-def _joined(subject: Subject, parts: Sequence[_Part]) -> Choice:
+def _joined(subject: Subject, parts: Sequence[_Held]) -> Choice:
     n, device = len(subject.tokens.embeds), subject.tokens.embeds.device
     stays = torch.zeros(n, dtype=torch.bool, device=device) if subject.fixed is None else subject.fixed.to(device)
     stays = stays.clone()

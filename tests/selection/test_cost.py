@@ -6,10 +6,18 @@ import torch
 from cost import Cost, exponent
 from foveate import selection
 from foveate.method import resolve
-from foveate.selection import dpp, farthest_point, log_volume, loop, weighted_farthest_point
+from foveate.selection import Farthest, dpp, farthest_points, log_volume, loop
 from foveate.tokens import VisualTokens
 
 NONE = torch.empty(0, dtype=torch.long)
+
+
+def farthest_point(x, k, given):
+    return farthest_points([Farthest(x, k, given)])[0]
+
+
+def weighted_farthest_point(x, weight, k, given, places=None, place=0.0):
+    return farthest_points([Farthest(x, k, given, weight, places, place)])[0]
 
 
 def picture(n, d=256, seed=0):

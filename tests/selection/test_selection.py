@@ -4,9 +4,17 @@ import pytest
 import torch
 
 from foveate.errors import InputError
-from foveate.selection import TIE, coverage, dpp, farthest_point, log_volume, top_k, weighted_farthest_point
+from foveate.selection import TIE, Farthest, coverage, dpp, farthest_points, log_volume, top_k
 
 NONE = torch.empty(0, dtype=torch.long)
+
+
+def farthest_point(x, k, given):
+    return farthest_points([Farthest(x, k, given)])[0]
+
+
+def weighted_farthest_point(x, weight, k, given, places=None, place=0.0):
+    return farthest_points([Farthest(x, k, given, weight, places, place)])[0]
 
 
 def given(*indices):

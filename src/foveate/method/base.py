@@ -42,9 +42,27 @@ class Method(ABC):
         Raises `InputError` unless 1 <= k <= n - len(given) and `given` are distinct indices below n, and if `tokens`
         lack an extra that the method needs.
         """
-        self._check_needs(tokens)
-        n, device = tokens.embeds.shape[0], tokens.embeds.device
+        device = tokens.embeds.device
         kept = given.tolist() if isinstance(given, Tensor) else list(given)
+        self._check(tokens, k, kept)
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=device))
+
+    def select_many(self, pictures: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
+        """`select` for each picture, all on one device; on a GPU at once, where the method knows how.
+
+        Raises `InputError` as `select` does, before anything is chosen.
+        """
+        for tokens, k in zip(pictures, ks, strict=True):
+            self._check(tokens, k, [])
+        if not pictures:
+            return []
+        with torch.no_grad(), torch.autocast(pictures[0].embeds.device.type, enabled=False):
+            return self._select_many(pictures, [int(k) for k in ks])
+
+    def _check(self, tokens: VisualTokens, k: int, kept: list[int]) -> None:
+        self._check_needs(tokens)
+        n = tokens.embeds.shape[0]
         if not all(is_whole(i) and 0 <= i < n for i in kept) or len(set(kept)) < len(kept):
             raise InputError(f"given={kept} must be distinct token indices, each an int from 0 to {n - 1}.")
         if not is_whole(k) or not 1 <= k <= n - len(kept):
@@ -52,8 +70,6 @@ class Method(ABC):
                 f"k={k!r} new tokens cannot be chosen from {n} with {len(kept)} given: "
                 f"use an int from 1 to {n - len(kept)} (foveate.tokens.budget turns `keep` into one)."
             )
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=device))
 
     def mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
         """What the kept tokens hold: None where each holds its own value, as in most methods.
@@ -70,6 +86,11 @@ class Method(ABC):
     @abstractmethod
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         """`select` after its checks: `given` (g,) is int64 on the tokens' device and 1 <= k <= n - g."""
+
+    def _select_many(self, pictures: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
+        """`select_many` after its checks."""
+        none = torch.empty(0, dtype=torch.long, device=pictures[0].embeds.device)
+        return [self._select(tokens, k, none) for tokens, k in zip(pictures, ks, strict=True)]
 
     def _mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:  # noqa: ARG002 for those that override it
         """`mix` after its checks."""

@@ -5,13 +5,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from foveate.method.base import Method
-from foveate.selection import farthest_point
+from foveate.method.points import FarthestPoints
+from foveate.selection import Farthest
 from foveate.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
-class DivPrune(Method):
+class DivPrune(FarthestPoints):
     """Greedy max-min diversity, `argmax_j min_{i in S} (1 - cos(v_j, v_i))`, from the most isolated token on."""
 
     name: ClassVar[str] = "divprune"
@@ -19,5 +19,6 @@ class DivPrune(Method):
     summary: ClassVar[str] = "again and again the token farthest from those kept"
     prompt_aware: ClassVar[bool] = False
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        return farthest_point(tokens.embeds, k, given)
+    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+        """By looks alone."""
+        return Farthest(tokens.embeds, k, given)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.base import Method
+from foveate.method.points import FarthestPoints
 from foveate.relevance import min_max, peaked_words
-from foveate.selection import weighted_farthest_point
+from foveate.selection import Farthest
 from foveate.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)
-class Foveate(Method):
+class Foveate(FarthestPoints):
     """Weighted k-centre: from the token that the question's words point at most on, greedy by `w_j min_{i in S} d_ij`.
 
     `d_ij = 1 - cos(v_i, v_j) + place (1 - exp(-|p_i - p_j|^2 / (2 sigma^2)))`: what looks different comes first, and of
@@ -48,10 +48,11 @@ class Foveate(Method):
         if not is_number(self.reach) or not 0 < self.reach < float("inf"):
             raise InputError(f"reach={self.reach!r} is no distance: use a float above 0, such as 2.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+        """By looks and places, weighted by the question."""
         weight = (self.focus * min_max(peaked_words(tokens.embeds, tokens.question))).exp()
         places = None if tokens.grid is None else self._places(tokens.grid, k + given.numel()).to(given.device)
-        return weighted_farthest_point(tokens.embeds, weight, k, given, places=places, place=self.place)
+        return Farthest(tokens.embeds, k, given, weight, places, self.place)
 
     def _places(self, grid: tuple[int, int, int], kept: int) -> Tensor:
         """The tokens' places (n, 3) in units of sigma."""

@@ -6,14 +6,14 @@ from typing import ClassVar
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.base import Method
+from foveate.method.points import FarthestPoints
 from foveate.relevance import salience
-from foveate.selection import weighted_farthest_point
+from foveate.selection import Farthest
 from foveate.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)
-class SCoRe(Method):
+class SCoRe(FarthestPoints):
     """Weighted k-centre: from `argmax a` on, greedy by `a_j^alpha min_{i in S} (1 - cos(h_j, h_i))`.
 
     h are the vision tower's tokens before the projector, a their [CLS] attention. `alpha` >= 0 weighs saliency.
@@ -31,6 +31,7 @@ class SCoRe(Method):
         if not is_number(self.alpha) or not 0 <= self.alpha < float("inf"):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 0.8.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+        """By looks to the tower, weighted by saliency."""
         weight = salience(tokens.extra("cls_attention")) ** self.alpha
-        return weighted_farthest_point(tokens.extra("encoder"), weight, k, given)
+        return Farthest(tokens.extra("encoder"), k, given, weight)

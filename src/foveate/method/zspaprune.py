@@ -14,7 +14,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.relevance import pooled, word_max, word_mean
-from foveate.selection import TIE, farthest_point, top_k
+from foveate.selection import TIE, Farthest, farthest_points, top_k
 from foveate.tokens import VisualTokens, is_number, share_of
 
 _RELEVANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
@@ -57,5 +57,5 @@ class ZSPAPrune(Method):
         core = top_k(scores, core_size, given)
 
         # 3. Diversity balance: argmin_{j not in S} max_{i in S} cos(v_j, v_i) until |S| = k.
-        balance = farthest_point(tokens.embeds, k - core_size, torch.cat([given, core]))
+        (balance,) = farthest_points([Farthest(tokens.embeds, k - core_size, torch.cat([given, core]))])
         return torch.cat([core, balance]).sort().values

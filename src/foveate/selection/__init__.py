@@ -10,7 +10,8 @@ Each raises `InputError` if `k` new tokens cannot be had beside `given`. k = 0 i
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
+from foveate.selection import kernel
 from foveate.selection.cosines import Cosines
 from foveate.selection.cover import Coverage, Weights
 from foveate.selection.farthest import FarthestPoint, most_isolated
@@ -27,13 +29,13 @@ from foveate.selection.volume import SPENT, Volume
 __all__ = [
     "TIE",
     "Cosines",
+    "Farthest",
     "Weights",
     "coverage",
     "dpp",
-    "farthest_point",
+    "farthest_points",
     "log_volume",
     "top_k",
-    "weighted_farthest_point",
 ]
 
 
@@ -43,30 +45,52 @@ def top_k(scores: Tensor, k: int, given: Tensor) -> Tensor:
     return in_line(scores.float().index_fill(0, given, -math.inf), TIE)[:k].sort().values
 
 
-def farthest_point(embeds: Tensor, k: int, given: Tensor) -> Tensor:
-    """Again and again the token of `embeds` (n, d) whose nearest selected token is farthest, by cosine.
-
-    Without `given` it starts from the token whose nearest neighbour is farthest (DivPrune, arXiv 2503.02175).
-    O(nk) similarities; that start takes O(n^2) of them at worst, and far fewer in pictures with a few odd tokens.
-    """
-    cosines = Cosines(embeds)
-    rule = FarthestPoint(cosines, torch.ones_like(cosines.scale))
-    return _farthest(rule, lambda: most_isolated(cosines), k, given)
-
-
-def weighted_farthest_point(
-    embeds: Tensor, weight: Tensor, k: int, given: Tensor, *, places: Tensor | None = None, place: float = 0.0
-) -> Tensor:
-    """Again and again the token with the largest `w_j min_{i in S} d_ij` (SCoRe).
+@dataclass(frozen=True, eq=False)
+class Farthest:
+    """A choice of farthest points: again and again the token with the largest `w_j min_{i in S} d_ij` (SCoRe).
 
     `d_ij = 1 - cos` of `embeds` (n, d); with `places` (n, c) it grows by `place (1 - exp(-|p_i - p_j|^2 / 2))`, so that
     what looks alike but lies elsewhere is not quite a duplicate. `weight` w (n,) >= 0 is of the order of 1. A token
     within TIE of a selected one is a duplicate, at distance 0 however large its weight. Without `given` it starts from
-    the largest weight. O(nk) similarities.
+    the largest weight, or without a weight (all ones) from the token whose nearest neighbour is farthest (DivPrune,
+    arXiv 2503.02175).
     """
-    weight = weight.float()
-    rule = FarthestPoint(Cosines(embeds), weight, places, place)
-    return _farthest(rule, lambda: first(weight + TIE * weight >= weight.amax()), k, given)
+
+    embeds: Tensor
+    k: int
+    given: Tensor
+    weight: Tensor | None = None
+    places: Tensor | None = None
+    place: float = 0.0
+
+
+def farthest_points(choices: Sequence[Farthest]) -> list[Tensor]:
+    """The tokens (k,) of each choice: of a picture, or of several on one device, which on a GPU are chosen at once.
+
+    O(nk) similarities; DivPrune's start takes O(n^2) of them at worst, and far fewer in pictures with a few odd tokens.
+    """
+    started = [_start(choice) for choice in choices]
+    rules, starts, free = [list(found) for found in zip(*started, strict=True)] if started else ([], [], [])
+    counts = [choice.k - start.numel() for choice, start in zip(choices, starts, strict=True)]
+    if rules and all(kernel.usable(rule) for rule in rules):
+        rests = kernel.greedy_many(rules, counts, free)
+    else:
+        rests = [greedy(*each) for each in zip(rules, counts, free, strict=True)]
+    return [torch.cat([start, rest]).sort().values for start, rest in zip(starts, rests, strict=True)]
+
+
+def _start(choice: Farthest) -> tuple[FarthestPoint, Tensor, Tensor]:
+    """The rule's state after its start, the start (1,) if it has to be chosen, and what is free (n,)."""
+    free = _free(choice.embeds, choice.k, choice.given)
+    cosines = Cosines(choice.embeds)
+    weight = torch.ones_like(cosines.scale) if choice.weight is None else choice.weight.float()
+    start = choice.given[:0]
+    if choice.k and not choice.given.numel():
+        alone = choice.weight is None
+        start = most_isolated(cosines) if alone else first(weight + TIE * weight >= weight.amax())
+    rule = FarthestPoint(cosines, weight, choice.places, choice.place)
+    rule.take(torch.cat([choice.given, start]))
+    return rule, start, free.index_fill_(0, start, False)
 
 
 def dpp(embeds: Tensor, relevance: Tensor, k: int, given: Tensor) -> Tensor:
@@ -123,15 +147,6 @@ def coverage(weights: Weights, k: int, given: Tensor, *, value: Tensor) -> Tenso
     rule = Coverage(weights, value.float())
     rule.take(given)
     return in_steps(rule, k, free).sort().values
-
-
-def _farthest(rule: FarthestPoint, start: Callable[[], Tensor], k: int, given: Tensor) -> Tensor:
-    """From `given` on, or from `start`."""
-    free = _free(rule.weight, k, given)
-    started = start() if k and not given.numel() else given[:0]
-    rule.take(torch.cat([given, started]))
-    rest = greedy(rule, k - started.numel(), free.index_fill_(0, started, False))
-    return torch.cat([started, rest]).sort().values
 
 
 def _free(rows: Tensor, k: int, given: Tensor) -> Tensor:

@@ -33,16 +33,16 @@ class FarthestPoint:
 
     def candidates(self, index: Tensor) -> _Candidates:
         """With the distances between them."""
-        return _Candidates(self, index, 1 - self._likeness(self.cosines.unit(index), index, index))
+        return _Candidates(self, index, 1 - self.likeness(self.cosines.unit(index), index, index))
 
     def take(self, index: Tensor) -> None:
         """One pass over all tokens for every `BLOCK` of `index` (m,)."""
         for start in range(0, len(index), BLOCK):
             some = index[start : start + BLOCK]
-            gap = 1 - self._likeness(self.cosines.unit(some), some).amax(1)
+            gap = 1 - self.likeness(self.cosines.unit(some), some).amax(1)
             self.gap = torch.minimum(self.gap, gap)
 
-    def _likeness(self, unit: Tensor, index: Tensor, of: Tensor | None = None) -> Tensor:
+    def likeness(self, unit: Tensor, index: Tensor, of: Tensor | None = None) -> Tensor:
         """(n, m), or (c, m) for the tokens at `of` alone: cosines to `unit` (m, d), less the bonus of place."""
         cosines = self.cosines.to(unit) if of is None else self.cosines.unit(of) @ unit.T
         if self.places is None:

@@ -1,0 +1,29 @@
+"""What methods of farthest points share: several pictures may be chosen from at once."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from foveate.method.base import Method
+from foveate.selection import Farthest, farthest_points
+from foveate.tokens import VisualTokens
+
+
+@dataclass(frozen=True)
+class FarthestPoints(Method):
+    """A method that is one choice of farthest points."""
+
+    @abstractmethod
+    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+        """From what, by which weights and places."""
+
+    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        return farthest_points([self.choice(tokens, k, given)])[0]
+
+    def _select_many(self, pictures: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
+        none = pictures[0].embeds.new_empty(0).long()
+        return farthest_points([self.choice(tokens, k, none) for tokens, k in zip(pictures, ks, strict=True)])
