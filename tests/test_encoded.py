@@ -128,6 +128,7 @@ def test_nothing_stays_on_the_model():
     encoded = foveate.encode(model, inputs, methods=NEEDY)
     assert hooks(model) == before
     assert encoded.outputs["image"].attentions is None
+    assert encoded.outputs["image"].hidden_states is None
     assert model.base_model.vision_tower.config._attn_implementation == "sdpa"
     with pytest.raises(RuntimeError, match="mat1"):
         foveate.encode(break_projector(model), inputs, methods=NEEDY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +17,9 @@ from foveate.method import Method, methods, resolve
 class Encoded:
     """The pictures and clips of one batch after their encoders.
 
-    `outputs` are the model's own, by modality, as it takes them in `mm_encoder_outputs`. `extras` are what methods read
-    beside it, a mapping a picture, by the names of `VisualTokens`' fields.
+    `outputs` are the model's own, by modality, as it takes them in `mm_encoder_outputs`, without the hidden states of
+    the encoder's layers. `extras` are what methods read beside it, a mapping a picture, by the names of
+    `VisualTokens`' fields.
     """
 
     outputs: Mapping[str, Any]
@@ -29,7 +30,8 @@ def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Met
     """Run the encoders once, for `prune_inputs(model, inputs, encoded=...)` with any of `methods`.
 
     `inputs` are the processor's, with `pixel_values`, or clips as the model takes them; `methods` are names or
-    configured objects, of which only those that need extras (`foveate.methods()`) matter here.
+    configured objects, of which only those that need extras (`foveate.methods()`) matter here. Where gradients are on,
+    all that the encoder keeps for them lives as long as the result: call it under `torch.no_grad()` unless you train.
 
     Raises `ModelError` if the model cannot give what they need, `InputError` for inputs without a picture.
     """
@@ -55,15 +57,27 @@ def run(
         if modality != "image":
             if needs:
                 raise InputError(f"{modality} tokens have no {' and '.join(sorted(needs))}: use another method.")
-            outputs[modality] = family.encode(model, inputs, modality)
+            outputs[modality] = _lean(family.encode(model, inputs, modality))
             continue
         if needs and inputs.get(family.raw["image"]) is None:
             raise InputError(
                 f"mm_encoder_outputs hold no {' and '.join(sorted(needs))}, which this method reads: "
                 "pass pixel_values instead, or encoded=foveate.encode(model, inputs, methods=[...])."
             )
-        outputs[modality], extras = family.encode_with(model, inputs, needs)
+        encoded, extras = family.encode_with(model, inputs, needs)
+        outputs[modality] = _lean(encoded)
     return Encoded(outputs, tuple(extras))
+
+
+def _lean(output: Any) -> Any:
+    """Without the hidden states of the encoder's layers: nothing reads them once the features are made.
+
+    Older transformers keeps those of all layers wherever a model reads one of them, newer versions that one alone.
+    """
+    if getattr(output, "hidden_states", None) is None or not is_dataclass(output):
+        return output
+    kind: Any = type(output)
+    return kind(**{field.name: getattr(output, field.name) for field in fields(kind) if field.name != "hidden_states"})
 
 
 def check_needs(model: Any, family: Family, method: Method) -> None:

@@ -81,7 +81,8 @@ def prune_inputs(
     is pruned, of "image", "video" and "audio"; the others stay whole. `encoded` are the same pictures and clips as
     `foveate.encode` returned them: the encoder does not run again, and pixel_values may be left out. Rows without a
     picture pass through. Of a clip, tokens that repeat an earlier frame are never chosen (`foveate.choose`), unless
-    everything is kept.
+    everything is kept. A loss can be taken on the result; where none is, call this under `torch.no_grad()`, or all that
+    the encoder keeps for gradients lives as long as the result.
 
     Where sounds are pruned the result holds `inputs_embeds` instead of `input_ids`: `generate` then returns new tokens
     alone, and must not be given an assistant, for which transformers cuts the prompt out of the mask.
