@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-oldest test-kernel check format train train-llava train-qwen results clean
+.PHONY: demo test test-lmms test-oldest test-kernel check format train train-llava train-qwen results speed clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -64,6 +64,20 @@ EVAL := $(BIN)/foveate eval --split test --limit 200 --keep 0.222,0.111,0.056 --
 results: .venv/ready
 	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
 	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
+	$(BIN)/python benchmarks/readme.py
+
+# The speed tables: about half an hour on two cores, and nothing else should run beside it.
+BENCH := $(BIN)/foveate bench --no-plot
+SPEED := benchmarks/results/speed
+
+speed: .venv/ready
+	$(BIN)/python benchmarks/selection.py
+	$(BENCH) --model bundled --batch 1,4 --out $(SPEED)/bundled
+	$(BENCH) --model bundled-qwen --out $(SPEED)/bundled-qwen
+	$(BENCH) --model llava-1.5-7b --keep 0.333,0.111,0.056 --layers 4 --out $(SPEED)/llava-1.5-7b
+	$(BENCH) --model qwen2.5-vl-3b --keep 0.333,0.111,0.056 --layers 4 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b
+	$(BENCH) --model llava-next-7b --keep 0.111,0.056 --layers 4 --rounds 2 --new-tokens 4 --out $(SPEED)/llava-next-7b
+	$(BIN)/python benchmarks/encoder.py
 	$(BIN)/python benchmarks/readme.py
 
 # torch first and by itself, so that nothing else chooses its version.

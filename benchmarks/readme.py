@@ -1,11 +1,15 @@
 """Put the generated tables into the README, each between its two marks: what was measured, and the families."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import foveate
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+SPEED = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-3b", "bundled", "bundled-qwen")
 
 
 def families() -> str:
@@ -21,6 +25,62 @@ def families() -> str:
     return "\n".join(lines)
 
 
+def speed() -> str:
+    """What `foveate bench` measured, a row a model and budget."""
+    heads = (
+        "model, batch", "visual tokens", "time to first token saved", "prefill, times the limit",
+        "of what Amdahl allows", "KV cache, times the limit", "peak memory, times unpruned",
+        "selection, of what is left", "encoder, of what is left",
+    )  # fmt: skip
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for name in SPEED:
+        for case in json.loads((RESULTS / "speed" / name / "bench.json").read_text())["cases"]:
+            for arm in case["arms"]:
+                if arm["kind"] == "pruned":
+                    lines.append(_row(_speed(f"`{name}`, {case['batch']}", case["visual_tokens"], arm)))
+    return "\n".join(lines)
+
+
+def _speed(where: str, total: int, arm: dict[str, Any]) -> list[str]:
+    found = {target["name"]: target for target in arm["targets"]}
+    ratios = [_figure(found[name], digits) for name, digits in (
+        ("prefill, times the limit", 3), ("TTFT gain, of what Amdahl allows", 2), ("KV bytes, times the limit", 0),
+        ("peak memory, times unpruned", 2),
+    )]  # fmt: skip
+    left = arm["shares_of_what_is_left"]
+    saved = _figure({end: 100 * value for end, value in arm["saved"].items()}, 0)
+    shares = [f"{100 * left[stage]:.1f} %" for stage in ("selection", "encoder")]
+    return [where, f"{total} to {arm['kept']}", f"{saved} %", *ratios, *shares]
+
+
+def _figure(spread: dict[str, float], digits: int) -> str:
+    low, middle, high = (f"{spread[end]:.{digits}f}" for end in ("low", "median", "high"))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def selection() -> str:
+    """What `benchmarks/selection.py` measured: how many times faster than the textbook each rule is."""
+    rows = json.loads((RESULTS / "selection.json").read_text())["rules"]
+    sizes = sorted({(row["n"], row["k"], row["d"]) for row in rows})
+    lines = [_row(["rule", *(f"{k} of {n}, d = {d}" for n, k, d in sizes)]), _row(["---"] * (len(sizes) + 1))]
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        cells = {row["n"]: _times(row) for row in rows if row["rule"] == rule}
+        lines.append(_row([rule, *(cells.get(n, "-") for n, _, _ in sizes)]))
+    return "\n".join(lines)
+
+
+def _times(row: dict[str, Any]) -> str:
+    took = f"{row['ms']['ours']:.0f} ms"
+    if "times faster" not in row:
+        return took
+    same = "" if row["same choice"] else f"; {row['in common']:.1%} of the choice in common"
+    return f"{row['times faster']:.1f} times ({took}){same}"
+
+
+def _row(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
 def put(text: str, name: str, block: str) -> str:
     """`text` with `block` between the marks of this name, where it has them."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
@@ -31,7 +91,8 @@ def main() -> None:
     """Rewrite README.md in place."""
     path = ROOT / "README.md"
     text = put(path.read_text(), "families", families())
-    for results in sorted((ROOT / "benchmarks" / "results").glob("*/table.md")):
+    text = put(put(text, "speed", speed()), "selection", selection())
+    for results in sorted(RESULTS.glob("*/table.md")):
         text = put(text, results.parent.name, results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0])
     path.write_text(text)
 

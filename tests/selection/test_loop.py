@@ -73,11 +73,11 @@ def test_blocks_choose_what_steps_choose(rule, picture, monkeypatch):
 
 
 @every_rule
-@pytest.mark.parametrize("fewest", [1, 5, 10_000])
-def test_any_number_of_candidates_will_do(rule, fewest, monkeypatch):
+@pytest.mark.parametrize("share", [0, 0.3, 10_000])
+def test_any_number_of_candidates_will_do(rule, share, monkeypatch):
     x = PICTURES["clusters"](0)
     expected = rule(x, 90, NONE)
-    monkeypatch.setattr(loop, "FEWEST", fewest)
+    monkeypatch.setattr(loop, "CANDIDATES", share)
     assert torch.equal(rule(x, 90, NONE), expected)
 
 

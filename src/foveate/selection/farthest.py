@@ -21,8 +21,6 @@ class FarthestPoint:
     What is within TIE of a chosen one is a duplicate: worth nothing, however large its weight.
     """
 
-    most = 256
-
     def __init__(self, cosines: Cosines, weight: Tensor, places: Tensor | None = None, place: float = 0.0) -> None:
         self.cosines, self.weight, self.places, self.place = cosines, weight, places, place
         self.gap = torch.full_like(weight, math.inf)  # (n,): to the nearest chosen token

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 TIE = 1e-6  # cosines (and residuals of unit vectors) this close are equal: a few roundings of a float32 dot product
-FEWEST = 32  # candidates at first; where few of them are certain, a quarter of that
+CANDIDATES = 2  # times the root of n: their own products then take less than the pass over all tokens does
 
 Array = NDArray[np.floating[Any]]
 
@@ -42,8 +42,6 @@ class Candidates(Protocol):
 
 class BlockRule(Rule, Protocol):
     """A rule whose values only fall as tokens are chosen, with what ties or without."""
-
-    most: int  # candidates that are worth to be looked at among themselves
 
     def candidates(self, index: Tensor) -> Candidates:
         """The tokens at `index` (c,), ascending, by themselves."""
@@ -88,7 +86,7 @@ def in_steps(rule: Rule, k: int, free: Tensor) -> Tensor:
 def in_blocks(rule: BlockRule, k: int, free: Tensor) -> Tensor:
     """`greedy`, as many at a time as are certain."""
     free = free.clone()
-    count = min(max(len(free) // 16, FEWEST), rule.most)
+    count = 1 + int(CANDIDATES * len(free) ** 0.5)
     blocks = [torch.empty(0, dtype=torch.long)]
     while k:
         value, slack = rule.value()
@@ -104,7 +102,6 @@ def in_blocks(rule: BlockRule, k: int, free: Tensor) -> Tensor:
         free.index_fill_(0, block, False)
         blocks.append(block)
         k -= len(block)
-        count = min(max(4 * len(block), FEWEST // 4), rule.most)
     return torch.cat(blocks)
 
 

@@ -27,8 +27,6 @@ class Volume:
     the rows divide by, is small. `room` is how many will be chosen; `data` are tensors (n,).
     """
 
-    most = 128
-
     def __init__(self, cosines: Cosines, room: int, worth: Worth, *data: Tensor, ridge: float = 0.0) -> None:
         self.cosines, self.worth, self.data, self.ridge = cosines, worth, data, ridge
         self.width = cosines.rows.shape[1]
