@@ -21,7 +21,7 @@ from foveate.encoded import encode
 from foveate.family import family_of
 from foveate.prune import PrunedInputs, answers_apart, prune_inputs
 
-REQUESTS = 2  # whole requests, for memory and decoding, after the timed rounds
+REQUESTS = 3  # whole requests, for memory and decoding, after the timed rounds
 
 
 @dataclass(frozen=True, eq=False)

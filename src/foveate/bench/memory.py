@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 STATUS, CLEAR, MEMORY = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt(3)
 RESET_PEAK = "5"  # what the kernel wants to hear, see proc(5)
 
 
@@ -37,10 +38,14 @@ def peak_of(call: Callable[[], object], device: torch.device) -> Peak | None:
         call()
         torch.cuda.synchronize(device)
         return Peak(before, torch.cuda.max_memory_allocated(device) - before)
-    counted = device.type == "cpu" and _reset()
-    before = _status("VmRSS") if counted else 0
-    call()
-    return Peak(before, max(0, _status("VmHWM") - before)) if counted else None
+    if device.type != "cpu":
+        call()
+        return None
+    with _handing_back():
+        counted = _reset()
+        before = _status("VmRSS") if counted else 0
+        call()
+        return Peak(before, max(0, _status("VmHWM") - before)) if counted else None
 
 
 def available(device: str) -> int | None:
@@ -48,6 +53,25 @@ def available(device: str) -> int | None:
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
     return _entry(MEMORY, "MemAvailable") if device == "cpu" else None
+
+
+@contextmanager
+def _handing_back() -> Iterator[None]:
+    """Tensors get pages of their own, which are handed back at once: what glibc keeps for later would count as held.
+
+    It does not go back to choosing the threshold by itself, so what it would have chosen by then is set.
+    """
+    try:
+        set_option = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        yield
+        return
+    set_option(MMAP_THRESHOLD, 1 << 16)
+    try:
+        yield
+    finally:
+        set_option(MMAP_THRESHOLD, 32 << 20)
+        set_option(TRIM_THRESHOLD, 64 << 20)
 
 
 def _reset() -> bool:
