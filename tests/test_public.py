@@ -75,12 +75,14 @@ def test_every_method_is_in_the_readme():
         assert f"`{row.name}`" in text
 
 
-def test_the_readme_shows_the_families_that_there_are():
-    """`python benchmarks/readme.py` writes the table anew."""
+def test_the_readme_shows_the_families_and_the_speed_that_there_are():
+    """`python benchmarks/readme.py` writes the tables anew."""
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
     readme = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(readme)
     text, supported = (ROOT / "README.md").read_text(), sum(r.status == "supported" for r in foveate.families())
     assert readme.families() in text
+    assert readme.speed() in text
+    assert readme.selection() in text
     assert f"({supported} families)" in text
     assert supported >= 60
