@@ -29,7 +29,7 @@ test-lmms: .venv/lmms/ready
 
 # The GPU kernel, in Triton's interpreter: a large package that torch for CPUs goes without, and Linux alone has.
 test-kernel: .venv/triton/ready
-	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/selection/test_kernel.py
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/selection/test_kernel.py || test $$? = 5  # none: no Triton here
 
 .venv/triton/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/triton 'triton==3.9.0; sys_platform == "linux"'
