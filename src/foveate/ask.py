@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 import statistics
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +14,7 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from foveate.cache import cache_of
+from foveate.cost import Clock, kv_bytes, prefill
 from foveate.encoded import encode
 from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.family import family_of
@@ -135,20 +134,12 @@ def _round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -
 
 
 def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float) -> Cost:
-    """A forward pass over the prompt, as `generate` does first: with a cache, and logits of the last token only."""
-    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     on_cuda = model.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
-    out, seconds = _clock(model, partial(model, **inputs, **last, use_cache=True))
+    out, seconds = _clock(model, partial(prefill, model, inputs))
     peak = torch.cuda.max_memory_allocated(model.device) if on_cuda else None
     return Cost(encode, select, seconds, kv_bytes(cache_of(out)), peak)
-
-
-def kv_bytes(cache: Any) -> int:
-    """The bytes that the keys and values of a cache hold, layer by layer."""
-    tensors = [getattr(layer, name, None) for layer in cache.layers for name in ("keys", "values")]
-    return sum(t.numel() * t.element_size() for t in tensors if isinstance(t, torch.Tensor))
 
 
 def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
@@ -159,16 +150,10 @@ def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> s
 
 def _clock(model: Any, call: Callable[[], T]) -> tuple[T, float]:
     """The call's result and its wall-clock seconds, the accelerator's work included."""
-    _synchronize(model.device)
-    started = time.perf_counter()
+    clock = Clock(model.device)
     result = call()
-    _synchronize(model.device)
-    return result, time.perf_counter() - started
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
+    clock.lap("call")
+    return result, clock.laps["call"]
 
 
 def _median(costs: Sequence[Cost]) -> Cost:

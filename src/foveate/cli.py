@@ -234,6 +234,7 @@ def bench(
     from foveate.bench import figures, report, run, settings
     from foveate.bench.subject import open_subject
     from foveate.evaluate.report import check_plot
+    from foveate.evaluate.runner import make_folder
     from foveate.load import quiet
 
     budgets = settings.parse_budgets(method, keep)
@@ -241,7 +242,7 @@ def bench(
     sizes = None if image_size is None else settings.parse_sizes(image_size)
     if plot:
         check_plot()
-    settings.make_folder(out)
+    make_folder(out)
     with quiet():
         subject = open_subject(model, layers=layers, dtype=dtype)
         cases = run.run(subject, budgets, batches, sizes, rounds=rounds, new_tokens=new_tokens)

@@ -2,8 +2,9 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from foveate.bench.arms import STAGES, tensor_bytes
+from foveate.bench.arms import STAGES
 from foveate.bench.measure import REQUESTS, measure, prepare, turns
+from foveate.cost import kv_bytes
 from foveate.family import lookup
 from foveate.laws import example, tiny_model
 from foveate.method import resolve
@@ -96,7 +97,7 @@ def test_bytes_of_a_cache():
     cache = DynamicCache()
     for layer, dtype in enumerate((torch.float32, torch.float16)):
         cache.update(torch.zeros(1, 2, 5, 8, dtype=dtype), torch.zeros(1, 2, 5, 8, dtype=dtype), layer)
-    assert tensor_bytes(cache) == 2 * 80 * 4 + 2 * 80 * 2
-    assert tensor_bytes(DynamicCache()) == 0
+    assert kv_bytes(cache) == 2 * 80 * 4 + 2 * 80 * 2
+    assert kv_bytes(DynamicCache()) == 0
     shared = torch.zeros(3)
-    assert tensor_bytes({"a": [shared, shared], "b": (torch.zeros(2), None, "text")}) == 12 + 8
+    assert kv_bytes({"a": [shared, shared], "b": (torch.zeros(2), None, "text")}) == 12 + 8

@@ -1,8 +1,9 @@
 import pytest
 
-from foveate.bench.settings import make_folder, parse_batches, parse_budgets, parse_sizes, shown
+from foveate.bench.settings import parse_batches, parse_budgets, parse_sizes, shown
 from foveate.bench.subject import open_subject
 from foveate.errors import FoveateError, InputError
+from foveate.evaluate.runner import make_folder
 
 
 def test_budgets():

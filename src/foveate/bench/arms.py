@@ -2,43 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from foveate.bench.memory import Peak
 from foveate.cache import cache_of
+from foveate.cost import Clock, kv_bytes, prefill
 from foveate.encoded import encode
 from foveate.family import family_of
 from foveate.method import Method
 from foveate.prune import prune_inputs
 
 STAGES = ("encoder", "selection", "prefill")
-
-
-class Clock:
-    """Seconds of one stage after another, the accelerator's work included."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.laps = device, dict[str, float]()
-        self._synchronize()
-        self._last = time.perf_counter()
-
-    def lap(self, stage: str) -> None:
-        """The stage is over and the next one begins."""
-        self._synchronize()
-        now = time.perf_counter()
-        self.laps[stage], self._last = now - self._last, now
-
-    def _synchronize(self) -> None:
-        if self.device.type != "cpu":
-            getattr(torch, self.device.type).synchronize()
 
 
 @dataclass(eq=False)
@@ -75,7 +54,7 @@ class Arm(ABC):
         out = prefill(self.model, inputs)
         clock.lap("prefill")
         cache = cache_of(out) or cache_of(out.get("language_model_outputs") or {})
-        self.kv_bytes = None if cache is None else tensor_bytes(cache)
+        self.kv_bytes = None if cache is None else kv_bytes(cache)
         laps |= clock.laps
         return {**laps, "first_token": sum(laps.values())}
 
@@ -156,25 +135,3 @@ class Limit(Arm):
     def request(self) -> Mapping[str, Any]:
         """Words, from which every model can generate."""
         return {"input_ids": self.ids}
-
-
-def prefill(model: Any, inputs: Mapping[str, Any]) -> Any:
-    """A forward pass over the prompt, as `generate` does first: with a cache, and logits of the last token only."""
-    last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
-    return model(**inputs, **last, use_cache=True)
-
-
-def tensor_bytes(value: Any, seen: set[int] | None = None) -> int:
-    """The bytes of all tensors in a cache: keys, values, and whatever state its layers carry."""
-    seen = set() if seen is None else seen
-    if id(value) in seen:
-        return 0
-    seen.add(id(value))
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, Mapping):
-        return sum(tensor_bytes(each, seen) for each in value.values())
-    if isinstance(value, (list, tuple)):
-        return sum(tensor_bytes(each, seen) for each in value)
-    own = type(value).__module__.startswith("transformers.")
-    return sum(tensor_bytes(each, seen) for each in vars(value).values()) if own and hasattr(value, "__dict__") else 0

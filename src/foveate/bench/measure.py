@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.bench.arms import Arm, Clock, Limit, Pruned, Whole, prefill
+from foveate.bench.arms import Arm, Limit, Pruned, Whole
 from foveate.bench.memory import peak_of
 from foveate.bench.settings import Budget
+from foveate.cost import Clock, prefill
 from foveate.encoded import encode
 from foveate.family import family_of
 from foveate.prune import PrunedInputs, answers_apart, prune_inputs

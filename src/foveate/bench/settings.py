@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TypeVar
 
 from foveate.bench.published import Size
@@ -58,14 +57,6 @@ def _once(option: str, text: str, values: list[T]) -> list[T]:
     if len(set(values)) < len(values):
         raise InputError(f"{option} {text!r} names the same twice: leave one of them out.")
     return values
-
-
-def make_folder(path: Path) -> None:
-    """Raise `InputError` if results cannot be written there."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be used ({error}): give another folder for the results.") from error
 
 
 def shown(size: Size) -> str:

@@ -73,11 +73,19 @@ def _answered(arm: Arm, batch: Batch) -> Iterator[Row]:
         }  # fmt: skip
 
 
+def make_folder(path: Path) -> None:
+    """Raise `InputError` if results cannot be written there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be used ({error}): give another folder for the results.") from error
+
+
 def _resume(out: Path, groups: Sequence[Sequence[Example]], labels: Sequence[str], settings: Row) -> list[Row]:
     """The rows of all batches that are whole; the file is cut down to them."""
     header = out / RUN
+    make_folder(out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         known = json.loads(header.read_text()) if header.exists() else None
         if known is None:
             _write(header, json.dumps(settings, indent=1) + "\n")
