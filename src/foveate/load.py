@@ -45,9 +45,9 @@ def load(name: str = "bundled") -> Loaded:
     does not know its family.
     """
     bundled = BUNDLED.get(name)
-    where = str(bundled or _locate(name))
+    where = locate(name)
     device = _device()
-    config = _config(where)
+    config = read_config(where)
     family(config.model_type)
     # The processor is small and goes first: what it lacks shows before gigabytes are read.
     processor, notes = _processor(where, config)
@@ -100,9 +100,9 @@ def _device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _locate(name: str) -> str:
-    """The folder, checked for what a model needs, or the hub id itself."""
-    folder = Path(name).expanduser()
+def locate(name: str) -> str:
+    """The folder, checked for what a model needs, or the hub id itself. Raises `ModelError` if it is neither."""
+    folder = BUNDLED.get(name) or Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ModelError(f"{folder} holds no config.json: give the folder that save_pretrained wrote.")
@@ -116,7 +116,8 @@ def _locate(name: str) -> str:
     return name
 
 
-def _config(where: str) -> Any:
+def read_config(where: str) -> Any:
+    """The configuration of a folder or hub id. Raises `ModelError` if there is none that transformers knows."""
     try:
         return _module("transformers").AutoConfig.from_pretrained(where)
     except OSError as error:

@@ -78,11 +78,14 @@ def _id_names(config: Any) -> list[str]:
     return [name for name in vars(config) if name.endswith(("_token_id", "_token_index"))]
 
 
-def find_question(ids: Sequence[int], first_image: int, template: Template, ignored: Sequence[bool]) -> list[int]:
+def find_question(
+    ids: Sequence[int], first_image: int, template: Template, ignored: Sequence[bool], *, own: bool = False
+) -> list[int]:
     """The places of the question's tokens in one row of ids, in order; empty if the user said nothing.
 
     `first_image` is the place of the row's first picture token; `ignored` marks padding and the answers that a loss is
-    taken on.
+    taken on. With `own` the question is not the last one but the picture's own: of the turn it stands in, or where that
+    has no words, of the next of the user's that has some.
     """
     openings = _openings(ids, template)
     before = [place for place in openings if place <= first_image]
@@ -101,7 +104,9 @@ def find_question(ids: Sequence[int], first_image: int, template: Template, igno
             continue
         if role == user:
             words.setdefault(turn, []).append(place)
-    return words[max(words)] if words else []
+    if own:
+        words = {turn: places for turn, places in words.items() if turn >= (before[-1] if before else -1)}
+    return words[min(words) if own else max(words)] if words else []
 
 
 @dataclass(frozen=True)
