@@ -33,7 +33,7 @@ def sizes(mm_items: Any) -> list[Any]:
 class LlavaProcessor(Pruning, LlavaMultiModalProcessor):  # type: ignore[misc]
     """`LlavaMultiModalProcessor`."""
 
-    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:  # noqa: ARG002
+    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """The tower's patches."""
         info = self.info
         return [
@@ -41,9 +41,7 @@ class LlavaProcessor(Pruning, LlavaMultiModalProcessor):  # type: ignore[misc]
         ]
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
-    LlavaProcessor, info=LlavaProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
-)
+@MULTIMODAL_REGISTRY.register_processor(LlavaProcessor, info=LlavaProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder)
 class Llava(OneAxis, LlavaForConditionalGeneration):  # type: ignore[misc]
     """`LlavaForConditionalGeneration`."""
 

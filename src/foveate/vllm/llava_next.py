@@ -27,7 +27,7 @@ from foveate.vllm.processor import Pruning
 class Tiled(Pruning):
     """Pictures as a whole and in tiles."""
 
-    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:  # noqa: ARG002
+    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """Whole, tiles and newlines; newlines."""
         return [(self._total(size), self._newlines(size)) for size in sizes(mm_items)]
 
@@ -55,7 +55,7 @@ class LlavaOnevisionProcessor(Tiled, LlavaOnevisionMultiModalProcessor):  # type
     """`LlavaOnevisionMultiModalProcessor`."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+@MULTIMODAL_REGISTRY.register_processor(
     LlavaNextProcessor, info=LlavaNextProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
 )
 class LlavaNext(OneAxis, LlavaNextForConditionalGeneration):  # type: ignore[misc]
@@ -64,7 +64,7 @@ class LlavaNext(OneAxis, LlavaNextForConditionalGeneration):  # type: ignore[mis
     hf_to_vllm_mapper = TOWER | LlavaNextForConditionalGeneration.hf_to_vllm_mapper
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+@MULTIMODAL_REGISTRY.register_processor(
     LlavaOnevisionProcessor, info=LlavaOnevisionProcessingInfo, dummy_inputs=LlavaOnevisionDummyInputsBuilder
 )
 class LlavaOnevision(OneAxis, LlavaOnevisionForConditionalGeneration):  # type: ignore[misc]

@@ -198,9 +198,8 @@ class OneAxis(Pruned):
 
 
 def _order(feature: Any) -> Order | None:
-    if feature.data is None or FIELD not in feature.data:
-        return None
-    return Order.unpack(feature.data[FIELD].data)
+    """None for a clip, which is whole."""
+    return Order.unpack(feature.data[FIELD].data) if feature.modality == "image" else None
 
 
 def _parts(totals: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -36,7 +36,7 @@ GRIDS = "image_grid_thw"  # (b, 3) in patches, before merging
 class Gridded(Pruning):
     """Pictures of any size."""
 
-    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:  # noqa: ARG002
+    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """Merged patches."""
         merge = self.info.get_hf_config().vision_config.spatial_merge_size
         return [(patches // merge**2, 0) for patches in data[GRIDS].prod(-1).tolist()]
@@ -69,21 +69,21 @@ class Qwen3VLProcessor(Gridded, Qwen3VLMultiModalProcessor):  # type: ignore[mis
     """`Qwen3VLMultiModalProcessor`."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+@MULTIMODAL_REGISTRY.register_processor(
     Qwen2VLProcessor, info=Qwen2VLProcessingInfo, dummy_inputs=Qwen2VLDummyInputsBuilder
 )
 class Qwen2VL(Patches, Qwen2VLForConditionalGeneration):  # type: ignore[misc]
     """`Qwen2VLForConditionalGeneration`."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+@MULTIMODAL_REGISTRY.register_processor(
     Qwen25VLProcessor, info=Qwen2_5_VLProcessingInfo, dummy_inputs=Qwen2_5_VLDummyInputsBuilder
 )
 class Qwen25VL(Patches, Qwen2_5_VLForConditionalGeneration):  # type: ignore[misc]
     """`Qwen2_5_VLForConditionalGeneration`."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(  # type: ignore[untyped-decorator]
+@MULTIMODAL_REGISTRY.register_processor(
     Qwen3VLProcessor, info=Qwen3VLProcessingInfo, dummy_inputs=Qwen3VLDummyInputsBuilder
 )
 class Qwen3VL(Patches, Qwen3VLForConditionalGeneration):  # type: ignore[misc]

@@ -1,0 +1,49 @@
+"""The command line with which vLLM serves a pruned model."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from foveate.errors import InputError
+from foveate.load import BUNDLED, locate
+from foveate.vllm import overrides
+
+
+def command(model: str, further: Sequence[str] = (), **settings: Any) -> list[str]:
+    """`vllm serve` for this model, with the `overrides` that these settings make and further options of vLLM.
+
+    Raises a `FoveateError` for a model or settings that cannot be used.
+    """
+    if any(option.split("=")[0] == "--hf-overrides" for option in further):
+        raise InputError("foveate writes --hf-overrides itself: leave it out, or call `vllm serve` with its own.")
+    named = ["--served-model-name", model] if model in BUNDLED and "--served-model-name" not in further else []
+    return [
+        "vllm",
+        "serve",
+        locate(model),
+        "--hf-overrides",
+        json.dumps(overrides(model, **settings)),
+        *named,
+        *further,
+    ]
+
+
+def shown(command: Sequence[str]) -> str:
+    """As a shell takes it."""
+    return shlex.join(command)
+
+
+def run(command: Sequence[str]) -> None:
+    """Become vLLM. Raises `InputError` where it is not installed beside foveate."""
+    program = Path(sys.executable).with_name(command[0])
+    if importlib.util.find_spec("vllm") is None or not program.exists():
+        raise InputError("vLLM is not installed beside foveate: pip install 'foveate[vllm]', or --print its command.")
+    sys.stdout.flush()
+    os.execv(program, [str(program), *command[1:]])
