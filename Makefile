@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-oldest test-kernel check format train train-llava train-qwen results speed clean
+.PHONY: demo test test-lmms test-oldest test-kernel test-engine check format train train-llava train-qwen results speed clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest
-	$(MAKE) test-oldest test-lmms test-kernel
+	$(MAKE) test-oldest test-lmms test-kernel test-engine
 
 # The laws again, on the oldest transformers that pyproject.toml allows, which warns of names of its own.
 test-oldest: .venv/oldest/ready
@@ -34,6 +34,14 @@ test-kernel: .venv/triton/ready
 .venv/triton/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/triton 'triton==3.9.0; sys_platform == "linux"'
 	mkdir -p .venv/triton
+	touch $@
+
+# Inside vLLM and on Ray, in an environment of their own: vLLM chooses its own versions of much. Minutes to set up.
+test-engine: .venv/engine/ready
+	.venv/engine/bin/python -m pytest -W ignore tests/engine tests/batch
+
+.venv/engine/ready: tests/engine/setup.sh tests/engine/torchvision_beside_cpu.py pyproject.toml
+	PYTHON=$(PYTHON) bash tests/engine/setup.sh .venv/engine
 	touch $@
 
 check: .venv/ready

@@ -75,7 +75,7 @@ def test_refused(engine, asked, words):
 
 def test_no_object(engine):
     prompt = engine.prompt(chat(QUESTION), [picture(32)]) | {"mm_processor_kwargs": {"foveate": 0.1}}
-    with pytest.raises(FoveateError, match='"foveate" is 0.1: give an object'):
+    with pytest.raises(FoveateError, match=r'"foveate" is 0\.1: give an object'):
         engine.answers([prompt])
 
 

@@ -222,5 +222,6 @@ def _with_places(rows: Tensor, places: Tensor) -> Tensor:
 
 def _places(rows: Tensor) -> Tensor:
     """(3, n): what `_with_places` has put there."""
-    high, low = rows[:, -COLUMNS:].T.long().unflatten(0, (2, AXES))
-    return high * BASE + low
+    digits = rows[:, -COLUMNS:].T.long().unflatten(0, (2, AXES))
+    places: Tensor = digits[0] * BASE + digits[1]
+    return places

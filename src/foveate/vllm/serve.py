@@ -24,15 +24,8 @@ def command(model: str, further: Sequence[str] = (), **settings: Any) -> list[st
     if any(option.split("=")[0] == "--hf-overrides" for option in further):
         raise InputError("foveate writes --hf-overrides itself: leave it out, or call `vllm serve` with its own.")
     named = ["--served-model-name", model] if model in BUNDLED and "--served-model-name" not in further else []
-    return [
-        "vllm",
-        "serve",
-        locate(model),
-        "--hf-overrides",
-        json.dumps(overrides(model, **settings)),
-        *named,
-        *further,
-    ]
+    asked = json.dumps(overrides(model, **settings))
+    return ["vllm", "serve", locate(model), "--hf-overrides", asked, *named, *further]
 
 
 def shown(command: Sequence[str]) -> str:
