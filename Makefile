@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-oldest test-kernel test-engine check format train train-llava train-qwen results speed clean
+.PHONY: demo test test-lmms test-oldest test-kernel test-engine check format train train-llava train-qwen results speed serving clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -86,6 +86,15 @@ speed: .venv/ready
 	$(BENCH) --model qwen2.5-vl-3b --keep 0.333,0.111,0.056 --layers 4 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b
 	$(BENCH) --model llava-next-7b --keep 0.111,0.056 --layers 4 --rounds 2 --new-tokens 4 --out $(SPEED)/llava-next-7b
 	$(BIN)/python benchmarks/encoder.py
+	$(BIN)/python benchmarks/readme.py
+
+# The tables of docs/serving.md: another half an hour, alone.
+SERVED := .venv/engine/bin/foveate bench --engine vllm --layers 2 --keep 0.111 --rounds 3
+
+serving: .venv/engine/ready
+	$(SERVED) --model llava-1.5-7b --out benchmarks/results/serving/llava-1.5-7b
+	$(SERVED) --model qwen2.5-vl-3b --out benchmarks/results/serving/qwen2.5-vl-3b
+	.venv/engine/bin/python benchmarks/questions.py
 	$(BIN)/python benchmarks/readme.py
 
 # torch first and by itself, so that nothing else chooses its version.

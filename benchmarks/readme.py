@@ -9,6 +9,7 @@ import foveate
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+SERVED = ("llava-1.5-7b", "qwen2.5-vl-3b")
 SPEED = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-3b", "bundled", "bundled-qwen")
 
 
@@ -69,6 +70,37 @@ def selection() -> str:
     return "\n".join(lines)
 
 
+def serving() -> str:
+    """What `foveate bench --engine vllm` measured, a row an arm and number of clients."""
+    heads = (
+        "model", "requests at a time", "", "prompt tokens", "time to first token, times unpruned",
+        "requests a second, times unpruned", "KV blocks", "fit",
+    )  # fmt: skip
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for name in SERVED:
+        arms = json.loads((RESULTS / "serving" / name / "bench.json").read_text())["arms"]
+        for cases in zip(*(arm["cases"] for arm in arms), strict=True):
+            for arm, case in zip(arms, cases, strict=True):
+                times = [_figure(case[ratio], 2) for ratio in ("first_token_ratio", "throughput_ratio")]
+                lines.append(_row([
+                    f"`{name}`", str(case["clients"]), arm["name"], str(arm["prompt"]), *times, str(case["kv_blocks"]),
+                    str(arm["fit"]),
+                ]))  # fmt: skip
+    return "\n".join(lines)
+
+
+def questions() -> str:
+    """What `benchmarks/questions.py` measured: the whole time of several questions about one picture."""
+    arms = json.loads((RESULTS / "serving" / "questions.json").read_text())["arms"]
+    counts = [n for n in (1, 2, 4, 8) if n <= len(arms[0]["total_times_unpruned_by_questions"])]
+    lines = [_row(["", "first, ms", "each later one, ms", *(f"all {n}, times unpruned" for n in counts)])]
+    lines.append(_row(["---"] * (len(counts) + 3)))
+    for arm in arms:
+        totals = [_figure(arm["total_times_unpruned_by_questions"][n - 1], 2) for n in counts]
+        lines.append(_row([arm["arm"], f"{arm['first_ms']:.0f}", f"{arm['later_ms']:.0f}", *totals]))
+    return "\n".join(lines)
+
+
 def _times(row: dict[str, Any]) -> str:
     took = f"{row['ms']['ours']:.0f} ms"
     if "times faster" not in row:
@@ -95,6 +127,8 @@ def main() -> None:
     for results in sorted(RESULTS.glob("*/table.md")):
         text = put(text, results.parent.name, results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0])
     path.write_text(text)
+    page = ROOT / "docs" / "serving.md"
+    page.write_text(put(put(page.read_text(), "serving", serving()), "questions", questions()))
 
 
 if __name__ == "__main__":

@@ -68,6 +68,7 @@ class Engine:
             "max_num_seqs": 8, "limit_mm_per_prompt": {"image": 4, "video": 1}, "block_size": 32, "seed": 0,
         }  # fmt: skip
         overrides = {} if stock else plugin.overrides(str(folder), **pruning)
+        overrides |= settings.pop("text", {})
         self.llm = LLM(str(folder), hf_overrides=overrides, **{**options, **settings})
         self.reference = reference
 

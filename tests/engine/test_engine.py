@@ -129,3 +129,17 @@ def test_no_keep(folders):
 
     with pytest.raises(Exception, match="Pruning was asked for without a keep"):
         LLM(str(folders("llava")), hf_overrides={"architectures": ["FoveateLlavaForConditionalGeneration"]})
+
+
+def test_the_last_position(folders, references):
+    """Whole pictures may not take the prompt past it; an answer that runs there is answered all the same."""
+    short = {"text_config": {"max_position_embeddings": 128}}
+    engine = Engine(folders("llava_next"), reference=references("llava_next"), text=short, max_model_len=128)
+    shown, talk = [picture(40), picture(41)], chat(QUESTION, 2)
+    with pytest.raises(FoveateError, match="tokens long, and the model has 128 positions"):
+        engine.answer(talk, shown, keep=3)
+    asked = {"keep": 3, "positions": "compact"}
+    same(engine.answer(talk, shown, **asked), engine.reference.answer(talk, shown, **asked))
+    near = (chat("yes " * count) for count in range(128))
+    talk = next(each for each in near if engine.reference.inputs(each, shown[:1])["input_ids"].shape[1] > 120)
+    assert len(engine.answer(talk, shown[:1], keep=3).tokens) == 12

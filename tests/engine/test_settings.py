@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from foveate.errors import FoveateError, InputError, KeepError, ModelError, UnknownMethodError
-from foveate.vllm import ARCHITECTURES, overrides, serve
+from foveate.vllm import ARCHITECTURES, engine, overrides, serve
 from foveate.vllm.engine import Check
 from foveate.vllm.settings import Order, Settings
 
@@ -100,7 +100,7 @@ def test_command():
 
 
 def test_no_vllm(monkeypatch):
-    monkeypatch.setattr(serve.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'foveate\[vllm\]'"):
         serve.run(["vllm", "serve"])
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from foveate.bench.arms import STAGES, Arm
 from foveate.bench.figures import STAGE_NAMES, Spread, figures, verdict
+from foveate.bench.figures import record as case_record
 from foveate.bench.measure import Case
 from foveate.bench.settings import shown
 from foveate.bench.subject import Subject
@@ -24,6 +26,12 @@ LEGEND = (
     "Peak memory: of a whole request (a limit's without the encoder), on top of what was held before it."
 )
 BAR = 0.62  # of the room between two
+
+
+def record(subject: Subject, cases: Sequence[Case]) -> dict[str, Any]:
+    """Everything, as JSON has it."""
+    found = [case_record(case) for case in cases]
+    return {"model": subject.record(), "notes": list(subject.notes), "cases": found}
 
 
 def markdown(subject: Subject, cases: Sequence[Case]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 from foveate.bench.published import Size
@@ -45,12 +46,20 @@ def parse_sizes(text: str) -> list[Size]:
     return _once("--image-size", text, sizes)
 
 
-def parse_batches(text: str) -> list[int]:
+def parse_batches(text: str, option: str = "--batch") -> list[int]:
     """`"1,4"` as numbers of prompts."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise InputError(f"--batch {text!r}: give numbers of prompts from 1 on, as in 1,4.")
-    return _once("--batch", text, [int(part) for part in parts])
+        raise InputError(f"{option} {text!r}: give numbers of prompts from 1 on, as in 1,4.")
+    return _once(option, text, [int(part) for part in parts])
+
+
+def check_options(engine: str, **own: Mapping[str, object]) -> None:
+    """Raise `InputError` for an option that is given and that only another engine has."""
+    for other, options in own.items():
+        for option, value in options.items():
+            if value is not None and other != engine:
+                raise InputError(f"{option} is for --engine {other}: leave it out.")
 
 
 def _once(option: str, text: str, values: list[T]) -> list[T]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from packaging.version import Version
 
-from foveate.errors import FoveateWarning, ModelError
+from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.vllm.settings import FIELD, Settings
 
 TESTED = ("0.32", "0.33")  # from the first, below the second
@@ -40,6 +41,12 @@ def check_version() -> None:
         raise ModelError(f"This vLLM ({installed()}) has no {lacks[0]}, which foveate needs: install {tested}.")
     if not Version(TESTED[0]) <= Version(installed()) < Version(TESTED[1]):
         warnings.warn(f"foveate was tested with {tested}, and this is {installed()}.", FoveateWarning, stacklevel=2)
+
+
+def require_vllm() -> None:
+    """Raise `InputError` where vLLM is not installed beside foveate."""
+    if importlib.util.find_spec("vllm") is None:
+        raise InputError("vLLM is not installed beside foveate: pip install 'foveate[vllm]'.")
 
 
 def installed() -> str:

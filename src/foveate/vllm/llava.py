@@ -15,8 +15,10 @@ from vllm.model_executor.models.utils import WeightsMapper
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.parse import ImageProcessorItems
 
-from foveate.vllm.model import OneAxis
+from foveate.errors import InputError
+from foveate.vllm.model import OneAxis, positions_of
 from foveate.vllm.processor import Pruning
+from foveate.vllm.settings import FIELD
 
 # transformers saves a tower's weights without this part since 5.19, and vLLM still reads them with it.
 TOWER = WeightsMapper(
@@ -25,20 +27,39 @@ TOWER = WeightsMapper(
 
 
 def sizes(mm_items: Any) -> list[Any]:
-    """Width and height of every picture that came as one."""
+    """Width and height of every picture that came along; those that vLLM has already may come by name alone."""
     pictures = mm_items.get_items("image", ImageProcessorItems)
-    return [pictures.get_image_size(n) for n in range(len(pictures))]
+    return [pictures.get_image_size(n) for n in range(len(pictures)) if pictures.get(n) is not None]
 
 
-class LlavaProcessor(Pruning, LlavaMultiModalProcessor):  # type: ignore[misc]
-    """`LlavaMultiModalProcessor`."""
+class Counted(Pruning):
+    """For models whose tokens are numbered one by one, up to a last position."""
 
     def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """The tower's patches."""
-        info = self.info
-        return [
-            (info.get_num_image_tokens(image_width=size.width, image_height=size.height), 0) for size in sizes(mm_items)
-        ]
+        return [(self.total(size), 0) for size in sizes(mm_items)]
+
+    def total(self, size: Any) -> int:
+        """How many tokens a picture of this size makes."""
+        return int(self.info.get_num_image_tokens(image_width=size.width, image_height=size.height))
+
+    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+        """Raises an `InputError` too for pictures that, whole, would take the text past the last position."""
+        settings = self.settings.changed(inputs.hf_processor_mm_kwargs.get(FIELD))
+        found = super().apply(inputs, timing_ctx)
+        if settings.positions == "original" and not settings.whole:
+            whole = len(inputs.prompt) + sum(self.total(size) - 1 for size in sizes(inputs.mm_data_items))
+            last = positions_of(self.info.ctx.model_config)
+            if whole > last:
+                raise InputError(
+                    f"With its pictures whole the prompt would be {whole} tokens long, and the model has {last} "
+                    'positions: ask for "positions": "compact", or send fewer pictures.'
+                )
+        return found
+
+
+class LlavaProcessor(Counted, LlavaMultiModalProcessor):  # type: ignore[misc]
+    """`LlavaMultiModalProcessor`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(LlavaProcessor, info=LlavaProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder)

@@ -19,20 +19,16 @@ from vllm.model_executor.models.llava_onevision import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from foveate.vllm.llava import TOWER, sizes
+from foveate.vllm.llava import TOWER, Counted, sizes
 from foveate.vllm.model import OneAxis
-from foveate.vllm.processor import Pruning
 
 
-class Tiled(Pruning):
+class Tiled(Counted):
     """Pictures as a whole and in tiles."""
 
     def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """Whole, tiles and newlines; newlines."""
-        return [(self._total(size), self._newlines(size)) for size in sizes(mm_items)]
-
-    def _total(self, size: Any) -> int:
-        return int(self.info.get_num_image_tokens(image_width=size.width, image_height=size.height))
+        return [(self.total(size), self._newlines(size)) for size in sizes(mm_items)]
 
     def _newlines(self, size: Any) -> int:
         """One for every row of the joined tiles, after the padding is cut off."""

@@ -184,17 +184,26 @@ class OneAxis(Pruned):
 
     supports_mrope = True  # to vLLM; its decoder never sees more than one axis
 
+    def __init__(self, *, vllm_config: Any, prefix: str = "") -> None:
+        super().__init__(vllm_config=vllm_config, prefix=prefix)
+        self._last = positions_of(vllm_config.model_config) - 1
+
     def places(self, count: int, grid: tuple[int, int, int] | None) -> Tensor:
         """One after the other."""
         return torch.arange(count).expand(AXES, -1)
 
     def axes(self, positions: Tensor) -> Tensor:
-        """Any of the three: they are the same."""
-        return positions[0]
+        """Any of the three: they are the same. An answer that runs past the last position stays there."""
+        return positions[0].clamp_(max=self._last)
 
     def number(self, tokens: list[int], features: Sequence[Any]) -> tuple[Tensor, int]:
         """Counted."""
         return torch.arange(len(tokens)).expand(AXES, -1), 0
+
+
+def positions_of(model_config: Any) -> int:
+    """How many the decoder's table of rotations has: vLLM stops a request by its kept tokens, which are fewer."""
+    return int(max(model_config.hf_text_config.max_position_embeddings, model_config.max_model_len))
 
 
 def _order(feature: Any) -> Order | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import shlex
@@ -14,6 +13,7 @@ from typing import Any
 from foveate.errors import InputError
 from foveate.load import BUNDLED, locate
 from foveate.vllm import overrides
+from foveate.vllm.engine import require_vllm
 
 
 def command(model: str, further: Sequence[str] = (), **settings: Any) -> list[str]:
@@ -35,8 +35,7 @@ def shown(command: Sequence[str]) -> str:
 
 def run(command: Sequence[str]) -> None:
     """Become vLLM. Raises `InputError` where it is not installed beside foveate."""
+    require_vllm()
     program = Path(sys.executable).with_name(command[0])
-    if importlib.util.find_spec("vllm") is None or not program.exists():
-        raise InputError("vLLM is not installed beside foveate: pip install 'foveate[vllm]', or --print its command.")
     sys.stdout.flush()
     os.execv(program, [str(program), *command[1:]])

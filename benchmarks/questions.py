@@ -1,0 +1,72 @@
+"""What it costs that the caches of vLLM are keyed by the question: several questions about one picture, one by one.
+
+Unpruned, the second question finds the picture's KV in the prefix cache. Pruned for each question, the picture is
+encoded, chosen from and prefilled again; pruned by a method that does not look at the question, it is not.
+
+    .venv/engine/bin/python benchmarks/questions.py
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.bench.figures import Spread
+from foveate.bench.served.run import Arm, Bench
+from foveate.bench.settings import parse_budgets
+from foveate.load import quiet
+
+OUT = Path(__file__).parent / "results" / "serving" / "questions.json"
+MODEL, LAYERS, KEEP = "llava-1.5-7b", 2, "0.111"
+METHODS = ("foveate", "divprune")
+QUESTIONS, ROUNDS, NEW = 8, 5, 1
+TEXT = "what is in the picture a red square on blue ground how many circles are there"
+
+
+def prompts(bench: Bench, arm: Arm, seed: int) -> list[dict[str, Any]]:
+    """One picture, asked about in different words."""
+    noise = np.random.default_rng(seed).integers(0, 256, (*arm.size, 3), dtype=np.uint8)
+    found, words = [], TEXT.split()
+    for number in range(QUESTIONS):
+        question = " ".join(words[number:] + words[:number])
+        found.append(bench.prompt(noise, question, arm.asked))
+    return found
+
+
+def main() -> None:
+    """Measure in turns, and write the JSON."""
+    with tempfile.TemporaryDirectory() as made, quiet():
+        bench = Bench(MODEL, Path(made), LAYERS, None, None, NEW)
+        arms = [arm for arm in bench.arms(parse_budgets(",".join(METHODS), KEEP)) if not arm.of]
+        seconds: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
+        for turn in range(ROUNDS + 1):
+            for arm in arms if turn % 2 else arms[::-1]:
+                first = arm.server.serve(prompts(bench, arm, turn), 1, NEW).first
+                if turn:  # the first is to warm up
+                    seconds[arm.name].append(first)
+    whole = seconds[arms[0].name]
+    rows = []
+    for arm in arms:
+        own = seconds[arm.name]
+        totals = [
+            [sum(a[:count]) / sum(b[:count]) for a, b in zip(own, whole, strict=True)]
+            for count in range(1, QUESTIONS + 1)
+        ]
+        rows.append({
+            "arm": arm.name,
+            "first_ms": 1000 * float(np.median([each[0] for each in own])),
+            "later_ms": 1000 * float(np.median([part for each in own for part in each[1:]])),
+            "total_times_unpruned_by_questions": [vars(Spread.of(total)) for total in totals],
+        })  # fmt: skip
+    record = {"model": MODEL, "layers": LAYERS, "keep": KEEP, "rounds": ROUNDS, "arms": rows, "notes": bench.notes}
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()
