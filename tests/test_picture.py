@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from foveate.errors import PictureError
-from foveate.picture import open_picture
+from foveate.picture import decode_picture, open_picture
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -21,6 +21,14 @@ def test_rgb_is_read_as_it_is(tmp_path):
     read = open_picture(str(saved(tmp_path, Image.fromarray(pixels))))
     assert read.mode == "RGB"
     assert (np.asarray(read) == pixels).all()
+
+
+def test_bytes_are_read_as_their_file(tmp_path):
+    path = saved(tmp_path, Image.new("RGBA", (3, 2), (255, 0, 0, 128)))
+    assert decode_picture(path.read_bytes()) == open_picture(path)
+    for data in (b"", b"text", path.read_bytes()[:40]):
+        with pytest.raises(PictureError, match="The picture's data is"):
+            decode_picture(data)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

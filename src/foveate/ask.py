@@ -10,17 +10,17 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 
 from foveate.cache import cache_of
 from foveate.cost import Clock, kv_bytes, prefill
 from foveate.encoded import encode
-from foveate.errors import FoveateWarning, InputError, ModelError
+from foveate.errors import FoveateWarning
 from foveate.family import family_of
 from foveate.load import Loaded
 from foveate.method import Method
-from foveate.prune import Positions, PrunedInputs, Report, answers_apart, prune_inputs
+from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
+from foveate.turns import answers, prompts
 
 T = TypeVar("T")
 ROUNDS = 3  # after one warm-up; the two variants take turns, so that a slow moment hits both
@@ -95,25 +95,7 @@ def prompt(loaded: Loaded, picture: Image.Image, question: str) -> Any:
 
     Raises `ModelError` without a usable chat template, `InputError` if the processor refuses picture or question.
     """
-    processor, model = loaded.processor, loaded.model
-    placeholder = getattr(processor, "image_token", None)
-    if placeholder and placeholder in question:
-        raise InputError(f"The question contains {placeholder!r}, which stands for a picture: leave it out.")
-    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
-    try:
-        text = processor.apply_chat_template([turn], add_generation_prompt=True)
-    except (ValueError, TemplateError) as error:
-        raise ModelError(
-            f"{loaded.name} has no chat template for pictures ({error}): use an instruction-tuned model."
-        ) from error
-    bos = processor.tokenizer.bos_token
-    # Some templates write the first token themselves; the tokenizer would add a second one.
-    extra = {"add_special_tokens": False} if bos and text.startswith(bos) else {}
-    try:
-        inputs = processor(text=[text], images=[picture], return_tensors="pt", **extra)
-    except ValueError as error:
-        raise InputError(f"The processor of {loaded.name} refuses the picture or the question: {error}") from error
-    return inputs.to(model.device, model.dtype)
+    return prompts(loaded, [picture], [question])
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,9 +125,7 @@ def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float
 
 
 def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
-    out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-    new = out[0] if answers_apart(loaded.model) else out[0, inputs["input_ids"].shape[1] :]
-    return str(loaded.processor.decode(new, skip_special_tokens=True)).strip()
+    return answers(loaded, inputs, max_new_tokens)[0]
 
 
 def _clock(model: Any, call: Callable[[], T]) -> tuple[T, float]:

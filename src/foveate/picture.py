@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -24,27 +25,36 @@ def open_picture(path: str | os.PathLike[str]) -> Image.Image:
 
     Raises `PictureError` if there is no such file, or if it is no picture, damaged or too large.
     """
+    return _opened(Path(path).expanduser(), str(path))
+
+
+def decode_picture(data: bytes) -> Image.Image:
+    """The picture in the bytes of a picture file; all else is as with `open_picture`."""
+    return _opened(BytesIO(data), "The picture's data")
+
+
+def _opened(source: Path | BytesIO, name: str) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
-            with Image.open(Path(path).expanduser()) as picture:
+            with Image.open(source) as picture:
                 return _rgb(_upright(picture))
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise PictureError(
-                f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, "
+                f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, "
                 "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
             ) from error
         except FileNotFoundError as error:
-            raise PictureError(f"There is no picture {path}: check the path.") from error
+            raise PictureError(f"There is no picture {name}: check the path.") from error
         except (IsADirectoryError, PermissionError) as error:
-            raise PictureError(f"{path} cannot be read ({error.strerror}): give a readable picture file.") from error
+            raise PictureError(f"{name} cannot be read ({error.strerror}): give a readable picture file.") from error
         except UnidentifiedImageError as error:
-            raise PictureError(f"{path} is no picture that Pillow knows: give a PNG, JPEG, WebP, ... file.") from error
+            raise PictureError(f"{name} is no picture that Pillow knows: give a PNG, JPEG, WebP, ... file.") from error
         except PictureError:
             raise
         except Exception as error:  # a decoder fed with a damaged file may raise anything
-            raise PictureError(f"{path} is damaged or cut short ({error}): save or download it again.") from error
+            raise PictureError(f"{name} is damaged or cut short ({error}): save or download it again.") from error
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -30,8 +30,9 @@ class Report:
     """What was kept.
 
     `kept` holds one ascending index tensor (k,) a picture (then clips, then sounds), into its tokens; `total` how many
-    tokens it had; `grids` their (t, h, w); `modalities` what it is: "image", "video" or "audio". `seconds` is the time
-    to choose and to rewrite, without the encoder; `notes` tells what the caller should know, in sentences.
+    tokens it had; `grids` their (t, h, w); `modalities` what it is: "image", "video" or "audio"; `rows` the row of the
+    batch it stands in. `seconds` is the time to choose and to rewrite, without the encoder; `notes` tells what the
+    caller should know, in sentences.
     """
 
     kept: tuple[Tensor, ...]
@@ -41,6 +42,7 @@ class Report:
     seconds: float
     notes: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
 
 
 class PrunedInputs(UserDict[str, Any]):
@@ -132,7 +134,7 @@ def prune_inputs(
     seconds = time.perf_counter() - started
     report = Report(
         tuple(kept), tuple(len(item.embeds) for item in items), tuple(item.grid for item in items), chosen.name,
-        seconds, tuple(notes), tuple(item.modality for item in items),
+        seconds, tuple(notes), tuple(item.modality for item in items), tuple(item.row for item in items),
     )  # fmt: skip
     return PrunedInputs(short, report)
 

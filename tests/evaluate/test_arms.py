@@ -6,11 +6,12 @@ import torch
 import foveate
 from foveate.decoder.fastv import FastV
 from foveate.errors import ModelError
-from foveate.evaluate.arms import Batch, Blind, InDecoder, Pruned, Resized, Whole, cells, prompt
+from foveate.evaluate.arms import Batch, Blind, InDecoder, Pruned, Resized, Whole, cells
 from foveate.evaluate.examples import world_examples
 from foveate.evaluate.settings import make_arms, parse_methods
 from foveate.load import load
 from foveate.method import resolve
+from foveate.turns import written
 from tiny import tiny_folder
 
 ARMS = {"max_new_tokens": 4}
@@ -27,7 +28,7 @@ def examples():
 
 
 def alone(loaded, example, method=None, keep=1.0):
-    text = prompt(loaded.processor, example.question)
+    text = written(loaded, example.question)
     inputs = loaded.processor(text=[text], images=[example.image()], return_tensors="pt")
     short = inputs if method is None else foveate.prune_inputs(loaded.model, inputs, keep=keep, method=method)
     out = loaded.model.generate(**short, max_new_tokens=4, do_sample=False)
@@ -59,7 +60,7 @@ def test_the_blind_arm_sees_no_visual_token(loaded, examples):
     assert (kept, counts) == ([[]] * 4, [0] * 4)
     tokenizer = loaded.processor.tokenizer
     for example, answer in zip(examples, arm.answer(batch).answers, strict=True):
-        text = prompt(loaded.processor, example.question)
+        text = written(loaded, example.question)
         whole = loaded.processor(text=[text], images=[example.image()], return_tensors="pt")["input_ids"]
         ids = whole[whole != loaded.model.config.image_token_id][None]
         out = loaded.model.generate(

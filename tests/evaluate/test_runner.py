@@ -12,7 +12,7 @@ import pytest
 from foveate.errors import InputError
 from foveate.evaluate import evaluate, world_examples
 from foveate.evaluate.arms import Whole
-from foveate.evaluate.runner import ANSWERS, RUN
+from foveate.evaluate.runner import ANSWERS, RUN, claim
 from foveate.evaluate.settings import make_arms
 from foveate.load import load
 from tiny import tiny_folder
@@ -80,6 +80,13 @@ def test_other_settings_are_another_run(loaded, examples, tmp_path):
     evaluate(loaded, examples[:1], arms()[:1], out=tmp_path, settings={"split": "dev"})
     with pytest.raises(InputError, match=r"another split \('dev', not 'test'\)"):
         evaluate(loaded, examples[:1], arms()[:1], out=tmp_path, settings={"split": "test"})
+
+
+def test_one_token_is_not_all_of_them(tmp_path):
+    claim(tmp_path, {"keep": 1, "more": {"a": 1, "b": None}})
+    claim(tmp_path, {"more": {"b": None, "a": 1}, "keep": 1})
+    with pytest.raises(InputError, match=r"another keep \(1, not 1.0\)"):
+        claim(tmp_path, {"keep": 1.0, "more": {"a": 1, "b": None}})
 
 
 def test_a_folder_that_cannot_be_used(loaded, examples, tmp_path):

@@ -181,7 +181,8 @@ class _Hooks:
             per_layer += [sum(map(len, stage.kept))] * (end - stage.layer)
         handle.report = DecoderReport(
             call.stages[-1].kept, total, self.grids, handle.method.name, call.seconds, self.notes,
-            stages=tuple(call.stages), visual_tokens=tuple(per_layer),
+            rows=tuple(picture.row for picture in call.pictures), stages=tuple(call.stages),
+            visual_tokens=tuple(per_layer),
         )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from foveate.method import Method
 from foveate.prune import Positions, prune_inputs
 from foveate.rewrite import rewrite
 from foveate.tokens import budget
+from foveate.turns import answers, prompts
 
 
 @dataclass(eq=False)
@@ -63,20 +64,7 @@ class Batch:
 
     def process(self, pictures: Sequence[Image.Image]) -> Any:
         """The prompts of the examples with these pictures."""
-        processor, model = self.loaded.processor, self.loaded.model
-        processor.tokenizer.padding_side = "left"
-        text = [prompt(processor, example.question) for example in self.examples]
-        bos = processor.tokenizer.bos_token
-        extra = {"add_special_tokens": False} if bos and text[0].startswith(bos) else {}
-        inputs = processor(text=text, images=list(pictures), padding=True, return_tensors="pt", **extra)
-        return inputs.to(model.device, model.dtype)
-
-
-def prompt(processor: Any, question: str) -> str:
-    """One user turn: the picture, then the question."""
-    content = [{"type": "image"}, {"type": "text", "text": question}]
-    text: str = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-    return text
+        return prompts(self.loaded, pictures, [example.question for example in self.examples])
 
 
 @dataclass(frozen=True)
@@ -124,9 +112,7 @@ class Arm(ABC):
 
     def generate(self, batch: Batch, inputs: Mapping[str, Any]) -> list[str]:
         """The new text."""
-        out = batch.loaded.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1)
-        new = out[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in batch.loaded.processor.batch_decode(new, skip_special_tokens=True)]
+        return answers(batch.loaded, inputs, self.max_new_tokens)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from foveate.load import Loaded
 Row = dict[str, Any]
 """One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds."""
 ANSWERS, RUN = "answers.jsonl", "run.json"
+PART = ".part"  # how the name of an unfinished file ends
 
 
 def evaluate(
@@ -45,7 +47,7 @@ def evaluate(
     rows = _resume(out, groups, [arm.label for arm in arms], settings or {}) if out else []
     done = {(row["id"], row["arm"]) for row in rows}
     methods = [arm.method for arm in arms if isinstance(arm, Pruned)]
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task("questions", total=len(examples))
         for group in groups:
             todo = [arm for arm in arms if (group[0].id, arm.label) not in done]
@@ -81,23 +83,31 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path} cannot be used ({error}): give another folder for the results.") from error
 
 
-def _resume(out: Path, groups: Sequence[Sequence[Example]], labels: Sequence[str], settings: Row) -> list[Row]:
-    """The rows of all batches that are whole; the file is cut down to them."""
+def claim(out: Path, settings: Row) -> None:
+    """Make the folder and leave the run's settings in it, or find them there.
+
+    Raises `InputError` if it cannot be used, or holds a run with other settings.
+    """
     header = out / RUN
     make_folder(out)
     try:
-        known = json.loads(header.read_text()) if header.exists() else None
-        if known is None:
-            _write(header, json.dumps(settings, indent=1) + "\n")
+        known = json.loads(header.read_text()) if header.exists() else settings
+        if known is settings:
+            write_whole(header, json.dumps(settings, indent=1) + "\n")
     except (OSError, ValueError) as error:
         raise InputError(f"{out} cannot be used ({error}): give another folder for the results.") from error
-    if known is not None and known != settings:
-        differs = sorted(name for name in {*known, *settings} if known.get(name) != settings.get(name))
-        name = differs[0]
-        raise InputError(
-            f"{out} holds a run with another {name} ({known.get(name)!r}, not {settings.get(name)!r}): "
-            "give another folder, or the same settings to go on."
-        )
+    for name in sorted({*known, *settings}):
+        there, given = known.get(name), settings.get(name)
+        if json.dumps(there, sort_keys=True) != json.dumps(given, sort_keys=True):  # 1 == 1.0, but not as a budget
+            raise InputError(
+                f"{out} holds a run with another {name} ({there!r}, not {given!r}): "
+                "give another folder, or the same settings to go on."
+            )
+
+
+def _resume(out: Path, groups: Sequence[Sequence[Example]], labels: Sequence[str], settings: Row) -> list[Row]:
+    """The rows of all batches that are whole; the file is cut down to them."""
+    claim(out, settings)
     rows = list(_lines(out / ANSWERS))
     by_key = {(row["id"], row["arm"]): row for row in rows}
     whole = [
@@ -107,7 +117,7 @@ def _resume(out: Path, groups: Sequence[Sequence[Example]], labels: Sequence[str
         for example in group
     ]
     if len(whole) != len(rows) or not (out / ANSWERS).exists() or _torn(out / ANSWERS):
-        _write(out / ANSWERS, "".join(json.dumps(row) + "\n" for row in whole))
+        write_whole(out / ANSWERS, "".join(json.dumps(row) + "\n" for row in whole))
     return whole
 
 
@@ -124,10 +134,13 @@ def _lines(path: Path) -> Iterator[Row]:
                     yield json.loads(line)
 
 
-def _write(path: Path, text: str) -> None:
-    """Beside, then rename: a killed run never leaves half a file."""
-    part = path.with_suffix(".part")
-    part.write_text(text, encoding="utf-8")
+def write_whole(path: Path, text: str, beside: str = PART) -> None:
+    """Beside, then rename: neither a killed run nor a machine that goes down leaves half a file."""
+    part = path.with_suffix(beside)
+    with part.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
     part.replace(path)
 
 
@@ -141,7 +154,7 @@ def commit() -> str | None:
     return found.stdout.strip()
 
 
-def _progress() -> Progress:
+def progress() -> Progress:
     """A bar with an estimate of the time left; nothing off a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
