@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +35,19 @@ class Positions(str, Enum):
 
     original = "original"
     compact = "compact"
+
+
+class Engine(str, Enum):
+    """The choices of `--engine`."""
+
+    hf = "hf"
+    vllm = "vllm"
+
+
+class Server(str, Enum):
+    """The choices of `foveate serve --engine`."""
+
+    vllm = "vllm"
 
 
 @app.callback(invoke_without_command=True)
@@ -209,7 +222,16 @@ def bench(
     ] = "bundled",
     method: Annotated[str, typer.Option(help="How to choose the tokens: methods as in `eval`.")] = "foveate",
     keep: Annotated[str, typer.Option(help="Budgets, as in `ask`, with commas between.")] = "1.0,0.333,0.111,0.056",
-    batch: Annotated[str, typer.Option(help="Prompts at a time, with commas between.")] = "1",
+    engine: Annotated[Engine, typer.Option(help="What runs the model: transformers (hf) or vLLM.")] = Engine.hf,
+    batch: Annotated[
+        str | None, typer.Option(help="Prompts at a time in hf, with commas between; 1.", show_default=False)
+    ] = None,
+    concurrency: Annotated[
+        str | None, typer.Option(help="Requests at a time in vLLM, with commas between; 1,4,16.", show_default=False)
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option(min=1, help="Requests a round in vLLM; 16.", show_default=False)
+    ] = None,
     image_size: Annotated[
         str | None,
         typer.Option(help="Pixels of a square's side, or WxH, with commas between; the model's own without it."),
@@ -227,37 +249,116 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one to warm up.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
-    plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
+    plot: Annotated[bool, typer.Option(help="Draw plot.png too, of what hf takes.")] = True,
     as_json: Json = False,
 ) -> None:
     """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
-    from foveate.bench import figures, report, run, settings
+    from foveate.bench import report, run, served, settings
     from foveate.bench.subject import open_subject
     from foveate.evaluate.report import check_plot
     from foveate.evaluate.runner import make_folder
     from foveate.load import quiet
 
     budgets = settings.parse_budgets(method, keep)
-    batches = settings.parse_batches(batch)
+    settings.check_options(
+        engine.value, hf={"--batch": batch}, vllm={"--concurrency": concurrency, "--requests": requests}
+    )
+    at_a_time = settings.parse_batches(batch or "1", "--batch")
+    clients = settings.parse_batches(concurrency or "1,4,16", "--concurrency")
     sizes = None if image_size is None else settings.parse_sizes(image_size)
-    if plot:
+    how: dict[str, Any] = {"rounds": rounds, "new_tokens": new_tokens}
+    if plot and engine is Engine.hf:
         check_plot()
     make_folder(out)
     with quiet():
-        subject = open_subject(model, layers=layers, dtype=dtype)
-        cases = run.run(subject, budgets, batches, sizes, rounds=rounds, new_tokens=new_tokens)
-    record = {
-        "model": subject.record(), "rounds": rounds, "new_tokens": new_tokens, "versions": installed_versions(),
-        "threads": run.threads(), "notes": list(subject.notes), "cases": [figures.record(case) for case in cases],
-    }  # fmt: skip
-    table = report.markdown(subject, cases)
+        if engine is Engine.vllm:
+            scale: dict[str, Any] = {"requests": requests or 16, "layers": layers, "sizes": sizes, "dtype": dtype}
+            measured = served.run(model, budgets, clients, **how, **scale)
+            record, table = served.record(measured), served.markdown(measured)
+        else:
+            subject = open_subject(model, layers=layers, dtype=dtype)
+            cases = run.run(subject, budgets, at_a_time, sizes, **how)
+            record, table = report.record(subject, cases), report.markdown(subject, cases)
+    record |= {**how, "threads": run.threads(), "versions": installed_versions(*(["vllm"] * (engine is Engine.vllm)))}
     (out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
     (out / "table.md").write_text(table)
-    if plot:
+    if plot and engine is Engine.hf:
         report.plot(subject, cases, out / "plot.png")
     print(table)
     if as_json:
         print(json.dumps(record))
+
+
+@app.command()
+def batch(
+    questions: Annotated[
+        Path, typer.Argument(help='Rows of "image", "question" and, optionally, "id": .jsonl or .parquet.')
+    ],
+    out: Annotated[Path, typer.Option(help="The folder of the answers; a run that was killed goes on there.")],
+    model: Model = "bundled",
+    keep: Annotated[str, typer.Option(help="How many visual tokens, as in `ask`.")] = "0.1",
+    method: Annotated[str, typer.Option(help="How to choose the tokens; see `foveate methods`.")] = "foveate",
+    positions: Annotated[Positions, typer.Option(help="Keep the tokens' positions, or renumber.")] = Positions.original,
+    engine: Annotated[Engine, typer.Option(help="What answers: transformers (hf) or vLLM.")] = Engine.hf,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Rows at a time; 16 without it, with vLLM 64.", show_default=False)
+    ] = None,
+    shard: Annotated[int, typer.Option(min=1, help="Rows a file; a killed run loses those it was at.")] = 256,
+    actors: Annotated[
+        int | None, typer.Option(min=1, help="Models side by side; one a GPU without it, else one a machine.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A Ray cluster: auto or host:port; this machine alone without it.")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Length limit of the answers, in tokens.")] = 64,
+    vllm: Annotated[
+        str, typer.Option(help="More arguments of vllm.LLM, as JSON: '{\"max_model_len\": 4096}'.", metavar="JSON")
+    ] = "{}",
+    as_json: Json = False,
+) -> None:
+    """Answer a file of questions about pictures, each row once, on this machine or on a Ray cluster."""
+    dial = parse_keep(keep)
+    from foveate.batch.run import run
+    from foveate.batch.settings import BATCH, Settings
+    from foveate.evaluate.runner import commit
+
+    settings = Settings(
+        model, dial, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
+        parse_object("--vllm", vllm),
+    )  # fmt: skip
+    versions = installed_versions(*(["vllm"] if engine is Engine.vllm else []))
+    about = {"versions": versions, "commit": commit()}
+    found = run(questions, out, settings, shard=shard, actors=actors, address=address, about=about)
+    show.outcome(found)
+    if as_json:
+        print(json.dumps(found.record()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    engine: Annotated[Server, typer.Option(help="What answers: vllm, which must be installed here too.")],
+    model: Annotated[str, typer.Argument(help="As in `ask`.", metavar="MODEL")] = "bundled",
+    keep: Annotated[str, typer.Option(help="As in `ask`; a request may ask for another.")] = "0.1",
+    method: Annotated[str, typer.Option(help="How to choose the tokens; see `foveate methods`.")] = "foveate",
+    positions: Annotated[Positions, typer.Option(help="Keep the tokens' positions, or renumber.")] = Positions.original,
+    turn: Annotated[
+        str, typer.Option(help="The question: the user's last turn, or the picture's own, which keeps a chat's cache.")
+    ] = "last",
+    show_only: Annotated[bool, typer.Option("--print", help="Print vLLM's command line and stop.")] = False,
+) -> None:
+    """Serve a model over the OpenAI protocol with its pictures pruned; further options are vLLM's own."""
+    del engine  # there is one so far
+    from foveate.load import quiet
+    from foveate.vllm import serve as engine_of
+
+    with quiet():
+        command = engine_of.command(
+            model, context.args, keep=parse_keep(keep), method=method, positions=positions.value, turn=turn
+        )
+    print(engine_of.shown(command))
+    if not show_only:
+        engine_of.run(command)
 
 
 # -- input ---------------------------------------------------------------------------------------------------------
@@ -273,9 +374,20 @@ def parse_keep(text: str) -> int | float:
     raise InputError(f"--keep {text!r} is no number: give a share (0.1) or a number of tokens (64).")
 
 
-def installed_versions() -> dict[str, str]:
+def parse_object(option: str, text: str) -> dict[str, Any]:
+    """An object in JSON."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{option} {text!r} is no JSON object: write it as '{{\"name\": value}}'.")
+    return found
+
+
+def installed_versions(*more: str) -> dict[str, str]:
     """Of what a report of a fault should name."""
-    names = ("foveate", "torch", "transformers")
+    names = ("foveate", "torch", "transformers", *more)
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in names}}
 
 

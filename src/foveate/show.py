@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from foveate.ask import Comparison, Cost
+    from foveate.batch.run import Outcome
 
 
 def comparison(found: Comparison) -> None:
@@ -29,6 +30,18 @@ def comparison(found: Comparison) -> None:
     console.print(table)
     for note in found.notes:
         console.print(Text(f"Note: {note}"))
+
+
+def outcome(found: Outcome) -> None:
+    """What the user should know, and a line on what became of the rows."""
+    for note in found.notes:
+        print(f"Note: {note}")
+    before = f", {found.earlier} of them before this call" if found.earlier else ""
+    aside = f"{found.bad} set aside with the reason (bad-*.jsonl)" if found.bad else "none set aside"
+    print(
+        f"{found.answered} rows answered, {aside}{before}: {found.speed:.1f} rows/s, {found.seconds:.0f} s. "
+        f"The answers are in {found.out}."
+    )
 
 
 def milliseconds(seconds: float) -> str:

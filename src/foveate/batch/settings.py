@@ -1,0 +1,62 @@
+"""What decides an answer, and what of it can be refused before anything is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from foveate.errors import InputError
+from foveate.family.lookup import family
+from foveate.load import BUNDLED, locate, read_config
+from foveate.method import find
+from foveate.prune import Positions
+from foveate.tokens import check_keep
+
+BATCH = {"hf": 16, "vllm": 64}
+"""The engines, and how many rows each is given at a time unless the user says otherwise."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`keep`, `method` (a name) and `positions` are `prune_inputs`', `model` is as in `load`.
+
+    `engine` is "hf" (transformers) or "vllm", whose `LLM` takes `options` too; `batch` rows are answered at a time, in
+    at most `max_new_tokens` tokens.
+    """
+
+    model: str
+    keep: int | float
+    method: str
+    positions: Positions
+    engine: str
+    batch: int
+    max_new_tokens: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def anywhere(self) -> Settings:
+        """The same for workers whose working directory is another."""
+        folder = Path(self.model).expanduser()
+        known = self.model in BUNDLED or not folder.is_dir()
+        return self if known else replace(self, model=str(folder.absolute()))
+
+    def check(self) -> None:
+        """Raise a `FoveateError` for what cannot be used, as far as that shows without the model's weights."""
+        check_keep(self.keep)
+        find(self.method)
+        if self.engine not in BATCH:
+            raise InputError(f"There is no engine {self.engine!r}: use {' or '.join(BATCH)}.")
+        family(read_config(locate(self.model)).model_type)
+        if self.engine == "vllm":
+            self._check_vllm()
+        elif self.options:
+            raise InputError(f"The option {next(iter(self.options))!r} is vLLM's: use it with --engine vllm.")
+
+    def _check_vllm(self) -> None:
+        if find_spec("vllm") is None:
+            raise InputError("vLLM is not installed: pip install 'foveate[vllm]', or leave out --engine vllm.")
+        from foveate.vllm import overrides
+
+        overrides(self.model, keep=self.keep, method=self.method, positions=self.positions)
