@@ -124,6 +124,7 @@ def main() -> None:
     path = ROOT / "README.md"
     text = put(path.read_text(), "families", families())
     text = put(put(text, "speed", speed()), "selection", selection())
+    text = put(text, "serving", serving())
     for results in sorted(RESULTS.glob("*/table.md")):
         text = put(text, results.parent.name, results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0])
     path.write_text(text)

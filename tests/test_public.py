@@ -84,5 +84,9 @@ def test_the_readme_shows_the_families_and_the_speed_that_there_are():
     assert readme.families() in text
     assert readme.speed() in text
     assert readme.selection() in text
+    page = (ROOT / "docs" / "serving.md").read_text()
+    assert readme.serving() in page
+    assert readme.serving() in text
+    assert readme.questions() in page
     assert f"({supported} families)" in text
     assert supported >= 60

@@ -13,6 +13,7 @@ import pytest
 from foveate.bench.served.run import _root
 from foveate.bench.settings import check_options
 from foveate.errors import InputError
+from foveate.tokens import budget
 
 PROGRAM = str(Path(sys.executable).with_name("foveate"))
 
@@ -43,9 +44,9 @@ def test_a_run(tmp_path):
     assert record == json.loads(done.stdout.splitlines()[-1])
     assert (out / "table.md").read_text() in done.stdout
     whole, pruned, limit = record["arms"]
-    assert [arm["name"] for arm in record["arms"]] == ["unpruned", "foveate, keep 0.2", "limit of 29 tokens"]
-    assert limit["of"] == pruned["name"]
-    assert whole["prompt"] - pruned["prompt"] == 144 - 29
+    kept = int(limit["name"].removeprefix("limit of ").removesuffix(" tokens"))
+    assert kept == budget(0.2, whole["prompt"] - pruned["prompt"] + kept)
+    assert [whole["name"], pruned["name"], limit["of"]] == ["unpruned", "foveate, keep 0.2", "foveate, keep 0.2"]
     assert limit["prompt"] == pruned["prompt"]
     assert pruned["fit"] > whole["fit"] == 16
     for arm in record["arms"]:
