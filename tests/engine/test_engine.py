@@ -143,3 +143,11 @@ def test_the_last_position(folders, references):
     near = (chat("yes " * count) for count in range(128))
     talk = next(each for each in near if engine.reference.inputs(each, shown[:1])["input_ids"].shape[1] > 120)
     assert len(engine.answer(talk, shown[:1], keep=3).tokens) == 12
+
+
+def test_a_stock_architecture(folders):
+    """Never unpruned in silence."""
+    from vllm import LLM
+
+    with pytest.raises(Exception, match=r'put "architectures": \["FoveateLlavaForConditionalGeneration"\] beside it'):
+        LLM(str(folders("llava")), hf_overrides={"foveate": {"keep": 0.1}})

@@ -34,7 +34,7 @@ def register() -> None:
 
     for name, where in ARCHITECTURES.items():
         ModelRegistry.register_model(PREFIX + name, where)
-        hook(PREFIX + name)
+        hook(name, PREFIX + name)
 
 
 def overrides(

@@ -64,14 +64,15 @@ def _has(module: str, name: str) -> bool:
         return False
 
 
-def hook(architecture: str) -> None:
-    """Let vLLM check and complete the configuration of this architecture with `Check`.
+def hook(stock: str, pruned: str) -> None:
+    """Let vLLM check and complete the configuration of a pruned architecture with `Check`, of a stock one with `Stock`.
 
     Where vLLM has no such hook any more, nothing is hooked: the classes themselves raise once they are used.
     """
     config = importlib.import_module("vllm.model_executor.models.config")
     if hasattr(config, "MODELS_CONFIG_MAP"):
-        config.MODELS_CONFIG_MAP[architecture] = Check
+        config.MODELS_CONFIG_MAP[pruned] = Check
+        config.MODELS_CONFIG_MAP.setdefault(stock, Stock)
 
 
 class Check:
@@ -108,3 +109,21 @@ class Check:
         for what, on in refused.items():
             if on:
                 raise ModelError(f"foveate inside vLLM does not go together with {what}: start vLLM without it.")
+
+
+class Stock:
+    """Called by vLLM with the configuration of a stock model."""
+
+    @staticmethod
+    def verify_and_update_model_config(model_config: Any) -> None:
+        """Raise `InputError` where pruning was asked for, and nothing would be pruned."""
+        config = model_config.hf_config
+        if hasattr(config, FIELD):
+            raise InputError(
+                f'"{FIELD}" is set, but the architecture is the stock one, which does not prune: put "architectures": '
+                f'["Foveate{model_config.architecture}"] beside it, or let `foveate serve` write both.'
+            )
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: Any) -> None:
+        """Nothing more."""
