@@ -1,5 +1,6 @@
 """Who gets what of a cluster, and where there is none."""
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -92,6 +93,15 @@ with cluster.interruptible():
 
 def test_an_interrupt_that_is_lost_ends_the_process_all_the_same():
     assert subprocess.run([sys.executable, "-c", STUCK], timeout=50).returncode == 130
+
+
+def test_an_interrupt_that_is_lost_is_found_again():
+    with cluster.interruptible() as check:
+        check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            check()
 
 
 def test_an_interrupt_is_one_as_ever(monkeypatch):

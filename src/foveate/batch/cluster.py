@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from types import FrameType
@@ -42,15 +42,21 @@ def check_ray() -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Callable[[], None]]:
     """An interrupt ends the process in the end even if it is lost inside Ray, which it may catch holding a lock.
 
-    Nothing is lost by that: what is on disk is whole.
+    Nothing is lost by that: what is on disk is whole. The block gets a function that raises `KeyboardInterrupt` if
+    there was one.
     """
+    timers: list[threading.Timer] = []
+
+    def check() -> None:
+        if timers:
+            raise KeyboardInterrupt
+
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield check
         return
-    timers = []
 
     def leave(number: int, frame: FrameType | None) -> None:
         timers.append(threading.Timer(GRACE, os._exit, (INTERRUPTED,)))
@@ -60,7 +66,7 @@ def interruptible() -> Iterator[None]:
 
     before = signal.signal(signal.SIGINT, leave)
     try:
-        yield
+        yield check
     finally:
         signal.signal(signal.SIGINT, before)
         for timer in timers:

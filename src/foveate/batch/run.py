@@ -70,11 +70,12 @@ def run(
     with progress() as bar:
         task = bar.add_task("rows", total=scan.rows, completed=earlier)
         if todo:
-            with interruptible(), connected(address) as local:
+            with interruptible() as check, connected(address) as local:
                 share = share_out(actors, local)
                 if share.note:
                     print(f"Note: {share.note}", file=sys.stderr)
                 for done in answered(Job(settings.anywhere(), source, out), todo, share):
+                    check()
                     notes.update(dict.fromkeys(done.notes))
                     bar.advance(task, done.rows)
     there = folder.counts(out, scan.shards)
