@@ -240,7 +240,8 @@ def bench(
         int | None,
         typer.Option(
             min=1,
-            help="Decoder layers of a shape, and the same share of its tower; else as many as fit, on a CPU at most 4.",
+            help="Decoder layers of a shape, and the same share of its tower; without it as many as fit, on a CPU at "
+            "most 4, in vLLM 1.",
         ),
     ] = None,
     dtype: Annotated[

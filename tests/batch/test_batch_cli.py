@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from batch.drawn import check_once, draw, library, replies, write_lines
+from batch.drawn import check_once, library, replies, write_lines
 from batch.processes import kill, until, workers
 from foveate import cli
 
@@ -19,18 +19,6 @@ node = ray.init("local", num_cpus=1, include_dashboard=False, object_store_memor
 print(node.address_info["gcs_address"], flush=True)
 time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("questions")
-
-
-@pytest.fixture(scope="module")
-def rows(folder):
-    drawn = draw(folder, COUNT)
-    write_lines(folder / "q.jsonl", drawn)
-    return drawn
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from batch.drawn import check_once, draw, library, lines, replies, settings, write_lines
+from batch.drawn import check_once, library, lines, replies, settings, write_lines
 from batch.processes import kill, until, workers
 from foveate.batch.cluster import connected
 from foveate.batch.run import run
@@ -22,18 +22,6 @@ def cluster():
     with connected(None) as local:
         assert local
         yield
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("questions")
-
-
-@pytest.fixture(scope="module")
-def rows(folder):
-    drawn = draw(folder, COUNT)
-    write_lines(folder / "q.jsonl", drawn)
-    return drawn
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_a_family_that_is_not_known(tmp_path):
 
 
 def test_without_vllm(monkeypatch):
-    monkeypatch.setattr("foveate.batch.settings.find_spec", lambda name: None)
+    monkeypatch.setattr("foveate.vllm.engine.find_spec", lambda name: None)
     with pytest.raises(FoveateError, match=r"pip install 'foveate\[vllm\]'"):
         settings(engine="vllm").check()
 

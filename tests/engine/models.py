@@ -12,7 +12,8 @@ import torch
 import transformers as hf
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from foveate.bench.served.folder import words_tokenizer
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")
 SPECIALS = (
@@ -62,21 +63,10 @@ def _as_on_the_hub(file: Path) -> None:
 
 
 def _tokenizer(*, qwen: bool) -> hf.PreTrainedTokenizerFast:
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator(
-        [WORDS] * 4, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
-    )
-    raw.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
-    tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left",
-        model_max_length=2048,
-    )  # fmt: skip
     frame = "<|vision_start|>{}<|vision_end|>" if qwen else "{}"
     picture, clip = ("<|image_pad|>", "<|video_pad|>") if qwen else ("<image>", "<video>")
-    tokenizer.chat_template = CHAT.replace("PICTURE", frame.format(picture)).replace("CLIP", frame.format(clip))
+    talk = CHAT.replace("PICTURE", frame.format(picture)).replace("CLIP", frame.format(clip))
+    tokenizer = words_tokenizer(WORDS, SPECIALS, talk)
     tokenizer.image_token, tokenizer.video_token = picture, clip
     return tokenizer
 

@@ -100,7 +100,7 @@ def test_command():
 
 
 def test_no_vllm(monkeypatch):
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'foveate\[vllm\]'"):
         serve.run(["vllm", "serve"])
 

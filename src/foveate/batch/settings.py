@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,8 @@ class Settings:
             raise InputError(f"The option {next(iter(self.options))!r} is vLLM's: use it with --engine vllm.")
 
     def _check_vllm(self) -> None:
-        if find_spec("vllm") is None:
-            raise InputError("vLLM is not installed: pip install 'foveate[vllm]', or leave out --engine vllm.")
         from foveate.vllm import overrides
+        from foveate.vllm.engine import require_vllm
 
+        require_vllm()
         overrides(self.model, keep=self.keep, method=self.method, positions=self.positions)

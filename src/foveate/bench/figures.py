@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -174,19 +174,15 @@ def _arm(case: Case, arm: Arm) -> dict[str, Any]:
     peak = None if arm.peak is None else {"before": arm.peak.before, "above": arm.peak.above}
     found: dict[str, Any] = {
         "name": arm.name, "kind": type(arm).__name__.lower(), "kept": arm.kept, "length": arm.length,
-        "seconds": {stage: {**_spread(Spread.of(v)), "rounds": v} for stage, v in arm.seconds.items()},
-        "decode_seconds_per_token": _spread(Spread.of(arm.decode)) if arm.decode else None,
+        "seconds": {stage: {**asdict(Spread.of(v)), "rounds": v} for stage, v in arm.seconds.items()},
+        "decode_seconds_per_token": asdict(Spread.of(arm.decode)) if arm.decode else None,
         "kv_bytes": arm.kv_bytes, "peak_bytes": peak,
     }  # fmt: skip
     if isinstance(arm, Pruned):
         own = figures(case, arm)
         found |= {
-            "method": arm.method.name, "keep": arm.keep, "saved": _spread(own.saved),
-            "allowed": None if own.allowed is None else _spread(own.allowed), "shares_of_what_is_left": own.left,
-            "targets": [{"name": t.name, **_spread(t.value), "bound": t.bound, "met": t.met} for t in own.targets],
+            "method": arm.method.name, "keep": arm.keep, "saved": asdict(own.saved),
+            "allowed": None if own.allowed is None else asdict(own.allowed), "shares_of_what_is_left": own.left,
+            "targets": [{"name": t.name, **asdict(t.value), "bound": t.bound, "met": t.met} for t in own.targets],
         }  # fmt: skip
     return found
-
-
-def _spread(value: Spread) -> dict[str, float]:
-    return {"median": value.median, "low": value.low, "high": value.high}

@@ -46,21 +46,22 @@ def markdown(subject: Subject, cases: Sequence[Case]) -> str:
 
 def _case(case: Case) -> list[str]:
     head = f"Batch {case.batch}, picture {shown(case.size)}: {case.total} visual of {case.whole.length} tokens."
-    lines = [head, "", _row(HEADS), _row(["---"] * len(HEADS))]
-    lines += [_row(_cells(arm)) for arm in case.arms]
+    lines = [head, "", row(HEADS), row(["---"] * len(HEADS))]
+    lines += [row(_cells(arm)) for arm in case.arms]
     lines += [f"\nNote: {note}" for note in case.notes]
     found = [(arm.name, figures(case, arm)) for arm in case.pruned]
     names = list(dict.fromkeys(target.name for _, own in found for target in own.targets))
-    lines += ["", _row(["", "time to first token saved, %", *names]), _row(["---"] * (len(names) + 2))]
+    lines += ["", row(["", "time to first token saved, %", *names]), row(["---"] * (len(names) + 2))]
     for arm_name, own in found:
         reached = {
             t.name: f"{t.value.text(1, t.digits)} {'met' if t.met else 'NOT MET'} ({t.bound})" for t in own.targets
         }
-        lines.append(_row([arm_name, own.saved.text(100, 0), *(reached.get(name, "-") for name in names)]))
+        lines.append(row([arm_name, own.saved.text(100, 0), *(reached.get(name, "-") for name in names)]))
     return [*lines, "", verdict(case)]
 
 
-def _row(cells: Sequence[str]) -> str:
+def row(cells: Sequence[str]) -> str:
+    """Of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 

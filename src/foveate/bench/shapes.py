@@ -117,6 +117,19 @@ class Scale:
         )
 
 
+def scale_of(shape: Shape, config: Any) -> Scale:
+    """Of a configuration that `scaled` made."""
+    whole, tower = shape.layers()
+    return Scale(config.text_config.num_hidden_layers, whole, getattr(config.vision_config, shape.depth), tower)
+
+
+def check_layers(shape: Shape, layers: int | None) -> None:
+    """Raise `InputError` for more decoder layers than the published model has, or none."""
+    whole, _ = shape.layers()
+    if layers is not None and not 1 <= layers <= whole:
+        raise InputError(f"--layers {layers}: give 1 to {whole}, which is what the published model has.")
+
+
 def build(
     shape: Shape, layers: int | None = None, dtype: torch.dtype | None = None, device: str = "cpu"
 ) -> tuple[Any, Scale]:
@@ -131,16 +144,14 @@ def build(
     from transformers.initialization import no_init_weights
 
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
-    whole, tower = shape.layers()
-    if layers is not None and not 1 <= layers <= whole:
-        raise InputError(f"--layers {layers}: give 1 to {whole}, which is what the published model has.")
+    check_layers(shape, layers)
     layers = _fitting(shape, layers, dtype, device)
     config = shape.scaled(layers)
     with torch.device(device), no_init_weights():
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     model.tie_weights()
     _fill(model)
-    return model.eval(), Scale(layers, whole, getattr(config.vision_config, shape.depth), tower)
+    return model.eval(), scale_of(shape, config)
 
 
 def _fitting(shape: Shape, layers: int | None, dtype: torch.dtype, device: str) -> int:

@@ -105,6 +105,17 @@ def open_subject(name: str, *, layers: int | None = None, dtype: str | None = No
 
     Raises `InputError` for a setting that is not for this model, and what `load` and `shapes.build` raise.
     """
+    found = find(name, layers, dtype)
+    if found is None:
+        return Checkpoint(load(name))
+    plain, shape = found
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, scale = shapes.build(shape, layers, None if dtype is None else shapes.DTYPES[dtype], device)
+    return Shaped(model, plain, shape, scale)
+
+
+def find(name: str, layers: int | None, dtype: str | None) -> tuple[str, Shape] | None:
+    """A shape by its name, None for a model. Raises `InputError` for a setting that is not for it."""
     if dtype is not None and dtype not in shapes.DTYPES:
         raise InputError(f"--dtype {dtype!r} is unknown: give {', '.join(shapes.DTYPES)}.")
     found = shapes.find_shape(name)
@@ -114,11 +125,9 @@ def open_subject(name: str, *, layers: int | None = None, dtype: str | None = No
                 raise InputError(
                     f"{option} is for shapes with random weights ({', '.join(shapes.SHAPES)}): leave it out."
                 )
-        return Checkpoint(load(name))
-    plain, shape = found
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, scale = shapes.build(shape, layers, None if dtype is None else shapes.DTYPES[dtype], device)
-    return Shaped(model, plain, shape, scale)
+        return None
+    shapes.check_layers(found[1], layers)
+    return found
 
 
 def _shapes(inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import warnings
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 from packaging.version import Version
@@ -45,8 +45,10 @@ def check_version() -> None:
 
 def require_vllm() -> None:
     """Raise `InputError` where vLLM is not installed beside foveate."""
-    if importlib.util.find_spec("vllm") is None:
-        raise InputError("vLLM is not installed beside foveate: pip install 'foveate[vllm]'.")
+    if find_spec("vllm") is None:
+        raise InputError(
+            "vLLM is not installed beside foveate: pip install 'foveate[vllm]', or do without --engine vllm."
+        )
 
 
 def installed() -> str:

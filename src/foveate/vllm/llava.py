@@ -18,7 +18,7 @@ from vllm.multimodal.parse import ImageProcessorItems
 from foveate.errors import InputError
 from foveate.vllm.model import OneAxis, positions_of
 from foveate.vllm.processor import Pruning
-from foveate.vllm.settings import FIELD
+from foveate.vllm.settings import Settings
 
 # transformers saves a tower's weights without this part since 5.19, and vLLM still reads them with it.
 TOWER = WeightsMapper(
@@ -43,19 +43,18 @@ class Counted(Pruning):
         """How many tokens a picture of this size makes."""
         return int(self.info.get_num_image_tokens(image_width=size.width, image_height=size.height))
 
-    def apply(self, inputs: Any, timing_ctx: Any) -> Any:
+    def check(self, settings: Settings, inputs: Any) -> None:
         """Raises an `InputError` too for pictures that, whole, would take the text past the last position."""
-        settings = self.settings.changed(inputs.hf_processor_mm_kwargs.get(FIELD))
-        found = super().apply(inputs, timing_ctx)
-        if settings.positions == "original" and not settings.whole:
-            whole = len(inputs.prompt) + sum(self.total(size) - 1 for size in sizes(inputs.mm_data_items))
-            last = positions_of(self.info.ctx.model_config)
-            if whole > last:
-                raise InputError(
-                    f"With its pictures whole the prompt would be {whole} tokens long, and the model has {last} "
-                    'positions: ask for "positions": "compact", or send fewer pictures.'
-                )
-        return found
+        super().check(settings, inputs)
+        if settings.positions == "compact":
+            return
+        whole = len(inputs.prompt) + sum(self.total(size) - 1 for size in sizes(inputs.mm_data_items))
+        last = positions_of(self.info.ctx.model_config)
+        if whole > last:
+            raise InputError(
+                f"With its pictures whole the prompt would be {whole} tokens long, and the model has {last} "
+                'positions: ask for "positions": "compact", or send fewer pictures.'
+            )
 
 
 class LlavaProcessor(Counted, LlavaMultiModalProcessor):  # type: ignore[misc]

@@ -22,10 +22,8 @@ from foveate.method import resolve
 from foveate.prune import stop_ids
 from foveate.question import Template, find_question
 from foveate.tokens import is_whole
-from foveate.vllm.engine import check_version
 from foveate.vllm.settings import FIELD, Order, Settings
 
-check_version()
 logger = init_logger(__name__)
 
 
@@ -67,25 +65,30 @@ class Pruning:
         """Raises a `FoveateError` (a `ValueError`, which the server answers with status 400)."""
         kwargs = dict(inputs.hf_processor_mm_kwargs)
         settings = self.settings.changed(kwargs.pop(FIELD, None))
-        items = inputs.mm_data_items
         if not settings.whole:
-            if "video" in items and len(items["video"]):
-                raise InputError(
-                    'Clips are not pruned inside vLLM: ask with "mm_processor_kwargs": {"foveate": {"keep": 1.0}}, or '
-                    "send the frames as pictures."
-                )
-            if isinstance(items.get("image"), ImageEmbeddingItems):
-                raise InputError("Pictures that come as embeddings are not pruned: send the pictures themselves.")
-        count = items.get_all_counts().get("image", 0)
+            self.check(settings, inputs)
+        count = inputs.mm_data_items.get_all_counts().get("image", 0)
         questions = self._questions(settings, inputs.prompt, count)
         kwargs[FIELD] = {"settings": settings.record(), "questions": questions}
         return super().apply(replace(inputs, hf_processor_mm_kwargs=kwargs), timing_ctx)  # type: ignore[misc]
+
+    def check(self, settings: Settings, inputs: Any) -> None:
+        """Raise `InputError` for a prompt of which something was to be dropped and cannot be."""
+        items = inputs.mm_data_items
+        if "video" in items and len(items["video"]):
+            raise InputError(
+                'Clips are not pruned inside vLLM: ask with "mm_processor_kwargs": {"foveate": {"keep": 1.0}}, or '
+                "send the frames as pictures."
+            )
+        if isinstance(items.get("image"), ImageEmbeddingItems):
+            raise InputError("Pictures that come as embeddings are not pruned: send the pictures themselves.")
 
     def _questions(self, settings: Settings, prompt: Sequence[int], count: int) -> list[list[int]]:
         """The question to each picture, in token ids; none where it would not matter."""
         if settings.whole or not count or not resolve(settings.method).prompt_aware:
             return [[]] * count
-        token = family(self.info.ctx.model_config.hf_config.model_type).token_id(self.info.ctx.model_config.hf_config)
+        config = self.info.ctx.model_config.hf_config
+        token = family(config.model_type).token_id(config)
         places = [place for place, i in enumerate(prompt) if i == token]
         if not places:
             return [[]] * count  # vLLM itself says that the prompt lacks them

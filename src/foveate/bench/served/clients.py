@@ -17,14 +17,13 @@ BLOCK = 32  # tokens, as attention on a CPU wants it
 
 @dataclass
 class Load:
-    """What so many clients measured: seconds of it all and to each request's first token, new tokens, and the peak
-    of KV blocks in use.
+    """What so many clients measured: seconds of it all and to each request's first token, the prompt's length, and the
+    peak of KV blocks in use.
     """
 
     seconds: float = 0.0
     first: list[float] = field(default_factory=list)
     prompt: int = 0
-    new: int = 0
     blocks: int = 0
 
 
@@ -65,7 +64,6 @@ class Server:
                     found.first.append(now - sent.pop(output.request_id))
                 if output.finished:
                     open_requests -= 1
-                    found.new += len(output.outputs[0].token_ids)
                     found.prompt = len(output.prompt_token_ids)
         found.seconds = time.perf_counter() - started
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def save_shape(name: str, layers: int, folder: Path, *, side: int | None = None)
     if shape.model_type not in KINDS:
         able = ", ".join(name for name, shape in SHAPES.items() if shape.model_type in KINDS)
         raise InputError(f"--engine vllm has no processor for the shape {name}: give {able}, or a model's folder.")
-    tokenizer = _tokenizer()
+    tokenizer = words_tokenizer(WORDS, SPECIALS, CHAT)
+    tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
     config = _config(shape, layers, ids, side)
     config.architectures = [f"{KINDS[shape.model_type]}ForConditionalGeneration"]
@@ -48,7 +49,7 @@ def save_shape(name: str, layers: int, folder: Path, *, side: int | None = None)
 
 
 def _config(shape: Shape, layers: int, ids: dict[str, int], side: int | None) -> Any:
-    config = copy.deepcopy(shape.scaled(layers))
+    config = shape.scaled(layers)
     text = config.text_config
     text.bos_token_id = text.pad_token_id = ids["<|endoftext|>"]
     text.eos_token_id = ids["<|im_end|>"]
@@ -62,7 +63,8 @@ def _config(shape: Shape, layers: int, ids: dict[str, int], side: int | None) ->
     return config
 
 
-def _tokenizer() -> Any:
+def words_tokenizer(words: str, specials: Sequence[str], chat: str) -> Any:
+    """Byte-level, with whole tokens for these words, then the special tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -70,13 +72,11 @@ def _tokenizer() -> Any:
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    raw.train_from_iterator([WORDS] * 4, trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
-    raw.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIALS])
-    tokenizer: Any = PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHAT
+    raw.train_from_iterator([words] * 4, trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
+    raw.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left", chat_template=chat
     )
-    tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
-    return tokenizer
 
 
 def _processor(shape: Shape, config: Any, tokenizer: Any) -> Any:

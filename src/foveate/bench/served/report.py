@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from foveate.bench.figures import Spread
+from foveate.bench.report import row
 from foveate.bench.served.clients import Load
 from foveate.bench.served.run import Arm, Served
 
@@ -36,10 +38,10 @@ def record(served: Served) -> dict[str, Any]:
         cases = [
             {
                 "clients": clients, "seconds": [load.seconds for load in loads], "kv_blocks": _peak(loads),
-                "first_token": _spread(Spread.of([first_token(load) for load in loads])),
-                "requests_a_second": _spread(Spread.of([throughput(load) for load in loads])),
-                "first_token_ratio": _spread(_ratio(arm, whole, clients, first_token)),
-                "throughput_ratio": _spread(_ratio(arm, whole, clients, throughput)),
+                "first_token": asdict(Spread.of([first_token(load) for load in loads])),
+                "requests_a_second": asdict(Spread.of([throughput(load) for load in loads])),
+                "first_token_ratio": asdict(_ratio(arm, whole, clients, first_token)),
+                "throughput_ratio": asdict(_ratio(arm, whole, clients, throughput)),
             }
             for clients, loads in arm.loads.items()
         ]  # fmt: skip
@@ -56,10 +58,10 @@ def markdown(served: Served) -> str:
         "fit",
     )  # fmt: skip
     for clients in whole.loads:
-        lines += ["", f"{clients} at a time:", "", _row(heads), _row(["---"] * len(heads))]
+        lines += ["", f"{clients} at a time:", "", row(heads), row(["---"] * len(heads))]
         for arm in served.arms:
             loads = arm.loads[clients]
-            lines.append(_row([
+            lines.append(row([
                 arm.name, str(arm.prompt), Spread.of([first_token(load) for load in loads]).text(1000, 0),
                 _ratio(arm, whole, clients, first_token).text(1, 2),
                 Spread.of([throughput(load) for load in loads]).text(1, 2),
@@ -75,11 +77,3 @@ def _ratio(arm: Arm, whole: Arm, clients: int, figure: Any) -> Spread:
 
 def _peak(loads: Sequence[Load]) -> int:
     return max(load.blocks for load in loads)
-
-
-def _spread(spread: Spread) -> dict[str, float]:
-    return {"low": spread.low, "median": spread.median, "high": spread.high}
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

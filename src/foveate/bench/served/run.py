@@ -19,7 +19,8 @@ from foveate.bench.published import Size
 from foveate.bench.served.clients import Load, Server, blocks_of
 from foveate.bench.served.folder import WORDS, save_shape
 from foveate.bench.settings import Budget
-from foveate.bench.shapes import SHAPES, find_shape
+from foveate.bench.shapes import scale_of
+from foveate.bench.subject import find
 from foveate.errors import InputError
 from foveate.load import locate, read_config
 from foveate.tokens import budget
@@ -95,18 +96,13 @@ class Bench:
         new_tokens: int,
     ) -> None:  # fmt: skip
         self.made, self.notes = made, list[str]()
-        shape = find_shape(model)
+        shape = find(model, layers, dtype)
         self.shape = None if shape is None else shape[0]
         self.layers = layers or 1
-        if self.shape is None:
-            if layers is not None:
-                raise InputError(f"--layers is for shapes with random weights ({', '.join(SHAPES)}): leave it out.")
-            self.folder = locate(model)
-        else:
-            self.folder = str(save_shape(self.shape, self.layers, made / "model"))
-            whole = SHAPES[self.shape].layers()[0]
-            self.notes.append(f"Random weights, {self.layers} of {whole} decoder layers and as much of the tower.")
+        self.folder = str(save_shape(self.shape, self.layers, made / "model")) if self.shape else locate(model)
         self.config = read_config(self.folder)
+        if shape is not None:
+            self.notes.append(scale_of(shape[1], self.config).note())
         fixed = getattr(self.config.vision_config, "image_size", None)
         if sizes is not None and len(sizes) > 1:
             raise InputError("--engine vllm takes one --image-size at a time.")
@@ -115,15 +111,15 @@ class Bench:
         self.total = self._tokens(self.size)
         longest = len(self._ids()) - 1 + self.total
         self.blocks = FULL * blocks_of(longest, new_tokens)
-        self.options: dict[str, Any] = {"dtype": dtype or "auto", "seed": 0, "max_model_len": longest + new_tokens}
+        self.options: dict[str, Any] = {"dtype": "auto", "seed": 0, "max_model_len": longest + new_tokens}
         if self.shape is not None:
             self.options |= {"dtype": dtype or "float32", "load_format": "dummy"}
 
     def arms(self, budgets: Sequence[Budget]) -> list[Arm]:
         """The unpruned one, then every budget with its limit."""
         stock = self._server({})
-        first = budgets[0]
-        pruning = self._server(self._overrides(first[1].name, first[2]))
+        _, method, keep = budgets[0]  # of the server; every request asks for its own
+        pruning = self._server(overrides(self.folder, keep=keep, method=method.name))
         found = [Arm(UNPRUNED, stock, self.size, {})]
         limits: dict[int, Arm] = {}
         for name, method, keep in budgets:
@@ -158,9 +154,6 @@ class Bench:
 
     def _server(self, asked: Mapping[str, Any], folder: str | None = None) -> Server:
         return Server(folder or self.folder, overrides=asked, blocks=self.blocks + 1, **self.options)
-
-    def _overrides(self, method: str, keep: int | float) -> dict[str, Any]:
-        return overrides(self.folder, keep=keep, method=method)
 
     # -- prompts -----------------------------------------------------------------------------------------------------
 
