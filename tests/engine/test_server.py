@@ -34,6 +34,7 @@ def server(tmp_path_factory):
     command = [
         str(Path(sys.executable).with_name("foveate")),
         "serve",
+        "--model",
         "bundled",
         "--engine",
         "vllm",

@@ -33,9 +33,13 @@ def shown(command: Sequence[str]) -> str:
     return shlex.join(command)
 
 
-def run(command: Sequence[str]) -> None:
-    """Become vLLM. Raises `InputError` where it is not installed beside foveate."""
+def run(command: Sequence[str], *, api_key: str | None = None) -> None:
+    """Become vLLM. Raises `InputError` where it is not installed beside foveate.
+
+    The key goes where the list of processes does not show it.
+    """
     require_vllm()
     program = Path(sys.executable).with_name(command[0])
     sys.stdout.flush()
-    os.execv(program, [str(program), *command[1:]])
+    key = {} if api_key is None else {"VLLM_API_KEY": api_key}
+    os.execve(program, [str(program), *command[1:]], {**os.environ, **key})

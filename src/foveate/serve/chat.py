@@ -1,0 +1,135 @@
+"""One chat completion: a checked request, the work that answers it, and its answer in one piece or as a stream."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from foveate.errors import FoveateWarning
+from foveate.load import Loaded
+from foveate.prune import check_settings
+from foveate.serve.answer import Answered, Pruned, answer, context, last_position, prune
+from foveate.serve.errors import Refused
+from foveate.serve.metrics import Metrics
+from foveate.serve.pictures import Source, opened
+from foveate.serve.protocol import Completion, Words, about, event, parse
+from foveate.serve.settings import Settings
+from foveate.serve.worker import Job
+from foveate.turns import conversation
+
+
+@dataclass(frozen=True, eq=False)
+class Chat:
+    """A request that can be followed: its picture files are fetched and looked at, though not yet decoded."""
+
+    request: Completion
+    settings: Settings
+    files: Sequence[bytes]
+    notes: tuple[str, ...]
+    new: int | None
+    """The most tokens that the request asked for."""
+
+
+def read(body: bytes, settings: Settings, model: str) -> Chat:
+    """Check a request's body. Raises `Refused` or a `FoveateError`."""
+    request, limits = parse(body), settings.limits
+    if request.model != model:
+        raise Refused(
+            404, f"There is no model {request.model!r} here: this server has {model!r}.",
+            code="model_not_found", param="model",
+        )  # fmt: skip
+    asked = {name: getattr(request, name) for name in ("keep", "method", "positions")}
+    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
+    check_settings(settings.keep, settings.method, settings.positions)
+    request.stops()
+    new = request.max_completion_tokens or request.max_tokens
+    if new is not None and new > limits.new:
+        raise Refused(400, f"The server answers in at most {limits.new} tokens: ask for no more.", param="max_tokens")
+    images = request.images()
+    if len(images) > limits.images:
+        raise Refused(
+            400, f"The conversation shows {len(images)} pictures: this server takes {limits.images} at most.",
+            code="too_many_images", param="messages",
+        )  # fmt: skip
+    source = Source(limits.pixels, limits.body, settings.origins)
+    details = {image.detail for image in images} - {"auto", "high", "original"}
+    notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
+    return Chat(request, settings, [source.read(image.url) for image in images], notes, new)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """The prompt is pruned and the answer begins."""
+
+    pruned: Pruned
+    notes: tuple[str, ...]
+
+
+def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
+    """On the worker's thread: tells `Ready`, then pieces of text, then `Answered`."""
+    request = chat.request
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", FoveateWarning)
+        pruned = _pruned(loaded, chat)
+    said = [str(warning.message) for warning in caught if issubclass(warning.category, FoveateWarning)]
+    metrics.pruned(pruned)
+    new = _room(loaded, last_position(pruned.inputs) + 1, chat)
+    job.emit(Ready(pruned, (*chat.notes, *said)))
+    answered = answer(
+        loaded, pruned.inputs, job.emit, new=new, stop=request.stops(), sampling=request.sampling(),
+        cancelled=lambda: job.cancelled,
+    )  # fmt: skip
+    metrics.answered(answered)
+    job.emit(answered)
+
+
+def _pruned(loaded: Loaded, chat: Chat) -> Pruned:
+    settings = chat.settings
+    inputs = conversation(loaded, chat.request.turns(), opened(chat.files))
+    if settings.positions == "original":  # kept tokens stay in place, so the length is known before anything is encoded
+        _room(loaded, inputs["input_ids"].shape[1], chat)
+    return prune(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
+
+
+def _room(loaded: Loaded, length: int, chat: Chat) -> int:
+    """How many new tokens fit behind a prompt of this length, and are allowed."""
+    limits, most = chat.settings.limits, context(loaded.model)
+    if limits.prompt is not None and length > limits.prompt:
+        raise _too_long(f"The prompt has {length} tokens: this server takes {limits.prompt} at most.")
+    if most is None:
+        return chat.new or limits.new
+    left = most - length
+    if left < (chat.new or 1):
+        raise _too_long(
+            f"The prompt has {length} tokens and {chat.new or 1} more are asked for: the model has {most} in all."
+        )
+    return min(chat.new or limits.new, left)
+
+
+def _too_long(text: str) -> Refused:
+    return Refused(400, f"{text} Shorten the conversation.", code="context_length_exceeded", param="messages")
+
+
+async def whole(ready: Ready, events: AsyncIterator[Any], words: Words) -> dict[str, Any]:
+    """The answer in one piece."""
+    text = ""
+    async for told in events:
+        if isinstance(told, Answered):
+            return words.whole(text, ready.pruned, told, ready.notes)
+        text += told
+    raise AssertionError("The work ended without a word on how.")
+
+
+async def stream(ready: Ready, events: AsyncIterator[Any], words: Words, chat: Chat) -> AsyncIterator[str]:
+    """The answer as server-sent events, with what became of the pictures at its end."""
+    yield event(words.piece({"role": "assistant", "content": ""}))
+    async for told in events:
+        if not isinstance(told, Answered):
+            yield event(words.piece({"content": told}))
+            continue
+        yield event(words.piece({}, told.reason, foveate=about(ready.pruned, told, ready.notes)))
+        if chat.request.stream_options.include_usage:
+            yield event(words.last(ready.pruned, told))
+    yield event("[DONE]")

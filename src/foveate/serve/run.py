@@ -1,0 +1,58 @@
+"""`run`: the server from its first to its last request."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+
+from foveate.errors import InputError
+from foveate.load import Loaded
+from foveate.serve.settings import Settings
+
+NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def require_serve() -> None:
+    """Raise `InputError` where what the server stands on is not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} must be installed to serve: pip install 'foveate[serve]'.")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 is any that is free. Raises `InputError` if it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        found.bind((host, port))
+    except (OSError, OverflowError) as error:
+        found.close()
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"{host}:{port} cannot be listened on ({why}): give another --host or --port.") from error
+    return found
+
+
+def serve(app: object, listens: socket.socket, *, grace: float, connections: int) -> None:
+    """Answer until SIGTERM or SIGINT; open requests then get `grace` seconds to end, and new ones are refused."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app, log_level="info", limit_concurrency=connections, timeout_graceful_shutdown=round(grace), access_log=False,  # type: ignore[arg-type]
+    )  # fmt: skip
+    uvicorn.Server(config).run(sockets=[listens])
+
+
+def address(listens: socket.socket) -> str:
+    """Where a browser or a client finds it."""
+    host, port = listens.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve_chat(loaded: Loaded, settings: Settings, listens: socket.socket) -> None:
+    """The OpenAI protocol."""
+    from foveate.serve.app import make_app
+
+    print(f"{loaded.name} is served at {address(listens)}/v1; Ctrl-C stops.", flush=True)
+    # Those that wait for the model hold a connection each; as many more may send, ask how it goes, or be refused.
+    serve(make_app(loaded, settings), listens, grace=settings.grace, connections=4 * (settings.limits.waiting + 1))

@@ -1,0 +1,152 @@
+import re
+import threading
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from PIL import Image
+
+from foveate.errors import PictureError
+from foveate.serve.errors import Refused
+from foveate.serve.pictures import Source, opened
+from served import data_url, packed
+
+PICTURE = Image.new("RGB", (30, 20), (200, 40, 40))
+SOURCE = Source(pixels=1000, size=10_000)
+
+
+def refused(call, *arguments):
+    with pytest.raises(Refused) as found:
+        call(*arguments)
+    message = found.value.message
+    assert message.endswith(".")
+    assert message.count(". ") <= 1
+    return found.value.status, message
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_data_urls(kind):
+    data = packed(PICTURE, kind)
+    assert SOURCE.read(data_url(data, f"image/{kind.lower()}")) == data
+    assert opened([data])[0].size == (30, 20)
+
+
+def test_other_spellings_of_a_data_url():
+    data = packed(PICTURE)
+    for head in ("DATA:image/png;base64,", "data:image/x-thing;name=a.png;base64,", "data:image/jpeg;BASE64,"):
+        assert SOURCE.read(data_url(data).replace("data:image/png;base64,", head)) == data
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "data:text/html;base64,PGI+", "data:application/pdf;base64,AAAA", "data:;base64,AAAA", "data:image/png,abc",
+        "data:image/png;base64", "data:" + "a" * 10_000, "data:image/png;" + "a=b;" * 100_000 + "base64,AAAA",
+    ],
+)  # fmt: skip
+def test_wrong_types(url):
+    assert refused(SOURCE.read, url)[0] == 400
+
+
+@pytest.mark.parametrize("data", ["%%%", "AAA", "AAAA\nAAAA", "AA=A", "\u00e4\u00e4\u00e4\u00e4"])
+def test_broken_base64(data):
+    assert refused(SOURCE.read, f"data:image/png;base64,{data}") == (
+        400, "The picture's base64 is broken: encode the whole file, without line breaks."
+    )  # fmt: skip
+
+
+def test_what_is_no_picture():
+    for data in (b"", b"hello", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"):
+        assert refused(SOURCE.read, data_url(data))[0] == 400
+    for kind in ("BMP", "TIFF", "ICO", "PPM"):  # known to Pillow, but nothing that strangers need
+        assert "PNG, JPEG, WEBP, GIF" in refused(SOURCE.read, data_url(packed(PICTURE, kind)))[1]
+
+
+def test_large_pictures_are_refused_by_their_header():
+    assert SOURCE.read(data_url(packed(Image.new("1", (50, 20)))))
+    assert refused(SOURCE.read, data_url(packed(Image.new("1", (51, 20))))) == (
+        413, "The picture has more than 1000 pixels, which is this server's limit: scale it down."
+    )  # fmt: skip
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG file of zeros, a thousand times as large once it is decoded."""
+    row = b"\0" * (1 + (width + 7) // 8)
+    deflate = zlib.compressobj(9)
+    packed_rows = b"".join(deflate.compress(row * 100) for _ in range(height // 100)) + deflate.flush()
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(name + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + name + data + check
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed_rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("side", [10_000, 40_000])  # 100 megapixels; more than Pillow itself opens
+def test_decompression_bombs(side):
+    data = bomb(side, side)
+    assert len(data) < 2_000_000
+    source = Source(pixels=25_000_000, size=10**7)
+    assert refused(source.read, data_url(data))[0] == 413
+
+
+def test_damaged_files_are_found_when_they_are_decoded():
+    data = packed(Image.effect_noise((30, 20), 50))
+    cut = SOURCE.read(data_url(data[: len(data) // 2]))
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        opened([cut])
+
+
+def test_no_files_and_no_other_places():
+    for url in ("/etc/passwd", "file:///etc/passwd", "examples/scene.png", "", "http://127.0.0.1:1/a.png", "ftp://a/b"):
+        status, message = refused(SOURCE.read, url)
+        assert status == 400
+        assert "data:image/png;base64" in message
+
+
+@pytest.fixture(scope="module")
+def site():
+    """A place with pictures, and what was asked of it."""
+    asked = []
+
+    class Pictures(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            if self.path == "/away":
+                self.send_response(302)
+                self.send_header("Location", "/good.png")
+                self.end_headers()
+                return
+            data = {"/good.png": packed(PICTURE), "/large.png": b"\0" * 20_000, "/text": b"hello"}.get(self.path)
+            self.send_response(200 if data else 404)
+            self.end_headers()
+            self.wfile.write(data or b"")
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pictures)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_places_that_the_server_was_told_to_fetch_from(site):
+    place, asked = site
+    source = Source(pixels=1000, size=10_000, origins=(place,))
+    assert opened([source.read(f"{place}/good.png")])[0].size == (30, 20)
+    assert refused(source.read, f"{place}/large.png")[0] == 413
+    for path in ("/none", "/text", "/away"):
+        assert refused(source.read, place + path)[0] == 400
+    assert refused(Source(1000, 10_000, ("http://127.0.0.1:9",)).read, "http://127.0.0.1:9/a.png")[0] == 400
+    before = len(asked)
+    port = re.sub(r".*:", "", place)
+    for url in (
+        f"http://user@127.0.0.1:{port}/good.png", f"http://localhost:{port}/good.png", f"https://127.0.0.1:{port}/",
+        f"http://127.0.0.1:{port}.example.com/good.png", "http://[::1/good.png", f"//127.0.0.1:{port}/good.png",
+        f"http://127.0.0.1:{port}@example.com/good.png",
+    ):  # fmt: skip
+        assert refused(source.read, url)[0] == 400
+    assert len(asked) == before
