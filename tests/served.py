@@ -1,20 +1,29 @@
-"""A server for tests: the real application under the real uvicorn, in a thread of this process, and requests to it."""
+"""Servers for tests, in a thread of this process or as a process of their own, and requests to them."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import re
+import subprocess
+import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from types import SimpleNamespace
 
 import httpx
 import uvicorn
 
 from foveate.serve.run import address, bind
+
+FOVEATE = Path(sys.executable).with_name("foveate")
 
 
 @contextmanager
@@ -74,7 +83,8 @@ def body(model: str, turn: object, **more: object) -> dict:
 
 
 def post(url: str, json: object = None, **more: object) -> httpx.Response:
-    return httpx.post(f"{url}/v1/chat/completions", json=json, timeout=60, trust_env=False, **more)
+    headers = {"Content-Type": "application/json", **more.pop("headers", {})}
+    return httpx.post(f"{url}/v1/chat/completions", json=json, headers=headers, timeout=60, trust_env=False, **more)
 
 
 @contextmanager
@@ -91,3 +101,44 @@ def blocked(server, worker) -> Iterator[threading.Event]:
         yield gate
     finally:
         gate.set()
+
+
+@contextmanager
+def serving(*options, **environment):
+    """A server process, its address, and the file of what it prints."""
+    with NamedTemporaryFile("w", suffix=".log", delete=False) as out:
+        log = Path(out.name)
+        process = subprocess.Popen(
+            [FOVEATE, "serve", "--port", "0", *options], stdout=out, stderr=out,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        )  # fmt: skip
+    try:
+
+        def up():
+            assert process.poll() is None, log.read_text()
+            found = re.search(r"http://\S+(?=/v1)", log.read_text())
+            try:
+                return found and httpx.get(f"{found[0]}/health", trust_env=False).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        wait_for(up, 60)
+        yield process, re.search(r"http://\S+(?=/v1)", log.read_text())[0], log
+    finally:
+        process.kill()
+        process.wait()
+        log.unlink()
+
+
+def bomb(width: int, height: int) -> bytes:
+    """A PNG file of zeros, a thousand times as large once it is decoded."""
+    row = b"\0" * (1 + (width + 7) // 8)
+    deflate = zlib.compressobj(9)
+    packed_rows = b"".join(deflate.compress(row * 100) for _ in range(height // 100)) + deflate.flush()
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(name + data).to_bytes(4, "big")
+        return len(data).to_bytes(4, "big") + name + data + check
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed_rows) + chunk(b"IEND", b"")

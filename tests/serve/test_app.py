@@ -182,7 +182,9 @@ def test_refusals(server, scene):
     assert "damaged" in refused(ask(turn=content(QUESTION, cut)), 400)["message"]
     large = data_url(packed(Image.new("1", (10_000, 2_501))))
     assert refused(ask(turn=content(QUESTION, large)), 413)["code"] == "image_too_large"
-    assert refused(ask(turn="word " * 3000), 400)["code"] == "context_length_exceeded"
+    for words in ("word " * 3000, "word " * 300_000):
+        assert refused(ask(turn=words), 400)["code"] == "context_length_exceeded"
+    assert "JSON" in refused(post(server.url, content=b"{}", headers={"Content-Type": "text/plain"}), 415)["message"]
     assert refused(ask(turn=content(QUESTION, *[scene] * 8)), 400)["code"] == "context_length_exceeded"
     assert refused(ask(typo=1), 400)["param"] == "typo"
     assert refused(post(server.url, content=b"{"), 400)["code"] == "invalid_json"

@@ -1,6 +1,5 @@
 import re
 import threading
-import zlib
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -9,7 +8,7 @@ from PIL import Image
 from foveate.errors import PictureError
 from foveate.serve.errors import Refused
 from foveate.serve.pictures import Source, opened
-from served import data_url, packed
+from served import bomb, data_url, packed
 
 PICTURE = Image.new("RGB", (30, 20), (200, 40, 40))
 SOURCE = Source(pixels=1000, size=10_000)
@@ -67,20 +66,6 @@ def test_large_pictures_are_refused_by_their_header():
     assert refused(SOURCE.read, data_url(packed(Image.new("1", (51, 20))))) == (
         413, "The picture has more than 1000 pixels, which is this server's limit: scale it down."
     )  # fmt: skip
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG file of zeros, a thousand times as large once it is decoded."""
-    row = b"\0" * (1 + (width + 7) // 8)
-    deflate = zlib.compressobj(9)
-    packed_rows = b"".join(deflate.compress(row * 100) for _ in range(height // 100)) + deflate.flush()
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        check = zlib.crc32(name + data).to_bytes(4, "big")
-        return len(data).to_bytes(4, "big") + name + data + check
-
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed_rows) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("side", [10_000, 40_000])  # 100 megapixels; more than Pillow itself opens

@@ -87,6 +87,8 @@ def test_bodies_that_are_no_requests():
     for given in (b"", b"{", b"[]", b"5", b"\xff\xfe", b"[" * 100_000, b"{" + b'"a":{' * 50_000):
         assert "JSON" in refused(given)
     assert refused({"messages": []}).startswith("model")
+    assert "values" in refused(b'{"messages":[' + b"0," * 1_000_000 + b"0]}")
+    assert refused(b'{"model":"m","messages":[' + b"0," * 100_000 + b"0]}").startswith("messages.0")
     assert "temperature" in refused(b'{"model":"m","messages":[{"role":"user","content":"a"}],"temperature":NaN}')
 
 
@@ -95,6 +97,8 @@ def test_stop_strings():
     assert parsed(stop=["a", "", "b"]).stops() == ("a", "b")
     with pytest.raises(Refused, match="at most 4"):
         parsed(stop=list("abcde")).stops()
+    with pytest.raises(Refused, match="256 letters"):
+        parsed(stop="a" * 257).stops()
 
 
 def test_an_answer_s_words():

@@ -66,14 +66,6 @@ class Answered:
     kv_bytes: int
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How long a prompt and an answer may be, in tokens."""
-
-    prompt: int | None = None
-    new: int = 1024
-
-
 def prune(
     loaded: Loaded, inputs: Mapping[str, Any], *, keep: int | float, method: str | Method, positions: Positions,
     encoded: Any = None, explain: bool = False,
@@ -88,7 +80,9 @@ def prune(
     clock.lap("encode")
     words = family.words(inputs) if encoded is not None else inputs
     short = prune_inputs(model, words, encoded=encoded, **settings)
-    return Pruned(short, clock.laps["encode"], int(short["attention_mask"].bool().sum()))
+    mask = short.get("attention_mask")
+    tokens = short["input_ids"].shape[1] if mask is None else int(mask.bool().sum())
+    return Pruned(short, clock.laps["encode"], tokens)
 
 
 def context(model: Any) -> int | None:
@@ -173,8 +167,8 @@ class Teller(TextStreamer):
             self.count, self.last = self.count + value.numel(), int(value.flatten()[-1])
         super().put(value)
         if self.cut.stop:  # the streamer waits for the end of a word, a stop string need not
-            waiting: str = self.tokenizer.decode(self.token_cache, **self.decode_kwargs)
-            self.cut.look(waiting[self.print_len :])
+            waiting = self.tokenizer.decode(self.token_cache, **self.decode_kwargs)
+            self.cut.look(str(waiting)[self.print_len :])
 
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Text that further tokens do not change."""

@@ -52,7 +52,8 @@ def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
 
     @app.get("/health")
     async def health() -> Response:
-        return JSONResponse({"status": "ok", "model": loaded.name})
+        alive = worker.alive()
+        return JSONResponse({"status": "ok" if alive else "dead", "model": loaded.name}, 200 if alive else 503)
 
     @app.get("/metrics")
     async def figures() -> Response:
@@ -74,8 +75,9 @@ def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
     async def complete(request: Request) -> Response:
         try:
             _check_key(request, settings.api_key)
+            _check_type(request)
             body = await _body(request, settings.limits.body)
-            asked = await run_in_threadpool(chat.read, body, settings, loaded.name)
+            asked = await run_in_threadpool(chat.read, body, settings, loaded)
             del body
             job = worker.submit(partial(chat.work, loaded, asked, metrics))
             return await _answered(request, job, asked, Words.new(loaded.name), metrics)
@@ -170,6 +172,13 @@ def _check_key(request: Request, key: str | None) -> None:
         raise Refused(
             401, "This server wants an API key: send it as 'Authorization: Bearer KEY'.", code="invalid_api_key"
         )
+
+
+def _check_type(request: Request) -> None:
+    """A page of another site can send anything but this type without asking the browser's user."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refused(415, "The body's type is not JSON: send 'Content-Type: application/json'.")
 
 
 def _card(loaded: Loaded) -> dict[str, Any]:

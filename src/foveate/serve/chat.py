@@ -19,6 +19,8 @@ from foveate.serve.settings import Settings
 from foveate.serve.worker import Job
 from foveate.turns import conversation
 
+LETTERS = 64  # of one token, and more than any sensible text has on average
+
 
 @dataclass(frozen=True, eq=False)
 class Chat:
@@ -32,12 +34,12 @@ class Chat:
     """The most tokens that the request asked for."""
 
 
-def read(body: bytes, settings: Settings, model: str) -> Chat:
+def read(body: bytes, settings: Settings, loaded: Loaded) -> Chat:
     """Check a request's body. Raises `Refused` or a `FoveateError`."""
     request, limits = parse(body), settings.limits
-    if request.model != model:
+    if request.model != loaded.name:
         raise Refused(
-            404, f"There is no model {request.model!r} here: this server has {model!r}.",
+            404, f"There is no model {request.model!r} here: this server has {loaded.name!r}.",
             code="model_not_found", param="model",
         )  # fmt: skip
     asked = {name: getattr(request, name) for name in ("keep", "method", "positions")}
@@ -53,10 +55,18 @@ def read(body: bytes, settings: Settings, model: str) -> Chat:
             400, f"The conversation shows {len(images)} pictures: this server takes {limits.images} at most.",
             code="too_many_images", param="messages",
         )  # fmt: skip
+    _check_letters(request, limits.prompt or context(loaded.model))
     source = Source(limits.pixels, limits.body, settings.origins)
     details = {image.detail for image in images} - {"auto", "high", "original"}
     notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
     return Chat(request, settings, [source.read(image.url) for image in images], notes, new)
+
+
+def _check_letters(request: Completion, most: int | None) -> None:
+    """Refuse text that is far too long by its letters, before it takes time to cut it into tokens."""
+    letters = sum(len(part.get("text", "")) for turn in request.turns() for part in turn["content"])
+    if most is not None and letters > most * LETTERS:
+        raise _too_long(f"The conversation has {letters} letters, for a prompt of at most {most} tokens.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +85,7 @@ def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
         pruned = _pruned(loaded, chat)
     said = [str(warning.message) for warning in caught if issubclass(warning.category, FoveateWarning)]
     metrics.pruned(pruned)
-    new = _room(loaded, last_position(pruned.inputs) + 1, chat)
+    new = _room(loaded, pruned, chat)
     job.emit(Ready(pruned, (*chat.notes, *said)))
     answered = answer(
         loaded, pruned.inputs, job.emit, new=new, stop=request.stops(), sampling=request.sampling(),
@@ -88,24 +98,23 @@ def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
 def _pruned(loaded: Loaded, chat: Chat) -> Pruned:
     settings = chat.settings
     inputs = conversation(loaded, chat.request.turns(), opened(chat.files))
-    if settings.positions == "original":  # kept tokens stay in place, so the length is known before anything is encoded
-        _room(loaded, inputs["input_ids"].shape[1], chat)
+    length, most = inputs["input_ids"].shape[1], settings.limits.prompt
+    if most is not None and length > most:
+        raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {most} at most.")
     return prune(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
 
 
-def _room(loaded: Loaded, length: int, chat: Chat) -> int:
-    """How many new tokens fit behind a prompt of this length, and are allowed."""
-    limits, most = chat.settings.limits, context(loaded.model)
-    if limits.prompt is not None and length > limits.prompt:
-        raise _too_long(f"The prompt has {length} tokens: this server takes {limits.prompt} at most.")
+def _room(loaded: Loaded, pruned: Pruned, chat: Chat) -> int:
+    """How many new tokens fit behind the prompt, and are allowed."""
+    wanted, most = chat.new or chat.settings.limits.new, context(loaded.model)
     if most is None:
-        return chat.new or limits.new
-    left = most - length
-    if left < (chat.new or 1):
+        return wanted
+    length = last_position(pruned.inputs) + 1
+    if length + (chat.new or 1) > most:
         raise _too_long(
-            f"The prompt has {length} tokens and {chat.new or 1} more are asked for: the model has {most} in all."
+            f"The prompt ends at token {length}, of {most} that prompt and answer may have with this model."
         )
-    return min(chat.new or limits.new, left)
+    return min(wanted, most - length)
 
 
 def _too_long(text: str) -> Refused:

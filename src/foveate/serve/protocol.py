@@ -15,7 +15,8 @@ from foveate.prune import Positions
 from foveate.serve.answer import Answered, Pruned, Sampling
 from foveate.serve.errors import Refused
 
-MAX_STOPS = 4
+MAX_STOPS, STOP_LENGTH = 4, 256
+MAX_COMMAS = 200_000  # more than the words of any prompt have; what is refused is listed value by value
 
 
 def _said(value: Any) -> Any:
@@ -83,7 +84,7 @@ class Completion(Strict):
     """A request. Of OpenAI's fields that are not listed here none has an effect, so they are refused."""
 
     model: str
-    messages: Annotated[list[Annotated[Message, BeforeValidator(_said)]], Field(min_length=1)]
+    messages: Annotated[list[Annotated[Message, BeforeValidator(_said)]], Field(min_length=1, fail_fast=True)]
     keep: StrictInt | StrictFloat | None = None
     method: str | None = None
     positions: Positions | None = None
@@ -117,6 +118,8 @@ class Completion(Strict):
         given = [self.stop] if isinstance(self.stop, str) else self.stop
         if len(given) > MAX_STOPS:
             raise Refused(400, f"There are {len(given)} stop strings: give at most {MAX_STOPS}.", param="stop")
+        if any(len(word) > STOP_LENGTH for word in given):
+            raise Refused(400, f"A stop string has at most {STOP_LENGTH} letters.", param="stop")
         return tuple(word for word in given if word)
 
     def turns(self) -> list[dict[str, Any]]:
@@ -139,6 +142,8 @@ class Completion(Strict):
 
 def parse(body: bytes) -> Completion:
     """A request's body. Raises `Refused` with the first thing that is wrong in it."""
+    if body.count(b",") > MAX_COMMAS:
+        raise Refused(400, f"The body holds more than {MAX_COMMAS} values.", code="invalid_json")
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:

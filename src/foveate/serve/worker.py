@@ -93,6 +93,10 @@ class Worker:
             count = self._count()
         return min(count, 1), max(count - 1, 0)
 
+    def alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Let the thread end after the job it is at; the others are cancelled."""
         with self._lock:
