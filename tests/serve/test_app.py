@@ -14,12 +14,14 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 import foveate
+from foveate.load import load, quiet
 from foveate.serve import app as module
 from foveate.serve.app import make_app
 from foveate.serve.settings import Limits, Settings
 from foveate.turns import answers, conversation, prompts
 from foveate.world.scenes import draw_scene, sample_scene
 from served import blocked, body, content, data_url, packed, post, running, wait_for
+from tiny import tiny_folder
 
 PICTURE = draw_scene(sample_scene(0, 3))
 QUESTION = "what color is the star?"
@@ -157,6 +159,37 @@ def test_notes(client, scene):
         "detail='low' has no effect here: lower keep instead.",
         "keep=9999 keeps all: the image has only 576 visual tokens.",
     ]
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
+def test_other_families(model_type, tmp_path, scene):
+    """Pictures of two sizes in two turns, and the same again as a stream."""
+    with quiet():
+        loaded = load(str(tiny_folder(model_type, tmp_path)))
+    other = Image.new("RGB", (90, 40), "red")
+    talk = [
+        {"role": "user", "content": content("what", scene)},
+        {"role": "assistant", "content": "red"},
+        {"role": "user", "content": content("how many", data_url(packed(other)))},
+    ]
+    turns = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what"}]},
+        {"role": "assistant", "content": [{"type": "text", "text": "red"}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many"}]},
+    ]
+    with torch.no_grad():
+        inputs = conversation(loaded, turns, [PICTURE, other])
+        short = foveate.prune_inputs(loaded.model, inputs, keep=0.3, method="mmtok")
+        want = answers(loaded, short, 9)[0]
+    asked = {"model": loaded.name, "messages": talk, "max_tokens": 9, "temperature": 0, "keep": 0.3, "method": "mmtok"}
+    with running(make_app(loaded, Settings())) as server:
+        found = post(server.url, asked).json()
+        lines = post(server.url, {**asked, "stream": True}).text.split("\n\n")[:-2]
+    assert found["choices"][0]["message"]["content"].strip() == want
+    told = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or "" for line in lines]
+    assert "".join(told).strip() == want
+    assert found["foveate"]["kept"] == [len(kept) for kept in short.report.kept]
+    assert found["usage"]["prompt_tokens"] == short["input_ids"].shape[1]
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------

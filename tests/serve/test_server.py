@@ -6,6 +6,8 @@ import json
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,8 @@ from foveate.serve.run import address, bind
 from served import body, content, data_url, post, serving, wait_for
 from tiny import tiny_folder
 
-SCENE = data_url((Path(__file__).parents[2] / "examples" / "scene.png").read_bytes())
+ROOT = Path(__file__).parents[2]
+SCENE = data_url((ROOT / "examples" / "scene.png").read_bytes())
 ENDED = (0, -signal.SIGTERM)  # uvicorn hands the signal on once everything is closed
 
 
@@ -34,6 +37,16 @@ def test_from_the_readme():
         process.terminate()
         assert process.wait(20) in ENDED
         assert "Traceback" not in log.read_text()
+
+
+def test_the_example_of_the_page_on_serving():
+    page = (ROOT / "docs" / "serving.md").read_text()
+    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    with serving("--model", "bundled", "--keep", "0.1") as (_, url, _):
+        script = example.replace("http://127.0.0.1:8000", url)
+        found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert found.stdout == " red 68 [58]\n", found.stderr
+    assert "It prints ` red 68 [58]`" in page
 
 
 def test_an_api_key_from_the_environment():

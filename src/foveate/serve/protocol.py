@@ -146,6 +146,8 @@ def parse(body: bytes) -> Completion:
         raise Refused(400, f"The body holds more than {MAX_COMMAS} values.", code="invalid_json")
     try:
         given = json.loads(body)
+        if b"\\u" in body:
+            json.dumps(given, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise Refused(400, "The body is not JSON.", code="invalid_json") from error
     if not isinstance(given, dict):
