@@ -1,5 +1,6 @@
 """How a budget is shared out: the laws of `choose`, on tensors alone."""
 
+import dataclasses
 import warnings
 from fractions import Fraction
 
@@ -377,3 +378,56 @@ def test_a_mix_gives_constants_back(method):
     (choice,) = choose([picture(fixed=some_fixed(24, 4, 9))], method, 0.3)
     values = torch.full((24, 3), 2.5)
     assert torch.allclose(choice.mix @ values, values[: len(choice.kept)])
+
+
+# -- why ---------------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+@pytest.mark.parametrize("keep", [3, 0.3, 1.0])
+def test_explaining_changes_no_choice_and_stands_beside_it(method, per, keep):
+    subjects = [
+        clip(noise(2, 3, 4, seed=3)), picture(24, seed=1, fixed=some_fixed(24, 5, 11)), picture(9, seed=2, whole=True),
+    ]  # fmt: skip
+    plain, told = choose(subjects, method, keep, per), choose(subjects, method, keep, per, explain=True)
+    for subject, one, other in zip(subjects, plain, told, strict=True):
+        assert (one.relevance, one.core) == (None, None)
+        assert same(one, dataclasses.replace(other, relevance=None, core=None))
+        assert other.core.shape == other.kept.shape
+        assert other.core.dtype == torch.bool
+        if subject.fixed is not None:
+            assert not other.core[torch.isin(other.kept, subject.fixed.nonzero())].any()
+        if keep == 1.0 or subject.whole:
+            assert other.relevance is None
+            assert not other.core.any()
+            continue
+        if other.relevance is None:
+            assert not method.prompt_aware
+            continue
+        assert other.relevance.shape == subject.tokens.embeds.shape[:1]
+        assert other.relevance.dtype == torch.float32
+        free = torch.ones(24, dtype=torch.bool) if subject.fixed is None else ~subject.fixed
+        assert torch.equal(~other.relevance.isnan(), free)
+
+
+@every_method
+def test_each_frame_is_explained_as_a_picture_of_its_own(method):
+    frames = noise(2, 3, 4, seed=3)
+    (whole,) = choose([clip(frames)], method, 4, "frame", explain=True)
+    for number in range(2):
+        alone = only(clip(frames), range(12 * number, 12 * number + 12), grid=(1, 3, 4))
+        (choice,) = choose([alone], method, 4, explain=True)
+        here = whole.kept // 12 == number
+        assert torch.equal(whole.core[here], choice.core)
+        if choice.relevance is not None:
+            assert torch.equal(whole.relevance[12 * number : 12 * number + 12], choice.relevance)
+
+
+@every_method
+def test_repeats_of_an_earlier_frame_have_no_relevance(method):
+    (choice,) = choose([clip(standing(3, 3, 4))], method, 6, explain=True)
+    if choice.relevance is not None:
+        assert choice.relevance[:12].isfinite().all()
+        assert choice.relevance[12:].isnan().all()
+    assert choice.core.shape == choice.kept.shape

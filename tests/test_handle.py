@@ -217,6 +217,21 @@ def test_bad_settings_attach_nothing(llava):
     assert "generate" not in vars(llava)
 
 
+@pytest.mark.parametrize("explain", [False, True])
+def test_a_handle_explains_when_asked(model, inputs, explain):
+    with foveate.pruning(model, keep=3, explain=explain) as handle:
+        model(**inputs)
+        assert len(handle.report.core) == len(handle.report.relevance) == (3 if explain else 0)
+
+
+def test_in_decoder_methods_do_not_explain(llava):
+    with pytest.raises(InputError, match=r"explain=True is not for fastv.*leave it out"):
+        foveate.attach(llava, keep=3, method="fastv", explain=True)
+    with pytest.raises(InputError, match="explain=True"), foveate.pruning(llava, keep=3, method="fastv", explain=True):
+        pass
+    assert "generate" not in vars(llava)
+
+
 def test_static_cache(llava):
     inputs = example(llava, foveate.family.family_of(llava), [(1, 5)])
     with foveate.pruning(llava, keep=3):

@@ -38,6 +38,29 @@ def test_report_tells_what_was_kept(model, family, inputs):
     assert torch.equal(short["input_ids"][short["attention_mask"].bool()], kept_ids)
 
 
+@pytest.mark.parametrize("keep", [3, 0.5, 1.0])
+def test_report_tells_why_when_asked(model, inputs, keep):
+    plain, told = (foveate.prune_inputs(model, inputs, keep=keep, explain=why).report for why in (False, True))
+    assert plain.relevance == plain.core == ()
+    assert plain.views == told.views
+    assert [k.tolist() for k in plain.kept] == [k.tolist() for k in told.kept]
+    for kept, total, relevance, core in zip(told.kept, told.total, told.relevance, told.core, strict=True):
+        assert core.shape == kept.shape
+        if keep == 1.0:
+            assert relevance is None
+            assert not core.any()
+            continue
+        assert relevance.shape == (total,)
+        assert set(kept[core].tolist()) == set(kept.tolist()) & set(relevance.topk(len(kept)).indices.tolist())
+
+
+def test_report_tells_where_tokens_lie(model, inputs):
+    report = foveate.prune_inputs(model, inputs, keep=3).report
+    for views, (_, h, w) in zip(report.views, report.grids, strict=True):
+        assert [(v.start, v.rows, v.columns, v.step) for v in views] == [(0, h, w, w)]
+    assert (report.overview, report.tiles_apart) == ("", False)
+
+
 def test_share_is_per_picture(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=0.5).report
     assert [len(k) for k in report.kept] == [foveate.tokens.budget(0.5, n) for n in report.total]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from foveate.method.zspaprune import ZSPAPrune
     from foveate.prune import PrunedInputs, Report, prune_inputs
     from foveate.tokens import VisualTokens
+    from foveate.viz import draw
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ _HOMES = {
     "VisualTokens": "foveate.tokens",
     "ZSPAPrune": "foveate.method.zspaprune",
     "attach": "foveate.handle",
+    "draw": "foveate.viz",
     "encode": "foveate.encoded",
     "families": "foveate.family",
     "learn_template": "foveate.chat",
@@ -112,6 +114,7 @@ __all__ = [
     "VisualTokens",
     "ZSPAPrune",
     "attach",
+    "draw",
     "encode",
     "families",
     "learn_template",

@@ -67,10 +67,12 @@ def ask(
     method: str | Method = "foveate",
     positions: Positions = "original",
     max_new_tokens: int = 64,
+    explain: bool = False,
 ) -> Comparison:
     """Answer greedily, pruned and unpruned, and measure both: one warm-up each, then medians of three rounds in turn.
 
-    The settings are `prune_inputs`'. Raises a `FoveateError` if the model, the settings or the inputs cannot be used.
+    The settings are `prune_inputs`'; what `explain` costs is not measured. Raises a `FoveateError` if the model, the
+    settings or the inputs cannot be used.
     """
     model, notes = loaded.model, list(loaded.notes)
     inputs = prompt(loaded, picture, question)
@@ -81,13 +83,17 @@ def ask(
         rounds = [_round(model, inputs, settings) for _ in range(ROUNDS)]
         short = rounds[-1].short
         answer, unpruned_answer = (_answer(loaded, variant, max_new_tokens) for variant in (short, inputs))
+        report = short.report
+        if explain:
+            why = prune_inputs(model, inputs, explain=True, **settings).report
+            report = replace(report, relevance=why.relevance, core=why.core)
     for warning in caught:
         if not issubclass(warning.category, FoveateWarning):
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         elif str(warning.message) not in notes:
             notes.append(str(warning.message))
     pruned, unpruned = (_median([getattr(r, name) for r in rounds]) for name in ("pruned", "unpruned"))
-    return Comparison(answer, unpruned_answer, pruned, unpruned, short.report, (*notes, *short.report.notes))
+    return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*notes, *report.notes))
 
 
 def prompt(loaded: Loaded, picture: Image.Image, question: str) -> Any:

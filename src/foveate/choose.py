@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
@@ -39,10 +39,17 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The kept tokens (k,), ascending, fixed ones included, and what they hold, as `Method.mix` says: (k, n)."""
+    """The kept tokens (k,), ascending, fixed ones included, and what they hold, as `Method.mix` says: (k, n).
+
+    Where that was asked for, `relevance` (n,) is the method's own map in float32, NaN for tokens that it did not choose
+    from (fixed ones, repeats of an earlier frame), or None where it has no map or chose nothing; `core` (k,) marks
+    those of `kept` that are there for their relevance.
+    """
 
     kept: Tensor
     mix: Tensor | None = None
+    relevance: Tensor | None = None
+    core: Tensor | None = None
 
 
 def check_per(per: str) -> None:
@@ -51,12 +58,15 @@ def check_per(per: str) -> None:
         raise InputError(f'per={per!r} is unknown: use "image", "frame" or "prompt".')
 
 
-def choose(subjects: Sequence[Subject], method: Method, keep: int | float, per: Per = "image") -> list[Choice]:
+def choose(
+    subjects: Sequence[Subject], method: Method, keep: int | float, per: Per = "image", *, explain: bool = False
+) -> list[Choice]:
     """What to keep of every subject.
 
     `keep` counts (an int) or is a share (a float) of a whole picture or clip with per="image", of every frame with
     "frame", and of all that a row of the batch shows with "prompt": then half of it goes by the subjects' sizes, half
-    to where the tokens most relevant to the question are, and each subject gets one token at least.
+    to where the tokens most relevant to the question are, and each subject gets one token at least. `explain` asks for
+    the relevance and the core of every choice, which cost the method another pass or two over the tokens.
 
     Raises `KeepError` where "prompt" leaves a subject without a token.
     """
@@ -80,13 +90,18 @@ def choose(subjects: Sequence[Subject], method: Method, keep: int | float, per: 
     held: dict[int, list[_Held]] = {}
     for part, indices in zip(parts, kept, strict=True):
         mix = method.mix(part.tokens, indices)
-        held.setdefault(part.subject, []).append(_Held(part.among[indices], part.among, mix))
-    return [
+        relevance = method.relevance_map(part.tokens) if explain else None
+        core = method.core_mask(part.tokens, indices) if explain else None
+        held.setdefault(part.subject, []).append(_Held(part.among[indices], part.among, mix, relevance, core))
+    choices = [
         Choice(torch.arange(len(subject.tokens.embeds), device=subject.tokens.embeds.device))
         if everything or subject.whole
         else _joined(subject, held.get(number, []))
         for number, subject in enumerate(subjects)
     ]
+    if not explain:
+        return choices
+    return [_explained(s, choice, held.get(n, [])) for n, (s, choice) in enumerate(zip(subjects, choices, strict=True))]
 
 
 def repeats(tokens: VisualTokens) -> Tensor:
@@ -128,11 +143,16 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Held:
-    """What was kept of a part: places among the subject's tokens, the part's own places, and the mix between them."""
+    """What was kept of a part: places among the subject's tokens, the part's own places, and the mix between them.
+
+    Where explained, the relevance of the part's own places and which of the kept ones are core.
+    """
 
     kept: Tensor
     among: Tensor
     mix: Tensor | None
+    relevance: Tensor | None = None
+    core: Tensor | None = None
 
 
 def _part(number: int, tokens: VisualTokens, where: slice, candidates: Tensor, k: int) -> list[_Part]:
@@ -173,6 +193,19 @@ def _joined(subject: Subject, parts: Sequence[_Held]) -> Choice:
         if part.mix is not None:
             mix[torch.searchsorted(kept, part.kept)[:, None], part.among[None]] = part.mix
     return Choice(kept, mix)
+
+
+def _explained(subject: Subject, choice: Choice, parts: Sequence[_Held]) -> Choice:
+    """The choice, and why: relevance and core of its parts, put together."""
+    n, kept = len(subject.tokens.embeds), choice.kept
+    relevance, core = torch.full((n,), torch.nan, device=kept.device), torch.zeros_like(kept, dtype=torch.bool)
+    for part in parts:
+        if part.relevance is not None:
+            relevance[part.among] = part.relevance
+        if part.core is not None:
+            core[torch.searchsorted(kept, part.kept)] = part.core
+    known = any(part.relevance is not None for part in parts)
+    return replace(choice, relevance=relevance if known else None, core=core)
 
 
 def _shared(subjects: Sequence[Subject], keep: int | float, row: int) -> list[int]:

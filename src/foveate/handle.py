@@ -43,8 +43,9 @@ class Handle:
 
     def __init__(
         self, chain: _Chain, keep: int | float, method: Method, positions: Positions, per: Per,
-        modalities: Sequence[str],
+        modalities: Sequence[str], explain: bool = False,
     ) -> None:  # fmt: skip
+        self.explain = explain
         self.keep, self.method, self.positions, self.per, self.modalities = keep, method, positions, per, modalities
         self.report: Report | None = None
         self._chain = chain
@@ -53,7 +54,7 @@ class Handle:
         """The shorter inputs, with this handle's settings."""
         short = prune_inputs(
             self._chain.model, inputs, keep=self.keep, method=self.method, positions=self.positions, per=self.per,
-            modalities=self.modalities,
+            modalities=self.modalities, explain=self.explain,
         )  # fmt: skip
         self.report = short.report
         return short
@@ -69,6 +70,7 @@ class Handle:
 def attach(
     model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
+    explain: bool = False,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
 
@@ -92,6 +94,8 @@ def attach(
         check_modalities(modalities)
         if "image" not in modalities:
             raise InputError(f"modalities={modalities!r} is not for {found.name}, which prunes pictures: leave it out.")
+        if explain:
+            raise InputError(f"explain=True is not for {found.name}, which chooses by attention alone: leave it out.")
         return _attach_decoder(model, keep, found, positions)
     chosen = check_settings(keep, found, positions, per, modalities)
     check_needs(model, family_of(model), chosen)
@@ -101,7 +105,7 @@ def attach(
     chain = getattr(front, CHAIN, None)
     if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours
         chain = _Chain(model)
-    handle = Handle(chain, keep, chosen, positions, per, modalities)
+    handle = Handle(chain, keep, chosen, positions, per, modalities, explain)
     chain.handles.append(handle)
     return handle
 
@@ -120,9 +124,12 @@ def _attach_decoder(model: Any, keep: int | float, method: DecoderMethod, positi
 def pruning(
     model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
+    explain: bool = False,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block."""
-    handle = attach(model, keep=keep, method=method, positions=positions, per=per, modalities=modalities)
+    handle = attach(
+        model, keep=keep, method=method, positions=positions, per=per, modalities=modalities, explain=explain
+    )
     try:
         yield handle
     finally:

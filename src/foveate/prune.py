@@ -16,7 +16,7 @@ from foveate.choose import Per, Subject, check_per, choose
 from foveate.encoded import Encoded, check_needs, run
 from foveate.errors import InputError
 from foveate.family import Family, family_of
-from foveate.family.item import NOUNS, Grid, Item
+from foveate.family.item import NOUNS, Grid, Item, Views
 from foveate.method import Method, resolve
 from foveate.question import find_question
 from foveate.rewrite import IGNORED_LABEL
@@ -33,6 +33,12 @@ class Report:
     tokens it had; `grids` their (t, h, w); `modalities` what it is: "image", "video" or "audio"; `rows` the row of the
     batch it stands in. `seconds` is the time to choose and to rewrite, without the encoder; `notes` tells what the
     caller should know, in sentences.
+
+    For `foveate.draw`: `views` say how the tokens of each lie over its picture, tiles or frames, `overview` whether the
+    whole picture stands "first" or "last" among its tiles, if there are any, and `tiles_apart` whether each tile counts
+    as a picture here. With `explain=True`, `relevance` holds the method's own map (n,) of each in float32, NaN for
+    tokens that it did not choose from and None where it has no map, and `core` (k,) marks those of `kept` that are
+    there for their relevance; the others are there for their diversity. Where all was kept nothing was chosen.
     """
 
     kept: tuple[Tensor, ...]
@@ -43,6 +49,11 @@ class Report:
     notes: tuple[str, ...] = ()
     modalities: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
+    relevance: tuple[Tensor | None, ...] = ()
+    core: tuple[Tensor, ...] = ()
+    views: tuple[Views, ...] = ()
+    overview: Literal["", "first", "last"] = ""
+    tiles_apart: bool = False
 
 
 class PrunedInputs(UserDict[str, Any]):
@@ -72,6 +83,7 @@ def prune_inputs(
     per: Per = "image",
     modalities: Sequence[str] = ("image", "video"),
     encoded: Encoded | None = None,
+    explain: bool = False,
 ) -> PrunedInputs:
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
@@ -81,10 +93,11 @@ def prune_inputs(
     ("prompt", shared out by size and relevance). `method` is a name (`foveate.methods()`) or a configured object.
     `positions` keeps the tokens' own position ids ("original") or numbers them anew ("compact"). `modalities` are what
     is pruned, of "image", "video" and "audio"; the others stay whole. `encoded` are the same pictures and clips as
-    `foveate.encode` returned them: the encoder does not run again, and pixel_values may be left out. Rows without a
-    picture pass through. Of a clip, tokens that repeat an earlier frame are never chosen (`foveate.choose`), unless
-    everything is kept. A loss can be taken on the result; where none is, call this under `torch.no_grad()`, or all that
-    the encoder keeps for gradients lives as long as the result.
+    `foveate.encode` returned them: the encoder does not run again, and pixel_values may be left out. `explain` adds to
+    the report why tokens were kept, for another pass or two over them. Rows without a picture pass through. Of a clip,
+    tokens that repeat an earlier frame are never chosen (`foveate.choose`), unless everything is kept. A loss can be
+    taken on the result; where none is, call this under `torch.no_grad()`, or all that the encoder keeps for gradients
+    lives as long as the result.
 
     Where sounds are pruned the result holds `inputs_embeds` instead of `input_ids`: `generate` then returns new tokens
     alone, and must not be given an assistant, for which transformers cuts the prompt out of the mask.
@@ -125,7 +138,7 @@ def prune_inputs(
         notes.append("This model's tokens have no space in common with words: they were chosen for diversity alone.")
     if family.note:
         notes.append(family.note)
-    choices = choose(subjects, chosen, keep, per)
+    choices = choose(subjects, chosen, keep, per, explain=explain)
     kept = [choice.kept for choice in choices]
     short = family.shorten(
         model, inputs, encoded.outputs, items, kept, [choice.mix for choice in choices],
@@ -135,6 +148,10 @@ def prune_inputs(
     report = Report(
         tuple(kept), tuple(len(item.embeds) for item in items), tuple(item.grid for item in items), chosen.name,
         seconds, tuple(notes), tuple(item.modality for item in items), tuple(item.row for item in items),
+        relevance=tuple(choice.relevance for choice in choices) if explain else (),
+        core=tuple(choice.core for choice in choices if choice.core is not None),
+        views=tuple(family.views(model.config, inputs, item) for item in items),
+        overview=family.overview, tiles_apart=family.tiles_apart,
     )  # fmt: skip
     return PrunedInputs(short, report)
 

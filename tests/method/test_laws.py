@@ -243,3 +243,133 @@ def test_methods_do_not_import_transformers():
         "sys.exit(any(name.split('.')[0] == 'transformers' for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def maps_of(method, *tokens):
+    return [method.relevance_map(each) for each in tokens]
+
+
+@every_method
+def test_the_relevance_map_is_one_number_a_token(method):
+    for seed, n in enumerate((1, 2, 40, 300)):
+        tokens = tokens_of(n, seed=seed)
+        scores = method.relevance_map(tokens)
+        if scores is None:
+            assert not method.prompt_aware
+            assert "cls_attention" not in method.needs
+            continue
+        assert scores.shape == (n,)
+        assert scores.dtype == torch.float32
+        assert bool(scores.isfinite().all())
+        live = each(tokens, lambda x: x.clone().requires_grad_())
+        with torch.autocast("cpu", torch.bfloat16):
+            again = method.relevance_map(live)
+        assert not again.requires_grad
+        assert torch.equal(again, scores)
+
+
+@every_method
+def test_the_relevance_map_belongs_to_what_a_token_is(method):
+    tokens, order = tokens_of(grid=(1, 5, 8)), torch.randperm(40, generator=torch.Generator().manual_seed(3))
+    shuffled = seen(tokens.embeds[order], tokens.question)
+    one, other = maps_of(method, tokens, shuffled)
+    if one is not None:
+        torch.testing.assert_close(other, one[order])
+    bare = VisualTokens(tokens.embeds, tokens.question, **{name: getattr(tokens, name) for name in method.needs})
+    (alone,) = maps_of(method, bare)
+    assert (alone is None) == (one is None)
+    assert one is None or torch.equal(alone, one)
+
+
+@every_method
+def test_the_relevance_map_follows_the_question_iff_prompt_aware(method):
+    tokens = tokens_of()
+    one, other = maps_of(method, tokens, seen(tokens.embeds, tokens_of(seed=1).question))
+    assert (one is not None and not torch.equal(one, other)) == method.prompt_aware
+
+
+@every_method
+def test_what_the_map_puts_first_is_kept(method):
+    """The map is the one that the method itself goes by: where all else is even, it keeps what is high there."""
+    tokens = tokens_of()
+    if method.prompt_aware:  # orthogonal tokens, of which the question names some
+        tokens = seen(torch.eye(40), torch.eye(40)[[7, 11, 30]])
+    elif method.needs:
+        peaks = torch.full((40,), 0.01)
+        peaks[[7, 11, 30]] = 0.2
+        alike = seen(torch.eye(40), torch.zeros(0, 40))
+        tokens = dataclasses.replace(alike, encoder=torch.eye(40), keys=torch.eye(40), cls_attention=peaks)
+    scores = method.relevance_map(tokens)
+    if scores is None:
+        assert not method.core_mask(tokens, method.select(tokens, 4)).any()
+        return
+    assert sorted(scores.topk(3).indices.tolist()) == [7, 11, 30]
+    kept = method.select(tokens, 6)
+    assert len({7, 11, 30} & set(kept.tolist())) >= 2
+    core = set(kept[method.core_mask(tokens, kept)].tolist())
+    assert core & {7, 11, 30}
+
+
+@every_method
+def test_core_stands_beside_kept_and_is_more_relevant_than_the_rest_of_it(method):
+    for seed in range(20):
+        tokens = tokens_of(seed=seed, grid=(1, 5, 8))
+        scores = method.relevance_map(tokens)
+        for k in (1, 2, 13, 39, 40):
+            kept = method.select(tokens, k)
+            with torch.autocast("cpu", torch.bfloat16):
+                core = method.core_mask(tokens, kept)
+            assert core.shape == (k,)
+            assert core.dtype == torch.bool
+            if scores is None:
+                assert not core.any()
+            elif core.any() and not core.all():
+                assert scores[kept[core]].min() >= scores[kept[~core]].max() - 1e-5  # a tie, below
+
+
+@every_method
+def test_core_is_permutation_equivariant_unless_spatial(method):
+    if method.spatial:
+        pytest.skip("declares itself spatial")
+    for seed in range(10):
+        tokens, order = tokens_of(seed=seed), torch.randperm(40, generator=torch.Generator().manual_seed(seed))
+        shuffled = seen(tokens.embeds[order], tokens.question)
+        kept, there = method.select(tokens, 13), method.select(shuffled, 13)
+        core = kept[method.core_mask(tokens, kept)].tolist()
+        assert sorted(order[there[method.core_mask(shuffled, there)]].tolist()) == core
+
+
+@every_method
+@pytest.mark.parametrize("kind", ["blank", "no question", "no attention"])
+def test_where_the_map_says_nothing_there_is_no_core(method, kind):
+    tokens = tokens_of()
+    if kind == "blank":
+        tokens = seen(tokens.embeds[:1].repeat(40, 1), tokens.question)
+        assert not method.core_mask(tokens, method.select(tokens, 13)).any() or method.needs
+        return
+    if kind == "no question":
+        tokens = dataclasses.replace(tokens, question=tokens.question[:0])
+    else:
+        tokens = dataclasses.replace(tokens, cls_attention=torch.full((40,), 1 / 40))
+    scores = method.relevance_map(tokens)
+    flat = scores is None or float(scores.amax() - scores.amin()) == 0
+    speaks = {"no question": method.needs or method.name == "coin", "no attention": method.prompt_aware}[kind]
+    assert flat != bool(speaks)
+    if flat and not method.needs:
+        assert not method.core_mask(tokens, method.select(tokens, 13)).any()
+
+
+@every_method
+def test_explaining_reads_what_choosing_reads(method):
+    tokens = tokens_of()
+    kept = method.select(tokens, 13)
+    before = each(tokens, torch.Tensor.clone)
+    method.core_mask(tokens, kept)
+    for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
+        assert torch.equal(getattr(tokens, name), getattr(before, name))
+    for name in method.needs:
+        lacking = dataclasses.replace(tokens, **{name: None})
+        with pytest.raises(InputError, match=f"without {name}: give it"):
+            method.relevance_map(lacking)
+        with pytest.raises(InputError, match=f"without {name}: give it"):
+            method.core_mask(lacking, kept)

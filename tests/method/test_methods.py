@@ -209,8 +209,10 @@ def test_zspaprune_core_is_the_floor_of_the_share_that_was_typed(core, k, size):
     # In binary 0.58 * 50 is 28.999999999999996. 100 copies point where the question does, so that only the core takes
     # a second one; the others are mutually orthogonal and at right angles to it.
     rows = torch.cat([torch.eye(101)[:1].repeat(100, 1), torch.eye(101)[1:]])
-    chosen = ZSPAPrune(core=core).select(VisualTokens(rows, rows[:1]), k)
+    method, tokens = ZSPAPrune(core=core), VisualTokens(rows, rows[:1])
+    chosen = method.select(tokens, k)
     assert int((chosen < 100).sum()) == size
+    assert chosen[method.core_mask(tokens, chosen)].tolist() == list(range(size))
 
 
 def test_zspaprune_without_a_pointing_question_is_divprune():
@@ -219,7 +221,9 @@ def test_zspaprune_without_a_pointing_question_is_divprune():
     nowhere = torch.eye(8)[:1]  # at right angles to every token: a flat map
     for question in (embeds[:0], nowhere, torch.zeros(3, 8), torch.cat([nowhere, -nowhere])):
         tokens = VisualTokens(embeds, question)
-        assert ZSPAPrune().select(tokens, 9).tolist() == DivPrune().select(tokens, 9).tolist()
+        chosen = ZSPAPrune().select(tokens, 9)
+        assert chosen.tolist() == DivPrune().select(tokens, 9).tolist()
+        assert not ZSPAPrune().core_mask(tokens, chosen).any()
 
 
 def test_zspaprune_relevances_differ():
@@ -318,6 +322,7 @@ def test_vispruner_is_half_attention_and_half_what_is_left_without_duplicates():
     tokens = tower_tokens(attention, rows)
     # 2 and 5 by attention. Of 0, 1, 3, 4, 6, 7 the first side, 0, 3, 6, may all go at once; then 1, 7 meet 4.
     assert VisPruner().select(tokens, 4).tolist() == [2, 4, 5, 7]
+    assert VisPruner().core_mask(tokens, torch.tensor([2, 4, 5, 7])).tolist() == [True, False, True, False]
     assert VisPruner().select(tokens, 3).tolist()[0] == 2  # floor(0.5 * 3) = 1
     assert VisPruner(important=1.0).select(tokens, 2).tolist() == [2, 5]
     doubled = tower_tokens([1] * 4, angles(0, 0, 90, 180))
@@ -361,6 +366,7 @@ def test_visionzip_splits_the_budget_as_the_paper_does(k, dominant):
     assert set(top) <= set(kept.tolist())
     assert sum(i not in top for i in kept.tolist()) == k - dominant
     assert int((own == 1).sum()) >= dominant
+    assert sorted(kept[VisionZip().core_mask(tokens, kept)].tolist()) == sorted(top)
 
 
 def test_prumerge_takes_outliers_first_and_fills_evenly():
@@ -455,6 +461,30 @@ def test_hyper_parameters_are_checked(make, fix):
     with pytest.raises(InputError) as caught:
         make()
     assert fix in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Foveate(focus=0), ZSPAPrune(core=0), CoIn(coverage=1), Scope(alpha=0), SCoRe(alpha=0), VisPruner(important=0),
+        VisionZip(dominant=0), DivPrune(), Random(), Grid(),
+    ],
+    ids=lambda method: method.name,
+)  # fmt: skip
+def test_a_method_that_does_not_look_at_relevance_has_no_map(method):
+    tokens = tower_tokens([5, 1, 4, 1, 3, 1, 2, 1], torch.eye(8).tolist())
+    tokens = dataclasses.replace(tokens, question=tokens.embeds[:2])
+    assert method.relevance_map(tokens) is None
+    assert not method.core_mask(tokens, method.select(tokens, 4)).any()
+
+
+def test_the_core_are_those_of_the_kept_among_as_many_of_the_most_relevant():
+    tokens = tokens_of([[1, 0, 0], [0.9, 0.1, 0], [0, 1, 0], [0, 0, 1], [0.8, 0.3, 0]], [[1, 0, 0]])
+    kept = torch.tensor([0, 2, 4])  # by relevance 0, 1 and 4
+    assert CDPruner().core_mask(tokens, kept).tolist() == [True, False, True]
+    assert CDPruner().core_mask(tokens, kept[:2]).tolist() == [True, False]
+    alike = tokens_of([[1, 0], [1, 0], [1, 0], [0, 1]], [[1, 0]])
+    assert CDPruner().core_mask(alike, torch.tensor([0, 2])).tolist() == [True, False]  # ties: lower indices first
 
 
 def test_resolve():

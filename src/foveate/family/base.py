@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.family import tiny
-from foveate.family.item import NOUNS, Grid, Item, match_places
+from foveate.family.item import NOUNS, Grid, Item, Views, frames, match_places
 from foveate.family.kept import Mixes, keep_tokens, kept_output
 from foveate.question import Template, default_template
 from foveate.rewrite import count_positions, rewrite
@@ -62,6 +62,12 @@ class Family:
 
     raster: ClassVar[bool] = True
     """Whether the tokens of a picture lie in a raster; else `grids` knows of none."""
+
+    overview: ClassVar[Literal["", "first", "last"]] = ""
+    """Where the whole picture stands among its tiles, for families that see both."""
+
+    tiles_apart: ClassVar[bool] = False
+    """Whether every tile (or frame) is an item of its own, so that several items may be one picture (or clip)."""
 
     compares: ClassVar[bool] = True
     """Whether tokens and words lie in one space; else the choice is for diversity alone."""
@@ -176,6 +182,13 @@ class Family:
     ) -> list[Tensor | None]:
         """(n,) for every picture: which of its tokens are structure (ends of rows) and always stay; None for none."""
         return [None] * len(features)
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """How an item's tokens lie over its picture, tiles or frames, in their order; none where they cannot be drawn.
+
+        Every token that is not fixed lies in one of them. Cheap: every report has them.
+        """
+        return () if item.grid is None else frames(item.grid, item.fixed)
 
     def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
         """Every picture, clip and sound that was encoded; `extras` are those of the pictures.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
+from foveate.family.item import Grid, Item, Views, lines, runs
 from foveate.family.kept import Mixes, keep_tokens
 
 WORDS = 8  # of the tiny models' pictures
@@ -78,6 +78,10 @@ class Emu3(Family):
         word = torch.tensor(model.config.vocabulary_map["<|extra_200|>"], device=features[0].device)
         end = model.get_input_embeddings()(word)
         return [(f == end.to(f)).all(-1) for f in features]
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """The rows between the ends."""
+        return () if item.fixed is None else lines(runs(item.fixed))
 
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Marks at both ends, and its size in words."""

@@ -8,6 +8,7 @@ from foveate.family.base import Family
 class GotOcr2(Family):
     """`GotOcr2ForConditionalGeneration`; the budget is a tile's, or that of one page."""
 
+    overview, tiles_apart = "last", True
     summary = "GOT-OCR 2, PP-Chart2Table; every tile and every page counts as a picture"
     tiny = {
         "vision_config": {

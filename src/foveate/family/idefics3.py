@@ -16,6 +16,7 @@ from foveate.family.kept import Mixes, keep_tokens, kept_output
 class Idefics3(Family):
     """`Idefics3ForConditionalGeneration`. Every tile has a budget of its own."""
 
+    overview, tiles_apart = "last", True
     summary = "Idefics3; a budget for every tile, markers of rows and columns stay"
     tiny = {
         "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302},

@@ -36,6 +36,7 @@ class Convolutions(Family):
 class Lfm2VL(Convolutions):
     """`Lfm2VlForConditionalGeneration`. The budget is a tile's; convolutions run over the kept tokens."""
 
+    overview, tiles_apart = "last", True
     summary = "LFM2-VL; every tile counts as a picture, short convolutions between attention"
     tiny = {
         "text_config": {

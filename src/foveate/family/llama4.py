@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
+from foveate.family.item import Grid, Item, Views
 from foveate.family.kept import Mixes, TokenList, keep_tokens, kept_output
 from foveate.family.turns import opened_by
 from foveate.question import Template
@@ -49,6 +49,10 @@ class Llama4(LastState):
             return encoded
         projected = model.multi_modal_projector(encoded.last_hidden_state)
         return type(encoded)(last_hidden_state=encoded.last_hidden_state, pooler_output=projected)
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """None: a picture is padded to a canvas of tiles, and nothing tells how much of it."""
+        return ()
 
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Between the marks of beginning and end."""

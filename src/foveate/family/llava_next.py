@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
+from foveate.family.item import Grid, Item, View, Views, lines, runs, squares
 from foveate.family.llava import Llava
 from foveate.family.tiny import image_size
 
@@ -22,6 +23,7 @@ class Tiled(Family):
     """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole picture's."""
 
     raster = False  # the whole, then the tiles, with newlines between
+    overview = "first"
 
     sizes: ClassVar[tuple[tuple[int, int], ...]] = ((40, 60), (30, 20), (64, 30), (50, 50), (20, 64))
     """(height, width) of the pictures in the example, in 32nds of a tile."""
@@ -32,6 +34,16 @@ class Tiled(Family):
         """Newlines, which are all one learned vector."""
         newline = model.base_model.image_newline.detach()
         return [(feature == newline.to(feature)).all(-1) for feature in features]
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """The whole in a square, then the tiles joined, without their padding, in rows that each end in a newline."""
+        if item.grid is not None or item.fixed is None or item.modality != "image":
+            return super().views(config, inputs, item)
+        (first, end), *rest = runs(item.fixed)
+        whole = end - first - (rest[0][1] - rest[0][0]) if rest else 0
+        side = math.isqrt(whole)
+        rows = lines([(whole, end), *rest]) if whole and side**2 == whole else ()
+        return (*squares(1, side), *rows) if rows else ()
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures of different shapes, padded to the same number of tiles; clips of three frames."""
@@ -91,6 +103,18 @@ class LlavaOnevision(Tiled):
         "image_grid_pinpoints": PINPOINTS, "vision_aspect_ratio": "anyres_max_2",
         "vision_config": {"model_type": "siglip_vision_model", "vision_use_head": False},
     }  # fmt: skip
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """Beside others a picture is a square alone, which it is padded to; a clip's frames are pooled squares."""
+        found, free = super().views(config, inputs, item), len(item.embeds) - 1  # one newline
+        if found or item.fixed is None or int(item.fixed.sum()) > 1:
+            return found
+        vision = config.vision_config
+        side = vision.image_size // vision.patch_size
+        if item.modality == "image":
+            return (View(0, side, side, side, padded=True),) if free == side**2 else ()
+        pooled = math.ceil(side / 2)
+        return () if free % pooled**2 else squares(free // pooled**2, pooled)
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """With the number of pictures in every row that has some."""

@@ -28,6 +28,7 @@ class MiniCPMV(Family):
     """
 
     versions = ">=5.20"
+    overview, tiles_apart = "first", True
     summary = "MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each crop"
     modalities = ("image", "video")
     tiny = {

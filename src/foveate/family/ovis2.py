@@ -15,6 +15,7 @@ from foveate.family.kept import Mixes
 class Ovis2(Family):
     """`Ovis2ForConditionalGeneration`; the budget is a tile's."""
 
+    tiles_apart = True  # the overview comes first, but the stock processor may lay out the tiles the wrong way round
     summary = "Ovis2; visual vocabulary, every tile counts as a picture"
     tiny = {
         "vision_config": {"vocab_size": 48, "hidden_stride": 2, "patch_size": 4},

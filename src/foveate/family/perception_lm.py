@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from foveate.family.base import Extras, Family, Inputs
-from foveate.family.item import Item
+from foveate.family.item import Item, Views, frames, squares
 from foveate.family.tiny import image_size
 
 
@@ -19,6 +19,7 @@ class PerceptionLM(Family):
 
     versions = ">=5.20"
     raster = False  # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
+    overview = "first"
     summary = "PerceptionLM; pooled tiles and frames"
     modalities = ("image", "video")
     tiny = {
@@ -52,8 +53,15 @@ class PerceptionLM(Family):
             if count == 1 or (count and item.modality == "video"):
                 side = math.isqrt(len(item.embeds) // count)
                 item = replace(item, grid=(count, side, side))
-            found.append(item)
+            found.append(replace(item, tiles=max(count, 1)))
         return found
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """A square for every tile or frame."""
+        if item.grid is not None:
+            return frames(item.grid)
+        side = math.isqrt(len(item.embeds) // item.tiles)
+        return squares(item.tiles, side) if item.tiles > 1 and item.tiles * side**2 == len(item.embeds) else ()
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Two tiles, or three frames."""

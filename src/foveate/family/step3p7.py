@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
+from foveate.family.base import Extras, Family, Inputs
+from foveate.family.item import Grid, Item, View, Views, squares
 
 TILE = 16  # the side of the example's tiles, in pixels
 
@@ -17,6 +19,7 @@ TILE = 16  # the side of the example's tiles, in pixels
 class Step3p7(Family):
     """`Step3p7ForConditionalGeneration`; the budget is a whole picture's, local windows count kept tokens."""
 
+    overview = "last"
     summary = "Step-3.7; tiles, local windows, mixture of experts"
     tiny = {
         "text_config": {
@@ -35,6 +38,21 @@ class Step3p7(Family):
         """A square for a picture without tiles."""
         side = _side(config, config.vision_config.image_size)
         return [(1, side, side) if len(feature) == side**2 else None for feature in features]
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """Squares: the tiles, whose side the processor sets, then the picture, whose side the configuration does."""
+        side = _side(config, config.vision_config.image_size)
+        before = len(item.embeds) - side**2
+        tile = math.isqrt(before // max(item.tiles, 1))
+        tiles = squares(item.tiles, tile)
+        return (*tiles, View(before, side, side, side)) if item.tiles * tile**2 == before else ()
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """With the number of tiles, where the inputs tell it."""
+        found, counts = super().items(model, inputs, outputs, extras), inputs.get("num_local_patches")
+        if counts is None or len(counts) != len(found):
+            return found
+        return [replace(item, tiles=count) for item, count in zip(found, counts.tolist(), strict=True)]
 
     def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
         """Pictures with and without tiles."""

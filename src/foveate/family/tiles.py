@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid
+from foveate.family.item import Grid, Item, Views, squares
 from foveate.family.kept import kept_output
 
 
 class AyaVision(Family):
     """`AyaVisionForConditionalGeneration`; the budget is a tile's, local windows count kept tokens."""
 
+    overview, tiles_apart = "last", True
     summary = "Aya Vision; every tile counts as a picture, local windows"
     tiny = {"text_config": {"sliding_window": 512}, "vision_config": {"patch_size": 4}}
 
@@ -24,6 +25,7 @@ class AyaVision(Family):
 class Cohere2Vision(Family):
     """`Cohere2VisionForConditionalGeneration`; the budget is a tile's, local windows count kept tokens."""
 
+    overview, tiles_apart = "last", True
     summary = "Command A Vision; every tile counts as a picture, local windows"
     tiny = {
         "text_config": {"sliding_window": 512}, "vision_config": {"patch_size": 4}, "alignment_intermediate_size": 48,
@@ -33,6 +35,7 @@ class Cohere2Vision(Family):
 class InternVL(Family):
     """`InternVLForConditionalGeneration`; the budget is a picture's, or that of one frame of a clip."""
 
+    overview = "last"
     summary = "InternVL; tiles, every frame of a clip counts as a picture"
     tiny = {"vision_config": {"image_size": [32, 32], "patch_size": [4, 4]}}
 
@@ -52,12 +55,22 @@ class InternVL(Family):
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Grid | None]:
         """Of pictures of one tile; several are no raster."""
-        vision = config.vision_config
-        side = int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio)
+        side = _side(config)
         return [(1, side, side) if len(feature) == side**2 else None for feature in features]
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """A square for every tile."""
+        count, rest = divmod(len(item.embeds), _side(config) ** 2)
+        return () if rest else squares(count, _side(config))
 
 
 class QianfanOcr(InternVL):
     """`QianfanOCRForConditionalGeneration`; the budget is a picture's."""
 
     summary = "Qianfan-OCR; tiles"
+
+
+def _side(config: Any) -> int:
+    """Tokens along the side of a tile."""
+    vision = config.vision_config
+    return int(vision.image_size[0] // vision.patch_size[0] * config.downsample_ratio)

@@ -14,6 +14,8 @@ from torch import Tensor
 from foveate.decoder.base import DecoderMethod
 from foveate.errors import InputError
 from foveate.registry import METHODS
+from foveate.relevance import min_max
+from foveate.selection import top_k
 from foveate.tokens import VisualTokens, budget, is_whole
 
 
@@ -22,7 +24,8 @@ class Method(ABC):
     """A published way to choose k of n visual tokens; its fields are its hyper-parameters, each with a default.
 
     A subclass is a frozen dataclass that fills in the class variables, checks its fields in `__post_init__` (raising
-    `InputError`) and writes `_select`. A method that merges writes `_mix` as well. It must keep the laws of
+    `InputError`) and writes `_select`. A method that merges writes `_mix` as well, one that prefers some tokens to
+    others by a score `_relevance_map`, for those who want to see why. It must keep the laws of
     tests/method/test_laws.py.
     """
 
@@ -83,6 +86,30 @@ class Method(ABC):
         with torch.no_grad(), torch.autocast(tokens.embeds.device.type, enabled=False):
             return self._mix(tokens, kept)
 
+    def relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        """How much the method itself prefers each token, whatever else is kept: (n,) in float32, higher = sooner.
+
+        By the question, or by what stands out to the vision tower; on a scale of the method's own. None where it does
+        not look at relevance.
+
+        Raises `InputError` if `tokens` lack an extra that the method needs.
+        """
+        self._check_needs(tokens)
+        with torch.no_grad(), torch.autocast(tokens.embeds.device.type, enabled=False):
+            return self._relevance_map(tokens)
+
+    def core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
+        """Which of `kept` (k,), as `select` returned them, are there for their relevance: (k,) bool, beside `kept`.
+
+        Those among the k tokens that `relevance_map` puts first, lower indices first where it is even, unless a method
+        chooses them in a step of its own. None of them where the map says nothing.
+
+        Raises `InputError` if `tokens` lack an extra that the method needs.
+        """
+        self._check_needs(tokens)
+        with torch.no_grad(), torch.autocast(tokens.embeds.device.type, enabled=False):
+            return self._core_mask(tokens, kept)
+
     @abstractmethod
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         """`select` after its checks: `given` (g,) is int64 on the tokens' device and 1 <= k <= n - g."""
@@ -95,6 +122,18 @@ class Method(ABC):
     def _mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:  # noqa: ARG002 for those that override it
         """`mix` after its checks."""
         return None
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:  # noqa: ARG002 for those that override it
+        """`relevance_map` after its checks."""
+        return None
+
+    def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
+        """`core_mask` after its checks."""
+        scores = self._relevance_map(tokens)
+        scaled = None if scores is None else min_max(scores)
+        if scaled is None or not bool(scaled.any()):
+            return torch.zeros_like(kept, dtype=torch.bool)
+        return torch.isin(kept, top_k(scaled, len(kept), kept[:0]))
 
     def _check_needs(self, tokens: VisualTokens) -> None:
         for name in sorted(self.needs):

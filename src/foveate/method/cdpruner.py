@@ -27,7 +27,9 @@ class CDPruner(Method):
     prompt_aware: ClassVar[bool] = True
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        return dpp(tokens.embeds, self._relevance_map(tokens), k, given)
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor:
         score = pooled(tokens.embeds, tokens.question)
         spread = score.amax() - score.amin()
-        relevance = torch.where(spread > TIE, (score - score.amin() + 1e-6) / spread, 1.0)
-        return dpp(tokens.embeds, relevance, k, given)
+        return torch.where(spread > TIE, (score - score.amin() + 1e-6) / spread, 1.0)

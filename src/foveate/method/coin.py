@@ -41,8 +41,14 @@ class CoIn(Method):
             raise InputError(f"ridge={self.ridge!r} is out of range: use a float from 0.001 to 1, such as 0.01.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+        informative = self._informative(tokens)
+        return log_volume(tokens.embeds, informative, k, given, share=self.coverage, ridge=self.ridge)
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        return self._informative(tokens) if self.coverage < 1 else None
+
+    def _informative(self, tokens: VisualTokens) -> Tensor:
         norms = tokens.embeds.float().norm(dim=1)
         strong = min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
         fits = min_max(pooled(tokens.embeds, tokens.question))
-        informative = self.saliency * strong + (1 - self.saliency) * fits
-        return log_volume(tokens.embeds, informative, k, given, share=self.coverage, ridge=self.ridge)
+        return self.saliency * strong + (1 - self.saliency) * fits

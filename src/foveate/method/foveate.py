@@ -50,9 +50,15 @@ class Foveate(FarthestPoints):
 
     def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
         """By looks and places, weighted by the question."""
-        weight = (self.focus * min_max(peaked_words(tokens.embeds, tokens.question))).exp()
+        weight = (self.focus * min_max(self._words(tokens))).exp()
         places = None if tokens.grid is None else self._places(tokens.grid, k + given.numel()).to(given.device)
         return Farthest(tokens.embeds, k, given, weight, places, self.place)
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        return self._words(tokens) if self.focus else None
+
+    def _words(self, tokens: VisualTokens) -> Tensor:
+        return peaked_words(tokens.embeds, tokens.question)
 
     def _places(self, grid: tuple[int, int, int], kept: int) -> Tensor:
         """The tokens' places (n, 3) in units of sigma."""

@@ -38,7 +38,7 @@ class HoloV(Method):
             raise InputError(f"crops={self.crops!r} is no number of crops: use an int of 1 or more, such as 16.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        scores, unit = salience(tokens.extra("cls_attention")), unit_rows(tokens.extra("encoder"))
+        scores, unit = self._relevance_map(tokens), unit_rows(tokens.extra("encoder"))
         parts = torch.arange(len(scores), device=scores.device).tensor_split(min(self.crops, len(scores)))
         varied = torch.stack([_variance(unit[part]) for part in parts])
         varied = torch.where(varied.mean() > TIE, varied / varied.mean(), 1.0)
@@ -48,6 +48,9 @@ class HoloV(Method):
         quotas = apportion(weights.cpu(), room.tolist(), k)
         free = scores.masked_fill(taken, -torch.inf)  # a crop's quota leaves these out
         return torch.cat([part[top_k(free[part], quota, given[:0])] for part, quota in zip(parts, quotas, strict=True)])
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor:
+        return salience(tokens.extra("cls_attention"))
 
 
 def _variance(unit: Tensor) -> Tensor:

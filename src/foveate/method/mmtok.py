@@ -43,10 +43,17 @@ class MMTok(Method):
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         cosines = Cosines(tokens.embeds)
-        words = cosines.to(unit_rows(tokens.question)).T  # (m, n)
-        asked = (words / self.tau_t).softmax(1) / max(1, len(words))
-        affinity = _Affinity(cosines, asked, self.tau_v, self.alpha / len(tokens.embeds))
+        affinity = _Affinity(cosines, self._asked(cosines, tokens), self.tau_v, self.alpha / len(tokens.embeds))
         return coverage(affinity, k, given, value=torch.ones_like(cosines.scale))
+
+    def _asked(self, cosines: Cosines, tokens: VisualTokens) -> Tensor:
+        """P (m, n)."""
+        words = cosines.to(unit_rows(tokens.question)).T
+        return (words / self.tau_t).softmax(1) / max(1, len(words))
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor:
+        """How much of the question's words a token covers by itself: what P adds to its gain in the first step."""
+        return self._asked(Cosines(tokens.embeds), tokens).sum(0)
 
 
 class _Affinity:

@@ -40,7 +40,7 @@ class PruMerge(Method):
             raise InputError(f"neighbours={self.neighbours!r} is no number of tokens: use an int of 0 or more.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        scores = salience(tokens.extra("cls_attention"))
+        scores = self._relevance_map(tokens)
         low, high = scores.quantile(scores.new_tensor([0.25, 0.75]))
         is_outlier = (scores > high + 1.5 * (high - low) + TIE).index_fill_(0, given, False)
         outliers = top_k(scores, min(int(is_outlier.sum()), k), given)
@@ -48,6 +48,9 @@ class PruMerge(Method):
             return outliers
         even = Grid().select(tokens, k - len(outliers), given=torch.cat([given, outliers]))
         return torch.cat([outliers, even]).sort().values
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor:
+        return salience(tokens.extra("cls_attention"))
 
     def _mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
         attention, unit = tokens.extra("cls_attention").float(), unit_rows(tokens.extra("keys"))

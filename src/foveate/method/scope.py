@@ -34,8 +34,13 @@ class Scope(Method):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 1.0.")
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        weight = salience(tokens.extra("cls_attention")) ** self.alpha
-        return coverage(_Likeness(tokens.extra("encoder")), k, given, value=weight)
+        return coverage(_Likeness(tokens.extra("encoder")), k, given, value=self._weight(tokens))
+
+    def _weight(self, tokens: VisualTokens) -> Tensor:
+        return salience(tokens.extra("cls_attention")) ** self.alpha
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        return self._weight(tokens) if self.alpha else None
 
 
 class _Likeness:

@@ -33,5 +33,10 @@ class SCoRe(FarthestPoints):
 
     def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
         """By looks to the tower, weighted by saliency."""
-        weight = salience(tokens.extra("cls_attention")) ** self.alpha
-        return Farthest(tokens.extra("encoder"), k, given, weight)
+        return Farthest(tokens.extra("encoder"), k, given, self._weight(tokens))
+
+    def _weight(self, tokens: VisualTokens) -> Tensor:
+        return salience(tokens.extra("cls_attention")) ** self.alpha
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        return self._weight(tokens) if self.alpha else None

@@ -70,3 +70,9 @@ class VisionZip(Method):
     def _dominant(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         size = math.floor(share_of(self.dominant, k) + Fraction(1, 2))
         return top_k(salience(tokens.extra("cls_attention")), size, given)
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        return salience(tokens.extra("cls_attention")) if self.dominant else None
+
+    def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
+        return torch.isin(kept, self._dominant(tokens, len(kept), kept[:0]))

@@ -43,12 +43,21 @@ class VisPruner(Method):
 
     def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
         scores = salience(tokens.extra("cls_attention"))
-        important = top_k(scores, math.floor(share_of(self.important, k)), given)
+        important = self._important(scores, k, given)
         left = torch.ones_like(scores, dtype=torch.bool)
         left[torch.cat([given, important])] = False
         rest = left.nonzero().squeeze(1)
         diverse = rest[_thin(unit_rows(tokens.extra("encoder")[rest]), k - len(important), self.step)]
         return torch.cat([important, diverse]).sort().values
+
+    def _important(self, scores: Tensor, k: int, given: Tensor) -> Tensor:
+        return top_k(scores, math.floor(share_of(self.important, k)), given)
+
+    def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
+        return salience(tokens.extra("cls_attention")) if self.important else None
+
+    def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
+        return torch.isin(kept, self._important(salience(tokens.extra("cls_attention")), len(kept), kept[:0]))
 
 
 def _thin(unit: Tensor, size: int, step: int) -> Tensor:
