@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-oldest test-kernel test-engine check format train train-llava train-qwen results speed serving clean
+.PHONY: demo test test-lmms test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest
-	$(MAKE) test-oldest test-lmms test-kernel test-engine
+	$(MAKE) test-oldest test-lmms test-kernel test-engine test-browser
 
 # The laws again, on the oldest transformers that pyproject.toml allows, which warns of names of its own.
 test-oldest: .venv/oldest/ready
@@ -42,6 +42,14 @@ test-engine: .venv/engine/ready
 
 .venv/engine/ready: tests/engine/setup.sh tests/engine/torchvision_beside_cpu.py pyproject.toml
 	PYTHON=$(PYTHON) bash tests/engine/setup.sh .venv/engine
+	touch $@
+
+# The page of `foveate demo`, in a real Chromium.
+test-browser: .venv/browser/ready
+	PYTHONPATH=.venv/browser $(BIN)/python -m pytest tests/browser
+
+.venv/browser/ready: .venv/ready tests/browser/setup.sh
+	PYTHON=$(BIN)/python bash tests/browser/setup.sh .venv/browser
 	touch $@
 
 check: .venv/ready

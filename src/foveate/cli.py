@@ -44,12 +44,6 @@ class Engine(str, Enum):
     vllm = "vllm"
 
 
-class Server(str, Enum):
-    """The choices of `foveate serve --engine`."""
-
-    vllm = "vllm"
-
-
 @app.callback(invoke_without_command=True)
 def root(
     context: typer.Context,
@@ -98,12 +92,12 @@ def ask(
     with quiet():
         loaded = load(model)
         found = compare(
-            loaded, image, question, keep=dial, method=chosen, positions=positions.value, max_new_tokens=max_new_tokens
-        )
+            loaded, image, question, keep=dial, method=chosen, positions=positions.value,
+            max_new_tokens=max_new_tokens, explain=overlay is not None,
+        )  # fmt: skip
     show.comparison(found)
     if overlay is not None:
-        seen = viz.seen_part(image, loaded.processor.image_processor)
-        viz.save(viz.draw(seen, found.report.kept[0], found.report.grids[0]), overlay)
+        viz.save(viz.draw(image, found.report, processor=loaded.processor), overlay)
         print(f"The kept tokens are drawn in {overlay}.")
     if as_json:
         print(json.dumps(show.record(found, keep=dial, model=loaded.name, overlay=overlay)))
@@ -338,28 +332,87 @@ def batch(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
     context: typer.Context,
-    engine: Annotated[Server, typer.Option(help="What answers: vllm, which must be installed here too.")],
-    model: Annotated[str, typer.Argument(help="As in `ask`.", metavar="MODEL")] = "bundled",
+    model: Model = "bundled",
     keep: Annotated[str, typer.Option(help="As in `ask`; a request may ask for another.")] = "0.1",
     method: Annotated[str, typer.Option(help="How to choose the tokens; see `foveate methods`.")] = "foveate",
     positions: Annotated[Positions, typer.Option(help="Keep the tokens' positions, or renumber.")] = Positions.original,
+    engine: Annotated[Engine, typer.Option(help="What runs the model: transformers (hf) or vLLM.")] = Engine.hf,
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 8000,
+    api_key: Annotated[
+        str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Asked for in every request.", show_default=False)
+    ] = None,
+    fetch_from: Annotated[
+        list[str] | None,
+        typer.Option(help="A place to fetch pictures from, https://host; again for more. Otherwise none."),
+    ] = None,
+    max_body: Annotated[int | None, typer.Option(min=1, help="MiB a request; 20.", show_default=False)] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, max=89, help="Megapixels a picture; 25.", show_default=False)
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="Pictures a conversation; 16.", show_default=False)
+    ] = None,
+    max_prompt_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a prompt, unpruned; what the model takes.", show_default=False)
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of an answer; 1024.", show_default=False)
+    ] = None,
+    max_waiting: Annotated[
+        int | None, typer.Option(min=0, help="Requests that wait for the model; 32.", show_default=False)
+    ] = None,
+    grace: Annotated[
+        float | None, typer.Option(min=0, help="Seconds for open requests at the end; 30.", show_default=False)
+    ] = None,
     turn: Annotated[
-        str, typer.Option(help="The question: the user's last turn, or the picture's own, which keeps a chat's cache.")
-    ] = "last",
-    show_only: Annotated[bool, typer.Option("--print", help="Print vLLM's command line and stop.")] = False,
+        str | None,
+        typer.Option(
+            help="vLLM: the question is the user's last turn (last), or the picture's own (own), which keeps a chat's "
+            "cache; last.",
+            show_default=False,
+        ),
+    ] = None,
+    show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
 ) -> None:
-    """Serve a model over the OpenAI protocol with its pictures pruned; further options are vLLM's own."""
-    del engine  # there is one so far
-    from foveate.load import quiet
-    from foveate.vllm import serve as engine_of
+    """Serve a model over the OpenAI protocol with its pictures pruned; with vLLM further options are its own."""
+    dial = parse_keep(keep)
+    from foveate.serve import command
+
+    prunes = {"keep": dial, "method": method, "positions": positions.value}
+    own = {
+        "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
+        "new": max_new_tokens, "waiting": max_waiting,
+    }  # fmt: skip
+    if engine is Engine.vllm:
+        command.check_only_hf({**own, "fetch_from": fetch_from, "grace": grace})
+        command.serve_vllm(
+            model, context.args, prunes, turn=turn or "last", show_only=show_only, host=host, port=port, api_key=api_key
+        )
+    else:
+        command.check_only_vllm(context.args, turn=turn, show_only=show_only)
+        command.serve_hf(
+            model, prunes, own, host=host, port=port, api_key=api_key, fetch_from=fetch_from or [], grace=grace
+        )
+
+
+@app.command()
+def demo(
+    model: Model = "bundled",
+    host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any that is free.")] = 7860,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Show a page: drop a picture, ask, move a slider, and see which tokens are kept and what that saves."""
+    from foveate.serve.run import bind, require_serve
+
+    require_serve()
+    listens = bind(host, port)
+    from foveate.load import load, quiet
+    from foveate.page.app import serve_page
 
     with quiet():
-        command = engine_of.command(
-            model, context.args, keep=parse_keep(keep), method=method, positions=positions.value, turn=turn
-        )
-    print(engine_of.shown(command))
-    if not show_only:
-        engine_of.run(command)
+        serve_page(load(model), listens, open_browser=open_browser)
 
 
 # -- input ---------------------------------------------------------------------------------------------------------

@@ -84,7 +84,16 @@ def test_what_would_not_be_followed_is_refused_by_name(field, value):
 
 
 def test_bodies_that_are_no_requests():
-    for given in (b"", b"{", b"[]", b"5", b"\xff\xfe", b"[" * 100_000, b"{" + b'"a":{' * 50_000, b'{"model":"\\ud83d"}'):
+    for given in (
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"{" + b'"a":{' * 50_000,
+        b'{"model":"\\ud83d"}',
+    ):
         assert "JSON" in refused(given)
     assert refused({"messages": []}).startswith("model")
     assert "values" in refused(b'{"messages":[' + b"0," * 1_000_000 + b"0]}")

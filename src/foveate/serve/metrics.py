@@ -10,7 +10,6 @@ from foveate.serve.answer import Answered, Pruned
 from foveate.serve.worker import Worker
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-CLIENT_GONE = 499  # nginx's number for a client that closed the connection
 
 
 class Metrics:

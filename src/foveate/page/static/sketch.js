@@ -1,0 +1,68 @@
+// The drawing mode: a canvas, a few colours, a brush.
+
+const PAPER = "#8d8f8a";
+const COLORS = [
+  ["red", "#d62828"], ["blue", "#2d5ad7"], ["green", "#28a046"], ["yellow", "#fadc32"],
+  ["orange", "#f5871e"], ["purple", "#8c3caf"], ["white", "#f8f8f8"], ["black", "#161616"],
+];
+
+/** Wires the canvas; `drawn` is called after every stroke with the picture as a data URL. */
+export function sketch(canvas, { colors, brush, clear }, drawn) {
+  const pen = canvas.getContext("2d");
+  let color = COLORS[0][1];
+  let from = null;
+
+  const wipe = () => {
+    pen.fillStyle = PAPER;
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+  };
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [
+      ((event.clientX - box.left) * canvas.width) / box.width,
+      ((event.clientY - box.top) * canvas.height) / box.height,
+    ];
+  };
+  const stroke = (to) => {
+    Object.assign(pen, { strokeStyle: color, lineWidth: Number(brush.value), lineCap: "round", lineJoin: "round" });
+    pen.beginPath();
+    pen.moveTo(...from);
+    pen.lineTo(...to);
+    pen.stroke();
+    from = to;
+  };
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    canvas.setPointerCapture(event.pointerId);
+    from = place(event);
+    stroke(from);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (from) event.getCoalescedEvents().forEach((each) => stroke(place(each)));
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(end, () => {
+      if (from) drawn(canvas.toDataURL("image/png"));
+      from = null;
+    });
+  }
+  clear.addEventListener("click", () => {
+    wipe();
+    drawn(canvas.toDataURL("image/png"));
+  });
+  colors.append(...COLORS.map(([name, code], i) => swatch(name, code, i === 0, () => (color = code))));
+  wipe();
+  return { url: () => canvas.toDataURL("image/png") };
+}
+
+function swatch(name, code, checked, chosen) {
+  const label = document.createElement("label");
+  const input = Object.assign(document.createElement("input"), { type: "radio", name: "color", value: name, checked });
+  input.setAttribute("aria-label", name);
+  input.addEventListener("change", chosen);
+  label.append(input);
+  label.style.setProperty("--color", code);
+  label.title = name;
+  return label;
+}

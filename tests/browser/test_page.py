@@ -1,0 +1,429 @@
+import base64
+import io
+import json
+import re
+import signal
+import urllib.request
+
+import pytest
+from PIL import Image, ImageStat
+from playwright.sync_api import expect
+
+from foveate.world.scenes import draw_scene, sample_scene
+
+PHONE = {"width": 360, "height": 740}
+
+
+def scenes(demo):
+    with urllib.request.urlopen(f"{demo.url}/scenes") as found:
+        return json.load(found)
+
+
+def packed(picture, kind="PNG"):
+    out = io.BytesIO()
+    picture.save(out, kind)
+    return out.getvalue()
+
+
+def file(name, data):
+    return {"name": name, "mimeType": "image/png", "buffer": data}
+
+
+def open_scene(page, title):
+    page.get_by_role("button", name=title, exact=True).click()
+    expect(page.get_by_role("button", name=title, exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def answered(page):
+    """Both answers, once they are complete."""
+    expect(page.locator("#status")).to_have_text("Both answers are here.")
+    expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+    return [said(page, which) for which in ("pruned", "unpruned")]
+
+
+def said(page, which):
+    text = page.locator(f"#{which}").inner_text()
+    return re.sub(r"\s*[✓✗]?\s*(right|wrong)$", "", text.strip()).strip()
+
+
+def overlay(page):
+    return page.locator("#overlay").get_attribute("src")
+
+
+def moved(page, before):
+    """Waits until other tokens are kept."""
+    expect(page.locator("#overlay")).not_to_have_attribute("src", before)
+
+
+# -- the page itself -----------------------------------------------------------------------------------------------
+
+
+def test_it_loads(page, demo):
+    expect(page).to_have_title("foveate demo")
+    expect(page.get_by_role("heading", level=1)).to_have_text("foveate")
+    expect(page.locator("#model")).to_have_text("bundled")
+    thumbnails = page.locator("#gallery img")
+    expect(thumbnails).to_have_count(len(scenes(demo)))
+    for one in thumbnails.all():
+        assert one.evaluate("image => image.complete && image.naturalWidth > 0")
+    assert page.locator("#question").input_value() == scenes(demo)[0]["questions"][0]["text"]
+    expect(page.locator("#share")).to_have_text("10 %, 58 of 576 tokens")
+    assert page.context.cookies() == []
+    assert page.evaluate("localStorage.length + sessionStorage.length") == 0
+
+
+def test_every_control_has_a_name(page):
+    page.get_by_role("button", name="Draw").click()
+    expect(page.locator("#palette")).to_be_visible()
+    nodes = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    controls = ("button", "textbox", "slider", "combobox", "radio", "link", "table", "article", "region", "image")
+    named = {}
+    for node in nodes:
+        role = node.get("role", {}).get("value")
+        if role in controls and not node.get("ignored"):
+            named.setdefault(role, []).append(node.get("name", {}).get("value", ""))
+    assert {"button", "textbox", "slider", "combobox", "radio", "article"} <= named.keys()
+    assert all(name for names in named.values() for name in names), named
+    assert {"Question", "Keep", "Brush"} <= {*named["textbox"], *named["slider"]}
+
+
+# -- asking --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 4])
+def test_a_question_of_the_gallery_is_answered_twice(page, demo, number):
+    scene = scenes(demo)[number]
+    open_scene(page, scene["title"])
+    page.get_by_role("button", name="Ask", exact=True).click()
+    truth = scene["questions"][0]["answer"]
+    assert answered(page)[1] == truth
+    expect(page.locator("#truth")).to_have_text(f"True answer: {truth}")
+    expect(page.locator("#asked")).to_have_text(scene["questions"][0]["text"])
+    rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("#rows tr").all_inner_texts()}
+    assert rows["Visual tokens"] == ["58", "576", "9.9 times fewer"]
+    assert len(rows) == 8
+    for name in ("Time to first token", "vision encoder", "prefill", "Time in all"):
+        assert all(re.fullmatch(r"[\d.]+ m?s", cell) for cell in rows[name][:2])
+    assert all(re.fullmatch(r"[\d.]+ MiB", cell) for cell in rows["KV cache"][:2])
+    assert re.fullmatch(r"\d\.\d times less", rows["KV cache"][2])
+    expect(page.locator("#cost")).to_contain_text("Single measurements on this machine")
+
+
+def test_two_people_ask_at_once(opened, demo):
+    first, second = scenes(demo)[0], scenes(demo)[4]
+    with opened(demo) as one, opened(demo) as other:
+        open_scene(other, second["title"])
+        one.locator("#go").click()
+        other.locator("#go").click()
+        assert answered(one)[1] == first["questions"][0]["answer"]
+        assert answered(other)[1] == second["questions"][0]["answer"]
+
+
+def test_markup_in_a_name_or_question_is_text(page):
+    page.set_input_files("#file", file("<img src=x onerror=alert(1)>.png", packed(draw_scene(sample_scene(0, 3)))))
+    expect(page.locator("#picture")).to_have_attribute("alt", re.compile("<img src=x"))
+    page.fill("#question", "<b>what color is the star?</b>")
+    page.locator("#question").press("Enter")
+    expect(page.locator("#asked")).to_have_text("<b>what color is the star?</b>")
+    answered(page)
+    assert page.locator("#asked b").count() == 0
+
+
+def test_keyboard_alone(page):
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the question")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#question")).to_be_focused()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("what shape is the yellow object?")
+    page.keyboard.press("Enter")
+    assert answered(page)[1] == "circle"
+    expect(page.locator("#question")).to_be_focused()
+    reached = []
+    for _ in range(10):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id"))
+        style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert style == "solid", reached
+        if reached[-1] == "method":
+            break
+    assert [name for name in reached if name] == ["go", "keep", "method"]
+
+
+# -- the kept tokens -----------------------------------------------------------------------------------------------
+
+
+def test_the_slider_moves_by_keyboard(page):
+    before = overlay(page)
+    page.locator("#keep").focus()
+    page.keyboard.press("ArrowRight")
+    moved(page, before)
+    expect(page.locator("#share")).to_have_text("11 %, 63 of 576 tokens")
+    expect(page.locator("#keep")).to_have_attribute("aria-valuetext", "11 %, 63 of 576 tokens")
+    expect(page.locator("#overlay")).to_have_attribute(
+        "alt", re.compile(r"bright: 63 of 576, \d+ core and \d+ complement\.")
+    )
+    page.keyboard.press("End")
+    expect(page.locator("#share")).to_have_text("100 %, 576 of 576 tokens")
+    page.keyboard.press("Home")
+    expect(page.locator("#share")).to_have_text("2 %, 12 of 576 tokens")
+
+
+def test_the_newest_position_of_the_slider_wins(page):
+    page.locator("#keep").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#share")).to_have_text("40 %, 230 of 576 tokens")
+    page.wait_for_timeout(500)
+    expect(page.locator("#share")).to_have_text("40 %, 230 of 576 tokens")
+
+
+def test_another_question_keeps_other_tokens(page, demo):
+    before = overlay(page)
+    page.get_by_role("button", name=scenes(demo)[0]["questions"][1]["text"]).click()
+    moved(page, before)
+    before = overlay(page)
+    page.fill("#question", "what shape is the green object?")
+    moved(page, before)
+
+
+def test_answers_to_earlier_settings_say_so(page):
+    page.locator("#go").click()
+    answered(page)
+    before = overlay(page)
+    page.fill("#question", "how many stars are there?")
+    moved(page, before)
+    expect(page.locator("#caption")).to_contain_text("earlier settings")
+    page.locator("#go").click()
+    answered(page)
+    expect(page.locator("#caption")).to_have_text("Question")
+
+
+def test_another_method_keeps_other_tokens(page):
+    before = overlay(page)
+    page.locator("#method").select_option("vispruner")
+    expect(page.locator("#summary")).to_contain_text("[CLS]")
+    moved(page, before)
+    page.locator("#go").click()
+    answered(page)
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_a_good_file_is_shown(page, kind):
+    before = overlay(page)
+    page.set_input_files("#file", file(f"mine.{kind.lower()}", packed(draw_scene(sample_scene(0, 5)), kind)))
+    moved(page, before)
+    expect(page.locator("#picture")).to_have_attribute("alt", re.compile("mine"))
+    expect(page.locator("#suggestions button")).to_have_count(0)
+    page.fill("#question", "how many objects are there?")
+    page.locator("#go").click()
+    answered(page)
+    expect(page.locator("#truth")).to_be_hidden()
+
+
+BIG = packed(Image.new("1", (5001, 5000)))
+HEAVY = packed(Image.new("RGB", (8, 8))) + bytes(16 * 2**20)
+SCENE = packed(draw_scene(sample_scene(0, 5)))
+REFUSED = {
+    "text.png": (b"hello, I am no picture", "no picture that can be read"),
+    "cut.png": (SCENE[: len(SCENE) // 2], "damaged|no picture"),
+    "wide.png": (BIG, r"25\.0 megapixels, and the limit is 25"),
+    "heavy.png": (HEAVY, r"16\.0 MiB, and the limit is 15\.0 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_is_refused_leaves_the_old_picture(opened, demo, name):
+    data, sentence = REFUSED[name]
+    with opened(demo, loses=True) as page:  # the browser itself complains of a 400
+        before = page.locator("#picture").get_attribute("src"), overlay(page)
+        page.set_input_files("#file", file(name, data))
+        expect(page.get_by_role("alert")).to_have_text(re.compile(sentence))
+        assert (page.locator("#picture").get_attribute("src"), overlay(page)) == before
+        page.get_by_role("button", name="Dismiss").click()
+        expect(page.get_by_role("alert")).to_have_text("")
+        page.locator("#go").click()
+        assert answered(page)[1] == "star"
+
+
+def test_a_picture_is_dropped_and_pasted(page):
+    give = """([data, kind]) => {
+      const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+      const files = new DataTransfer();
+      files.items.add(new File([bytes], `${kind}.png`, { type: "image/png" }));
+      const how = { bubbles: true, cancelable: true };
+      const event = kind === "drop" ? new DragEvent("drop", { ...how, dataTransfer: files })
+        : new ClipboardEvent("paste", { ...how, clipboardData: files });
+      document.body.dispatchEvent(event);
+    }"""
+    for kind, index in (("drop", 5), ("paste", 6)):
+        page.evaluate(give, [base64.b64encode(packed(draw_scene(sample_scene(0, index)))).decode(), kind])
+        expect(page.locator("#picture")).to_have_attribute("alt", re.compile(f"{kind}.png"))
+
+
+def test_the_last_picture_that_was_chosen_is_asked_about(page, demo):
+    for scene in scenes(demo):
+        page.get_by_role("button", name=scene["title"], exact=True).click()
+    page.locator("#go").click()
+    assert answered(page)[1] == scene["questions"][0]["answer"]
+    expect(page.locator("#truth")).to_have_text(f"True answer: {scene['questions'][0]['answer']}")
+    expect(page.locator('#gallery [aria-pressed="true"]')).to_have_count(1)
+
+
+def test_a_drawing_is_asked_about(page):
+    page.get_by_role("button", name="Draw").click()
+    canvas = page.locator("#canvas")
+    expect(canvas).to_be_visible()
+    page.fill("#question", "what color is the circle?")
+    page.get_by_role("radio", name="blue").check()
+    page.locator("#brush").fill("60")
+    before = overlay(page)
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 + 2, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    moved(page, before)
+    page.locator("#go").click()
+    assert answered(page)[1] == "blue"
+    before = overlay(page)
+    page.get_by_role("button", name="Clear").click()
+    moved(page, before)
+    open_scene(page, "Bars")
+    expect(canvas).to_be_hidden()
+
+
+# -- stopping ------------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_is_stopped(opened, slow):
+    with opened(slow) as page:
+        page.locator("#go").click()
+        expect(page.locator("#pruned")).not_to_have_text("")
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator("#status")).to_have_text("Stopped.")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_focused()
+        length = len(page.locator("#pruned").inner_text())
+        assert length > 0
+        page.wait_for_timeout(300)
+        assert len(page.locator("#pruned").inner_text()) == length
+        page.locator("#go").click()  # the model is free again
+        answered(page)
+
+
+def test_another_picture_stops_the_answer(opened, slow):
+    with opened(slow) as page:
+        page.locator("#go").click()
+        expect(page.locator("#pruned")).not_to_have_text("")
+        open_scene(page, "Bars")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+        expect(page.locator("#pruned")).to_have_text("")
+
+
+def test_a_slider_that_moves_during_an_answer_is_followed_after_it(opened, slow):
+    with opened(slow) as page:
+        share = page.locator("#share").inner_text()
+        page.locator("#go").click()
+        expect(page.locator("#pruned")).not_to_have_text("")
+        page.locator("#keep").focus()
+        for _ in range(5):
+            page.keyboard.press("PageUp")
+        answered(page)
+        expect(page.locator("#share")).to_have_text(re.compile("of"))
+        assert page.locator("#share").inner_text() != share
+        expect(page.locator("#caption")).to_contain_text("earlier settings")
+
+
+def test_a_server_that_is_killed_on_the_way_is_missed(opened, slow):
+    with opened(slow, loses=True) as page:
+        page.locator("#go").click()
+        expect(page.locator("#pruned")).not_to_have_text("")
+        slow.signal(signal.SIGKILL)
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+        page.locator("#go").click()
+        expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+
+
+# -- sizes and colours ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 768, "height": 1024}, {"width": 1024, "height": 700}])
+def test_nothing_is_cut_off(opened, demo, size):
+    with opened(demo, viewport=size) as page:
+        page.get_by_role("button", name="Draw").click()
+        expect(page.locator("#palette")).to_be_visible()
+        page.locator("#go").click()
+        answered(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        for control in page.locator("button, select, input:not(.unseen), table, canvas, .frame img").all():
+            if control.is_visible():
+                box = control.bounding_box()
+                assert box["x"] >= 0
+                assert box["x"] + box["width"] <= size["width"] + 0.5
+                assert min(box["width"], box["height"]) >= 16
+
+
+def test_on_a_phone_the_answers_come_into_view(opened, demo):
+    with opened(demo, viewport=PHONE, has_touch=True, is_mobile=True) as page:
+        page.locator("#go").tap()
+        answered(page)
+        expect(page.locator("#pruned")).to_be_in_viewport()
+
+
+def test_long_words_wrap(opened, demo):
+    with opened(demo, viewport=PHONE) as page:
+        page.fill("#question", "x" * 300)
+        page.locator("#go").click()
+        answered(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_light_and_dark(opened, demo):
+    shade = {}
+    for scheme in ("light", "dark"):
+        with opened(demo, color_scheme=scheme) as page:
+            page.locator("#go").click()
+            answered(page)
+            shot = Image.open(io.BytesIO(page.screenshot())).convert("L")
+            shade[scheme] = ImageStat.Stat(shot).median[0]
+            low, high = shot.getextrema()
+            assert high - low > 180  # what is written can be read
+    assert shade["light"] > 220
+    assert shade["dark"] < 50
+
+
+CONTRAST = """() => {
+  const numbers = (color) => color.match(/[\\d.]+/g).map(Number);
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const ground = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const [r, g, b, a = 1] = numbers(getComputedStyle(at).backgroundColor);
+      if (a > 0) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  return [...document.querySelectorAll("body *")]
+    .filter((node) => node.checkVisibility() && [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim()))
+    .map((node) => {
+      const pair = [light(numbers(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
+      return [(pair[0] + 0.05) / (pair[1] + 0.05), node.textContent.trim().slice(0, 40)];
+    });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_their_ground(opened, demo, scheme):
+    with opened(demo, color_scheme=scheme) as page:
+        page.locator("#go").click()
+        answered(page)
+        page.set_input_files("#file", file("text.png", b"no picture"))
+        expect(page.get_by_role("alert")).not_to_have_text("")
+        found = page.evaluate(CONTRAST)
+        assert len(found) > 40
+        assert min(found)[0] >= 4.5, min(found)
