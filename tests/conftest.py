@@ -3,6 +3,9 @@ import torch
 
 from foveate.family import Family, lookup
 from foveate.laws import tiny_model
+from foveate.load import load, quiet
+from foveate.world.scenes import draw_scene, sample_scene
+from tiny import tiny_folder
 
 torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machine are slower than one
 
@@ -24,3 +27,27 @@ def model(family):
 @pytest.fixture
 def llava():
     return tiny_model(lookup.family("llava"))
+
+
+# -- models with a processor, for the server and the page ----------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def bundled():
+    with quiet():
+        return load("bundled")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A random LLaVA, which goes on for as long as it may."""
+    with quiet():
+        return load(str(tiny_folder("llava", tmp_path_factory.mktemp("llava"))))
+
+
+@pytest.fixture(scope="session")
+def scene():
+    """A drawn picture, as a data URL."""
+    from served import data_url, packed
+
+    return data_url(packed(draw_scene(sample_scene(0, 3))))

@@ -14,7 +14,7 @@ from foveate.load import Loaded
 from foveate.prune import answers_apart
 
 Turn = Mapping[str, Any]
-"""One message, as chat templates take it: a role, and content as a list of {"type": "image"} and {"type": "text", ...}."""
+"""One message for a chat template: a role, and as content a list of {"type": "image"} and {"type": "text", ...}."""
 
 
 def prompts(loaded: Loaded, pictures: Sequence[Image.Image], questions: Sequence[str]) -> Any:

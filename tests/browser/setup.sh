@@ -10,8 +10,9 @@ for name in chromium chromium-browser google-chrome google-chrome-stable; do
     exit 0
   fi
 done
-if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null && apt-cache show chromium > /dev/null 2>&1; then
-  apt-get install -y --no-install-recommends chromium && exit 0
+# Elsewhere (Ubuntu) the package of that name is not the browser.
+if [ "$(id -u)" = 0 ] && grep -qs '^ID=debian$' /etc/os-release; then
+  apt-get update --quiet=2 && apt-get install --quiet=2 --yes --no-install-recommends chromium && exit 0
 fi
 libraries=()
 [ "$(id -u)" = 0 ] && libraries=(--with-deps)

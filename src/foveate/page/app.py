@@ -17,7 +17,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from foveate.family import family_of
@@ -28,7 +27,7 @@ from foveate.page.desk import Desk
 from foveate.page.guard import Guard
 from foveate.page.scenes import Exhibit, exhibits
 from foveate.serve.errors import Refused, refusal
-from foveate.serve.http import read_json, told
+from foveate.serve.http import read_json, tell_refusals, told
 from foveate.serve.pictures import Source
 from foveate.serve.run import address, serve
 from foveate.serve.settings import Limits
@@ -67,13 +66,7 @@ def make_page(loaded: Loaded, *, seed: int = 0, bound: str = "127.0.0.1") -> Fas
     app.add_middleware(Guard, bound=bound)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> Response:
-        return _response(error)
-
-    @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> Response:
-        return _response(Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
+    tell_refusals(app, _response)
 
     @app.get("/")
     async def index() -> Response:

@@ -13,12 +13,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
-from starlette.exceptions import HTTPException
 
 from foveate.load import Loaded
 from foveate.serve import chat
 from foveate.serve.errors import Refused, refusal
-from foveate.serve.http import CLIENT_GONE, read_json, told
+from foveate.serve.http import CLIENT_GONE, read_json, tell_refusals, told
 from foveate.serve.metrics import Metrics
 from foveate.serve.protocol import Words, event
 from foveate.serve.settings import Settings
@@ -40,13 +39,7 @@ def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
     app = FastAPI(title="foveate", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.worker = worker
 
-    @app.exception_handler(Refused)
-    async def refuse(_: Request, error: Refused) -> Response:
-        return _response(error)
-
-    @app.exception_handler(HTTPException)
-    async def unknown(request: Request, error: HTTPException) -> Response:
-        return _response(Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
+    tell_refusals(app, _response)
 
     @app.get("/health")
     async def health() -> Response:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from foveate.serve.errors import Refused
 from foveate.serve.worker import Job
 
 READ_SECONDS = 60  # for a body to come in
 CLIENT_GONE = 499  # nginx's number for a client that closed the connection
+
+
+def tell_refusals(app: FastAPI, form: Callable[[Refused], Response]) -> None:
+    """Let the application answer with `form` what its handlers refuse, and paths and methods that it does not have."""
+
+    @app.exception_handler(Refused)
+    async def refused(_: Request, error: Refused) -> Response:
+        return form(error)
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, error: HTTPException) -> Response:
+        return form(Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
 
 
 async def read_json(request: Request, limit: int) -> bytes:
