@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +14,10 @@ from PIL import Image
 from foveate.cache import cache_of
 from foveate.cost import Clock, kv_bytes, prefill
 from foveate.encoded import encode
-from foveate.errors import FoveateWarning
 from foveate.family import family_of
 from foveate.load import Loaded
 from foveate.method import Method
+from foveate.noted import noted
 from foveate.prune import Positions, PrunedInputs, Report, prune_inputs
 from foveate.turns import answers, prompts
 
@@ -74,11 +73,10 @@ def ask(
     The settings are `prune_inputs`'; what `explain` costs is not measured. Raises a `FoveateError` if the model, the
     settings or the inputs cannot be used.
     """
-    model, notes = loaded.model, list(loaded.notes)
+    model = loaded.model
     inputs = prompt(loaded, picture, question)
     settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
-    with torch.no_grad(), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FoveateWarning)
+    with torch.no_grad(), noted() as notes:
         _round(model, inputs, settings)  # the warm-up
         rounds = [_round(model, inputs, settings) for _ in range(ROUNDS)]
         short = rounds[-1].short
@@ -87,13 +85,8 @@ def ask(
         if explain:
             why = prune_inputs(model, inputs, explain=True, **settings).report
             report = replace(report, relevance=why.relevance, core=why.core)
-    for warning in caught:
-        if not issubclass(warning.category, FoveateWarning):
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        elif str(warning.message) not in notes:
-            notes.append(str(warning.message))
     pruned, unpruned = (_median([getattr(r, name) for r in rounds]) for name in ("pruned", "unpruned"))
-    return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*notes, *report.notes))
+    return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*loaded.notes, *notes, *report.notes))
 
 
 def prompt(loaded: Loaded, picture: Image.Image, question: str) -> Any:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import base64
-import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from typing import Any
@@ -15,9 +12,10 @@ from PIL import Image
 
 from foveate.cost import Clock
 from foveate.encoded import Encoded, encode
-from foveate.errors import FoveateWarning, InputError
+from foveate.errors import InputError
 from foveate.load import Loaded
 from foveate.method import resolve
+from foveate.noted import noted
 from foveate.picture import decode_picture
 from foveate.prune import Report
 from foveate.serve.answer import Pruned, Sampling, answer, context, last_position, prune
@@ -79,7 +77,7 @@ class Desk:
         """Tells one event: what the question keeps."""
         shown = self._open(asked)
         inputs, needs = self._prompt(shown, asked), resolve(asked.method).needs
-        with _noticed() as notes:
+        with noted() as notes:
             if needs not in shown.encoded:
                 shown.encoded[needs] = encode(self.loaded.model, inputs, methods=[asked.method])
             pruned = self._pruned(asked, inputs, shown.encoded[needs], explain=True)
@@ -94,7 +92,7 @@ class Desk:
         inputs = self._prompt(shown, asked)
         new = self._room(inputs, new)
         clock.lap("prompt")
-        with _noticed() as notes:
+        with noted() as notes:
             encoded = encode(self.loaded.model, inputs, methods=[asked.method])
             clock.lap("encode")
             short = self._pruned(asked, inputs, encoded)
@@ -181,13 +179,3 @@ def drawn(image: Image.Image, report: Report, processor: Any) -> str:
     out = BytesIO()
     draw(image, report, processor=processor, legend=False).save(out, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-@contextmanager
-def _noticed() -> Iterator[list[str]]:
-    """What foveate warned of in the block; it is filled when the block is left."""
-    notes: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FoveateWarning)
-        yield notes
-    notes += [str(warning.message) for warning in caught if issubclass(warning.category, FoveateWarning)]

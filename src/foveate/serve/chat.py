@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveate.errors import FoveateWarning
 from foveate.load import Loaded
+from foveate.noted import noted
 from foveate.prune import check_settings
 from foveate.serve.answer import Answered, Pruned, answer, context, last_position, prune
 from foveate.serve.errors import Refused
@@ -80,13 +79,11 @@ class Ready:
 def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
     """On the worker's thread: tells `Ready`, then pieces of text, then `Answered`."""
     request = chat.request
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", FoveateWarning)
+    with noted() as notes:
         pruned = _pruned(loaded, chat)
-    said = [str(warning.message) for warning in caught if issubclass(warning.category, FoveateWarning)]
     metrics.pruned(pruned)
     new = _room(loaded, pruned, chat)
-    job.emit(Ready(pruned, (*chat.notes, *said)))
+    job.emit(Ready(pruned, (*chat.notes, *notes)))
     answered = answer(
         loaded, pruned.inputs, job.emit, new=new, stop=request.stops(), sampling=request.sampling(),
         cancelled=lambda: job.cancelled,
