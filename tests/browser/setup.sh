@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Playwright for Python, and a Chromium where there is none yet, for the tests of the page.  usage: setup.sh FOLDER
+# Playwright for Python, the accessibility rules of axe, and a Chromium where there is none yet, for the tests of the page.  usage: setup.sh FOLDER
 set -euo pipefail
 folder=$1
 python=${PYTHON:-python3}
-"$python" -m pip install --quiet --upgrade --target "$folder" 'playwright>=1.50'
+"$python" -m pip install --quiet --upgrade --target "$folder" 'playwright>=1.50' axe-playwright-python==0.1.8
 
 for name in chromium chromium-browser google-chrome google-chrome-stable; do
   if command -v "$name" > /dev/null; then

@@ -6,6 +6,7 @@ import signal
 import urllib.request
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
@@ -85,6 +86,28 @@ def test_every_control_has_a_name(page):
     assert {"button", "textbox", "slider", "combobox", "radio", "article"} <= named.keys()
     assert all(name for names in named.values() for name in names), named
     assert {"Question", "Keep", "Brush"} <= {*named["textbox"], *named["slider"]}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, PHONE], ids=["wide", "phone"])
+def test_no_rule_of_axe_is_broken(opened, demo, scheme, size):
+    """Names, roles, contrast and order: as it opens, with answers, with the drawing tools and an error."""
+    axe = Axe()
+
+    def check(page):
+        found = axe.run(page)
+        assert found.violations_count == 0, found.generate_report()
+
+    with opened(demo, viewport=size, color_scheme=scheme, reduced_motion="reduce") as page:
+        check(page)
+        page.locator("#go").click()
+        answered(page)
+        check(page)
+        page.get_by_role("button", name="Draw", exact=True).click()
+        expect(page.locator("#palette")).to_be_visible()
+        page.set_input_files("#file", file("letter.png", b"no picture"))
+        expect(page.get_by_role("alert")).not_to_be_empty()
+        check(page)
 
 
 # -- asking --------------------------------------------------------------------------------------------------------
