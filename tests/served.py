@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ import uvicorn
 
 from foveate.serve.run import address, bind
 
+ENDED = (0, -signal.SIGTERM)  # of a server; uvicorn hands the signal on once everything is closed
 FOVEATE = Path(sys.executable).with_name("foveate")
 
 

@@ -260,6 +260,8 @@ def test_a_long_clip_is_no_giant():
     [
         (WHITE, report([], []), {}, "holds no picture: draw"),
         (WHITE, plain([0]), {"item": 1}, "no picture at item=1"),
+        (WHITE, plain([0]), {"item": "0"}, "item='0' names nothing"),
+        (Image.new("RGB", (0, 9)), plain([0]), {}, "no pixels"),
         (WHITE, plain([0]), {"item": slice(1, 9)}, "no picture at item=slice"),
         (WHITE, report([[0]], [()], modality="audio"), {}, "holds no picture"),
         ([], plain([0]), {}, "give one of Pillow's"),

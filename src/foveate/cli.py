@@ -346,15 +346,15 @@ def serve(
         list[str] | None,
         typer.Option(help="A place to fetch pictures from, https://host; again for more. Otherwise none."),
     ] = None,
-    max_body: Annotated[int | None, typer.Option(min=1, help="MiB a request; 20.", show_default=False)] = None,
+    max_body: Annotated[int | None, typer.Option(min=1, help="MiB of a request; 20.", show_default=False)] = None,
     max_pixels: Annotated[
-        int | None, typer.Option(min=1, max=89, help="Megapixels a picture; 25.", show_default=False)
+        int | None, typer.Option(min=1, max=89, help="Megapixels of its pictures; 50.", show_default=False)
     ] = None,
     max_images: Annotated[
-        int | None, typer.Option(min=1, help="Pictures a conversation; 16.", show_default=False)
+        int | None, typer.Option(min=1, help="Pictures of a conversation; 16.", show_default=False)
     ] = None,
     max_prompt_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of a prompt, unpruned; what the model takes.", show_default=False)
+        int | None, typer.Option(min=1, help="Tokens of a prompt before pruning; any.", show_default=False)
     ] = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of an answer; 1024.", show_default=False)
@@ -412,7 +412,7 @@ def demo(
     from foveate.page.app import serve_page
 
     with quiet():
-        serve_page(load(model), listens, open_browser=open_browser)
+        serve_page(load(model), listens, host=host, open_browser=open_browser)
 
 
 # -- input ---------------------------------------------------------------------------------------------------------

@@ -173,6 +173,51 @@ def test_keyboard_alone(page):
     assert [name for name in reached if name] == ["go", "keep", "method"]
 
 
+SLOW_LOOK = """() => {
+  const real = window.fetch;
+  window.fetch = async (...given) => {
+    if (String(given[0]).endsWith("/look")) await new Promise((done) => setTimeout(done, 700));
+    return real(...given);
+  };
+}"""
+
+
+def test_what_is_typed_while_a_picture_comes_in_goes_with_it(page):
+    """The picture is looked at for a while; a question, a slider and a method that change meanwhile hold for it."""
+    page.evaluate(SLOW_LOOK)
+    page.set_input_files("#file", file("new.png", packed(draw_scene(sample_scene(0, 3)))))
+    page.wait_for_timeout(200)
+    page.fill("#question", "what color is the star?")
+    page.locator("#keep").fill("20")
+    page.select_option("#method", "divprune")
+    page.locator("#go").click()
+    assert answered(page) == ["yellow", "yellow"]
+    expect(page.locator("#picture")).to_have_attribute("alt", re.compile(r"new\.png"))
+    expect(page.locator("#asked")).to_have_text("what color is the star?")
+    expect(page.locator("#share")).to_have_text("20 %, 115 of 576 tokens")
+    expect(page.locator("#caption")).to_have_text("Question")
+
+
+def test_the_slider_may_move_while_a_scene_comes_in(page, demo):
+    page.evaluate(SLOW_LOOK)
+    scene = scenes(demo)[3]
+    page.get_by_role("button", name=scene["title"], exact=True).click()
+    page.wait_for_timeout(200)
+    page.locator("#keep").fill("30")
+    expect(page.locator("#share")).to_have_text("30 %, 173 of 576 tokens")
+    expect(page.get_by_role("button", name=scene["title"], exact=True)).to_have_attribute("aria-pressed", "true")
+    assert page.locator("#question").input_value() == scene["questions"][0]["text"]
+
+
+def test_another_picture_stops_the_answers(opened, slow):
+    with opened(slow) as page:
+        page.locator("#go").click()
+        expect(page.get_by_role("button", name="Stop", exact=True)).to_be_visible()
+        open_scene(page, scenes(slow)[2]["title"])
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
+        expect(page.locator("#status")).to_have_text("Stopped.")
+
+
 # -- the kept tokens -----------------------------------------------------------------------------------------------
 
 

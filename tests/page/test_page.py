@@ -453,3 +453,36 @@ def test_a_warm_up_that_fails_is_logged_and_the_page_goes_on(bundled, monkeypatc
             wait_for(lambda: logged)
             assert "first scene" in logged[0]
             assert post(page, "/look", wish()).status_code == 200
+
+
+def test_the_name_that_was_given_for_the_address_is_served(bundled):
+    with running(make_page(bundled, bound=("127.0.0.1", "Desk.example"))) as found:
+        for host, status in (("desk.example:7860", 200), ("localhost", 200), ("elsewhere.example", 400)):
+            answer = httpx.get(f"{found.url}/about", headers={"Host": host}, trust_env=False)
+            assert answer.status_code == status
+        assert answer.json() == {"error": "This page is not at that address: open it as Desk.example."}
+
+
+def test_a_large_picture_comes_back_small(page):
+    """Its overlay is sent at every step of the slider."""
+    large = packed(Image.effect_noise((3000, 2000), 80).convert("RGB"), "JPEG")
+    found = post(page, "/look", wish(picture=data_url(large, "image/jpeg"))).json()
+    data = base64.b64decode(found["overlay"].partition(",")[2])
+    assert max(decode_picture(data).size) <= 1024
+    assert len(data) < 4_000_000
+
+
+def test_pictures_that_are_no_scene(page):
+    for path in ("/scenes/x.png", "/scenes/99.png", "/scenes/-1.png"):
+        answer = httpx.get(f"{page.url}{path}", trust_env=False)
+        assert answer.status_code == 404
+        assert set(answer.json()) == {"error"}
+
+
+def test_the_question_is_part_of_what_is_remembered_where_the_encoder_reads_it(bundled, monkeypatch):
+    """A Q-Former attends to the picture with the question in hand."""
+    asks = desk.Desk(bundled)
+    first, second = (desk.Asked(FILE, "key", text, 0.1, METHOD) for text in ("what color is it?", "how many?"))
+    assert asks._need({}, first) == asks._need({}, second)
+    monkeypatch.setattr(asks._family, "encoder_inputs", lambda *_: {"pixel_values": 0, "qformer_input_ids": 0})
+    assert asks._need({}, first) != asks._need({}, second)

@@ -1,5 +1,6 @@
 """The application as a client sees it, over real HTTP in this process."""
 
+import gc
 import json
 import threading
 import time
@@ -17,6 +18,7 @@ import foveate
 from foveate.load import load, quiet
 from foveate.serve import http
 from foveate.serve.app import make_app
+from foveate.serve.chat import Chat
 from foveate.serve.settings import Limits, Settings
 from foveate.turns import answers, conversation, prompts
 from foveate.world.scenes import draw_scene, sample_scene
@@ -213,7 +215,7 @@ def test_refusals(server, scene):
     assert refused(ask(turn=content(QUESTION, scene.replace("image/png", "text/html"))), 400)["code"] == "invalid_image"
     cut = data_url(packed(Image.effect_noise((64, 64), 50))[:900])
     assert "damaged" in refused(ask(turn=content(QUESTION, cut)), 400)["message"]
-    large = data_url(packed(Image.new("1", (10_000, 2_501))))
+    large = data_url(packed(Image.new("1", (10_000, 5_001))))
     assert refused(ask(turn=content(QUESTION, large)), 413)["code"] == "image_too_large"
     for words in ("word " * 3000, "word " * 300_000):
         assert refused(ask(turn=words), 400)["code"] == "context_length_exceeded"
@@ -333,6 +335,25 @@ def test_a_client_that_leaves_while_it_waits(bundled, stream):
         wait_for(lambda: figures(server.url).get(("foveate_requests_total", "499")) == 1)
 
 
+def test_what_clients_that_left_sent_is_not_kept(bundled):
+    """While the model is busy, pictures of clients that gave up take no memory."""
+    app = make_app(bundled, Settings(limits=Limits(waiting=1)))
+    noise = data_url(packed(Image.effect_noise((1000, 1000), 100)))
+    with running(app) as server, blocked(server, app.state.worker):
+
+        def leave():
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{server.url}/v1/chat/completions", json=body("bundled", content("what", noise)), timeout=0.3,
+                    trust_env=False,
+                )  # fmt: skip
+            wait_for(lambda: app.state.worker.load() == (1, 0))
+
+        for _ in range(5):
+            leave()
+        wait_for(lambda: gc.collect() >= 0 and not any(type(one) is Chat for one in gc.get_objects()))
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_leaves_on_the_way(tiny, stream):
     """The model, which would go on for 400 tokens, stops at the next one."""
@@ -391,10 +412,12 @@ def test_metrics(bundled, scene):
         lines = post(server.url, body("bundled", "how many?", **stream)).text.split("\n\n")
         found.append(json.loads(lines[-3].removeprefix("data: ")))
         post(server.url, body("other", "how many?"))
+        assert post(server.url, body("bundled", "how many? " * 1500)).status_code == 400  # is not read
         read = figures(server.url)
     assert read["foveate_requests_total", "200"] == 4
     assert ("foveate_requests_total", "499") not in read
     assert read["foveate_requests_total", "404"] == 1
+    assert read["foveate_requests_total", "400"] == 1
     assert read["foveate_visual_tokens_total",] == 2 * 576
     assert read["foveate_kept_visual_tokens_total",] == 10 + 288
     assert read["foveate_prompt_tokens_total",] == sum(one["usage"]["prompt_tokens"] for one in found)

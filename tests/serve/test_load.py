@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from foveate.world.scenes import draw_scene, sample_scene
-from served import body, bomb, content, data_url, packed, post, serving, wait_for
+from served import ENDED, body, bomb, content, data_url, packed, post, serving, wait_for
 
 CLIENTS = 8
 ROUNDS = 3
@@ -60,12 +60,13 @@ def wrong() -> dict[str, tuple[int, object]]:
 def leave(url: str, asked: dict, how: str) -> None:
     """Send half of a request, or all of it and go before the answer is there, or after a piece of it."""
     sent = json.dumps({**asked, "stream": how == "after a piece"}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Length: {len(sent)}\r\n\r\n".encode()
+    lines = ("POST /v1/chat/completions HTTP/1.1", "Host: a", "Content-Type: application/json")
+    head = "\r\n".join((*lines, f"Content-Length: {len(sent)}", "", "")).encode()
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=60) as connection:
         connection.sendall(head + (sent[: len(sent) // 2] if how == "half" else sent))
         if how == "after a piece":
-            connection.recv(100)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
 
 
 def one(url: str, n: int, quiet: dict[int, dict], refusals: dict) -> str:
@@ -122,6 +123,8 @@ def test_load():
         assert {n: post(url, good(n)).json()["choices"] for n in (0, 1, 2)} == {
             n: quiet[n]["choices"] for n in (0, 1, 2)
         }
+        assert figures['foveate_requests_total{status="499"}'] > 0
+        assert 'foveate_requests_total{status="415"}' not in figures
         assert "Traceback" not in log.read_text()
         process.terminate()
-        process.wait(30)
+        assert process.wait(30) in ENDED

@@ -52,15 +52,15 @@ def test_turns_and_pictures():
 
 def test_keep_is_a_number_of_tokens_or_a_share():
     assert [type(parsed(keep=keep).keep) for keep in (1, 1.0, 64, 0.25)] == [int, float, int, float]
-    for keep in ("0.1", True, [1]):
-        assert refused(request(keep=keep)).startswith("keep")
+    for keep in ("0.1", True, [1], 10**400, -(10**9)):
+        assert refused(request(keep=keep)) == "keep: give a number of tokens (64), or a share of them (0.1)."
 
 
 def test_what_says_nothing_is_allowed():
     found = parsed(
         n=1, logprobs=False, frequency_penalty=0, presence_penalty=0.0, response_format={"type": "text"}, tools=[],
-        logit_bias={}, user="me", metadata={"a": "b"}, store=False, stop=None, seed=None, top_logprobs=None,
-        stream_options=None, service_tier=None,
+        logit_bias={}, user="me", metadata={"a": "b"}, store=False, stop=None, seed=None, top_logprobs=0,
+        stream_options=None, service_tier="auto", modalities=["text"],
     )  # fmt: skip
     assert found.stops() == ()
 
@@ -83,7 +83,22 @@ def test_what_would_not_be_followed_is_refused_by_name(field, value):
     assert field in refused(request(**{field: value}))
 
 
+def test_a_part_that_is_wrong_is_named():
+    for part, words in (
+        ({"type": "image_url", "image_url": "data:a"}, "messages.0.content.1.image_url: "),
+        ({"type": "video_url"}, "messages.0.content.1: Input tag 'video_url'"),
+        ({"text": "a"}, "messages.0.content.1: "),
+        (
+            {"type": "text", "text": "a", "cache_control": {"a": 1}},
+            "messages.0.content.1.cache_control: it has no effect",
+        ),
+    ):
+        turn = {"role": "user", "content": [{"type": "text", "text": "a"}, part]}
+        assert refused(request(messages=[turn])).startswith(words)
+
+
 def test_bodies_that_are_no_requests():
+    utf16 = json.dumps(request()).encode("utf-16")
     for given in (
         b"",
         b"{",
@@ -92,6 +107,8 @@ def test_bodies_that_are_no_requests():
         b"\xff\xfe",
         b"[" * 100_000,
         b"{" + b'"a":{' * 50_000,
+        b'{"a":"\xed\xa0\x80"}',
+        utf16,
         b'{"model":"\\ud83d"}',
     ):
         assert "JSON" in refused(given)

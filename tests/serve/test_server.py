@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,12 +20,11 @@ from foveate import cli
 from foveate.errors import InputError
 from foveate.serve.command import origin
 from foveate.serve.run import address, bind
-from served import body, content, data_url, post, serving, wait_for
+from served import ENDED, body, content, data_url, post, serving, wait_for
 from tiny import tiny_folder
 
 ROOT = Path(__file__).parents[2]
 SCENE = data_url((ROOT / "examples" / "scene.png").read_bytes())
-ENDED = (0, -signal.SIGTERM)  # uvicorn hands the signal on once everything is closed
 
 
 def test_from_the_readme():
@@ -91,23 +90,50 @@ def test_sigterm_finishes_what_runs_and_what_waits(tmp_path):
         assert "Traceback" not in log.read_text()
 
 
-def test_after_the_grace_nothing_is_waited_for(tmp_path):
+@pytest.mark.parametrize("grace", ["0", "1"])
+def test_after_the_grace_all_that_wait_are_told_so(tmp_path, grace):
+    """Whole answers by their status, streams by a last event, and one that still sends its body as well."""
     model = slow_folder(tmp_path)
-    with serving("--model", model, "--grace", "1") as (process, url, _), ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(_status, url, body(model, "star", max_tokens=1000)) for _ in range(16)]
-        wait_for(lambda: any(one.done() for one in waiting))
+    with serving("--model", model, "--grace", grace) as (process, url, log), ThreadPoolExecutor(9) as pool:
+        asked = body(model, "star", max_tokens=1000)
+        waiting = [pool.submit(post, url, {**asked, "stream": n % 2 == 0}) for n in range(8)]
+        gate = threading.Event()
+
+        def sends_slowly():
+            yield b"{"
+            gate.wait(20)
+            yield b"}"
+
+        slow = pool.submit(post, url, content=sends_slowly())
+        wait_for(lambda: "foveate_requests_waiting 7" in httpx.get(f"{url}/metrics", trust_env=False).text)
         began = time.monotonic()
         process.terminate()
-        process.wait(20)
+        assert process.wait(20) in ENDED
+        gate.set()
         assert time.monotonic() - began < 8
-        assert 200 in [one.result() for one in waiting]
+        answers = [one.result() for one in waiting]
+        for answer in answers:
+            assert answer.status_code in (200, 503)
+            if answer.status_code == 503:
+                assert answer.json()["error"]["code"] == "stopping"
+            elif "[DONE]" not in answer.text and "choices" not in answer.text:
+                assert '"code": "stopping"' in answer.text
+        assert [answer.status_code for answer in answers].count(503) >= 4
+        assert slow.result().status_code == 503
+        assert "Traceback" not in log.read_text()
 
 
-def _status(url, asked):
-    try:
-        return post(url, asked).status_code
-    except httpx.TransportError:
-        return None
+def test_idle_connections_keep_nobody_out():
+    with serving() as (_, url, _):
+        host, port = url.removeprefix("http://").split(":")
+        idle = [socket.create_connection((host, int(port))) for _ in range(200)]
+        try:
+            assert httpx.get(f"{url}/health", trust_env=False).json()["status"] == "ok"
+            assert httpx.head(f"{url}/health", trust_env=False).status_code == 200
+            assert post(url, body("bundled", "how many?")).status_code == 200
+        finally:
+            for connection in idle:
+                connection.close()
 
 
 # -- what cannot be served -----------------------------------------------------------------------------------------
@@ -138,6 +164,7 @@ def test_options_that_cannot_be(refusal):
         (("--fetch-from", "ftp://a"), "--fetch-from"), (("--fetch-from", "https://a/b"), "--fetch-from"),
         (("--api-key", ""), "--api-key"), (("--host", "999.1.1.1", "--port", "0"), "--host"),
         (("--model", "no/such/folder"), "no/such/folder"), (("--port", "70000"), "port"),
+        (("--grace", "inf"), "--grace"), (("--host", "\u00fc" * 70, "--port", "0"), "--host"),
         (("--engine", "vllm", "--max-images", "2"), "--max-images is not for --engine vllm"),
         (("--engine", "vllm", "--fetch-from", "https://a"), "--fetch-from is not for --engine vllm"),
         (("--engine", "vllm", "bundled"), "--model"),
@@ -150,6 +177,8 @@ def test_a_port_that_is_taken(refusal):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         assert "cannot be listened on" in refusal("--port", str(taken.getsockname()[1]))
+    with bind("127.0.0.1", 0) as first:  # by another server that still reads its model
+        assert "cannot be listened on" in refusal("--port", str(first.getsockname()[1]))
 
 
 def test_without_the_extra(refusal, monkeypatch):

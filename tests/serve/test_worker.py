@@ -1,10 +1,14 @@
 import asyncio
+import gc
 import threading
+import weakref
+from functools import partial
 
 import pytest
 import torch
 
-from foveate.serve.worker import Busy, Worker
+from foveate.serve.worker import Busy, Stopped, Worker
+from served import wait_for
 
 
 @pytest.fixture
@@ -77,6 +81,7 @@ def test_the_queue_is_full_and_a_cancelled_job_gives_its_place_up(worker):
         gate.set()
         for job in jobs:
             assert await told(job) == []
+        await asyncio.to_thread(lambda: wait_for(lambda: worker.load() == (0, 0)))
         return ran
 
     assert asyncio.run(main()) == [1, 2]
@@ -107,7 +112,9 @@ def test_close_ends_what_runs_and_never_begins_the_rest():
         second = worker.submit(lambda job: ran.append("second"))
         assert began.wait(10)
         await asyncio.to_thread(worker.close)
-        assert await told(first) == await told(second) == []
+        for job in (first, second):
+            with pytest.raises(Stopped):
+                await told(job)
         return ran
 
     assert asyncio.run(main()) == ["long"]
@@ -132,3 +139,24 @@ def test_a_loop_that_is_gone_ends_the_work(worker):
 
     assert asyncio.run(later()) == [2]
     assert seen == [True]
+
+
+def test_a_cancelled_job_tells_so_at_once_and_lets_go_of_what_it_holds(worker):
+    class Picture:
+        pass
+
+    async def main():
+        gate, began, held = threading.Event(), threading.Event(), Picture()
+        seen = weakref.ref(held)
+        running = worker.submit(lambda job: (began.set(), gate.wait(10), job.emit("late")))
+        waiting = worker.submit(partial(lambda picture, job: None, held))
+        del held
+        assert began.wait(10)
+        for job in (running, waiting):
+            job.cancel()
+            assert await told(job) == []
+        gc.collect()
+        assert seen() is None
+        gate.set()
+
+    asyncio.run(main())

@@ -8,7 +8,7 @@ import logging
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -27,30 +27,30 @@ from foveate.page.desk import Desk
 from foveate.page.guard import Guard
 from foveate.page.scenes import Exhibit, exhibits
 from foveate.serve.errors import Refused, refusal
-from foveate.serve.http import read_json, tell_refusals, told
+from foveate.serve.http import Door, read_json, tell_refusals, told
 from foveate.serve.pictures import Source
 from foveate.serve.run import address, serve
-from foveate.serve.settings import Limits
-from foveate.serve.worker import Worker
+from foveate.serve.settings import MEGAPIXEL, Limits
+from foveate.serve.worker import Stopped, Worker
 from foveate.turns import prompts
 from foveate.world.scenes import draw_scene
 
 STATIC = Path(__file__).parent / "static"
-LIMITS = Limits(waiting=16)
+LIMITS = Limits(waiting=16, pixels=25 * MEGAPIXEL)
 KEEP, METHOD = 0.1, "foveate"  # until somebody chooses
-GRACE, CONNECTIONS = 2.0, 128
+GRACE = 2.0  # seconds
 WARM_TOKENS = 2
 log = logging.getLogger("uvicorn.error")
 
 
-def make_page(loaded: Loaded, *, seed: int = 0, bound: str = "127.0.0.1") -> FastAPI:
-    """The page's application for one model; `seed` draws the gallery, `bound` is the address that it listens on.
+def make_page(loaded: Loaded, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
+    """The page's application for one model; `seed` draws the gallery, `bound` are the names that it listens at.
 
     Raises `ModelError` or `InputError` where the model cannot be asked about a picture.
     """
     gallery = exhibits(seed)
     prompts(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
-    desk, worker = Desk(loaded), Worker(LIMITS.waiting)
+    desk, worker, door = Desk(loaded), Worker(LIMITS.waiting), Door(2 * (LIMITS.waiting + 1))
     offered = methods_for(loaded)
     read = partial(wish.read, names=[row.name for row in offered], source=Source(LIMITS.pixels, LIMITS.body))
 
@@ -82,7 +82,7 @@ def make_page(loaded: Loaded, *, seed: int = 0, bound: str = "127.0.0.1") -> Fas
     async def scenes() -> Response:
         return JSONResponse([_card(number, exhibit) for number, exhibit in enumerate(gallery)])
 
-    @app.get("/scenes/{number}.png")
+    @app.get("/scenes/{number:int}.png")
     async def scene(number: int) -> Response:
         if not 0 <= number < len(gallery):
             raise Refused(404, f"There are scenes 0 to {len(gallery) - 1}.")
@@ -90,11 +90,11 @@ def make_page(loaded: Loaded, *, seed: int = 0, bound: str = "127.0.0.1") -> Fas
 
     @app.post("/look")
     async def look(request: Request) -> Response:
-        return await _answered(request, worker, read, desk.look, stream=False)
+        return await _answered(request, door, worker, read, desk.look, stream=False)
 
     @app.post("/ask")
     async def ask(request: Request) -> Response:
-        return await _answered(request, worker, read, desk.ask, stream=True)
+        return await _answered(request, door, worker, read, desk.ask, stream=True)
 
     return app
 
@@ -105,17 +105,16 @@ def methods_for(loaded: Loaded) -> list[MethodInfo]:
     return [row for row in methods() if row.prunes == "input" and given.issuperset(row.needs)]
 
 
-def serve_page(loaded: Loaded, listens: socket.socket, *, open_browser: bool = False) -> None:
-    """Serve the page on a bound socket until it is stopped, and open it in a browser if that is wanted.
+def serve_page(loaded: Loaded, listens: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
+    """Serve the page on a socket until it is stopped, and open it in a browser if that is wanted.
 
-    Raises as `make_page` does.
+    `host` is what the socket was bound to, as it was typed. Raises as `make_page` does.
     """
-    app, url = make_page(loaded, bound=listens.getsockname()[0]), address(listens)
+    app, url = make_page(loaded, bound=(listens.getsockname()[0], *filter(None, [host]))), address(listens)
     print(f"{loaded.name} can be asked at {url}; Ctrl-C stops.", flush=True)
     if open_browser:
-        listens.listen()  # a browser that is quicker than the server waits for it
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
-    serve(app, listens, grace=GRACE, connections=CONNECTIONS)
+    serve(app, listens, grace=GRACE)
 
 
 async def _warm(worker: Worker, desk: Desk, exhibit: Exhibit) -> None:
@@ -124,20 +123,26 @@ async def _warm(worker: Worker, desk: Desk, exhibit: Exhibit) -> None:
     try:
         async for _ in worker.submit(partial(desk.ask, asked, new=WARM_TOKENS)).events():
             pass
+    except Stopped:
+        pass
     except Exception:
         log.exception("The model failed on the first scene of the gallery.")
 
 
-async def _answered(request: Request, worker: Worker, read: Any, work: Any, *, stream: bool) -> Response:
+async def _answered(request: Request, door: Door, worker: Worker, read: Any, work: Any, *, stream: bool) -> Response:
     """The first event of the work, or all of them as lines of JSON."""
     try:
-        asked = await run_in_threadpool(read, await read_json(request, LIMITS.body))
-        events = told(request, worker.submit(partial(work, asked)))
+        with door:
+            asked = await run_in_threadpool(read, await read_json(request, LIMITS.body))
+            events = told(request, worker.submit(partial(work, asked)))
+        del asked  # its picture is the job's alone
         first = await anext(events)
         if stream:
             return StreamingResponse(_lines(first, events), media_type="application/x-ndjson")
         await events.aclose()
         return JSONResponse(first)
+    except asyncio.CancelledError:  # it still sent its body when the time to stop was over
+        return _response(refusal(Stopped()))
     except Exception as error:
         return _response(_refusal(error))
 

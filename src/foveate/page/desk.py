@@ -13,6 +13,7 @@ from PIL import Image
 from foveate.cost import Clock
 from foveate.encoded import Encoded, encode
 from foveate.errors import InputError
+from foveate.family import family_of
 from foveate.load import Loaded
 from foveate.method import resolve
 from foveate.noted import noted
@@ -25,6 +26,8 @@ from foveate.turns import prompts
 from foveate.viz import draw
 
 REMEMBERED = 3  # pictures, decoded and encoded
+DRAWN = 1024  # pixels of an overlay's longer side, at most
+Need = tuple[frozenset[str], str]  # extras, and the question where the encoder reads it
 NEW_TOKENS = 256  # of an answer, at most
 
 
@@ -45,7 +48,7 @@ class Shown:
 
     image: Image.Image
     prompt: tuple[str, Any] | None = None
-    encoded: dict[frozenset[str], Encoded] = field(default_factory=dict)
+    encoded: dict[Need, Encoded] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,18 @@ class Desk:
     """The model with the pictures it saw last. Everything here runs on the worker's thread."""
 
     def __init__(self, loaded: Loaded) -> None:
-        self.loaded = loaded
+        self.loaded, self._family = loaded, family_of(loaded.model)
         self._shown: OrderedDict[str, Shown] = OrderedDict()
 
     def look(self, asked: Asked, job: Job) -> None:
         """Tells one event: what the question keeps."""
         shown = self._open(asked)
-        inputs, needs = self._prompt(shown, asked), resolve(asked.method).needs
+        inputs = self._prompt(shown, asked)
+        need = self._need(inputs, asked)
         with noted() as notes:
-            if needs not in shown.encoded:
-                shown.encoded[needs] = encode(self.loaded.model, inputs, methods=[asked.method])
-            pruned = self._pruned(asked, inputs, shown.encoded[needs], explain=True)
+            if need not in shown.encoded:
+                shown.encoded[need] = encode(self.loaded.model, inputs, methods=[asked.method])
+            pruned = self._pruned(asked, inputs, shown.encoded[need], explain=True)
         job.emit({"type": "look", **self._view(shown, pruned, notes)})
 
     def ask(self, asked: Asked, job: Job, new: int = NEW_TOKENS) -> None:
@@ -97,7 +101,7 @@ class Desk:
             clock.lap("encode")
             short = self._pruned(asked, inputs, encoded)
             why = self._pruned(asked, inputs, encoded, explain=True)
-        shown.encoded[resolve(asked.method).needs] = encoded
+        shown.encoded[self._need(inputs, asked)] = encoded
         job.emit({"type": "look", **self._view(shown, why, notes)})
         seconds = clock.laps["encode"]
         pruned = self._answered("pruned", short, seconds, short.report.seconds, job, new)
@@ -116,6 +120,11 @@ class Desk:
         if shown.prompt is None or shown.prompt[0] != asked.question:
             shown.prompt = asked.question, prompts(self.loaded, [shown.image], [asked.question])
         return shown.prompt[1]
+
+    def _need(self, inputs: Any, asked: Asked) -> Need:
+        """What an encoded picture is good for. A Q-Former reads the question too (InstructBLIP)."""
+        reads_words = any("input_ids" in name for name in self._family.encoder_inputs(self.loaded.model, inputs))
+        return resolve(asked.method).needs, asked.question if reads_words else ""
 
     def _pruned(self, asked: Asked, inputs: Any, encoded: Encoded, *, explain: bool = False) -> Pruned:
         return prune(
@@ -176,6 +185,7 @@ def _has_map(report: Report) -> bool:
 
 def drawn(image: Image.Image, report: Report, processor: Any) -> str:
     """The kept tokens over the picture, as a data URL. Raises `InputError` for tokens that lie on no raster."""
-    out = BytesIO()
-    draw(image, report, processor=processor, legend=False).save(out, "PNG", compress_level=1)
+    out, small = BytesIO(), image.copy()
+    small.thumbnail((DRAWN, DRAWN))
+    draw(small, report, processor=processor, legend=False).save(out, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

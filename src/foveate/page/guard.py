@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
@@ -28,13 +28,15 @@ HEADERS = {
 class Guard:
     """Refuses requests that name another host, as a page elsewhere does once its own name points here (DNS rebinding).
 
-    `bound` is the address that is listened on. Where that is every address of the machine (0.0.0.0 or ::), any address
-    will do, since only names can be pointed elsewhere, and so will the machine's own name.
+    `bound` are the address that is listened on, and the name that was given for it. Where that is every address of the
+    machine (0.0.0.0 or ::), any address will do, since only names can be pointed elsewhere, and so will the machine's
+    own name.
     """
 
-    def __init__(self, app: ASGIApp, bound: str) -> None:
-        self.app, self.names = app, {*LOCAL, bound.lower()}
-        self.anywhere = bound in ("0.0.0.0", "::")
+    def __init__(self, app: ASGIApp, bound: Sequence[str]) -> None:
+        self.app, self.bound = app, bound
+        self.names = {*LOCAL, *map(str.lower, bound)}
+        self.anywhere = not {"0.0.0.0", "::"}.isdisjoint(bound)
         if self.anywhere:
             self.names.add(socket.gethostname().lower())
 
@@ -51,7 +53,7 @@ class Guard:
 
         given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
         if not allowed(given, self.names, anywhere=self.anywhere):
-            refused = JSONResponse({"error": "This page is not at that address: open it as localhost."}, 400)
+            refused = JSONResponse({"error": f"This page is not at that address: open it as {self.bound[-1]}."}, 400)
             await refused(scope, receive, guarded)
             return
         await self.app(scope, receive, guarded)

@@ -38,7 +38,8 @@ def read(body: bytes, *, names: Sequence[str], source: Source) -> Asked:
         raise Refused(400, f"The method {wish.method!r} is not offered here: use one of {', '.join(names)}.")
     if wish.picture[:5].lower() != "data:":
         raise Refused(400, "The picture is no data URL: send it as data:image/png;base64,...")
-    return asked(source.read(wish.picture), wish.question.strip(), wish.keep, wish.method)
+    (file,) = source.read([wish.picture])
+    return asked(file, wish.question.strip(), wish.keep, wish.method)
 
 
 def asked(file: bytes, question: str, keep: float, method: str) -> Asked:

@@ -19,6 +19,7 @@ from foveate.load import Loaded
 from foveate.method import Method
 from foveate.prune import Positions, PrunedInputs, Report, prune_inputs, stop_ids
 
+GREEDY = 1e-5  # temperatures below it would overflow the logits, and always give the likeliest token
 Reason = Literal["stop", "length", "cancelled"]
 
 
@@ -32,7 +33,7 @@ class Sampling:
 
     def settings(self) -> dict[str, Any]:
         """As `generate` takes them."""
-        if self.temperature == 0:
+        if self.temperature is not None and self.temperature < GREEDY:
             return {"do_sample": False}
         given = {"temperature": self.temperature, "top_p": self.top_p}
         found = {name: value for name, value in given.items() if value is not None}

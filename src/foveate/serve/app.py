@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -17,11 +18,11 @@ from starlette.concurrency import run_in_threadpool
 from foveate.load import Loaded
 from foveate.serve import chat
 from foveate.serve.errors import Refused, refusal
-from foveate.serve.http import CLIENT_GONE, read_json, tell_refusals, told
+from foveate.serve.http import CLIENT_GONE, Door, read_json, tell_refusals, told
 from foveate.serve.metrics import Metrics
 from foveate.serve.protocol import Words, event
 from foveate.serve.settings import Settings
-from foveate.serve.worker import Job, Worker
+from foveate.serve.worker import Job, Stopped, Worker
 
 log = logging.getLogger("uvicorn.error")
 
@@ -29,7 +30,7 @@ log = logging.getLogger("uvicorn.error")
 def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
     """The server's application for one model."""
     worker = Worker(settings.limits.waiting)
-    metrics = Metrics(worker)
+    metrics, door = Metrics(worker), Door(2 * (settings.limits.waiting + 1))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -41,7 +42,7 @@ def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
 
     tell_refusals(app, _response)
 
-    @app.get("/health")
+    @app.api_route("/health", methods=["GET", "HEAD"])
     async def health() -> Response:
         alive = worker.alive()
         return JSONResponse({"status": "ok" if alive else "dead", "model": loaded.name}, 200 if alive else 503)
@@ -66,11 +67,18 @@ def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
     async def complete(request: Request) -> Response:
         try:
             _check_key(request, settings.api_key)
-            body = await read_json(request, settings.limits.body)
-            asked = await run_in_threadpool(chat.read, body, settings, loaded)
-            del body
-            job = worker.submit(partial(chat.work, loaded, asked, metrics))
-            return await _answered(request, job, asked, Words.new(loaded.name), metrics)
+            with door:
+                body = await read_json(request, settings.limits.body)
+                asked = await run_in_threadpool(chat.read, body, settings, loaded)
+                del body
+                job = worker.submit(partial(chat.work, loaded, asked, metrics))
+            streams, asks_usage = asked.request.stream, asked.request.stream_options.include_usage
+            del asked  # its pictures are the job's alone
+            words = Words.new(loaded.name)
+            return await _answered(request, job, words, metrics, streams=streams, asks_usage=asks_usage)
+        except asyncio.CancelledError:  # it still sent its body when the time to stop was over
+            metrics.count(503)
+            return _response(refusal(Stopped()))
         except Exception as error:
             refused = refusal(error)
             if refused.status == 500:
@@ -81,34 +89,38 @@ def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
     return app
 
 
-async def _answered(request: Request, job: Job, asked: chat.Chat, words: Words, metrics: Metrics) -> Response:
+async def _answered(
+    request: Request, job: Job, words: Words, metrics: Metrics, *, streams: bool, asks_usage: bool
+) -> Response:
     """The response, once the work has begun to tell."""
     events = told(request, job)
     ready = await anext(events)
-    if asked.request.stream:
-        parts = _streamed(chat.stream(ready, events, words, asked), events, job, metrics)
+    if streams:
+        parts = _streamed(chat.stream(ready, events, words, usage=asks_usage), events, metrics)
         return StreamingResponse(parts, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
     async with aclosing(events):
         found = await chat.whole(ready, events, words)
-        metrics.count(CLIENT_GONE if job.cancelled else 200)
+        metrics.count(200)
     return JSONResponse(found)
 
 
-async def _streamed(
-    parts: AsyncIterator[str], events: AsyncGenerator[Any], job: Job, metrics: Metrics
-) -> AsyncIterator[str]:
+async def _streamed(parts: AsyncIterator[str], events: AsyncGenerator[Any], metrics: Metrics) -> AsyncIterator[str]:
     """The parts; what breaks on the way is told as the last one, since the status is sent already."""
     status = 200
     try:
         async for part in parts:
             yield part
     except Exception as error:
-        log.exception("A chat completion failed on the way.")
         refused = refusal(error)
         status = refused.status
+        if status == 500:
+            log.exception("A chat completion failed on the way.")
         yield event(refused.body())
+    except (GeneratorExit, asyncio.CancelledError):
+        status = CLIENT_GONE
+        raise
     finally:
-        metrics.count(CLIENT_GONE if job.cancelled else status)
+        metrics.count(status)
         await events.aclose()
 
 

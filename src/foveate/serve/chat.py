@@ -16,7 +16,7 @@ from foveate.serve.pictures import Source, opened
 from foveate.serve.protocol import Completion, Words, about, event, parse
 from foveate.serve.settings import Settings
 from foveate.serve.worker import Job
-from foveate.turns import conversation
+from foveate.turns import Turn, conversation
 
 LETTERS = 64  # of one token, and more than any sensible text has on average
 
@@ -26,6 +26,8 @@ class Chat:
     """A request that can be followed: its picture files are fetched and looked at, though not yet decoded."""
 
     request: Completion
+    """Without its messages, which hold the pictures once more."""
+    turns: Sequence[Turn]
     settings: Settings
     files: Sequence[bytes]
     notes: tuple[str, ...]
@@ -54,16 +56,17 @@ def read(body: bytes, settings: Settings, loaded: Loaded) -> Chat:
             400, f"The conversation shows {len(images)} pictures: this server takes {limits.images} at most.",
             code="too_many_images", param="messages",
         )  # fmt: skip
-    _check_letters(request, limits.prompt or context(loaded.model))
-    source = Source(limits.pixels, limits.body, settings.origins)
+    turns = request.turns()
+    _check_letters(turns, limits.prompt or context(loaded.model))
     details = {image.detail for image in images} - {"auto", "high", "original"}
     notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
-    return Chat(request, settings, [source.read(image.url) for image in images], notes, new)
+    files = Source(limits.pixels, limits.body, settings.origins).read([image.url for image in images])
+    return Chat(request.model_copy(update={"messages": []}), turns, settings, files, notes, new)
 
 
-def _check_letters(request: Completion, most: int | None) -> None:
+def _check_letters(turns: Sequence[Turn], most: int | None) -> None:
     """Refuse text that is far too long by its letters, before it takes time to cut it into tokens."""
-    letters = sum(len(part.get("text", "")) for turn in request.turns() for part in turn["content"])
+    letters = sum(len(part.get("text", "")) for turn in turns for part in turn["content"])
     if most is not None and letters > most * LETTERS:
         raise _too_long(f"The conversation has {letters} letters, for a prompt of at most {most} tokens.")
 
@@ -81,8 +84,8 @@ def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
     request = chat.request
     with noted() as notes:
         pruned = _pruned(loaded, chat)
-    metrics.pruned(pruned)
     new = _room(loaded, pruned, chat)
+    metrics.pruned(pruned)
     job.emit(Ready(pruned, (*chat.notes, *notes)))
     answered = answer(
         loaded, pruned.inputs, job.emit, new=new, stop=request.stops(), sampling=request.sampling(),
@@ -94,7 +97,7 @@ def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
 
 def _pruned(loaded: Loaded, chat: Chat) -> Pruned:
     settings = chat.settings
-    inputs = conversation(loaded, chat.request.turns(), opened(chat.files))
+    inputs = conversation(loaded, chat.turns, opened(chat.files))
     length, most = inputs["input_ids"].shape[1], settings.limits.prompt
     if most is not None and length > most:
         raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {most} at most.")
@@ -128,7 +131,7 @@ async def whole(ready: Ready, events: AsyncIterator[Any], words: Words) -> dict[
     raise AssertionError("The work ended without a word on how.")
 
 
-async def stream(ready: Ready, events: AsyncIterator[Any], words: Words, chat: Chat) -> AsyncIterator[str]:
+async def stream(ready: Ready, events: AsyncIterator[Any], words: Words, *, usage: bool) -> AsyncIterator[str]:
     """The answer as server-sent events, with what became of the pictures at its end."""
     yield event(words.piece({"role": "assistant", "content": ""}))
     async for told in events:
@@ -136,6 +139,6 @@ async def stream(ready: Ready, events: AsyncIterator[Any], words: Words, chat: C
             yield event(words.piece({"content": told}))
             continue
         yield event(words.piece({}, told.reason, foveate=about(ready.pruned, told, ready.notes)))
-        if chat.request.stream_options.include_usage:
+        if usage:
             yield event(words.last(ready.pruned, told))
     yield event("[DONE]")

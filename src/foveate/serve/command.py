@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,6 +61,8 @@ def serve_hf(
     check_settings(**prunes)
     if api_key is not None and (not api_key.isascii() or not api_key.strip()):
         raise InputError("--api-key is empty or not ASCII: HTTP headers take neither.")
+    if grace is not None and not math.isfinite(grace):
+        raise InputError(f"--grace {grace} is no number of seconds: give one such as 30.")
     units = {"body": MIB, "pixels": MEGAPIXEL}
     given = {name: value * units.get(name, 1) for name, value in own.items() if value is not None}
     settings = Settings(

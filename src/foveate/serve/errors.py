@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from foveate.errors import FoveateError
-from foveate.serve.worker import Busy
+from foveate.serve.worker import Busy, Stopped
 
 RETRY_SECONDS = 1
 
@@ -38,6 +38,8 @@ def refusal(error: BaseException) -> Refused:
         return error
     if isinstance(error, Busy):
         return Refused(503, "The server is busy and its queue is full: try again later.", code="busy")
+    if isinstance(error, Stopped):
+        return Refused(503, "The server is stopping: ask another one, or ask again later.", code="stopping")
     if isinstance(error, FoveateError):
         return Refused(400, str(error))
     if isinstance(error, torch.cuda.OutOfMemoryError):

@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from foveate.serve.errors import Refused
-from foveate.serve.worker import Job
+from foveate.serve.worker import Busy, Job
 
 READ_SECONDS = 60  # for a body to come in
 CLIENT_GONE = 499  # nginx's number for a client that closed the connection
@@ -27,6 +27,21 @@ def tell_refusals(app: FastAPI, form: Callable[[Refused], Response]) -> None:
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
         return form(Refused(error.status_code, f"{request.method} {request.url.path}: {error.detail}."))
+
+
+class Door:
+    """Lets so many requests at a time send their bodies, since what is sent takes memory. Raises `Busy` for more."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.inside = most, 0
+
+    def __enter__(self) -> None:
+        if self.inside >= self.most:
+            raise Busy
+        self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.inside -= 1
 
 
 async def read_json(request: Request, limit: int) -> bytes:
@@ -48,15 +63,13 @@ async def read_json(request: Request, limit: int) -> bytes:
 async def told(request: Request, job: Job) -> AsyncGenerator[Any]:
     """The job's events. The job is cancelled as soon as the client is gone, or nobody listens any more.
 
-    Raises `Refused` where it was cancelled before it told anything, and whatever the work raised.
+    Raises `Refused` where it was cancelled, and whatever the work raised.
     """
     watch = asyncio.create_task(_watch(request, job))
-    silent = True
     try:
         async for event in job.events():
-            silent = False
             yield event
-        if silent:
+        if job.cancelled:
             raise gone()
     except (GeneratorExit, asyncio.CancelledError):  # the listener stops
         job.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import uuid
 from collections.abc import Sequence
@@ -14,9 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat,
 from foveate.prune import Positions
 from foveate.serve.answer import Answered, Pruned, Sampling
 from foveate.serve.errors import Refused
+from foveate.tokens import is_number
 
 MAX_STOPS, STOP_LENGTH = 4, 256
-MAX_COMMAS = 200_000  # more than the words of any prompt have; what is refused is listed value by value
+MAX_KEEP = 10**9
+TAG = re.compile(r"(content\.\d+)\.(?:text|image_url)\b")  # pydantic names a part's type after its place
+MAX_COMMAS = 200_000  # more than the words of any prompt have; pydantic lists what is wrong value by value
 
 
 def _said(value: Any) -> Any:
@@ -24,6 +28,21 @@ def _said(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {name: given for name, given in value.items() if given is not None and given != [] and given != {}}
+
+
+def _as_parts(value: Any) -> Any:
+    """Words alone are a part alone."""
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_keep(value: Any) -> Any:
+    if not is_number(value) or not -MAX_KEEP < value < MAX_KEEP:
+        raise ValueError("give a number of tokens (64), or a share of them (0.1)")
+    return value
 
 
 class Strict(BaseModel):
@@ -53,18 +72,15 @@ class ImagePart(Strict):
     image_url: ImageURL
 
 
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Part = Annotated[Annotated[TextPart | ImagePart, Field(discriminator="type")], BeforeValidator(_said)]
 
 
 class Message(Strict):
     """One turn."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(min_length=1)]
-
-    def parts(self) -> Sequence[TextPart | ImagePart]:
-        """What it holds, in order."""
-        return [TextPart(type="text", text=self.content)] if isinstance(self.content, str) else self.content
+    content: Annotated[list[Part], Field(min_length=1, fail_fast=True), BeforeValidator(_as_parts)]
+    """What it holds, in order."""
 
 
 class StreamOptions(Strict):
@@ -85,7 +101,7 @@ class Completion(Strict):
 
     model: str
     messages: Annotated[list[Annotated[Message, BeforeValidator(_said)]], Field(min_length=1, fail_fast=True)]
-    keep: StrictInt | StrictFloat | None = None
+    keep: Annotated[StrictInt | StrictFloat, BeforeValidator(_as_keep)] | None = None
     method: str | None = None
     positions: Positions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -93,7 +109,7 @@ class Completion(Strict):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: str | list[str] = []
+    stop: Annotated[list[str], BeforeValidator(_as_list)] = []
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     # These may be said where they change nothing.
@@ -105,6 +121,9 @@ class Completion(Strict):
     tool_choice: Literal["none", "auto"] = "none"
     parallel_tool_calls: bool = True
     store: Literal[False] = False
+    top_logprobs: Literal[0] = 0
+    modalities: list[Literal["text"]] = ["text"]
+    service_tier: Literal["auto", "default"] = "auto"
     user: str = ""
     safety_identifier: str = ""
     metadata: dict[str, str] = {}
@@ -115,12 +134,11 @@ class Completion(Strict):
 
     def stops(self) -> tuple[str, ...]:
         """The stop strings; an empty one would stop at once and stands for none."""
-        given = [self.stop] if isinstance(self.stop, str) else self.stop
-        if len(given) > MAX_STOPS:
-            raise Refused(400, f"There are {len(given)} stop strings: give at most {MAX_STOPS}.", param="stop")
-        if any(len(word) > STOP_LENGTH for word in given):
+        if len(self.stop) > MAX_STOPS:
+            raise Refused(400, f"There are {len(self.stop)} stop strings: give at most {MAX_STOPS}.", param="stop")
+        if any(len(word) > STOP_LENGTH for word in self.stop):
             raise Refused(400, f"A stop string has at most {STOP_LENGTH} letters.", param="stop")
-        return tuple(word for word in given if word)
+        return tuple(word for word in self.stop if word)
 
     def turns(self) -> list[dict[str, Any]]:
         """The conversation as chat templates take it; "developer" is the newer name of "system"."""
@@ -129,7 +147,7 @@ class Completion(Strict):
                 "role": "system" if message.role == "developer" else message.role,
                 "content": [
                     {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
-                    for part in message.parts()
+                    for part in message.content
                 ],
             }
             for message in self.messages
@@ -137,7 +155,7 @@ class Completion(Strict):
 
     def images(self) -> list[ImageURL]:
         """The pictures of all turns, in order."""
-        return [part.image_url for m in self.messages for part in m.parts() if isinstance(part, ImagePart)]
+        return [part.image_url for m in self.messages for part in m.content if isinstance(part, ImagePart)]
 
 
 def parse(body: bytes) -> Completion:
@@ -145,8 +163,9 @@ def parse(body: bytes) -> Completion:
     if body.count(b",") > MAX_COMMAS:
         raise Refused(400, f"The body holds more than {MAX_COMMAS} values.", code="invalid_json")
     try:
-        given = json.loads(body)
-        if b"\\u" in body:
+        text = body.decode()
+        given = json.loads(text)
+        if "\\u" in text:
             json.dumps(given, ensure_ascii=False).encode()  # half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise Refused(400, "The body is not JSON.", code="invalid_json") from error
@@ -156,8 +175,10 @@ def parse(body: bytes) -> Completion:
         return Completion.model_validate(_said(given))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(step) for step in first["loc"] if isinstance(step, int) or not step[0].isupper())
-        text = "it has no effect here, leave it out" if first["type"] == "extra_forbidden" else first["msg"]
+        where = TAG.sub(r"\1", ".".join(str(step) for step in first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            text = "it has no effect here, leave it out"
         raise Refused(400, f"{where or 'The body'}: {text}.", param=where or None) from error
 
 

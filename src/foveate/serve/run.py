@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+import math
 import socket
+from typing import TYPE_CHECKING
 
 from foveate.errors import InputError
 from foveate.load import Loaded
 from foveate.serve.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -26,21 +32,29 @@ def bind(host: str, port: int) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((host, port))
-    except (OSError, OverflowError) as error:
+        found.listen()  # two servers could bind the same port, but not both listen
+    except (OSError, OverflowError, UnicodeError, TypeError) as error:
         found.close()
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port} cannot be listened on ({why}): give another --host or --port.") from error
     return found
 
 
-def serve(app: object, listens: socket.socket, *, grace: float, connections: int) -> None:
+def serve(app: FastAPI, listens: socket.socket, *, grace: float) -> None:
     """Answer until SIGTERM or SIGINT; open requests then get `grace` seconds to end, and new ones are refused."""
     import uvicorn
 
-    config = uvicorn.Config(
-        app, log_level="info", limit_concurrency=connections, timeout_graceful_shutdown=round(grace), access_log=False,  # type: ignore[arg-type]
-    )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listens])
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            timer = asyncio.get_running_loop().call_later(grace, app.state.worker.stop)
+            try:
+                await super().shutdown(sockets)
+            finally:
+                timer.cancel()
+
+    # Requests end by themselves once the worker has stopped; uvicorn ends those that still send.
+    config = uvicorn.Config(app, log_level="info", access_log=False, timeout_graceful_shutdown=math.ceil(grace) + 2)
+    Server(config).run(sockets=[listens])
 
 
 def address(listens: socket.socket) -> str:
@@ -54,5 +68,4 @@ def serve_chat(loaded: Loaded, settings: Settings, listens: socket.socket) -> No
     from foveate.serve.app import make_app
 
     print(f"{loaded.name} is served at {address(listens)}/v1; Ctrl-C stops.", flush=True)
-    # Those that wait for the model hold a connection each; as many more may send, ask how it goes, or be refused.
-    serve(make_app(loaded, settings), listens, grace=settings.grace, connections=4 * (settings.limits.waiting + 1))
+    serve(make_app(loaded, settings), listens, grace=settings.grace)

@@ -15,12 +15,13 @@ MEGAPIXEL = 10**6
 class Limits:
     """How much one request, and all that wait, may ask for.
 
-    `body` and `pixels` (of one picture) bound what comes in, `images` are those of a whole conversation; `prompt`
-    (None: what the model was made for) and `new` are tokens; `waiting` requests stand behind the one at the model.
+    `body` and `pixels` (of all pictures together) bound what comes in, `images` are those of a whole conversation;
+    `prompt` (None: no limit) are tokens before pruning, `new` those of an answer; `waiting` requests stand behind the
+    one at the model.
     """
 
     body: int = 20 * MIB
-    pixels: int = 25 * MEGAPIXEL
+    pixels: int = 50 * MEGAPIXEL
     images: int = 16
     prompt: int | None = None
     new: int = 1024

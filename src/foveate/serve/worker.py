@@ -15,6 +15,10 @@ class Busy(Exception):
     """As many jobs wait as may."""
 
 
+class Stopped(Exception):
+    """The worker takes no more work, and finishes none."""
+
+
 class Job:
     """Work that was handed in, and what it has told so far.
 
@@ -23,7 +27,8 @@ class Job:
     """
 
     def __init__(self, work: Callable[[Job], None]) -> None:
-        self._work, self._loop = work, asyncio.get_running_loop()
+        self._work: Callable[[Job], None] | None = work
+        self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._cancelled = threading.Event()
 
@@ -32,16 +37,18 @@ class Job:
         """Whether nobody waits for the result any more."""
         return self._cancelled.is_set()
 
-    def cancel(self) -> None:
-        """Let the work stop at its next step, or never begin."""
+    def cancel(self, error: Exception | None = None) -> None:
+        """Let the work stop at its next step, or never begin; its events end at once, with `error` if there is one."""
         self._cancelled.set()
+        self._work = None  # and with it the pictures that it holds
+        self._tell((None, error))
 
     def emit(self, event: Any) -> None:
         """Tell something."""
         self._tell((event, None))
 
     async def events(self) -> AsyncIterator[Any]:
-        """What the work tells, as it does, until it is done. Raises what the work raised."""
+        """What the work tells, as it does, until it is done or cancelled. Raises what the work raised."""
         while True:
             event, error = await self._events.get()
             if error is not None:
@@ -52,19 +59,21 @@ class Job:
 
     def run(self) -> None:
         """Do it, on the worker's thread."""
+        work, self._work = self._work, None
+        if work is None:
+            return
         end: tuple[Any, BaseException | None] = (None, None)
-        if not self.cancelled:
-            try:
-                self._work(self)
-            except Exception as error:
-                end = (None, error)
+        try:
+            work(self)
+        except Exception as error:
+            end = (None, error)
         self._tell(end)
 
     def _tell(self, told: tuple[Any, BaseException | None]) -> None:
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, told)
         except RuntimeError:  # the loop has been closed: nobody is left to be told
-            self.cancel()
+            self._cancelled.set()
 
 
 class Worker:
@@ -97,11 +106,15 @@ class Worker:
         """Whether the thread still runs."""
         return self._thread.is_alive()
 
-    def close(self) -> None:
-        """Let the thread end after the job it is at; the others are cancelled."""
+    def stop(self) -> None:
+        """Cancel every job: whoever listens to one gets `Stopped`."""
         with self._lock:
             for job in self._open:
-                job.cancel()
+                job.cancel(Stopped())
+
+    def close(self) -> None:
+        """Stop, and wait until the thread has ended."""
+        self.stop()
         self._jobs.put(None)
         self._thread.join()
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from foveate.errors import InputError
 from foveate.prune import Report
+from foveate.tokens import is_whole
 from foveate.viz.legend import PAPER, entries, strip
 from foveate.viz.paint import Panel, paint
 from foveate.viz.panels import panels_of
@@ -43,6 +44,10 @@ def draw(
     pictures = [image] if isinstance(image, Image.Image) else list(image)
     if not pictures or not all(isinstance(picture, Image.Image) for picture in pictures):
         raise InputError("image holds no picture: give one of Pillow's, or a sequence of them.")
+    if not all(min(picture.size) for picture in pictures):
+        raise InputError("image has no pixels: give a picture of at least one by one.")
+    if not (item is None or isinstance(item, slice) or is_whole(item)):
+        raise InputError(f"item={item!r} names nothing: give an index, or a slice.")
     groups = panels_of(pictures, report, processor, item)
     out = _sheet([_side_by_side(group, len(groups)) for group in groups])
     if not legend:

@@ -12,6 +12,7 @@ const state = {
   limits: null, methods: [], // what the server told
   picture: null, truths: new Map(), // a data URL, and the answers that are known, by question
   opening: null, // a promise of the next picture: whether it was taken
+  shown: {}, // the wish whose kept tokens are drawn
   asking: null, wanted: null, // the AbortController of the answers that come in, and what they are about
   looking: null, timer: 0, // that of the kept tokens on their way, and the wait before them
 };
@@ -30,12 +31,19 @@ function complete({ picture, question, method }) {
 function changed() {
   answers.markStale();
   clearTimeout(state.timer);
-  state.looking?.abort();
-  if (!state.asking) state.timer = setTimeout(relook, WAIT); // else once the answers are there
+  if (!state.opening) state.looking?.abort(); // else it is the new picture's
+  if (!state.asking && !state.opening) state.timer = setTimeout(relook, WAIT); // else once these are through
+}
+
+/** Draws the kept tokens anew if something else is wanted by now. */
+function catchUp() {
+  const now = wish();
+  if (complete(now) && Object.keys(now).some((name) => now[name] !== state.shown[name])) changed();
 }
 
 async function relook() {
-  if (complete(wish())) await attempt(async () => seen(await newest(wish())));
+  const wanted = wish();
+  if (complete(wanted)) await attempt(async () => seen(await newest(wanted), wanted));
 }
 
 async function newest(wanted) {
@@ -47,7 +55,8 @@ async function newest(wanted) {
   return found;
 }
 
-function seen(found) {
+function seen(found, wanted) {
+  state.shown = wanted;
   showShare(`${$("keep").value} %, ${answers.showLook(found)}`);
 }
 
@@ -60,11 +69,12 @@ function showShare(text) {
 
 /** Shows another picture once the server has taken it; what it refuses leaves the old one. */
 async function adopt(url, name, { scene = null, drawing = false } = {}) {
-  if (state.asking) halt();
-  if (scene) $("question").value = scene.questions[0].text;
-  const wanted = wish(url);
-  const found = complete(wanted) ? await newest(wanted) : null;
+  if (state.asking) stop();
   const questions = scene?.questions ?? [];
+  const typed = $("question").value;
+  const wanted = { ...wish(url), ...(scene && { question: questions[0].text }) };
+  const found = complete(wanted) ? await newest(wanted) : null;
+  if (scene && $("question").value === typed) $("question").value = wanted.question; // unless another was typed meanwhile
   Object.assign(state, { picture: url, truths: new Map(questions.map(({ text, answer }) => [text, answer])) });
   $("draw").setAttribute("aria-pressed", String(drawing));
   $("palette").hidden = $("canvas").hidden = !drawing;
@@ -76,7 +86,7 @@ async function adopt(url, name, { scene = null, drawing = false } = {}) {
   });
   answers.nothingAsked();
   answers.showPlain(url, name);
-  if (found) seen(found);
+  if (found) seen(found, wanted);
   else answers.clearLook();
 }
 
@@ -86,7 +96,10 @@ function choose(read, name, how) {
     const url = await read();
     if (state.opening === mine) await adopt(url, name, how);
   }).then((done) => {
-    if (state.opening === mine) state.opening = null;
+    if (state.opening === mine) {
+      state.opening = null;
+      catchUp();
+    }
     return done;
   });
   state.opening = mine;
@@ -125,7 +138,7 @@ async function run() {
 
 function told(event, truth, signal) {
   if (signal.aborted) return;
-  if (event.type === "look") seen(event);
+  if (event.type === "look") seen(event, state.wanted);
   if (event.type === "piece") answers.addPiece(event);
   if (event.type === "cost") answers.showCost(event, truth);
   if (event.type === "saved") {
@@ -140,8 +153,7 @@ function halt() {
   state.asking = null;
   busy(false);
   answers.settle();
-  const now = wish();
-  if (Object.keys(now).some((name) => now[name] !== state.wanted[name])) changed();
+  catchUp();
 }
 
 function stop() {

@@ -49,7 +49,8 @@ export function takeFiles(stage, open) {
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => {
-    if (event.clipboardData.files[0]) open(event.clipboardData.files[0]);
+    const words = event.clipboardData.types.includes("text/plain"); // of a table, say, which comes as a picture too
+    if (event.clipboardData.files[0] && !words) open(event.clipboardData.files[0]);
   });
 }
 
