@@ -407,11 +407,10 @@ def demo(
     from foveate.serve.run import bind, require_serve
 
     require_serve()
-    listens = bind(host, port)
     from foveate.load import load, quiet
     from foveate.page.app import serve_page
 
-    with quiet():
+    with bind(host, port) as listens, quiet():
         serve_page(load(model), listens, host=host, open_browser=open_browser)
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import foveate
-from foveate import viz
+from foveate import cli, viz
 from foveate.ask import ask
 from foveate.page import desk
 from foveate.page.app import METHOD, STATIC, make_page, methods_for, serve_page
@@ -19,6 +19,7 @@ from foveate.page.desk import REMEMBERED, Spent, saved
 from foveate.page.guard import LOCAL, allowed
 from foveate.page.scenes import THEMES, exhibits
 from foveate.picture import decode_picture
+from foveate.serve.run import bind
 from foveate.turns import prompts
 from foveate.world.questions import NUMBERS
 from foveate.world.scenes import SHAPES
@@ -486,3 +487,25 @@ def test_the_question_is_part_of_what_is_remembered_where_the_encoder_reads_it(b
     assert asks._need({}, first) == asks._need({}, second)
     monkeypatch.setattr(asks._family, "encoder_inputs", lambda *_: {"pixel_values": 0, "qformer_input_ids": 0})
     assert asks._need({}, first) != asks._need({}, second)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--host", "999.1.1.1"), "--host"), (("--model", "no/such/folder"), "no/such/folder"),
+        (("--port", "70000"), "port"), (("--typo",), "--typo"),
+    ],
+)  # fmt: skip
+def test_a_demo_that_cannot_be(options, words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--port", "0", *options])
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert words in told
+    assert told.count("\n") == 1
+
+
+def test_a_demo_whose_port_is_taken(capsys):
+    with bind("127.0.0.1", 0) as taken, pytest.raises(SystemExit):
+        cli.main(["demo", "--port", str(taken.getsockname()[1])])
+    assert "cannot be listened on" in capsys.readouterr().err
