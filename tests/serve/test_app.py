@@ -367,7 +367,7 @@ def test_a_client_that_leaves_on_the_way(tiny, stream):
     try:
         with running(app) as server:
             asked = body(tiny.name, "star", stream=stream, max_tokens=400)
-            where = {"url": f"{server.url}/v1/chat/completions", "json": asked, "timeout": 0.3, "trust_env": False}
+            where = {"url": f"{server.url}/v1/chat/completions", "json": asked, "timeout": 1, "trust_env": False}
             if stream:
                 with httpx.stream("POST", **where) as answer:
                     assert next(answer.iter_raw()).startswith(b"data: ")
