@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foveate.family.base import Family, Inputs
-from foveate.family.item import Grid, Item, Views, lines, runs
+from foveate.family.item import Grid, Item, Views, ended_rows
 from foveate.family.kept import Mixes, keep_tokens
 
 WORDS = 8  # of the tiny models' pictures
@@ -81,7 +81,7 @@ class Emu3(Family):
 
     def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
         """The rows between the ends."""
-        return () if item.fixed is None else lines(runs(item.fixed))
+        return ended_rows(item.fixed)
 
     def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Marks at both ends, and its size in words."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.family.base import Inputs
-from foveate.family.item import Grid, Item, Views, lines, runs
+from foveate.family.item import Grid, Item, Views, ended_rows
 from foveate.family.kept import Mixes
 from foveate.family.patches import Patches
 from foveate.question import Template
@@ -53,7 +53,7 @@ class HunYuanVL(Patches):
 
     def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
         """The rows between the ends."""
-        return () if item.fixed is None else lines(runs(item.fixed))
+        return ended_rows(item.fixed)
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Row by row, under a row that counts tokens."""

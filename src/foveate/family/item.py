@@ -88,6 +88,11 @@ def lines(found: Sequence[tuple[int, int]]) -> Views:
     return (View(found[0][0], len(found), columns, steps.pop() if steps else columns),)
 
 
+def ended_rows(fixed: Tensor | None) -> Views:
+    """One view whose rows each end in `fixed` (n,) tokens; none where there are no such ends, or rows differ."""
+    return () if fixed is None else lines(runs(fixed))
+
+
 @dataclass(frozen=True, eq=False)
 class Span:
     """Where one picture's placeholders stand: the row, and their places in it."""

@@ -1,4 +1,4 @@
-"""`complete`: one conversation through the pruned model, its answer told piece by piece."""
+"""`prune` and `answer`: one prompt through the pruned model, its answer told piece by piece, and what both took."""
 
 from __future__ import annotations
 
@@ -74,13 +74,11 @@ def prune(
     """`prune_inputs` with the encoder's time apart. Raises a `FoveateError` as that does."""
     model, clock = loaded.model, Clock(loaded.model.device)
     family = family_of(model)
-    settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
-    settings |= {"explain": True} if explain else {}
     if encoded is None and any(modality != "audio" for modality in family.present(inputs)):
         encoded = encode(model, inputs, methods=[method])
     clock.lap("encode")
     words = family.words(inputs) if encoded is not None else inputs
-    short = prune_inputs(model, words, encoded=encoded, **settings)
+    short = prune_inputs(model, words, keep=keep, method=method, positions=positions, encoded=encoded, explain=explain)
     mask = short.get("attention_mask")
     tokens = short["input_ids"].shape[1] if mask is None else int(mask.bool().sum())
     return Pruned(short, clock.laps["encode"], tokens)

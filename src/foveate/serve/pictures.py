@@ -51,12 +51,10 @@ class Source:
 
     def _read(self, url: str) -> bytes:
         if url[:5].lower() == "data:":
-            data = _unpacked(url)
-        elif "://" in url:
-            data = self._fetched(url)
-        else:
-            raise Refused(400, "image_url is no URL: send the picture as data:image/png;base64,...", param="messages")
-        return data
+            return _unpacked(url)
+        if "://" in url:
+            return self._fetched(url)
+        raise Refused(400, "image_url is no URL: send the picture as data:image/png;base64,...", param="messages")
 
     def _fetched(self, url: str) -> bytes:
         try:
