@@ -222,6 +222,10 @@ def test_refusals(server, scene):
     assert "JSON" in refused(post(server.url, content=b"{}", headers={"Content-Type": "text/plain"}), 415)["message"]
     assert refused(ask(turn=content(QUESTION, *[scene] * 8)), 400)["code"] == "context_length_exceeded"
     assert refused(ask(typo=1), 400)["param"] == "typo"
+    assert refused(ask(stream_options={"include_usage": True}), 400)["param"] == "stream_options"
+    for first, second in ((1, 9), (9, 1)):  # both hold
+        both = ask(turn="how many?", max_tokens=first, max_completion_tokens=second).json()
+        assert both["usage"]["completion_tokens"] == 1
     assert refused(post(server.url, content=b"{"), 400)["code"] == "invalid_json"
     assert ask().json()["choices"][0]["message"]["content"] == " yellow"  # and it goes on
 

@@ -162,7 +162,9 @@ def test_options_that_cannot_be(refusal):
         (("bundled",), "No such option: bundled"), (("--turn", "own"), "--turn is for --engine vllm"),
         (("--print",), "--print is for --engine vllm"), (("--max-pixels", "100"), "max-pixels"),
         (("--fetch-from", "ftp://a"), "--fetch-from"), (("--fetch-from", "https://a/b"), "--fetch-from"),
-        (("--api-key", ""), "--api-key"), (("--host", "999.1.1.1", "--port", "0"), "--host"),
+        (("--api-key", ""), "--api-key"),
+        (("--engine", "vllm", "--print", "--api-key", ""), "--api-key"),
+        (("--host", "999.1.1.1", "--port", "0"), "--host"),
         (("--model", "no/such/folder"), "no/such/folder"), (("--port", "70000"), "port"),
         (("--grace", "inf"), "--grace"), (("--host", "\u00fc" * 70, "--port", "0"), "--host"),
         (("--engine", "vllm", "--max-images", "2"), "--max-images is not for --engine vllm"),
@@ -194,6 +196,14 @@ def test_vllm_s_line_is_printed(capsys):
     assert line.startswith("vllm serve ")
     for part in ('"keep": 0.2', "--host 127.0.0.1", "--port 9", "--max-model-len 77", "--served-model-name bundled"):
         assert part in line
+
+
+def test_a_key_is_not_printed_and_it_is_said(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--engine", "vllm", "--print", "--api-key", "secret"])
+    told = capsys.readouterr()
+    assert "secret" not in told.out + told.err
+    assert "set VLLM_API_KEY" in told.err
 
 
 def test_places():

@@ -47,7 +47,9 @@ def read(body: bytes, settings: Settings, loaded: Loaded) -> Chat:
     settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
     check_settings(settings.keep, settings.method, settings.positions)
     request.stops()
-    new = request.max_completion_tokens or request.max_tokens
+    if request.stream_options.include_usage and not request.stream:
+        raise Refused(400, "stream_options are for a stream: ask for one, or leave them out.", param="stream_options")
+    new = min((most for most in (request.max_completion_tokens, request.max_tokens) if most), default=None)
     if new is not None and new > limits.new:
         raise Refused(400, f"The server answers in at most {limits.new} tokens: ask for no more.", param="max_tokens")
     images = request.images()

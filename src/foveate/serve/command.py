@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,17 +59,16 @@ def serve_hf(
     from foveate.serve.settings import MEGAPIXEL, MIB, Limits, Settings
 
     check_settings(**prunes)
-    if api_key is not None and (not api_key.isascii() or not api_key.strip()):
-        raise InputError("--api-key is empty or not ASCII: HTTP headers take neither.")
+    _check_key(api_key)
     if grace is not None and not math.isfinite(grace):
         raise InputError(f"--grace {grace} is no number of seconds: give one such as 30.")
     units = {"body": MIB, "pixels": MEGAPIXEL}
     given = {name: value * units.get(name, 1) for name, value in own.items() if value is not None}
+    ends: dict[str, Any] = {} if grace is None else {"grace": grace}
     settings = Settings(
-        **prunes, limits=replace(Limits(), **given), origins=tuple(map(origin, fetch_from)), api_key=api_key
-    )
-    if grace is not None:
-        settings = replace(settings, grace=grace)
+        **prunes, limits=Limits(**given), origins=tuple(map(origin, fetch_from)), api_key=api_key,
+        **ends,
+    )  # fmt: skip
     with bind(host, port) as listens, quiet():
         serve_chat(load(model), settings, listens)
 
@@ -84,9 +83,17 @@ def serve_vllm(
 
     if further and not further[0].startswith("-"):
         raise InputError(f"{further[0]!r} is no option: name the model with --model.")
+    _check_key(api_key)
     common = ["--host", host, "--port", str(port)]
     with quiet():
         line = vllm.command(model, [*common, *further], **prunes, turn=turn)
     print(vllm.shown(line))
     if not show_only:
         vllm.run(line, api_key=api_key)
+    elif api_key is not None:
+        print("Note: the key is not shown: set VLLM_API_KEY to it before you run this line.", file=sys.stderr)
+
+
+def _check_key(api_key: str | None) -> None:
+    if api_key is not None and (not api_key.isascii() or not api_key.strip()):
+        raise InputError("--api-key is empty or not ASCII: HTTP headers take neither.")
