@@ -13,7 +13,7 @@ test: check
 
 # The laws again, on the oldest transformers that pyproject.toml allows, which warns of names of its own.
 test-oldest: .venv/oldest/ready
-	PYTHONPATH=.venv/oldest $(BIN)/python -m pytest -W ignore::FutureWarning tests/test_laws.py
+	PYTHONPATH=.venv/oldest $(BIN)/python -m pytest -W ignore::FutureWarning tests/conformance/test_laws.py
 
 .venv/oldest/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/oldest transformers==5.18.0
@@ -21,7 +21,7 @@ test-oldest: .venv/oldest/ready
 
 # The plug-in for lmms-eval, through its own evaluator; apart, since lmms-eval wants much that nothing else here needs.
 test-lmms: .venv/lmms/ready
-	PYTHONPATH=.venv/lmms $(BIN)/python -m pytest -W ignore tests/test_lmms.py
+	PYTHONPATH=.venv/lmms $(BIN)/python -m pytest -W ignore tests/integrations/test_lmms.py
 
 .venv/lmms/ready: .venv/ready tests/lmms-requirements.txt
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/lmms --requirement tests/lmms-requirements.txt
@@ -29,7 +29,7 @@ test-lmms: .venv/lmms/ready
 
 # The GPU kernel, in Triton's interpreter: a large package that torch for CPUs goes without, and Linux alone has.
 test-kernel: .venv/triton/ready
-	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/selection/test_kernel.py || test $$? = 5  # none: no Triton here
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/method/selection/test_kernel.py || test $$? = 5  # none: no Triton here
 
 .venv/triton/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/triton 'triton==3.9.0; sys_platform == "linux"'
@@ -38,10 +38,10 @@ test-kernel: .venv/triton/ready
 
 # Inside vLLM and on Ray, in an environment of their own: vLLM chooses its own versions of much. Minutes to set up.
 test-engine: .venv/engine/ready
-	.venv/engine/bin/python -m pytest -W ignore tests/engine tests/batch
+	.venv/engine/bin/python -m pytest -W ignore tests/integrations/vllm tests/apps/batch
 
-.venv/engine/ready: tests/engine/setup.sh tests/engine/torchvision_beside_cpu.py pyproject.toml
-	PYTHON=$(PYTHON) bash tests/engine/setup.sh .venv/engine
+.venv/engine/ready: tests/integrations/vllm/setup.sh tests/integrations/vllm/torchvision_beside_cpu.py pyproject.toml
+	PYTHON=$(PYTHON) bash tests/integrations/vllm/setup.sh .venv/engine
 	touch $@
 
 # The page of `foveate demo`, in a real Chromium.
@@ -64,7 +64,7 @@ format: .venv/ready
 # On a CPU, `make -j2 train` trains both side by side, a core each. glibc keeps what it was given: large tensors would
 # otherwise be handed back to the system, and faulted in again, at every step.
 TRAIN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 \
-  $(BIN)/python -m foveate.world.train --out runs/world
+  $(BIN)/python -m training.train --out runs/world
 
 train: train-llava train-qwen
 

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from foveate.bench.arms import prefill
-from foveate.bench.memory import peak_of
-from foveate.bench.shapes import DTYPES, SHAPES, Shape, build, example
-from foveate.encoded import encode
-from foveate.family import family_of
-from foveate.prune import prune_inputs
+from foveate.apps.bench.arms import prefill
+from foveate.apps.bench.memory import peak_of
+from foveate.apps.bench.shapes import DTYPES, SHAPES, Shape, build, example
+from foveate.models import family_of
+from foveate.pipeline.encode import encode
+from foveate.pipeline.prune import prune_inputs
 
 KEEP = 0.1
 LAYERS = 2  # of the decoder

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from foveate.bench.figures import Spread
-from foveate.bench.served.run import Arm, Bench
-from foveate.bench.settings import parse_budgets
-from foveate.load import quiet
+from foveate.apps.bench.figures import Spread
+from foveate.apps.bench.served.run import Arm, Bench
+from foveate.apps.bench.settings import parse_budgets
+from foveate.runtime.load import quiet
 
 OUT = Path(__file__).parent / "results" / "serving" / "questions.json"
 MODEL, LAYERS, KEEP = "llava-1.5-7b", 2, "0.111"

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from foveate.load import load
-from foveate.tokens import unit_rows
+from foveate.method.tokens import unit_rows
+from foveate.runtime.load import load
 from foveate.world.scenes import Scene, draw_scene, sample_scene
 
 SCENES, THRESHOLDS = 60, (0.8, 0.9, 0.95, 0.98, 0.99)

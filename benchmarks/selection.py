@@ -16,11 +16,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from foveate.bench import shapes
-from foveate.bench.memory import peak_of
+from foveate.apps.bench import shapes
+from foveate.apps.bench.memory import peak_of
 from foveate.method import resolve
-from foveate.selection import Farthest, dpp, farthest_points, log_volume
-from foveate.tokens import VisualTokens, unit_rows
+from foveate.method.selection import Farthest, dpp, farthest_points, log_volume
+from foveate.method.tokens import VisualTokens, unit_rows
 
 NONE = torch.empty(0, dtype=torch.long)
 CASES = ((576, 64, 4096), (2880, 288, 4096), (16384, 1638, 1024))  # tokens, kept, width

@@ -1,6 +1,6 @@
 """A filled KV cache as an argument, under the name that the installed transformers has for it."""
 
-from foveate.cache import cache_name
+from foveate.models.cache import cache_name
 
 
 def with_cache(model, cache):

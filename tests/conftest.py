@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from foveate.family import Family, lookup
-from foveate.laws import tiny_model
-from foveate.load import load, quiet
+from foveate.conformance.laws import tiny_model
+from foveate.models import Family, lookup
+from foveate.runtime.load import load, quiet
 from foveate.world.scenes import draw_scene, sample_scene
 from tiny import tiny_folder
 

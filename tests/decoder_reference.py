@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForImageTextToText
 
-from foveate.prune import stop_ids
-from foveate.question import find_question
-from foveate.tokens import budget
+from foveate.method.tokens import budget
+from foveate.pipeline.prune import stop_ids
+from foveate.pipeline.question import find_question
 
 
 def deep_model(family, depth=6, attention="sdpa", seed=0):

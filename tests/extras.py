@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from foveate.tokens import VisualTokens, unit_rows
+from foveate.method.tokens import VisualTokens, unit_rows
 
 WIDTH = 32
 

@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import httpx
 import uvicorn
 
-from foveate.serve.run import address, bind
+from foveate.apps.serve.run import address, bind
 
 ENDED = (0, -signal.SIGTERM)  # of a server; uvicorn hands the signal on once everything is closed
 FOVEATE = Path(sys.executable).with_name("foveate")

@@ -5,8 +5,10 @@ import pytest
 
 import foveate.registry
 from foveate.errors import FoveateError, RegistryError, UnknownFamilyError, UnknownMethodError
+from foveate.method.registry import METHODS
 from foveate.method.zspaprune import ZSPAPrune
-from foveate.registry import FAMILIES, METHODS, Registry
+from foveate.models.registry import FAMILIES
+from foveate.registry import Registry
 
 
 def entry(name, value, package="somebody"):
@@ -19,7 +21,7 @@ def entry(name, value, package="somebody"):
 def registry(monkeypatch):
     def make(*entries):
         monkeypatch.setattr(foveate.registry, "entry_points", lambda *, group: entries)
-        return Registry("foveate.methods", kind="method", unknown=UnknownMethodError)
+        return Registry("foveate.methods", {}, kind="method", unknown=UnknownMethodError)
 
     return make
 
@@ -42,11 +44,11 @@ def test_unknown_names_get_a_hint_and_the_list():
 def test_a_far_name_gets_no_hint(registry):
     with pytest.raises(UnknownMethodError) as caught:
         registry(entry("mine", "collections:Counter")).load("xyzzy")
-    assert str(caught.value) == "There is no method 'xyzzy'. There are: mine."
+    assert str(caught.value) == "There is no method 'xyzzy'. Available: mine."
 
 
 def test_nothing_installed_says_so(registry):
-    with pytest.raises(UnknownMethodError, match="pip install foveate"):
+    with pytest.raises(UnknownMethodError, match="install foveate again"):
         registry().load("zspaprune")
 
 
@@ -67,7 +69,7 @@ def test_two_packages_claiming_a_name_is_an_error_that_names_both(registry):
 
 
 def test_the_same_entry_seen_twice_is_no_clash(registry):
-    assert registry(*[entry("mine", "collections:Counter", "foveate")] * 2).load("mine").__name__ == "Counter"
+    assert registry(*[entry("mine", "collections:Counter")] * 2).load("mine").__name__ == "Counter"
 
 
 def test_names_imports_nothing(registry):
@@ -89,3 +91,11 @@ def test_errors_share_a_root():
     assert issubclass(UnknownMethodError, FoveateError)
     assert issubclass(UnknownFamilyError, FoveateError)
     assert issubclass(RegistryError, FoveateError)
+
+
+def test_metadata_of_another_foveate_is_not_read(monkeypatch):
+    stale = entry("mine", "no.such.module:Thing", "foveate")
+    monkeypatch.setattr(foveate.registry, "entry_points", lambda *, group: [stale])
+    registry = Registry("foveate.methods", {"mine": "collections:Counter"}, kind="method", unknown=UnknownMethodError)
+    assert registry.names() == ["mine"]
+    assert registry.load("mine").__name__ == "Counter"

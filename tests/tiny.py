@@ -9,8 +9,8 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from foveate.family import lookup
-from foveate.load import quiet
+from foveate.models import lookup
+from foveate.runtime.load import quiet
 
 WORDS = "user assistant what color is the shape how many are there answer with one word red blue circle star"
 FIRST_SPECIAL = 300

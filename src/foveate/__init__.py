@@ -9,34 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foveate.chat import learn_template
-    from foveate.decoder import DecoderMethod
-    from foveate.decoder.fastv import FastV
-    from foveate.decoder.hooks import DecoderHandle
-    from foveate.decoder.pyramiddrop import PyramidDrop
-    from foveate.decoder.report import DecoderReport
-    from foveate.decoder.sparsevlm import SparseVLM
-    from foveate.encoded import Encoded, encode
     from foveate.errors import FoveateError, FoveateWarning
-    from foveate.family import Family, families
-    from foveate.handle import Handle, attach, pruning
+    from foveate.hooks.attach import Handle, attach, pruning
+    from foveate.hooks.decoder import DecoderHandle
+    from foveate.hooks.report import DecoderReport
     from foveate.method import Method, methods, select
     from foveate.method.cdpruner import CDPruner
     from foveate.method.coin import CoIn
     from foveate.method.divprune import DivPrune
+    from foveate.method.fastv import FastV
     from foveate.method.foveate import Foveate
     from foveate.method.grid import Grid
     from foveate.method.holov import HoloV
+    from foveate.method.in_decoder import DecoderMethod
     from foveate.method.mmtok import MMTok
     from foveate.method.prumerge import PruMerge
+    from foveate.method.pyramiddrop import PyramidDrop
     from foveate.method.random import Random
     from foveate.method.scope import Scope
     from foveate.method.score import SCoRe
+    from foveate.method.sparsevlm import SparseVLM
+    from foveate.method.tokens import VisualTokens
     from foveate.method.visionzip import VisionZip
     from foveate.method.vispruner import VisPruner
     from foveate.method.zspaprune import ZSPAPrune
-    from foveate.prune import PrunedInputs, Report, prune_inputs
-    from foveate.tokens import VisualTokens
+    from foveate.models import Family, families
+    from foveate.pipeline.encode import Encoded, encode
+    from foveate.pipeline.prune import PrunedInputs, Report, prune_inputs
+    from foveate.runtime.chat_template import learn_template
     from foveate.viz import draw
 
 __version__ = "0.1.0"
@@ -45,41 +45,41 @@ __version__ = "0.1.0"
 _HOMES = {
     "CDPruner": "foveate.method.cdpruner",
     "CoIn": "foveate.method.coin",
-    "DecoderHandle": "foveate.decoder.hooks",
-    "DecoderMethod": "foveate.decoder",
-    "DecoderReport": "foveate.decoder.report",
+    "DecoderHandle": "foveate.hooks.decoder",
+    "DecoderMethod": "foveate.method.in_decoder",
+    "DecoderReport": "foveate.hooks.report",
     "DivPrune": "foveate.method.divprune",
-    "Encoded": "foveate.encoded",
-    "Family": "foveate.family",
-    "FastV": "foveate.decoder.fastv",
+    "Encoded": "foveate.pipeline.encode",
+    "Family": "foveate.models",
+    "FastV": "foveate.method.fastv",
     "Foveate": "foveate.method.foveate",
     "FoveateError": "foveate.errors",
     "FoveateWarning": "foveate.errors",
     "Grid": "foveate.method.grid",
-    "Handle": "foveate.handle",
+    "Handle": "foveate.hooks.attach",
     "HoloV": "foveate.method.holov",
     "MMTok": "foveate.method.mmtok",
     "Method": "foveate.method",
     "PruMerge": "foveate.method.prumerge",
-    "PrunedInputs": "foveate.prune",
-    "PyramidDrop": "foveate.decoder.pyramiddrop",
+    "PrunedInputs": "foveate.pipeline.prune",
+    "PyramidDrop": "foveate.method.pyramiddrop",
     "Random": "foveate.method.random",
-    "Report": "foveate.prune",
+    "Report": "foveate.pipeline.prune",
     "SCoRe": "foveate.method.score",
     "Scope": "foveate.method.scope",
     "VisPruner": "foveate.method.vispruner",
     "VisionZip": "foveate.method.visionzip",
-    "SparseVLM": "foveate.decoder.sparsevlm",
-    "VisualTokens": "foveate.tokens",
+    "SparseVLM": "foveate.method.sparsevlm",
+    "VisualTokens": "foveate.method.tokens",
     "ZSPAPrune": "foveate.method.zspaprune",
-    "attach": "foveate.handle",
+    "attach": "foveate.hooks.attach",
     "draw": "foveate.viz",
-    "encode": "foveate.encoded",
-    "families": "foveate.family",
-    "learn_template": "foveate.chat",
+    "encode": "foveate.pipeline.encode",
+    "families": "foveate.models",
+    "learn_template": "foveate.runtime.chat_template",
     "methods": "foveate.method",
-    "prune_inputs": "foveate.prune",
-    "pruning": "foveate.handle",
+    "prune_inputs": "foveate.pipeline.prune",
+    "pruning": "foveate.hooks.attach",
     "select": "foveate.method",
 }
 

@@ -78,7 +78,7 @@ def slow_folder(tmp_path_factory):
     import torch
     import transformers
 
-    from foveate.load import quiet
+    from foveate.runtime.load import quiet
     from tiny import tiny_folder
 
     folder = tiny_folder("llava", tmp_path_factory.mktemp("slow"))

@@ -10,8 +10,8 @@ import torch
 from extras import each, seen
 from foveate.errors import InputError
 from foveate.method import Method, methods, resolve
-from foveate.registry import METHODS
-from foveate.tokens import VisualTokens
+from foveate.method.registry import METHODS
+from foveate.method.tokens import VisualTokens
 
 NAMES = [row.name for row in methods() if row.prunes == "input"]
 every_method = pytest.mark.parametrize("method", [resolve(name) for name in NAMES], ids=NAMES)

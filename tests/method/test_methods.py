@@ -20,10 +20,10 @@ from foveate.method.prumerge import PruMerge
 from foveate.method.random import Random
 from foveate.method.scope import Scope
 from foveate.method.score import SCoRe
+from foveate.method.tokens import VisualTokens
 from foveate.method.visionzip import VisionZip
 from foveate.method.vispruner import VisPruner
 from foveate.method.zspaprune import ZSPAPrune
-from foveate.tokens import VisualTokens
 from reference import MIXES, REFERENCES, Margin
 
 # A candidate this near to the border of a tie, as a share of the tie's width, is within the rounding of float32.

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from foveate.evaluate import evaluate, world_examples
-from foveate.evaluate.arms import Blind, Whole
-from foveate.load import BUNDLED, load
+from foveate.apps.evaluate import evaluate, world_examples
+from foveate.apps.evaluate.arms import Blind, Whole
+from foveate.runtime.load import BUNDLED, load
 
 
 @pytest.mark.parametrize("name", BUNDLED)

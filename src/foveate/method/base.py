@@ -11,12 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foveate.decoder.base import DecoderMethod
 from foveate.errors import InputError
-from foveate.registry import METHODS
-from foveate.relevance import min_max
-from foveate.selection import top_k
-from foveate.tokens import VisualTokens, budget, is_whole
+from foveate.method.in_decoder import DecoderMethod
+from foveate.method.registry import METHODS
+from foveate.method.scoring import min_max
+from foveate.method.selection import top_k
+from foveate.method.tokens import VisualTokens, budget, is_whole
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Method(ABC):
         if not is_whole(k) or not 1 <= k <= n - len(kept):
             raise InputError(
                 f"k={k!r} new tokens cannot be chosen from {n} with {len(kept)} given: "
-                f"use an int from 1 to {n - len(kept)} (foveate.tokens.budget turns `keep` into one)."
+                f"use an int from 1 to {n - len(kept)} (foveate.method.tokens.budget turns `keep` into one)."
             )
 
     def mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
@@ -185,7 +185,8 @@ def find(method: str | Method | DecoderMethod) -> Method | DecoderMethod:
     if isinstance(method, (Method, DecoderMethod)):
         return method
     if isinstance(method, str):
-        return METHODS.load(method)()
+        made: Method | DecoderMethod = METHODS.load(method)()
+        return made
     raise InputError(_not_a_method(method))
 
 

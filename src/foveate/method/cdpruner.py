@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from foveate.method.base import Method
-from foveate.relevance import pooled
-from foveate.selection import TIE, dpp
-from foveate.tokens import VisualTokens
+from foveate.method.scoring import pooled
+from foveate.method.selection import TIE, dpp
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.relevance import min_max, pooled
-from foveate.selection import log_volume
-from foveate.tokens import VisualTokens, is_number
+from foveate.method.scoring import min_max, pooled
+from foveate.method.selection import log_volume
+from foveate.method.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from foveate.method.points import FarthestPoints
-from foveate.selection import Farthest
-from foveate.tokens import VisualTokens
+from foveate.method.selection import Farthest
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.points import FarthestPoints
-from foveate.relevance import min_max, peaked_words
-from foveate.selection import Farthest
-from foveate.tokens import VisualTokens, is_number
+from foveate.method.scoring import min_max, peaked_words
+from foveate.method.selection import Farthest
+from foveate.method.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foveate.method.base import Method
-from foveate.tokens import VisualTokens
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)

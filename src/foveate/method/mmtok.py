@@ -9,8 +9,8 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.selection import Cosines, coverage
-from foveate.tokens import VisualTokens, is_number, unit_rows
+from foveate.method.selection import Cosines, coverage
+from foveate.method.tokens import VisualTokens, is_number, unit_rows
 
 BLOCK = 256  # rows of the similarity matrix that exist at a time
 

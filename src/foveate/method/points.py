@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foveate.method.base import Method
-from foveate.selection import Farthest, farthest_points
-from foveate.tokens import VisualTokens
+from foveate.method.selection import Farthest, farthest_points
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.method.grid import Grid
-from foveate.relevance import salience
-from foveate.selection import TIE, top_k
-from foveate.tokens import VisualTokens, is_whole, unit_rows
+from foveate.method.scoring import salience
+from foveate.method.selection import TIE, top_k
+from foveate.method.tokens import VisualTokens, is_whole, unit_rows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.selection import top_k
-from foveate.tokens import VisualTokens, is_whole
+from foveate.method.selection import top_k
+from foveate.method.tokens import VisualTokens, is_whole
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.relevance import salience
-from foveate.selection import Cosines, coverage
-from foveate.tokens import VisualTokens, is_number
+from foveate.method.scoring import salience
+from foveate.method.selection import Cosines, coverage
+from foveate.method.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)

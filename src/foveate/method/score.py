@@ -7,9 +7,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.points import FarthestPoints
-from foveate.relevance import salience
-from foveate.selection import Farthest
-from foveate.tokens import VisualTokens, is_number
+from foveate.method.scoring import salience
+from foveate.method.selection import Farthest
+from foveate.method.tokens import VisualTokens, is_number
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.relevance import salience
-from foveate.selection import top_k
-from foveate.tokens import VisualTokens, is_number, is_whole, share_of, unit_rows
+from foveate.method.scoring import salience
+from foveate.method.selection import top_k
+from foveate.method.tokens import VisualTokens, is_number, is_whole, share_of, unit_rows
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.relevance import pooled, word_max, word_mean
-from foveate.selection import TIE, Farthest, farthest_points, top_k
-from foveate.tokens import VisualTokens, is_number, share_of
+from foveate.method.scoring import pooled, word_max, word_mean
+from foveate.method.selection import TIE, Farthest, farthest_points, top_k
+from foveate.method.tokens import VisualTokens, is_number, share_of
 
 _RELEVANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
     {"pooled": pooled, "word_mean": word_mean, "word_max": word_max}

@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.prune import Report
-from foveate.tokens import is_whole
+from foveate.method.tokens import is_whole
+from foveate.pipeline.prune import Report
 from foveate.viz.legend import PAPER, entries, strip
 from foveate.viz.paint import Panel, paint
 from foveate.viz.panels import panels_of

@@ -9,9 +9,9 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.family.item import View, Views, frames
-from foveate.prune import Report
-from foveate.relevance import min_max
+from foveate.method.scoring import min_max
+from foveate.models.item import View, Views, frames
+from foveate.pipeline.prune import Report
 from foveate.viz.paint import Fate, Panel
 from foveate.viz.seen import seen_part, squared
 

@@ -1,0 +1,77 @@
+"""Questions as a Parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from foveate.apps.batch.source import Scan, Shard, Source
+from foveate.errors import InputError
+
+COLUMNS = ("id", "image", "question")
+PIECE = 2**20  # bytes
+PIECES = 64
+
+
+class Table(Source):
+    """Columns "image", "question" and, if it is there, "id"; of a shard, only the row groups it lies in are read."""
+
+    def scan(self, size: int) -> Scan:
+        """From the file's own description of itself; the fingerprint is of pieces, where the file is large."""
+        from pyarrow import ArrowInvalid
+
+        try:
+            with self._open() as file:
+                rows, names = file.metadata.num_rows, file.schema_arrow.names
+            fingerprint = _fingerprint(self.path)
+        except (OSError, ArrowInvalid) as error:
+            raise InputError(f"{self.path} cannot be read ({error}): give a Parquet file.") from error
+        missing = {"image", "question"} - set(names)
+        if missing:
+            raise InputError(
+                f"{self.path} has no column {min(missing)!r} (it has {', '.join(names)}): give image and question."
+            )
+        shards = [Shard(i, first, min(size, rows - first)) for i, first in enumerate(range(0, rows, size))]
+        return Scan(shards, fingerprint)
+
+    def records(self, shard: Shard) -> Iterator[Any]:
+        """In small batches, since a column may hold the pictures themselves."""
+        with self._open() as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            starts = list(accumulate(sizes, initial=0))
+            first = bisect_right(starts, shard.first) - 1
+            groups = list(range(first, bisect_left(starts, shard.first + shard.rows)))
+            columns = [name for name in COLUMNS if name in file.schema_arrow.names]
+            skip, left = shard.first - starts[first], shard.rows
+            for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=columns):
+                wanted = batch.slice(skip, left)
+                skip, left = max(skip - batch.num_rows, 0), left - wanted.num_rows
+                yield from wanted.to_pylist()
+                if not left:
+                    return
+
+    def _open(self) -> Any:
+        from pyarrow.parquet import ParquetFile
+
+        return ParquetFile(self.path)
+
+
+def _fingerprint(path: Path) -> str:
+    """The size, and a hash of evenly spaced pieces: all of a small file, of a large one 64 MiB.
+
+    The last piece holds the footer, which tells where every column of every row group lies and, usually, its extremes.
+    """
+    size = path.stat().st_size
+    last = max(size - PIECE, 0)
+    whole = size <= PIECE * PIECES
+    starts = range(0, size, PIECE) if whole else [last * i // (PIECES - 1) for i in range(PIECES)]
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in starts:
+            file.seek(start)
+            digest.update(file.read(PIECE))
+    return f"{size} bytes, sha256 {'' if whole else 'of 64 MiB '}{digest.hexdigest()}"

@@ -1,0 +1,86 @@
+"""Clients that each send a request as soon as their last one is answered, to an engine in this process."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from foveate.integrations.vllm.engine import require_vllm
+
+ALONE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+BLOCK = 32  # tokens, as attention on a CPU wants it
+
+
+@dataclass
+class Load:
+    """What so many clients measured: seconds of it all and to each request's first token, the prompt's length, and the
+    peak of KV blocks in use.
+    """
+
+    seconds: float = 0.0
+    first: list[float] = field(default_factory=list)
+    prompt: int = 0
+    blocks: int = 0
+
+
+class Server:
+    """An engine of vLLM."""
+
+    def __init__(self, folder: str, *, overrides: Mapping[str, Any], blocks: int, **options: Any) -> None:
+        require_vllm()
+        os.environ.update(ALONE)  # before vLLM is imported
+        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+        from vllm import LLM
+
+        self.engine = LLM(
+            folder, hf_overrides=dict(overrides), enforce_eager=True, distributed_executor_backend="uni",
+            block_size=BLOCK, num_gpu_blocks_override=blocks, limit_mm_per_prompt={"image": 1, "video": 0}, **options,
+        ).llm_engine  # fmt: skip
+
+    def serve(self, prompts: Sequence[Mapping[str, Any]], clients: int, new_tokens: int) -> Load:
+        """Answer all prompts, at most `clients` at a time; nothing is left in the caches of earlier ones."""
+        from vllm import SamplingParams
+
+        params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
+        self._forget()
+        waiting, sent, found = list(enumerate(prompts)), dict[str, float](), Load()
+        started = time.perf_counter()
+        open_requests = 0
+        while waiting or open_requests:
+            while waiting and open_requests < clients:
+                number, prompt = waiting.pop(0)
+                sent[str(number)] = time.perf_counter()
+                self.engine.add_request(str(number), prompt, params)
+                open_requests += 1
+            outputs = self.engine.step()
+            now = time.perf_counter()
+            found.blocks = max(found.blocks, self._blocks())
+            for output in outputs:
+                if output.request_id in sent and output.outputs[0].token_ids:
+                    found.first.append(now - sent.pop(output.request_id))
+                if output.finished:
+                    open_requests -= 1
+                    found.prompt = len(output.prompt_token_ids)
+        found.seconds = time.perf_counter() - started
+        return found
+
+    def _blocks(self) -> int:
+        """KV blocks in use."""
+        scheduler = self.engine.engine_core.engine_core.scheduler
+        usable: int = scheduler.cache_config.num_gpu_blocks - 1  # one is a dummy
+        used: int = round(scheduler.kv_cache_manager.usage * usable)
+        return used
+
+    def _forget(self) -> None:
+        self.engine.reset_prefix_cache()
+        self.engine.reset_mm_cache()
+        self.engine.reset_encoder_cache()
+
+
+def blocks_of(prompt: int, new_tokens: int) -> int:
+    """KV blocks that one request fills."""
+    return math.ceil((prompt + new_tokens) / BLOCK)

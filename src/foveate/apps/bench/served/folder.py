@@ -1,0 +1,100 @@
+"""A published model's shape as a folder that vLLM starts from: configuration, tokenizer, processor, and no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from foveate.apps.bench.shapes import SHAPES, Shape
+from foveate.errors import InputError
+
+WORDS = "what is in the picture a red square on blue ground how many circles are there answer with one word yes no"
+SPECIALS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>",
+)  # fmt: skip
+LARGEST = 1024  # pixels of a square: an engine tries the largest picture as it starts
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for part in m['content'] %}{% if part['type'] == 'image' %}<|image_pad|>{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+KINDS = {"llava": "Llava", "qwen2_5_vl": "Qwen2_5_VL"}
+
+
+def save_shape(name: str, layers: int, folder: Path, *, side: int | None = None) -> Path:
+    """Write the shape's configuration with so many decoder layers, a tokenizer of few words, and the processor.
+
+    `side` makes the tower read squares of so many pixels instead of its own. Raises `InputError` for a shape whose
+    processor is not made here.
+    """
+    shape = SHAPES[name]
+    if shape.model_type not in KINDS:
+        able = ", ".join(name for name, shape in SHAPES.items() if shape.model_type in KINDS)
+        raise InputError(f"--engine vllm has no processor for the shape {name}: give {able}, or a model's folder.")
+    tokenizer = words_tokenizer(WORDS, SPECIALS, CHAT)
+    tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
+    config = _config(shape, layers, ids, side)
+    config.architectures = [f"{KINDS[shape.model_type]}ForConditionalGeneration"]
+    config.save_pretrained(folder)
+    _processor(shape, config, tokenizer).save_pretrained(folder)
+    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")  # vLLM is asked for weights of its own
+    return folder
+
+
+def _config(shape: Shape, layers: int, ids: dict[str, int], side: int | None) -> Any:
+    config = shape.scaled(layers)
+    text = config.text_config
+    text.bos_token_id = text.pad_token_id = ids["<|endoftext|>"]
+    text.eos_token_id = ids["<|im_end|>"]
+    if shape.model_type == "llava":
+        config.image_token_index = config.image_token_id = ids["<|image_pad|>"]
+        config.vision_config.image_size = side or config.vision_config.image_size
+        return config
+    for end in ("start", "end"):
+        setattr(config, f"vision_{end}_token_id", ids[f"<|vision_{end}|>"])
+    config.image_token_id, config.video_token_id = ids["<|image_pad|>"], ids["<|video_pad|>"]
+    return config
+
+
+def words_tokenizer(words: str, specials: Sequence[str], chat: str) -> Any:
+    """Byte-level, with whole tokens for these words, then the special tokens."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    raw.train_from_iterator([words] * 4, trainers.BpeTrainer(initial_alphabet=alphabet, show_progress=False))
+    raw.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left", chat_template=chat
+    )
+
+
+def _processor(shape: Shape, config: Any, tokenizer: Any) -> Any:
+    import transformers as hf
+
+    vision = config.vision_config
+    if shape.model_type == "llava":
+        side = vision.image_size
+        pictures = hf.CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        return hf.LlavaProcessor(
+            image_processor=pictures, tokenizer=tokenizer, patch_size=vision.patch_size, chat_template=CHAT,
+            vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        )  # fmt: skip
+    return hf.Qwen2_5_VLProcessor(
+        image_processor=hf.Qwen2VLImageProcessor(
+            patch_size=vision.patch_size, size={"shortest_edge": 56**2, "longest_edge": LARGEST**2}
+        ),
+        tokenizer=tokenizer,
+        video_processor=hf.Qwen2VLVideoProcessor(patch_size=vision.patch_size),
+        chat_template=CHAT.replace("<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>"),
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""What is asked: the tasks of the drawn world, or the user's own questions from a file."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+
+from foveate.errors import FoveateError, InputError
+from foveate.runtime.files import open_picture
+from foveate.world.questions import TASKS
+from foveate.world.scenes import draw_scene
+from foveate.world.suite import SPLITS, cases
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question about one picture; any of `answers` is right. `id` is unique, `image` opens or draws the picture."""
+
+    id: str
+    task: str
+    question: str
+    answers: tuple[str, ...]
+    image: Callable[[], Image.Image]
+
+
+def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[Example]:
+    """`limit` held-out questions of each of the bundled world's tasks ("all": every one), one a picture.
+
+    `split` is "dev", to choose with, or "test", to report on. Raises `InputError` for a task that does not exist.
+    """
+    names = list(TASKS) if list(tasks) == ["all"] else list(tasks)
+    for name in names:
+        if name not in TASKS:
+            near = difflib.get_close_matches(name, TASKS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}."
+            raise InputError(f"There is no task {name!r}: {hint}")
+    if split not in SPLITS:
+        raise InputError(f"There is no split {split!r}: use {' or '.join(SPLITS)}.")
+    return [
+        Example(case.id, task, case.question.text, (case.question.answer,), partial(draw_scene, case.scene))
+        for task in dict.fromkeys(names)
+        for case in cases(split, task, limit, seed)
+    ]
+
+
+def read_data(path: Path, limit: int | None = None) -> tuple[list[Example], list[str]]:
+    """The user's questions, at most `limit` of them, and a sentence for every line that cannot be used.
+
+    A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task"; a
+    relative path starts at the file's folder. Every picture is opened once, so that a broken one shows before the run.
+
+    Raises `InputError` if the file cannot be read or no line of it can be used.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read ({error}): give a file of JSON lines in UTF-8.") from error
+    found: dict[str, Example] = {}
+    skipped = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (limit is not None and len(found) == limit):
+            continue
+        try:
+            example = _example(line, number, path)
+            if example.id in found:
+                raise InputError(f"its id {example.id!r} is taken: give every line its own.")
+        except FoveateError as error:
+            skipped.append(f"Line {number} of {path.name} was skipped: {error}")
+        else:
+            found[example.id] = example
+    if not found:
+        raise InputError(f"{path} holds no usable question: {skipped[0] if skipped else 'it is empty.'}")
+    return list(found.values()), skipped
+
+
+def _example(line: str, number: int, path: Path) -> Example:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict):
+        raise InputError('it is no JSON object: write {"image": ..., "question": ..., "answer": ...}.')
+    texts = {name: row.get(name) for name in ("image", "question")}
+    for name, value in texts.items():
+        if not isinstance(value, str) or not value.strip():
+            raise InputError(f"{name!r} is missing or no text.")
+    given = row.get("answer")
+    answers = given if isinstance(given, list) else [given]
+    if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
+        raise InputError("'answer' is missing, or neither a text nor a list of texts.")
+    picture = path.parent / str(texts["image"])
+    open_picture(picture)
+    return Example(
+        str(row.get("id", f"line-{number}")), str(row.get("task", "data")), str(texts["question"]),
+        tuple(map(str, answers)), partial(open_picture, picture),
+    )  # fmt: skip
+
+
+def is_right(answer: str, expected: Sequence[str]) -> bool:
+    """Exact match but for case, blanks at the ends and a final full stop."""
+    return plain(answer) in {plain(text) for text in expected}
+
+
+def plain(text: str) -> str:
+    """What of an answer counts."""
+    return " ".join(text.lower().split()).removesuffix(".").strip()

@@ -1,0 +1,97 @@
+"""From what the user asked for to arms: methods by name and fields, budgets, and the rows that always stand beside."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+
+from foveate.apps.evaluate.arms import Arm, Blind, InDecoder, Pruned, Resized, Whole
+from foveate.apps.evaluate.report import BLIND, UNPRUNED
+from foveate.errors import InputError
+from foveate.method import Method, find
+from foveate.method.grid import Grid
+from foveate.method.in_decoder import DecoderMethod
+from foveate.method.random import Random
+from foveate.method.registry import METHODS
+from foveate.method.tokens import check_keep
+from foveate.pipeline.prune import Positions
+
+SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")
+RANDOM_SEEDS = (0, 1, 2)
+
+
+AnyMethod = Method | DecoderMethod
+
+
+def parse_methods(text: str) -> dict[str, AnyMethod]:
+    """`"zspaprune(core=0.6, relevance=word_max), divprune"` as methods, by the names they are shown under.
+
+    Raises a `FoveateError` that says what is wrong with which part.
+    """
+    found: dict[str, AnyMethod] = {}
+    for part in re.split(r",(?![^(]*\))", text):
+        match = SPEC.fullmatch(part)
+        if match is None:
+            raise InputError(f"{part.strip()!r} is no method: write a name, or name(field=value, field=value).")
+        name, given = match["name"], match["fields"]
+        values = _fields(name, given) if given and given.strip() else {}
+        shown = name + (f"({', '.join(f'{k}={v}' for k, v in values.items())})" if values else "")
+        found[shown] = METHODS.load(name)(**values) if values else find(name)
+    return found
+
+
+def _fields(name: str, text: str) -> dict[str, object]:
+    known = [field.name for field in fields(METHODS.load(name))]
+    values: dict[str, object] = {}
+    for part in text.split(","):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or key not in known:
+            offer = f"it has {', '.join(known)}" if known else "it has no fields"
+            raise InputError(f"{name} has no field {key!r} to set as in {part.strip()!r}: {offer}.")
+        try:
+            values[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            values[key] = value  # a bare word: relevance=word_max
+    return values
+
+
+def parse_keeps(text: str) -> list[int | float]:
+    """`"0.333,64"` as budgets: with a dot (or an exponent) a share, without one a number of tokens."""
+    keeps: list[int | float] = []
+    for part in text.split(","):
+        try:
+            keep: int | float = int(part) if part.strip().lstrip("+-").isdigit() else float(part)
+        except ValueError as error:
+            raise InputError(f"--keep {part!r} is no number: give shares (0.1) or numbers of tokens (64).") from error
+        check_keep(keep)
+        keeps.append(keep)
+    if len(set(keeps)) < len(keeps):
+        raise InputError(f"--keep {text!r} names a budget twice: leave one of them out.")
+    return keeps
+
+
+def make_arms(
+    methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, positions: Positions = "original",
+    max_new_tokens: int = 8, resize: bool = True,
+) -> list[Arm]:  # fmt: skip
+    """The whole and the blind model, then for every budget resize, grid, random (three seeds) and the methods."""
+    arms: list[Arm] = [
+        Whole(UNPRUNED, None, max_new_tokens=max_new_tokens),
+        Blind(BLIND, None, max_new_tokens=max_new_tokens),
+    ]
+    for keep in keeps:
+        if resize:
+            arms.append(Resized("resize", keep, max_new_tokens=max_new_tokens))
+        beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
+        beside += [("random", Random(seed=seed), seed) for seed in RANDOM_SEEDS]
+        beside += [(name, method, None) for name, method in methods.items() if name not in ("grid", "random")]
+        for name, method, seed in beside:
+            if isinstance(method, DecoderMethod):
+                arms.append(InDecoder(name, keep, method=method, max_new_tokens=max_new_tokens))
+                continue
+            arms.append(
+                Pruned(name, keep, method=method, seed=seed, positions=positions, max_new_tokens=max_new_tokens)
+            )
+    return arms

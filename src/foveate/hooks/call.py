@@ -1,0 +1,123 @@
+"""One forward call under an in-decoder method: a prompt that is being pruned, or tokens that follow a pruned one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.hooks.attention import Keys
+from foveate.hooks.prompt import Picture
+from foveate.hooks.report import Stage
+from foveate.hooks.slots import Slots
+from foveate.method.in_decoder import DecoderMethod
+from foveate.models.cache import cache_name, cache_of
+
+
+class Following:
+    """Tokens after a pruned prompt: each layer's mask is as wide as that layer's own cache."""
+
+    def __init__(self, config: Any, slots: Sequence[Slots], mask: Tensor | None) -> None:
+        """`config` is the text model's, `mask` the caller's of prompt and new tokens."""
+        self.config, self.slots, self.mask = config, list(slots), mask
+        self._masks: dict[int, Any] = {}
+
+    def before(self, layer: int, module: Any, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """The layer's input and keyword arguments, changed to what it holds."""
+        del module
+        here = self.holds(layer)
+        return hidden, kwargs if here is None else {**kwargs, **self.seen(layer, here, hidden, kwargs)}
+
+    def after(self, layer: int, hidden: Tensor) -> Tensor:
+        """The layer's output as the language model expects it."""
+        del layer
+        return hidden
+
+    def holds(self, layer: int) -> Slots | None:
+        """What a layer holds, None before the first drop."""
+        return next((slots for slots in reversed(self.slots) if slots.layer <= layer), None)
+
+    def seen(self, layer: int, here: Slots, hidden: Tensor, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The mask and the position ids for `hidden` (b, q, d) in a layer that holds `here` of the prompt."""
+        if here.layer not in self._masks:
+            # Loaded long since where there is a model, but not where only this package was imported.
+            from transformers.masking_utils import create_causal_mask
+
+            cache = cache_of(kwargs)
+            past = 0 if cache is None else cache.get_seq_length(layer)
+            self._masks[here.layer] = create_causal_mask(
+                config=self.config,
+                inputs_embeds=hidden,
+                attention_mask=here.mask(past + hidden.shape[1], self.mask).to(hidden.device),
+                **{cache_name(create_causal_mask): cache},
+                layer_idx=layer,
+            )
+        # The layers rotate by position_embeddings. Flash attention alone reads the ids, and takes a gap in them for the
+        # border between packed sequences.
+        return {"attention_mask": self._masks[here.layer], "position_ids": None}
+
+
+class Prefill(Following):
+    """A prompt with pictures: looks at the attention before each drop, chooses, and cuts the sequence down."""
+
+    def __init__(
+        self, config: Any, method: DecoderMethod, mask: Tensor, pictures: Sequence[Picture],
+        counts: Mapping[int, Sequence[int]], whole: int,
+    ) -> None:  # fmt: skip
+        """`counts` are, by the layer of each drop, how many tokens it leaves of each picture.
+
+        After `whole` layers, and after the last, the language model itself needs the whole sequence.
+        """
+        super().__init__(config, (), None)
+        self.method, self.pictures, self.counts, self.whole = method, pictures, counts, whole
+        self.depth = config.num_hidden_layers
+        self.everything = self.now = Slots.whole(mask)
+        self.stages: list[Stage] = []
+        self.cache: Any = None
+        self.seconds = 0.0
+
+    def before(self, layer: int, module: Any, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Cut down to what is held here; where a drop comes next, choose by this layer's attention."""
+        here, rotary = self.holds(layer), kwargs["position_embeddings"]
+        if here is not None:
+            if here is not self.now:
+                hidden = here.cut(hidden if self.now is self.everything else self.now.spread(hidden))
+            rotary = tuple(here.cut(part) for part in rotary)
+            kwargs = {**kwargs, **self.seen(layer, here, hidden, kwargs), "position_embeddings": rotary}
+            self.now = here
+        if layer + 1 in self.counts:
+            started = time.perf_counter()
+            with torch.no_grad():
+                self._choose(layer + 1, module, hidden, rotary)
+            self.seconds += time.perf_counter() - started
+            self.cache = cache_of(kwargs)
+        return hidden, kwargs
+
+    def after(self, layer: int, hidden: Tensor) -> Tensor:
+        """Spread out again where the language model reads or adds to the whole sequence."""
+        if self.now is self.everything or self.whole <= layer < self.depth - 1:
+            return hidden
+        hidden, self.now = self.now.spread(hidden), self.everything
+        return hidden
+
+    def _choose(self, drop: int, module: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> None:
+        """`hidden` (b, S, d) and `rotary` are the input of the last layer before the drop."""
+        here = self.holds(drop) or self.everything
+        before = self.stages[-1].kept if self.stages else [torch.arange(len(p.places)) for p in self.pictures]
+        cos, sin = (part.expand(len(hidden), -1, -1) for part in rotary)
+        keys = Keys(module, hidden, (cos, sin), here.real.to(hidden.device))
+        stays = torch.zeros_like(self.everything.real).scatter(1, here.places, here.real)
+        kept = []
+        for picture, had, count in zip(self.pictures, before, self.counts[drop], strict=True):
+            places = picture.places[had.to(picture.places.device)]
+            attention = keys.rows(picture.row, here.where(picture.row, picture.raters).to(hidden.device))
+            columns = here.where(picture.row, places).to(hidden.device)
+            chosen = self.method.select(attention[..., columns], count).to(places.device)
+            stays[picture.row, places] = False
+            stays[picture.row, places[chosen]] = True
+            kept.append(had.to(chosen.device)[chosen])
+        self.stages.append(Stage(drop, tuple(kept)))
+        self.slots.append(Slots.of(drop, stays))

@@ -1,0 +1,233 @@
+"""`attach` for in-decoder methods: hooks on a live model, and what they remember of the caches it filled.
+
+One hook before and one after the model's `forward` open and close a call; one before and one after each decoder layer
+from the first look on cut the sequence down. Nothing is replaced, and `generate` is the stock one.
+
+What stays is chosen once, in the call that brings the pictures, by the last token of its prompt. So without
+a cache every step of `generate` chooses anew, by the newest token; and with `prefill_chunk_size` the last token of the
+chunk that holds the pictures decides. Hidden states and attentions, where asked for, are of what a layer held.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError, ModelError
+from foveate.hooks.attention import check_stack
+from foveate.hooks.call import Following, Prefill
+from foveate.hooks.prompt import Prompt, answer_length, pictures_of
+from foveate.hooks.report import DecoderReport
+from foveate.hooks.slots import Slots
+from foveate.method.in_decoder import DecoderMethod
+from foveate.method.tokens import budget
+from foveate.models import Family, family_of
+from foveate.models.cache import cache_of
+from foveate.models.item import Grid
+from foveate.pipeline.prune import check_inputs
+
+
+class DecoderHandle:
+    """In-decoder pruning that is switched on for one model. `report` tells of the last prompt; `remove()` ends it."""
+
+    def __init__(self, model: Any, keep: int | float, method: DecoderMethod) -> None:
+        self.keep, self.method = keep, method
+        self.report: DecoderReport | None = None
+        self._hooks = _Hooks(model, self)
+
+    def remove(self) -> None:
+        """Take every hook off; the model is as it was before. Safe to call twice."""
+        self._hooks.remove()
+
+
+def attach_decoder(model: Any, *, keep: int | float, method: DecoderMethod) -> DecoderHandle:
+    """Drop visual tokens inside the decoder in every `generate` and forward call, until `handle.remove()`.
+
+    Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
+    """
+    family = family_of(model)
+    if not family.in_decoder:
+        raise ModelError(
+            f"{method.name} prunes inside the decoder, which was not checked on {family.model_type!r} models: "
+            "use a method that prunes the input, such as foveate."
+        )
+    check_stack(model.config)
+    depth = len(family.decoder(model).layers)
+    layers = method.layers(depth)
+    if not layers or list(layers) != sorted(set(layers)) or layers[0] < 1 or layers[-1] >= depth:
+        raise InputError(
+            f"{method.name} would drop after layers {layers}, but this model has {depth}: "
+            f"choose ascending layers from 1 to {depth - 1}."
+        )
+    return DecoderHandle(model, keep, method)
+
+
+def is_attached(model: Any) -> bool:
+    """Whether an in-decoder method is attached to this model."""
+    hooks = getattr(model, "_forward_pre_hooks", {})
+    return any(isinstance(getattr(hook, "__self__", None), _Hooks) for hook in hooks.values())
+
+
+class _Hooks:
+    def __init__(self, model: Any, handle: DecoderHandle) -> None:
+        self.model, self.handle, self.family = model, handle, family_of(model)
+        self.decoder = self.family.decoder(model)
+        self.drops = handle.method.layers(len(self.decoder.layers))
+        self.call: Following | None = None
+        self.answer = 0
+        self.notes: tuple[str, ...] = ()
+        self.grids: tuple[Grid | None, ...] = ()
+        self.pruned: WeakKeyDictionary[Any, tuple[Slots, ...]] = WeakKeyDictionary()  # by the cache that holds it
+        self.installed = [
+            model.register_forward_pre_hook(self.open, with_kwargs=True),
+            # Also after an exception: a call that failed must not act on the next one.
+            model.register_forward_hook(self.close, always_call=True),
+        ]
+        for number, layer in list(enumerate(self.decoder.layers))[self.drops[0] - 1 :]:
+            before, after = partial(self.before, number), partial(self.after, number)
+            self.installed.append(layer.register_forward_pre_hook(before, with_kwargs=True))
+            self.installed.append(layer.register_forward_hook(after))
+
+    def remove(self) -> None:
+        for hook in self.installed:
+            hook.remove()
+        self.installed.clear()
+
+    # -- the layers' hooks ------------------------------------------------------------------------------------------
+
+    def before(self, number: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.call is None:
+            return None
+        hidden, kwargs = self.call.before(number, layer, args[0], kwargs)
+        return (hidden, *args[1:]), kwargs
+
+    def after(self, number: int, layer: Any, args: Any, output: Tensor) -> Tensor:
+        del layer, args
+        return output if self.call is None else self.call.after(number, output)
+
+    # -- the model's hooks ------------------------------------------------------------------------------------------
+
+    def open(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
+        self.call = None
+        cache = cache_of(inputs)
+        pictures = _has_pictures(inputs)
+        if cache is not None and cache.get_seq_length() > 0:
+            if pictures:
+                raise InputError(
+                    "The cache (past_key_values) already holds a part of this prompt: "
+                    "pass the whole conversation with its pictures, without a cache."
+                )
+            self.call = self._following(cache, inputs)
+            return None
+        if cache is not None:
+            self.pruned.pop(cache, None)  # it was reset
+        if not pictures:
+            return None
+        _check_call(inputs, self.handle.method.name)
+        encoded = self.family.encode(model, inputs)
+        self.call = self._prefill(inputs, encoded)
+        rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
+        return (), {**rest, "mm_encoder_outputs": {"image": encoded}}
+
+    def _following(self, cache: Any, inputs: dict[str, Any]) -> Following | None:
+        ids, mask, slots = inputs.get("input_ids"), inputs.get("attention_mask"), self.pruned.get(cache)
+        if slots is None:
+            if len({cache.get_seq_length(number) for number in range(len(self.decoder.layers))}) > 1:
+                raise InputError(
+                    "This cache was pruned layer by layer, but not by this handle, or it is a copy: "
+                    "give the whole prompt again, without it."
+                )
+            return None
+        if ids is None or len(ids) != len(slots[0].real):
+            raise InputError(
+                f"The cache holds a pruned prompt of {len(slots[0].real)} rows: go on with input_ids of as many rows."
+            )
+        return Following(self.decoder.config, slots, mask)
+
+    def _prefill(self, inputs: dict[str, Any], encoded: Any) -> Prefill:
+        handle, family, ids, given = self.handle, self.family, inputs["input_ids"], inputs.get("attention_mask")
+        features = family.features(encoded)
+        mask = torch.ones_like(ids) if given is None else given.to(ids.device)
+        prompt = Prompt(ids, mask, family.placeholders(self.model.config, inputs), features)
+        if bool((prompt.visual & (mask == 0)).any()):
+            raise InputError("attention_mask hides image placeholders: leave them visible, keep decides what stays.")
+        self.answer = answer_length(inputs.get("logits_to_keep", 0))
+        pictures, notes = pictures_of(self.model, family, handle.method, prompt, self.answer)
+        sizes = [len(feature) for feature in features]
+        left = [handle.method.counts(n, budget(handle.keep, n), len(self.drops)) for n in sizes]
+        counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
+        self.notes, self.grids = tuple(notes), _grids(family, self.model.config, inputs, features)
+        whole = family.whole_layers(self.model.config)
+        return Prefill(self.decoder.config, handle.method, mask, pictures, counts, whole)
+
+    def close(self, model: Any, args: Any, output: Any) -> None:
+        del model, args
+        call, self.call = self.call, None
+        if output is None or not isinstance(call, Prefill):
+            return
+        if call.cache is not None:
+            self.pruned[call.cache] = tuple(slots.before(self.answer) for slots in call.slots)
+        handle, total = self.handle, tuple(len(picture.places) for picture in call.pictures)
+        per_layer = [sum(total)] * self.drops[0]
+        for stage, end in zip(call.stages, (*self.drops[1:], len(self.decoder.layers)), strict=True):
+            per_layer += [sum(map(len, stage.kept))] * (end - stage.layer)
+        handle.report = DecoderReport(
+            call.stages[-1].kept, total, self.grids, handle.method.name, call.seconds, self.notes,
+            rows=tuple(picture.row for picture in call.pictures), stages=tuple(call.stages),
+            visual_tokens=tuple(per_layer),
+        )  # fmt: skip
+
+
+def _has_pictures(inputs: dict[str, Any]) -> bool:
+    ready = inputs.get("mm_encoder_outputs") or {}
+    raw = (inputs.get(name) for name in ("pixel_values", "pixel_values_videos"))
+    return any(output is not None for output in (*raw, *ready.values()))
+
+
+def _check_call(inputs: dict[str, Any], name: str) -> None:
+    """Raise `InputError` for a call with pictures that cannot be pruned layer by layer."""
+    cache, mask = cache_of(inputs), inputs.get("attention_mask")
+    if cache is not None and cache.is_compileable:
+        raise InputError(
+            f"{name} leaves each layer with a cache of its own length, and a static cache has one for all: "
+            "use the dynamic one, or a method that prunes the input."
+        )
+    check_inputs(inputs)
+    ready = inputs.get("mm_encoder_outputs") or {}
+    if inputs.get("pixel_values_videos") is not None or ready.get("video") is not None:
+        raise InputError(
+            f"{name} prunes pictures, not clips: pass the frames as pictures, or use a method that prunes the input."
+        )
+    if inputs.get("labels") is not None:
+        raise InputError(
+            f"{name} asks the prompt's last token which visual tokens matter, and with labels that is the answer's: "
+            "train with a method that prunes the input, or leave the labels out."
+        )
+    positions = inputs.get("position_ids")
+    if positions is None or mask is not None or (positions.ndim == 3 and len(positions) == 3):
+        return
+    text = positions if positions.ndim == 2 else positions[0]
+    if bool((text.diff(dim=-1) != 1).any()):
+        raise InputError(
+            "position_ids with gaps and no attention_mask can mean packed sequences: pass attention_mask as well."
+        )
+
+
+def _grids(family: Family, config: Any, inputs: dict[str, Any], features: Sequence[Tensor]) -> tuple[Grid | None, ...]:
+    """The pictures' grids, None where the call does not tell: `generate` and `prune_inputs` may hold them back."""
+    try:
+        grids = family.grids(config, inputs, features)
+    except KeyError:
+        grids = []
+    if len(grids) != len(features):
+        return (None,) * len(features)
+    whole = zip(grids, features, strict=True)
+    return tuple(grid if grid is not None and math.prod(grid) == len(f) else None for grid, f in whole)

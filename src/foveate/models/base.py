@@ -1,0 +1,333 @@
+"""The conventions that most vision-language models of transformers share; a family file holds only what differs."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from foveate.conformance import tiny
+from foveate.errors import InputError
+from foveate.models.item import NOUNS, Grid, Item, Views, frames, match_places
+from foveate.models.kept import Mixes, keep_tokens, kept_output
+from foveate.models.sequence import count_positions, rewrite
+from foveate.pipeline.question import Template, default_template
+
+Inputs = Mapping[str, Any]
+Extras = Mapping[str, Tensor]
+
+
+class Family:
+    """How one family of models turns pictures into tokens and numbers their positions.
+
+    The defaults hold for a model that joins text and image in one sequence: `base_model.get_image_features(...)` makes
+    the features, `config.image_token_id` marks their places, and positions count the tokens that are not padding, or
+    are what `base_model.get_rope_index` says.
+    """
+
+    summary: ClassVar[str] = "text and image in one sequence, by the shared conventions"
+    """One line: the models this covers and what is special about them."""
+
+    modalities: ClassVar[tuple[str, ...]] = ("image",)
+    """What can be pruned, of "image", "video" and "audio"."""
+
+    raw: ClassVar[Mapping[str, str]] = {
+        "image": "pixel_values",
+        "video": "pixel_values_videos",
+        "audio": "input_features",
+    }
+    """The main input of each modality's encoder."""
+
+    kinds: ClassVar[Mapping[str, int]] = {"image": 1, "video": 2, "audio": 3}
+    """What `mm_token_type_ids` calls each modality's placeholders."""
+
+    in_decoder: ClassVar[bool] = False
+    """Whether methods that prune between the decoder's layers have been checked on it."""
+
+    counted: ClassVar[bool] = False
+    """Whether only the order of the tokens matters, so that kept tokens are always numbered anew."""
+
+    pads_left: ClassVar[bool] = True
+    """On which side its tokenizer pads."""
+
+    note: ClassVar[str] = ""
+    """What every report on this family tells the caller, in a sentence."""
+
+    in_sequence: ClassVar[bool] = True
+    """Whether fewer visual tokens make the language model's own sequence shorter."""
+
+    raster: ClassVar[bool] = True
+    """Whether the tokens of a picture lie in a raster; else `grids` knows of none."""
+
+    overview: ClassVar[Literal["", "first", "last"]] = ""
+    """Where the whole picture stands among its tiles, for families that see both."""
+
+    tiles_apart: ClassVar[bool] = False
+    """Whether every tile (or frame) is an item of its own, so that several items may be one picture (or clip)."""
+
+    compares: ClassVar[bool] = True
+    """Whether tokens and words lie in one space; else the choice is for diversity alone."""
+
+    needs_picture: ClassVar[bool] = False
+    """Whether the stock model cannot be called without a picture."""
+
+    versions: ClassVar[str] = ">=5.18"
+    """The versions of transformers on which the laws hold; elsewhere the stock model, or its seam, is not right."""
+
+    tiny: ClassVar[Mapping[str, Any]] = {}
+    """What the configuration of its tiny model must say, beside the numbers that `family.tiny` makes small."""
+
+    def __init__(self, model_type: str) -> None:
+        self.model_type = model_type
+
+    # -- encoding ---------------------------------------------------------------------------------------------------
+
+    def present(self, inputs: Inputs) -> list[str]:
+        """The modalities of which these inputs hold something that can be pruned, raw or encoded.
+
+        Raises `InputError` for clips where the family has none.
+        """
+        ready = inputs.get("mm_encoder_outputs") or {}
+        found = []
+        for modality, name in self.raw.items():
+            raw = inputs.get(name) is not None
+            if not raw and ready.get(modality) is None:
+                continue
+            if raw and ready.get(modality) is not None:
+                raise InputError(f"Give either {name} or mm_encoder_outputs, not both.")
+            if modality in self.modalities:
+                found.append(modality)
+            elif modality != "audio":
+                raise InputError(
+                    f"{NOUNS[modality].capitalize()}s of {self.model_type!r} models are not supported: "
+                    "remove them from the prompt, or pass a clip's frames as pictures."
+                )
+        return found
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """The inputs that only this modality's encoder reads; the shortened inputs go without them."""
+        names = inspect.signature(getattr(model.base_model, f"get_{modality}_features")).parameters
+        return {name: inputs[name] for name in names if inputs.get(name) is not None}
+
+    def words(self, inputs: Inputs) -> dict[str, Any]:
+        """The inputs without pixels and sounds, as they go with what was encoded before."""
+        return {name: value for name, value in inputs.items() if name not in self.raw.values()}
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """Run the stock tower and projector (or take the features that the caller already has)."""
+        ready = (inputs.get("mm_encoder_outputs") or {}).get(modality)
+        if ready is not None:
+            return ready
+        encoder = getattr(model.base_model, f"get_{modality}_features")
+        return encoder(**self.encoder_inputs(model, inputs, modality), return_dict=True)
+
+    def extras(self, config: Any) -> frozenset[str]:
+        """The extras of `VisualTokens` that a model of this configuration can give (`encode_with` gives them)."""
+        return frozenset()
+
+    def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[Extras]]:
+        """`encode` for pictures, and the extras named in `needs` (some of `extras(config)`), without gradients."""
+        encoded = self.encode(model, inputs)
+        return encoded, [{} for _ in self.features(encoded)]
+
+    def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
+        """The tokens of every picture, clip or sound, (n, d) each, in the language model's space."""
+        return list(encoded.pooler_output)
+
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch a picture is.
+
+        `mixes` are what `Method.mix` gave for each picture; none at all means that every token holds its own value.
+        DeepStack features (layers x pictures) lose the same tokens.
+        """
+        fields: dict[str, Any] = {"pooler_output": keep_tokens(encoded.pooler_output, kept, rows, mixes)}
+        if getattr(encoded, "deepstack_features", None) is not None:
+            fields["deepstack_features"] = [keep_tokens(f, kept, rows, mixes) for f in encoded.deepstack_features]
+        return kept_output(encoded, **fields)
+
+    # -- the sequence -----------------------------------------------------------------------------------------------
+
+    def token_id(self, config: Any, modality: str = "image") -> int:
+        """The id of the placeholder that one token of this modality replaces."""
+        return int(getattr(config, f"{modality}_token_id"))
+
+    def placeholders(self, config: Any, inputs: Inputs, modality: str = "image") -> Tensor:
+        """(b, L): where the placeholders of a modality stand."""
+        places: Tensor = inputs["input_ids"] == self.token_id(config, modality)
+        return places
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """(t, h, w) of every picture's tokens in raster order; None where there is no such raster.
+
+        From `image_grid_thw` or `video_grid_thw`, after merging, where these are given; else squares.
+        """
+        if not self.raster:
+            return [None] * len(features)
+        thw = inputs.get(f"{modality}_grid_thw")
+        if thw is not None:
+            merge = getattr(config.vision_config, "spatial_merge_size", 1)
+            return [(t, h // merge, w // merge) for t, h, w in thw.tolist()]
+        sides = [math.isqrt(len(f)) for f in features]
+        square = modality == "image"
+        return [(1, s, s) if square and s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
+
+    def fixed(
+        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Tensor | None]:
+        """(n,) for every picture: which of its tokens are structure (ends of rows) and always stay; None for none."""
+        return [None] * len(features)
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """How an item's tokens lie over its picture, tiles or frames, in their order; none where they cannot be drawn.
+
+        Every token that is not fixed lies in one of them. Cheap: every report has them.
+        """
+        return () if item.grid is None else frames(item.grid, item.fixed)
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """Every picture, clip and sound that was encoded; `extras` are those of the pictures.
+
+        Raises `InputError` where placeholders and tokens do not match.
+        """
+        found = []
+        for modality, output in outputs.items():
+            features = self.features(output, modality)
+            places = self.placeholders(model.config, inputs, modality)
+            spans = match_places(places, [len(f) for f in features], modality)
+            grids = self.grids(model.config, inputs, features, modality)
+            fixed = self.fixed(model, inputs, features, modality)
+            more = extras if modality == "image" and extras else [{}] * len(features)
+            for span, feature, grid, stays, extra in zip(spans, features, grids, fixed, more, strict=True):
+                found.append(Item(modality, span.row, span.places, int(span.places[0]), feature, grid, stays, extra))
+        return found
+
+    def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
+        """Position ids of the unpruned sequence as `generate` would number them: (b, L).
+
+        With M-RoPE (4, b, L): a text row, which only masks are built from, above temporal, height and width rows.
+        """
+        index = getattr(model.base_model, "get_rope_index", None)
+        if index is None:
+            return count_positions(mask)
+        given = {**inputs, "attention_mask": mask}
+        if given.get("mm_token_type_ids") is None:
+            given["mm_token_type_ids"] = self.token_types(model.config, inputs)
+        names = inspect.signature(index).parameters
+        axes, _ = index(**{name: given[name] for name in names if given.get(name) is not None})
+        return torch.cat([count_positions(mask)[None], axes.to(mask.device)])
+
+    def token_types(self, config: Any, inputs: Inputs) -> Tensor:
+        """(b, L): 0 for text, else the kind of placeholder, as processors give `mm_token_type_ids`."""
+        types = torch.zeros_like(inputs["input_ids"])
+        for modality in self.modalities:
+            types[self.placeholders(config, inputs, modality)] = self.kinds[modality]
+        return types
+
+    def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
+        """Which ids frame the user's words."""
+        return default_template(config, stop_ids)
+
+    def shorten(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
+        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The shorter inputs: ids, mask, positions and features of the tokens that stay."""
+        full = inputs.get("position_ids")
+        if full is None:
+            full = self.positions(model, inputs, mask)
+        gone = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, inputs, m) for m in outputs))
+        rest = {name: value for name, value in inputs.items() if name not in gone}
+        short = rewrite(rest, staying(mask, items, kept), full, pad_id=pad_id, compact=compact or self.counted)
+        short["mm_encoder_outputs"] = {}
+        for modality, output in outputs.items():
+            own = [n for n, item in enumerate(items) if item.modality == modality]
+            rows = [items[n].row for n in own]
+            chosen, mixing = [kept[n] for n in own], [mixes[n] for n in own]
+            if modality == "audio":  # no model takes encoded sounds: they go in among the embedded words
+                sounds = keep_tokens([items[n].embeds for n in own], chosen, rows, mixing)
+                short = self.embed(model, short, torch.cat(sounds))
+            else:
+                short["mm_encoder_outputs"][modality] = self.keep(output, chosen, rows, mixing)
+        return short
+
+    def embed(self, model: Any, short: dict[str, Any], sounds: Tensor) -> dict[str, Any]:
+        """The shorter inputs with `inputs_embeds` in place of `input_ids`: words, and the kept tokens of all sounds."""
+        ids = short.pop("input_ids")
+        words = model.get_input_embeddings()(ids)
+        places = self.placeholders(model.config, {**short, "input_ids": ids}, "audio") & (short["attention_mask"] != 0)
+        embeds = words.masked_scatter(places[..., None], sounds.to(words))
+        return {"inputs_embeds": embeds, **short}  # first: generate reads the size of the batch off the first tensor
+
+    # -- the decoder ------------------------------------------------------------------------------------------------
+
+    def decoder(self, model: Any) -> Any:
+        """The language model whose `layers` an in-decoder method puts its hooks on."""
+        return model.base_model.language_model
+
+    def whole_layers(self, config: Any) -> int:
+        """After how many of the first layers the language model itself still adds to the picture's places."""
+        return 0
+
+    def recurrent(self, config: Any) -> bool:
+        """Whether layers without attention carry a state along the sequence, which a masked token still moves."""
+        kinds = getattr(config.get_text_config(), "layer_types", None) or ()
+        return any("attention" not in kind or "linear" in kind for kind in kinds)
+
+    # -- a small instance of itself ---------------------------------------------------------------------------------
+
+    def tiny_config(self) -> Any:
+        """The configuration of a tiny model with all of the family's traits, for the laws."""
+        return tiny.configuration(self.model_type, self.tiny)
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Noise in the shape of pictures (or clips, sounds), `rows` of them in each row: the encoder's inputs."""
+        if modality != "image":
+            raise NotImplementedError(f"{type(self).__name__} gives no example of {modality}.")
+        side = tiny.image_size(config)
+        return {self.raw[modality]: torch.randn(sum(rows), 3, side, side, generator=generator)}
+
+    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """What the processor gives beside the example once the prompt is known, such as who sees which picture."""
+        return {}
+
+    def assistant(self, model: Any) -> Any:
+        """A model that can draft for a tiny model in assisted decoding."""
+        return model
+
+    def wake(self, model: Any) -> None:
+        """Give a tiny model's parameters that start at zero, and would hide what they let through, other values."""
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """The encoder's inputs for one row of the batch, whose pictures (or clips, sounds) are `items` of them all."""
+        names = [self.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
+        return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """The ids that stand for one picture, clip or sound of so many tokens in a prompt."""
+        around: list[Any] = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
+        ids = [self.token_id(config, modality)] * tokens
+        return ids if None in around else [around[0], *ids, around[1]]
+
+    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """The full model's inputs with the dropped tokens masked, positions kept: what pruning must agree with."""
+        mask = inputs["attention_mask"]
+        positions = self.positions(model, inputs, mask)
+        return {**inputs, "attention_mask": staying(mask, items, kept).long(), "position_ids": positions}
+
+
+def staying(mask: Tensor, items: Sequence[Item], kept: Sequence[Tensor]) -> Tensor:
+    """(b, L): true for the words and the kept tokens, false for padding and the dropped ones."""
+    stays = mask.bool().clone()
+    for item, indices in zip(items, kept, strict=True):
+        if not len(item.places):
+            continue  # its tokens are attended across to
+        chosen = torch.zeros_like(item.places, dtype=torch.bool)
+        chosen[indices.to(chosen.device)] = True
+        stays[item.row, item.places] &= chosen
+    return stays

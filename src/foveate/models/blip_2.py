@@ -1,0 +1,206 @@
+"""BLIP-2 and InstructBLIP: a Q-Former's queries attend across to the patches; the prompt holds what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from foveate.conformance.tiny import image_size
+from foveate.errors import InputError
+from foveate.models.base import Extras, Family, Inputs
+from foveate.models.item import Grid, Item, match_places
+from foveate.models.kept import Mixes, mixed
+
+
+class Blip2(Family):
+    """`Blip2ForConditionalGeneration`. The prompt keeps its length; the class token of a picture always stays.
+
+    The model's own `generate` takes no encoded pictures, but embedded words. So what becomes of the queries goes in
+    among the words, their ids become padding's, and a blank picture of one patch stands for the rest.
+    """
+
+    in_sequence = compares = False
+    summary = "BLIP-2; what the Q-Former attends to, chosen for diversity alone"
+    needs_picture = True
+    tiny = {
+        "text_config": {
+            "model_type": "opt", "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302,
+            "word_embed_proj_dim": 64,
+        },
+        "vision_config": {"hidden_size": 32, "initializer_range": 0.2},
+        "qformer_config": {"vocab_size": 320, "initializer_range": 0.3},
+        "num_query_tokens": 4,
+        "image_token_index": 303,
+    }  # fmt: skip
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The stock tower alone: its output (pictures, frames, 1 + patches, d), pictures being of one frame."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        pixels = inputs.get(self.raw[modality])
+        if pixels is None:
+            raise InputError("What the Q-Former made of a picture cannot be pruned: pass pixel_values instead.")
+        frames = pixels.shape[1] if pixels.ndim == 5 else 1
+        interpolate = bool(inputs.get("interpolate_pos_encoding"))
+        states = model.vision_model(pixels.flatten(0, -4), interpolate_pos_encoding=interpolate).last_hidden_state
+        return BaseModelOutput(last_hidden_state=states.unflatten(0, (-1, frames)))
+
+    def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
+        """The patches of all frames."""
+        return list(encoded.last_hidden_state[:, :, 1:].flatten(1, 2))
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """A picture stands where its queries do."""
+        ((modality, encoded),) = outputs.items()
+        features = self.features(encoded, modality)
+        size = encoded.last_hidden_state.shape[1] * model.config.num_query_tokens
+        spans = match_places(self.placeholders(model.config, inputs, modality), [size] * len(features), modality)
+        grids = self.grids(model.config, inputs, features, modality)
+        return [
+            Item(modality, span.row, span.places[:0], int(span.places[0]), feature, grid)
+            for span, feature, grid in zip(spans, features, grids, strict=True)
+        ]
+
+    def shorten(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
+        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Fewer patches before the Q-Former; where frames keep different numbers, they are padded."""
+        ((_, encoded),) = outputs.items()
+        frames, found = encoded.last_hidden_state.shape[1], []
+        for whole, item, indices, mix in zip(encoded.last_hidden_state, items, kept, mixes, strict=True):
+            chosen = indices.to(item.embeds.device)
+            values = item.embeds[chosen] if mix is None else mixed(item.embeds, mix)
+            frame = chosen // (len(item.embeds) // frames)
+            found += [torch.cat([whole[n, :1], values[frame == n]]) for n in range(frames)]
+        real = pad_sequence([torch.ones_like(one[:, 0]) for one in found], batch_first=True).long()
+        states = pad_sequence(found, batch_first=True)
+        return self.queried(model, {**inputs, "attention_mask": mask}, states, real, pad_id)
+
+    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """All patches, the dropped ones hidden from the queries."""
+        states = self.encode(model, inputs, self.modalities[0]).last_hidden_state
+        real = torch.zeros(states.shape[0], states.shape[1], states.shape[2] - 1, dtype=torch.long)
+        for own, indices in zip(real.flatten(1), kept, strict=True):
+            own[indices] = 1
+        real = torch.cat([torch.ones_like(real[..., :1]), real], dim=-1).to(states.device)
+        return self.queried(model, inputs, states.flatten(0, 1), real.flatten(0, 1), 0)
+
+    def queried(self, model: Any, inputs: Inputs, states: Tensor, real: Tensor, pad_id: int) -> dict[str, Any]:
+        """The prompt with what queries make of states (frames, n, d), of which only `real` (frames, n) ones count."""
+        config, modality = model.config, self.modalities[0]
+        queries = model.query_tokens.expand(len(states), -1, -1)
+        out = model.qformer(
+            query_embeds=queries, encoder_hidden_states=states, encoder_attention_mask=real,
+            **self.instruction(model, inputs, queries),
+        ).last_hidden_state[:, : queries.shape[1]]  # fmt: skip
+        ids, places = inputs["input_ids"], self.placeholders(config, inputs, modality)
+        words = model.get_input_embeddings()(ids)
+        made = model.language_projection(out.to(states.dtype)).to(words)
+        gone = {"mm_encoder_outputs", *self.encoder_inputs(model, inputs, modality)}
+        return {
+            **{name: value for name, value in inputs.items() if name not in gone},
+            **self.blank(config, words),
+            "input_ids": ids.masked_fill(places, pad_id),
+            "inputs_embeds": words.masked_scatter(places[..., None], made),
+        }
+
+    def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:
+        """What the Q-Former reads beside its queries."""
+        return {}
+
+    def blank(self, config: Any, like: Tensor) -> dict[str, Any]:
+        """A picture that no placeholder asks for."""
+        side = config.vision_config.patch_size
+        return {"pixel_values": like.new_zeros(1, 3, side, side), "interpolate_pos_encoding": True}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """One placeholder a query."""
+        return [self.token_id(config, modality)] * config.num_query_tokens
+
+    def assistant(self, model: Any) -> Any:
+        """The language model: its own `generate` asks for a picture."""
+        return model.language_model
+
+    def wake(self, model: Any) -> None:
+        """Queries start out all alike."""
+        model.query_tokens.normal_()
+
+
+class InstructBlip(Blip2):
+    """`InstructBlipForConditionalGeneration`, whose Q-Former reads the instruction too. One picture a row."""
+
+    summary = "InstructBLIP; what the Q-Former attends to, chosen for diversity alone"
+
+    def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:
+        """The same words for every frame."""
+        ids = inputs["qformer_input_ids"]
+        mask = inputs.get("qformer_attention_mask")
+        mask = torch.ones_like(ids) if mask is None else mask
+        whole = torch.cat([mask.new_ones(len(ids), queries.shape[1]), mask], dim=1)
+        frames = len(queries) // len(ids)
+        return {
+            "input_ids": ids.repeat_interleave(frames, dim=0),
+            "attention_mask": whole.repeat_interleave(frames, dim=0),
+        }
+
+    def blank(self, config: Any, like: Tensor) -> dict[str, Any]:
+        """And a word for it."""
+        return {**super().blank(config, like), "qformer_input_ids": torch.zeros(1, 1).long().to(like.device)}
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Instructions of different lengths."""
+        side = image_size(config)
+        pixels = torch.randn(sum(rows), 3, side, side, generator=generator)
+        ids = torch.randint(10, 300, (sum(rows), 5), generator=generator)
+        mask = torch.tensor([[1, 1, 1, 1 - n % 2, 1 - n % 2] for n in range(sum(rows))])
+        return {"pixel_values": pixels, "qformer_input_ids": ids, "qformer_attention_mask": mask}
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """One instruction a picture."""
+        names = (self.raw[modality], "qformer_input_ids", "qformer_attention_mask")
+        return {name: inputs[name][items.start : items.stop] for name in names}
+
+
+class InstructBlipVideo(InstructBlip):
+    """`InstructBlipVideoForConditionalGeneration`. A budget is for all frames of a clip. One clip a row."""
+
+    summary = "InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone"
+    modalities = ("video",)
+    raw = {"video": "pixel_values"}
+    tiny = {**{k: v for k, v in Blip2.tiny.items() if k != "image_token_index"}, "video_token_index": 303}
+
+    def token_id(self, config: Any, modality: str = "image") -> int:
+        """Under the name that this configuration has for it."""
+        return int(config.video_token_index)
+
+    def blank(self, config: Any, like: Tensor) -> dict[str, Any]:
+        """Of one frame."""
+        made = super().blank(config, like)
+        return {**made, "pixel_values": made["pixel_values"][:, None]}
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """Frames are squares."""
+        vision = config.vision_config
+        side = vision.image_size // vision.patch_size
+        return [(len(f) // side**2, side, side) if len(f) % side**2 == 0 else None for f in features]
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """One placeholder a query of each frame."""
+        frames = 1 if grid is None else grid[0]
+        return super().span(config, modality, tokens, grid) * frames
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Clips of three frames."""
+        made = super().example(config, modality, [3 * count for count in rows], generator)
+        count = sum(rows)
+        return {
+            "pixel_values": made["pixel_values"].unflatten(0, (count, 3)),
+            **{name: made[name][:count] for name in ("qformer_input_ids", "qformer_attention_mask")},
+        }

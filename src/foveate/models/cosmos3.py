@@ -1,0 +1,28 @@
+"""Cosmos 3 reasoners: packed patches of any size, M-RoPE, a timestamp before every frame of a clip."""
+
+from __future__ import annotations
+
+from foveate.models.patches import Timestamped
+from foveate.models.qwen3_vl import Qwen3VL
+
+
+class Cosmos3Edge(Timestamped):
+    """`Cosmos3EdgeForConditionalGeneration`: a SigLIP 2 tower, merged patches, an MLP."""
+
+    versions = ">=5.23"
+    summary = "Cosmos3 Edge; M-RoPE, dynamic resolution, a timestamp before every frame"
+    tiny = {
+        "text_config": {
+            "head_dim": 16, "rope_parameters": {
+                "rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 10000.0,
+            },
+        },
+        "vision_config": {"num_patches": 16}, "projector_hidden_size": 96,
+    }  # fmt: skip
+
+
+class Cosmos3Omni(Qwen3VL):
+    """`Cosmos3OmniForConditionalGeneration`, which is Qwen3-VL by another name."""
+
+    summary = "Cosmos3 Omni's reasoner, as Qwen3-VL; M-RoPE, DeepStack, a timestamp before every frame"
+    in_decoder = False

@@ -1,0 +1,102 @@
+"""Models that attend across to their pictures: the encoder's states lie beside the sequence, not in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from foveate.models.base import Extras, Family, Inputs
+from foveate.models.item import Item
+from foveate.models.kept import Mixes, keep_tokens
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What a batch's words attend across to: `states` (b, n, d), and of which of the row's pictures each is one.
+
+    `owner` (b, n) counts the pictures of a row from 0; -1 is padding.
+    """
+
+    states: Tensor
+    owner: Tensor
+
+    def places(self) -> list[tuple[int, Tensor]]:
+        """The row of every picture, and the columns of its states there."""
+        counts = (self.owner.amax(1) + 1).tolist()
+        return [
+            (row, (self.owner[row] == n).nonzero().squeeze(1)) for row, count in enumerate(counts) for n in range(count)
+        ]
+
+
+class CrossAttention(Family):
+    """The prompt stays as it is; each row keeps fewer states, and rows that keep fewer than others are padded."""
+
+    in_sequence = compares = False
+
+    def seen(self, inputs: Inputs, encoded: States) -> Tensor:
+        """(b, L, n): which word sees which state."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which words see which states.")
+
+    def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
+        """The model's inputs for these states (b, n, d); none but `real` (b, n) ones count at all."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its model takes encoded pictures.")
+
+    def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
+        """The states of every picture, without padding."""
+        return [encoded.states[row, columns] for row, columns in encoded.places()]
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """A picture stands where the first word sees it."""
+        encoded = outputs["image"]
+        seen, features = self.seen(inputs, encoded), self.features(encoded)
+        grids, fixed = self.grids(model.config, inputs, features), self.fixed(model, inputs, features)
+        found = []
+        for n, (row, columns) in enumerate(encoded.places()):
+            first = int(seen[row, :, columns].any(1).long().argmax())
+            extra = extras[n] if extras else {}
+            nowhere = columns.new_zeros(0)
+            found.append(Item("image", row, nowhere, first, features[n], grids[n], fixed[n], extra))
+        return found
+
+    def shorten(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
+        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The same prompt, and the states that stay. Where all of them do, their padding does too."""
+        encoded = outputs["image"]
+        gone = {"mm_encoder_outputs", *self.encoder_inputs(model, inputs)}
+        rest = {name: value for name, value in inputs.items() if name not in gone}
+        rest["attention_mask"] = mask
+        whole = all(mix is None and len(k) == len(item.embeds) for item, k, mix in zip(items, kept, mixes, strict=True))
+        seen = self.seen(inputs, encoded)
+        if whole:
+            return {**rest, **self.across(model, encoded.states, seen, torch.ones_like(encoded.owner).bool())}
+        rows = [item.row for item in items]
+        columns = [encoded.owner.new_zeros(0) for _ in encoded.owner]
+        for (row, own), indices in zip(encoded.places(), kept, strict=True):
+            columns[row] = torch.cat([columns[row], own[indices.to(own.device)]])
+        values = [encoded.states.new_zeros(0, encoded.states.shape[-1]) for _ in encoded.owner]
+        joined = keep_tokens(self.features(encoded), kept, rows, mixes)
+        for row, states in zip(dict.fromkeys(rows), joined, strict=True):
+            values[row] = states
+        index = pad_sequence(columns, batch_first=True, padding_value=-1)
+        real = index >= 0
+        among = index.clamp(min=0)[:, None].expand(-1, seen.shape[1], -1)
+        padded = pad_sequence(values, batch_first=True)
+        return {**rest, **self.across(model, padded, seen.gather(2, among) & real[:, None], real)}
+
+    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """All states, the dropped ones and padding hidden from every word."""
+        encoded = self.encode(model, inputs)
+        gone = self.encoder_inputs(model, inputs)
+        rest = {name: value for name, value in inputs.items() if name not in gone}
+        real = torch.zeros_like(encoded.owner, dtype=torch.bool)
+        for (row, columns), indices in zip(encoded.places(), kept, strict=True):
+            real[row, columns[indices.to(columns.device)]] = True
+        states = encoded.states * (encoded.owner >= 0)[..., None]
+        return {**rest, **self.across(model, states, self.seen(inputs, encoded) & real[:, None], real)}

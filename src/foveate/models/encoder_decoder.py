@@ -1,0 +1,58 @@
+"""Models whose encoder reads the pictures among the words, and whose decoder attends across to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.models.base import Family, Inputs
+from foveate.models.item import Item
+from foveate.models.kept import Mixes
+
+DECODER = ("decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds", "labels")
+
+
+class EncoderDecoder(Family):
+    """The stock encoder runs on the tokens that stay; the decoder gets its output."""
+
+    in_sequence = False
+
+    def begin(self, config: Any) -> int:
+        """The id that a decoder begins with."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its decoder begins with.")
+
+    def read(self, model: Any, words: Tensor, mask: Tensor, positions: Tensor) -> Any:
+        """The encoder's output for embedded words and tokens (b, L, d) at these positions (b, L)."""
+        return model.get_encoder()(inputs_embeds=words, attention_mask=mask, position_ids=positions)
+
+    def shorten(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
+        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The shorter prompt, encoded."""
+        own = {name: value for name, value in inputs.items() if name in DECODER}
+        prompt = {name: value for name, value in inputs.items() if name not in DECODER}
+        short = super().shorten(model, prompt, outputs, items, kept, mixes, mask=mask, pad_id=pad_id, compact=compact)
+        ids, real = short["input_ids"], short["attention_mask"]
+        tokens = torch.cat(list(short.pop("mm_encoder_outputs")["image"].pooler_output))
+        places = self.placeholders(model.config, short) & (real != 0)
+        words = model.get_input_embeddings()(ids)
+        words = words.masked_scatter(places[..., None], tokens.to(words))
+        short["encoder_outputs"] = self.read(model, words, real, short.pop("position_ids"))
+        if own.get("decoder_input_ids") is None and own.get("labels") is None:
+            own["decoder_input_ids"] = torch.full_like(ids[:, :1], self.begin(model.config))
+        return {**short, **own}
+
+    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """What the decoder begins with."""
+        ids = torch.arange(10, 13, device=inputs["input_ids"].device).repeat(len(inputs["input_ids"]), 1)
+        ids[:, 0] = self.begin(config)
+        return {"decoder_input_ids": ids}
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """With the row's own decoder."""
+        own = inputs["decoder_input_ids"][row : row + 1]
+        return {**super().pick(config, inputs, modality, row, items), "decoder_input_ids": own}

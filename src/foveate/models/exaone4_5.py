@@ -1,0 +1,23 @@
+"""EXAONE 4.5: the tower of Qwen2.5-VL, one-dimensional positions, windowed layers and layers without positions."""
+
+from __future__ import annotations
+
+from foveate.models.patches import Patches
+
+
+class Exaone45(Patches):
+    """`Exaone4_5_ForConditionalGeneration`. The attention window counts kept tokens.
+
+    Its `generate` throws position ids away and numbers the tokens that it is given: there kept tokens move together,
+    whatever `positions` says. `forward` keeps them.
+    """
+
+    summary = "EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew"
+    note = "generate of EXAONE 4.5 numbers the kept tokens anew, whatever positions says; forward does not."
+    tiny = {
+        "text_config": {
+            "model_type": "exaone4", "num_hidden_layers": 2, "sliding_window": 512,
+            "layer_types": ["sliding_attention", "full_attention"],
+        },
+        "vision_config": {"depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 16, "patch_size": 4},
+    }  # fmt: skip

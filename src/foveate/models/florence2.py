@@ -1,0 +1,60 @@
+"""Florence-2: pictures among the words of an encoder, whose output a decoder attends across to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.models.base import Inputs
+from foveate.models.encoder_decoder import EncoderDecoder
+from foveate.models.item import Item
+
+
+class Florence2(EncoderDecoder):
+    """`Florence2ForConditionalGeneration`. The stock text encoder runs on the tokens that stay, at their own positions.
+
+    It counts positions along the sequence. What it will add to a token is taken off beforehand, for that of the token's
+    own position. The first token of a picture is the mean of the others.
+    """
+
+    raster = False  # a mean comes first
+    summary = "Florence-2; encoder and decoder, the encoder reads what stays"
+    pads_left = False
+    tiny = {
+        "text_config": {
+            "model_type": "bart", "d_model": 64, "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302,
+            "decoder_start_token_id": 301, "forced_eos_token_id": None,
+        },
+        "vision_config": {
+            "depths": [1, 1, 1, 1], "embed_dim": [16, 16, 16, 32], "num_heads": [2, 2, 2, 2],
+            "num_groups": [2, 2, 2, 2], "window_size": 4, "projection_dim": 64,
+        },
+        "image_token_id": 303,
+    }  # fmt: skip
+
+    def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
+        """Columns, padding or not."""
+        return torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+
+    def begin(self, config: Any) -> int:
+        """As configured."""
+        return int(config.text_config.decoder_start_token_id)
+
+    def read(self, model: Any, words: Tensor, mask: Tensor, positions: Tensor) -> Any:
+        """The encoder adds the positions of an unbroken row itself."""
+        encoder = model.get_encoder()
+        table, offset = encoder.embed_positions.weight, encoder.embed_positions.offset
+        row = torch.arange(words.shape[1], device=words.device)
+        return encoder(inputs_embeds=words + table[positions + offset] - table[row + offset], attention_mask=mask)
+
+    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """It takes no positions."""
+        made = super().masked(model, inputs, items, kept)
+        return {name: value for name, value in made.items() if name != "position_ids"}
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Pictures of 2 x 2 tokens."""
+        return {"pixel_values": torch.randn(sum(rows), 3, 64, 64, generator=generator)}

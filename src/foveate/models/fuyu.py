@@ -1,0 +1,68 @@
+"""Fuyu: no tower, patches go straight into the language model, and each row of them ends in a newline of the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.models.base import Inputs
+from foveate.models.item import Grid, match_places
+from foveate.models.llama4 import LastState
+from foveate.pipeline.question import Template
+
+NEWLINE = 8  # so far behind the placeholder's id; no configuration names it
+
+
+class Fuyu(LastState):
+    """`FuyuForCausalLM`, given `pixel_values` (its processor's `return_legacy_image_output=False`).
+
+    Its processor joins the patches of all pictures, one a prompt: what a row of the batch shows counts as one picture.
+    """
+
+    versions = ">=5.21"
+    summary = "Fuyu; no tower, newlines stay"
+    tiny = {"patch_size": 4}
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """Picture by picture."""
+        encoded = super().encode(model, inputs, modality)
+        tokens = encoded.last_hidden_state
+        if not isinstance(tokens, Tensor):
+            return encoded
+        pictures = list(tokens)
+        if tokens.ndim == 2:
+            sizes = [size for size in self.placeholders(model.config, inputs).sum(-1).tolist() if size]
+            pictures = list(tokens.split(sizes)) if sum(sizes) == len(tokens) else [tokens]
+        return type(encoded)(last_hidden_state=pictures, pooler_output=pictures)
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """As many rows as the prompt has, or a square before there is one."""
+        if inputs.get("input_ids") is None:
+            return super().grids(config, inputs, features, modality)
+        found: list[Grid | None] = []
+        for span in match_places(self.placeholders(config, inputs), [len(f) for f in features]):
+            rows, count = int((span.places.diff() > 1).sum()) + 1, len(span.places)
+            found.append((1, rows, count // rows) if count % rows == 0 else None)
+        return found
+
+    def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
+        """The newlines of a picture are no words."""
+        plain = super().template(config, stop_ids)
+        return replace(plain, filler=plain.filler | {config.image_token_id + NEWLINE})
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Squares of patches."""
+        width = config.num_channels * config.patch_size**2
+        return {"pixel_values": torch.randn(sum(rows), 9, width, generator=generator)}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Row by row, each with its newline, before the beginning of the text."""
+        _, h, w = grid or (1, 1, tokens)
+        row = [*super().span(config, modality, w, None), config.image_token_id + NEWLINE]
+        return [*row * h, config.get_text_config().bos_token_id]

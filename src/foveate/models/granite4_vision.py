@@ -1,0 +1,48 @@
+"""Granite 4 Vision: LLaVA-NeXT's tiles; features of several vision layers, each before a layer of the decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from foveate.models.kept import Mixes, keep_tokens, kept_output
+from foveate.models.llava_next import PINPOINTS, Tiled
+from foveate.models.turn_markers import granite
+from foveate.pipeline.question import Template
+
+
+class Granite4Vision(Tiled):
+    """`Granite4VisionForConditionalGeneration`. Tokens are chosen by the features that enter first."""
+
+    summary = "Granite 4 Vision; tiles, newline tokens stay, features enter at several layers"
+    tiny = {
+        "text_config": {"num_hidden_layers": 6},
+        "vision_config": {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "patch_size": 4},
+        "qformer_config": {
+            "hidden_size": 64, "encoder_hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 1,
+            "cross_attention_frequency": 1, "use_qformer_text_input": False,
+        },
+        "downsample_rate": "2/4", "image_grid_pinpoints": PINPOINTS,
+        "deepstack_layer_map": [[-3, 1], [-1, 0]], "spatial_vision_layer": -2, "spatial_target_layers": [2, 3, 4, 5],
+    }  # fmt: skip
+
+    def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
+        """Those that enter first."""
+        first = min(encoded.deepstack_features, key=lambda pair: pair[0])
+        return list(first[1])
+
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+        """At every layer; as pooled tokens too, which beams count."""
+        layers = [(layer, keep_tokens(features, kept, rows, mixes)) for layer, features in encoded.deepstack_features]
+        pooled = keep_tokens(self.features(encoded), kept, rows, mixes)
+        return kept_output(encoded, pooler_output=pooled, deepstack_features=layers)
+
+    def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
+        """Granite's."""
+        return granite(super().template(config, stop_ids), config.get_text_config().vocab_size)
+
+    def whole_layers(self, config: Any) -> int:
+        """Features enter before these layers."""
+        return int(max(*(layer for _, layer in config.deepstack_layer_map), *config.spatial_target_layers))

@@ -1,0 +1,96 @@
+"""HunYuan-VL: pictures of any size, learned tokens at each end and after every row, RoPE with a picture's number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.models.base import Inputs
+from foveate.models.item import Grid, Item, Views, ended_rows
+from foveate.models.kept import Mixes
+from foveate.models.patches import Patches
+from foveate.models.sequence import count_positions
+from foveate.pipeline.question import Template
+
+
+class HunYuanVL(Patches):
+    """`HunYuanVLForConditionalGeneration`.
+
+    In a batch the stock model numbers the pictures of all rows in one go; here each row counts its own, as alone.
+    """
+
+    versions = ">=5.21"
+    raster = False  # the ends stand between the rows
+    summary = "HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay"
+    modalities = ("image",)
+    tiny = {
+        "text_config": {
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_type": "dynamic", "alpha": 100.0, "factor": 1.0, "mrope_section": [2, 2, 2, 2],
+                "rope_theta": 10000.0,
+            },
+        },
+        "vision_config": {"max_image_size": 64},
+        "im_start_id": 316, "im_end_id": 317, "im_newline_id": 318,
+    }  # fmt: skip
+
+    def fixed(
+        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Tensor | None]:
+        """The first and the last token, and the end of every row."""
+        found: list[Tensor | None] = []
+        widths = inputs["image_grid_thw"][:, 2] // model.config.vision_config.spatial_merge_size
+        for feature, width in zip(features, widths.tolist(), strict=True):
+            ends = torch.arange(len(feature)) % (width + 1) == 0
+            ends[-1] = True
+            found.append(ends)
+        return found
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """The rows between the ends."""
+        return ended_rows(item.fixed)
+
+    def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
+        """Row by row, under a row that counts tokens."""
+        places = self.placeholders(model.config, inputs).int()
+        counts = (places.diff(dim=-1, prepend=torch.zeros_like(places[:, :1])) == 1).sum(-1)
+        ends = [0, *counts.cumsum(0).tolist()]
+        rows = []
+        for row in range(len(places)):
+            own = {"input_ids": inputs["input_ids"][row : row + 1]}
+            if ends[row] < ends[row + 1]:
+                own["image_grid_thw"] = inputs["image_grid_thw"][ends[row] : ends[row + 1]]
+            rows.append(super().positions(model, own, mask[row : row + 1]))
+        return torch.cat(rows, dim=1)
+
+    def shorten(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
+        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
+    ) -> dict[str, Any]:  # fmt: skip
+        """The model itself takes the axes without a row that counts tokens."""
+        axes = inputs.get("position_ids")
+        if axes is not None:
+            inputs = {**inputs, "position_ids": torch.cat([count_positions(mask)[None], axes])}
+        settings: dict[str, Any] = {"mask": mask, "pad_id": pad_id, "compact": compact}
+        short = super().shorten(model, inputs, outputs, items, kept, mixes, **settings)
+        short["position_ids"] = short["position_ids"][1:]
+        return short
+
+    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """Without that row here too."""
+        full = super().masked(model, inputs, items, kept)
+        return {**full, "position_ids": full["position_ids"][1:]}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks around the placeholders."""
+        return [config.im_start_id, *super().span(config, modality, tokens, grid), config.im_end_id]
+
+    def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
+        """The marks have other names than elsewhere."""
+        plain, marks = super().template(config, stop_ids), {config.im_start_id, config.im_end_id}
+        return replace(plain, controls=plain.controls | marks, structure=plain.structure | marks)

@@ -1,0 +1,26 @@
+"""HyperCLOVA X SEED Think: the tower of Qwen2.5-VL through a linear layer, one-dimensional positions."""
+
+from __future__ import annotations
+
+from foveate.models.patches import Patches
+
+
+class HyperCLOVAXVisionV2(Patches):
+    """`HyperCLOVAXVisionV2ForConditionalGeneration`.
+
+    Its `generate` throws position ids away and numbers the tokens that it is given: there kept tokens move together,
+    whatever `positions` says. `forward` keeps them.
+    """
+
+    summary = "HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew"
+    note = "generate of HyperCLOVA X numbers the kept tokens anew, whatever positions says; forward does not."
+    tiny = {
+        "text_config": {
+            "model_type": "hyperclovax", "embedding_multiplier": 2.0, "logits_scaling": 0.5,
+            "residual_multiplier": 0.5,
+        },
+        "vision_config": {
+            "model_type": "qwen2_5_vl_vision", "depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 16,
+            "patch_size": 4, "out_hidden_size": 48,
+        },
+    }  # fmt: skip

@@ -1,0 +1,92 @@
+"""Idefics: gated layers before those of the language model attend across to the pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.conformance.tiny import image_size
+from foveate.models.base import Inputs
+from foveate.models.cross import CrossAttention, States
+from foveate.models.item import Grid
+
+
+class Idefics(CrossAttention):
+    """`IdeficsForVisionText2Text`. Each token is handed on as a picture of its own, which the mask then shows or hides.
+
+    With a resampler its latents are what is kept, else patches. From transformers 5.24 on the stock model cannot
+    generate from latents: at the second step it takes them for patches, which are still to be resampled.
+    """
+
+    versions = ">=5.18,<5.24"
+    raster = False  # latents, or patches after a class token
+    summary = "Idefics; cross-attention, with or without a resampler, chosen for diversity alone"
+    needs_picture = True
+    tiny = {
+        "vision_config": {"embed_dim": 32},
+        "perceiver_config": {
+            "use_resampler": True, "resampler_n_latents": 8, "resampler_depth": 1, "resampler_n_heads": 2,
+            "resampler_head_dim": 16,
+        },
+        "use_resampler": True, "qk_layer_norms": True, "cross_layer_interval": 2, "num_hidden_layers": 4,
+        "alpha_initializer": "ones", "additional_vocab_size": 2, "bos_token_id": 300, "eos_token_id": 301,
+        "pad_token_id": 302,
+    }  # fmt: skip
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """Pictures, of any size where asked for."""
+        names = ("pixel_values", "interpolate_pos_encoding")
+        return {name: inputs[name] for name in names if inputs.get(name) is not None}
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> States:
+        """The stock tower, and resampler where there is one. Blank pictures are padding."""
+        core, pixels = model.base_model, inputs["pixel_values"].to(model.dtype)
+        interpolate = bool(inputs.get("interpolate_pos_encoding"))
+        states = core.vision_model(pixels.flatten(0, 1), interpolate_pos_encoding=interpolate).last_hidden_state
+        if model.config.use_resampler:
+            states = core.perceiver_resampler(states)
+        number = torch.arange(pixels.shape[1], device=pixels.device)
+        owner = torch.where(pixels.flatten(2).any(-1), number, -1)
+        return States(
+            states.reshape(len(pixels), -1, states.shape[-1]), owner.repeat_interleave(states.shape[1], dim=1)
+        )
+
+    def seen(self, inputs: Inputs, encoded: States) -> Tensor:
+        """As the processor's mask says for every picture."""
+        pictures: Tensor = inputs["image_attention_mask"].bool()
+        return pictures.repeat_interleave(encoded.owner.shape[1] // pictures.shape[2], dim=2)
+
+    def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
+        """Pictures of one token each."""
+        name = "perceiver_embeddings" if model.config.use_resampler else "image_encoder_embeddings"
+        return {name: states[:, :, None], "image_attention_mask": (seen & real[:, None]).long()}
+
+    def token_id(self, config: Any, modality: str = "image") -> int:
+        """The last of the words beyond the vocabulary marks a picture."""
+        return int(config.vocab_size + max(config.additional_vocab_size - 1, 0))
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Blank pictures in rows that have fewer."""
+        side = image_size(config)
+        pixels = torch.randn(len(rows), max(rows), 3, side, side, generator=generator)
+        for row, count in enumerate(rows):
+            pixels[row, count:] = 0
+        return {"pixel_values": pixels}
+
+    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """A word sees the last picture before it."""
+        number = self.placeholders(config, inputs).cumsum(1) - 1
+        last = number[..., None] == torch.arange(inputs["pixel_values"].shape[1], device=number.device)
+        return {"image_attention_mask": last.long()}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """One marker, between two of another kind."""
+        around = config.vocab_size
+        return [around, around + 1, around]
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """A row's pictures lie together."""
+        return {"pixel_values": inputs["pixel_values"][row : row + 1]}

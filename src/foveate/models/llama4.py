@@ -1,0 +1,68 @@
+"""Llama 4: tiles of one size, pixel-shuffled; the model itself projects them into the language model's space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from foveate.models.base import Family, Inputs
+from foveate.models.item import Grid, Item, Views
+from foveate.models.kept import Mixes, TokenList, keep_tokens, kept_output
+from foveate.models.turn_markers import opened_by
+from foveate.pipeline.question import Template
+
+SPECIAL, HEADER_START = 200000, 200005  # of Llama 4: the first special id, and the one that opens a turn
+
+
+class LastState(Family):
+    """Models that read the last hidden state of their encoder's output."""
+
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+        """What the model reads, and the same as pooled tokens, which beams count."""
+        tokens = TokenList(keep_tokens(encoded.last_hidden_state, kept, rows, mixes))
+        return kept_output(encoded, last_hidden_state=tokens, pooler_output=tokens)
+
+
+class Llama4(LastState):
+    """`Llama4ForConditionalGeneration`. The budget is a tile's; chunks and temperature of attention count kept tokens.
+
+    Tiles are mixed before the projector, which has no bias and no activation.
+    """
+
+    versions = ">=5.18,<5.24"
+    summary = "Llama 4; every tile counts as a picture, chunked attention, experts"
+    tiny = {
+        "text_config": {
+            "num_hidden_layers": 2, "intermediate_size_mlp": 96, "no_rope_layers": [1, 0], "moe_layers": [1],
+        },
+        "vision_config": {
+            "patch_size": 4, "intermediate_size": 128, "projector_input_dim": 64, "projector_output_dim": 64,
+        },
+    }  # fmt: skip
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """With the projected tokens as pooled ones."""
+        encoded = super().encode(model, inputs, modality)
+        if getattr(encoded, "pooler_output", None) is not None:
+            return encoded
+        projected = model.multi_modal_projector(encoded.last_hidden_state)
+        return type(encoded)(last_hidden_state=encoded.last_hidden_state, pooler_output=projected)
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """None: a picture is padded to a canvas of tiles, and nothing tells how much of it."""
+        return ()
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Between the marks of beginning and end."""
+        return [config.boi_token_id, *super().span(config, modality, tokens, grid), config.eoi_token_id]
+
+    def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
+        """As configured; ends of headers, and separators of tiles, stand inside a turn."""
+        plain, size = super().template(config, stop_ids), config.get_text_config().vocab_size
+        return opened_by(HEADER_START, plain, range(SPECIAL, size)) if size > HEADER_START else plain
+
+    def decoder(self, model: Any) -> Any:
+        """Without its head."""
+        return model.language_model.model

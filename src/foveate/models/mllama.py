@@ -1,0 +1,177 @@
+"""Llama 3.2 Vision: tiles of a picture, which some layers of the language model attend across to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from foveate.models.base import Inputs
+from foveate.models.cross import CrossAttention, States
+from foveate.models.item import Grid
+
+TILES = (2, 1, 4, 3)  # of the example's pictures
+HIDDEN = -1.0  # in a mask: no word ever sees this state
+
+
+@dataclass(eq=False)
+class _Step:
+    """Whether the cache already holds the states; the mask knows, for it is cut down to the new words then."""
+
+    cached: bool = False
+
+
+class _Told(Tensor):
+    """A tensor that stays what it is through all that `generate` does to inputs."""
+
+    step: _Step
+    tail: bool = False
+    stays: ClassVar[frozenset[str]] = frozenset({"repeat_interleave", "clone", "detach", "to", "contiguous"})
+
+    @classmethod
+    def of(cls, values: Tensor, step: _Step, tail: bool = False) -> Any:
+        """These values, and what goes with them."""
+        told = values.as_subclass(cls)
+        told.step, told.tail = step, tail
+        return told
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Anything but the operations in `stays` gives a plain tensor."""
+        out = super().__torch_function__(func, types, args, kwargs or {})
+        if not isinstance(out, cls):
+            return out
+        if func.__name__ not in cls.stays:
+            return out.as_subclass(Tensor)
+        one = next(arg for arg in (args[0] if isinstance(args[0], (list, tuple)) else args) if isinstance(arg, cls))
+        return cls.of(out, one.step, one.tail or (func.__name__ == "__getitem__" and out.shape[1] < one.shape[1]))
+
+
+class _States(_Told):
+    """The states (b, n, d) of kept tokens, of which nothing is left once the cache holds their keys and values."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """The layers' projections find the states, or none."""
+        if func is torch.nn.functional.linear:
+            states = args[0].as_subclass(Tensor)
+            return func(states[:, :0] if args[0].step.cached else states, *args[1:], **(kwargs or {}))
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+class _Mask(_Told):
+    """(b, L, 1, n): 1 where a word sees a state, 0 where it does not, `HIDDEN` where no word ever does.
+
+    The stock code makes it additive, after it has repeated each column for every token of a tile: there is one a token
+    already. It opens all of a row that sees nothing; hidden columns stay closed there.
+    """
+
+    stays = _Told.stays | {"__getitem__", "cat", "expand", "view", "unsqueeze", "__rsub__", "masked_fill"}
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """What the stock code does to a mask of tiles, for a mask of tokens."""
+        name = func.__name__
+        if name == "repeat_interleave" and (kwargs or {}).get("dim") == 3:
+            args[0].step.cached = args[0].tail
+            return args[0]
+        out = super().__torch_function__(func, types, args, kwargs)
+        if name == "masked_fill":  # of 1 - mask
+            hidden = args[0].as_subclass(Tensor) > 1
+            return cls.of(out.as_subclass(Tensor).masked_fill(hidden, -torch.inf), args[0].step)
+        if name == "ne":
+            return args[0].as_subclass(Tensor) > args[1]
+        if name == "mul_":
+            return out.nan_to_num(nan=torch.finfo(out.dtype).min)  # -inf times 0 or 1
+        return out
+
+
+class Mllama(CrossAttention):
+    """`MllamaForConditionalGeneration`. A budget is for all tiles of a picture; padding tiles are never kept.
+
+    In the stock model a word that sees no picture (all before the first one) still attends to every state, whatever the
+    mask says: here, to every state that stays. Not for `cache_implementation="static"`, whose room for states is that
+    of whole pictures, and all of it is attended to.
+    """
+
+    raster = False  # several tiles, each with a class token
+    summary = "Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone"
+    tiny = {
+        "text_config": {
+            "num_hidden_layers": 4, "cross_attention_layers": [1, 3], "bos_token_id": 300, "eos_token_id": 301,
+            "pad_token_id": 302,
+        },
+        "vision_config": {
+            "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 2, "patch_size": 16,
+            "intermediate_layers_indices": [0], "vision_output_dim": 64,
+        },
+        "image_token_index": 303,
+    }  # fmt: skip
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """Pictures, and how they were cut into tiles."""
+        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
+        return {name: inputs[name] for name in names if inputs.get(name) is not None}
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> States:
+        """The stock tower and projector."""
+        core, given = model.base_model, self.encoder_inputs(model, inputs)
+        states = core.multi_modal_projector(core.vision_model(**given).last_hidden_state)
+        real = given["aspect_ratio_mask"].bool() & (given["aspect_ratio_ids"] != 0)[..., None]
+        number = torch.arange(real.shape[1], device=real.device)[:, None]
+        owner = torch.where(real, number, -1)[..., None].expand(states.shape[:-1])
+        return States(states.flatten(1, 3), owner.flatten(1))
+
+    def seen(self, inputs: Inputs, encoded: States) -> Tensor:
+        """As the processor's mask says for every tile."""
+        tiles: Tensor = inputs["cross_attention_mask"].flatten(2).bool()
+        return tiles.repeat_interleave(encoded.owner.shape[1] // tiles.shape[2], dim=2)
+
+    def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
+        """One column of the mask for every state."""
+        step = _Step()
+        marks = seen.float().masked_fill(~real[:, None], HIDDEN)[:, :, None]
+        return {"cross_attention_states": _States.of(states, step), "cross_attention_mask": _Mask.of(marks, step)}
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Pictures of different numbers of tiles, padded to the same number of pictures in each row."""
+        vision = config.vision_config
+        shape = (len(rows), max(rows), vision.max_num_tiles)
+        pixels = torch.randn(*shape, 3, vision.image_size, vision.image_size, generator=generator)
+        ids, tiles, number = torch.zeros(shape[:2], dtype=torch.long), torch.zeros(shape, dtype=torch.long), 0
+        tiles[..., 0] = 1  # so the processor has it, in padding too
+        for row, count in enumerate(rows):
+            pixels[row, count:] = 0
+            for picture in range(count):
+                size = TILES[number % len(TILES)]
+                ids[row, picture] = vision.supported_aspect_ratios.index([1, size]) + 1
+                tiles[row, picture, :size], pixels[row, picture, size:] = 1, 0
+                number += 1
+        return {"pixel_values": pixels, "aspect_ratio_ids": ids, "aspect_ratio_mask": tiles}
+
+    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """A word sees the last picture before it."""
+        if "aspect_ratio_mask" not in inputs:
+            return {}
+        number = self.placeholders(config, inputs).cumsum(1) - 1
+        last = number[..., None] == torch.arange(inputs["aspect_ratio_ids"].shape[1], device=number.device)
+        real = inputs["aspect_ratio_mask"] * (inputs["aspect_ratio_ids"] != 0)[..., None]
+        return {"cross_attention_mask": last[..., None] * real[:, None]}
+
+    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """One marker."""
+        return [self.token_id(config)]
+
+    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """A row's pictures lie together."""
+        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
+        return {name: inputs[name][row : row + 1] for name in names}
+
+    def wake(self, model: Any) -> None:
+        """Open the gates, which start closed."""
+        for name, parameter in model.named_parameters():
+            if "gate" in name.rsplit(".", 1)[-1]:
+                parameter.fill_(0.5)

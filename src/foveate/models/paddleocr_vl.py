@@ -1,0 +1,24 @@
+"""PaddleOCR-VL: pictures of any size as patches that keep their shape, and M-RoPE."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foveate.models.patches import Patches
+
+
+class PaddleOCRVL(Patches):
+    """`PaddleOCRVLForConditionalGeneration`."""
+
+    summary = "PaddleOCR-VL; M-RoPE, dynamic resolution"
+    modalities = ("image",)
+    tiny = {
+        "text_config": {
+            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
+        },
+    }  # fmt: skip
+
+    def patch_shape(self, config: Any) -> tuple[int, ...]:
+        """Channels and sides."""
+        side = config.vision_config.patch_size
+        return (3, side, side)

@@ -1,0 +1,70 @@
+"""PerceptionLM: a picture's tiles, or a clip's frames, pooled, in one row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from foveate.conformance.tiny import image_size
+from foveate.models.base import Extras, Family, Inputs
+from foveate.models.item import Item, Views, frames, squares
+
+
+class PerceptionLM(Family):
+    """`PerceptionLMForConditionalGeneration`; the budget is a whole picture's or clip's."""
+
+    versions = ">=5.20"
+    raster = False  # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
+    overview = "first"
+    summary = "PerceptionLM; pooled tiles and frames"
+    modalities = ("image", "video")
+    tiny = {
+        "projector_pooling_ratio": 2,
+        "vision_config": {  # the real tower is timm's
+            "model_type": "clip_vision_model", "model_args": {"embed_dim": 32}, "patch_size": 4,
+        },
+    }  # fmt: skip
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """Pixels; clips go through the encoder of pictures."""
+        name = self.raw[modality]
+        return {} if inputs.get(name) is None else {name: inputs[name]}
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The stock encoder's tiles or frames (b * t, n, d) joined to pictures or clips (b, t * n, d)."""
+        pixels = inputs.get(self.raw[modality])
+        if pixels is None:
+            return super().encode(model, inputs, modality)
+        encoded = model.base_model.get_image_features(pixels, return_dict=True)
+        encoded.pooler_output = encoded.pooler_output.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+        return encoded
+
+    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+        """Clips are squares of frames, and so is a picture of one tile."""
+        found = []
+        for item in super().items(model, inputs, outputs, extras):
+            output = outputs[item.modality]
+            frames = getattr(output, "last_hidden_state", None)  # (b * t, n, d), before pooling
+            count = 0 if frames is None else len(frames) // len(output.pooler_output)
+            if count == 1 or (count and item.modality == "video"):
+                side = math.isqrt(len(item.embeds) // count)
+                item = replace(item, grid=(count, side, side))
+            found.append(replace(item, tiles=max(count, 1)))
+        return found
+
+    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+        """A square for every tile or frame."""
+        if item.grid is not None:
+            return frames(item.grid)
+        side = math.isqrt(len(item.embeds) // item.tiles)
+        return squares(item.tiles, side) if item.tiles > 1 and item.tiles * side**2 == len(item.embeds) else ()
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Two tiles, or three frames."""
+        count = 2 if modality == "image" else 3
+        side = image_size(config)
+        return {self.raw[modality]: torch.randn(sum(rows), count, 3, side, side, generator=generator)}

@@ -1,0 +1,12 @@
+"""Qwen3-VL with a mixture of experts: pictures become tokens as in Qwen3-VL."""
+
+from __future__ import annotations
+
+from foveate.models.qwen3_vl import Qwen3VL
+
+
+class Qwen3VLMoe(Qwen3VL):
+    """`Qwen3VLMoeForConditionalGeneration`. The router sees the tokens that are left, one by one."""
+
+    summary = "Qwen3-VL, mixture of experts; M-RoPE, DeepStack, a timestamp before every frame"
+    in_decoder = False

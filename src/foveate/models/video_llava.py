@@ -1,0 +1,59 @@
+"""Video-LLaVA: pictures as in LLaVA-1.5, clips through a tower of their own, frame by frame with [CLS] tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.conformance.tiny import image_size
+from foveate.models.base import Inputs
+from foveate.models.item import Grid
+from foveate.models.kept import Mixes
+from foveate.models.llava import Llava
+from foveate.models.llava_next import CLIP
+
+
+class VideoLlava(Llava):
+    """`VideoLlavaForConditionalGeneration`; the budget of a clip is for all of its frames."""
+
+    versions = ">=5.21"
+    summary = "Video-LLaVA; pictures and clips, each with its own tower"
+    modalities = ("image", "video")
+    in_decoder = False
+    tiny = {"vision_config": CLIP}
+
+    def extras(self, config: Any) -> frozenset[str]:
+        """None: nobody looks into the two towers."""
+        return frozenset()
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The stock encoder's frames (b * t, n, d) joined to clips (b, t * n, d)."""
+        encoded = super().encode(model, inputs, modality)
+        raw = inputs.get(self.raw[modality])
+        if modality == "video" and raw is not None:
+            encoded.pooler_output = encoded.pooler_output.unflatten(0, raw.shape[:2]).flatten(1, 2)
+        return encoded
+
+    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+        """(k, 1, d) a row: the model flattens two axes."""
+        short = super().keep(encoded, kept, rows, mixes)
+        short.pooler_output = [tokens[:, None] for tokens in short.pooler_output]
+        return short
+
+    def grids(
+        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
+    ) -> list[Grid | None]:
+        """None for clips: every frame begins with its [CLS] token."""
+        if modality == "video":
+            return [None] * len(features)
+        return super().grids(config, inputs, features, modality)
+
+    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
+        """Clips of three frames."""
+        if modality == "image":
+            return super().example(config, modality, rows, generator)
+        side = image_size(config)
+        return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, side, side, generator=generator)}

@@ -1,0 +1,15 @@
+"""ViP-LLaVA: CLIP patches of several layers side by side through an MLP."""
+
+from __future__ import annotations
+
+from foveate.models.base import Family
+
+
+class VipLlava(Family):
+    """`VipLlavaForConditionalGeneration`."""
+
+    summary = "ViP-LLaVA; features of several vision layers side by side"
+    tiny = {
+        "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 4},
+        "vision_feature_layers": [-2, -3, 1],
+    }

@@ -1,0 +1,193 @@
+"""`load`: a model and its processor, from the hub, from a folder, or one of the small ones that are bundled."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from foveate.errors import ModelError
+from foveate.models.lookup import family
+from foveate.runtime.chat_template import learn_template
+
+MODELS = Path(__file__).parents[1] / "world" / "models"
+BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+WEIGHTS = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A model in evaluation mode on its device, its processor, what the caller should know, and what was asked for."""
+
+    model: Any
+    processor: Any
+    notes: tuple[str, ...]
+    name: str
+
+
+def load(name: str = "bundled") -> Loaded:
+    """Load a model and its processor: a hub id, a local folder, "bundled" (LLaVA's architecture) or "bundled-qwen".
+
+    The model goes to CUDA or MPS where there is one, else to the CPU, in its checkpoint's own type; the bundled ones,
+    stored in half precision, compute in float32 on a CPU.
+
+    Raises `ModelError` if it cannot be found or read, `UnknownFamilyError`, before any weights are read, if foveate
+    does not know its family.
+    """
+    bundled = BUNDLED.get(name)
+    where = locate(name)
+    device = _device()
+    config = read_config(where)
+    family(config.model_type)
+    # The processor is small and goes first: what it lacks shows before gigabytes are read.
+    processor, notes = _processor(where, config)
+    dtype = torch.float32 if bundled and device == "cpu" else "auto"
+    model = _model(where, dtype)
+    try:
+        model = model.to(device).eval()
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(
+            f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
+        ) from error
+    if getattr(model.config, "foveate_template", None) is None:
+        try:
+            learn_template(model, processor)
+        except ModelError as error:
+            notes = (*notes, f"The question is looked for by special tokens alone. {error}")
+    return Loaded(model, processor, notes, name)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without transformers' chatter and progress bars; its settings are put back. Downloads still show theirs."""
+    hub, logging = _module("huggingface_hub.utils"), _module("transformers.utils.logging")
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub_level, downloads_show = hub.logging.get_verbosity(), not hub.are_progress_bars_disabled()
+    logging.set_verbosity(logging.CRITICAL)
+    hub.logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()  # the hub's as well
+    if downloads_show:
+        hub.enable_progress_bars()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        hub.logging.set_verbosity(hub_level)
+        if bars:
+            logging.enable_progress_bar()
+        if not downloads_show:
+            hub.disable_progress_bars()
+
+
+def _module(name: str) -> Any:
+    """Imported late, as transformers is slow to import, and untyped, as its annotations do not hold."""
+    return importlib.import_module(name)
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def locate(name: str) -> str:
+    """The folder, checked for what a model needs, or the hub id itself. Raises `ModelError` if it is neither."""
+    folder = BUNDLED.get(name) or Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{folder} holds no config.json: give the folder that save_pretrained wrote.")
+        if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+            raise ModelError(f"{folder} holds no weights (*.safetensors or *.bin): download the whole model into it.")
+        return str(folder)
+    if folder.is_file():
+        raise ModelError(f"{name} is a file: give the folder around it.")
+    if HUB_ID.fullmatch(name) is None or name.startswith("."):
+        raise ModelError(f"There is no folder {name!r}: check the path, or give a hub id such as 'owner/model'.")
+    return name
+
+
+def read_config(where: str) -> Any:
+    """The configuration of a folder or hub id. Raises `ModelError` if there is none that transformers knows."""
+    try:
+        return _module("transformers").AutoConfig.from_pretrained(where)
+    except OSError as error:
+        if Path(where).is_dir():
+            raise ModelError(
+                f"The config.json of {where} cannot be read ({_first(error)}): download it again."
+            ) from error
+        raise ModelError(
+            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_first(error)}): "
+            f"download it first (`hf download {where}`) or pass a local folder."
+        ) from error
+    except Exception as error:  # odd contents make transformers raise whatever they run into
+        raise ModelError(f"The config.json of {where} is not one that transformers knows: {_first(error)}") from error
+
+
+def _model(where: str, dtype: Any) -> Any:
+    """The weights, all of them: transformers itself would fill a hole with random numbers and only log it."""
+    auto = _module("transformers").AutoModelForImageTextToText
+    try:
+        model, info = auto.from_pretrained(where, dtype=dtype, output_loading_info=True)
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise ModelError(
+            f"The weights of {where} cannot be read ({_first(error)}): they are damaged, cut short or another model's; "
+            "download them again."
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"The weights of {where} lack {len(missing)} of the model's tensors, {missing[0]!r} for one: "
+            "download all of its files again."
+        )
+    return model
+
+
+def _processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
+    notes: tuple[str, ...] = ()
+    try:
+        try:
+            processor = _module("transformers").AutoProcessor.from_pretrained(where)
+        except ImportError:
+            if importlib.util.find_spec("torchvision") is not None:
+                raise
+            processor = _without_videos(where, config)
+            notes = ("torchvision is not installed: pictures go through Pillow, and videos cannot be read.",)
+    except Exception as error:  # the tokenizers library, for one, raises bare Exceptions on damaged files
+        raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all files.") from error
+    if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
+        raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")
+    return processor, notes
+
+
+def _without_videos(where: str, config: Any) -> Any:
+    """The model's own processor without its video processor, which cannot even be created without torchvision."""
+    auto = _module("transformers")
+    stock: Any = auto.PROCESSOR_MAPPING[type(config)]
+
+    def check(self: Any, name: str, argument: Any) -> Any:
+        return None if name == "video_processor" else stock.check_argument_for_proper_class(self, name, argument)
+
+    parts = {
+        "image_processor": auto.AutoImageProcessor.from_pretrained(where, backend="pil"),
+        "tokenizer": auto.AutoTokenizer.from_pretrained(where),
+        "video_processor": None,
+    }
+    settings, _ = stock.get_processor_dict(where)
+    without_videos: Any = type(stock.__name__, (stock,), {"check_argument_for_proper_class": check})
+    return without_videos.from_args_and_dict([parts[part] for part in stock.get_attributes()], settings)
+
+
+def _first(error: Exception) -> str:
+    """The first line of somebody else's error, without its full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".:") if lines else type(error).__name__

@@ -1,0 +1,77 @@
+"""Batched answers are those of the library, row by row."""
+
+import pytest
+from PIL import Image
+
+from apps.batch.drawn import draw, library, settings
+from foveate.apps.batch.engine import open_engine
+from foveate.errors import FoveateError, ModelError
+from foveate.runtime.files import open_picture
+from tiny import tiny_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def rows(folder):
+    return draw(folder, 3)
+
+
+def answered(engine, folder, rows):
+    found = engine.answer([open_picture(folder / row["image"]) for row in rows], [row["question"] for row in rows])
+    return [(reply.answer, reply.kept, reply.total) for reply in found]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"method": "divprune", "keep": 40},
+        {"model": "bundled-qwen", "keep": 0.3, "positions": "compact"},
+    ],
+)
+def test_it_is_prune_inputs_and_generate(folder, rows, changes):
+    chosen = settings(**changes)
+    engine = open_engine(chosen)
+    expected = library(folder, rows, chosen.model, chosen.keep, chosen.method, chosen.positions)
+    assert answered(engine, folder, rows) == expected
+    assert all(0 < kept < total for _, kept, total in expected)
+
+
+def test_pictures_of_many_sizes(folder, tmp_path):
+    rows = []
+    for i, size in enumerate([(120, 80), (300, 40), (64, 64)]):
+        Image.new("RGB", size, "red").save(folder / f"size-{i}.png")
+        rows.append({"image": f"size-{i}.png", "question": "what color is it?" + " or not" * i})
+    model = str(tiny_folder("qwen2_5_vl", tmp_path))
+    engine = open_engine(settings(model=model, keep=0.25))
+    expected = library(folder, rows, model, 0.25)
+    assert answered(engine, folder, rows) == expected
+    assert len({total for _, _, total in expected}) > 1
+
+
+def test_a_method_inside_the_decoder(folder, rows):
+    engine = open_engine(settings(method="fastv", keep=50))
+    assert [(kept, total) for _, kept, total in answered(engine, folder, rows)] == [(50, 576)] * 3
+
+
+def test_notes_are_about_the_rows(folder, rows, tmp_path):
+    engine = open_engine(settings(model=str(tiny_folder("llava", tmp_path)), keep=99))
+    before = list(engine.notes)
+    answered(engine, folder, rows)
+    answered(engine, folder, rows)
+    assert [note for note in engine.notes if note not in before] == [
+        "keep=99 keeps all: the image has only 16 visual tokens."
+    ]
+
+
+def test_what_the_model_cannot_do_is_said_at_once(tmp_path):
+    folder = tiny_folder("qwen2_5_vl", tmp_path)
+    with pytest.raises(FoveateError, match="visionzip"):
+        open_engine(settings(model=str(folder), method="visionzip"))
+    (folder / "chat_template.json").unlink()
+    with pytest.raises(ModelError, match="no chat template"):
+        open_engine(settings(model=str(folder)))

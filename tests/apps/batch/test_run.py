@@ -1,0 +1,141 @@
+"""Whole runs on a Ray of this process's own."""
+
+import json
+import os
+import threading
+
+import pytest
+
+from apps.batch.drawn import check_once, library, lines, replies, settings, write_lines
+from apps.batch.processes import kill, until, workers
+from foveate.apps.batch.cluster import connected
+from foveate.apps.batch.run import run
+from foveate.errors import FoveateError, InputError
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'foveate[batch]'")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own default
+COUNT = 14
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster():
+    with connected(None) as local:
+        assert local
+        yield
+
+
+@pytest.fixture(scope="module")
+def expected(folder, rows):
+    return library(folder, rows)
+
+
+def meanwhile(work):
+    """Run something beside the test; what goes wrong there goes wrong here."""
+    failed = []
+
+    def guarded():
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+
+    def join():
+        thread.join()
+        assert failed == []
+
+    return join
+
+
+def test_lines_and_a_table_get_the_librarys_answers(folder, rows, expected, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    found = run(folder / "q.jsonl", tmp_path / "lines", settings(), shard=4)
+    assert (found.answered, found.bad, found.earlier) == (COUNT, 0, 0)
+    assert found.speed == pytest.approx(COUNT / found.seconds)
+    check_once(tmp_path / "lines", COUNT)
+    assert replies(tmp_path / "lines") == expected
+    assert [(line["id"], line["question"]) for line in lines(tmp_path / "lines", "part")] == [
+        (row["id"], row["question"]) for row in rows
+    ]
+
+    data = [{"bytes": (folder / row["image"]).read_bytes(), "path": row["image"]} for row in rows]
+    columns = {"id": [row["id"] for row in rows], "image": data, "question": [row["question"] for row in rows]}
+    parquet.write_table(pa.table(columns), folder / "q.parquet", row_group_size=5)
+    run(folder / "q.parquet", tmp_path / "table", settings(batch=3), shard=6)
+    assert lines(tmp_path / "table", "part") == lines(tmp_path / "lines", "part")
+
+
+def test_a_worker_that_is_killed_loses_nothing(folder, rows, expected, tmp_path):
+    out = tmp_path / "out"
+
+    def murder():
+        until(lambda: list(out.glob("part-*.jsonl")))
+        assert until(lambda: kill(workers(os.getpid())))
+
+    join = meanwhile(murder)
+    found = run(folder / "q.jsonl", out, settings(batch=1), shard=5)
+    join()
+    assert (found.answered, found.bad) == (COUNT, 0)
+    check_once(out, COUNT)
+    assert replies(out) == expected
+
+
+def test_a_worker_that_keeps_dying_ends_the_run(folder, rows, tmp_path):
+    out = tmp_path / "out"
+
+    def murder():
+        attempts = until(lambda: list(out.glob("attempts-*")))[0]
+        with attempts.open("ab") as file:
+            file.write(b"...")  # as if it had died three times already, to save the time
+        assert until(lambda: kill(workers(os.getpid())))
+
+    join = meanwhile(murder)
+    with pytest.raises(FoveateError, match="died 4 times at rows 0 to 13"):
+        run(folder / "q.jsonl", out, settings(), shard=100)
+    join()
+    assert lines(out, "part") == []
+
+
+def test_bad_rows_are_set_aside(folder, rows, expected, tmp_path):
+    (folder / "text.png").write_text("no picture")
+    odd = [
+        "{\n", {"image": "none.png", "question": "what?"}, "\n", rows[0], {"image": "text.png", "question": "what?"},
+        {**rows[1], "question": "what is <image>?", "id": "ünï"}, rows[1], {"question": "what?"}, "[]\n",
+    ]  # fmt: skip
+    path, out = write_lines(folder / "odd.jsonl", odd), tmp_path / "out"
+    found = run(path, out, settings(), shard=3)
+    assert (found.answered, found.bad) == (2, 6)
+    check_once(out, 8)
+    assert replies(out) == expected[:2]
+    assert [(line["row"], line["id"]) for line in lines(out, "bad")] == [
+        (0, "row-0"), (1, "row-1"), (3, "row-3"), (4, "ünï"), (6, "row-6"), (7, "row-7"),
+    ]  # fmt: skip
+    assert "stands for a picture" in lines(out, "bad")[3]["reason"]
+    assert json.loads((out / "bad-000001.jsonl").read_text().splitlines()[1]) == lines(out, "bad")[3]
+
+    (out / "bad-000001.jsonl").unlink()  # ask these again
+    again = run(path, out, settings(), shard=3)
+    assert (again.answered, again.bad, again.earlier) == (2, 6, 5)
+    check_once(out, 8)
+
+
+def test_a_run_that_is_over_starts_nothing(folder, tmp_path, monkeypatch):
+    path, out = write_lines(folder / "none.jsonl", ["{}\n"] * 3), tmp_path / "out"
+    with pytest.raises(InputError, match="None of the 3 rows could be answered: 'question' is missing"):
+        run(path, out, settings(), shard=2)
+    check_once(out, 3)
+    monkeypatch.setattr("foveate.apps.batch.run.answered", None)
+    with pytest.raises(InputError, match="None of the 3 rows"):
+        run(path, out, settings(), shard=2)
+    for changes, says in (({"keep": 0.2}, "another keep"), ({"method": "grid"}, "another method")):
+        with pytest.raises(InputError, match=says):
+            run(path, out, settings(**changes), shard=2)
+    with pytest.raises(InputError, match="another shard"):
+        run(path, out, settings(), shard=3)
+    write_lines(path, ["{}\n"] * 4)
+    with pytest.raises(InputError, match="another input"):
+        run(path, out, settings(), shard=2)

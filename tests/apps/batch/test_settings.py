@@ -1,0 +1,50 @@
+"""What is refused before anything is started."""
+
+import pytest
+
+from apps.batch.drawn import settings
+from foveate.errors import FoveateError
+from tiny import tiny_folder
+
+
+def test_what_can_be_used():
+    for changes in ({}, {"method": "fastv"}, {"keep": 64}, {"model": "bundled-qwen"}):
+        settings(**changes).check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"keep": 0.0}, "not a share"),
+        ({"keep": 0}, "keeps no token"),
+        ({"method": "foveat"}, "Did you mean 'foveate'"),
+        ({"engine": "jax"}, "use hf or vllm"),
+        ({"model": "/no/such/model"}, "There is no folder"),
+        ({"options": {"max_model_len": 9}}, "use it with --engine vllm"),
+    ],
+)
+def test_what_cannot(changes, says):
+    with pytest.raises(FoveateError, match=says):
+        settings(**changes).check()
+
+
+def test_a_family_that_is_not_known(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(FoveateError, match="'bert' are not supported"):
+        settings(model=str(tmp_path)).check()
+
+
+def test_without_vllm(monkeypatch):
+    monkeypatch.setattr("foveate.integrations.vllm.engine.find_spec", lambda name: None)
+    with pytest.raises(FoveateError, match=r"pip install 'foveate\[vllm\]'"):
+        settings(engine="vllm").check()
+
+
+def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+    tiny_folder("llava", tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    assert settings(model="model").anywhere() == settings(model=str(tmp_path / "model"))
+    (tmp_path / "bundled").mkdir()
+    for name in ("bundled", "owner/model"):
+        assert settings(model=name).anywhere() == settings(model=name)

@@ -1,0 +1,221 @@
+"""Cutting files into shards, and reading rows: no Ray, and no model."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from foveate.apps.batch.source import Shard, name_of, open_source
+from foveate.errors import InputError
+
+ROWS = [{"image": f"{i}.png", "question": f"what is {i}?", "id": i} for i in range(7)]
+
+
+def lines_file(tmp_path, text, name="q.jsonl"):
+    path = tmp_path / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def table_file(tmp_path, columns, name="q.parquet", **options):
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'foveate[batch]'")
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table(columns), tmp_path / name, **options)
+    return tmp_path / name
+
+
+def everything(source, size):
+    shards = source.scan(size).shards
+    found = [pair for shard in shards for pair in source.numbered(shard)]
+    assert [number for number, _ in found] == list(range(len(found)))
+    assert sum(shard.rows for shard in shards) == len(found)
+    return [record for _, record in found]
+
+
+# -- JSON lines ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+def test_lines_are_cut_by_number(tmp_path, size):
+    source = open_source(lines_file(tmp_path, "\n".join(map(json.dumps, ROWS))))
+    shards = source.scan(size).shards
+    assert [shard.rows for shard in shards[:-1]] == [size] * (len(shards) - 1)
+    assert [shard.number for shard in shards] == list(range(-(-7 // size)))
+    assert [shard.first for shard in shards] == list(range(0, 7, size))
+    assert everything(source, size) == ROWS
+
+
+def test_shards_are_read_in_any_order(tmp_path):
+    source = open_source(lines_file(tmp_path, "\n".join(map(json.dumps, ROWS))))
+    last, first = source.scan(4).shards[1], source.scan(4).shards[0]
+    assert [number for number, _ in source.numbered(last)] == [4, 5, 6]
+    assert [record["id"] for _, record in source.numbered(first)] == [0, 1, 2, 3]
+
+
+def test_line_ends_blank_lines_and_a_byte_order_mark(tmp_path):
+    text = "\ufeff" + json.dumps(ROWS[0]) + "\r\n\r\n  \t\n" + json.dumps(ROWS[1]) + "\n\n" + json.dumps(ROWS[2])
+    assert everything(open_source(lines_file(tmp_path, text)), 2) == ROWS[:3]
+
+
+def test_only_newlines_end_lines(tmp_path):
+    rows = [{"image": "a.png", "question": f"what\u2028is\x85this{c}?"} for c in "\u2029\v\f"]
+    rows.append({"image": "ünïcode – 图片.png", "question": "was ist das? 这是什么? 🟥"})
+    text = "\n".join(json.dumps(row, ensure_ascii=False).replace("\v", "\\u000b").replace("\f", "\\f") for row in rows)
+    assert everything(open_source(lines_file(tmp_path, text)), 3) == rows
+
+
+def test_lines_that_are_no_json(tmp_path):
+    text = b'{"image":\n\xff\xfe\nnull\n[1]\n' + b"[" * 100_000 + b"\n" + json.dumps(ROWS[0]).encode()
+    records = everything(open_source(lines_file(tmp_path, text)), 2)
+    assert records == [None, None, None, [1], None, ROWS[0]]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", " \r\n"])
+def test_nothing_in_it(tmp_path, text):
+    assert open_source(lines_file(tmp_path, text)).scan(4).shards == []
+
+
+def test_the_fingerprint_is_of_the_bytes(tmp_path):
+    text = "\n".join(map(json.dumps, ROWS))
+    (tmp_path / "elsewhere").mkdir()
+    paths = [
+        lines_file(tmp_path, text),
+        lines_file(tmp_path / "elsewhere", text, "other.jsonl"),
+        lines_file(tmp_path, text.replace("what", "that"), "third.jsonl"),
+    ]
+    first, copy, other = (open_source(path).scan(4).fingerprint for path in paths)
+    assert first == copy != other
+
+
+def test_a_file_that_changes_meanwhile(tmp_path):
+    text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    source = open_source(lines_file(tmp_path, text))
+    shard = source.scan(100).shards[0]
+    lines_file(tmp_path, text + "{}")
+    assert len(list(source.numbered(shard))) == 7  # rows that came later belong to no shard
+    lines_file(tmp_path, text[: text.rindex("{")])
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(source.numbered(shard))
+
+
+def test_a_file_that_is_gone_meanwhile(tmp_path):
+    source = open_source(lines_file(tmp_path, json.dumps(ROWS[0])))
+    shard = source.scan(1).shards[0]
+    source.path.unlink()
+    with pytest.raises(InputError, match="same path on every machine"):
+        list(source.numbered(shard))
+
+
+# -- Parquet -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("group", [1, 3, 100])
+def test_tables_are_cut_by_number(tmp_path, size, group):
+    columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
+    path = table_file(tmp_path, {**columns, "more": ["x"] * 7}, row_group_size=group)
+    assert everything(open_source(path), size) == ROWS
+
+
+def test_a_shard_reads_no_more_than_it_needs(tmp_path, monkeypatch):
+    path = table_file(tmp_path, {"image": ["a"] * 100, "question": ["b"] * 100}, row_group_size=10)
+    from pyarrow.parquet import ParquetFile
+
+    asked = []
+    real = ParquetFile.iter_batches
+    monkeypatch.setattr(ParquetFile, "iter_batches", lambda self, **kw: asked.append(kw) or real(self, **kw))
+    source = open_source(path)
+    assert len(list(source.numbered(Shard(1, 25, 10)))) == 10
+    assert (asked[0]["row_groups"], asked[0]["columns"]) == ([2, 3], ["image", "question"])
+
+
+def test_pictures_in_a_table(tmp_path):
+    Image.new("RGB", (3, 2), "red").save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    structs = [{"bytes": data, "path": "gone.png"}, {"bytes": None, "path": "a.png"}]
+    for images in (["a.png", str(tmp_path / "a.png")], [data, data], structs):
+        source = open_source(table_file(tmp_path, {"image": images, "question": ["what?"] * 2}))
+        for record in everything(source, 1):
+            picture = source.read(record).picture()
+            assert (picture.size, picture.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
+
+
+def test_a_table_without_a_column(tmp_path):
+    path = table_file(tmp_path, {"picture": ["a"], "question": ["b"]})
+    with pytest.raises(InputError, match=r"no column 'image' \(it has picture, question\)"):
+        open_source(path).scan(1)
+
+
+def test_a_table_that_is_none(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'foveate[batch]'")
+    for content in (b"", b"PAR1 and so on", b"{}\n" * 100):
+        with pytest.raises(InputError, match="give a Parquet file"):
+            open_source(lines_file(tmp_path, content, "q.parquet")).scan(1)
+
+
+def test_the_fingerprint_of_a_large_table(tmp_path, monkeypatch):
+    from foveate.apps.batch import table
+
+    monkeypatch.setattr(table, "PIECE", 64)
+    monkeypatch.setattr(table, "PIECES", 4)
+    columns = {"image": [f"{i}.png" for i in range(500)], "question": ["what?"] * 500}
+    path = table_file(tmp_path, columns)
+    before = open_source(path).scan(4).fingerprint
+    assert before == open_source(table_file(tmp_path, columns, "copy.parquet")).scan(4).fingerprint
+    assert f"{path.stat().st_size} bytes" in before
+    columns["image"][499] = "zzz.png"  # as long as before
+    assert before != open_source(table_file(tmp_path, columns, "other.parquet")).scan(4).fingerprint
+
+
+# -- rows ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        (None, "no JSON object"),
+        ([1], "no JSON object"),
+        ({"image": "a.png"}, "'question'"),
+        ({"image": "a.png", "question": " \n"}, "'question'"),
+        ({"image": "a.png", "question": 3}, "'question'"),
+        ({"question": "what?"}, "'image'"),
+        ({"question": "what?", "image": ""}, "'image'"),
+        ({"question": "what?", "image": 7}, "'image'"),
+        ({"question": "what?", "image": {}}, "'image'"),
+        ({"question": "what?", "image": {"bytes": None, "path": None}}, "'image'"),
+    ],
+)
+def test_rows_that_cannot_be_used(tmp_path, record, says):
+    source = open_source(lines_file(tmp_path, "{}"))
+    with pytest.raises(InputError, match=says):
+        source.read(record)
+
+
+def test_paths_start_at_the_file(tmp_path, monkeypatch):
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
+    lines_file(tmp_path, "{}")
+    monkeypatch.chdir(tmp_path.parent)
+    from pathlib import Path
+
+    source = open_source(Path(tmp_path.name) / "q.jsonl")
+    monkeypatch.chdir("/")
+    for path in ("a.png", str(tmp_path / "a.png")):
+        assert source.read({"image": path, "question": "what?"}).picture().size == (3, 2)
+
+
+def test_ids():
+    given = [{"id": "a"}, {"id": 0}, {"id": None}, {}, None, {"id": [1]}]
+    assert [name_of(record, i) for i, record in enumerate(given)] == ["a", 0, "row-2", "row-3", "row-4", "[1]"]
+
+
+def test_files_that_cannot_be_used(tmp_path):
+    (tmp_path / "folder.jsonl").mkdir()
+    for name, says in (
+        ("q.csv", "neither"),
+        ("q.jsonl.gz", "neither"),
+        ("none.jsonl", "no file"),
+        ("folder.jsonl", "no"),
+    ):
+        with pytest.raises(InputError, match=says):
+            open_source(tmp_path / name)

@@ -1,0 +1,63 @@
+"""Cases whose figures are set by hand, and shapes that are small enough for a test."""
+
+from foveate.apps.bench.arms import Limit, Pruned, Whole
+from foveate.apps.bench.measure import Case
+from foveate.apps.bench.memory import Peak
+from foveate.apps.bench.shapes import SHAPES, Shape
+from foveate.method import resolve
+
+TEXT = {
+    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}  # fmt: skip
+TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "image_size": 28, "num_hidden_layers": 3}
+QWEN_TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth": 8, "out_hidden_size": 64}
+ROPE = {"rope_type": "default", "type": "mrope", "mrope_section": [2, 3, 3], "rope_theta": 1e6}
+
+
+def small(name, text, tower):
+    """A shape with all that is special about a published one, small enough for a test."""
+    own, shape = SHAPES[name].config, SHAPES[name]
+    config = {
+        **own,
+        "text_config": {**own["text_config"], **TEXT, **text},
+        "vision_config": {**own["vision_config"], **tower},
+    }
+    return Shape(shape.model_type, config, shape.depth, (56, 56), shape.pixels)
+
+
+SMALL = {
+    "llava-1.5-7b": small("llava-1.5-7b", {}, {**TOWER, "image_size": 56}),
+    "llava-next-7b": small("llava-next-7b", {}, TOWER),
+    "qwen2.5-vl-3b": small("qwen2.5-vl-3b", {"rope_parameters": ROPE}, QWEN_TOWER),
+}
+SMALL["llava-next-7b"].config["image_grid_pinpoints"] = [[28, 56], [56, 28], [56, 56]]
+
+
+def filled(arm, encoder, selection, prefill, kv_bytes, peak, rounds=3, jitter=0.0):
+    """The arm, measured: milliseconds, the same in every round but for `jitter` (a share) of the prefill."""
+    noise = [1 + jitter * (n - rounds // 2) for n in range(rounds)]
+    stages = {"encoder": [encoder / 1e3] * rounds, "prefill": [prefill * factor / 1e3 for factor in noise]}
+    if isinstance(arm, Pruned):
+        stages["selection"] = [selection / 1e3] * rounds
+    arm.seconds = {**stages, "first_token": [sum(values) for values in zip(*stages.values(), strict=True)]}
+    arm.decode, arm.kv_bytes, arm.peak = [0.001, 0.002], kv_bytes, None if peak is None else Peak(1000, peak)
+    return arm
+
+
+def case(
+    *, whole=(20, 0, 80), pruned=(20, 2, 20), limit=(20, 0, 20), total=576, length=616, kept=58, peak=500,
+    kv_bytes=(9, 2), jitter=0.0, batch=1,
+):  # fmt: skip
+    """One pruned arm: (encoder, selection, prefill) of it, of the unpruned model, and of the limit if there is one."""
+    short = length - total + kept
+    arm = Pruned(None, "divprune 0.1", kept, short, {}, resolve("divprune"), 0.1)
+    limits = {}
+    if limit is not None:
+        limits[short] = filled(
+            Limit(None, f"limit, {kept} tokens", kept, short, {}, None, None), *limit, kv_bytes[1], peak, jitter=jitter
+        )
+    return Case(
+        batch, (336, 448), total, filled(Whole(None, "unpruned", total, length, {}), *whole, kv_bytes[0], 1000),
+        [filled(arm, *pruned, kv_bytes[1], peak, jitter=jitter)], limits, ("A note.",),
+    )  # fmt: skip

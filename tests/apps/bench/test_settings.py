@@ -1,0 +1,64 @@
+import pytest
+
+from foveate.apps.bench.settings import parse_batches, parse_budgets, parse_sizes, shown
+from foveate.apps.bench.subject import open_subject
+from foveate.apps.evaluate.runner import make_folder
+from foveate.errors import FoveateError, InputError
+
+
+def test_budgets():
+    found = parse_budgets("divprune, zspaprune(core=0.6)", "1.0,0.1,64,2")
+    assert [(name, keep) for name, _, keep in found] == [
+        (name, keep) for keep in (0.1, 64, 2) for name in ("divprune", "zspaprune(core=0.6)")
+    ]
+    assert found[1][1].core == 0.6
+
+
+@pytest.mark.parametrize(
+    ("methods", "keeps", "text"),
+    [
+        ("foveate", "1.0", "prunes nothing"),
+        ("foveate", "", "is no number"),
+        ("foveate", "0.1,many", "is no number"),
+        ("foveate", "0", "keeps no token"),
+        ("foveate", "0.1,0.1", "twice"),
+        ("fovate", "0.1", "Did you mean 'foveate'"),
+        ("foveate,fastv(layer=1)", "0.1", "bench methods that prune the inputs"),
+    ],
+)
+def test_bad_budgets(methods, keeps, text):
+    with pytest.raises(FoveateError, match=text):
+        parse_budgets(methods, keeps)
+
+
+def test_sizes_and_batches():
+    assert parse_sizes("336, 1280X720") == [(336, 336), (720, 1280)]
+    assert shown((720, 1280)) == "1280x720"
+    assert parse_batches("1, 4") == [1, 4]
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "3.5", "1x", "x2", "1x2x3", "big", "336,336", "²"])
+def test_bad_sizes(text):
+    with pytest.raises(InputError, match="--image-size"):
+        parse_sizes(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "one", "1,,2", "2,2"])
+def test_bad_batches(text):
+    with pytest.raises(InputError, match="--batch"):
+        parse_batches(text)
+
+
+def test_a_folder_that_is_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="give another folder"):
+        make_folder(tmp_path / "file")
+
+
+def test_what_is_for_shapes_alone():
+    with pytest.raises(InputError, match=r"--layers is for shapes .*llava-1.5-7b"):
+        open_subject("bundled", layers=2)
+    with pytest.raises(InputError, match="--dtype is for shapes"):
+        open_subject("bundled", dtype="bfloat16")
+    with pytest.raises(InputError, match="--dtype 'int8' is unknown: give float32"):
+        open_subject("llava-1.5-7b", dtype="int8")

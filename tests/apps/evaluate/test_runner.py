@@ -1,0 +1,127 @@
+"""A run that is killed and started again is the run that was never killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from foveate.apps.evaluate import evaluate, world_examples
+from foveate.apps.evaluate.arms import Whole
+from foveate.apps.evaluate.runner import ANSWERS, RUN, claim
+from foveate.apps.evaluate.settings import make_arms
+from foveate.errors import InputError
+from foveate.runtime.load import load
+from tiny import tiny_folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(tiny_folder("llava", tmp_path_factory.mktemp("llava")))
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return world_examples(["counting", "chart"], "dev", 4)
+
+
+def arms():
+    return make_arms({}, [0.3], max_new_tokens=2)
+
+
+def timeless(rows):
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
+def test_every_arm_answers_every_question(loaded, examples, tmp_path):
+    rows = evaluate(loaded, examples, arms(), batch=3, out=tmp_path, settings={"a": 1})
+    assert [(row["arm"], row["id"]) for row in rows] == [(a.label, e.id) for a in arms() for e in examples]
+    assert json.loads((tmp_path / RUN).read_text()) == {"a": 1}
+    on_disk = [json.loads(line) for line in (tmp_path / ANSWERS).read_text().splitlines()]
+    assert sorted(map(str, on_disk)) == sorted(map(str, rows))
+    assert timeless(evaluate(loaded, examples, arms(), batch=3)) == timeless(rows)
+    pruned = next(row for row in rows if row["name"] == "grid")
+    assert pruned["tokens"] == len(pruned["kept"]) < pruned["total"]
+
+
+def test_batches_do_not_change_answers(loaded, examples):
+    """But for `total` and `seconds`, nothing depends on who is in a batch."""
+    one, many = (timeless(evaluate(loaded, examples, arms(), batch=batch)) for batch in (1, 8))
+    assert one == many
+
+
+@pytest.mark.parametrize("cut", [0.0, 0.3, 0.62, 0.99])
+def test_a_file_cut_anywhere_is_gone_on_with(loaded, examples, tmp_path, cut):
+    rows = evaluate(loaded, examples, arms(), batch=3, out=tmp_path)
+    log = tmp_path / ANSWERS
+    whole = log.read_bytes()
+    log.write_bytes(whole[: int(cut * len(whole))])
+    again = evaluate(loaded, examples, arms(), batch=3, out=tmp_path)
+    assert timeless(again) == timeless(rows)
+    keys = [(row["id"], row["arm"]) for row in map(json.loads, log.read_text().splitlines())]
+    assert len(keys) == len(set(keys)) == len(rows)
+
+
+def test_a_finished_run_asks_nothing_again(loaded, examples, tmp_path, monkeypatch):
+    rows = evaluate(loaded, examples, arms(), out=tmp_path)
+    monkeypatch.setattr(Whole, "generate", None)
+    assert evaluate(loaded, examples, arms(), out=tmp_path) == rows
+
+
+def test_other_settings_are_another_run(loaded, examples, tmp_path):
+    evaluate(loaded, examples[:1], arms()[:1], out=tmp_path, settings={"split": "dev"})
+    with pytest.raises(InputError, match=r"another split \('dev', not 'test'\)"):
+        evaluate(loaded, examples[:1], arms()[:1], out=tmp_path, settings={"split": "test"})
+
+
+def test_one_token_is_not_all_of_them(tmp_path):
+    claim(tmp_path, {"keep": 1, "more": {"a": 1, "b": None}})
+    claim(tmp_path, {"more": {"b": None, "a": 1}, "keep": 1})
+    with pytest.raises(InputError, match=r"another keep \(1, not 1.0\)"):
+        claim(tmp_path, {"keep": 1.0, "more": {"a": 1, "b": None}})
+
+
+def test_a_folder_that_cannot_be_used(loaded, examples, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="another folder"):
+        evaluate(loaded, examples, arms(), out=tmp_path / "file")
+
+
+def test_an_arm_twice(loaded, examples):
+    with pytest.raises(InputError, match="twice"):
+        evaluate(loaded, examples, [*arms(), *arms()])
+
+
+def test_a_killed_command_goes_on(folder, tmp_path):
+    """SIGKILL in the middle: the second run's table and summary are those of a run in one piece."""
+    options = [
+        "--model", folder, "--methods", "divprune", "--keep", "0.3", "--tasks", "counting,overview", "--limit", "24",
+        "--batch", "2", "--max-new-tokens", "2", "--no-plot",
+    ]  # fmt: skip
+
+    def command(out):
+        code = "from foveate.apps.cli import main; main()"
+        return [sys.executable, "-c", code, "eval", *options, "--out", str(out)]
+
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(command(tmp_path / "killed"), env=environment, stdout=subprocess.DEVNULL)
+    log = tmp_path / "killed" / ANSWERS
+    for _ in range(1200):
+        if log.exists() and log.stat().st_size > 20_000:
+            break
+        time.sleep(0.05)
+    started.send_signal(signal.SIGKILL)
+    started.wait()
+    assert 0 < len(log.read_text().splitlines()) < 48 * 8
+    for name in ("killed", "whole"):
+        subprocess.run(command(tmp_path / name), env=environment, check=True, stdout=subprocess.DEVNULL)
+    for name in ("table.md", "summary.json", RUN):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -1,0 +1,59 @@
+import pytest
+
+from foveate.apps.evaluate.arms import Blind, InDecoder, Pruned, Resized, Whole
+from foveate.apps.evaluate.settings import make_arms, parse_keeps, parse_methods
+from foveate.errors import FoveateError, InputError, KeepError, UnknownMethodError
+from foveate.method.zspaprune import ZSPAPrune
+
+
+def test_methods_with_fields():
+    found = parse_methods("zspaprune(core=0.5, relevance=word_max), divprune,zspaprune")
+    assert list(found) == ["zspaprune(core=0.5, relevance=word_max)", "divprune", "zspaprune"]
+    assert found["zspaprune(core=0.5, relevance=word_max)"] == ZSPAPrune(core=0.5, relevance="word_max")
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        ("zspaprun", UnknownMethodError, "Did you mean 'zspaprune'"),
+        ("zspaprune(nope=1)", InputError, "it has core, relevance"),
+        ("zspaprune(core)", InputError, "no field 'core' to set"),
+        ("zspaprune(core=2)", InputError, "core=2"),
+        ("divprune(a=1)", InputError, "it has no fields"),
+        ("a b c", InputError, "is no method"),
+        ("zspaprune,,divprune", InputError, "is no method"),
+    ],
+)
+def test_bad_methods(text, error, says):
+    with pytest.raises(error) as raised:
+        parse_methods(text)
+    assert says in str(raised.value)
+
+
+def test_keeps():
+    keeps = parse_keeps("0.5, 64,1.0")
+    assert keeps == [0.5, 64, 1.0]
+    assert [type(keep) for keep in keeps] == [float, int, float]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"), [("x", InputError), ("0.5,0.5", InputError), ("0", KeepError), ("1.5", KeepError)]
+)
+def test_bad_keeps(text, error):
+    with pytest.raises(error):
+        parse_keeps(text)
+
+
+def test_what_always_stands_beside():
+    arms = make_arms(parse_methods("divprune,fastv,grid"), [0.5, 4], positions="compact", max_new_tokens=3)
+    assert len({arm.label for arm in arms}) == len(arms) == 2 + 2 * 7
+    assert [type(arm) for arm in arms[:4]] == [Whole, Blind, Resized, Pruned]
+    assert [arm.seed for arm in arms if arm.name == "random" and arm.keep == 4] == [0, 1, 2]
+    assert {arm.positions for arm in arms if isinstance(arm, Pruned)} == {"compact"}
+    assert {arm.max_new_tokens for arm in arms} == {3}
+    assert sum(isinstance(arm, InDecoder) for arm in arms) == 2
+    assert not any(isinstance(arm, Resized) for arm in make_arms({}, [0.5], resize=False))
+
+
+def test_errors_are_ours():
+    assert issubclass(KeepError, FoveateError)

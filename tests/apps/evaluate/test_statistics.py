@@ -1,0 +1,76 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from foveate.apps.evaluate.statistics import ROUNDS, interval, mean_relative, paired_p, resampled, rounds_p
+
+
+def marks(seed, n=40, share=0.7):
+    return (np.random.default_rng(seed).random(n) < share).astype(float)
+
+
+def test_the_interval_is_that_of_the_binomial():
+    scores = np.array([1.0] * 70 + [0.0] * 30)
+    low, high = interval(scores)
+    assert low == pytest.approx(0.7 - 1.96 * math.sqrt(0.7 * 0.3 / 100), abs=0.012)
+    assert high == pytest.approx(0.7 + 1.96 * math.sqrt(0.7 * 0.3 / 100), abs=0.012)
+    assert interval(scores) == (low, high)
+    assert interval(np.ones(5)) == (1.0, 1.0)
+
+
+def test_what_is_paired_stays_paired():
+    first = marks(0)
+    one, two, sum_ = resampled([first, 1 - first, np.ones(40)])
+    assert one.shape == (ROUNDS,)
+    np.testing.assert_allclose(one + two, sum_)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mcnemar_against_its_closed_form(seed):
+    first, second = marks(seed), marks(seed + 100, share=0.5)
+    wins, losses = int((first > second).sum()), int((first < second).sum())
+    n = wins + losses
+    slow = sum(math.comb(n, i) for i in range(n + 1) if abs(i - n / 2) >= abs(wins - n / 2)) / 2**n
+    assert paired_p(first, second) == pytest.approx(slow, rel=1e-9)
+    assert paired_p(second, first) == paired_p(first, second)
+
+
+def test_nothing_differs():
+    assert paired_p(marks(0), marks(0)) == 1.0
+
+
+def test_sign_flips_against_all_of_them():
+    """Averages over three seeds."""
+    draw = np.random.default_rng(1)
+    first, second = draw.integers(0, 4, 12) / 3, draw.integers(0, 2, 12).astype(float)
+    off = (first - second)[first != second]
+    sums = [abs(np.dot(signs, off)) for signs in itertools.product((-1, 1), repeat=len(off))]
+    exact = np.mean([value >= abs(off.sum()) - 1e-9 for value in sums])
+    assert paired_p(first, second) == pytest.approx(exact, abs=0.015)
+
+
+def test_mean_relative_is_the_mean_of_ratios():
+    scores = {
+        "color": {"whole": np.array([1.0, 1, 1, 0] * 9), "pruned": np.array([1.0, 0, 1, 0] * 9)},
+        "count": {"whole": np.array([1.0, 1]), "pruned": np.array([0.0, 1])},
+        "never": {"whole": np.zeros(3), "pruned": np.ones(3)},
+    }
+    found = mean_relative(scores, "whole")
+    assert found["whole"][0] == 1.0
+    np.testing.assert_allclose(found["whole"][1], 1.0)
+    assert found["pruned"][0] == pytest.approx(((2 / 4) / (3 / 4) + (1 / 2) / 1) / 2)
+    assert found["pruned"][1].shape == (ROUNDS,)
+
+
+def test_a_model_that_is_never_right_has_no_ratio():
+    found = mean_relative({"color": {"whole": np.zeros(3), "pruned": np.ones(3)}}, "whole")
+    assert math.isnan(found["pruned"][0])
+    assert np.isnan(found["pruned"][1]).all()
+
+
+def test_rounds_p():
+    assert rounds_p(np.ones(1999)) == pytest.approx(2 / 2000)
+    assert rounds_p(np.array([-1.0, 1.0] * 50)) == 1.0
+    assert rounds_p(np.zeros(10)) == 1.0

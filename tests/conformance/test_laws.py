@@ -1,0 +1,146 @@
+"""The laws hold on every family, and each of them can be broken."""
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+
+from foveate.conformance import laws
+from foveate.models import Family, family_of, lookup
+from foveate.models import sequence as rewrite
+from foveate.models.sequence import count_positions
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
+
+
+@pytest.mark.parametrize("model_type", lookup.available())
+def test_every_law_holds(model_type):
+    results = laws.check_family(model_type)
+    assert [r.name for r in results] == list(laws.laws_of(lookup.family(model_type)))
+    assert all(r.passed for r in results), results
+
+
+@pytest.mark.parametrize("name", list(laws.LAWS))
+def test_law_with_eager_attention(family, name):
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(family.tiny_config(), attn_implementation="eager").eval()
+    if name not in laws.laws_of(family):
+        pytest.skip("says nothing about this family")
+    with torch.no_grad():
+        assert laws.LAWS[name](model, family) <= laws.TOLERANCE[torch.float32]
+
+
+def test_check_reports_every_law_and_restores_the_mode(model):
+    model.train()
+    model.base_model.language_model.eval()  # as where a part is frozen
+    results = laws.check(model)
+    assert [r.name for r in results] == list(laws.laws_of(family_of(model)))
+    assert all(r.passed for r in results), results
+    assert model.training
+    assert not model.base_model.language_model.training
+
+
+@pytest.mark.parametrize(
+    ("model_type", "part", "other"),
+    [
+        ("llava", "text_config", {"model_type": "mistral", "sliding_window": 512}),  # as BakLLaVA
+        ("llava", "text_config", {"model_type": "qwen2"}),
+        ("llava", "vision_config", {"model_type": "siglip_vision_model", "vision_use_head": False}),
+        ("llava_next", "text_config", {"model_type": "mistral", "sliding_window": None}),
+        ("internvl", "text_config", {"model_type": "llama"}),
+        ("paligemma", "text_config", {"model_type": "gemma"}),
+    ],
+)
+def test_other_parts_in_the_same_family(model_type, part, other):
+    found = lookup.family(model_type)
+    select = {"vision_feature_select_strategy": "full"} if part == "vision_config" else {}
+    found.tiny = {**found.tiny, part: other, **select}
+    results = laws.check(laws.tiny_model(found), found)
+    assert all(result.passed for result in results), results
+
+
+def broken(family, law):
+    return {r.name: r.passed for r in laws.check(laws.tiny_model(family), family)}[law]
+
+
+def test_renumbered_positions_break_the_masking_law(monkeypatch):
+    family = lookup.family("llava")
+    monkeypatch.setattr(type(family), "positions", lambda self, model, inputs, mask: count_positions(mask) * 2)
+    assert not broken(family, "keep=1.0 is the untouched model")
+
+
+def test_forgotten_deepstack_breaks_the_masking_law(monkeypatch):
+    family = lookup.family("qwen3_vl")
+    right = type(family).keep
+
+    def keep(self, encoded, kept, rows):
+        out = right(self, encoded, kept, rows)
+        out.deepstack_features = [
+            [f[: len(k)] for f, k in zip(layer, kept, strict=True)] for layer in encoded.deepstack_features
+        ]
+        return out
+
+    monkeypatch.setattr(type(family), "keep", keep)
+    assert not broken(family, "pruned = full with dropped tokens masked")
+
+
+def test_a_mask_of_ones_would_be_read_as_packed_sequences(monkeypatch):
+    """The trap behind `rewrite.ATTEND`: if this passes one day, the marker can go."""
+    monkeypatch.setattr(rewrite, "ATTEND", 1)
+    assert not broken(lookup.family("llava"), "cached decoding = recomputation")
+
+
+def test_questions_of_other_rows_break_the_ragged_law(monkeypatch):
+    from foveate.pipeline import prune
+
+    monkeypatch.setattr(
+        prune, "find_question", lambda ids, first, template, ignored: list(range(len(ids) - 3, len(ids)))
+    )
+    right = prune.VisualTokens
+    monkeypatch.setattr(prune, "VisualTokens", lambda e, q, g: right(e.roll(len(e) // 3, 0), q, g))
+    assert broken(lookup.family("llava"), "ragged batch = each row alone")  # a consistent change is no breach
+    calls = []
+
+    def unstable(embeds, question, grid):
+        calls.append(1)
+        return right(embeds.roll(len(calls), 0), question, grid)
+
+    monkeypatch.setattr(prune, "VisualTokens", unstable)
+    assert not broken(lookup.family("llava"), "ragged batch = each row alone")
+
+
+def test_not_a_number_breaks_every_law_that_compares_logits(llava):
+    with torch.no_grad():
+        llava.lm_head.weight[7] = float("nan")
+    passed = {r.name for r in laws.check(llava) if r.passed}
+    assert passed <= {"beams, sampling, assisted decoding"}
+
+
+def test_a_handle_that_stays_breaks_the_trace_law(monkeypatch):
+    from foveate.hooks.attach import Handle
+
+    monkeypatch.setattr(Handle, "remove", lambda self: None)
+    assert not broken(lookup.family("llava"), "remove() leaves no trace")
+
+
+def test_family_of_finds_the_registered_class(model, family):
+    assert type(family_of(model)) is type(family)
+    assert isinstance(family, Family)
+    assert family.summary
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 2}])
+@torch.no_grad()
+def test_generation_says_what_the_masked_full_model_says(model, family, settings):
+    """Decoding goes on at the positions, and beams see the features, of the full prompt."""
+    inputs = laws.example(model, family, [(2, 5), (1, 9)])
+    short = laws.prune_inputs(model, inputs, keep=0.4)
+    words = {k: v for k, v in inputs.items() if k not in {"pixel_values", *family.encoder_inputs(model, inputs)}}
+    everything = [torch.arange(total) for total in short.report.total]
+    full = {
+        **words,
+        "position_ids": family.positions(model, inputs, inputs["attention_mask"]),
+        "attention_mask": laws.staying(model, family, inputs, short).long(),
+        "mm_encoder_outputs": {"image": family.keep(family.encode(model, inputs), everything, [0, 0, 1])},
+    }
+    new = {"max_new_tokens": 5, "min_new_tokens": 5, **settings}
+    assert torch.equal(model.generate(**short, **new)[:, -5:], model.generate(**full, **new)[:, -5:])

@@ -1,0 +1,144 @@
+"""Small random models as folders that both transformers and vLLM can load, and pictures to show them.
+
+Their weights are large enough for an answer to depend on every token and on where it stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers as hf
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from foveate.apps.bench.served.folder import words_tokenizer
+
+FAMILIES = ("llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")
+SPECIALS = (
+    "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+    "<|video_pad|>", "<image>", "<video>",
+)  # fmt: skip
+WORDS = "user assistant what is in the image a red square how many circles are there answer with one word yes no"
+CHAT = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
+    "{% for part in m['content'] %}{% if part['type'] == 'image' %}PICTURE{% elif part['type'] == 'video' %}CLIP"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+TEXT = {
+    "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 2048, "vocab_size": 512,
+}  # fmt: skip
+PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112]]
+
+
+def save_model(family: str, folder: Path) -> Path:
+    """Model, tokenizer and processor; returns the folder."""
+    torch.manual_seed(0)
+    tokenizer = _tokenizer(qwen=family.startswith("qwen"))
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
+    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+    text = {**TEXT, **ends, "bos_token_id": ids["<|endoftext|>"]}
+    make = _qwen if family.startswith("qwen") else _llava
+    model, processor = make(family, text, ids, tokenizer)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.ndim > 1 and "visual" not in name and "vision" not in name:
+                weights.mul_(3)
+    model.generation_config.do_sample = False
+    model.eval().save_pretrained(folder)
+    processor.save_pretrained(folder)
+    if family in ("llava_next", "llava_onevision"):
+        _as_on_the_hub(folder / "model.safetensors")
+    return folder
+
+
+def _as_on_the_hub(file: Path) -> None:
+    """The names that older checkpoints have, which stock vLLM reads."""
+    old, new = "vision_tower.", "vision_tower.vision_model."
+    weights = {name.replace(old, new) if new not in name else name: tensor for name, tensor in load_file(file).items()}
+    save_file(weights, file, metadata={"format": "pt"})
+
+
+def _tokenizer(*, qwen: bool) -> hf.PreTrainedTokenizerFast:
+    frame = "<|vision_start|>{}<|vision_end|>" if qwen else "{}"
+    picture, clip = ("<|image_pad|>", "<|video_pad|>") if qwen else ("<image>", "<video>")
+    talk = CHAT.replace("PICTURE", frame.format(picture)).replace("CLIP", frame.format(clip))
+    tokenizer = words_tokenizer(WORDS, SPECIALS, talk)
+    tokenizer.image_token, tokenizer.video_token = picture, clip
+    return tokenizer
+
+
+def _llava(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerFast) -> tuple:
+    tower = {
+        "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "image_size": 56, "patch_size": 14,
+    }  # fmt: skip
+    placeholders = {"image_token_index": ids["<image>"]}
+    common = {"tokenizer": tokenizer, "chat_template": tokenizer.chat_template}
+    clip = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
+    if family == "llava_onevision":
+        config = hf.LlavaOnevisionConfig(
+            vision_config=hf.SiglipVisionConfig(**tower), text_config=hf.Qwen2Config(**text), vision_feature_layer=-1,
+            image_grid_pinpoints=PINPOINTS, video_token_index=ids["<video>"], **placeholders,
+        )  # fmt: skip
+        pictures = hf.LlavaOnevisionImageProcessor(size={"height": 56, "width": 56}, image_grid_pinpoints=PINPOINTS)
+        processor = hf.LlavaOnevisionProcessor(
+            image_processor=pictures, num_image_tokens=16, vision_feature_select_strategy="full",
+            video_processor=hf.LlavaOnevisionVideoProcessor(size={"height": 56, "width": 56}), **common,
+        )  # fmt: skip
+        return hf.LlavaOnevisionForConditionalGeneration(config), processor
+    both = {"vision_config": hf.CLIPVisionConfig(**tower), "text_config": hf.LlamaConfig(**text), **placeholders}
+    if family == "llava_next":
+        config = hf.LlavaNextConfig(**both, image_grid_pinpoints=PINPOINTS, vision_feature_layer=-2)
+        pictures = hf.LlavaNextImageProcessor(**size, image_grid_pinpoints=PINPOINTS)
+        processor = hf.LlavaNextProcessor(image_processor=pictures, **clip, **common)
+        return hf.LlavaNextForConditionalGeneration(config), processor
+    config = hf.LlavaConfig(**both, vision_feature_layer=-2, image_seq_length=16)
+    processor = hf.LlavaProcessor(image_processor=hf.CLIPImageProcessor(**size), **clip, **common)
+    return hf.LlavaForConditionalGeneration(config), processor
+
+
+def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerFast) -> tuple:
+    third = family == "qwen3_vl"
+    patch = 16 if third else 14
+    rope = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
+    if third:
+        rope = {**rope, "mrope_interleaved": True, "mrope_section": [6, 5, 5]}
+    tower = {
+        "depth": 4, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 128,
+        "patch_size": patch,
+    }  # fmt: skip
+    if third:
+        tower |= {"deepstack_visual_indexes": [0, 1, 2], "num_position_embeddings": 256}
+    else:
+        tower |= {"fullatt_block_indexes": [1, 3], "window_size": 4 * patch}
+    names = ("Qwen3VL", "Qwen3VL") if third else ("Qwen2_5_VL", "Qwen2VL")
+    config = getattr(hf, f"{names[0]}Config")(
+        text_config={**text, "head_dim": 32, "rope_parameters": rope}, vision_config=tower,
+        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+    )  # fmt: skip
+    cell = (2 * patch) ** 2
+    size = {"shortest_edge": 4 * cell, "longest_edge": 64 * cell}
+    pictures = hf.Qwen2VLImageProcessor(patch_size=patch, size=size)
+    processor = getattr(hf, f"{names[0]}Processor")(
+        image_processor=pictures, tokenizer=tokenizer, chat_template=tokenizer.chat_template,
+        video_processor=getattr(hf, f"{names[1]}VideoProcessor")(patch_size=patch),
+    )  # fmt: skip
+    return getattr(hf, f"{names[0]}ForConditionalGeneration")(config), processor
+
+
+def picture(seed: int, width: int = 200, height: int = 150) -> Image.Image:
+    """Smooth noise."""
+    noise = np.random.default_rng(seed).integers(0, 255, (7, 9, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def chat(question: str, pictures: int = 1) -> list[dict]:
+    """One user turn."""
+    content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
+    return [{"role": "user", "content": content}]

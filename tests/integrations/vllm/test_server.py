@@ -1,0 +1,121 @@
+"""`foveate serve --engine vllm` as a client sees it: the OpenAI protocol, on the bundled model."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
+
+SCENE = Path(__file__).parents[3] / "examples" / "scene.png"
+QUESTION = "what color is the star?"
+START = 180  # seconds
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The address of a server at keep=0.1."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    quick = ["--port", str(port), "--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]
+    command = [
+        str(Path(sys.executable).with_name("foveate")),
+        "serve",
+        "--model",
+        "bundled",
+        "--engine",
+        "vllm",
+        "--keep",
+        "0.1",
+        *quick,
+    ]
+    settings = {
+        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
+    }  # fmt: skip
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [*command, "--trust-request-mm-kwargs"], stdout=out, stderr=out, env=os.environ | settings
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(START):
+            assert process.poll() is None, log.read_text()[-3000:]
+            try:
+                urllib.request.urlopen(f"{address}/health")
+                break
+            except OSError:
+                time.sleep(1)
+        else:
+            raise AssertionError(log.read_text()[-3000:])
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def ask(server: str, question: str = QUESTION, *, shown: bool = True, **asked: object) -> tuple[int, str, int]:
+    """Status, answer or error, and how many tokens the prompt had."""
+    picture = base64.b64encode(SCENE.read_bytes()).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
+    content = [*([part] if shown else []), {"type": "text", "text": question}]
+    body = {"model": "bundled", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": content}]}
+    if asked:
+        body["mm_processor_kwargs"] = {"foveate": asked}
+    request = urllib.request.Request(
+        f"{server}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            found = json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["error"]["message"], 0
+    return 200, found["choices"][0]["message"]["content"].strip(), found["usage"]["prompt_tokens"]
+
+
+@pytest.mark.heavy
+def test_answers(server):
+    """58 of the picture's 576 tokens by the server's own setting, and what each request asks for instead."""
+    words = ask(server, shown=False)[2]
+    for asked, kept in (({}, 58), ({"keep": 1.0}, 576), ({"keep": 40, "method": "divprune"}, 40)):
+        status, answer, prompt = ask(server, **asked)
+        assert (status, answer) == (200, "red")
+        assert prompt - words == kept
+
+
+@pytest.mark.heavy
+def test_refusals(server):
+    for asked, sentence in (
+        ({"method": "clever"}, "There is no method 'clever'. There are: "),
+        ({"keep": 0}, "keep=0 keeps no token: "),
+        ({"keep": 1000}, "keep=1000 is more than the 576 tokens that the largest picture has: "),
+        ({"method": "visionzip"}, "visionzip reads cls_attention and keys from the vision tower, which vLLM does not"),
+    ):
+        status, message, _ = ask(server, **asked)
+        assert status == 400
+        assert message.startswith(sentence)
+    assert ask(server)[:2] == (200, "red")
+
+
+@pytest.mark.heavy
+def test_at_once(server):
+    """Clients that ask different things get what they get alone."""
+    questions = [QUESTION, "is there a circle?", "how many squares are there?", "what color is the circle?"]
+    asked = [(q, keep) for q in questions for keep in (0.05, 0.3, 1.0)]
+    alone = [ask(server, q, keep=keep) for q, keep in asked]
+    with ThreadPoolExecutor(8) as clients:
+        together = list(clients.map(lambda one: ask(server, one[0], keep=one[1]), asked))
+    assert together == alone

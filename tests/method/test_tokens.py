@@ -1,0 +1,153 @@
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
+from foveate.method.tokens import VisualTokens, budget, check_keep, share_of, unit_rows
+
+
+@pytest.mark.parametrize(
+    ("keep", "n", "k"),
+    [
+        (0.1, 576, 58),  # 57.6: the literature's 58
+        (0.1111, 576, 64),
+        (1.0, 576, 576),
+        (1.0, 1, 1),
+        (0.5, 5, 3),  # 2.5: halves go up
+        (0.145, 100, 15),  # 14.5 as typed, though the float is a little less
+        (0.29, 100, 29),
+        (1e-9, 576, 1),
+        (0.001, 1, 1),
+        (1, 576, 1),
+        (64, 576, 64),
+        (576, 576, 576),
+        (np.int64(64), 576, 64),
+        (np.float64(0.1), 576, 58),
+        (np.float32(0.1), 576, 58),
+    ],
+)
+def test_budget(keep, n, k):
+    found = budget(keep, n)
+    assert found == k
+    assert type(found) is int
+
+
+def test_budget_is_between_one_and_n_and_never_falls():
+    for n in (1, 2, 7, 576):
+        found = [budget(share / 200, n) for share in range(1, 201)]
+        assert found == sorted(found)
+        assert found[0] >= 1
+        assert found[-1] == n
+
+
+def test_more_than_there_is_keeps_all_and_warns():
+    with pytest.warns(FoveateWarning, match="keeps all"):
+        assert budget(577, 576) == 576
+
+
+@pytest.mark.parametrize(
+    ("keep", "fix"),
+    [
+        (12.0, "keep=12.0 is not a share: use an int for tokens per image"),
+        (0, "keeps no token"),
+        (-3, "keeps no token"),
+        (0.0, "not a share"),
+        (-0.5, "not a share"),
+        (1.0001, "not a share"),
+        (math.nan, "not a share"),
+        (math.inf, "not a share"),
+        (True, "is a bool"),
+        (np.True_, "is a bool"),
+        ("0.1", "is a str"),
+        (None, "is a NoneType"),
+        (1j, "is a complex"),
+    ],
+)
+def test_bad_keep_names_the_fix(keep, fix):
+    for check in (check_keep, lambda keep: budget(keep, 576)):
+        with pytest.raises(KeepError, match="use an int for tokens per image") as caught:
+            check(keep)
+        assert fix in str(caught.value)
+        assert isinstance(caught.value, ValueError)
+        assert isinstance(caught.value, FoveateError)
+
+
+def test_good_keep_passes():
+    for keep in (1, 10**9, 1e-6, 1.0, np.int32(5), np.float16(0.5)):
+        check_keep(keep)
+
+
+def test_share_of_has_no_binary_rounding():
+    assert share_of(0.6, 5) == 3
+    assert share_of(0.29, 100) == 29
+    assert share_of(1e-05, 100000) == 1
+    assert share_of(0.1, 7) == Fraction(7, 10)
+
+
+def test_unit_rows():
+    rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [-2.0, 0.0]], dtype=torch.float16)
+    assert unit_rows(rows).dtype == torch.float32
+    torch.testing.assert_close(unit_rows(rows), torch.tensor([[0.6, 0.8], [0.0, 0.0], [-1.0, 0.0]]))
+
+
+def test_visual_tokens_hold_what_fits():
+    tokens = VisualTokens(torch.ones(6, 4), torch.ones(0, 4), (1, 2, 3))
+    assert tokens.grid == (1, 2, 3)
+    assert VisualTokens(torch.ones(6, 4), torch.ones(2, 4)).grid is None
+    with pytest.raises(AttributeError):
+        tokens.grid = None
+
+
+ONES = torch.ones(6, 4)
+
+
+@pytest.mark.parametrize(
+    ("extras", "fix"),
+    [
+        ({"encoder": torch.ones(5, 3)}, "encoder holds 5 tokens but embeds 6"),
+        ({"encoder": torch.ones(6)}, "encoder has shape (6,)"),
+        ({"keys": torch.ones(7, 3)}, "keys holds 7 tokens"),
+        ({"keys": torch.ones(6, 3) * math.inf}, "keys holds NaN or infinity"),
+        ({"cls_attention": torch.ones(6, 1)}, "cls_attention has shape (6, 1): give one number a token"),
+        ({"cls_attention": torch.ones(5)}, "cls_attention holds 5 tokens"),
+        ({"cls_attention": torch.ones(6) * math.nan}, "cls_attention holds NaN"),
+        ({"cls_attention": torch.ones(6).long()}, "cls_attention is torch.int64"),
+        ({"cls_attention": -torch.ones(6)}, "after the softmax"),
+    ],
+)
+def test_extras_that_do_not_fit_are_refused(extras, fix):
+    with pytest.raises(InputError) as caught:
+        VisualTokens(torch.ones(6, 4), torch.ones(0, 4), **extras)
+    assert fix in str(caught.value)
+
+
+def test_an_extra_is_there_or_asked_for():
+    tokens = VisualTokens(torch.ones(6, 4), torch.ones(0, 4), encoder=torch.ones(6, 9))
+    assert tokens.extra("encoder").shape == (6, 9)
+    with pytest.raises(InputError, match=r"came without keys.*foveate\.prune_inputs"):
+        tokens.extra("keys")
+
+
+@pytest.mark.parametrize(
+    ("embeds", "question", "grid", "fix"),
+    [
+        (ONES[None], ONES, None, "embeds has shape (1, 6, 4)"),
+        (ONES[0], ONES, None, "embeds has shape (4,)"),
+        (ONES, ONES[0], None, "question has shape (4,)"),
+        (ONES[:0], ONES, None, "holds no token"),
+        (ONES, ONES[:, :3], None, "embeds are 4 wide but question is 3 wide"),
+        (ONES, ONES.long(), None, "not ids"),
+        (ONES / 0, ONES, None, "embeds holds NaN or infinity"),
+        (ONES, ONES * math.nan, None, "question holds NaN or infinity"),
+        (ONES, ONES, (1, 2, 2), "t * h * w = 6"),
+        (ONES, ONES, (2, 3), "t * h * w = 6"),
+        (ONES, ONES, (1, -2, -3), "t * h * w = 6"),
+    ],
+)
+def test_visual_tokens_refuse_what_does_not_fit(embeds, question, grid, fix):
+    with pytest.raises(InputError) as caught:
+        VisualTokens(embeds, question, grid)
+    assert fix in str(caught.value)

@@ -1,0 +1,433 @@
+"""How a budget is shared out: the laws of `choose`, on tensors alone."""
+
+import dataclasses
+import warnings
+from fractions import Fraction
+
+import pytest
+import torch
+
+from extras import seen
+from foveate.errors import FoveateWarning, InputError, KeepError
+from foveate.method import methods, resolve
+from foveate.method.prumerge import PruMerge
+from foveate.method.tokens import VisualTokens, budget
+from foveate.method.visionzip import VisionZip
+from foveate.pipeline.select import REPEATS, Subject, apportion, check_per, choose, repeats
+
+WIDTH = 16
+NAMES = [row.name for row in methods() if row.prunes == "input"]
+MERGING = [PruMerge(), VisionZip(dominant=0.5)]
+every_method = pytest.mark.parametrize("method", [resolve(name) for name in NAMES], ids=NAMES)
+merging = pytest.mark.parametrize("method", MERGING, ids=[method.name for method in MERGING])
+KEEPS = (1, 5, 0.2, 0.55)
+
+
+def noise(*shape, seed=0):
+    return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def picture(n=24, *, seed=0, row=0, grid=None, question=None, **fields):
+    words = noise(4, seed=99) if question is None else question
+    return Subject(row, seen(noise(n, seed=seed), words, grid), **fields)
+
+
+def clip(frames, **fields):
+    """A subject of these frames (t, h, w, d)."""
+    return Subject(0, seen(frames.flatten(0, 2), noise(4, seed=99), tuple(frames.shape[:3])), **fields)
+
+
+def standing(t, h, w, seed=0):
+    return noise(1, h, w, seed=seed).expand(t, -1, -1, -1)
+
+
+def some_fixed(n, *places):
+    fixed = torch.zeros(n, dtype=torch.bool)
+    fixed[list(places)] = True
+    return fixed
+
+
+def only(subject, places, grid=None):
+    """A subject of these of its tokens alone, with what the tower made of them."""
+    tokens, places = subject.tokens, list(places)
+    rows = {name: getattr(tokens, name)[places] for name in ("embeds", "encoder", "cls_attention", "keys")}
+    return Subject(subject.row, VisualTokens(question=tokens.question, grid=grid, **rows))
+
+
+def by_frame(choice, t, size):
+    return (choice.kept // size).bincount(minlength=t).tolist()
+
+
+def same(one, other):
+    mixes = (one.mix is None) == (other.mix is None) and (one.mix is None or torch.equal(one.mix, other.mix))
+    return torch.equal(one.kept, other.kept) and mixes
+
+
+# -- budgets -----------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("keep", KEEPS)
+def test_every_picture_keeps_its_own_budget(method, keep):
+    sizes = (24, 7, 40)
+    choices = choose([picture(n, seed=n) for n in sizes], method, keep)
+    for n, choice in zip(sizes, choices, strict=True):
+        kept = choice.kept.tolist()
+        assert len(kept) == budget(keep, n)
+        assert kept == sorted(set(kept))
+        assert kept[0] >= 0
+        assert kept[-1] < n
+
+
+@every_method
+def test_a_picture_is_chosen_from_as_if_alone(method):
+    pictures = [picture(24, seed=1), picture(16, seed=2, row=1), picture(9, seed=3, fixed=some_fixed(9, 2, 5))]
+    together = choose(pictures, method, 0.4)
+    assert all(same(choose([one], method, 0.4)[0], choice) for one, choice in zip(pictures, together, strict=True))
+
+
+@every_method
+def test_a_whole_picture_is_the_methods_own_choice(method):
+    one = picture(24, grid=(1, 4, 6))
+    kept = method.select(one.tokens, 9)
+    (choice,) = choose([one], method, 9)
+    assert torch.equal(choice.kept, kept)
+    mix = method.mix(one.tokens, kept)
+    assert mix is choice.mix is None or torch.allclose(choice.mix, mix)
+
+
+@every_method
+@pytest.mark.parametrize("keep", KEEPS)
+def test_every_frame_is_chosen_from_as_a_picture_of_its_own(method, keep):
+    subject = clip(noise(3, 3, 4))
+    (whole,) = choose([subject], method, keep, "frame")
+    apart = choose([only(subject, range(n, n + 12), (1, 3, 4)) for n in (0, 12, 24)], method, keep)
+    assert whole.kept.tolist() == [12 * n + i for n, choice in enumerate(apart) for i in choice.kept.tolist()]
+    assert by_frame(whole, 3, 12) == [budget(keep, 12)] * 3
+    if whole.mix is not None:
+        assert torch.equal(whole.mix, torch.block_diag(*(choice.mix for choice in apart)))
+
+
+def test_a_picture_is_one_frame():
+    for subject in (picture(grid=(1, 4, 6)), picture()):
+        ways = [choose([subject], resolve("divprune"), 0.3, per)[0] for per in ("image", "frame", "prompt")]
+        assert same(ways[0], ways[1])
+        assert same(ways[0], ways[2])
+
+
+@every_method
+@pytest.mark.parametrize("keep", [3, 10, 0.1, 0.55])
+def test_a_prompt_shares_one_budget(method, keep):
+    sizes = (24, 6, 40)
+    subjects = [picture(n, seed=n) for n in sizes] + [picture(10, seed=4, row=3)]
+    choices = choose(subjects, method, keep, "prompt")
+    counts = [len(choice.kept) for choice in choices]
+    assert sum(counts[:3]) == budget(keep, sum(sizes))
+    assert all(1 <= count <= n for count, n in zip(counts, sizes, strict=False))
+    for row in ([0, 1, 2], [3]):
+        alone = choose([subjects[n] for n in row], method, keep, "prompt")
+        assert all(same(choices[n], choice) for n, choice in zip(row, alone, strict=True))
+
+
+def test_a_prompt_gives_more_to_the_picture_that_the_question_is_about():
+    question = noise(3, seed=50)
+    dull, apt = noise(60, seed=51), noise(60, seed=52)
+    apt[::6] += 4 * question.mean(0)
+    two = [Subject(0, seen(rows, question)) for rows in (dull, apt, dull.flip(0))]
+    for keep in (0.2, 0.3, 30):
+        first, second, third = (len(c.kept) for c in choose(two, resolve("foveate"), keep, "prompt"))
+        assert second > first >= 1
+        assert second > third >= 1
+
+
+def test_a_prompt_goes_half_by_size_and_half_by_relevance():
+    question = noise(1, seed=50)
+    apt = 5 * question + noise(10, seed=52)  # all ten of the most relevant tokens
+    two = [Subject(0, seen(rows, question)) for rows in (noise(30, seed=51), apt)]
+    wanted = [(7.5 + 0) / 2, (2.5 + 10) / 2]
+    assert [len(c.kept) for c in choose(two, resolve("foveate"), 10, "prompt")] == [round(want) for want in wanted]
+
+
+def test_without_a_question_a_prompt_is_shared_by_size():
+    nothing = noise(0)
+    subjects = [picture(n, seed=n, question=nothing) for n in (10, 20, 30)]
+    assert [len(c.kept) for c in choose(subjects, resolve("foveate"), 0.5, "prompt")] == [5, 10, 15]
+    assert [len(c.kept) for c in choose(subjects, resolve("foveate"), 6, "prompt")] == [1, 2, 3]
+
+
+def test_a_prompt_with_too_few_tokens_names_the_way_out():
+    subjects = [picture(seed=n, row=2) for n in range(3)]
+    for keep, left in ((2, 2), (0.02, 1)):
+        with pytest.raises(
+            KeepError, match=rf'leaves {left} tokens for the 3 pictures of row 2.*raise keep.*per="image"'
+        ):
+            choose(subjects, resolve("divprune"), keep, "prompt")
+    assert [len(c.kept) for c in choose(subjects, resolve("divprune"), 3, "prompt")] == [1, 1, 1]
+    assert [len(c.kept) for c in choose(subjects, resolve("divprune"), 0.02)] == [1, 1, 1]
+
+
+def test_other_ways_to_share_are_refused():
+    for per in ("image", "frame", "prompt"):
+        check_per(per)
+    for per in ("picture", "", None):
+        with pytest.raises(InputError, match='use "image", "frame" or "prompt"'):
+            check_per(per)
+
+
+def test_more_than_there_is_keeps_all_and_warns():
+    for per in ("image", "frame", "prompt"):
+        with pytest.warns(FoveateWarning, match="keep=99 keeps all"):
+            (choice,) = choose([picture()], resolve("divprune"), 99, per)
+        assert choice.kept.tolist() == list(range(24))
+
+
+# -- the apportionment -------------------------------------------------------------------------------------------------
+
+
+def cases(count=300):
+    generator = torch.Generator().manual_seed(7)
+
+    def draw(low, high, *shape):
+        return torch.randint(low, high, shape or (1,), generator=generator).tolist()
+
+    for _ in range(count):
+        (parts,) = draw(1, 8)
+        sizes = draw(1, 30, parts)
+        (total,) = draw(parts, sum(sizes) + 1)
+        weights = draw(0, 10, parts)
+        yield sizes, total, [Fraction(total * w, sum(weights) or 1) for w in weights]
+
+
+def test_apportioned_budgets_are_whole_in_bounds_and_sum_to_the_total():
+    for sizes, total, wanted in cases():
+        given = apportion(wanted, sizes, total)
+        assert sum(given) == total
+        assert all(isinstance(count, int) and 1 <= count <= size for count, size in zip(given, sizes, strict=True))
+
+
+def test_apportioned_budgets_are_as_wanted_where_nothing_stands_in_the_way():
+    for sizes, total, _ in cases():
+        wanted = [Fraction(size * total, sum(sizes)) for size in sizes]
+        given = apportion(wanted, sizes, total)
+        if min(wanted) >= 1:
+            assert all(abs(count - want) < 1 for count, want in zip(given, wanted, strict=True))
+            remainders = [(want - want.__floor__(), count > want) for count, want in zip(given, wanted, strict=True)]
+            up = [part for part, rounded_up in remainders if rounded_up]
+            assert not up or min(up) >= max((part for part, rounded_up in remainders if not rounded_up), default=0)
+    assert apportion([Fraction(5, 2)] * 4, [9] * 4, 10) == [3, 3, 2, 2]  # among equals the first
+    assert apportion([Fraction(3), Fraction(7)], [9, 9], 10) == [3, 7]
+    assert apportion([Fraction(0), Fraction(0), Fraction(6)], [9, 9, 9], 6) == [1, 1, 4]
+    assert apportion([Fraction(9), Fraction(1)], [4, 9], 10) == [4, 6]
+
+
+# -- clips -------------------------------------------------------------------------------------------------------------
+
+
+def slow_repeats(frames):
+    """Place by place: a token repeats when it looks as the place did when it last showed anything new."""
+    t, h, w, _ = frames.shape
+    marked = torch.zeros(t, h, w, dtype=torch.bool)
+    for y in range(h):
+        for x in range(w):
+            last = frames[0, y, x]
+            for n in range(1, t):
+                alike = float(torch.cosine_similarity(last, frames[n, y, x], dim=0))
+                marked[n, y, x] = alike > REPEATS
+                last = last if marked[n, y, x] else frames[n, y, x]
+    return marked.flatten()
+
+
+@pytest.mark.parametrize("step", [0.0, 0.05, 0.15, 0.3, 1.0])
+def test_repeats_are_those_of_a_plain_loop(step):
+    for seed, (t, h, w) in enumerate([(2, 3, 4), (9, 2, 2), (5, 1, 1), (1, 4, 4)]):
+        frames = noise(1, h, w, seed=seed) + step * noise(t, h, w, seed=seed + 40).cumsum(0)
+        marked = repeats(clip(frames).tokens)
+        assert torch.equal(marked, slow_repeats(frames))
+        assert not marked[: h * w].any()
+        if step in (0.0, 1.0):  # nothing moves, or everything does
+            assert bool(marked[h * w :].all()) is (step == 0.0 or t == 1)
+
+
+def test_repeats_see_a_slow_drift_and_a_return():
+    turn = torch.linspace(0, 1.2, 13)  # 0.1 rad a frame: cosine 0.995 to the frame before, below 0.98 from 0.201 rad on
+    frames = torch.zeros(13, 1, 1, WIDTH)
+    frames[..., 0], frames[..., 1] = turn.cos()[:, None, None], turn.sin()[:, None, None]
+    fresh = ~repeats(clip(frames).tokens)
+    assert fresh.nonzero().flatten().tolist() == [0, 3, 6, 9, 12]
+    one, other = noise(2, 1, 1, 1, seed=3)
+    back = torch.stack([one, other, other, one])
+    assert repeats(clip(back[:, 0]).tokens).tolist() == [False, False, True, False]
+
+
+def test_scale_is_no_news_and_nothing_is_no_repeat():
+    frames = standing(3, 2, 2) * torch.tensor([1.0, 7.0, 0.1])[:, None, None, None]
+    assert repeats(clip(frames).tokens).tolist() == [False] * 4 + [True] * 8
+    assert not repeats(clip(torch.zeros(3, 2, 2, WIDTH)).tokens).any()
+    assert not repeats(picture(24).tokens).any()  # without a grid there are no places
+
+
+@every_method
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+def test_a_standing_clip_costs_one_frame(method, per):
+    still, moving = clip(standing(4, 3, 4)), clip(noise(4, 3, 4))
+    for keep in (0.25, 0.5, 0.9):
+        (few,), (many,) = (choose([one], method, keep, per) for one in (still, moving))
+        assert len(many.kept) == (4 * budget(keep, 12) if per == "frame" else budget(keep, 48))
+        assert by_frame(few, 4, 12)[1:] == [0, 0, 0]
+        assert len(few.kept) == min(12, budget(keep, 12 if per == "frame" else 48))
+        assert len(few.kept) < len(many.kept) or keep == 0.25
+    assert len(choose([still], method, 0.5, per)[0].kept) < len(choose([moving], method, 0.5, per)[0].kept)
+
+
+def test_only_what_moves_is_kept_of_later_frames():
+    frames = standing(5, 3, 3).clone()
+    frames[2:, 1, 1] = noise(1, seed=8)  # appears in frame 2 and stays
+    (choice,) = choose([clip(frames)], resolve("divprune"), 0.9)
+    assert choice.kept.tolist() == [*range(9), 2 * 9 + 4]
+
+
+@every_method
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+def test_keeping_everything_keeps_everything(method, per):
+    subjects = [picture(fixed=some_fixed(24, 3)), clip(standing(4, 3, 4)), clip(noise(2, 3, 4))]
+    for subject, choice in zip(subjects, choose(subjects, method, 1.0, per), strict=True):
+        n = len(subject.tokens.embeds)
+        assert choice.kept.tolist() == list(range(n))
+        assert choice.mix is None or torch.equal(choice.mix, torch.eye(n))
+
+
+@every_method
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+def test_what_is_whole_stays_whole_and_costs_nothing(method, per):
+    whole, other = clip(standing(2, 3, 4), whole=True), picture(24, seed=5)
+    for keep in (6, 0.25):
+        first, second = choose([whole, other], method, keep, per)
+        assert first.kept.tolist() == list(range(24))
+        assert first.mix is None or torch.equal(first.mix, torch.eye(24))
+        assert same(second, choose([other], method, keep, per)[0])
+
+
+# -- tokens that always stay -------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+@pytest.mark.parametrize("keep", [1, 6, 0.3])
+def test_fixed_tokens_stay_and_are_no_candidates(method, per, keep):
+    fixed = some_fixed(24, 5, 11, 17, 23)  # the ends of four rows
+    one = picture(fixed=fixed)
+    (choice,) = choose([one], method, keep, per)
+    kept = set(choice.kept.tolist())
+    assert kept >= {5, 11, 17, 23}
+    assert len(kept) == 4 + budget(keep, 20)
+    assert choice.kept.tolist() == sorted(kept)
+    places = (~fixed).nonzero().squeeze(1)
+    (without,) = choose([only(one, places.tolist())], method, keep, per)
+    assert sorted(kept - {5, 11, 17, 23}) == places[without.kept].tolist()
+
+
+def test_no_fixed_token_is_the_same_as_none():
+    for method in (resolve("foveate"), *MERGING):
+        one, other = picture(), picture(fixed=some_fixed(24))
+        assert same(choose([one], method, 0.3)[0], choose([other], method, 0.3)[0])
+
+
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+@pytest.mark.parametrize("keep", [2, 0.5])
+def test_a_picture_of_structure_alone_stays_and_needs_no_budget(per, keep):
+    bones, other = picture(3, fixed=some_fixed(3, 0, 1, 2)), picture(24, seed=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = choose([bones, other], resolve("divprune"), keep, per)
+        assert same(choose([bones], resolve("divprune"), keep, per)[0], first)
+    assert first.kept.tolist() == [0, 1, 2]
+    assert same(second, choose([other], resolve("divprune"), keep, per)[0])
+
+
+# -- methods that merge ------------------------------------------------------------------------------------------------
+
+
+@merging
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+@pytest.mark.parametrize("keep", [2, 0.3, 0.6])
+def test_rows_of_a_mix_are_weights_and_fixed_tokens_hold_their_own(method, per, keep):
+    moving, still = noise(3, 3, 4), standing(3, 3, 4)
+    half = torch.cat([moving[:, :1], still[:, :2]], dim=1)  # a row that moves above two that stand
+    fixed = some_fixed(36, 3, 7, 35)
+    for frames in (moving, still, half):
+        subject = clip(frames, fixed=fixed)
+        (choice,) = choose([subject], method, keep, per)
+        kept, mix = choice.kept, choice.mix
+        assert mix.shape == (len(kept), 36)
+        assert mix.dtype == torch.float32
+        assert bool((mix >= 0).all())
+        assert torch.allclose(mix.sum(1), torch.ones(len(kept)), atol=1e-6)
+        assert bool((mix[torch.arange(len(kept)), kept] > 0).all())
+        own = fixed[kept]
+        assert torch.equal(mix[own], torch.eye(36)[kept[own]])
+        stale = fixed | repeats(subject.tokens)  # nothing flows out of what was no candidate
+        assert not mix[~own][:, stale].any()
+        if per == "frame":
+            assert not mix[(kept // 12)[:, None] != torch.arange(36)[None] // 12].any()
+        assert frames is not moving or bool((mix > 0).sum(1).amax() > 1)
+
+
+@merging
+def test_a_mix_gives_constants_back(method):
+    """Weights that sum to one leave a picture alone that is the same everywhere."""
+    (choice,) = choose([picture(fixed=some_fixed(24, 4, 9))], method, 0.3)
+    values = torch.full((24, 3), 2.5)
+    assert torch.allclose(choice.mix @ values, values[: len(choice.kept)])
+
+
+# -- why ---------------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("per", ["image", "frame", "prompt"])
+@pytest.mark.parametrize("keep", [3, 0.3, 1.0])
+def test_explaining_changes_no_choice_and_stands_beside_it(method, per, keep):
+    subjects = [
+        clip(noise(2, 3, 4, seed=3)), picture(24, seed=1, fixed=some_fixed(24, 5, 11)), picture(9, seed=2, whole=True),
+    ]  # fmt: skip
+    plain, told = choose(subjects, method, keep, per), choose(subjects, method, keep, per, explain=True)
+    for subject, one, other in zip(subjects, plain, told, strict=True):
+        assert (one.relevance, one.core) == (None, None)
+        assert same(one, dataclasses.replace(other, relevance=None, core=None))
+        assert other.core.shape == other.kept.shape
+        assert other.core.dtype == torch.bool
+        if subject.fixed is not None:
+            assert not other.core[torch.isin(other.kept, subject.fixed.nonzero())].any()
+        if keep == 1.0 or subject.whole:
+            assert other.relevance is None
+            assert not other.core.any()
+            continue
+        if other.relevance is None:
+            assert not method.prompt_aware
+            continue
+        assert other.relevance.shape == subject.tokens.embeds.shape[:1]
+        assert other.relevance.dtype == torch.float32
+        free = torch.ones(24, dtype=torch.bool) if subject.fixed is None else ~subject.fixed
+        assert torch.equal(~other.relevance.isnan(), free)
+
+
+@every_method
+def test_each_frame_is_explained_as_a_picture_of_its_own(method):
+    frames = noise(2, 3, 4, seed=3)
+    (whole,) = choose([clip(frames)], method, 4, "frame", explain=True)
+    for number in range(2):
+        alone = only(clip(frames), range(12 * number, 12 * number + 12), grid=(1, 3, 4))
+        (choice,) = choose([alone], method, 4, explain=True)
+        here = whole.kept // 12 == number
+        assert torch.equal(whole.core[here], choice.core)
+        if choice.relevance is not None:
+            assert torch.equal(whole.relevance[12 * number : 12 * number + 12], choice.relevance)
+
+
+@every_method
+def test_repeats_of_an_earlier_frame_have_no_relevance(method):
+    (choice,) = choose([clip(standing(3, 3, 4))], method, 6, explain=True)
+    if choice.relevance is not None:
+        assert choice.relevance[:12].isfinite().all()
+        assert choice.relevance[12:].isnan().all()
+    assert choice.core.shape == choice.kept.shape
