@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from foveate.world import attention as attention_module
+from training import attention as attention_module
 from training.attention import Blocked, attention
 
 

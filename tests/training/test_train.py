@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from foveate.runtime.load import load
-from foveate.world import train as training
 from foveate.world.questions import TASKS
+from training import train as training
 from training.build import ARCHITECTURES
 from training.data import Stage
 from training.train import PLANS, Plan, train
