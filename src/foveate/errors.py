@@ -29,8 +29,11 @@ class ModelError(FoveateError):
     """A model or a checkpoint cannot be used."""
 
 
-class PictureError(FoveateError):
-    """A picture file cannot be read."""
+class ImageError(FoveateError):
+    """An image file cannot be read."""
+
+
+PictureError = ImageError  # its name until 0.1
 
 
 class FoveateWarning(UserWarning):

@@ -255,9 +255,9 @@ def test_interrupt_and_the_unexpected(run, scene, monkeypatch):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("foveate.runtime.files.open_picture", interrupt)
+    monkeypatch.setattr("foveate.runtime.files.open_image", interrupt)
     assert run("ask", scene, "why?")[0] == 130
-    monkeypatch.setattr("foveate.runtime.files.open_picture", lambda _: 1 / 0)
+    monkeypatch.setattr("foveate.runtime.files.open_image", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["ask", scene, "why?"])
 
@@ -347,6 +347,6 @@ def test_program_refuses_in_one_line():
 
 
 def test_help_does_not_wait_for_transformers():
-    code = "import sys; from foveate import cli; print('transformers' in sys.modules)"
+    code = "import sys; from foveate.apps import cli; print('transformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

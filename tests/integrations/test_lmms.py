@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from foveate.apps.evaluate import evaluate, world_examples
-from foveate.apps.evaluate.arms import Batch
+from foveate.apps.evaluate.arms import EvalBatch
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.load import load
@@ -76,7 +76,7 @@ def test_its_evaluator_finds_what_ours_finds(task, tmp_path, model, keep):
     rows = evaluate(loaded, asked, [arm for arm in arms if arm.name == "foveate"], batch=4)
     assert [row["filtered_resps"] for row in given] == [row["answer"] for row in rows]
     for row, counted, example in zip(rows, given, asked, strict=True):
-        whole = int(Batch(loaded, [example], []).inputs["attention_mask"].sum())
+        whole = int(EvalBatch(loaded, [example], []).inputs["attention_mask"].sum())
         assert counted["token_counts"][0]["input_tokens"] == whole - row["total"] + row["tokens"]
     (results,) = tmp_path.rglob("*results.json")
     score = json.loads(results.read_text())["results"]["drawn"]["right,none"]

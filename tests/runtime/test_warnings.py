@@ -3,13 +3,13 @@ import warnings
 import pytest
 
 from foveate.errors import FoveateWarning
-from foveate.runtime.warnings import noted
+from foveate.runtime.warnings import collect_warnings
 
 
 def test_each_sentence_once_and_those_of_others_go_on():
     with warnings.catch_warnings(record=True) as others:
         warnings.simplefilter("always")
-        with noted() as notes:
+        with collect_warnings() as notes:
             for text in ("one", "two", "one"):
                 warnings.warn(text, FoveateWarning, stacklevel=1)
             warnings.warn("strange", UserWarning, stacklevel=1)
@@ -20,6 +20,6 @@ def test_each_sentence_once_and_those_of_others_go_on():
 
 def test_an_error_loses_no_filter():
     before = list(warnings.filters)
-    with pytest.raises(KeyError), noted():
+    with pytest.raises(KeyError), collect_warnings():
         raise KeyError
     assert warnings.filters == before

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foveate.apps.evaluate import evaluate, world_examples
-from foveate.apps.evaluate.arms import Blind, Whole
+from foveate.apps.evaluate.arms import BlindEvalArm, UnprunedEvalArm
 from foveate.runtime.load import BUNDLED, load
 
 
@@ -23,7 +23,9 @@ def test_they_are_small_and_in_half_precision(name):
 def test_they_answer_and_they_look_at_the_picture(name):
     """Loose bounds on held-out scenes; benchmarks/results has the figures."""
     loaded = load(name)
-    rows = evaluate(loaded, world_examples(["all"], "dev", 20), [Whole("unpruned", None), Blind("none", None)])
+    rows = evaluate(
+        loaded, world_examples(["all"], "dev", 20), [UnprunedEvalArm("unpruned", None), BlindEvalArm("none", None)]
+    )
     share = {
         arm: sum(row["right"] for row in rows if row["name"] == arm) / (len(rows) / 2) for arm in ("unpruned", "none")
     }

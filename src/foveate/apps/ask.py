@@ -16,10 +16,10 @@ from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import Positions, PrunedInputs, Report, prune_inputs
-from foveate.runtime.conversation import answers, prompts
-from foveate.runtime.load import Loaded
-from foveate.runtime.timing import Clock, kv_bytes, prefill
-from foveate.runtime.warnings import noted
+from foveate.runtime.conversation import generate_answers, make_inputs
+from foveate.runtime.load import LoadedModel
+from foveate.runtime.timing import StageTimer, kv_bytes, prefill
+from foveate.runtime.warnings import collect_warnings
 
 T = TypeVar("T")
 ROUNDS = 3  # after one warm-up; the two variants take turns, so that a slow moment hits both
@@ -58,7 +58,7 @@ class Comparison:
 
 
 def ask(
-    loaded: Loaded,
+    loaded: LoadedModel,
     picture: Image.Image,
     question: str,
     *,
@@ -74,9 +74,9 @@ def ask(
     settings or the inputs cannot be used.
     """
     model = loaded.model
-    inputs = prompt(loaded, picture, question)
+    inputs = make_inputs(loaded, [picture], [question])
     settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
-    with torch.no_grad(), noted() as notes:
+    with torch.no_grad(), collect_warnings() as notes:
         _round(model, inputs, settings)  # the warm-up
         rounds = [_round(model, inputs, settings) for _ in range(ROUNDS)]
         short = rounds[-1].short
@@ -87,14 +87,6 @@ def ask(
             report = replace(report, relevance=why.relevance, core=why.core)
     pruned, unpruned = (_median([getattr(r, name) for r in rounds]) for name in ("pruned", "unpruned"))
     return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*loaded.notes, *notes, *report.notes))
-
-
-def prompt(loaded: Loaded, picture: Image.Image, question: str) -> Any:
-    """The model's inputs for one user turn, picture first, on its device.
-
-    Raises `ModelError` without a usable chat template, `InputError` if the processor refuses picture or question.
-    """
-    return prompts(loaded, [picture], [question])
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +115,13 @@ def _prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float
     return Cost(encode, select, seconds, kv_bytes(cache_of(out)), peak)
 
 
-def _answer(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
-    return answers(loaded, inputs, max_new_tokens)[0]
+def _answer(loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int) -> str:
+    return generate_answers(loaded, inputs, max_new_tokens)[0]
 
 
 def _clock(model: Any, call: Callable[[], T]) -> tuple[T, float]:
     """The call's result and its wall-clock seconds, the accelerator's work included."""
-    clock = Clock(model.device)
+    clock = StageTimer(model.device)
     result = call()
     clock.lap("call")
     return result, clock.laps["call"]

@@ -82,13 +82,13 @@ def ask(
     from foveate.apps.ask import ask as compare
     from foveate.method import resolve
     from foveate.method.tokens import check_keep
-    from foveate.runtime.files import open_picture
+    from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
 
     check_keep(dial)
     if overlay is not None:
         viz.check_overlay(overlay)
-    chosen, image = resolve(method), open_picture(picture)
+    chosen, image = resolve(method), open_image(picture)
     with quiet():
         loaded = load(model)
         found = compare(
@@ -171,8 +171,8 @@ def evaluate(
     """Measure how much accuracy each method keeps at each budget, beside random, grid, resize and the whole model."""
     from foveate.apps.evaluate import report, settings
     from foveate.apps.evaluate.examples import read_data, world_examples
-    from foveate.apps.evaluate.runner import commit
     from foveate.apps.evaluate.runner import evaluate as run
+    from foveate.apps.results import read_commit
     from foveate.runtime.load import load, quiet
 
     arms = settings.make_arms(
@@ -192,7 +192,7 @@ def evaluate(
     chosen = {
         "model": model, "methods": methods, "keep": keep, "tasks": tasks, "data": data and str(data), "limit": limit,
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
-        "resize": resize, "versions": installed_versions(), "commit": commit(),
+        "resize": resize, "versions": installed_versions(), "commit": read_commit(),
     }  # fmt: skip
     with quiet():
         rows = run(load(model), examples, arms, batch=batch, out=out, settings=chosen)
@@ -251,7 +251,7 @@ def bench(
     from foveate.apps.bench import report, run, served, settings
     from foveate.apps.bench.subject import open_subject
     from foveate.apps.evaluate.report import check_plot
-    from foveate.apps.evaluate.runner import make_folder
+    from foveate.apps.results import make_folder
     from foveate.runtime.load import quiet
 
     budgets = settings.parse_budgets(method, keep)
@@ -315,14 +315,14 @@ def batch(
     dial = parse_keep(keep)
     from foveate.apps.batch.run import run
     from foveate.apps.batch.settings import BATCH, Settings
-    from foveate.apps.evaluate.runner import commit
+    from foveate.apps.results import read_commit
 
     settings = Settings(
         model, dial, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
         parse_object("--vllm", vllm),
     )  # fmt: skip
     versions = installed_versions(*(["vllm"] if engine is Engine.vllm else []))
-    about = {"versions": versions, "commit": commit()}
+    about = {"versions": versions, "commit": read_commit()}
     found = run(questions, out, settings, shard=shard, actors=actors, address=address, about=about)
     console.outcome(found)
     if as_json:

@@ -11,22 +11,24 @@ from PIL import Image
 from foveate.errors import InputError, ModelError
 from foveate.models import family_of
 from foveate.pipeline.prune import answers_apart
-from foveate.runtime.load import Loaded
+from foveate.runtime.load import LoadedModel
 
-Turn = Mapping[str, Any]
+ChatMessage = Mapping[str, Any]
 """One message for a chat template: a role, and as content a list of {"type": "image"} and {"type": "text", ...}."""
 
 
-def prompts(loaded: Loaded, pictures: Sequence[Image.Image], questions: Sequence[str]) -> Any:
+def make_inputs(loaded: LoadedModel, pictures: Sequence[Image.Image], questions: Sequence[str]) -> Any:
     """The model's inputs for these turns, a row each, picture first, padded on the left, on the model's device.
 
     Raises `ModelError` without a usable chat template, `InputError` if the processor refuses a picture or a question.
     """
     # Every processor takes a list a row, not every one a flat list.
-    return _inputs(loaded, [written(loaded, question) for question in questions], [[picture] for picture in pictures])
+    return _inputs(
+        loaded, [format_question(loaded, question) for question in questions], [[picture] for picture in pictures]
+    )
 
 
-def conversation(loaded: Loaded, turns: Sequence[Turn], pictures: Sequence[Image.Image]) -> Any:
+def make_chat_inputs(loaded: LoadedModel, turns: Sequence[ChatMessage], pictures: Sequence[Image.Image]) -> Any:
     """The model's inputs for one conversation; `pictures` are those of all its turns, in order.
 
     Raises `ModelError` without a chat template for it, `InputError` if the processor refuses its pictures or words, or
@@ -37,13 +39,13 @@ def conversation(loaded: Loaded, turns: Sequence[Turn], pictures: Sequence[Image
     return _inputs(loaded, [_worded(loaded, turns)], [list(pictures)] if pictures else None)
 
 
-def written(loaded: Loaded, question: str) -> str:
+def format_question(loaded: LoadedModel, question: str) -> str:
     """One turn in the words of the model's chat template. Raises as `prompts` does."""
     content = [{"type": "image"}, {"type": "text", "text": question}]
     return _worded(loaded, [{"role": "user", "content": content}])
 
 
-def _worded(loaded: Loaded, turns: Sequence[Turn]) -> str:
+def _worded(loaded: LoadedModel, turns: Sequence[ChatMessage]) -> str:
     for turn in turns:
         for part in turn["content"]:
             for modality in ("image", "video", "audio"):
@@ -64,7 +66,7 @@ def _worded(loaded: Loaded, turns: Sequence[Turn]) -> str:
     ) from problem
 
 
-def _plain(turn: Turn) -> Turn:
+def _plain(turn: ChatMessage) -> ChatMessage:
     """With its words alone where there is nothing else."""
     if any(part["type"] != "text" for part in turn["content"]):
         return turn
@@ -77,7 +79,7 @@ def check_question(question: str, placeholder: str | None) -> None:
         raise InputError(f"The question contains {placeholder!r}, which stands for a picture: leave it out.")
 
 
-def _inputs(loaded: Loaded, text: list[str], pictures: list[list[Image.Image]] | None) -> Any:
+def _inputs(loaded: LoadedModel, text: list[str], pictures: list[list[Image.Image]] | None) -> Any:
     processor, model = loaded.processor, loaded.model
     processor.tokenizer.padding_side = "left"
     bos = processor.tokenizer.bos_token
@@ -92,7 +94,7 @@ def _inputs(loaded: Loaded, text: list[str], pictures: list[list[Image.Image]] |
     return inputs.to(model.device, model.dtype)
 
 
-def answers(loaded: Loaded, inputs: Mapping[str, Any], max_new_tokens: int) -> list[str]:
+def generate_answers(loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int) -> list[str]:
     """What the model says to each row, greedily: the new text alone."""
     out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
     new = out if answers_apart(loaded.model) else out[:, inputs["input_ids"].shape[1] :]

@@ -26,7 +26,7 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedModel:
     """A model in evaluation mode on its device, its processor, what the caller should know, and what was asked for."""
 
     model: Any
@@ -35,7 +35,7 @@ class Loaded:
     name: str
 
 
-def load(name: str = "bundled") -> Loaded:
+def load(name: str = "bundled") -> LoadedModel:
     """Load a model and its processor: a hub id, a local folder, "bundled" (LLaVA's architecture) or "bundled-qwen".
 
     The model goes to CUDA or MPS where there is one, else to the CPU, in its checkpoint's own type; the bundled ones,
@@ -64,7 +64,7 @@ def load(name: str = "bundled") -> Loaded:
             learn_template(model, processor)
         except ModelError as error:
             notes = (*notes, f"The question is looked for by special tokens alone. {error}")
-    return Loaded(model, processor, notes, name)
+    return LoadedModel(model, processor, notes, name)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Clock:
+class StageTimer:
     """Seconds of one stage after another, the accelerator's work included."""
 
     def __init__(self, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""`noted`: foveate's own warnings as sentences, for those that show or send them."""
+"""`collect_warnings`: foveate's own warnings as sentences, for those that show or send them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from foveate.errors import FoveateWarning
 
 
 @contextmanager
-def noted() -> Iterator[list[str]]:
+def collect_warnings() -> Iterator[list[str]]:
     """What foveate warns of in the block, each sentence once; the list is filled when the block is left.
 
     Warnings of others are handed on. For one thread at a time, as `warnings.catch_warnings` is.

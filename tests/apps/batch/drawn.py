@@ -6,7 +6,7 @@ from collections import Counter
 import foveate
 from foveate.apps.batch.settings import Settings
 from foveate.apps.evaluate.examples import world_examples
-from foveate.runtime.conversation import written
+from foveate.runtime.conversation import format_question
 from foveate.runtime.load import load
 
 KEEP = 0.1
@@ -39,8 +39,8 @@ def library(folder, rows, model="bundled", keep=KEEP, method="foveate", position
     loaded = load(model)
     found = []
     for row in rows:
-        picture = foveate.runtime.files.open_picture(folder / row["image"])
-        text = written(loaded, row["question"])
+        picture = foveate.runtime.files.open_image(folder / row["image"])
+        text = format_question(loaded, row["question"])
         inputs = loaded.processor(text=[text], images=[picture], return_tensors="pt")
         short = foveate.prune_inputs(loaded.model, inputs, keep=keep, method=method, positions=positions)
         out = loaded.model.generate(**short, max_new_tokens=8, do_sample=False)

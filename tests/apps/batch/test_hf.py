@@ -6,7 +6,7 @@ from PIL import Image
 from apps.batch.drawn import draw, library, settings
 from foveate.apps.batch.engine import open_engine
 from foveate.errors import FoveateError, ModelError
-from foveate.runtime.files import open_picture
+from foveate.runtime.files import open_image
 from tiny import tiny_folder
 
 
@@ -21,7 +21,7 @@ def rows(folder):
 
 
 def answered(engine, folder, rows):
-    found = engine.answer([open_picture(folder / row["image"]) for row in rows], [row["question"] for row in rows])
+    found = engine.answer([open_image(folder / row["image"]) for row in rows], [row["question"] for row in rows])
     return [(reply.answer, reply.kept, reply.total) for reply in found]
 
 

@@ -7,7 +7,7 @@ import pytest
 from apps.batch.drawn import draw, library, settings
 from foveate.apps.batch.engine import open_engine
 from foveate.errors import InputError
-from foveate.runtime.files import open_picture
+from foveate.runtime.files import open_image
 
 pytest.importorskip("vllm", reason="vLLM is not installed: pip install 'foveate[vllm]'")
 pytest.importorskip("foveate.integrations.vllm", reason="foveate does not prune inside vLLM here")
@@ -17,7 +17,7 @@ OPTIONS = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 
 @pytest.mark.filterwarnings("ignore")  # of vLLM's own
 def test_it_is_the_library(tmp_path):
     rows = draw(tmp_path, 4)
-    pictures, questions = [open_picture(tmp_path / row["image"]) for row in rows], [row["question"] for row in rows]
+    pictures, questions = [open_image(tmp_path / row["image"]) for row in rows], [row["question"] for row in rows]
     engine = open_engine(settings(engine="vllm", options=OPTIONS))
     found = engine.answer(pictures, questions)
     assert [reply.answer for reply in found] == [answer for answer, _, _ in library(tmp_path, rows)]

@@ -9,7 +9,7 @@ from apps.batch.drawn import check_once, draw, library, lines, replies, settings
 from foveate.apps.batch import workers
 from foveate.apps.batch.source import open_source
 from foveate.apps.batch.workers import ATTEMPTS, Job, Worker
-from foveate.apps.evaluate.runner import claim
+from foveate.apps.results import claim_folder
 
 ROWS = 5
 
@@ -17,7 +17,7 @@ ROWS = 5
 @pytest.fixture
 def job(tmp_path):
     source = open_source(write_lines(tmp_path / "q.jsonl", draw(tmp_path, ROWS)))
-    claim(tmp_path / "out", {})
+    claim_folder(tmp_path / "out", {})
     return Job(settings(), source, tmp_path / "out")
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from foveate.apps.bench.settings import parse_batches, parse_budgets, parse_sizes, shown
 from foveate.apps.bench.subject import open_subject
-from foveate.apps.evaluate.runner import make_folder
+from foveate.apps.results import make_folder
 from foveate.errors import FoveateError, InputError
 
 

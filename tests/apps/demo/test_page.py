@@ -20,8 +20,8 @@ from foveate.apps.demo.desk import REMEMBERED, Spent, saved
 from foveate.apps.demo.guard import LOCAL, allowed
 from foveate.apps.demo.scenes import THEMES, exhibits
 from foveate.apps.serve.run import bind
-from foveate.runtime.conversation import prompts
-from foveate.runtime.files import decode_picture
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.files import decode_image
 from foveate.world.questions import NUMBERS
 from foveate.world.scenes import SHAPES
 from served import blocked, data_url, packed, running, wait_for
@@ -172,9 +172,9 @@ def test_the_gallery_follows_from_its_seed():
 @pytest.mark.parametrize(("keep", "method"), [(0.1, "foveate"), (0.02, "zspaprune"), (0.3, "visionzip"), (1, "grid")])
 def test_a_look_is_prune_inputs(page, bundled, keep, method):
     seen = post(page, "/look", wish(keep=keep, method=method)).json()
-    image = decode_picture(FILE)
+    image = decode_image(FILE)
     with torch.no_grad():
-        inputs = prompts(bundled, [image], [QUESTION])
+        inputs = make_inputs(bundled, [image], [QUESTION])
         report = foveate.prune_inputs(bundled.model, inputs, keep=float(keep), method=method, explain=True).report
     assert (seen["kept"], seen["total"], seen["method"]) == (len(report.kept[0]), 576, method)
     if keep < 1:
@@ -233,7 +233,7 @@ def test_the_answers_are_those_of_ask(page, bundled, number, method):
     exhibit = exhibits()[number]
     question = exhibit.questions[0].text
     events = asked(page, picture=data_url(exhibit.png()), question=question, keep=0.2, method=method)
-    want = ask(bundled, decode_picture(exhibit.png()), question, keep=0.2, method=method)
+    want = ask(bundled, decode_image(exhibit.png()), question, keep=0.2, method=method)
     assert text(events, "pruned") == want.answer
     assert text(events, "unpruned") == want.answer_unpruned
     costs = {event["answer"]: event["cost"] for event in events if event["type"] == "cost"}
@@ -470,7 +470,7 @@ def test_a_large_picture_comes_back_small(page):
     large = packed(Image.effect_noise((3000, 2000), 80).convert("RGB"), "JPEG")
     found = post(page, "/look", wish(picture=data_url(large, "image/jpeg"))).json()
     data = base64.b64decode(found["overlay"].partition(",")[2])
-    assert max(decode_picture(data).size) <= 1024
+    assert max(decode_image(data).size) <= 1024
     assert len(data) < 4_000_000
 
 

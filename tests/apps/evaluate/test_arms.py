@@ -4,13 +4,21 @@ import pytest
 import torch
 
 import foveate
-from foveate.apps.evaluate.arms import Batch, Blind, InDecoder, Pruned, Resized, Whole, cells
+from foveate.apps.evaluate.arms import (
+    BlindEvalArm,
+    EvalBatch,
+    InDecoderEvalArm,
+    PrunedEvalArm,
+    ResizedEvalArm,
+    UnprunedEvalArm,
+    cells,
+)
 from foveate.apps.evaluate.examples import world_examples
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import ModelError
 from foveate.method import resolve
 from foveate.method.fastv import FastV
-from foveate.runtime.conversation import written
+from foveate.runtime.conversation import format_question
 from foveate.runtime.load import load
 from tiny import tiny_folder
 
@@ -28,7 +36,7 @@ def examples():
 
 
 def alone(loaded, example, method=None, keep=1.0):
-    text = written(loaded, example.question)
+    text = format_question(loaded, example.question)
     inputs = loaded.processor(text=[text], images=[example.image()], return_tensors="pt")
     short = inputs if method is None else foveate.prune_inputs(loaded.model, inputs, keep=keep, method=method)
     out = loaded.model.generate(**short, max_new_tokens=4, do_sample=False)
@@ -36,7 +44,7 @@ def alone(loaded, example, method=None, keep=1.0):
 
 
 def test_whole_is_generate(loaded, examples):
-    given = Whole("unpruned", None, **ARMS).answer(Batch(loaded, examples, []))
+    given = UnprunedEvalArm("unpruned", None, **ARMS).answer(EvalBatch(loaded, examples, []))
     assert given.answers == [alone(loaded, example) for example in examples]
     assert given.kept == [None] * 4
 
@@ -44,23 +52,23 @@ def test_whole_is_generate(loaded, examples):
 @pytest.mark.parametrize("name", ["zspaprune", "grid", "mmtok"])
 def test_pruned_is_prune_inputs_and_generate(loaded, examples, name):
     method = resolve(name)
-    batch = Batch(loaded, examples, [method])
-    given = Pruned(name, 0.3, method=method, **ARMS).answer(batch)
+    batch = EvalBatch(loaded, examples, [method])
+    given = PrunedEvalArm(name, 0.3, method=method, **ARMS).answer(batch)
     assert given.answers == [alone(loaded, example, name, 0.3) for example in examples]
     assert [len(kept) for kept in given.kept] == given.counts
     assert [foveate.method.tokens.budget(0.3, size) for size in batch.sizes] == given.counts
 
 
 def test_the_blind_arm_sees_no_visual_token(loaded, examples):
-    batch = Batch(loaded, examples, [])
-    arm = Blind("none", None, **ARMS)
+    batch = EvalBatch(loaded, examples, [])
+    arm = BlindEvalArm("none", None, **ARMS)
     inputs, kept, counts = arm.inputs(batch)
     assert not (inputs["input_ids"] == loaded.model.config.image_token_id).any()
     assert "pixel_values" not in inputs
     assert (kept, counts) == ([[]] * 4, [0] * 4)
     tokenizer = loaded.processor.tokenizer
     for example, answer in zip(examples, arm.answer(batch).answers, strict=True):
-        text = written(loaded, example.question)
+        text = format_question(loaded, example.question)
         whole = loaded.processor(text=[text], images=[example.image()], return_tensors="pt")["input_ids"]
         ids = whole[whole != loaded.model.config.image_token_id][None]
         out = loaded.model.generate(
@@ -70,13 +78,13 @@ def test_the_blind_arm_sees_no_visual_token(loaded, examples):
 
 
 def test_resize_has_about_the_tokens(loaded, examples):
-    batch = Batch(loaded, examples, [])
-    inputs, _, counts = Resized("resize", 0.3, **ARMS).inputs(batch)
+    batch = EvalBatch(loaded, examples, [])
+    inputs, _, counts = ResizedEvalArm("resize", 0.3, **ARMS).inputs(batch)
     marked = (inputs["input_ids"] == loaded.model.config.image_token_id).sum(1).tolist()
     assert marked == counts
     for count, size in zip(counts, batch.sizes, strict=True):
         assert 0.6 <= count / foveate.method.tokens.budget(0.3, size) <= 1.4
-    assert len(Resized("resize", 0.3, **ARMS).answer(batch).answers) == 4
+    assert len(ResizedEvalArm("resize", 0.3, **ARMS).answer(batch).answers) == 4
 
 
 @pytest.mark.parametrize("aspect", [0.2, 0.8, 1.0, 1.5, 6.0])
@@ -91,9 +99,9 @@ def test_cells_fit_and_look_alike(aspect, k):
 
 def test_in_decoder_is_pruning_around_generate(loaded, examples):
     method = FastV(layer=1)
-    arm = InDecoder("fastv", 0.3, method=method, **ARMS)
+    arm = InDecoderEvalArm("fastv", 0.3, method=method, **ARMS)
     arm.check(loaded)
-    given = arm.answer(Batch(loaded, examples, []))
+    given = arm.answer(EvalBatch(loaded, examples, []))
     for example, answer, count in zip(examples, given.answers, given.counts, strict=True):
         with foveate.pruning(loaded.model, keep=0.3, method=method) as handle:
             assert alone(loaded, example) == answer
@@ -111,11 +119,11 @@ def test_arms_leave_the_batch_as_it_was(loaded, examples):
     """Any order gives the same answers: an arm changes nothing that another reads."""
     method = resolve("divprune")
     arms = [
-        Whole("unpruned", None, **ARMS),
-        Pruned("divprune", 0.3, method=method, **ARMS),
-        Blind("none", None, **ARMS),
+        UnprunedEvalArm("unpruned", None, **ARMS),
+        PrunedEvalArm("divprune", 0.3, method=method, **ARMS),
+        BlindEvalArm("none", None, **ARMS),
     ]
-    there, back = Batch(loaded, examples, [method]), Batch(loaded, examples, [method])
+    there, back = EvalBatch(loaded, examples, [method]), EvalBatch(loaded, examples, [method])
     first = [arm.answer(there).answers for arm in arms]
     assert first == [arm.answer(back).answers for arm in reversed(arms)][::-1]
     assert first[0] == arms[0].answer(there).answers

@@ -10,9 +10,10 @@ import time
 import pytest
 
 from foveate.apps.evaluate import evaluate, world_examples
-from foveate.apps.evaluate.arms import Whole
-from foveate.apps.evaluate.runner import ANSWERS, RUN, claim
+from foveate.apps.evaluate.arms import UnprunedEvalArm
+from foveate.apps.evaluate.runner import ANSWERS
 from foveate.apps.evaluate.settings import make_arms
+from foveate.apps.results import RUN, claim_folder
 from foveate.errors import InputError
 from foveate.runtime.load import load
 from tiny import tiny_folder
@@ -72,7 +73,7 @@ def test_a_file_cut_anywhere_is_gone_on_with(loaded, examples, tmp_path, cut):
 
 def test_a_finished_run_asks_nothing_again(loaded, examples, tmp_path, monkeypatch):
     rows = evaluate(loaded, examples, arms(), out=tmp_path)
-    monkeypatch.setattr(Whole, "generate", None)
+    monkeypatch.setattr(UnprunedEvalArm, "generate", None)
     assert evaluate(loaded, examples, arms(), out=tmp_path) == rows
 
 
@@ -83,10 +84,10 @@ def test_other_settings_are_another_run(loaded, examples, tmp_path):
 
 
 def test_one_token_is_not_all_of_them(tmp_path):
-    claim(tmp_path, {"keep": 1, "more": {"a": 1, "b": None}})
-    claim(tmp_path, {"more": {"b": None, "a": 1}, "keep": 1})
+    claim_folder(tmp_path, {"keep": 1, "more": {"a": 1, "b": None}})
+    claim_folder(tmp_path, {"more": {"b": None, "a": 1}, "keep": 1})
     with pytest.raises(InputError, match=r"another keep \(1, not 1.0\)"):
-        claim(tmp_path, {"keep": 1.0, "more": {"a": 1, "b": None}})
+        claim_folder(tmp_path, {"keep": 1.0, "more": {"a": 1, "b": None}})
 
 
 def test_a_folder_that_cannot_be_used(loaded, examples, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from foveate.apps.evaluate.arms import Blind, InDecoder, Pruned, Resized, Whole
+from foveate.apps.evaluate.arms import BlindEvalArm, InDecoderEvalArm, PrunedEvalArm, ResizedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.settings import make_arms, parse_keeps, parse_methods
 from foveate.errors import FoveateError, InputError, KeepError, UnknownMethodError
 from foveate.method.zspaprune import ZSPAPrune
@@ -47,12 +47,12 @@ def test_bad_keeps(text, error):
 def test_what_always_stands_beside():
     arms = make_arms(parse_methods("divprune,fastv,grid"), [0.5, 4], positions="compact", max_new_tokens=3)
     assert len({arm.label for arm in arms}) == len(arms) == 2 + 2 * 7
-    assert [type(arm) for arm in arms[:4]] == [Whole, Blind, Resized, Pruned]
+    assert [type(arm) for arm in arms[:4]] == [UnprunedEvalArm, BlindEvalArm, ResizedEvalArm, PrunedEvalArm]
     assert [arm.seed for arm in arms if arm.name == "random" and arm.keep == 4] == [0, 1, 2]
-    assert {arm.positions for arm in arms if isinstance(arm, Pruned)} == {"compact"}
+    assert {arm.positions for arm in arms if isinstance(arm, PrunedEvalArm)} == {"compact"}
     assert {arm.max_new_tokens for arm in arms} == {3}
-    assert sum(isinstance(arm, InDecoder) for arm in arms) == 2
-    assert not any(isinstance(arm, Resized) for arm in make_arms({}, [0.5], resize=False))
+    assert sum(isinstance(arm, InDecoderEvalArm) for arm in arms) == 2
+    assert not any(isinstance(arm, ResizedEvalArm) for arm in make_arms({}, [0.5], resize=False))
 
 
 def test_errors_are_ours():

@@ -6,7 +6,7 @@ import foveate
 from foveate.apps.ask import ask
 from foveate.apps.serve.answer import Cut, Sampling, answer, context, first_forward, last_position, prune
 from foveate.errors import InputError, ModelError
-from foveate.runtime.conversation import answers, conversation, prompts
+from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
 from foveate.world.scenes import draw_scene, sample_scene
 
 PICTURE = draw_scene(sample_scene(0, 3))
@@ -24,17 +24,17 @@ def said(loaded, inputs, **how):
 
 @pytest.mark.parametrize("keep", [5, 0.3, 1.0])
 def test_the_answer_is_generate_s(tiny, keep):
-    inputs = prompts(tiny, [PICTURE], ["what color is it"])
+    inputs = make_inputs(tiny, [PICTURE], ["what color is it"])
     with torch.no_grad():
         pruned = prune(tiny, inputs, keep=keep, method="foveate", positions="original")
-        want = answers(tiny, foveate.prune_inputs(tiny.model, inputs, keep=keep), 12)[0]
+        want = generate_answers(tiny, foveate.prune_inputs(tiny.model, inputs, keep=keep), 12)[0]
     text, found = said(tiny, pruned.inputs, new=12, sampling=Sampling(0.0))
     assert text.strip() == want
     assert (found.tokens, found.reason) == (12, "length")
 
 
 def test_figures_are_those_of_ask(tiny):
-    inputs = prompts(tiny, [PICTURE], ["what color is it"])
+    inputs = make_inputs(tiny, [PICTURE], ["what color is it"])
     with torch.no_grad():
         pruned = prune(tiny, inputs, keep=5, method="foveate", positions="original")
         want = ask(tiny, PICTURE, "what color is it", keep=5, max_new_tokens=2)
@@ -46,17 +46,17 @@ def test_figures_are_those_of_ask(tiny):
 
 
 def test_words_alone(tiny):
-    inputs = conversation(tiny, [{"role": "user", "content": [{"type": "text", "text": "what shape"}]}], [])
+    inputs = make_chat_inputs(tiny, [{"role": "user", "content": [{"type": "text", "text": "what shape"}]}], [])
     with torch.no_grad():
         pruned = prune(tiny, inputs, keep=5, method="visionzip", positions="original")
     assert pruned.report.kept == ()
     assert pruned.tokens == inputs["input_ids"].shape[1]
     text, _ = said(tiny, pruned.inputs, new=6)
-    assert text.strip() == answers(tiny, inputs, 6)[0]
+    assert text.strip() == generate_answers(tiny, inputs, 6)[0]
 
 
 def test_the_bundled_model_ends_by_itself(bundled):
-    inputs = prompts(bundled, [PICTURE], ["what color is the star?"])
+    inputs = make_inputs(bundled, [PICTURE], ["what color is the star?"])
     _, found = said(bundled, inputs, new=50)
     assert found.reason == "stop"
     assert 1 < found.tokens < 50
@@ -66,7 +66,7 @@ def test_the_bundled_model_ends_by_itself(bundled):
 
 
 def test_sampling(tiny):
-    inputs = prompts(tiny, [PICTURE], ["how many"])
+    inputs = make_inputs(tiny, [PICTURE], ["how many"])
 
     def drawn(**how):
         return said(tiny, inputs, new=8, sampling=Sampling(**how))[0]
@@ -81,7 +81,7 @@ def test_sampling(tiny):
 
 
 def test_stop_strings(tiny):
-    inputs = prompts(tiny, [PICTURE], ["how many"])
+    inputs = make_inputs(tiny, [PICTURE], ["how many"])
     whole, _ = said(tiny, inputs, new=12)
     word = whole[5:8]
     text, found = said(tiny, inputs, new=12, stop=(word,))
@@ -91,7 +91,7 @@ def test_stop_strings(tiny):
 
 
 def test_cancelled(tiny):
-    inputs, asked = prompts(tiny, [PICTURE], ["how many"]), []
+    inputs, asked = make_inputs(tiny, [PICTURE], ["how many"]), []
 
     def cancelled():
         asked.append(1)
@@ -102,7 +102,7 @@ def test_cancelled(tiny):
 
 
 def test_an_error_leaves_no_hook(tiny):
-    inputs = prompts(tiny, [PICTURE], ["how many"])
+    inputs = make_inputs(tiny, [PICTURE], ["how many"])
 
     def broken(text):
         raise KeyError(text)
@@ -143,7 +143,7 @@ def test_text_that_cannot_be_a_stop_string_is_not_held_back():
 
 
 def test_places(tiny):
-    inputs = prompts(tiny, [PICTURE], ["how many"])
+    inputs = make_inputs(tiny, [PICTURE], ["how many"])
     length = inputs["input_ids"].shape[1]
     assert last_position(inputs) == length - 1
     for positions, want in (("original", length - 1), ("compact", length - 12)):
@@ -154,7 +154,7 @@ def test_places(tiny):
 
 
 def test_only_the_first_pass_is_watched(tiny):
-    inputs = prompts(tiny, [PICTURE], ["how many"])
+    inputs = make_inputs(tiny, [PICTURE], ["how many"])
     with torch.no_grad(), first_forward(tiny.model) as seen:
         tiny.model.generate(**inputs, max_new_tokens=1, min_new_tokens=1)
         first = (seen.seconds, seen.kv_bytes)
@@ -176,7 +176,7 @@ def test_each_turn_chooses_for_its_own_question(bundled):
     kept = []
     with torch.no_grad():
         for turns in ([first], talk, [turn("user", None, "how many circles are there?")]):
-            inputs = conversation(bundled, turns, [PICTURE])
+            inputs = make_chat_inputs(bundled, turns, [PICTURE])
             kept.append(foveate.prune_inputs(bundled.model, inputs, keep=0.1).report.kept[0].tolist())
     assert kept[1] == kept[2] != kept[0]
 
@@ -184,7 +184,7 @@ def test_each_turn_chooses_for_its_own_question(bundled):
 def test_several_pictures_in_several_turns(tiny):
     other = Image.new("RGB", (50, 70), "red")
     talk = [turn("user", None, "what"), turn("assistant", "a"), turn("user", None, "and", None)]
-    inputs = conversation(tiny, talk, [PICTURE, other, PICTURE])
+    inputs = make_chat_inputs(tiny, talk, [PICTURE, other, PICTURE])
     with torch.no_grad():
         report = foveate.prune_inputs(tiny.model, inputs, keep=5).report
     assert [len(kept) for kept in report.kept] == [5, 5, 5]
@@ -195,16 +195,16 @@ def test_words_that_stand_for_a_picture(tiny):
         talk = [turn("system", "be brief"), turn("user", None, "what")]
         talk[place]["content"][-1]["text"] = "look: <image>"
         with pytest.raises(InputError, match="stands for a picture"):
-            conversation(tiny, talk, [PICTURE])
+            make_chat_inputs(tiny, talk, [PICTURE])
 
 
 def test_templates_that_know_words_alone_or_refuse(tiny, monkeypatch):
     plain = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}"
     monkeypatch.setattr(tiny.processor, "chat_template", plain)
-    words = conversation(tiny, [turn("user", "what ", "shape")], [])
+    words = make_chat_inputs(tiny, [turn("user", "what ", "shape")], [])
     assert "user: what shape" in tiny.processor.decode(words["input_ids"][0])
     with pytest.raises(ModelError, match="does not know pictures"):
-        conversation(tiny, [turn("user", None, "what")], [PICTURE])
+        make_chat_inputs(tiny, [turn("user", None, "what")], [PICTURE])
     monkeypatch.setattr(tiny.processor, "chat_template", "{{ raise_exception('no system turns') }}")
     with pytest.raises(ModelError, match="no system turns"):
-        conversation(tiny, [turn("system", "a")], [])
+        make_chat_inputs(tiny, [turn("system", "a")], [])

@@ -19,7 +19,7 @@ from foveate.apps.serve import http
 from foveate.apps.serve.app import make_app
 from foveate.apps.serve.chat import Chat
 from foveate.apps.serve.settings import Limits, Settings
-from foveate.runtime.conversation import answers, conversation, prompts
+from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
 from foveate.runtime.load import load, quiet
 from foveate.world.scenes import draw_scene, sample_scene
 from served import blocked, body, content, data_url, packed, post, running, wait_for
@@ -59,10 +59,10 @@ def refused(answer, status):
 
 def test_the_stock_client(client, bundled, scene):
     found = client.chat.completions.create(**body("bundled", content(QUESTION, scene)))
-    inputs = prompts(bundled, [PICTURE], [QUESTION])
+    inputs = make_inputs(bundled, [PICTURE], [QUESTION])
     with torch.no_grad():
         short = foveate.prune_inputs(bundled.model, inputs, keep=0.1)
-        assert found.choices[0].message.content.strip() == answers(bundled, short, 20)[0]
+        assert found.choices[0].message.content.strip() == generate_answers(bundled, short, 20)[0]
     assert found.choices[0].finish_reason == "stop"
     assert found.usage.prompt_tokens == short["input_ids"].shape[1] == inputs["input_ids"].shape[1] - 576 + 58
     assert found.usage.total_tokens == found.usage.prompt_tokens + found.usage.completion_tokens
@@ -115,10 +115,10 @@ def test_a_request_may_carry_keep_and_method(client, server, bundled, scene):
     for keep, method in ((20, "divprune"), (0.5, "mmtok"), (1.0, "foveate"), (1, "grid")):
         more = {"keep": keep, "method": method, "positions": "compact"}
         found = client.chat.completions.create(**body("bundled", content(QUESTION, scene)), extra_body=more)
-        inputs = prompts(bundled, [PICTURE], [QUESTION])
+        inputs = make_inputs(bundled, [PICTURE], [QUESTION])
         with torch.no_grad():
             short = foveate.prune_inputs(bundled.model, inputs, **more)
-            assert found.choices[0].message.content.strip() == answers(bundled, short, 20)[0]
+            assert found.choices[0].message.content.strip() == generate_answers(bundled, short, 20)[0]
         assert found.foveate["kept"] == [len(short.report.kept[0])]
         assert found.foveate["method"] == method
 
@@ -134,10 +134,10 @@ def test_several_turns_and_pictures(client, bundled, scene):
         {"role": "assistant", "content": [{"type": "text", "text": first.choices[0].message.content}]},
         {"role": "user", "content": [{"type": "text", "text": "how many circles are there?"}]},
     ]
-    inputs = conversation(bundled, turns, [PICTURE])
+    inputs = make_chat_inputs(bundled, turns, [PICTURE])
     with torch.no_grad():
         short = foveate.prune_inputs(bundled.model, inputs, keep=0.1)
-        assert second.choices[0].message.content.strip() == answers(bundled, short, 20)[0]
+        assert second.choices[0].message.content.strip() == generate_answers(bundled, short, 20)[0]
     assert second.usage.prompt_tokens == short["input_ids"].shape[1]
     assert second.foveate["kept"] == [58]
 
@@ -180,9 +180,9 @@ def test_other_families(model_type, tmp_path, scene):
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "how many"}]},
     ]
     with torch.no_grad():
-        inputs = conversation(loaded, turns, [PICTURE, other])
+        inputs = make_chat_inputs(loaded, turns, [PICTURE, other])
         short = foveate.prune_inputs(loaded.model, inputs, keep=0.3, method="mmtok")
-        want = answers(loaded, short, 9)[0]
+        want = generate_answers(loaded, short, 9)[0]
     asked = {"model": loaded.name, "messages": talk, "max_tokens": 9, "temperature": 0, "keep": 0.3, "method": "mmtok"}
     with running(make_app(loaded, Settings())) as server:
         found = post(server.url, asked).json()

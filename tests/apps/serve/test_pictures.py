@@ -7,7 +7,7 @@ from PIL import Image
 
 from foveate.apps.serve.errors import Refused
 from foveate.apps.serve.pictures import Source, opened
-from foveate.errors import PictureError
+from foveate.errors import ImageError
 from served import bomb, data_url, packed
 
 PICTURE = Image.new("RGB", (30, 20), (200, 40, 40))
@@ -94,7 +94,7 @@ def test_decompression_bombs(side):
 def test_damaged_files_are_found_when_they_are_decoded():
     data = packed(Image.effect_noise((30, 20), 50))
     cut = read(data_url(data[: len(data) // 2]))
-    with pytest.raises(PictureError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or cut short"):
         opened([cut])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.batch.source import Shard
-from foveate.apps.evaluate.runner import PART, RUN, write_whole
+from foveate.apps.results import PART, RUN, write_file
 from foveate.errors import InputError
 
 Line = dict[str, Any]
@@ -44,10 +44,10 @@ def write(out: Path, shard: int, answers: Sequence[Line], bad: Sequence[Line]) -
     """Put a shard there. Done twice, even at the same time, it is there once. Raises `OSError` as the disk does."""
     beside = f".{uuid.uuid4().hex}{PART}"
     if bad:
-        write_whole(out / bad_of(shard), _text(bad), beside)
+        write_file(out / bad_of(shard), _text(bad), beside)
     else:
         (out / bad_of(shard)).unlink(missing_ok=True)
-    write_whole(out / answers_of(shard), _text(answers), beside)
+    write_file(out / answers_of(shard), _text(answers), beside)
     (out / attempts_at(shard)).unlink(missing_ok=True)
 
 

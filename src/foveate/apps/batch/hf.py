@@ -12,7 +12,7 @@ from foveate.apps.batch.engine import Reply, probe
 from foveate.apps.batch.settings import Settings
 from foveate.errors import FoveateWarning
 from foveate.hooks.attach import attach
-from foveate.runtime.conversation import answers, prompts
+from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import load, quiet
 
 NOTES = 3  # of a kind that picture after picture may repeat with other numbers
@@ -45,7 +45,7 @@ class HfEngine:
         """One batch. Raises what the processor and the model raise."""
         with quiet(), warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FoveateWarning)
-            texts = answers(self._loaded, prompts(self._loaded, pictures, questions), self._max_new_tokens)
+            texts = generate_answers(self._loaded, make_inputs(self._loaded, pictures, questions), self._max_new_tokens)
         for warning in caught:
             if issubclass(warning.category, FoveateWarning) and len(self._said) < NOTES:
                 self._said[str(warning.message)] = None

@@ -14,7 +14,7 @@ from foveate.apps.batch.cluster import check_ray, connected, interruptible, shar
 from foveate.apps.batch.settings import Settings
 from foveate.apps.batch.source import EVERYWHERE, open_source
 from foveate.apps.batch.workers import Job, answered
-from foveate.apps.evaluate.runner import claim, progress
+from foveate.apps.results import claim_folder, make_progress
 from foveate.errors import InputError
 
 
@@ -61,13 +61,13 @@ def run(
     if not scan.shards:
         raise InputError(f"{questions} holds no row: give at least one question.")
     folder.check(out)
-    claim(out, {**asdict(settings), "input": scan.fingerprint, "shard": shard, **(about or {})})
+    claim_folder(out, {**asdict(settings), "input": scan.fingerprint, "shard": shard, **(about or {})})
     folder.clear(out)
     there = folder.counts(out, scan.shards)
     earlier = sum(count.answered + count.bad for count in there.values())
     todo = [each for each in scan.shards if each.number not in there]
     notes: dict[str, None] = {}
-    with progress() as bar:
+    with make_progress() as bar:
         task = bar.add_task("rows", total=scan.rows, completed=earlier)
         if todo:
             with interruptible() as check, connected(address) as local:

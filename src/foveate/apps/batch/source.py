@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.runtime.files import decode_picture, open_picture
+from foveate.runtime.files import decode_image, open_image
 
 EVERYWHERE = "questions, pictures and answers must lie under the same path on every machine"
 
@@ -47,8 +47,8 @@ class Row:
     image: Path | bytes
 
     def picture(self) -> Image.Image:
-        """Raises `PictureError` if it cannot be read."""
-        return decode_picture(self.image) if isinstance(self.image, bytes) else open_picture(self.image)
+        """Raises `ImageError` if it cannot be read."""
+        return decode_image(self.image) if isinstance(self.image, bytes) else open_image(self.image)
 
 
 class Source(ABC):

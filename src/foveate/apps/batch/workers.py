@@ -15,7 +15,7 @@ from foveate.apps.batch.engine import Engine, open_engine
 from foveate.apps.batch.settings import Settings
 from foveate.apps.batch.source import EVERYWHERE, Shard, Source
 from foveate.apps.batch.work import Work
-from foveate.apps.evaluate.runner import RUN
+from foveate.apps.results import RUN
 from foveate.errors import FoveateError, InputError, ModelError
 
 ATTEMPTS = 4  # at a shard, by workers that die of it

@@ -15,7 +15,7 @@ from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
-from foveate.runtime.timing import Clock, kv_bytes, prefill
+from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 
 STAGES = ("encoder", "selection", "prefill")
 
@@ -50,7 +50,7 @@ class Arm(ABC):
     def round(self) -> dict[str, float]:
         """Seconds of every stage, and of all of them up to the first token's logits."""
         inputs, laps = self.ready()
-        clock = Clock(self.model.device)
+        clock = StageTimer(self.model.device)
         out = prefill(self.model, inputs)
         clock.lap("prefill")
         cache = cache_of(out) or cache_of(out.get("language_model_outputs") or {})
@@ -67,7 +67,7 @@ class Whole(Arm):
 
     def ready(self) -> tuple[Mapping[str, Any], dict[str, float]]:
         """The encoder's output, handed on whole."""
-        clock = Clock(self.model.device)
+        clock = StageTimer(self.model.device)
         encoded = encode(self.model, self.inputs)
         clock.lap("encoder")
         words = family_of(self.model).words(self.inputs)
@@ -80,7 +80,7 @@ class Whole(Arm):
     def round(self) -> dict[str, float]:
         """The stages, then all of it in one stock call."""
         laps = super().round()
-        clock = Clock(self.model.device)
+        clock = StageTimer(self.model.device)
         prefill(self.model, self.inputs)
         clock.lap("first_token")
         return {**laps, **clock.laps}
@@ -96,7 +96,7 @@ class Pruned(Arm):
 
     def ready(self) -> tuple[Mapping[str, Any], dict[str, float]]:
         """The shorter inputs."""
-        clock = Clock(self.model.device)
+        clock = StageTimer(self.model.device)
         encoded = encode(self.model, self.inputs, methods=[self.method])
         clock.lap("encoder")
         words = family_of(self.model).words(self.inputs)
@@ -123,7 +123,7 @@ class Limit(Arm):
 
     def ready(self) -> tuple[Mapping[str, Any], dict[str, float]]:
         """Nothing is chosen; that the encoder has just run is the same for all arms, and caches remember it."""
-        clock = Clock(self.model.device)
+        clock = StageTimer(self.model.device)
         encode(self.model, self.inputs)
         clock.lap("encoder")
         return self.prompt(), clock.laps

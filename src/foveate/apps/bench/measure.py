@@ -20,7 +20,7 @@ from foveate.apps.bench.settings import Budget
 from foveate.models import family_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import PrunedInputs, answers_apart, prune_inputs
-from foveate.runtime.timing import Clock, prefill
+from foveate.runtime.timing import StageTimer, prefill
 
 REQUESTS = 3  # whole requests, for memory and decoding, after the timed rounds
 
@@ -150,7 +150,7 @@ def _answer(arm: Arm, new_tokens: int) -> None:
 
     def stamp(ids: Tensor, *_: Any, **__: Any) -> Tensor:
         """Looks at the clock after every token, and never stops."""
-        Clock(ids.device)  # waits for the accelerator
+        StageTimer(ids.device)  # waits for the accelerator
         stamps.append(time.perf_counter())
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.apps.ask import prompt
 from foveate.apps.bench import shapes
 from foveate.apps.bench.published import Size
 from foveate.apps.bench.settings import shown
 from foveate.apps.bench.shapes import Scale, Shape
 from foveate.errors import InputError
-from foveate.runtime.load import BUNDLED, Loaded, load
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.load import BUNDLED, LoadedModel, load
 from foveate.world.scenes import draw_scene, sample_scene
 
 QUESTION = "what color is the star?"
@@ -76,7 +76,7 @@ class Shaped(Subject):
 class Checkpoint(Subject):
     """A model with its processor, and a drawn scene with a plain question."""
 
-    loaded: Loaded
+    loaded: LoadedModel
 
     def __post_init__(self) -> None:
         self.model, self.name, self.notes = self.loaded.model, self.loaded.name, self.loaded.notes
@@ -96,7 +96,7 @@ class Checkpoint(Subject):
         return {name: _repeated(value, batch) for name, value in one.items()}
 
     def _one(self, size: Size) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = prompt(self.loaded, self.picture.resize((size[1], size[0])), QUESTION)
+        found: Mapping[str, Any] = make_inputs(self.loaded, [self.picture.resize((size[1], size[0]))], [QUESTION])
         return found
 
 

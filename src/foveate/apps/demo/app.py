@@ -31,8 +31,8 @@ from foveate.apps.serve.settings import MEGAPIXEL, Limits
 from foveate.apps.serve.worker import Stopped, Worker
 from foveate.method import MethodInfo, methods
 from foveate.models import family_of
-from foveate.runtime.conversation import prompts
-from foveate.runtime.load import Loaded
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.load import LoadedModel
 from foveate.world.scenes import draw_scene
 
 STATIC = Path(__file__).parent / "static"
@@ -43,13 +43,13 @@ WARM_TOKENS = 2
 log = logging.getLogger("uvicorn.error")
 
 
-def make_page(loaded: Loaded, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
+def make_page(loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
     """The page's application for one model; `seed` draws the gallery, `bound` are the names that it listens at.
 
     Raises `ModelError` or `InputError` where the model cannot be asked about a picture.
     """
     gallery = exhibits(seed)
-    prompts(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
+    make_inputs(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
     desk, worker, door = Desk(loaded), Worker(LIMITS.waiting), Door(2 * (LIMITS.waiting + 1))
     offered = methods_for(loaded)
     read = partial(wish.read, names=[row.name for row in offered], source=Source(LIMITS.pixels, LIMITS.body))
@@ -99,13 +99,13 @@ def make_page(loaded: Loaded, *, seed: int = 0, bound: Sequence[str] = ("127.0.0
     return app
 
 
-def methods_for(loaded: Loaded) -> list[MethodInfo]:
+def methods_for(loaded: LoadedModel) -> list[MethodInfo]:
     """The methods that can choose from this model's tokens before its decoder."""
     given = family_of(loaded.model).extras(loaded.model.config)
     return [row for row in methods() if row.prunes == "input" and given.issuperset(row.needs)]
 
 
-def serve_page(loaded: Loaded, listens: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
+def serve_page(loaded: LoadedModel, listens: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
     """Serve the page on a socket until it is stopped, and open it in a browser if that is wanted.
 
     `host` is what the socket was bound to, as it was typed. Raises as `make_page` does.

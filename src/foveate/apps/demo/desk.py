@@ -18,11 +18,11 @@ from foveate.method import resolve
 from foveate.models import family_of
 from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.prune import Report
-from foveate.runtime.conversation import prompts
-from foveate.runtime.files import decode_picture
-from foveate.runtime.load import Loaded
-from foveate.runtime.timing import Clock
-from foveate.runtime.warnings import noted
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.files import decode_image
+from foveate.runtime.load import LoadedModel
+from foveate.runtime.timing import StageTimer
+from foveate.runtime.warnings import collect_warnings
 from foveate.viz import draw
 
 REMEMBERED = 3  # pictures, decoded and encoded
@@ -72,7 +72,7 @@ class Spent:
 class Desk:
     """The model with the pictures it saw last. Everything here runs on the worker's thread."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: LoadedModel) -> None:
         self.loaded, self._family = loaded, family_of(loaded.model)
         self._shown: OrderedDict[str, Shown] = OrderedDict()
 
@@ -81,7 +81,7 @@ class Desk:
         shown = self._open(asked)
         inputs = self._prompt(shown, asked)
         need = self._need(inputs, asked)
-        with noted() as notes:
+        with collect_warnings() as notes:
             if need not in shown.encoded:
                 shown.encoded[need] = encode(self.loaded.model, inputs, methods=[asked.method])
             pruned = self._pruned(asked, inputs, shown.encoded[need], explain=True)
@@ -92,11 +92,11 @@ class Desk:
 
         The encoder runs once, and its time counts for both; the picture that is drawn costs neither of them anything.
         """
-        shown, clock = self._open(asked), Clock(self.loaded.model.device)
+        shown, clock = self._open(asked), StageTimer(self.loaded.model.device)
         inputs = self._prompt(shown, asked)
         new = self._room(inputs, new)
         clock.lap("prompt")
-        with noted() as notes:
+        with collect_warnings() as notes:
             encoded = encode(self.loaded.model, inputs, methods=[asked.method])
             clock.lap("encode")
             short = self._pruned(asked, inputs, encoded)
@@ -110,7 +110,7 @@ class Desk:
         job.emit({"type": "saved", "saved": saved(pruned, unpruned)})
 
     def _open(self, asked: Asked) -> Shown:
-        shown = self._shown.pop(asked.key, None) or Shown(decode_picture(asked.file))
+        shown = self._shown.pop(asked.key, None) or Shown(decode_image(asked.file))
         self._shown[asked.key] = shown
         while len(self._shown) > REMEMBERED:
             self._shown.popitem(last=False)
@@ -118,7 +118,7 @@ class Desk:
 
     def _prompt(self, shown: Shown, asked: Asked) -> Any:
         if shown.prompt is None or shown.prompt[0] != asked.question:
-            shown.prompt = asked.question, prompts(self.loaded, [shown.image], [asked.question])
+            shown.prompt = asked.question, make_inputs(self.loaded, [shown.image], [asked.question])
         return shown.prompt[1]
 
     def _need(self, inputs: Any, asked: Asked) -> Need:
@@ -159,7 +159,7 @@ class Desk:
         def say(text: str) -> None:
             job.emit({"type": "piece", "answer": which, "text": text})
 
-        clock, inputs = Clock(self.loaded.model.device), pruned.inputs
+        clock, inputs = StageTimer(self.loaded.model.device), pruned.inputs
         found = answer(
             self.loaded, inputs, say, new=new, sampling=Sampling(temperature=0), cancelled=lambda: job.cancelled
         )

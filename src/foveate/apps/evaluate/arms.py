@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from foveate.apps.evaluate.examples import Example
+from foveate.apps.evaluate.examples import EvalExample
 from foveate.errors import ModelError
 from foveate.hooks.attach import pruning
 from foveate.method import Method
@@ -25,16 +25,16 @@ from foveate.models import family_of
 from foveate.models.sequence import rewrite
 from foveate.pipeline.encode import Encoded, check_needs, encode
 from foveate.pipeline.prune import Positions, prune_inputs
-from foveate.runtime.conversation import answers, prompts
-from foveate.runtime.load import Loaded
+from foveate.runtime.conversation import generate_answers, make_inputs
+from foveate.runtime.load import LoadedModel
 
 
 @dataclass(eq=False)
-class Batch:
+class EvalBatch:
     """Some examples as the model's inputs; the pictures go through the encoder once for all arms."""
 
-    loaded: Loaded
-    examples: Sequence[Example]
+    loaded: LoadedModel
+    examples: Sequence[EvalExample]
     methods: Sequence[Method]
 
     @cached_property
@@ -64,11 +64,11 @@ class Batch:
 
     def process(self, pictures: Sequence[Image.Image]) -> Any:
         """The prompts of the examples with these pictures."""
-        return prompts(self.loaded, pictures, [example.question for example in self.examples])
+        return make_inputs(self.loaded, pictures, [example.question for example in self.examples])
 
 
 @dataclass(frozen=True)
-class Given:
+class EvalAnswers:
     """The answers of a batch: the new text, which visual tokens the model saw (None: all), out of how many, and the
     seconds of selection and decoding, a question.
     """
@@ -80,7 +80,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Arm(ABC):
+class EvalArm(ABC):
     """One way to answer. `name` is shown, `keep` is the budget (None: there is none)."""
 
     name: str
@@ -95,31 +95,31 @@ class Arm(ABC):
         seed = "" if self.seed is None else f", seed {self.seed}"
         return self.name if self.keep is None else f"{self.name} @ {self.keep}{seed}"
 
-    def check(self, loaded: Loaded) -> None:  # noqa: B027
+    def check(self, loaded: LoadedModel) -> None:  # noqa: B027
         """Raise a `FoveateError` if this arm cannot be run on the model."""
 
     @torch.no_grad()
-    def answer(self, batch: Batch) -> Given:
+    def answer(self, batch: EvalBatch) -> EvalAnswers:
         """Answer greedily."""
         started = time.perf_counter()
         inputs, kept, counts = self.inputs(batch)
         answers = self.generate(batch, inputs)
-        return Given(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
+        return EvalAnswers(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
 
     @abstractmethod
-    def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The model's inputs, the kept indices of every picture, and the number of visual tokens the model sees."""
 
-    def generate(self, batch: Batch, inputs: Mapping[str, Any]) -> list[str]:
+    def generate(self, batch: EvalBatch, inputs: Mapping[str, Any]) -> list[str]:
         """The new text."""
-        return answers(batch.loaded, inputs, self.max_new_tokens)
+        return generate_answers(batch.loaded, inputs, self.max_new_tokens)
 
 
 @dataclass(frozen=True)
-class Whole(Arm):
+class UnprunedEvalArm(EvalArm):
     """All visual tokens."""
 
-    def check(self, loaded: Loaded) -> None:
+    def check(self, loaded: LoadedModel) -> None:
         """What is compared is how many tokens stand in the prompt."""
         if not family_of(loaded.model).in_sequence:
             raise ModelError(
@@ -127,7 +127,7 @@ class Whole(Arm):
                 "whose length the evaluation compares: use one whose do (`foveate families`)."
             )
 
-    def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The stock inputs."""
         output = batch.encoded.outputs["image"]
         fresh = {"image": type(output)(**output)}  # a forward pass changes what it is given
@@ -135,27 +135,27 @@ class Whole(Arm):
 
 
 @dataclass(frozen=True)
-class Blind(Arm):
+class BlindEvalArm(EvalArm):
     """No visual token at all: the floor."""
 
-    def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The prompts without placeholders."""
         short = _shortened(batch, [0] * len(batch.sizes))
         return short, [[] for _ in batch.sizes], [0] * len(batch.sizes)
 
 
 @dataclass(frozen=True)
-class Pruned(Arm):
+class PrunedEvalArm(EvalArm):
     """What a method keeps."""
 
     method: Method = field(kw_only=True)
     positions: Positions = field(default="original", kw_only=True)
 
-    def check(self, loaded: Loaded) -> None:
+    def check(self, loaded: LoadedModel) -> None:
         """The model must give what the method reads."""
         check_needs(loaded.model, family_of(loaded.model), self.method)
 
-    def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """What `prune_inputs` makes of them."""
         assert self.keep is not None
         short = prune_inputs(
@@ -167,18 +167,18 @@ class Pruned(Arm):
 
 
 @dataclass(frozen=True)
-class InDecoder(Whole):
+class InDecoderEvalArm(UnprunedEvalArm):
     """What an in-decoder method keeps; `counts` are averages over the decoder's layers."""
 
     method: DecoderMethod = field(kw_only=True)
 
-    def check(self, loaded: Loaded) -> None:
+    def check(self, loaded: LoadedModel) -> None:
         """It must attach."""
         with pruning(loaded.model, keep=self._budget, method=self.method):
             pass
 
     @torch.no_grad()
-    def answer(self, batch: Batch) -> Given:
+    def answer(self, batch: EvalBatch) -> EvalAnswers:
         """The stock inputs, with the method attached."""
         started = time.perf_counter()
         inputs, _, _ = self.inputs(batch)
@@ -188,7 +188,7 @@ class InDecoder(Whole):
         kept: list[list[int] | None] = [indices.tolist() for indices in handle.report.kept]
         report: Any = handle.report
         counts = [round(size * report.mean_share) for size in batch.sizes]
-        return Given(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
+        return EvalAnswers(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
 
     @property
     def _budget(self) -> int | float:
@@ -197,21 +197,21 @@ class InDecoder(Whole):
 
 
 @dataclass(frozen=True)
-class Resized(Arm):
+class ResizedEvalArm(EvalArm):
     """A smaller picture, so that the encoder itself yields about k tokens: what pruning has to beat.
 
     Where the processor takes any size, the picture is scaled before it. A tower of one size gets its pixels scaled to
     whole patches and interpolates its position embeddings.
     """
 
-    def check(self, loaded: Loaded) -> None:
+    def check(self, loaded: LoadedModel) -> None:
         """The tower must take other sizes."""
         model = loaded.model
         tower = getattr(model.config.vision_config, "model_type", "")
         if not (hasattr(model.config.vision_config, "spatial_merge_size") or tower == "clip_vision_model"):
             raise ModelError(f"resize is not supported for a {tower} tower: leave it out with --no-resize.")
 
-    def inputs(self, batch: Batch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The smaller pictures' own."""
         assert self.keep is not None
         wanted = [budget(self.keep, size) for size in batch.sizes]
@@ -223,7 +223,7 @@ class Resized(Arm):
             counts, inputs = self._interpolated(batch, wanted)
         return inputs, [None] * len(counts), counts
 
-    def _scaled(self, batch: Batch, wanted: Sequence[int]) -> list[Image.Image]:
+    def _scaled(self, batch: EvalBatch, wanted: Sequence[int]) -> list[Image.Image]:
         config = batch.loaded.model.config.vision_config
         unit = config.patch_size * config.spatial_merge_size
         small = []
@@ -232,7 +232,7 @@ class Resized(Arm):
             small.append(picture.resize((columns * unit, rows * unit), Image.Resampling.BICUBIC))
         return small
 
-    def _interpolated(self, batch: Batch, wanted: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
+    def _interpolated(self, batch: EvalBatch, wanted: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
         side, patch = max(1, round(math.sqrt(min(wanted)))), batch.loaded.model.config.vision_config.patch_size
         pixels = F.interpolate(
             batch.inputs["pixel_values"].float(), size=(side * patch, side * patch), mode="bicubic", antialias=True
@@ -251,7 +251,7 @@ def cells(aspect: float, k: int) -> tuple[int, int]:
     return max(fits, key=lambda c: (c[0] * c[1] - k * abs(math.log(c[0] / c[1] / aspect)), c))
 
 
-def _shortened(batch: Batch, counts: Sequence[int]) -> dict[str, Any]:
+def _shortened(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
     """The prompts with only the first `counts` placeholders of every picture, numbered anew, without pixels."""
     model, family = batch.loaded.model, family_of(batch.loaded.model)
     inputs = batch.inputs

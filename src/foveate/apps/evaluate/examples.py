@@ -12,14 +12,14 @@ from pathlib import Path
 from PIL import Image
 
 from foveate.errors import FoveateError, InputError
-from foveate.runtime.files import open_picture
+from foveate.runtime.files import open_image
 from foveate.world.questions import TASKS
 from foveate.world.scenes import draw_scene
 from foveate.world.suite import SPLITS, cases
 
 
 @dataclass(frozen=True)
-class Example:
+class EvalExample:
     """One question about one picture; any of `answers` is right. `id` is unique, `image` opens or draws the picture."""
 
     id: str
@@ -29,7 +29,7 @@ class Example:
     image: Callable[[], Image.Image]
 
 
-def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[Example]:
+def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[EvalExample]:
     """`limit` held-out questions of each of the bundled world's tasks ("all": every one), one a picture.
 
     `split` is "dev", to choose with, or "test", to report on. Raises `InputError` for a task that does not exist.
@@ -43,13 +43,13 @@ def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) 
     if split not in SPLITS:
         raise InputError(f"There is no split {split!r}: use {' or '.join(SPLITS)}.")
     return [
-        Example(case.id, task, case.question.text, (case.question.answer,), partial(draw_scene, case.scene))
+        EvalExample(case.id, task, case.question.text, (case.question.answer,), partial(draw_scene, case.scene))
         for task in dict.fromkeys(names)
         for case in cases(split, task, limit, seed)
     ]
 
 
-def read_data(path: Path, limit: int | None = None) -> tuple[list[Example], list[str]]:
+def read_data(path: Path, limit: int | None = None) -> tuple[list[EvalExample], list[str]]:
     """The user's questions, at most `limit` of them, and a sentence for every line that cannot be used.
 
     A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task"; a
@@ -61,7 +61,7 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[Example], list
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}): give a file of JSON lines in UTF-8.") from error
-    found: dict[str, Example] = {}
+    found: dict[str, EvalExample] = {}
     skipped = []
     for number, line in enumerate(lines, start=1):
         if not line.strip() or (limit is not None and len(found) == limit):
@@ -79,7 +79,7 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[Example], list
     return list(found.values()), skipped
 
 
-def _example(line: str, number: int, path: Path) -> Example:
+def _example(line: str, number: int, path: Path) -> EvalExample:
     try:
         row = json.loads(line)
     except ValueError:
@@ -95,10 +95,10 @@ def _example(line: str, number: int, path: Path) -> Example:
     if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
         raise InputError("'answer' is missing, or neither a text nor a list of texts.")
     picture = path.parent / str(texts["image"])
-    open_picture(picture)
-    return Example(
+    open_image(picture)
+    return EvalExample(
         str(row.get("id", f"line-{number}")), str(row.get("task", "data")), str(texts["question"]),
-        tuple(map(str, answers)), partial(open_picture, picture),
+        tuple(map(str, answers)), partial(open_image, picture),
     )  # fmt: skip
 
 

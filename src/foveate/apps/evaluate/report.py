@@ -22,7 +22,7 @@ MARKERS = "osD^vPX*"
 
 
 @dataclass(frozen=True)
-class Score:
+class EvalScore:
     """An accuracy and its 95 % interval."""
 
     value: float
@@ -34,39 +34,39 @@ class Score:
 
 
 @dataclass(frozen=True)
-class ArmSummary:
+class EvalArmSummary:
     """One way to answer: `relative` is to the unpruned model, averaged over tasks; `p` tests the difference to it."""
 
     name: str
     keep: int | float | None
     tokens: float
-    accuracy: Score
-    tasks: dict[str, Score]
-    relative: Score
-    difference: Score
+    accuracy: EvalScore
+    tasks: dict[str, EvalScore]
+    relative: EvalScore
+    difference: EvalScore
     p: float
 
 
 @dataclass(frozen=True)
-class Pair:
+class EvalPair:
     """Two ways to answer at the same budget: the paired difference of accuracy, and of mean relative accuracy."""
 
     keep: int | float | None
     first: str
     second: str
-    difference: Score
+    difference: EvalScore
     p: float
-    relative_difference: Score
+    relative_difference: EvalScore
     relative_p: float
 
 
 @dataclass(frozen=True)
-class Summary:
+class EvalSummary:
     """All figures of a run. `blind` are the tasks that keep 90 % of their score without the picture."""
 
     questions: dict[str, int]
-    arms: list[ArmSummary]
-    pairs: list[Pair]
+    arms: list[EvalArmSummary]
+    pairs: list[EvalPair]
     blind: list[str]
 
     def record(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _rounded(value: Any) -> Any:
 Key = tuple[str, Any]
 
 
-def summarize(rows: Sequence[Row]) -> Summary:
+def summarize(rows: Sequence[Row]) -> EvalSummary:
     """The figures of a run's rows; arms that differ in nothing but a seed are averaged question by question."""
     scores, tokens = _scores(rows)
     tasks = list(scores)
@@ -100,16 +100,16 @@ def summarize(rows: Sequence[Row]) -> Summary:
     arms = []
     for key in keys:
         ratio, spread = relative[_label(key)]
-        difference = Score(float((whole[key] - base).mean()), *percentiles(rounds[key] - rounds[UNPRUNED, None]))
-        each = {task: Score(float(scores[task][key].mean()), *interval(scores[task][key])) for task in tasks}
+        difference = EvalScore(float((whole[key] - base).mean()), *percentiles(rounds[key] - rounds[UNPRUNED, None]))
+        each = {task: EvalScore(float(scores[task][key].mean()), *interval(scores[task][key])) for task in tasks}
         arms.append(
-            ArmSummary(
+            EvalArmSummary(
                 key[0],
                 key[1],
                 float(np.mean(tokens[key])),
-                Score(float(whole[key].mean()), *percentiles(rounds[key])),
+                EvalScore(float(whole[key].mean()), *percentiles(rounds[key])),
                 each,
-                Score(ratio, *percentiles(spread)),
+                EvalScore(ratio, *percentiles(spread)),
                 difference,
                 paired_p(whole[key], base),
             )
@@ -124,15 +124,15 @@ def summarize(rows: Sequence[Row]) -> Summary:
         for task in tasks
         if (BLIND, None) in whole and named[task][BLIND].mean() >= BLIND_SHARE * named[task][UNPRUNED].mean()
     ]
-    return Summary({task: len(scores[task][UNPRUNED, None]) for task in tasks}, arms, pairs, blind)
+    return EvalSummary({task: len(scores[task][UNPRUNED, None]) for task in tasks}, arms, pairs, blind)
 
 
-def _pair(one: Key, two: Key, whole: Any, rounds: Any, relative: Any) -> Pair:
+def _pair(one: Key, two: Key, whole: Any, rounds: Any, relative: Any) -> EvalPair:
     (first, many), (second, more) = relative[_label(one)], relative[_label(two)]
-    return Pair(
+    return EvalPair(
         one[1], one[0], two[0],
-        Score(float((whole[one] - whole[two]).mean()), *percentiles(rounds[one] - rounds[two])),
-        paired_p(whole[one], whole[two]), Score(first - second, *percentiles(many - more)), rounds_p(many - more),
+        EvalScore(float((whole[one] - whole[two]).mean()), *percentiles(rounds[one] - rounds[two])),
+        paired_p(whole[one], whole[two]), EvalScore(first - second, *percentiles(many - more)), rounds_p(many - more),
     )  # fmt: skip
 
 
@@ -158,8 +158,8 @@ def _scores(rows: Sequence[Row]) -> tuple[dict[str, dict[Key, Scores]], dict[Key
     return scores, tokens
 
 
-def overview(summary: Summary, figure: Literal["accuracy", "relative"]) -> str:
-    """One table: a row a method, a column a budget, this figure of `ArmSummary` with its interval."""
+def overview(summary: EvalSummary, figure: Literal["accuracy", "relative"]) -> str:
+    """One table: a row a method, a column a budget, this figure of `EvalArmSummary` with its interval."""
     keeps = list(dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None))
     found = {(arm.name, arm.keep): str(getattr(arm, figure)) for arm in summary.arms}
     lines = [f"| keep | {' | '.join(map(str, keeps))} |", "|---" * (len(keeps) + 1) + "|"]
@@ -169,7 +169,7 @@ def overview(summary: Summary, figure: Literal["accuracy", "relative"]) -> str:
     return "\n".join(lines)
 
 
-def markdown(summary: Summary) -> str:
+def markdown(summary: EvalSummary) -> str:
     """The overviews, then a table a budget, with the whole and the blind model above each."""
     tasks = list(summary.questions)
     total = sum(summary.questions.values())
@@ -201,7 +201,7 @@ def check_plot() -> None:
         ) from error
 
 
-def plot(summary: Summary, path: Path) -> None:
+def plot(summary: EvalSummary, path: Path) -> None:
     """Accuracy against the budget, one line a method; the intervals are shaded where there are few enough to see."""
     from matplotlib.figure import Figure
 

@@ -7,7 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
-from foveate.apps.evaluate.arms import Arm, Blind, InDecoder, Pruned, Resized, Whole
+from foveate.apps.evaluate.arms import (
+    BlindEvalArm,
+    EvalArm,
+    InDecoderEvalArm,
+    PrunedEvalArm,
+    ResizedEvalArm,
+    UnprunedEvalArm,
+)
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.errors import InputError
 from foveate.method import Method, find
@@ -75,23 +82,23 @@ def parse_keeps(text: str) -> list[int | float]:
 def make_arms(
     methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, positions: Positions = "original",
     max_new_tokens: int = 8, resize: bool = True,
-) -> list[Arm]:  # fmt: skip
+) -> list[EvalArm]:  # fmt: skip
     """The whole and the blind model, then for every budget resize, grid, random (three seeds) and the methods."""
-    arms: list[Arm] = [
-        Whole(UNPRUNED, None, max_new_tokens=max_new_tokens),
-        Blind(BLIND, None, max_new_tokens=max_new_tokens),
+    arms: list[EvalArm] = [
+        UnprunedEvalArm(UNPRUNED, None, max_new_tokens=max_new_tokens),
+        BlindEvalArm(BLIND, None, max_new_tokens=max_new_tokens),
     ]
     for keep in keeps:
         if resize:
-            arms.append(Resized("resize", keep, max_new_tokens=max_new_tokens))
+            arms.append(ResizedEvalArm("resize", keep, max_new_tokens=max_new_tokens))
         beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
         beside += [("random", Random(seed=seed), seed) for seed in RANDOM_SEEDS]
         beside += [(name, method, None) for name, method in methods.items() if name not in ("grid", "random")]
         for name, method, seed in beside:
             if isinstance(method, DecoderMethod):
-                arms.append(InDecoder(name, keep, method=method, max_new_tokens=max_new_tokens))
+                arms.append(InDecoderEvalArm(name, keep, method=method, max_new_tokens=max_new_tokens))
                 continue
             arms.append(
-                Pruned(name, keep, method=method, seed=seed, positions=positions, max_new_tokens=max_new_tokens)
+                PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, max_new_tokens=max_new_tokens)
             )
     return arms

@@ -16,8 +16,8 @@ from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import Positions, PrunedInputs, Report, prune_inputs, stop_ids
-from foveate.runtime.load import Loaded
-from foveate.runtime.timing import Clock, kv_bytes
+from foveate.runtime.load import LoadedModel
+from foveate.runtime.timing import StageTimer, kv_bytes
 
 GREEDY = 1e-5  # temperatures below it would overflow the logits, and always give the likeliest token
 Reason = Literal["stop", "length", "cancelled"]
@@ -68,11 +68,11 @@ class Answered:
 
 
 def prune(
-    loaded: Loaded, inputs: Mapping[str, Any], *, keep: int | float, method: str | Method, positions: Positions,
+    loaded: LoadedModel, inputs: Mapping[str, Any], *, keep: int | float, method: str | Method, positions: Positions,
     encoded: Any = None, explain: bool = False,
 ) -> Pruned:  # fmt: skip
     """`prune_inputs` with the encoder's time apart. Raises a `FoveateError` as that does."""
-    model, clock = loaded.model, Clock(loaded.model.device)
+    model, clock = loaded.model, StageTimer(loaded.model.device)
     family = family_of(model)
     if encoded is None and any(modality != "audio" for modality in family.present(inputs)):
         encoded = encode(model, inputs, methods=[method])
@@ -97,7 +97,7 @@ def last_position(inputs: Mapping[str, Any]) -> int:
 
 
 def answer(
-    loaded: Loaded, inputs: Mapping[str, Any], say: Callable[[str], None], *, new: int,
+    loaded: LoadedModel, inputs: Mapping[str, Any], say: Callable[[str], None], *, new: int,
     stop: Sequence[str] = (), sampling: Sampling | None = None, cancelled: Callable[[], bool] = lambda: False,
 ) -> Answered:  # fmt: skip
     """Generate at most `new` tokens for one prompt and `say` their text as it comes, up to the first of `stop`."""
@@ -197,11 +197,11 @@ class Prefill:
 @contextmanager
 def first_forward(model: Any) -> Iterator[Prefill]:
     """Watch the model's next forward pass, which in `generate` is the prefill."""
-    found, clocks = Prefill(), list[Clock]()
+    found, clocks = Prefill(), list[StageTimer]()
 
     def before(_module: Any, _arguments: Any) -> None:
         if not clocks:
-            clocks.append(Clock(model.device))
+            clocks.append(StageTimer(model.device))
 
     def after(_module: Any, _arguments: Any, output: Any) -> None:
         if not found.seen:

@@ -22,12 +22,12 @@ from foveate.apps.serve.metrics import Metrics
 from foveate.apps.serve.protocol import Words, event
 from foveate.apps.serve.settings import Settings
 from foveate.apps.serve.worker import Job, Stopped, Worker
-from foveate.runtime.load import Loaded
+from foveate.runtime.load import LoadedModel
 
 log = logging.getLogger("uvicorn.error")
 
 
-def make_app(loaded: Loaded, settings: Settings) -> FastAPI:
+def make_app(loaded: LoadedModel, settings: Settings) -> FastAPI:
     """The server's application for one model."""
     worker = Worker(settings.limits.waiting)
     metrics, door = Metrics(worker), Door(2 * (settings.limits.waiting + 1))
@@ -134,7 +134,7 @@ def _check_key(request: Request, key: str | None) -> None:
         )
 
 
-def _card(loaded: Loaded) -> dict[str, Any]:
+def _card(loaded: LoadedModel) -> dict[str, Any]:
     return {"id": loaded.name, "object": "model", "created": 0, "owned_by": "foveate"}
 
 

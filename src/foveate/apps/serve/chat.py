@@ -14,9 +14,9 @@ from foveate.apps.serve.protocol import Completion, Words, about, event, parse
 from foveate.apps.serve.settings import Settings
 from foveate.apps.serve.worker import Job
 from foveate.pipeline.prune import check_settings
-from foveate.runtime.conversation import Turn, conversation
-from foveate.runtime.load import Loaded
-from foveate.runtime.warnings import noted
+from foveate.runtime.conversation import ChatMessage, make_chat_inputs
+from foveate.runtime.load import LoadedModel
+from foveate.runtime.warnings import collect_warnings
 
 LETTERS = 64  # of one token, and more than any sensible text has on average
 
@@ -27,7 +27,7 @@ class Chat:
 
     request: Completion
     """Without its messages, which hold the pictures once more."""
-    turns: Sequence[Turn]
+    turns: Sequence[ChatMessage]
     settings: Settings
     files: Sequence[bytes]
     notes: tuple[str, ...]
@@ -35,7 +35,7 @@ class Chat:
     """The most tokens that the request asked for."""
 
 
-def read(body: bytes, settings: Settings, loaded: Loaded) -> Chat:
+def read(body: bytes, settings: Settings, loaded: LoadedModel) -> Chat:
     """Check a request's body. Raises `Refused` or a `FoveateError`."""
     request, limits = parse(body), settings.limits
     if request.model != loaded.name:
@@ -66,7 +66,7 @@ def read(body: bytes, settings: Settings, loaded: Loaded) -> Chat:
     return Chat(request.model_copy(update={"messages": []}), turns, settings, files, notes, new)
 
 
-def _check_letters(turns: Sequence[Turn], most: int | None) -> None:
+def _check_letters(turns: Sequence[ChatMessage], most: int | None) -> None:
     """Refuse text that is far too long by its letters, before it takes time to cut it into tokens."""
     letters = sum(len(part.get("text", "")) for turn in turns for part in turn["content"])
     if most is not None and letters > most * LETTERS:
@@ -81,10 +81,10 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
+def work(loaded: LoadedModel, chat: Chat, metrics: Metrics, job: Job) -> None:
     """On the worker's thread: tells `Ready`, then pieces of text, then `Answered`."""
     request = chat.request
-    with noted() as notes:
+    with collect_warnings() as notes:
         pruned = _pruned(loaded, chat)
     new = _room(loaded, pruned, chat)
     metrics.pruned(pruned)
@@ -97,16 +97,16 @@ def work(loaded: Loaded, chat: Chat, metrics: Metrics, job: Job) -> None:
     job.emit(answered)
 
 
-def _pruned(loaded: Loaded, chat: Chat) -> Pruned:
+def _pruned(loaded: LoadedModel, chat: Chat) -> Pruned:
     settings = chat.settings
-    inputs = conversation(loaded, chat.turns, opened(chat.files))
+    inputs = make_chat_inputs(loaded, chat.turns, opened(chat.files))
     length, most = inputs["input_ids"].shape[1], settings.limits.prompt
     if most is not None and length > most:
         raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {most} at most.")
     return prune(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
 
 
-def _room(loaded: Loaded, pruned: Pruned, chat: Chat) -> int:
+def _room(loaded: LoadedModel, pruned: Pruned, chat: Chat) -> int:
     """How many new tokens fit behind the prompt, and are allowed."""
     wanted, most = chat.new or chat.settings.limits.new, context(loaded.model)
     if most is None:

@@ -15,7 +15,7 @@ import httpx
 from PIL import Image
 
 from foveate.apps.serve.errors import Refused
-from foveate.runtime.files import decode_picture
+from foveate.runtime.files import decode_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")  # decoders that read untrusted files well, and that OpenAI's protocol names
 DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*(?P<base64>;base64)?,", re.IGNORECASE)
@@ -107,8 +107,8 @@ def _invalid(text: str) -> Refused:
 
 
 def opened(files: Sequence[bytes]) -> list[Image.Image]:
-    """The pictures in files that `Source.read` has let through. Raises `PictureError` for damaged ones."""
-    return [decode_picture(data) for data in files]
+    """The pictures in files that `Source.read` has let through. Raises `ImageError` for damaged ones."""
+    return [decode_image(data) for data in files]
 
 
 def _unpacked(url: str) -> bytes:

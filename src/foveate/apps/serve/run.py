@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from foveate.apps.serve.settings import Settings
 from foveate.errors import InputError
-from foveate.runtime.load import Loaded
+from foveate.runtime.load import LoadedModel
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -63,7 +63,7 @@ def address(listens: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve_chat(loaded: Loaded, settings: Settings, listens: socket.socket) -> None:
+def serve_chat(loaded: LoadedModel, settings: Settings, listens: socket.socket) -> None:
     """The OpenAI protocol."""
     from foveate.apps.serve.app import make_app
 
