@@ -32,9 +32,9 @@ class Cost(TorchDispatchMode):
             left = args[-2]
             self.products += out.numel() * left.shape[-1]
         if not func.is_view:
-            given = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
+            selected = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
             for fresh in out if isinstance(out, (tuple, list)) else [out]:
-                if isinstance(fresh, torch.Tensor) and fresh.untyped_storage().data_ptr() not in given:
+                if isinstance(fresh, torch.Tensor) and fresh.untyped_storage().data_ptr() not in selected:
                     self._born(fresh)
         return out
 

@@ -30,7 +30,7 @@ def eager_twin(model, family):
     return twin
 
 
-def pictures(model, family, inputs):
+def images(model, family, inputs):
     """(row, places) of every picture, in reading order."""
     found = []
     sizes = iter(len(f) for f in family.features(family.encode(model, inputs)))
@@ -82,7 +82,7 @@ def slow(model, family, method, inputs, keep=None, stages=None):
     """
     seen, ids = captured(model, inputs), inputs["input_ids"]
     mask, decoder = inputs["attention_mask"].bool(), model.base_model.language_model
-    found = pictures(model, family, inputs)
+    found = images(model, family, inputs)
     features = family.features(family.encode(model, inputs))
     hidden, stays = seen["inputs_embeds"], mask.clone()
     drops, made = method.layers(len(decoder.layers)), {}

@@ -78,20 +78,20 @@ def farthest(v, k, selected, margin):
     return new
 
 
-def divprune(v, e, k, given, margin):
-    return farthest(v, k, list(given), margin)
+def divprune(v, e, k, selected, margin):
+    return farthest(v, k, list(selected), margin)
 
 
-def zspaprune(v, e, k, given, margin, tenths=6, kind="pooled"):
+def zspaprune(v, e, k, selected, margin, tenths=6, kind="pooled"):
     scores = relevance(kind, v, e)
     core_size = tenths * k // 10
     if max(scores) - min(scores) <= TIE:
         core_size = 0
-    core = margin.ranked(scores, [j for j in range(len(v)) if j not in given])[:core_size] if core_size else []
-    return core + farthest(v, k - core_size, [*given, *core], margin)
+    core = margin.ranked(scores, [j for j in range(len(v)) if j not in selected])[:core_size] if core_size else []
+    return core + farthest(v, k - core_size, [*selected, *core], margin)
 
 
-def cdpruner(v, e, k, given, margin):
+def cdpruner(v, e, k, selected, margin):
     n = len(v)
     x = relevance("pooled", v, e)
     low, high = min(x), max(x)
@@ -99,11 +99,11 @@ def cdpruner(v, e, k, given, margin):
     kernel = [[r[i] * cos(v[i], v[j]) * r[j] for j in range(n)] for i in range(n)]
     d = [kernel[i][i] for i in range(n)]
     rows, new, order = [], [], None
-    for step in range(len(given) + k):
-        if step < len(given):
-            j = given[step]
+    for step in range(len(selected) + k):
+        if step < len(selected):
+            j = selected[step]
         else:
-            free = [i for i in range(n) if i not in given and i not in new]
+            free = [i for i in range(n) if i not in selected and i not in new]
             margin.closest = min([margin.closest, *(abs(d[i] / r[i] ** 2 - SPENT) / SPENT for i in free)])
             alive = [i for i in free if d[i] / r[i] ** 2 > SPENT]
             if alive:
@@ -127,15 +127,15 @@ def softmax(values):
     return [power / total for power in powers]
 
 
-def mmtok(v, e, k, given, margin, alpha=0.5, tau_v=0.2, tau_t=0.02):
+def mmtok(v, e, k, selected, margin, alpha=0.5, tau_v=0.2, tau_t=0.02):
     n, m = len(v), len(e)
     rows = [[p / m for p in softmax([cos(e_t, v_i) / tau_t for v_i in v])] for e_t in e]
     rows += [[alpha * q / n for q in softmax([cos(v_i, v_j) / tau_v for v_j in v])] for v_i in v]
     slacks = [COVER_TIE * sum(row[j] for row in rows) for j in range(n)]
     new = []
     for _ in range(k):
-        free = [j for j in range(n) if j not in given and j not in new]
-        best = [max((row[i] for i in (*given, *new)), default=0.0) for row in rows]
+        free = [j for j in range(n) if j not in selected and j not in new]
+        best = [max((row[i] for i in (*selected, *new)), default=0.0) for row in rows]
         extra = {j: sum(row[j] - b for row, b in zip(rows, best, strict=True) if row[j] > b) for j in free}
         gains = {j: margin.above(extra[j], slacks[j]) for j in free}
         new.append(margin.first(gains, slacks, free))
@@ -149,7 +149,7 @@ def salience(a):
     return [a_i * len(a) / sum(a) if sum(a) > 0 else 1.0 for a_i in a]
 
 
-def scope(v, e, k, given, margin, h, a, alpha=1.0):
+def scope(v, e, k, selected, margin, h, a, alpha=1.0):
     n = len(h)
     w = [s**alpha for s in salience(a)]
     cover = [[max(0.0, cos(h[i], h[j])) for j in range(n)] for i in range(n)]
@@ -157,21 +157,21 @@ def scope(v, e, k, given, margin, h, a, alpha=1.0):
     slacks = [COVER_TIE * columns[j] * w[j] for j in range(n)]
     new = []
     for _ in range(k):
-        free = [j for j in range(n) if j not in given and j not in new]
-        best = [max((row[i] for i in (*given, *new)), default=0.0) for row in cover]
+        free = [j for j in range(n) if j not in selected and j not in new]
+        best = [max((row[i] for i in (*selected, *new)), default=0.0) for row in cover]
         extra = {j: sum(max(0.0, row[j] - b) for row, b in zip(cover, best, strict=True)) for j in free}
         gains = {j: w[j] * margin.above(extra[j], COVER_TIE * columns[j]) for j in free}
         new.append(margin.first(gains, slacks, free))
     return new
 
 
-def score(v, e, k, given, margin, h, a, alpha=0.8):
+def score(v, e, k, selected, margin, h, a, alpha=0.8):
     similarity = [[cos(x, y) for y in h] for x in h]
-    return weighted_farthest(similarity, [s**alpha for s in salience(a)], k, given, margin)
+    return weighted_farthest(similarity, [s**alpha for s in salience(a)], k, selected, margin)
 
 
-def foveate(v, e, k, given, margin, grid, focus=1.0, place=0.2, reach=2.0):
-    n, kept = len(v), k + len(given)
+def foveate(v, e, k, selected, margin, grid, focus=1.0, place=0.2, reach=2.0):
+    n, kept = len(v), k + len(selected)
     maps = [[cos(v_i, e_t) for v_i in v] for e_t in e]
     rises = [[x - sum(row) / n for x in row] for row in maps]
     peaked = [max(0.0, sum(x**3 for x in row) / n) for row in rises]
@@ -187,14 +187,14 @@ def foveate(v, e, k, given, margin, grid, focus=1.0, place=0.2, reach=2.0):
             [alike[i][j] - place * (1 - math.exp(-(math.dist(p[i], p[j]) ** 2) / (2 * sigma**2))) for j in range(n)]
             for i in range(n)
         ]
-    return weighted_farthest(alike, w, k, given, margin)
+    return weighted_farthest(alike, w, k, selected, margin)
 
 
-def weighted_farthest(similarity, w, k, given, margin):
+def weighted_farthest(similarity, w, k, selected, margin):
     new = []
     for _ in range(k):
-        free = [j for j in range(len(w)) if j not in given and j not in new]
-        gaps = {j: min((1 - similarity[j][i] for i in (*given, *new)), default=1.0) for j in free}
+        free = [j for j in range(len(w)) if j not in selected and j not in new]
+        gaps = {j: min((1 - similarity[j][i] for i in (*selected, *new)), default=1.0) for j in free}
         values = {j: w[j] * margin.above(gaps[j], TIE) for j in free}
         new.append(margin.first(values, [TIE * w_j for w_j in w], free))
     return new
@@ -206,7 +206,7 @@ def min_max(values, margin):
     return [(x - low) / (high - low) if high - low > TIE else 0.0 for x in values]
 
 
-def coin(v, e, k, given, margin, coverage=0.5, saliency=0.5, ridge=0.01):
+def coin(v, e, k, selected, margin, coverage=0.5, saliency=0.5, ridge=0.01):
     n = len(v)
     norms = [math.hypot(*v_i) for v_i in v]
     strong = min_max([x / max(norms) if max(norms) else 0.0 for x in norms], margin)
@@ -215,11 +215,11 @@ def coin(v, e, k, given, margin, coverage=0.5, saliency=0.5, ridge=0.01):
     kernel = [[cos(v[i], v[j]) + ridge * (i == j) for j in range(n)] for i in range(n)]
     d = [kernel[i][i] for i in range(n)]
     rows, new = [], []
-    for step in range(len(given) + k):
-        if step < len(given):
-            j = given[step]
+    for step in range(len(selected) + k):
+        if step < len(selected):
+            j = selected[step]
         else:
-            free = [i for i in range(n) if i not in given and i not in new]
+            free = [i for i in range(n) if i not in selected and i not in new]
             gains = {i: (1 - coverage) * s[i] + coverage * math.log(d[i]) for i in free}
             slacks = {i: TIE * (1 - coverage + coverage / d[i]) for i in free}
             j = margin.first(gains, slacks, free)
@@ -230,8 +230,8 @@ def coin(v, e, k, given, margin, coverage=0.5, saliency=0.5, ridge=0.01):
     return new
 
 
-def vispruner(v, e, k, given, margin, h, a, tenths=5, step=8):
-    ranked = margin.ranked(salience(a), [j for j in range(len(h)) if j not in given])
+def vispruner(v, e, k, selected, margin, h, a, tenths=5, step=8):
+    ranked = margin.ranked(salience(a), [j for j in range(len(h)) if j not in selected])
     important = ranked[: tenths * k // 10]
     left = sorted(j for j in ranked if j not in important)
     while len(left) > k - len(important):
@@ -244,7 +244,7 @@ def vispruner(v, e, k, given, margin, h, a, tenths=5, step=8):
     return important + left
 
 
-def holov(v, e, k, given, margin, h, a, crops=16):
+def holov(v, e, k, selected, margin, h, a, crops=16):
     n, s = len(h), salience(a)
     count = min(crops, n)
     sizes = [n // count + (c < n % count) for c in range(count)]
@@ -262,7 +262,7 @@ def holov(v, e, k, given, margin, h, a, crops=16):
         max(sum(s[i] for i in part) / len(part) + (x / average if average > TIE else 1.0), TIE)
         for part, x in zip(parts, varied, strict=True)
     ]
-    free = [[i for i in part if i not in given] for part in parts]
+    free = [[i for i in part if i not in selected] for part in parts]
     quotas, open_crops, rest = [0] * count, list(range(count)), k
     while rest:
         share = {c: rest * weights[c] / sum(weights[c] for c in open_crops) for c in open_crops}
@@ -283,8 +283,8 @@ def holov(v, e, k, given, margin, h, a, crops=16):
     ]
 
 
-def visionzip(v, e, k, given, margin, a, keys, dominant=(54, 64)):
-    free = margin.ranked(salience(a), [j for j in range(len(v)) if j not in given])
+def visionzip(v, e, k, selected, margin, a, keys, dominant=(54, 64)):
+    free = margin.ranked(salience(a), [j for j in range(len(v)) if j not in selected])
     size = (2 * dominant[0] * k + dominant[1]) // (2 * dominant[1])
     rest, contextual = sorted(free[size:]), k - size
     return free[:size] + [rest[i * (len(rest) // contextual)] for i in range(contextual)]
@@ -315,10 +315,10 @@ def quantile(values, share):
     return ordered[low] + (place - low) * (ordered[min(low + 1, len(values) - 1)] - ordered[low])
 
 
-def prumerge(v, e, k, given, margin, a, keys):
+def prumerge(v, e, k, selected, margin, a, keys):
     s = salience(a)
     border = quantile(s, 0.75) + 1.5 * (quantile(s, 0.75) - quantile(s, 0.25)) + TIE
-    free = [j for j in range(len(s)) if j not in given]
+    free = [j for j in range(len(s)) if j not in selected]
     margin.closest = min([margin.closest, *(abs(s[j] - border) / TIE for j in free)])
     outliers = [j for j in margin.ranked(s, free) if s[j] > border][:k]
     rest, even = [j for j in free if j not in outliers], k - len(outliers)

@@ -11,12 +11,12 @@ import foveate
 from foveate import DecoderMethod, FastV, PyramidDrop, SparseVLM
 from foveate.conformance.laws import example
 from foveate.errors import FoveateError, InputError
-from foveate.method import find, resolve
+from foveate.method import resolve, resolve_any
 from foveate.method.in_decoder import highest
 from foveate.method.registry import METHODS
 
 NAMES = [row.name for row in foveate.methods() if row.prunes == "decoder"]
-every_method = pytest.mark.parametrize("method", [find(name) for name in NAMES], ids=NAMES)
+every_method = pytest.mark.parametrize("method", [resolve_any(name) for name in NAMES], ids=NAMES)
 
 
 def attention_of(heads=4, rows=3, n=40, seed=0):

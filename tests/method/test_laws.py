@@ -133,13 +133,13 @@ def test_scale_changes_nothing(method):
 @every_method
 def test_given_is_never_chosen_again(method):
     tokens = tokens_of()
-    for given in ([0], [3, 17, 39, 8], list(range(39, 9, -1))):
-        for k in (1, 10 if len(given) > 5 else 36):
-            chosen = method.select(tokens, k, given=given)
+    for selected in ([0], [3, 17, 39, 8], list(range(39, 9, -1))):
+        for k in (1, 10 if len(selected) > 5 else 36):
+            chosen = method.select(tokens, k, selected=selected)
             assert_sane(chosen, 40, k)
-            assert not set(chosen.tolist()) & set(given)
-            assert method.select(tokens, k, given=torch.tensor(given)).tolist() == chosen.tolist()
-            assert method.select(tokens, k, given=sorted(given)).tolist() == chosen.tolist()
+            assert not set(chosen.tolist()) & set(selected)
+            assert method.select(tokens, k, selected=torch.tensor(selected)).tolist() == chosen.tolist()
+            assert method.select(tokens, k, selected=sorted(selected)).tolist() == chosen.tolist()
 
 
 @every_method
@@ -147,7 +147,7 @@ def test_given_counts_as_selected(method):
     if method.spatial:
         pytest.skip("knows no contents")
     rows = torch.eye(24)[[0, 0, 1, 1, 2, 2]]
-    chosen = method.select(seen(rows, torch.zeros(0, 24)), 1, given=[0, 2])
+    chosen = method.select(seen(rows, torch.zeros(0, 24)), 1, selected=[0, 2])
     assert chosen.tolist() == [4]
 
 
@@ -166,11 +166,11 @@ def test_autocast_and_gradients_leave_the_choice_alone(method):
 def test_inputs_stay_as_they_are(method):
     tokens = tokens_of()
     before = each(tokens, torch.Tensor.clone)
-    given = torch.tensor([5, 2])
-    method.mix(tokens, method.select(tokens, 13, given=given))
+    selected = torch.tensor([5, 2])
+    method.merge_weights(tokens, method.select(tokens, 13, selected=selected))
     for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
         assert torch.equal(getattr(tokens, name), getattr(before, name))
-    assert given.tolist() == [5, 2]
+    assert selected.tolist() == [5, 2]
 
 
 @every_method
@@ -185,7 +185,7 @@ def test_reads_the_extras_that_it_needs_and_no_others(method):
         with pytest.raises(InputError, match=f"without {name}: give it"):
             method.select(lacking, 13)
         with pytest.raises(InputError, match=f"without {name}: give it"):
-            method.mix(lacking, expected)
+            method.merge_weights(lacking, expected)
 
 
 @every_method
@@ -203,16 +203,16 @@ def test_kept_tokens_are_means_of_themselves_and_of_dropped_ones(method, dtype):
     for k in (1, 2, 7, 13, 39, 40):
         kept = method.select(tokens, k)
         with torch.autocast("cpu", torch.bfloat16):
-            mix = method.mix(tokens, kept)
-        if mix is None:
+            weights = method.merge_weights(tokens, kept)
+        if weights is None:
             continue
-        assert mix.shape == (k, 40)
-        assert mix.dtype == torch.float32
-        assert mix.min() >= 0
-        torch.testing.assert_close(mix.sum(1), torch.ones(k))
-        assert torch.equal(mix[:, kept] > 0, torch.eye(k, dtype=torch.bool))
-        assert k < 40 or torch.equal(mix, torch.eye(40))
-        assert torch.equal(method.mix(tokens, kept), mix)
+        assert weights.shape == (k, 40)
+        assert weights.dtype == torch.float32
+        assert weights.min() >= 0
+        torch.testing.assert_close(weights.sum(1), torch.ones(k))
+        assert torch.equal(weights[:, kept] > 0, torch.eye(k, dtype=torch.bool))
+        assert k < 40 or torch.equal(weights, torch.eye(40))
+        assert torch.equal(method.merge_weights(tokens, kept), weights)
 
 
 @every_method
@@ -232,9 +232,9 @@ def test_same_choice_on_a_gpu(method):
     for seed in range(20):
         tokens = tokens_of(300, 64, seed=seed)
         there = each(tokens, torch.Tensor.cuda)
-        chosen = method.select(there, 60, given=[7, 1])
+        chosen = method.select(there, 60, selected=[7, 1])
         assert chosen.device.type == "cuda"
-        assert chosen.tolist() == method.select(tokens, 60, given=[7, 1]).tolist()
+        assert chosen.tolist() == method.select(tokens, 60, selected=[7, 1]).tolist()
 
 
 def test_methods_do_not_import_transformers():

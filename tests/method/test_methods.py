@@ -31,7 +31,7 @@ TIGHT = 0.3
 
 
 def random_case(seed):
-    """n 1..60, d 2..32, m 0..8, any float type; duplicates, a row of zeros and given tokens in some."""
+    """n 1..60, d 2..32, m 0..8, any float type; duplicates, a row of zeros and selected tokens in some."""
     rng, torch_rng = random.Random(seed), torch.Generator().manual_seed(seed)
     n, d, m = rng.randint(1, 60), rng.choice([2, 3, 4, 8, 16, 32]), rng.randint(0, 8)
     dtype = rng.choice([torch.float32, torch.float16, torch.bfloat16])
@@ -40,8 +40,8 @@ def random_case(seed):
         embeds = embeds[torch.randint(0, max(1, n // 2), (n,), generator=torch_rng)]
     if rng.random() < 0.15:
         embeds[rng.randrange(n)] = 0
-    given = rng.sample(range(n), rng.randint(0, min(6, n - 1))) if rng.random() < 0.4 else []
-    k = rng.randint(1, n - len(given))
+    selected = rng.sample(range(n), rng.randint(0, min(6, n - 1))) if rng.random() < 0.4 else []
+    k = rng.randint(1, n - len(selected))
     # What the vision tower knows: of another width, with duplicates and flat or peaked attention of its own.
     encoder, keys = torch.randn(n, 6, generator=torch_rng), torch.randn(n, 12, generator=torch_rng)
     attention = (torch.randn(n, generator=torch_rng) * rng.choice([0, 1, 1, 2, 8])).softmax(0)
@@ -49,7 +49,7 @@ def random_case(seed):
         same = torch.randint(0, max(1, n // 2), (n,), generator=torch_rng)
         encoder, keys, attention = encoder[same], keys[same], attention[same]
     tower = {"encoder": encoder.to(dtype), "keys": keys.to(dtype), "cls_attention": attention.to(dtype)}
-    return VisualTokens(embeds.to(dtype), question.to(dtype), **tower), k, given
+    return VisualTokens(embeds.to(dtype), question.to(dtype), **tower), k, selected
 
 
 def random_grid(n, seed):
@@ -96,13 +96,13 @@ def looked_at(method, tokens):
 def test_agrees_with_the_reference_index_by_index(method, options, cases):
     luck = []
     for seed in range(cases):
-        tokens, k, given = random_case(seed)
+        tokens, k, selected = random_case(seed)
         margin = Margin()
         v, e = tokens.embeds.double().tolist(), tokens.question.double().tolist()
-        expected = sorted(REFERENCES[method.name](v, e, k, given, margin, **looked_at(method, tokens), **options))
-        if method.select(tokens, k, given=given).tolist() != expected:
+        expected = sorted(REFERENCES[method.name](v, e, k, selected, margin, **looked_at(method, tokens), **options))
+        if method.select(tokens, k, selected=selected).tolist() != expected:
             # Two candidates so close to the border of a tie that float32 cannot tell on which side they are.
-            assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}, given={given}"
+            assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}, selected={selected}"
             luck.append(seed)
     assert len(luck) <= cases // 100, f"too many disagreements put down to rounding: seeds {luck}"
 
@@ -119,13 +119,15 @@ def test_agrees_with_the_reference_index_by_index(method, options, cases):
 def test_agrees_with_the_reference_on_any_grid(method, options):
     luck = []
     for seed in range(300):
-        tokens, k, given = random_case(seed)
+        tokens, k, selected = random_case(seed)
         tokens = dataclasses.replace(tokens, grid=random_grid(len(tokens.embeds), seed))
         margin = Margin()
         v, e = tokens.embeds.double().tolist(), tokens.question.double().tolist()
-        expected = sorted(REFERENCES[method.name](v, e, k, given, margin, tokens.grid, **options))
-        if method.select(tokens, k, given=given).tolist() != expected:
-            assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, {tokens.grid}, k={k}, {given}"
+        expected = sorted(REFERENCES[method.name](v, e, k, selected, margin, tokens.grid, **options))
+        if method.select(tokens, k, selected=selected).tolist() != expected:
+            assert margin.closest < TIGHT, (
+                f"seed {seed}: {tuple(tokens.embeds.shape)}, {tokens.grid}, k={k}, {selected}"
+            )
             luck.append(seed)
     assert len(luck) <= 3, f"too many disagreements put down to rounding: seeds {luck}"
 
@@ -169,7 +171,7 @@ def test_merges_as_the_reference_does(method, options):
         tokens, k, _ = random_case(seed)
         kept, margin = method.select(tokens, k), Margin()
         rows = MIXES[method.name](len(tokens.embeds), kept.tolist(), margin, **looked_at(method, tokens), **options)
-        if not torch.allclose(method.mix(tokens, kept).double(), torch.tensor(rows).double(), atol=1e-6):
+        if not torch.allclose(method.merge_weights(tokens, kept).double(), torch.tensor(rows).double(), atol=1e-6):
             assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}"
             luck.append(seed)
     assert len(luck) <= 3, f"too many disagreements put down to rounding: seeds {luck}"
@@ -286,7 +288,7 @@ def test_score_starts_from_the_most_salient():
     assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 1).tolist() == [1]
     assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 2).tolist() == [1, 3]
     assert SCoRe().select(tower_tokens([1, 5, 4, 1], rows), 2).tolist() == [1, 2]
-    assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 1, given=[3]).tolist() == [1]
+    assert SCoRe().select(tower_tokens([1, 5, 1, 1], rows), 1, selected=[3]).tolist() == [1]
 
 
 def test_coin_takes_the_steepest_step_of_its_objective():
@@ -336,7 +338,7 @@ def test_holov_gives_every_crop_a_share():
     assert HoloV(crops=4).select(tower_tokens(peaked), 8).tolist() == [0, 1, 2, 3, 4, 5, 8, 12]
     # All four of the first crop; of the other three one each, and what it cannot take goes round.
     assert HoloV(crops=4).select(tower_tokens([99] * 4 + [1] * 12), 10).tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 12, 13]
-    assert HoloV(crops=4).select(tower_tokens(peaked), 3, given=[0, 1, 2, 3]).tolist() == [4, 8, 12]
+    assert HoloV(crops=4).select(tower_tokens(peaked), 3, selected=[0, 1, 2, 3]).tolist() == [4, 8, 12]
 
 
 def test_holov_gives_more_to_a_varied_crop():
@@ -353,7 +355,7 @@ def test_visionzip_merges_the_rest_into_a_few():
     expected = torch.eye(8)[kept]
     expected[1] = torch.tensor([0, 1 / 2, 1 / 6, 0, 1 / 6, 0, 0, 1 / 6])
     expected[3] = torch.tensor([0, 0, 0, 0, 0, 1 / 2, 1 / 2, 0])
-    torch.testing.assert_close(method.mix(tokens, kept), expected)
+    torch.testing.assert_close(method.merge_weights(tokens, kept), expected)
 
 
 @pytest.mark.parametrize(("k", "dominant"), [(64, 54), (128, 108), (192, 162), (58, 49), (1, 1)])
@@ -361,7 +363,7 @@ def test_visionzip_splits_the_budget_as_the_paper_does(k, dominant):
     attention = torch.rand(576, generator=torch.Generator().manual_seed(0))
     tokens = tower_tokens(attention.tolist())
     kept = VisionZip().select(tokens, k)
-    own = VisionZip().mix(tokens, kept)[torch.arange(k), kept]
+    own = VisionZip().merge_weights(tokens, kept)[torch.arange(k), kept]
     top = attention.argsort(descending=True)[:dominant].tolist()
     assert set(top) <= set(kept.tolist())
     assert sum(i not in top for i in kept.tolist()) == k - dominant
@@ -376,15 +378,15 @@ def test_prumerge_takes_outliers_first_and_fills_evenly():
     assert PruMerge().select(tokens, 1).tolist() == [5]
     assert PruMerge().select(tokens, 2).tolist() == [5, 9]
     assert PruMerge().select(tokens, 4).tolist() == [3, 5, 9, 12]  # the others are 14: the 3rd and the 10th of them
-    assert PruMerge().select(tokens, 1, given=[5]).tolist() == [9]
+    assert PruMerge().select(tokens, 1, selected=[5]).tolist() == [9]
     flat = tower_tokens([1] * 16, grid=(1, 4, 4))
     assert PruMerge().select(flat, 4).tolist() == Grid().select(flat, 4).tolist()
 
 
 def test_prumerge_adds_the_nearest_by_their_attention():
     tokens = tower_tokens([7, 1, 1, 1], keys=angles(0, 1, 2, 90))
-    mix = PruMerge(neighbours=2).mix(tokens, torch.tensor([0]))
-    torch.testing.assert_close(mix, torch.tensor([[1.0, 0.1, 0.1, 0.0]]) / 1.2)
+    weights = PruMerge(neighbours=2).merge_weights(tokens, torch.tensor([0]))
+    torch.testing.assert_close(weights, torch.tensor([[1.0, 0.1, 0.1, 0.0]]) / 1.2)
 
 
 def test_random_depends_on_the_seed_and_leaves_the_global_state_alone():
@@ -410,7 +412,7 @@ def test_grid_is_an_even_stride():
     assert Grid().select(flat, 4).tolist() == [2, 6, 10, 14]
     square = VisualTokens(torch.ones(16, 2), torch.zeros(0, 2), grid=(1, 4, 4))
     assert Grid().select(square, 4).tolist() == [5, 7, 13, 15]
-    assert Grid().select(square, 4, given=[0, 5]).tolist() == [2, 7, 10, 14]
+    assert Grid().select(square, 4, selected=[0, 5]).tolist() == [2, 7, 10, 14]
     video = VisualTokens(torch.ones(64, 2), torch.zeros(0, 2), grid=(4, 4, 4))
     assert Grid().select(video, 8).tolist() == [16 * t + 4 * h + w for t in (1, 3) for h in (1, 3) for w in (1, 3)]
 
@@ -522,11 +524,11 @@ def test_select_checks_k_and_given():
         with pytest.raises(InputError, match="int from 1 to 5"):
             DivPrune().select(tokens, k)
     with pytest.raises(InputError, match="int from 1 to 3"):
-        DivPrune().select(tokens, 4, given=[0, 1])
-    for given in ([5], [-1], [1, 1], [0.5], torch.tensor([0.0])):
+        DivPrune().select(tokens, 4, selected=[0, 1])
+    for selected in ([5], [-1], [1, 1], [0.5], torch.tensor([0.0])):
         with pytest.raises(InputError, match="distinct token indices"):
-            DivPrune().select(tokens, 1, given=given)
-    assert DivPrune().select(tokens, 3, given=torch.tensor([1, 4])).tolist() == [0, 2, 3]
+            DivPrune().select(tokens, 1, selected=selected)
+    assert DivPrune().select(tokens, 3, selected=torch.tensor([1, 4])).tolist() == [0, 2, 3]
 
 
 def test_methods_lists_the_registry():

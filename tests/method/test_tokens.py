@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
+from foveate.method import resolve
 from foveate.method.tokens import VisualTokens, budget, check_keep, share_of, unit_rows
 
 
@@ -151,3 +152,12 @@ def test_visual_tokens_refuse_what_does_not_fit(embeds, question, grid, fix):
     with pytest.raises(InputError) as caught:
         VisualTokens(embeds, question, grid)
     assert fix in str(caught.value)
+
+
+def test_old_names_warn():
+    tokens = VisualTokens(torch.eye(5), torch.zeros(0, 5))
+    method = resolve("divprune")
+    with pytest.warns(DeprecationWarning, match="selected="):
+        assert method.select(tokens, 1, given=[0]).tolist() == method.select(tokens, 1, selected=[0]).tolist()
+    with pytest.warns(DeprecationWarning, match="merge_weights"):
+        assert method.mix(tokens, torch.tensor([0])) is None

@@ -93,7 +93,7 @@ def test_end_to_end_against_the_eager_tower(name, layer):
         tokens = VisualTokens(feature, feature[:0], (1, 4, 4), **extras)
         kept = method.select(tokens, budget(0.5, 16))
         assert torch.equal(short.report.kept[number], kept)
-        mix = method.mix(tokens, kept)
+        mix = method.merge_weights(tokens, kept)
         held.append(feature[kept] if mix is None else mix @ feature)
     values = torch.cat(short["mm_encoder_outputs"]["image"].pooler_output)
     torch.testing.assert_close(values, torch.cat(held), atol=1e-5, rtol=1e-4)
@@ -255,10 +255,10 @@ class Mean(Method):
     summary = "test"
     prompt_aware = False
 
-    def _select(self, tokens, k, given):
+    def _select(self, tokens, k, selected):
         return torch.arange(k)
 
-    def _mix(self, tokens, kept):
+    def _merge_weights(self, tokens, kept):
         n = len(tokens.embeds)
         return torch.eye(n)[kept] / 2 + 1 / (2 * n)
 
@@ -267,7 +267,7 @@ class Mean(Method):
 class Same(Mean):
     """Merging that merges nothing."""
 
-    def _mix(self, tokens, kept):
+    def _merge_weights(self, tokens, kept):
         return torch.eye(len(tokens.embeds))[kept]
 
 
@@ -275,7 +275,7 @@ class Same(Mean):
 class Plain(Mean):
     """No merging at all."""
 
-    def _mix(self, tokens, kept):
+    def _merge_weights(self, tokens, kept):
         return None
 
 

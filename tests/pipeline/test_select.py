@@ -92,7 +92,7 @@ def test_a_whole_picture_is_the_methods_own_choice(method):
     kept = method.select(one.tokens, 9)
     (choice,) = choose([one], method, 9)
     assert torch.equal(choice.kept, kept)
-    mix = method.mix(one.tokens, kept)
+    mix = method.merge_weights(one.tokens, kept)
     assert mix is choice.mix is None or torch.allclose(choice.mix, mix)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from foveate.errors import InputError, ModelError
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
-from foveate.method import Method, find
+from foveate.method import Method, resolve_any
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.tokens import check_keep
 from foveate.models import family_of
@@ -85,7 +85,7 @@ def attach(
 
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
-    found = find(method)
+    found = resolve_any(method)
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
     if isinstance(found, DecoderMethod):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
-from foveate.method import find
+from foveate.method import resolve_any
 from foveate.method.tokens import check_keep
 from foveate.pipeline.prune import Positions
 from foveate.runtime.load import load
@@ -53,7 +53,7 @@ class Pruned(lmms):  # type: ignore[misc]  # lmms-eval is optional, and Any wher
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size={batch_size!r} is no number of prompts: use an int of 1 or more.")
         check_keep(keep)
-        self._settings: dict[str, Any] = {"keep": keep, "method": find(method), "positions": positions}
+        self._settings: dict[str, Any] = {"keep": keep, "method": resolve_any(method), "positions": positions}
         self._batch, self._longest = int(batch_size), max_new_tokens
         self._loaded = load(pretrained)
         if device is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.method.registry import METHODS
 from foveate.method.scoring import min_max
 from foveate.method.selection import top_k
-from foveate.method.tokens import VisualTokens, budget, is_whole
+from foveate.method.tokens import VisualTokens, budget, is_int
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Method(ABC):
     """A published way to choose k of n visual tokens; its fields are its hyper-parameters, each with a default.
 
     A subclass is a frozen dataclass that fills in the class variables, checks its fields in `__post_init__` (raising
-    `InputError`) and writes `_select`. A method that merges writes `_mix` as well, one that prefers some tokens to
-    others by a score `_relevance_map`, for those who want to see why. It must keep the laws of
+    `InputError`) and writes `_select`. A method that merges writes `_merge_weights` as well, one that prefers
+    some tokens to others by a score `_relevance_map`, for those who want to see why. It must keep the laws of
     tests/method/test_laws.py.
     """
 
@@ -36,55 +37,70 @@ class Method(ABC):
     spatial: ClassVar[bool] = False  # the choice depends on where a token stands, not only on what it is
     needs: ClassVar[frozenset[str]] = frozenset()  # the extras of `VisualTokens` that it reads
 
-    def select(self, tokens: VisualTokens, k: int, *, given: Sequence[int] | Tensor = ()) -> Tensor:
+    def select(
+        self,
+        tokens: VisualTokens,
+        k: int,
+        *,
+        selected: Sequence[int] | Tensor = (),
+        given: Sequence[int] | Tensor | None = None,
+    ) -> Tensor:
         """The indices of `k` new tokens to keep, (k,) int64, ascending, on the device of `tokens`.
 
-        `given` are distinct indices that are kept already: they count as selected and are not returned. Half precision
-        is computed in float32, under autocast as well; no gradient is recorded.
+        `selected` are distinct indices that are kept already: they count as selected and are not returned. Half
+        precision is computed in float32, under autocast as well; no gradient is recorded.
 
-        Raises `InputError` unless 1 <= k <= n - len(given) and `given` are distinct indices below n, and if `tokens`
-        lack an extra that the method needs.
+        Raises `InputError` unless 1 <= k <= n - len(selected) and `selected` are distinct indices below n, and if
+        `tokens` lack an extra that the method needs.
         """
+        if given is not None:
+            warnings.warn("given= is now called selected=.", DeprecationWarning, stacklevel=2)
+            selected = given
         device = tokens.embeds.device
-        kept = given.tolist() if isinstance(given, Tensor) else list(given)
+        kept = selected.tolist() if isinstance(selected, Tensor) else list(selected)
         self._check(tokens, k, kept)
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=device))
 
-    def select_many(self, pictures: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
+    def select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         """`select` for each picture, all on one device; on a GPU at once, where the method knows how.
 
         Raises `InputError` as `select` does, before anything is chosen.
         """
-        for tokens, k in zip(pictures, ks, strict=True):
+        for tokens, k in zip(images, ks, strict=True):
             self._check(tokens, k, [])
-        if not pictures:
+        if not images:
             return []
-        with torch.no_grad(), torch.autocast(pictures[0].embeds.device.type, enabled=False):
-            return self._select_many(pictures, [int(k) for k in ks])
+        with torch.no_grad(), torch.autocast(images[0].embeds.device.type, enabled=False):
+            return self._select_many(images, [int(k) for k in ks])
 
     def _check(self, tokens: VisualTokens, k: int, kept: list[int]) -> None:
         self._check_needs(tokens)
         n = tokens.embeds.shape[0]
-        if not all(is_whole(i) and 0 <= i < n for i in kept) or len(set(kept)) < len(kept):
-            raise InputError(f"given={kept} must be distinct token indices, each an int from 0 to {n - 1}.")
-        if not is_whole(k) or not 1 <= k <= n - len(kept):
+        if not all(is_int(i) and 0 <= i < n for i in kept) or len(set(kept)) < len(kept):
+            raise InputError(f"selected={kept} must be distinct token indices, each an int from 0 to {n - 1}.")
+        if not is_int(k) or not 1 <= k <= n - len(kept):
             raise InputError(
-                f"k={k!r} new tokens cannot be chosen from {n} with {len(kept)} given: "
+                f"k={k!r} new tokens cannot be chosen from {n} with {len(kept)} selected already: "
                 f"use an int from 1 to {n - len(kept)} (foveate.method.tokens.budget turns `keep` into one)."
             )
 
-    def mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
+    def merge_weights(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
         """What the kept tokens hold: None where each holds its own value, as in most methods.
 
         A method that merges the dropped tokens into those kept, `kept` (k,) as `select` returned them, gives weights
-        (k, n) >= 0 in float32, each row summing to 1: the kept values are `mix @ values`.
+        (k, n) >= 0 in float32, each row summing to 1: the kept values are `merge_weights @ values`.
 
         Raises `InputError` if `tokens` lack an extra that the method needs.
         """
         self._check_needs(tokens)
         with torch.no_grad(), torch.autocast(tokens.embeds.device.type, enabled=False):
-            return self._mix(tokens, kept)
+            return self._merge_weights(tokens, kept)
+
+    def mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
+        """Deprecated name of `merge_weights`."""
+        warnings.warn("Method.mix is now called Method.merge_weights.", DeprecationWarning, stacklevel=2)
+        return self.merge_weights(tokens, kept)
 
     def relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         """How much the method itself prefers each token, whatever else is kept: (n,) in float32, higher = sooner.
@@ -111,16 +127,16 @@ class Method(ABC):
             return self._core_mask(tokens, kept)
 
     @abstractmethod
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        """`select` after its checks: `given` (g,) is int64 on the tokens' device and 1 <= k <= n - g."""
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        """`select` after its checks: `selected` (g,) is int64 on the tokens' device and 1 <= k <= n - g."""
 
-    def _select_many(self, pictures: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
+    def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         """`select_many` after its checks."""
-        none = torch.empty(0, dtype=torch.long, device=pictures[0].embeds.device)
-        return [self._select(tokens, k, none) for tokens, k in zip(pictures, ks, strict=True)]
+        none = torch.empty(0, dtype=torch.long, device=images[0].embeds.device)
+        return [self._select(tokens, k, none) for tokens, k in zip(images, ks, strict=True)]
 
-    def _mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:  # noqa: ARG002 for those that override it
-        """`mix` after its checks."""
+    def _merge_weights(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:  # noqa: ARG002 for those that override it
+        """`merge_weights` after its checks."""
         return None
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:  # noqa: ARG002 for those that override it
@@ -171,7 +187,7 @@ def resolve(method: str | Method) -> Method:
     Raises `UnknownMethodError` for a name that is not registered, `InputError` for anything that is not a method or
     prunes inside the decoder.
     """
-    found = find(method)
+    found = resolve_any(method)
     if isinstance(found, DecoderMethod):
         raise InputError(
             f"{found.name} drops tokens between the decoder's layers, so it needs the running model: "
@@ -180,7 +196,7 @@ def resolve(method: str | Method) -> Method:
     return found
 
 
-def find(method: str | Method | DecoderMethod) -> Method | DecoderMethod:
+def resolve_any(method: str | Method | DecoderMethod) -> Method | DecoderMethod:
     """`resolve` for either kind of method."""
     if isinstance(method, (Method, DecoderMethod)):
         return method

@@ -26,8 +26,8 @@ class CDPruner(Method):
     summary: ClassVar[str] = "the most diverse set of tokens, each weighted by its relevance (DPP)"
     prompt_aware: ClassVar[bool] = True
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        return dpp(tokens.embeds, self._relevance_map(tokens), k, given)
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        return dpp(tokens.embeds, self._relevance_map(tokens), k, selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor:
         score = pooled(tokens.embeds, tokens.question)

@@ -40,9 +40,9 @@ class CoIn(Method):
             # Below, float32 cannot tell what is left of a token from the noise of its cosines.
             raise InputError(f"ridge={self.ridge!r} is out of range: use a float from 0.001 to 1, such as 0.01.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         informative = self._informative(tokens)
-        return log_volume(tokens.embeds, informative, k, given, share=self.coverage, ridge=self.ridge)
+        return log_volume(tokens.embeds, informative, k, selected, share=self.coverage, ridge=self.ridge)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._informative(tokens) if self.coverage < 1 else None

@@ -19,6 +19,6 @@ class DivPrune(FarthestPoints):
     summary: ClassVar[str] = "again and again the token farthest from those kept"
     prompt_aware: ClassVar[bool] = False
 
-    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
         """By looks alone."""
-        return Farthest(tokens.embeds, k, given)
+        return Farthest(tokens.embeds, k, selected)

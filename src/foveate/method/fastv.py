@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.in_decoder import DecoderMethod, highest
-from foveate.method.tokens import is_whole
+from foveate.method.tokens import is_int
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FastV(DecoderMethod):
     summary: ClassVar[str] = "after layer 2, the tokens that the prompt's last token attends to most"
 
     def __post_init__(self) -> None:
-        if not is_whole(self.layer) or self.layer < 1:
+        if not is_int(self.layer) or self.layer < 1:
             raise InputError(f"layer={self.layer!r} is no number of layers: use an int from 1, such as 2.")
 
     def layers(self, depth: int) -> tuple[int, ...]:

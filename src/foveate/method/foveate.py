@@ -48,11 +48,11 @@ class Foveate(FarthestPoints):
         if not is_number(self.reach) or not 0 < self.reach < float("inf"):
             raise InputError(f"reach={self.reach!r} is no distance: use a float above 0, such as 2.")
 
-    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
         """By looks and places, weighted by the question."""
         weight = (self.focus * min_max(self._words(tokens))).exp()
-        places = None if tokens.grid is None else self._places(tokens.grid, k + given.numel()).to(given.device)
-        return Farthest(tokens.embeds, k, given, weight, places, self.place)
+        places = None if tokens.grid is None else self._places(tokens.grid, k + selected.numel()).to(selected.device)
+        return Farthest(tokens.embeds, k, selected, weight, places, self.place)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._words(tokens) if self.focus else None

@@ -17,8 +17,8 @@ class Grid(Method):
     """k tokens spread evenly over the (t, h, w) grid; over the sequence where there is no grid.
 
     Frames are taken at an even stride, then rows of a frame, then tokens of a row, with about the same stride along
-    each axis of more than one step. Where k does not divide, some frames or rows get one token more. With `given` the
-    stride runs over the other tokens in their order.
+    each axis of more than one step. Where k does not divide, some frames or rows get one token more. With `selected`
+    the stride runs over the other tokens in their order.
     """
 
     name: ClassVar[str] = "grid"
@@ -27,12 +27,12 @@ class Grid(Method):
     prompt_aware: ClassVar[bool] = False
     spatial: ClassVar[bool] = True
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         n = tokens.embeds.shape[0]
-        taken = set(given.tolist())
+        taken = set(selected.tolist())
         free = [i for i in range(n) if i not in taken]
         shape = tokens.grid if tokens.grid and not taken else (len(free),)
-        return torch.tensor([free[i] for i in _spread(shape, k)], dtype=torch.long, device=given.device)
+        return torch.tensor([free[i] for i in _spread(shape, k)], dtype=torch.long, device=selected.device)
 
 
 def _spread(shape: Sequence[int], k: int) -> list[int]:

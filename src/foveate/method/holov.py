@@ -10,7 +10,7 @@ from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.method.scoring import salience
 from foveate.method.selection import TIE, top_k
-from foveate.method.tokens import VisualTokens, is_whole, unit_rows
+from foveate.method.tokens import VisualTokens, is_int, unit_rows
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,22 @@ class HoloV(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"encoder", "cls_attention"})
 
     def __post_init__(self) -> None:
-        if not is_whole(self.crops) or self.crops < 1:
+        if not is_int(self.crops) or self.crops < 1:
             raise InputError(f"crops={self.crops!r} is no number of crops: use an int of 1 or more, such as 16.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         scores, unit = self._relevance_map(tokens), unit_rows(tokens.extra("encoder"))
         parts = torch.arange(len(scores), device=scores.device).tensor_split(min(self.crops, len(scores)))
         varied = torch.stack([_variance(unit[part]) for part in parts])
         varied = torch.where(varied.mean() > TIE, varied / varied.mean(), 1.0)
         weights = torch.stack([scores[part].mean() for part in parts]) + varied
-        taken = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, given, True)
+        taken = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, selected, True)
         room = torch.stack([(~taken[part]).sum() for part in parts])
         quotas = apportion(weights.cpu(), room.tolist(), k)
         free = scores.masked_fill(taken, -torch.inf)  # a crop's quota leaves these out
-        return torch.cat([part[top_k(free[part], quota, given[:0])] for part, quota in zip(parts, quotas, strict=True)])
+        return torch.cat(
+            [part[top_k(free[part], quota, selected[:0])] for part, quota in zip(parts, quotas, strict=True)]
+        )
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor:
         return salience(tokens.extra("cls_attention"))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.tokens import is_number, is_whole
+from foveate.method.tokens import is_int, is_number
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class DecoderMethod(ABC):
         """
         if attention.ndim != 3 or 0 in attention.shape or not attention.is_floating_point():
             raise InputError(f"attention has shape {tuple(attention.shape)}: give weights as (heads, rows, tokens).")
-        if not is_whole(k) or not 1 <= k <= attention.shape[-1]:
+        if not is_int(k) or not 1 <= k <= attention.shape[-1]:
             raise InputError(f"k={k!r} of {attention.shape[-1]} tokens cannot stay: use an int in that range.")
         with torch.no_grad(), torch.autocast(attention.device.type, enabled=False):
             return self._select(attention.float(), int(k))

@@ -41,10 +41,10 @@ class MMTok(Method):
         if not is_number(self.alpha) or not 0 <= self.alpha < float("inf"):
             raise InputError(f"alpha={self.alpha!r} is not a weight: use a float of 0 or more, such as 0.5.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         cosines = Cosines(tokens.embeds)
         affinity = _Affinity(cosines, self._asked(cosines, tokens), self.tau_v, self.alpha / len(tokens.embeds))
-        return coverage(affinity, k, given, value=torch.ones_like(cosines.scale))
+        return coverage(affinity, k, selected, value=torch.ones_like(cosines.scale))
 
     def _asked(self, cosines: Cosines, tokens: VisualTokens) -> Tensor:
         """P (m, n)."""

@@ -1,4 +1,4 @@
-"""What methods of farthest points share: several pictures may be chosen from at once."""
+"""What methods of farthest points share: several images may be chosen from at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ class FarthestPoints(Method):
     """A method that is one choice of farthest points."""
 
     @abstractmethod
-    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
         """From what, by which weights and places."""
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        return farthest_points([self.choice(tokens, k, given)])[0]
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        return farthest_points([self.choice(tokens, k, selected)])[0]
 
-    def _select_many(self, pictures: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
-        none = pictures[0].embeds.new_empty(0).long()
-        return farthest_points([self.choice(tokens, k, none) for tokens, k in zip(pictures, ks, strict=True)])
+    def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
+        none = images[0].embeds.new_empty(0).long()
+        return farthest_points([self.choice(tokens, k, none) for tokens, k in zip(images, ks, strict=True)])

@@ -9,7 +9,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.method.selection import top_k
-from foveate.method.tokens import VisualTokens, is_whole
+from foveate.method.tokens import VisualTokens, is_int
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Random(Method):
     spatial: ClassVar[bool] = True  # the seed fixes places, not contents: permuted tokens do not take the choice along
 
     def __post_init__(self) -> None:
-        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
+        if not is_int(self.seed) or not 0 <= self.seed < 2**63:
             raise InputError(f"seed={self.seed!r} is not a seed: use an int of 0 or more.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         # A generator of its own on the CPU: the global state stays as it is, and every device makes the same choice.
         generator = torch.Generator().manual_seed(int(self.seed))
         scores = torch.randperm(tokens.embeds.shape[0], generator=generator)
-        return top_k(scores.to(given.device), k, given)
+        return top_k(scores.to(selected.device), k, selected)

@@ -33,8 +33,8 @@ class Scope(Method):
         if not is_number(self.alpha) or not 0 <= self.alpha < float("inf"):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 1.0.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        return coverage(_Likeness(tokens.extra("encoder")), k, given, value=self._weight(tokens))
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        return coverage(_Likeness(tokens.extra("encoder")), k, selected, value=self._weight(tokens))
 
     def _weight(self, tokens: VisualTokens) -> Tensor:
         return salience(tokens.extra("cls_attention")) ** self.alpha

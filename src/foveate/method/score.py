@@ -31,9 +31,9 @@ class SCoRe(FarthestPoints):
         if not is_number(self.alpha) or not 0 <= self.alpha < float("inf"):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 0.8.")
 
-    def choice(self, tokens: VisualTokens, k: int, given: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
         """By looks to the tower, weighted by saliency."""
-        return Farthest(tokens.extra("encoder"), k, given, self._weight(tokens))
+        return Farthest(tokens.extra("encoder"), k, selected, self._weight(tokens))
 
     def _weight(self, tokens: VisualTokens) -> Tensor:
         return salience(tokens.extra("cls_attention")) ** self.alpha

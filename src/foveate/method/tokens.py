@@ -101,7 +101,7 @@ def unit_rows(rows: Tensor) -> Tensor:
     return torch.nn.functional.normalize(rows.float(), dim=-1)
 
 
-def is_whole(value: object) -> TypeGuard[int]:
+def is_int(value: object) -> TypeGuard[int]:
     """An integer, NumPy's too, but no bool."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -116,7 +116,7 @@ def check_keep(keep: int | float) -> None:
     rule = "use an int for tokens per image (keep=64), a float in (0, 1] for a share (keep=0.1)"
     if not is_number(keep):
         raise KeepError(f"keep={keep!r} is a {type(keep).__name__}: {rule}.")
-    if is_whole(keep):
+    if is_int(keep):
         if keep < 1:
             raise KeepError(f"keep={keep} keeps no token: {rule}.")
     elif not 0 < keep <= 1:  # catches NaN and infinity as well
@@ -133,7 +133,7 @@ def budget(keep: int | float, n: int) -> int:
     Raises `KeepError` if `keep` is neither.
     """
     check_keep(keep)
-    if not is_whole(keep):
+    if not is_int(keep):
         return max(1, math.floor(share_of(keep, n) + Fraction(1, 2)))
     if keep > n:
         warnings.warn(f"keep={keep} keeps all: the image has only {n} visual tokens.", FoveateWarning, stacklevel=2)

@@ -39,37 +39,37 @@ class VisionZip(Method):
         if not is_number(self.dominant) or not 0 <= self.dominant <= 1:
             raise InputError(f"dominant={self.dominant!r} is not a share: use a float in [0, 1], such as 54 / 64.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
-        dominant = self._dominant(tokens, k, given)
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        dominant = self._dominant(tokens, k, selected)
         contextual = k - len(dominant)
-        rest = torch.ones(len(tokens.embeds), dtype=torch.bool, device=given.device)
-        rest[torch.cat([given, dominant])] = False
+        rest = torch.ones(len(tokens.embeds), dtype=torch.bool, device=selected.device)
+        rest[torch.cat([selected, dominant])] = False
         places = rest.nonzero().squeeze(1)
         targets = places[:: max(1, len(places) // max(1, contextual))][:contextual]
         return torch.cat([dominant, targets]).sort().values
 
-    def _mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
+    def _merge_weights(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
         n, k = len(tokens.embeds), len(kept)
-        mix = torch.zeros(k, n, device=kept.device)
-        mix[torch.arange(k, device=kept.device), kept] = 1.0
+        weights = torch.zeros(k, n, device=kept.device)
+        weights[torch.arange(k, device=kept.device), kept] = 1.0
         is_target = torch.isin(kept, self._dominant(tokens, k, kept[:0]), invert=True)
         dropped = torch.ones(n, dtype=torch.bool, device=kept.device)
         dropped[kept] = False
         rows, sources = is_target.nonzero().squeeze(1), dropped.nonzero().squeeze(1)
         if not len(rows) or not len(sources):
-            return mix
+            return weights
         unit = unit_rows(tokens.extra("keys"))
         alike = unit[sources] @ unit[kept[rows]].T  # (dropped, targets)
         goes_to = (alike >= alike.amax(1, keepdim=True) - TIE).int().argmax(1)
         share = torch.zeros(len(rows), n, device=kept.device)
         share[goes_to, sources] = 1.0
         count = share.sum(1, keepdim=True)
-        mix[rows] = torch.where(count > 0, (mix[rows] + share / count.clamp(min=1)) / 2, mix[rows])
-        return mix
+        weights[rows] = torch.where(count > 0, (weights[rows] + share / count.clamp(min=1)) / 2, weights[rows])
+        return weights
 
-    def _dominant(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _dominant(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         size = math.floor(share_of(self.dominant, k) + Fraction(1, 2))
-        return top_k(salience(tokens.extra("cls_attention")), size, given)
+        return top_k(salience(tokens.extra("cls_attention")), size, selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return salience(tokens.extra("cls_attention")) if self.dominant else None

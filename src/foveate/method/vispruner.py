@@ -11,7 +11,7 @@ from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.method.scoring import salience
 from foveate.method.selection import top_k
-from foveate.method.tokens import VisualTokens, is_number, is_whole, share_of, unit_rows
+from foveate.method.tokens import VisualTokens, is_int, is_number, share_of, unit_rows
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ class VisPruner(Method):
     def __post_init__(self) -> None:
         if not is_number(self.important) or not 0 <= self.important <= 1:
             raise InputError(f"important={self.important!r} is not a share: use a float in [0, 1], such as 0.5.")
-        if not is_whole(self.step) or self.step < 1:
+        if not is_int(self.step) or self.step < 1:
             raise InputError(f"step={self.step!r} is no number of tokens: use an int of 1 or more, such as 8.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         scores = salience(tokens.extra("cls_attention"))
-        important = self._important(scores, k, given)
+        important = self._important(scores, k, selected)
         left = torch.ones_like(scores, dtype=torch.bool)
-        left[torch.cat([given, important])] = False
+        left[torch.cat([selected, important])] = False
         rest = left.nonzero().squeeze(1)
         diverse = rest[_thin(unit_rows(tokens.extra("encoder")[rest]), k - len(important), self.step)]
         return torch.cat([important, diverse]).sort().values
 
-    def _important(self, scores: Tensor, k: int, given: Tensor) -> Tensor:
-        return top_k(scores, math.floor(share_of(self.important, k)), given)
+    def _important(self, scores: Tensor, k: int, selected: Tensor) -> Tensor:
+        return top_k(scores, math.floor(share_of(self.important, k)), selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return salience(tokens.extra("cls_attention")) if self.important else None

@@ -45,25 +45,25 @@ class ZSPAPrune(Method):
         if self.relevance not in _RELEVANCE:
             raise InputError(f"relevance={self.relevance!r} is not known: use one of {', '.join(_RELEVANCE)}.")
 
-    def _select(self, tokens: VisualTokens, k: int, given: Tensor) -> Tensor:
+    def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         # 1. Prompt simplification: one score per token, s_i = cos(v_i, p) with p = mean_t e_t.
         scores = self._scores(tokens)
 
         # 2. Prompt-aware selection: the core C, the floor(rho k) most relevant.
-        core = self._core(scores, k, given)
+        core = self._core(scores, k, selected)
 
         # 3. Diversity balance: argmin_{j not in S} max_{i in S} cos(v_j, v_i) until |S| = k.
-        (balance,) = farthest_points([Farthest(tokens.embeds, k - len(core), torch.cat([given, core]))])
+        (balance,) = farthest_points([Farthest(tokens.embeds, k - len(core), torch.cat([selected, core]))])
         return torch.cat([core, balance]).sort().values
 
     def _scores(self, tokens: VisualTokens) -> Tensor:
         return _RELEVANCE[self.relevance](tokens.embeds, tokens.question)
 
-    def _core(self, scores: Tensor, k: int, given: Tensor) -> Tensor:
+    def _core(self, scores: Tensor, k: int, selected: Tensor) -> Tensor:
         # A question that is empty or points at nothing makes the map flat; its "highest" would be the picture's first
         # rows, so diversity takes all.
         flat = bool(scores.amax() - scores.amin() <= TIE)
-        return top_k(scores, 0 if flat else math.floor(share_of(self.core, k)), given)
+        return top_k(scores, 0 if flat else math.floor(share_of(self.core, k)), selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._scores(tokens) if self.core else None

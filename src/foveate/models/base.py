@@ -141,7 +141,7 @@ class Family:
     def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
         """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch a picture is.
 
-        `mixes` are what `Method.mix` gave for each picture; none at all means that every token holds its own value.
+        `mixes` are what `Method.merge_weights` gave for each picture; none: every token holds its own value.
         DeepStack features (layers x pictures) lose the same tokens.
         """
         fields: dict[str, Any] = {"pooler_output": keep_tokens(encoded.pooler_output, kept, rows, mixes)}

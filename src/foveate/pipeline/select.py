@@ -18,7 +18,7 @@ from torch import Tensor
 from foveate.errors import InputError, KeepError
 from foveate.method import Method
 from foveate.method.scoring import peaked_words
-from foveate.method.tokens import VisualTokens, budget, is_whole, unit_rows
+from foveate.method.tokens import VisualTokens, budget, is_int, unit_rows
 
 Per = Literal["image", "frame", "prompt"]
 REPEATS = 0.98  # cosine to the last token of the same place that counted, from which on a token tells nothing new
@@ -39,7 +39,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """The kept tokens (k,), ascending, fixed ones included, and what they hold, as `Method.mix` says: (k, n).
+    """The kept tokens (k,), ascending, fixed ones included, and what they hold, as `Method.merge_weights` says: (k, n).
 
     Where that was asked for, `relevance` (n,) is the method's own map in float32, NaN for tokens that it did not choose
     from (fixed ones, repeats of an earlier frame), or None where it has no map or chose nothing; `core` (k,) marks
@@ -70,7 +70,7 @@ def choose(
 
     Raises `KeepError` where "prompt" leaves a subject without a token.
     """
-    everything = not is_whole(keep) and keep == 1
+    everything = not is_int(keep) and keep == 1
     budgets: dict[int, int] = {}
     if per == "prompt" and not everything:
         for row in sorted({s.row for s in subjects}):
@@ -89,7 +89,7 @@ def choose(
     kept = method.select_many([part.tokens for part in parts], [part.k for part in parts])
     held: dict[int, list[_Held]] = {}
     for part, indices in zip(parts, kept, strict=True):
-        mix = method.mix(part.tokens, indices)
+        mix = method.merge_weights(part.tokens, indices)
         relevance = method.relevance_map(part.tokens) if explain else None
         core = method.core_mask(part.tokens, indices) if explain else None
         held.setdefault(part.subject, []).append(_Held(part.among[indices], part.among, mix, relevance, core))

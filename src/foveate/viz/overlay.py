@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.method.tokens import is_whole
+from foveate.method.tokens import is_int
 from foveate.pipeline.prune import Report
 from foveate.viz.legend import PAPER, entries, strip
 from foveate.viz.paint import Panel, paint
@@ -46,7 +46,7 @@ def draw(
         raise InputError("image holds no picture: give one of Pillow's, or a sequence of them.")
     if not all(min(picture.size) for picture in pictures):
         raise InputError("image has no pixels: give a picture of at least one by one.")
-    if not (item is None or isinstance(item, slice) or is_whole(item)):
+    if not (item is None or isinstance(item, slice) or is_int(item)):
         raise InputError(f"item={item!r} names nothing: give an index, or a slice.")
     groups = panels_of(pictures, report, processor, item)
     out = _sheet([_side_by_side(group, len(groups)) for group in groups])

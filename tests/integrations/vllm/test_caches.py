@@ -99,7 +99,7 @@ class Given(Method):
     prompt_aware = False
     kept: tuple[tuple[int, ...], ...] = ()
 
-    def _select(self, tokens, k, given):
+    def _select(self, tokens, k, selected):
         raise NotImplementedError
 
     def _select_many(self, pictures, ks):

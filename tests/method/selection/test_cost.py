@@ -11,12 +11,12 @@ from foveate.method.tokens import VisualTokens
 NONE = torch.empty(0, dtype=torch.long)
 
 
-def farthest_point(x, k, given):
-    return farthest_points([Farthest(x, k, given)])[0]
+def farthest_point(x, k, selected):
+    return farthest_points([Farthest(x, k, selected)])[0]
 
 
-def weighted_farthest_point(x, weight, k, given, places=None, place=0.0):
-    return farthest_points([Farthest(x, k, given, weight, places, place)])[0]
+def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
+    return farthest_points([Farthest(x, k, selected, weight, places, place)])[0]
 
 
 def picture(n, d=256, seed=0):

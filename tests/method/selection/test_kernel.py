@@ -63,13 +63,13 @@ def test_the_kernel_chooses_what_the_loop_chooses(monkeypatch, on_kernel):
 @pytest.mark.parametrize("name", [row.name for row in methods() if row.name in ("foveate", "divprune", "score")])
 def test_several_pictures_are_one_launch(name, monkeypatch, on_kernel):
     grids = [(1, 5, 8), (1, 9, 9), (1, 2, 3)]
-    pictures = [
+    images = [
         VisualTokens(x, x[:3], grid, encoder=x.flip(1), cls_attention=x[:, 0].softmax(0))
         for seed, grid in enumerate(grids)
         for x in [randn(grid[1] * grid[2], 24, seed=seed)]
     ]
-    many = resolve(name).select_many(pictures, [13, 4, 6])
+    many = resolve(name).select_many(images, [13, 4, 6])
     assert on_kernel == [3]
     monkeypatch.setattr(selection.kernel, "usable", lambda rule: False)
-    for tokens, k, chosen in zip(pictures, [13, 4, 6], many, strict=True):
+    for tokens, k, chosen in zip(images, [13, 4, 6], many, strict=True):
         assert resolve(name).select(tokens, k).tolist() == chosen.tolist()

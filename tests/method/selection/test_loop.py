@@ -9,12 +9,12 @@ from foveate.method.selection import Farthest, dpp, farthest_points, log_volume,
 NONE = torch.empty(0, dtype=torch.long)
 
 
-def farthest_point(x, k, given):
-    return farthest_points([Farthest(x, k, given)])[0]
+def farthest_point(x, k, selected):
+    return farthest_points([Farthest(x, k, selected)])[0]
 
 
-def weighted_farthest_point(x, weight, k, given, places=None, place=0.0):
-    return farthest_points([Farthest(x, k, given, weight, places, place)])[0]
+def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
+    return farthest_points([Farthest(x, k, selected, weight, places, place)])[0]
 
 
 def randn(*shape, seed=0):
@@ -26,10 +26,10 @@ def grid(n):
     return torch.cartesian_prod(torch.arange(side), torch.arange(side)).float()
 
 
-def placed(x, k, given):
+def placed(x, k, selected):
     """As the default method: places, and a weight that prefers a corner."""
     places = grid(len(x)) / 3
-    return weighted_farthest_point(x, (-places.sum(1) / 9).exp(), k, given, places=places, place=0.2)
+    return weighted_farthest_point(x, (-places.sum(1) / 9).exp(), k, selected, places=places, place=0.2)
 
 
 def heights(x):
@@ -38,11 +38,11 @@ def heights(x):
 
 RULES = {
     "farthest_point": farthest_point,
-    "weighted": lambda x, k, given: weighted_farthest_point(x, x[:, 0].abs().exp(), k, given),
+    "weighted": lambda x, k, selected: weighted_farthest_point(x, x[:, 0].abs().exp(), k, selected),
     "placed": placed,
-    "dpp": lambda x, k, given: dpp(x, x[:, 0].abs(), k, given),
-    "log_volume": lambda x, k, given: log_volume(
-        x, x[:, 0] / x.norm(dim=1).clamp(min=1), k, given, share=0.7, ridge=0.01
+    "dpp": lambda x, k, selected: dpp(x, x[:, 0].abs(), k, selected),
+    "log_volume": lambda x, k, selected: log_volume(
+        x, x[:, 0] / x.norm(dim=1).clamp(min=1), k, selected, share=0.7, ridge=0.01
     ),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

@@ -9,15 +9,15 @@ from foveate.method.selection import TIE, Farthest, coverage, dpp, farthest_poin
 NONE = torch.empty(0, dtype=torch.long)
 
 
-def farthest_point(x, k, given):
-    return farthest_points([Farthest(x, k, given)])[0]
+def farthest_point(x, k, selected):
+    return farthest_points([Farthest(x, k, selected)])[0]
 
 
-def weighted_farthest_point(x, weight, k, given, places=None, place=0.0):
-    return farthest_points([Farthest(x, k, given, weight, places, place)])[0]
+def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
+    return farthest_points([Farthest(x, k, selected, weight, places, place)])[0]
 
 
-def given(*indices):
+def selected(*indices):
     return torch.tensor(indices, dtype=torch.long)
 
 
@@ -38,17 +38,17 @@ class Weights:
         return self.matrix.index_select(1, index).squeeze(1)
 
 
-def covering(matrix, k, given):
-    return coverage(Weights(matrix), k, given, value=torch.ones_like(matrix[0]))
+def covering(matrix, k, selected):
+    return coverage(Weights(matrix), k, selected, value=torch.ones_like(matrix[0]))
 
 
 RULES = {
-    "top_k": lambda x, k, given: top_k(x[:, 0], k, given),
+    "top_k": lambda x, k, selected: top_k(x[:, 0], k, selected),
     "farthest_point": farthest_point,
-    "weighted_farthest_point": lambda x, k, given: weighted_farthest_point(x, x[:, 0].abs().exp(), k, given),
-    "dpp": lambda x, k, given: dpp(x, x[:, 0].abs(), k, given),
-    "log_volume": lambda x, k, given: log_volume(x, x[:, 0], k, given, share=0.5, ridge=0.01),
-    "coverage": lambda x, k, given: covering((x @ x.T).abs(), k, given),
+    "weighted_farthest_point": lambda x, k, selected: weighted_farthest_point(x, x[:, 0].abs().exp(), k, selected),
+    "dpp": lambda x, k, selected: dpp(x, x[:, 0].abs(), k, selected),
+    "log_volume": lambda x, k, selected: log_volume(x, x[:, 0], k, selected, share=0.5, ridge=0.01),
+    "coverage": lambda x, k, selected: covering((x @ x.T).abs(), k, selected),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
@@ -56,7 +56,15 @@ every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 @every_rule
 def test_k_new_ascending(rule):
     x = randn(30, 6)
-    for k, taken in [(0, NONE), (0, given(3)), (1, NONE), (7, NONE), (30, NONE), (7, given(9, 2)), (28, given(9, 2))]:
+    for k, taken in [
+        (0, NONE),
+        (0, selected(3)),
+        (1, NONE),
+        (7, NONE),
+        (30, NONE),
+        (7, selected(9, 2)),
+        (28, selected(9, 2)),
+    ]:
         chosen = rule(x, k, taken).tolist()
         assert len(chosen) == k
         assert chosen == sorted(set(chosen) - set(taken.tolist()))
@@ -64,7 +72,7 @@ def test_k_new_ascending(rule):
 
 @every_rule
 def test_no_room_is_an_error(rule):
-    for k, taken in [(31, NONE), (29, given(9, 2)), (-1, NONE)]:
+    for k, taken in [(31, NONE), (29, selected(9, 2)), (-1, NONE)]:
         with pytest.raises(InputError, match="choose fewer"):
             rule(randn(30, 6), k, taken)
 
@@ -72,20 +80,20 @@ def test_no_room_is_an_error(rule):
 @every_rule
 def test_nothing_is_read_back_from_the_device(rule):
     # A meta tensor has no values: any .item(), bool() or value-dependent shape raises.
-    for taken in (NONE.to("meta"), given(9, 2).to("meta")):
+    for taken in (NONE.to("meta"), selected(9, 2).to("meta")):
         assert rule(torch.empty(700, 6, device="meta"), 12, taken).shape == (12,)
 
 
 @every_rule
 def test_ties_go_to_the_lowest_index(rule):
-    assert rule(torch.ones(9, 6), 4, given(1)).tolist() == [0, 2, 3, 4]
+    assert rule(torch.ones(9, 6), 4, selected(1)).tolist() == [0, 2, 3, 4]
 
 
 def test_top_k_by_hand():
     scores = torch.tensor([0.1, 0.9, 0.9, -0.5, 0.7])
     assert top_k(scores, 1, NONE).tolist() == [1]
     assert top_k(scores, 3, NONE).tolist() == [1, 2, 4]
-    assert top_k(scores, 2, given(1)).tolist() == [2, 4]
+    assert top_k(scores, 2, selected(1)).tolist() == [2, 4]
     assert top_k(-scores, 2, NONE).tolist() == [0, 3]
 
 
@@ -97,7 +105,7 @@ def test_top_k_takes_what_float32_cannot_tell_for_a_tie():
 def test_farthest_point_runs_a_maximum_not_a_minimum():
     x = torch.tensor([[1.0, 0], [0.99, 0.1], [-1.0, 0], [-0.99, 0.1], [0, 1]])
     # From 0 the farthest is 2, then 4. A running minimum would look for what is far from *some* kept token: 1 or 3.
-    assert farthest_point(x, 2, given(0)).tolist() == [2, 4]
+    assert farthest_point(x, 2, selected(0)).tolist() == [2, 4]
 
 
 def test_farthest_point_beats_random_at_its_own_aim():
@@ -112,7 +120,7 @@ def test_farthest_point_beats_random_at_its_own_aim():
 
 
 def test_farthest_point_across_blocks():
-    # More rows than one block of the start, and more given than one; the isolated token stands in the last.
+    # More rows than one block of the start, and more selected than one; the isolated token stands in the last.
     x = torch.cat([randn(650, 4).abs(), -torch.ones(1, 4), randn(10, 4, seed=1).abs()])
     assert farthest_point(x, 1, NONE).tolist() == [650]
     many = torch.arange(600)
@@ -129,7 +137,7 @@ def test_dpp_greedy_maximises_the_determinant():
             volume = {j: torch.det(kernel[[*kept, j]][:, [*kept, j]]) for j in range(12) if j not in kept}
             kept.append(max(volume, key=volume.get))
         assert dpp(x, r, 5, NONE).tolist() == sorted(kept)
-        assert dpp(x, r, 3, given(*kept[:2])).tolist() == sorted(kept[2:])
+        assert dpp(x, r, 3, selected(*kept[:2])).tolist() == sorted(kept[2:])
 
 
 def test_dpp_out_of_rank_goes_by_relevance():
@@ -153,9 +161,9 @@ def test_coverage_by_hand():
     weights = torch.tensor([[3.0, 2, 0, 0], [0, 2, 0, 0], [0, 0, 1, 1]])
     assert covering(weights, 1, NONE).tolist() == [1]  # 2 + 2 against 3
     assert covering(weights, 2, NONE).tolist() in ([0, 1], [1, 2])
-    assert covering(weights, 1, given(1)).tolist() == [0]  # a gain of 1, as 2 and 3 have
-    assert covering(weights, 1, given(1, 0)).tolist() == [2]
-    assert covering(weights, 1, given(0)).tolist() == [1]  # 2 (its second row), nothing in the first
+    assert covering(weights, 1, selected(1)).tolist() == [0]  # a gain of 1, as 2 and 3 have
+    assert covering(weights, 1, selected(1, 0)).tolist() == [2]
+    assert covering(weights, 1, selected(0)).tolist() == [1]  # 2 (its second row), nothing in the first
 
 
 def test_coverage_is_monotone_and_submodular_enough():
@@ -166,7 +174,7 @@ def test_coverage_is_monotone_and_submodular_enough():
 
 
 def test_rules_leave_their_inputs_alone():
-    x, taken = randn(30, 6), given(4, 1)
+    x, taken = randn(30, 6), selected(4, 1)
     copy, scores = x.clone(), randn(30)
     weights = randn(5, 30).abs()
     kept = weights.clone()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import InputError
-from foveate.method import find
+from foveate.method import resolve_any
 from foveate.method.tokens import check_keep
 from foveate.models.lookup import family
 from foveate.pipeline.prune import Positions
@@ -44,7 +44,7 @@ class Settings:
     def check(self) -> None:
         """Raise a `FoveateError` for what cannot be used, as far as that shows without the model's weights."""
         check_keep(self.keep)
-        find(self.method)
+        resolve_any(self.method)
         if self.engine not in BATCH:
             raise InputError(f"There is no engine {self.engine!r}: use {' or '.join(BATCH)}.")
         family(read_config(locate(self.model)).model_type)

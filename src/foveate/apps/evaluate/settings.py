@@ -17,7 +17,7 @@ from foveate.apps.evaluate.arms import (
 )
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.errors import InputError
-from foveate.method import Method, find
+from foveate.method import Method, resolve_any
 from foveate.method.grid import Grid
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.random import Random
@@ -45,7 +45,7 @@ def parse_methods(text: str) -> dict[str, AnyMethod]:
         name, given = match["name"], match["fields"]
         values = _fields(name, given) if given and given.strip() else {}
         shown = name + (f"({', '.join(f'{k}={v}' for k, v in values.items())})" if values else "")
-        found[shown] = METHODS.load(name)(**values) if values else find(name)
+        found[shown] = METHODS.load(name)(**values) if values else resolve_any(name)
     return found
 
 

@@ -18,7 +18,7 @@ from vllm.multimodal.processing import PromptReplacement
 from foveate.errors import InputError, ModelError
 from foveate.integrations.vllm.settings import FIELD, Order, Settings
 from foveate.method import resolve
-from foveate.method.tokens import is_whole
+from foveate.method.tokens import is_int
 from foveate.models.lookup import family
 from foveate.pipeline.prune import stop_ids
 from foveate.pipeline.question import Template, find_question
@@ -124,7 +124,7 @@ class Pruning:
         if not questions:
             return data
         counts = self.counts(mm_items, data)
-        if is_whole(settings.keep) and all(total - fixed < settings.keep for total, fixed in counts):
+        if is_int(settings.keep) and all(total - fixed < settings.keep for total, fixed in counts):
             most = max(total - fixed for total, fixed in counts)
             raise InputError(
                 f"keep={settings.keep} is more than the {most} tokens that the largest picture has: "

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.tokens import budget, is_whole
+from foveate.method.tokens import budget, is_int
 from foveate.pipeline.prune import check_settings
 
 FIELD = "foveate"
@@ -65,11 +65,11 @@ class Settings:
     @property
     def whole(self) -> bool:
         """Whether all tokens stay."""
-        return not is_whole(self.keep) and self.keep == 1
+        return not is_int(self.keep) and self.keep == 1
 
     def count(self, free: int) -> int:
         """How many of so many tokens stay."""
-        return budget(min(self.keep, free) if is_whole(self.keep) else self.keep, free)
+        return budget(min(self.keep, free) if is_int(self.keep) else self.keep, free)
 
 
 def _known(given: Mapping[Any, Any]) -> dict[str, Any]:

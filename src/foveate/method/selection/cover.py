@@ -28,7 +28,7 @@ class Coverage:
     """Value `worth_j gain_j`, `gain_j = sum_r max(0, W_rj - best_r)`, best_r the most that a chosen column has there.
 
     A token that is chosen lifts best_r in a few rows alone, fewer and fewer: what the others lose by it is in these
-    rows. On an accelerator, where to find them would be read back, all rows are gone through.
+    rows. On an accelerator, where finding them would be read back, all rows are gone through.
     """
 
     def __init__(self, weights: Weights, worth: Tensor) -> None:

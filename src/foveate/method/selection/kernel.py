@@ -1,4 +1,4 @@
-"""The greedy loop of farthest points on a GPU: one launch for all pictures and all steps, nothing read back."""
+"""The greedy loop of farthest points on a GPU: one launch for all images and all steps, nothing read back."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def usable(rule: FarthestPoint) -> bool:
 def greedy_many(rules: Sequence[FarthestPoint], counts: Sequence[int], free: Sequence[Tensor]) -> list[Tensor]:
     """What `loop.greedy` gives for each picture, (k,) in the order in which they are chosen; a program a picture.
 
-    The n x n similarities of as many pictures as a launch takes exist at once, padded to the largest: up to 256 MiB.
+    The n x n similarities of as many images as a launch takes exist at once, padded to the largest: up to 256 MiB.
     """
     together = max(1, LARGEST**2 // max(len(rule.gap) for rule in rules) ** 2)
     found: list[Tensor] = []
