@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForImageTextToText
 
+from foveate.conformance.registry import tiny_family
 from foveate.method.tokens import budget
 from foveate.pipeline.prune import stop_ids
 from foveate.pipeline.question import find_question
@@ -12,7 +13,7 @@ from foveate.pipeline.question import find_question
 
 def deep_model(family, depth=6, attention="sdpa", seed=0):
     """The family's tiny model with more layers, so that there is something between them."""
-    config = family.tiny_config()
+    config = tiny_family(family).make_config()
     text = config.get_text_config()
     text.num_hidden_layers = depth
     if getattr(text, "layer_types", None):

@@ -12,6 +12,7 @@ from caches import with_cache
 from decoder_reference import deep_model
 from foveate import FastV
 from foveate.conformance.laws import example
+from foveate.conformance.registry import tiny_family
 from foveate.errors import FoveateError, InputError, KeepError, ModelError
 from foveate.hooks.attention import Keys
 from foveate.models import lookup
@@ -228,7 +229,7 @@ TEXTS = {
 
 
 def llava_on(kind, **extra):
-    config = lookup.family("llava").tiny_config()
+    config = tiny_family(lookup.family("llava")).make_config()
     common = {k: getattr(config.text_config, k) for k in (
         "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
         "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",

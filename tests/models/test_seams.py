@@ -50,14 +50,14 @@ def test_the_list_of_image_text_models():
 
 
 def test_the_table_of_configurations():
-    """`family.tiny` makes configurations by model type, and finds the parts of one by their class."""
+    """`conformance.tiny_config` makes configurations by model type, and finds the parts of one by their class."""
     config = CONFIG_MAPPING["llava"]()
     assert isinstance(config.text_config, PreTrainedConfig)
     assert config.get_text_config() is config.text_config
 
 
 def test_special_tokens_are_fields_of_the_configuration():
-    """`question.default_template` and `family.tiny` look through vars(config) for names that end like this."""
+    """`question.default_template` and `tiny_config` look through vars(config) for names that end like this."""
     assert "image_token_id" in vars(CONFIG_MAPPING["qwen2_5_vl"]())
 
 

@@ -8,6 +8,7 @@ from transformers import AutoModelForImageTextToText, SiglipVisionConfig
 
 import foveate
 from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.registry import tiny_family
 from foveate.errors import InputError, ModelError
 from foveate.method import Method, resolve
 from foveate.method.tokens import VisualTokens, budget
@@ -20,7 +21,7 @@ NEW = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 
 
 def tiny(attention="sdpa", **changes):
-    config = LLAVA.tiny_config()
+    config = tiny_family(LLAVA).make_config()
     for name, value in changes.items():
         setattr(config, name, value)
     torch.manual_seed(0)
@@ -150,7 +151,7 @@ def test_watching_ends_with_the_block():
 
 
 def siglip():
-    config = LLAVA.tiny_config()
+    config = tiny_family(LLAVA).make_config()
     config.vision_config = SiglipVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
     )

@@ -12,6 +12,7 @@ import foveate
 import foveate.apps.ask as ask_module
 from foveate import draw
 from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.registry import tiny_family
 from foveate.errors import InputError
 from foveate.models import lookup
 from foveate.models.item import Item, View, frames, lines, runs, squares
@@ -472,7 +473,7 @@ def test_views_without_a_grid(model_type, count, views):
     family = lookup.family(model_type)
     fixed = None if model_type == "internvl" else torch.arange(count) == count - 1
     item = Item("image", 0, torch.arange(count), 0, torch.zeros(count, 1), None, fixed)
-    assert family.views(family.tiny_config(), {}, item) == views
+    assert family.views(tiny_family(family).make_config(), {}, item) == views
 
 
 def test_uneven_rows_are_no_raster():

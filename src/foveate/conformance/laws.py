@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.conformance.registry import tiny_family
 from foveate.hooks.attach import attach, pruning
 from foveate.models import Family, base, family_of
 from foveate.models.capture import arguments_of
@@ -58,14 +59,15 @@ def check_family(model_type: str) -> list[LawResult]:
     return check(tiny_model(registered(model_type)))
 
 
-def tiny_model(family: Family, seed: int = 0) -> Any:
-    """A tiny random model of the family, in evaluation mode."""
+def tiny_model(family: Family, seed: int = 0, **changes: Any) -> Any:
+    """A tiny random model of the family in evaluation mode; `changes` to its configuration as keyword arguments."""
     from transformers import AutoModelForImageTextToText
 
+    tiny = tiny_family(family)
     torch.manual_seed(seed)
-    model = AutoModelForImageTextToText.from_config(family.tiny_config()).eval()
+    model = AutoModelForImageTextToText.from_config(tiny.make_config(**changes)).eval()
     with torch.no_grad():
-        family.wake(model)
+        tiny.randomize_zeros(model)
     return model
 
 
@@ -77,6 +79,7 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
 
     Instead of a number of pictures a row may name what it shows, in order: ("image", "video").
     """
+    tiny = tiny_family(family)
     config, generator = model.config, torch.Generator().manual_seed(seed)
     shown = [(_main(family),) * show if isinstance(show, int) else tuple(show) for show, _ in rows]
     inputs: dict[str, Any] = {}
@@ -85,12 +88,13 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
         counts = [show.count(modality) for show in shown]
         if not sum(counts):
             continue
-        new = family.example(config, modality, counts, generator)
+        new = tiny.make_inputs(config, modality, counts, generator)
         inputs |= {name: _like(model, value) for name, value in new.items()}
         with torch.no_grad():
-            features = family.features(family.encode(model, inputs, modality), modality)
+            features = family.features(tiny.encode_inputs(model, inputs, modality), modality)
         grids = family.grids(config, inputs, features, modality)
-        spans[modality] = iter([family.span(config, modality, len(f), g) for f, g in zip(features, grids, strict=True)])
+        sizes = [len(tokens) for tokens in features]
+        spans[modality] = iter([tiny.prompt_ids(config, modality, *one) for one in zip(sizes, grids, strict=True)])
     border = min(family.template(config, []).controls_from or config.get_text_config().vocab_size, 30000)
     made = []
     for show, (_, words) in zip(shown, rows, strict=True):
@@ -103,12 +107,12 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
     masks = [[1] * len(ids) for ids in made]
     for name, lists in (("input_ids", made), ("attention_mask", masks)):
         pads = [[0] * (width - len(ids)) for ids in lists]
-        padded = [pad + ids if family.pads_left else ids + pad for pad, ids in zip(pads, lists, strict=True)]
+        padded = [pad + ids if tiny.pads_left else ids + pad for pad, ids in zip(pads, lists, strict=True)]
         inputs[name] = torch.tensor(padded, device=model.device)
     for name in ("mm_token_type_ids", "token_type_ids"):
         if name in inspect.signature(model.forward).parameters:
             inputs[name] = family.token_types(config, inputs)
-    return {**inputs, **family.prompted(config, inputs)}
+    return {**inputs, **tiny.prompt_inputs(config, inputs)}
 
 
 def keep_all(model: Any, family: Family) -> float:
@@ -128,10 +132,10 @@ def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0
     short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.modalities))
     found = items(model, family, inputs)
     stays = base.staying(inputs["attention_mask"], found, short.report.kept)
-    if family.recurrent(model.config):
+    if tiny_family(family).is_recurrent(model.config):
         full = spliced(model, family, inputs, short, stays)
     else:
-        full = _at(model(**family.masked(model, inputs, found, short.report.kept)).logits, stays)
+        full = _at(model(**tiny_family(family).mask_dropped(model, inputs, found, short.report.kept)).logits, stays)
     return _error(_at(model(**short).logits, short["attention_mask"].bool()), full)
 
 
@@ -196,7 +200,7 @@ def decoding_modes(model: Any, family: Family) -> float:
         {"num_beams": 3, "num_return_sequences": 2},
         {"do_sample": True},
         {"prompt_lookup_num_tokens": 2},
-        {"assistant_model": family.assistant(model)},
+        {"assistant_model": tiny_family(family).choose_assistant(model)},
     ]
     if getattr(model, "_is_stateful", False):
         del modes[2:]  # transformers refuses assistants where a state cannot go back
@@ -265,7 +269,7 @@ def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictur
     shape = inputs["attention_mask"].shape
     tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
     alone = {name: value[row : row + 1, real] for name, value in tensors.items() if value.shape[:2] == shape}
-    return {**alone, **family.pick(model.config, inputs, _main(family), row, pictures)}
+    return {**alone, **tiny_family(family).select_inputs(model.config, inputs, _main(family), row, pictures)}
 
 
 def spliced(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs, stays: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foveate.conformance import tiny
 from foveate.errors import InputError
 from foveate.models.item import NOUNS, Grid, Item, Views, frames, match_places
 from foveate.models.kept import Mixes, keep_tokens, kept_output
@@ -51,9 +50,6 @@ class Family:
     counted: ClassVar[bool] = False
     """Whether only the order of the tokens matters, so that kept tokens are always numbered anew."""
 
-    pads_left: ClassVar[bool] = True
-    """On which side its tokenizer pads."""
-
     note: ClassVar[str] = ""
     """What every report on this family tells the caller, in a sentence."""
 
@@ -77,9 +73,6 @@ class Family:
 
     versions: ClassVar[str] = ">=5.18"
     """The versions of transformers on which the laws hold; elsewhere the stock model, or its seam, is not right."""
-
-    tiny: ClassVar[Mapping[str, Any]] = {}
-    """What the configuration of its tiny model must say, beside the numbers that `family.tiny` makes small."""
 
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
@@ -273,52 +266,6 @@ class Family:
     def whole_layers(self, config: Any) -> int:
         """After how many of the first layers the language model itself still adds to the picture's places."""
         return 0
-
-    def recurrent(self, config: Any) -> bool:
-        """Whether layers without attention carry a state along the sequence, which a masked token still moves."""
-        kinds = getattr(config.get_text_config(), "layer_types", None) or ()
-        return any("attention" not in kind or "linear" in kind for kind in kinds)
-
-    # -- a small instance of itself ---------------------------------------------------------------------------------
-
-    def tiny_config(self) -> Any:
-        """The configuration of a tiny model with all of the family's traits, for the laws."""
-        return tiny.configuration(self.model_type, self.tiny)
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Noise in the shape of pictures (or clips, sounds), `rows` of them in each row: the encoder's inputs."""
-        if modality != "image":
-            raise NotImplementedError(f"{type(self).__name__} gives no example of {modality}.")
-        side = tiny.image_size(config)
-        return {self.raw[modality]: torch.randn(sum(rows), 3, side, side, generator=generator)}
-
-    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
-        """What the processor gives beside the example once the prompt is known, such as who sees which picture."""
-        return {}
-
-    def assistant(self, model: Any) -> Any:
-        """A model that can draft for a tiny model in assisted decoding."""
-        return model
-
-    def wake(self, model: Any) -> None:
-        """Give a tiny model's parameters that start at zero, and would hide what they let through, other values."""
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """The encoder's inputs for one row of the batch, whose pictures (or clips, sounds) are `items` of them all."""
-        names = [self.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
-        return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """The ids that stand for one picture, clip or sound of so many tokens in a prompt."""
-        around: list[Any] = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
-        ids = [self.token_id(config, modality)] * tokens
-        return ids if None in around else [around[0], *ids, around[1]]
-
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """The full model's inputs with the dropped tokens masked, positions kept: what pruning must agree with."""
-        mask = inputs["attention_mask"]
-        positions = self.positions(model, inputs, mask)
-        return {**inputs, "attention_mask": staying(mask, items, kept).long(), "position_ids": positions}
 
 
 def staying(mask: Tensor, items: Sequence[Item], kept: Sequence[Tensor]) -> Tensor:

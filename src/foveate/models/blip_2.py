@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from foveate.conformance.tiny import image_size
 from foveate.errors import InputError
 from foveate.models.base import Extras, Family, Inputs
 from foveate.models.item import Grid, Item, match_places
@@ -26,16 +25,6 @@ class Blip2(Family):
     in_sequence = compares = False
     summary = "BLIP-2; what the Q-Former attends to, chosen for diversity alone"
     needs_picture = True
-    tiny = {
-        "text_config": {
-            "model_type": "opt", "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302,
-            "word_embed_proj_dim": 64,
-        },
-        "vision_config": {"hidden_size": 32, "initializer_range": 0.2},
-        "qformer_config": {"vocab_size": 320, "initializer_range": 0.3},
-        "num_query_tokens": 4,
-        "image_token_index": 303,
-    }  # fmt: skip
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The stock tower alone: its output (pictures, frames, 1 + patches, d), pictures being of one frame."""
@@ -81,15 +70,6 @@ class Blip2(Family):
         states = pad_sequence(found, batch_first=True)
         return self.queried(model, {**inputs, "attention_mask": mask}, states, real, pad_id)
 
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """All patches, the dropped ones hidden from the queries."""
-        states = self.encode(model, inputs, self.modalities[0]).last_hidden_state
-        real = torch.zeros(states.shape[0], states.shape[1], states.shape[2] - 1, dtype=torch.long)
-        for own, indices in zip(real.flatten(1), kept, strict=True):
-            own[indices] = 1
-        real = torch.cat([torch.ones_like(real[..., :1]), real], dim=-1).to(states.device)
-        return self.queried(model, inputs, states.flatten(0, 1), real.flatten(0, 1), 0)
-
     def queried(self, model: Any, inputs: Inputs, states: Tensor, real: Tensor, pad_id: int) -> dict[str, Any]:
         """The prompt with what queries make of states (frames, n, d), of which only `real` (frames, n) ones count."""
         config, modality = model.config, self.modalities[0]
@@ -118,18 +98,6 @@ class Blip2(Family):
         side = config.vision_config.patch_size
         return {"pixel_values": like.new_zeros(1, 3, side, side), "interpolate_pos_encoding": True}
 
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """One placeholder a query."""
-        return [self.token_id(config, modality)] * config.num_query_tokens
-
-    def assistant(self, model: Any) -> Any:
-        """The language model: its own `generate` asks for a picture."""
-        return model.language_model
-
-    def wake(self, model: Any) -> None:
-        """Queries start out all alike."""
-        model.query_tokens.normal_()
-
 
 class InstructBlip(Blip2):
     """`InstructBlipForConditionalGeneration`, whose Q-Former reads the instruction too. One picture a row."""
@@ -152,19 +120,6 @@ class InstructBlip(Blip2):
         """And a word for it."""
         return {**super().blank(config, like), "qformer_input_ids": torch.zeros(1, 1).long().to(like.device)}
 
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Instructions of different lengths."""
-        side = image_size(config)
-        pixels = torch.randn(sum(rows), 3, side, side, generator=generator)
-        ids = torch.randint(10, 300, (sum(rows), 5), generator=generator)
-        mask = torch.tensor([[1, 1, 1, 1 - n % 2, 1 - n % 2] for n in range(sum(rows))])
-        return {"pixel_values": pixels, "qformer_input_ids": ids, "qformer_attention_mask": mask}
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """One instruction a picture."""
-        names = (self.raw[modality], "qformer_input_ids", "qformer_attention_mask")
-        return {name: inputs[name][items.start : items.stop] for name in names}
-
 
 class InstructBlipVideo(InstructBlip):
     """`InstructBlipVideoForConditionalGeneration`. A budget is for all frames of a clip. One clip a row."""
@@ -172,7 +127,6 @@ class InstructBlipVideo(InstructBlip):
     summary = "InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone"
     modalities = ("video",)
     raw = {"video": "pixel_values"}
-    tiny = {**{k: v for k, v in Blip2.tiny.items() if k != "image_token_index"}, "video_token_index": 303}
 
     def token_id(self, config: Any, modality: str = "image") -> int:
         """Under the name that this configuration has for it."""
@@ -190,17 +144,3 @@ class InstructBlipVideo(InstructBlip):
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
         return [(len(f) // side**2, side, side) if len(f) % side**2 == 0 else None for f in features]
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """One placeholder a query of each frame."""
-        frames = 1 if grid is None else grid[0]
-        return super().span(config, modality, tokens, grid) * frames
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Clips of three frames."""
-        made = super().example(config, modality, [3 * count for count in rows], generator)
-        count = sum(rows)
-        return {
-            "pixel_values": made["pixel_values"].unflatten(0, (count, 3)),
-            **{name: made[name][:count] for name in ("qformer_input_ids", "qformer_attention_mask")},
-        }

@@ -12,27 +12,11 @@ from foveate.models.base import Family, Inputs
 from foveate.models.item import Grid, Item, Views, ended_rows
 from foveate.models.kept import Mixes, keep_tokens
 
-WORDS = 8  # of the tiny models' pictures
-FIRST = 305
-SIZES = ((32, 24), (16, 32), (32, 32))  # of the pictures of Emu3's example
-STEPS = (9, 5)  # of the sounds of Apertus' example, a word each
-
 
 class Chameleon(Family):
     """`ChameleonForConditionalGeneration`; pictures of one size."""
 
     summary = "Chameleon; pictures in words of the vocabulary"
-    tiny = {
-        "vocabulary_map": {
-            "<image>": 302, "<racm3:break>": 303, "<eoss>": 304,
-            **{f"IMGIMG{chr(ord('A') + i)}Z": FIRST + i for i in range(WORDS)},
-        },
-        "image_token_id": 302,
-        "vq_config": {
-            "num_embeddings": WORDS, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1,
-            "channel_multiplier": [1, 1, 1, 1], "resolution": 32,
-        },
-    }  # fmt: skip
 
     def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
         """One tensor (N, 1, d), every token a picture of its own: the model takes no list, and beams repeat it well."""
@@ -43,33 +27,12 @@ class Chameleon(Family):
         """The model itself holds the layers."""
         return model.base_model
 
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """The size that the quantizer expects."""
-        side = config.vq_config.resolution
-        return {"pixel_values": torch.randn(sum(rows), 3, side, side, generator=generator)}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks at both ends."""
-        ids = [self.token_id(config, modality)] * tokens
-        return [config.vocabulary_map["<racm3:break>"], *ids, config.vocabulary_map["<eoss>"]]
-
 
 class Emu3(Family):
     """`Emu3ForConditionalGeneration`; every row of a picture ends in a word of its own."""
 
     raster = False  # the ends of rows stand between the tokens
     summary = "Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
-    tiny = {
-        "vocabulary_map": {
-            "<image>": 302, "<|extra_200|>": 303,
-            **{f"<|visual token {i:06d}|>": FIRST + i for i in range(WORDS)},
-        },
-        "image_token_id": 302,
-        "vq_config": {
-            "codebook_size": WORDS, "base_channels": 32, "num_res_blocks": 1, "channel_multiplier": [1, 1, 1, 1],
-            "hidden_size": 32,
-        },
-    }  # fmt: skip
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -83,19 +46,9 @@ class Emu3(Family):
         """The rows between the ends."""
         return ended_rows(item.fixed)
 
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks at both ends, and its size in words."""
-        return [31, 20, 19, 21, *super().span(config, modality, tokens, grid), 32]
-
     def decoder(self, model: Any) -> Any:
         """By its own name."""
         return model.base_model.text_model
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures of different sizes, padded to one."""
-        sizes = torch.tensor([SIZES[i % len(SIZES)] for i in range(sum(rows))])
-        side = int(sizes.max())
-        return {"pixel_values": torch.randn(len(sizes), 3, side, side, generator=generator), "image_sizes": sizes}
 
 
 class Apertus(Family):
@@ -104,18 +57,6 @@ class Apertus(Family):
     summary = "Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too"
     modalities = ("image", "audio")
     raw = {**Family.raw, "audio": "input_values"}
-    tiny = {
-        "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 300, "num_key_value_heads": 4},
-        "vision_config": {
-            "codebook_size": WORDS, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1,
-            "channel_multiplier": [1, 1, 1, 1], "resolution": 32,
-        },
-        "audio_config": {
-            "hidden_size": 32, "num_filters": 4, "codebook_size": 8, "codebook_dim": 32, "decoder_hidden_size": 32,
-            "decoder_intermediate_size": 48, "decoder_num_layers": 1, "decoder_attention_num_groups": 4,
-        },
-        "image_token_id": 302, "audio_token_id": 303, "image_token_offset": 304, "audio_token_offset": 304 + WORDS,
-    }  # fmt: skip
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -123,32 +64,3 @@ class Apertus(Family):
         """In squares of the quantizer's scale; sounds have none."""
         sizes, side = inputs.get(f"{modality}_sizes"), config.vision_config.spatial_scale_factor
         return [None] * len(features) if sizes is None else [(1, h // side, w // side) for h, w in sizes.tolist()]
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures of different sizes, or sounds of different lengths, padded to one."""
-        if modality == "audio":
-            lengths = torch.tensor([STEPS[i % len(STEPS)] for i in range(sum(rows))]) * config.audio_config.hop_length
-            heard = torch.arange(int(lengths.max())) < lengths[:, None]
-            return {
-                "input_values": torch.randn(heard.shape, generator=generator)[:, None],
-                "padding_mask": heard.long(),
-            }
-        unit = config.vision_config.spatial_scale_factor
-        sizes = torch.tensor([SIZES[i % len(SIZES)] for i in range(sum(rows))]) // 8 * unit
-        side = int(sizes.max())
-        return {"pixel_values": torch.randn(len(sizes), 3, side, side, generator=generator), "image_sizes": sizes}
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Sounds come with a mask."""
-        if modality != "audio":
-            return super().pick(config, inputs, modality, row, items)
-        return {name: inputs[name][items.start : items.stop] for name in ("input_values", "padding_mask")}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks at both ends; a picture's size in words, and a word between its rows."""
-        ids = [self.token_id(config, modality)] * tokens
-        if modality == "audio":
-            return [33, *ids, 34]
-        width = tokens if grid is None else grid[2]
-        rows = [n for start in range(0, tokens, width) for n in (35, *ids[start : start + width])]
-        return [31, 20, 19, 21, 36, *rows[1:], 32]

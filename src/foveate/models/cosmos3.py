@@ -11,14 +11,6 @@ class Cosmos3Edge(Timestamped):
 
     versions = ">=5.23"
     summary = "Cosmos3 Edge; M-RoPE, dynamic resolution, a timestamp before every frame"
-    tiny = {
-        "text_config": {
-            "head_dim": 16, "rope_parameters": {
-                "rope_type": "default", "mrope_section": [4, 2, 2], "rope_theta": 10000.0,
-            },
-        },
-        "vision_config": {"num_patches": 16}, "projector_hidden_size": 96,
-    }  # fmt: skip
 
 
 class Cosmos3Omni(Qwen3VL):

@@ -89,14 +89,3 @@ class CrossAttention(Family):
         among = index.clamp(min=0)[:, None].expand(-1, seen.shape[1], -1)
         padded = pad_sequence(values, batch_first=True)
         return {**rest, **self.across(model, padded, seen.gather(2, among) & real[:, None], real)}
-
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """All states, the dropped ones and padding hidden from every word."""
-        encoded = self.encode(model, inputs)
-        gone = self.encoder_inputs(model, inputs)
-        rest = {name: value for name, value in inputs.items() if name not in gone}
-        real = torch.zeros_like(encoded.owner, dtype=torch.bool)
-        for (row, columns), indices in zip(encoded.places(), kept, strict=True):
-            real[row, columns[indices.to(columns.device)]] = True
-        states = encoded.states * (encoded.owner >= 0)[..., None]
-        return {**rest, **self.across(model, states, self.seen(inputs, encoded) & real[:, None], real)}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-
-SAM = {"global_attn_indexes": [1], "window_size": 4, "mlp_dim": 48, "output_channels": 16, "initializer_range": 0.02}
 
 
 class DeepseekOcr2(Family):
@@ -18,15 +16,6 @@ class DeepseekOcr2(Family):
 
     raster = False  # several tiles, of queries that belong to no place
     summary = "DeepSeek-OCR 2; tiles of learned queries, the closing token stays"
-    tiny = {
-        "text_config": {
-            "num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"], "n_group": 1, "topk_group": 1,
-            "num_experts_per_tok": 2,
-        },
-        "vision_config": {"sam_config": {**SAM, "downsample_channels": [24, 64]}},
-    }  # fmt: skip
-    tiles: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1), (0, 0), (1, 3), (0, 0))
-    """Columns and rows of tiles in the pictures of the example."""
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -37,40 +26,11 @@ class DeepseekOcr2(Family):
             end[-1] = True
         return list(ends)
 
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures with and without tiles."""
-        side = config.vision_config.sam_config.image_size
-        counts = [x * y for x, y in (self.tiles[i % len(self.tiles)] for i in range(sum(rows)))]
-        return {
-            "pixel_values": torch.randn(sum(rows), 3, side, side, generator=generator),
-            "pixel_values_local": torch.randn(sum(counts), 3, side, side, generator=generator),
-            "num_local_patches": torch.tensor(counts),
-        }
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Tiles of all pictures lie in one tensor, which is left out where there are none."""
-        counts = inputs["num_local_patches"]
-        ends = [0, *counts.cumsum(0).tolist()]
-        tiles = inputs["pixel_values_local"][ends[items.start] : ends[items.stop]]
-        own = {name: inputs[name][items.start : items.stop] for name in ("pixel_values", "num_local_patches")}
-        return {**own, "pixel_values_local": tiles} if len(tiles) else own
-
 
 class UnlimitedOcr(DeepseekOcr2):
     """`UnlimitedOcrForConditionalGeneration`; its window is over generated words, the whole prompt stays in sight."""
 
     summary = "Unlimited-OCR; tiles, newline and closing tokens stay"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 2, "num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"],
-        },
-        "vision_config": {
-            "sam_config": {**SAM, "downsample_channels": [24, 32], "patch_size": 2},
-            "encoder_config": {
-                "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
-            },
-        },
-    }  # fmt: skip
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -79,11 +39,3 @@ class UnlimitedOcr(DeepseekOcr2):
         newline = model.base_model.image_newline
         ends = super().fixed(model, inputs, features, modality)
         return [end | (f == newline.to(f)).all(-1) for f, end in zip(features, ends, strict=True) if end is not None]
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures without tiles, whose numbers the model takes as lists."""
-        return {"pixel_values": super().example(config, modality, rows, generator)["pixel_values"]}
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """One view a picture."""
-        return {"pixel_values": inputs["pixel_values"][items.start : items.stop]}

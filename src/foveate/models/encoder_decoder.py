@@ -45,14 +45,3 @@ class EncoderDecoder(Family):
         if own.get("decoder_input_ids") is None and own.get("labels") is None:
             own["decoder_input_ids"] = torch.full_like(ids[:, :1], self.begin(model.config))
         return {**short, **own}
-
-    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
-        """What the decoder begins with."""
-        ids = torch.arange(10, 13, device=inputs["input_ids"].device).repeat(len(inputs["input_ids"]), 1)
-        ids[:, 0] = self.begin(config)
-        return {"decoder_input_ids": ids}
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """With the row's own decoder."""
-        own = inputs["decoder_input_ids"][row : row + 1]
-        return {**super().pick(config, inputs, modality, row, items), "decoder_input_ids": own}

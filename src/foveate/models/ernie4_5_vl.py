@@ -9,20 +9,13 @@ from torch import Tensor
 
 from foveate.models.base import Inputs
 from foveate.models.item import Grid
-from foveate.models.patches import EXAMPLES, Patches
+from foveate.models.patches import Patches
 
 
 class Ernie45VL(Patches):
     """`Ernie4_5_VLMoeForConditionalGeneration`. `moe_mm_token_type_ids` lose the same tokens as the prompt."""
 
     summary = "ERNIE 4.5 VL; M-RoPE, dynamic resolution, clips merge two frames, experts for text and for vision"
-    shapes = {**EXAMPLES, "video": ((4, 4, 4), (2, 4, 6))}
-    tiny = {
-        "text_config": {
-            "moe_intermediate_size": [32, 16], "moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [3, 3, 2], "rope_theta": 10000.0},
-        },
-    }  # fmt: skip
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -31,8 +24,3 @@ class Ernie45VL(Patches):
         merge = config.vision_config.temporal_merge_size if modality == "video" else 1
         found = super().grids(config, inputs, features, modality)
         return [None if grid is None else (grid[0] // merge, *grid[1:]) for grid in found]
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks of their own around pictures and clips."""
-        start, end = (getattr(config, f"{modality}_{end}_token_id") for end in ("start", "end"))
-        return [start, *super().span(config, modality, tokens, grid), end]

@@ -14,10 +14,3 @@ class Exaone45(Patches):
 
     summary = "EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew"
     note = "generate of EXAONE 4.5 numbers the kept tokens anew, whatever positions says; forward does not."
-    tiny = {
-        "text_config": {
-            "model_type": "exaone4", "num_hidden_layers": 2, "sliding_window": 512,
-            "layer_types": ["sliding_attention", "full_attention"],
-        },
-        "vision_config": {"depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 16, "patch_size": 4},
-    }  # fmt: skip

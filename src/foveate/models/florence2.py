@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from foveate.models.base import Inputs
 from foveate.models.encoder_decoder import EncoderDecoder
-from foveate.models.item import Item
 
 
 class Florence2(EncoderDecoder):
@@ -22,18 +20,6 @@ class Florence2(EncoderDecoder):
 
     raster = False  # a mean comes first
     summary = "Florence-2; encoder and decoder, the encoder reads what stays"
-    pads_left = False
-    tiny = {
-        "text_config": {
-            "model_type": "bart", "d_model": 64, "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302,
-            "decoder_start_token_id": 301, "forced_eos_token_id": None,
-        },
-        "vision_config": {
-            "depths": [1, 1, 1, 1], "embed_dim": [16, 16, 16, 32], "num_heads": [2, 2, 2, 2],
-            "num_groups": [2, 2, 2, 2], "window_size": 4, "projection_dim": 64,
-        },
-        "image_token_id": 303,
-    }  # fmt: skip
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Columns, padding or not."""
@@ -49,12 +35,3 @@ class Florence2(EncoderDecoder):
         table, offset = encoder.embed_positions.weight, encoder.embed_positions.offset
         row = torch.arange(words.shape[1], device=words.device)
         return encoder(inputs_embeds=words + table[positions + offset] - table[row + offset], attention_mask=mask)
-
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """It takes no positions."""
-        made = super().masked(model, inputs, items, kept)
-        return {name: value for name, value in made.items() if name != "position_ids"}
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures of 2 x 2 tokens."""
-        return {"pixel_values": torch.randn(sum(rows), 3, 64, 64, generator=generator)}

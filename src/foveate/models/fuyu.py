@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from foveate.models.base import Inputs
@@ -25,7 +24,6 @@ class Fuyu(LastState):
 
     versions = ">=5.21"
     summary = "Fuyu; no tower, newlines stay"
-    tiny = {"patch_size": 4}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Picture by picture."""
@@ -55,14 +53,3 @@ class Fuyu(LastState):
         """The newlines of a picture are no words."""
         plain = super().template(config, stop_ids)
         return replace(plain, filler=plain.filler | {config.image_token_id + NEWLINE})
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Squares of patches."""
-        width = config.num_channels * config.patch_size**2
-        return {"pixel_values": torch.randn(sum(rows), 9, width, generator=generator)}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Row by row, each with its newline, before the beginning of the text."""
-        _, h, w = grid or (1, 1, tokens)
-        row = [*super().span(config, modality, w, None), config.image_token_id + NEWLINE]
-        return [*row * h, config.get_text_config().bos_token_id]

@@ -2,37 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from foveate.models.gemma3 import Gemma
-
-TOWER: dict[str, Any] = {
-    "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic",
-    "hidden_size": 16, "vocab_size": 10, "vocab_offset": 300, "rms_norm_eps": 1e-6, "image_size": 32,
-}  # fmt: skip
 
 
 class Gemma3n(Gemma):
     """`Gemma3nForConditionalGeneration`. Pictures of one size; sounds stay whole; local windows count kept tokens."""
 
     summary = "Gemma 3n; embeddings for every layer, local windows; sounds pass through"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "intermediate_size": 96,
-            "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 300, "laurel_rank": 4,
-            "activation_sparsity_pattern": [0.95, 0.0, 0.95, 0.0],
-            "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
-        },
-        "audio_config": {"conf_num_hidden_layers": 1, "conf_num_attention_heads": 2, "vocab_offset": 310},
-        "vision_soft_tokens_per_image": 16,
-        "boi_token_id": 298, "boa_token_id": 299, "eoi_token_id": 300, "image_token_id": 301, "eoa_token_id": 310,
-        "audio_token_id": 311,
-    }  # fmt: skip
-
-    def tiny_config(self) -> Any:
-        """With another tower of the same output where timm's MobileNet would be."""
-        from transformers import CONFIG_MAPPING
-
-        config = super().tiny_config()
-        vars(config)["vision_config"] = CONFIG_MAPPING["resnet"](**TOWER)  # an assignment would insist on timm's
-        return config

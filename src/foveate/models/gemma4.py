@@ -14,10 +14,6 @@ from foveate.models.gemma3 import Gemma
 from foveate.models.item import Grid
 from foveate.models.patches import FramesApart
 
-SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
-FRAMES = (2, 3)
-TEXT = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 32}
-
 
 class Gemma4(FramesApart, Gemma):
     """`Gemma4ForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
@@ -25,13 +21,6 @@ class Gemma4(FramesApart, Gemma):
     versions = ">=5.23"
     summary = "Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; sounds pass through"
     modalities = ("image", "video")
-    tiny = {
-        "text_config": {
-            **TEXT, "num_kv_shared_layers": 2, "use_bidirectional_attention": "vision", "enable_moe_block": True,
-            "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32,
-        },
-        "vision_config": {"pooling_kernel_size": 2, "patch_size": 4, "position_embedding_size": 16},
-    }  # fmt: skip
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -50,48 +39,8 @@ class Gemma4(FramesApart, Gemma):
             found.append((frames, h // pool, w // pool))
         return found
 
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures and clips of different shapes, each padded with patches at (-1, -1)."""
-        side, pool = self.patch(config)
-        number = range(sum(rows))
-        shapes = [SIDES[modality][i % len(SIDES[modality])] for i in number]
-        frames = [FRAMES[i % len(FRAMES)] if modality == "video" else 1 for i in number]
-        longest = max(h * w for h, w in SIDES[modality]) * pool**2
-        places = []
-        for count, (h, w) in zip(frames, shapes, strict=True):
-            grid = torch.cartesian_prod(torch.arange(h * pool), torch.arange(w * pool)).flip(-1)
-            padding = torch.full((longest - len(grid), 2), -1)
-            places += [torch.cat([grid, padding])] * count
-        pixels = torch.rand(len(places), longest, 3 * side**2, generator=generator)
-        made = {self.raw[modality]: pixels, f"{modality}_position_ids": torch.stack(places)}
-        return made | ({"num_frames_per_video": torch.tensor(frames)} if modality == "video" else {})
-
-    def patch(self, config: Any) -> tuple[int, int]:
-        """The side of a patch in pixels, and how many of them a token is wide."""
-        return config.vision_config.patch_size, config.vision_config.pooling_kernel_size
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """The frames of all clips lie in one long tensor."""
-        if modality != "video":
-            return super().pick(config, inputs, modality, row, items)
-        counts = inputs["num_frames_per_video"]
-        ends = [0, *counts.cumsum(0).tolist()]
-        frames = slice(ends[items.start], ends[items.stop])
-        own = {name: inputs[name][frames] for name in (self.raw[modality], "video_position_ids")}
-        return {**own, "num_frames_per_video": counts[items.start : items.stop]}
-
 
 class Gemma4Unified(Gemma4):
     """`Gemma4UnifiedForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
 
     summary = "Gemma 4 without towers: patches go straight into the language model; sounds pass through"
-    tiny = {
-        "text_config": TEXT,
-        "vision_config": {
-            "pooling_kernel_size": 2, "patch_size": 4, "mm_embed_dim": 32, "mm_posemb_size": 16, "output_proj_dims": 32,
-        },
-    }  # fmt: skip
-
-    def patch(self, config: Any) -> tuple[int, int]:
-        """The processor merges patches already."""
-        return config.vision_config.model_patch_size, 1

@@ -10,9 +10,3 @@ class GotOcr2(Family):
 
     overview, tiles_apart = "last", True
     summary = "GOT-OCR 2, PP-Chart2Table; every tile and every page counts as a picture"
-    tiny = {
-        "vision_config": {
-            "image_size": 64, "patch_size": 4, "output_channels": 8, "window_size": 3, "global_attn_indexes": [1],
-            "initializer_range": 0.02,
-        },
-    }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.kept import Mixes, keep_tokens, kept_output
-from foveate.models.llava_next import PINPOINTS, Tiled
+from foveate.models.llava_next import Tiled
 from foveate.models.turn_markers import granite
 from foveate.pipeline.question import Template
 
@@ -17,16 +17,6 @@ class Granite4Vision(Tiled):
     """`Granite4VisionForConditionalGeneration`. Tokens are chosen by the features that enter first."""
 
     summary = "Granite 4 Vision; tiles, newline tokens stay, features enter at several layers"
-    tiny = {
-        "text_config": {"num_hidden_layers": 6},
-        "vision_config": {"hidden_size": 64, "num_attention_heads": 2, "num_hidden_layers": 3, "patch_size": 4},
-        "qformer_config": {
-            "hidden_size": 64, "encoder_hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 1,
-            "cross_attention_frequency": 1, "use_qformer_text_input": False,
-        },
-        "downsample_rate": "2/4", "image_grid_pinpoints": PINPOINTS,
-        "deepstack_layer_map": [[-3, 1], [-1, 0]], "spatial_vision_layer": -2, "spatial_target_layers": [2, 3, 4, 5],
-    }  # fmt: skip
 
     def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
         """Those that enter first."""

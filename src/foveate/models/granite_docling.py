@@ -18,12 +18,6 @@ class GraniteDocling(Idefics3):
     """`GraniteDoclingForConditionalGeneration`. Every tile has a budget of its own, on both routes."""
 
     summary = "Granite Docling; a budget for every tile, markers of rows and columns stay, DeepStack"
-    tiny = {
-        "text_config": {"hidden_size": 64, "num_hidden_layers": 3},
-        "vision_config": {
-            "out_hidden_size": 64, "patch_size": 4, "scale_factor": 2, "deepstack_visual_indexes": [0, 1],
-        },
-    }  # fmt: skip
 
     def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
         """Of every tile, at every layer."""
@@ -40,9 +34,3 @@ class GraniteDocling(Idefics3):
     def whole_layers(self, config: Any) -> int:
         """One for each level of DeepStack."""
         return len(config.vision_config.deepstack_visual_indexes)
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Tiles, and blank ones in rows that have fewer."""
-        pixels = super().example(config, modality, rows, generator)["pixel_values"]
-        real = torch.arange(max(rows)) < torch.tensor(rows)[:, None]
-        return {"pixel_values": pixels, "pixel_attention_mask": real}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid, Item, Views, ended_rows
+from foveate.models.item import Item, Views, ended_rows
 from foveate.models.kept import Mixes
 from foveate.models.patches import Patches
 from foveate.models.sequence import count_positions
@@ -27,17 +27,6 @@ class HunYuanVL(Patches):
     raster = False  # the ends stand between the rows
     summary = "HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay"
     modalities = ("image",)
-    tiny = {
-        "text_config": {
-            "head_dim": 16,
-            "rope_parameters": {
-                "rope_type": "dynamic", "alpha": 100.0, "factor": 1.0, "mrope_section": [2, 2, 2, 2],
-                "rope_theta": 10000.0,
-            },
-        },
-        "vision_config": {"max_image_size": 64},
-        "im_start_id": 316, "im_end_id": 317, "im_newline_id": 318,
-    }  # fmt: skip
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -80,15 +69,6 @@ class HunYuanVL(Patches):
         short = super().shorten(model, inputs, outputs, items, kept, mixes, **settings)
         short["position_ids"] = short["position_ids"][1:]
         return short
-
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """Without that row here too."""
-        full = super().masked(model, inputs, items, kept)
-        return {**full, "position_ids": full["position_ids"][1:]}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks around the placeholders."""
-        return [config.im_start_id, *super().span(config, modality, tokens, grid), config.im_end_id]
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """The marks have other names than elsewhere."""

@@ -16,16 +16,6 @@ class HYV4VL(Patches):
     """`HYV4VLForConditionalGeneration`. The sparse attention picks among the kept tokens."""
 
     summary = "HY-V4-VL; M-RoPE, dynamic resolution, newline tokens stay, sparse attention with an indexer"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 3, "head_dim": 8, "num_attention_heads": 4, "num_key_value_heads": 4,
-            "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "indexer_types": ["full", "full", "shared"], "index_topk": 16,
-            "index_head_dim": 16, "index_n_heads": 8, "mlp_layer_types": ["dense", "sparse", "sparse"],
-            "layer_types": ["indexed_attention"] * 3, "hc_mult": 2,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 10000.0},
-        },
-        "vision_config": {"patch_size": 4, "max_image_size": 64},
-    }  # fmt: skip
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -14,13 +14,3 @@ class HyperCLOVAXVisionV2(Patches):
 
     summary = "HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew"
     note = "generate of HyperCLOVA X numbers the kept tokens anew, whatever positions says; forward does not."
-    tiny = {
-        "text_config": {
-            "model_type": "hyperclovax", "embedding_multiplier": 2.0, "logits_scaling": 0.5,
-            "residual_multiplier": 0.5,
-        },
-        "vision_config": {
-            "model_type": "qwen2_5_vl_vision", "depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 16,
-            "patch_size": 4, "out_hidden_size": 48,
-        },
-    }  # fmt: skip

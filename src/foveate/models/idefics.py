@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveate.conformance.tiny import image_size
 from foveate.models.base import Inputs
 from foveate.models.cross import CrossAttention, States
-from foveate.models.item import Grid
 
 
 class Idefics(CrossAttention):
@@ -25,16 +22,6 @@ class Idefics(CrossAttention):
     raster = False  # latents, or patches after a class token
     summary = "Idefics; cross-attention, with or without a resampler, chosen for diversity alone"
     needs_picture = True
-    tiny = {
-        "vision_config": {"embed_dim": 32},
-        "perceiver_config": {
-            "use_resampler": True, "resampler_n_latents": 8, "resampler_depth": 1, "resampler_n_heads": 2,
-            "resampler_head_dim": 16,
-        },
-        "use_resampler": True, "qk_layer_norms": True, "cross_layer_interval": 2, "num_hidden_layers": 4,
-        "alpha_initializer": "ones", "additional_vocab_size": 2, "bos_token_id": 300, "eos_token_id": 301,
-        "pad_token_id": 302,
-    }  # fmt: skip
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pictures, of any size where asked for."""
@@ -67,26 +54,3 @@ class Idefics(CrossAttention):
     def token_id(self, config: Any, modality: str = "image") -> int:
         """The last of the words beyond the vocabulary marks a picture."""
         return int(config.vocab_size + max(config.additional_vocab_size - 1, 0))
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Blank pictures in rows that have fewer."""
-        side = image_size(config)
-        pixels = torch.randn(len(rows), max(rows), 3, side, side, generator=generator)
-        for row, count in enumerate(rows):
-            pixels[row, count:] = 0
-        return {"pixel_values": pixels}
-
-    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
-        """A word sees the last picture before it."""
-        number = self.placeholders(config, inputs).cumsum(1) - 1
-        last = number[..., None] == torch.arange(inputs["pixel_values"].shape[1], device=number.device)
-        return {"image_attention_mask": last.long()}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """One marker, between two of another kind."""
-        around = config.vocab_size
-        return [around, around + 1, around]
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """A row's pictures lie together."""
-        return {"pixel_values": inputs["pixel_values"][row : row + 1]}

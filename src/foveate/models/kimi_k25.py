@@ -8,23 +8,14 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid, Item
-from foveate.models.patches import EXAMPLES, Patches
-from foveate.models.shared_placeholders import encoded_inputs
+from foveate.models.item import Grid
+from foveate.models.patches import Patches
 
 
 class KimiK25(Patches):
     """`Kimi_K25ForConditionalGeneration`. A budget of clips is one of each chunk: no input tells where a clip ends."""
 
     summary = "Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip"
-    shapes = {**EXAMPLES, "video": ((2, 4, 4), (1, 4, 4), (3, 4, 6))}
-    tiny = {
-        "text_config": {
-            "model_type": "deepseek_v3", "head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1,
-        },
-        "vision_config": {"pos_emb_height": 8, "pos_emb_width": 8},
-        "projection_hidden_size": 32,
-    }  # fmt: skip
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """As stock, but one by one: transformers 5.23 fails on chunks of several frames and of different lengths."""
@@ -42,18 +33,3 @@ class KimiK25(Patches):
         """One frame for each chunk."""
         height, width = config.vision_config.merge_kernel_size
         return [(1, h // height, w // width) for _, h, w in inputs[f"{modality}_grid_thw"].tolist()]
-
-    def patch_shape(self, config: Any) -> tuple[int, ...]:
-        """Channels and sides."""
-        side = config.vision_config.patch_size
-        return (3, side, side)
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Words that say when and what come before the tokens."""
-        start, *ids = super().span(config, modality, tokens, grid)
-        return [*([20, 21] if modality == "video" else []), start, 22, 23, *ids]
-
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """With clips encoded by `encode`."""
-        full = super().masked(model, inputs, items, kept)
-        return encoded_inputs(self, model, full) if "video" in self.present(inputs) else full

@@ -17,7 +17,6 @@ from foveate.pipeline.question import Template
 IM_START = 6  # of LFM2; no configuration names it
 TILE_MARKS = range(1, 104)  # of LFM2, so far behind the placeholder's id: rows and columns, thumbnail, start, end
 IMAGE_TOKEN = 396
-SIDES = ((2, 3), (3, 3), (2, 2), (4, 2))  # (h, w) in tokens
 
 
 class Convolutions(Family):
@@ -38,13 +37,6 @@ class Lfm2VL(Convolutions):
 
     overview, tiles_apart = "last", True
     summary = "LFM2-VL; every tile counts as a picture, short convolutions between attention"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 32,
-        },
-        "vision_config": {"num_patches": 16},
-        "projector_hidden_size": 64,
-    }  # fmt: skip
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -62,33 +54,8 @@ class Lfm2VL(Convolutions):
             return plain
         return opened_by(IM_START, plain, (config.image_token_id + mark for mark in TILE_MARKS))
 
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Tiles of different sizes, as rows of patches padded to the longest."""
-        shapes = torch.tensor([SIDES[i % len(SIDES)] for i in range(sum(rows))]) * config.downsample_factor
-        longest = max(h * w for h, w in SIDES) * config.downsample_factor**2
-        pixels = torch.randn(len(shapes), longest, 3 * config.vision_config.patch_size**2, generator=generator)
-        mask = (torch.arange(longest) < shapes.prod(-1, keepdim=True)).long()
-        return {"pixel_values": pixels, "spatial_shapes": shapes, "pixel_attention_mask": mask}
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Tile by tile."""
-        names = ("pixel_values", "spatial_shapes", "pixel_attention_mask")
-        return {name: inputs[name][items.start : items.stop] for name in names}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """After the mark of the tile."""
-        return [config.image_token_id + TILE_MARKS[0], *super().span(config, modality, tokens, grid)]
-
 
 class Lfm3VL(Convolutions, Timestamped):
     """`Lfm3VlForConditionalGeneration`. Convolutions run over the kept tokens, local windows count them."""
 
     summary = "LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 4, "layer_types": ["conv", "sliding_attention", "full_attention", "conv"],
-            "sliding_window": 512,
-        },
-        "vision_config": {"num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "patch_size": 4},
-        "projector_hidden_size": 64,
-    }  # fmt: skip

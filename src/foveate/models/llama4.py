@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid, Item, Views
+from foveate.models.item import Item, Views
 from foveate.models.kept import Mixes, TokenList, keep_tokens, kept_output
 from foveate.models.turn_markers import opened_by
 from foveate.pipeline.question import Template
@@ -33,14 +33,6 @@ class Llama4(LastState):
 
     versions = ">=5.18,<5.24"
     summary = "Llama 4; every tile counts as a picture, chunked attention, experts"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 2, "intermediate_size_mlp": 96, "no_rope_layers": [1, 0], "moe_layers": [1],
-        },
-        "vision_config": {
-            "patch_size": 4, "intermediate_size": 128, "projector_input_dim": 64, "projector_output_dim": 64,
-        },
-    }  # fmt: skip
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """With the projected tokens as pooled ones."""
@@ -53,10 +45,6 @@ class Llama4(LastState):
     def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
         """None: a picture is padded to a canvas of tiles, and nothing tells how much of it."""
         return ()
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Between the marks of beginning and end."""
-        return [config.boi_token_id, *super().span(config, modality, tokens, grid), config.eoi_token_id]
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured; ends of headers, and separators of tiles, stand inside a turn."""

@@ -29,12 +29,6 @@ class Llava(Family):
 
     in_decoder = True
     summary = "LLaVA-1.5 and kin (LlavaForConditionalGeneration); 1-D RoPE"
-    tiny = {
-        "text_config": {"model_type": "llama", "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302},
-        "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 3},
-        "image_token_index": 303,
-        "vision_feature_layer": -2,
-    }
 
     def extras(self, config: Any) -> frozenset[str]:
         """All of them where the tower is CLIP's; the other towers have no [CLS] token."""

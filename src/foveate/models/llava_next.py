@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-import torch
 from torch import Tensor
 
-from foveate.conformance.tiny import image_size
 from foveate.models.base import Family, Inputs
 from foveate.models.item import Grid, Item, View, Views, lines, runs, squares
 from foveate.models.llava import Llava
-
-CLIP = {"model_type": "clip_vision_model", "num_hidden_layers": 3}
-PINPOINTS = [[32, 32], [32, 64], [64, 32], [64, 64]]
-MAX_TILES = 5  # of these, with the whole picture
 
 
 class Tiled(Family):
@@ -24,9 +18,6 @@ class Tiled(Family):
 
     raster = False  # the whole, then the tiles, with newlines between
     overview = "first"
-
-    sizes: ClassVar[tuple[tuple[int, int], ...]] = ((40, 60), (30, 20), (64, 30), (50, 50), (20, 64))
-    """(height, width) of the pictures in the example, in 32nds of a tile."""
 
     def fixed(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -45,22 +36,12 @@ class Tiled(Family):
         rows = lines([(whole, end), *rest]) if whole and side**2 == whole else ()
         return (*squares(1, side), *rows) if rows else ()
 
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures of different shapes, padded to the same number of tiles; clips of three frames."""
-        side = image_size(config)
-        if modality == "video":
-            return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, side, side, generator=generator)}
-        sizes = torch.tensor([self.sizes[i % len(self.sizes)] for i in range(sum(rows))]) * side // 32
-        pixels = torch.randn(len(sizes), MAX_TILES, 3, side, side, generator=generator)
-        return {"pixel_values": pixels, "image_sizes": sizes}
-
 
 class LlavaNext(Tiled, Llava):
     """`LlavaNextForConditionalGeneration`."""
 
     summary = "LLaVA-NeXT (1.6); tiles, newline tokens stay"
     in_decoder = False
-    tiny = {"image_grid_pinpoints": PINPOINTS, "vision_config": CLIP}
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: the tower sees tiles, not pictures."""
@@ -99,10 +80,6 @@ class LlavaOnevision(Tiled):
 
     summary = "LLaVA-OneVision; tiles, newline tokens stay, pooled frames"
     modalities = ("image", "video")
-    tiny = {
-        "image_grid_pinpoints": PINPOINTS, "vision_aspect_ratio": "anyres_max_2",
-        "vision_config": {"model_type": "siglip_vision_model", "vision_use_head": False},
-    }  # fmt: skip
 
     def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
         """Beside others a picture is a square alone, which it is padded to; a clip's frames are pooled squares."""
@@ -115,13 +92,3 @@ class LlavaOnevision(Tiled):
             return (View(0, side, side, side, padded=True),) if free == side**2 else ()
         pooled = math.ceil(side / 2)
         return () if free % pooled**2 else squares(free // pooled**2, pooled)
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """With the number of pictures in every row that has some."""
-        made = super().example(config, modality, rows, generator)
-        return made if modality == "video" else made | {"batch_num_images": torch.tensor([n for n in rows if n])}
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """With the number of pictures."""
-        own = super().pick(config, inputs, modality, row, items)
-        return own if modality == "video" else own | {"batch_num_images": torch.tensor([len(items)])}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,9 +10,7 @@ from torch import Tensor
 
 from foveate.models.base import Inputs
 from foveate.models.cross import CrossAttention, States
-from foveate.models.item import Grid
 
-TILES = (2, 1, 4, 3)  # of the example's pictures
 HIDDEN = -1.0  # in a mask: no word ever sees this state
 
 
@@ -99,17 +96,6 @@ class Mllama(CrossAttention):
 
     raster = False  # several tiles, each with a class token
     summary = "Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone"
-    tiny = {
-        "text_config": {
-            "num_hidden_layers": 4, "cross_attention_layers": [1, 3], "bos_token_id": 300, "eos_token_id": 301,
-            "pad_token_id": 302,
-        },
-        "vision_config": {
-            "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 2, "patch_size": 16,
-            "intermediate_layers_indices": [0], "vision_output_dim": 64,
-        },
-        "image_token_index": 303,
-    }  # fmt: skip
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pictures, and how they were cut into tiles."""
@@ -135,43 +121,3 @@ class Mllama(CrossAttention):
         step = _Step()
         marks = seen.float().masked_fill(~real[:, None], HIDDEN)[:, :, None]
         return {"cross_attention_states": _States.of(states, step), "cross_attention_mask": _Mask.of(marks, step)}
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures of different numbers of tiles, padded to the same number of pictures in each row."""
-        vision = config.vision_config
-        shape = (len(rows), max(rows), vision.max_num_tiles)
-        pixels = torch.randn(*shape, 3, vision.image_size, vision.image_size, generator=generator)
-        ids, tiles, number = torch.zeros(shape[:2], dtype=torch.long), torch.zeros(shape, dtype=torch.long), 0
-        tiles[..., 0] = 1  # so the processor has it, in padding too
-        for row, count in enumerate(rows):
-            pixels[row, count:] = 0
-            for picture in range(count):
-                size = TILES[number % len(TILES)]
-                ids[row, picture] = vision.supported_aspect_ratios.index([1, size]) + 1
-                tiles[row, picture, :size], pixels[row, picture, size:] = 1, 0
-                number += 1
-        return {"pixel_values": pixels, "aspect_ratio_ids": ids, "aspect_ratio_mask": tiles}
-
-    def prompted(self, config: Any, inputs: Inputs) -> dict[str, Any]:
-        """A word sees the last picture before it."""
-        if "aspect_ratio_mask" not in inputs:
-            return {}
-        number = self.placeholders(config, inputs).cumsum(1) - 1
-        last = number[..., None] == torch.arange(inputs["aspect_ratio_ids"].shape[1], device=number.device)
-        real = inputs["aspect_ratio_mask"] * (inputs["aspect_ratio_ids"] != 0)[..., None]
-        return {"cross_attention_mask": last[..., None] * real[:, None]}
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """One marker."""
-        return [self.token_id(config)]
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """A row's pictures lie together."""
-        names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
-        return {name: inputs[name][row : row + 1] for name in names}
-
-    def wake(self, model: Any) -> None:
-        """Open the gates, which start closed."""
-        for name, parameter in model.named_parameters():
-            if "gate" in name.rsplit(".", 1)[-1]:
-                parameter.fill_(0.5)

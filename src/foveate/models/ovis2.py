@@ -8,7 +8,6 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family
-from foveate.models.item import Grid
 from foveate.models.kept import Mixes
 
 
@@ -17,18 +16,9 @@ class Ovis2(Family):
 
     tiles_apart = True  # the overview comes first, but the stock processor may lay out the tiles the wrong way round
     summary = "Ovis2; visual vocabulary, every tile counts as a picture"
-    tiny = {
-        "vision_config": {"vocab_size": 48, "hidden_stride": 2, "patch_size": 4},
-        "visual_indicator_token_ids": [310, 311, 312, 313, 314],
-    }
 
     def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
         """With what the indicators in the prompt are embedded as."""
         short = super().keep(encoded, kept, rows, mixes)
         short.visual_indicator_features = encoded.visual_indicator_features
         return short
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Between indicators: start, tile, grid, end."""
-        start, end, whole, *_ = config.visual_indicator_token_ids
-        return [start, *super().span(config, modality, tokens, grid), whole, end]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from foveate.models.patches import Patches
 
 
@@ -12,13 +10,3 @@ class PaddleOCRVL(Patches):
 
     summary = "PaddleOCR-VL; M-RoPE, dynamic resolution"
     modalities = ("image",)
-    tiny = {
-        "text_config": {
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        },
-    }  # fmt: skip
-
-    def patch_shape(self, config: Any) -> tuple[int, ...]:
-        """Channels and sides."""
-        side = config.vision_config.patch_size
-        return (3, side, side)

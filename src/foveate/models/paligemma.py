@@ -14,13 +14,6 @@ class PaliGemma(Family):
     """`PaliGemmaForConditionalGeneration`, of Gemma or (PaliGemma 2) Gemma 2, whose windows count kept tokens."""
 
     summary = "PaliGemma and PaliGemma 2; the whole prompt attends to itself in both directions"
-    tiny = {
-        "text_config": {
-            "model_type": "gemma2", "num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"],
-        },
-        "vision_config": {"vision_use_head": False, "projection_dim": 64},
-        "projection_dim": 64,
-    }  # fmt: skip
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
         """0 for all of the prompt, pictures too; 1 marks the answers that a loss is taken on."""

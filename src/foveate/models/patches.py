@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
-import torch
-
-from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid
-
-EXAMPLES = {  # (t, h, w) in patches; merged tokens are a quarter of these with the usual 2 x 2 merge
-    "image": ((1, 4, 6), (1, 6, 6), (1, 4, 4), (1, 8, 4)),
-    "video": ((2, 4, 4), (3, 4, 6)),
-}
+from foveate.models.base import Family
 
 
 class Patches(Family):
@@ -21,39 +12,9 @@ class Patches(Family):
 
     modalities: ClassVar[tuple[str, ...]] = ("image", "video")
 
-    shapes: ClassVar[Mapping[str, Sequence[tuple[int, int, int]]]] = EXAMPLES
-    """(t, h, w) in patches of the pictures and clips of `example`, in turn."""
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Pictures and clips of different sizes."""
-        shapes = self.shapes[modality]
-        grids = [shapes[i % len(shapes)] for i in range(sum(rows))]
-        count = sum(t * h * w for t, h, w in grids)
-        pixels = torch.randn(count, *self.patch_shape(config), generator=generator)
-        return {self.raw[modality]: pixels, f"{modality}_grid_thw": torch.tensor(grids)}
-
-    def patch_shape(self, config: Any) -> tuple[int, ...]:
-        """The shape of one patch."""
-        vision = config.vision_config
-        return (3 * getattr(vision, "temporal_patch_size", 1) * vision.patch_size**2,)
-
-    def pick(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Patches of all pictures lie in one long tensor."""
-        grids = inputs[f"{modality}_grid_thw"]
-        ends = [0, *grids.prod(-1).cumsum(0).tolist()]
-        pixels = inputs[self.raw[modality]][ends[items.start] : ends[items.stop]]
-        return {self.raw[modality]: pixels, f"{modality}_grid_thw": grids[items.start : items.stop]}
-
 
 class FramesApart(Family):
     """A clip's frames stand apart in the prompt, each after the words of its timestamp."""
-
-    def span(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Two words, then a frame, and so on."""
-        if modality != "video" or grid is None:
-            return super().span(config, modality, tokens, grid)
-        frame = super().span(config, modality, tokens // grid[0], grid)
-        return [token for number in range(grid[0]) for token in (20 + number, 19, *frame)]
 
 
 class Timestamped(FramesApart, Patches):

@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
-from foveate.conformance.tiny import image_size
 from foveate.models.base import Extras, Family, Inputs
 from foveate.models.item import Item, Views, frames, squares
 
@@ -22,12 +19,6 @@ class PerceptionLM(Family):
     overview = "first"
     summary = "PerceptionLM; pooled tiles and frames"
     modalities = ("image", "video")
-    tiny = {
-        "projector_pooling_ratio": 2,
-        "vision_config": {  # the real tower is timm's
-            "model_type": "clip_vision_model", "model_args": {"embed_dim": 32}, "patch_size": 4,
-        },
-    }  # fmt: skip
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pixels; clips go through the encoder of pictures."""
@@ -62,9 +53,3 @@ class PerceptionLM(Family):
             return frames(item.grid)
         side = math.isqrt(len(item.embeds) // item.tiles)
         return squares(item.tiles, side) if item.tiles > 1 and item.tiles * side**2 == len(item.embeds) else ()
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Two tiles, or three frames."""
-        count = 2 if modality == "image" else 3
-        side = image_size(config)
-        return {self.raw[modality]: torch.randn(sum(rows), count, 3, side, side, generator=generator)}

@@ -12,12 +12,3 @@ class Qwen35(Timestamped):
     """
 
     summary = "Qwen3.5, dense or mixture of experts; M-RoPE, linear attention, a timestamp before every frame"
-    tiny = {
-        "text_config": {
-            "head_dim": 32, "rope_parameters": {
-                "rope_type": "default", "mrope_interleaved": True, "mrope_section": [4, 2, 2],
-                "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
-            },
-        },
-        "vision_config": {"patch_size": 4},
-    }  # fmt: skip

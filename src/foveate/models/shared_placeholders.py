@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
@@ -49,21 +48,11 @@ class Together(InClips):
         """Pictures and clips as one output."""
         settings: dict[str, Any] = {"mask": mask, "pad_id": pad_id, "compact": compact}
         short = super().shorten(model, inputs, outputs, items, kept, mixes, **settings)
-        short["mm_encoder_outputs"] = {"image": _joined(next(iter(outputs.values())), items, kept, mixes)}
+        short["mm_encoder_outputs"] = {"image": join_outputs(next(iter(outputs.values())), items, kept, mixes)}
         return short
 
-    def masked(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
-        """As they come, unless both are there."""
-        full = super().masked(model, inputs, items, kept)
-        if len(self.present(inputs)) == 1:
-            return full
-        ready = encoded_inputs(self, model, full)
-        whole = [torch.arange(len(item.embeds)) for item in items]
-        joined = _joined(ready["mm_encoder_outputs"]["image"], items, whole)
-        return {**ready, "mm_encoder_outputs": {"image": joined}}
 
-
-def _joined(output: Any, items: Sequence[Item], kept: Sequence[Tensor], mixes: Mixes = ()) -> Any:
+def join_outputs(output: Any, items: Sequence[Item], kept: Sequence[Tensor], mixes: Mixes = ()) -> Any:
     """An encoder's output that holds the kept tokens of all items in the order of the prompt."""
     order = sorted(range(len(items)), key=lambda n: (items[n].row, items[n].first))
     features, rows = [items[n].embeds for n in order], [items[n].row for n in order]

@@ -19,7 +19,6 @@ class AyaVision(Family):
 
     overview, tiles_apart = "last", True
     summary = "Aya Vision; every tile counts as a picture, local windows"
-    tiny = {"text_config": {"sliding_window": 512}, "vision_config": {"patch_size": 4}}
 
 
 class Cohere2Vision(Family):
@@ -27,9 +26,6 @@ class Cohere2Vision(Family):
 
     overview, tiles_apart = "last", True
     summary = "Command A Vision; every tile counts as a picture, local windows"
-    tiny = {
-        "text_config": {"sliding_window": 512}, "vision_config": {"patch_size": 4}, "alignment_intermediate_size": 48,
-    }  # fmt: skip
 
 
 class InternVL(Family):
@@ -37,7 +33,6 @@ class InternVL(Family):
 
     overview = "last"
     summary = "InternVL; tiles, every frame of a clip counts as a picture"
-    tiny = {"vision_config": {"image_size": [32, 32], "patch_size": [4, 4]}}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Tiles (b, n, d) joined to pictures: those of one picture stand in one run of placeholders."""

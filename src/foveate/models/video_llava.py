@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from foveate.conformance.tiny import image_size
 from foveate.models.base import Inputs
 from foveate.models.item import Grid
 from foveate.models.kept import Mixes
 from foveate.models.llava import Llava
-from foveate.models.llava_next import CLIP
 
 
 class VideoLlava(Llava):
@@ -23,7 +20,6 @@ class VideoLlava(Llava):
     summary = "Video-LLaVA; pictures and clips, each with its own tower"
     modalities = ("image", "video")
     in_decoder = False
-    tiny = {"vision_config": CLIP}
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: nobody looks into the two towers."""
@@ -50,10 +46,3 @@ class VideoLlava(Llava):
         if modality == "video":
             return [None] * len(features)
         return super().grids(config, inputs, features, modality)
-
-    def example(self, config: Any, modality: str, rows: Sequence[int], generator: torch.Generator) -> dict[str, Any]:
-        """Clips of three frames."""
-        if modality == "image":
-            return super().example(config, modality, rows, generator)
-        side = image_size(config)
-        return {"pixel_values_videos": torch.randn(sum(rows), 3, 3, side, side, generator=generator)}

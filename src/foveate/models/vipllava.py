@@ -9,7 +9,3 @@ class VipLlava(Family):
     """`VipLlavaForConditionalGeneration`."""
 
     summary = "ViP-LLaVA; features of several vision layers side by side"
-    tiny = {
-        "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 4},
-        "vision_feature_layers": [-2, -3, 1],
-    }

@@ -14,6 +14,7 @@ from torch import Tensor
 from foveate.apps.bench import published
 from foveate.apps.bench.memory import available
 from foveate.apps.bench.published import Size
+from foveate.conformance.registry import tiny_family
 from foveate.errors import InputError
 from foveate.models import Family, family_of
 
@@ -216,4 +217,4 @@ def _span(model: Any, family: Family, picture: dict[str, Tensor]) -> list[int]:
     own = {**picture, "pixel_values": picture["pixel_values"].to(model.dtype)}
     tokens = family.features(family.encode(model, own))
     grids = family.grids(model.config, own, tokens)
-    return family.span(model.config, "image", len(tokens[0]), grids[0])
+    return tiny_family(family).prompt_ids(model.config, "image", len(tokens[0]), grids[0])

@@ -30,7 +30,7 @@ ENCODER: dict[str, int] = {
 ENCODERS = ("vision", "vit", "visual", "audio", "qformer", "perceiver", "resampler", "sam", "vq", "high_res", "low_res")
 
 
-def configuration(model_type: str, own: Mapping[str, Any]) -> Any:
+def make_config(model_type: str, own: Mapping[str, Any]) -> Any:
     """The default configuration of `model_type` made small; what `own` says (nested, as keyword arguments) stands.
 
     Special tokens get ids from 300 on, those of one name the same in every part.

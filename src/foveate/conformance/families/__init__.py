@@ -1,0 +1,1 @@
+"""What the tiny models of single families need beside their conventions."""

@@ -1,0 +1,34 @@
+"""Aria: learned queries look at a picture's patches, as many as its resolution needs; a mixture of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from foveate.conformance.tiny_family import TinyFamily
+from foveate.models.base import Inputs
+
+
+class TinyAria(TinyFamily):
+    """Tiny models of `Aria`."""
+
+    overrides = {
+        "text_config": {"model_type": "aria_text", "moe_num_experts": 4},
+        "projector_patch_to_query_dict": {16: 9, 64: 12},
+        "initializer_range": 0.2,  # else all queries see the same
+    }
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """Pictures padded to a square, on the right and below."""
+        made = super().make_inputs(config, modality, rows, rng)
+        mask = torch.ones_like(made["pixel_values"][:, 0], dtype=torch.bool)
+        mask[::2, 16:] = False
+        mask[1::3, :, 20:] = False
+        return made | {"pixel_mask": mask}
+
+    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """With the mask of the padding."""
+        mask = inputs["pixel_mask"][items.start : items.stop]
+        return super().select_inputs(config, inputs, modality, row, items) | {"pixel_mask": mask}

@@ -1,0 +1,26 @@
+"""ERNIE 4.5 VL: pictures of any size, clips that merge two frames, M-RoPE, experts of their own for what is seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foveate.conformance.families.patches import PATCH_GRIDS, TinyPatches
+from foveate.models.item import Grid
+
+
+class TinyErnie45VL(TinyPatches):
+    """Tiny models of `Ernie45VL`."""
+
+    patch_grids = {**PATCH_GRIDS, "video": ((4, 4, 4), (2, 4, 6))}
+
+    overrides = {
+        "text_config": {
+            "moe_intermediate_size": [32, 16], "moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1,
+            "rope_parameters": {"rope_type": "default", "mrope_section": [3, 3, 2], "rope_theta": 10000.0},
+        },
+    }  # fmt: skip
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks of their own around pictures and clips."""
+        start, end = (getattr(config, f"{modality}_{end}_token_id") for end in ("start", "end"))
+        return [start, *super().prompt_ids(config, modality, tokens, grid), end]

@@ -1,0 +1,73 @@
+"""Gemma 4: padded patches with their places beside them, pooled to rasters of any shape; timestamps before frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from foveate.conformance.families.gemma3 import TinyGemma
+from foveate.conformance.families.patches import TinyFramesApart
+from foveate.models.base import Inputs
+
+SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
+FRAMES = (2, 3)
+TEXT = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 32}
+
+
+class TinyGemma4(TinyFramesApart, TinyGemma):
+    """Tiny models of `Gemma4`."""
+
+    overrides = {
+        "text_config": {
+            **TEXT, "num_kv_shared_layers": 2, "use_bidirectional_attention": "vision", "enable_moe_block": True,
+            "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32,
+        },
+        "vision_config": {"pooling_kernel_size": 2, "patch_size": 4, "position_embedding_size": 16},
+    }  # fmt: skip
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """Pictures and clips of different shapes, each padded with patches at (-1, -1)."""
+        side, pool = self.patch(config)
+        number = range(sum(rows))
+        shapes = [SIDES[modality][i % len(SIDES[modality])] for i in number]
+        frames = [FRAMES[i % len(FRAMES)] if modality == "video" else 1 for i in number]
+        longest = max(h * w for h, w in SIDES[modality]) * pool**2
+        places = []
+        for count, (h, w) in zip(frames, shapes, strict=True):
+            grid = torch.cartesian_prod(torch.arange(h * pool), torch.arange(w * pool)).flip(-1)
+            padding = torch.full((longest - len(grid), 2), -1)
+            places += [torch.cat([grid, padding])] * count
+        pixels = torch.rand(len(places), longest, 3 * side**2, generator=rng)
+        made = {self.family.raw[modality]: pixels, f"{modality}_position_ids": torch.stack(places)}
+        return made | ({"num_frames_per_video": torch.tensor(frames)} if modality == "video" else {})
+
+    def patch(self, config: Any) -> tuple[int, int]:
+        """The side of a patch in pixels, and how many of them a token is wide."""
+        return config.vision_config.patch_size, config.vision_config.pooling_kernel_size
+
+    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """The frames of all clips lie in one long tensor."""
+        if modality != "video":
+            return super().select_inputs(config, inputs, modality, row, items)
+        counts = inputs["num_frames_per_video"]
+        ends = [0, *counts.cumsum(0).tolist()]
+        frames = slice(ends[items.start], ends[items.stop])
+        own = {name: inputs[name][frames] for name in (self.family.raw[modality], "video_position_ids")}
+        return {**own, "num_frames_per_video": counts[items.start : items.stop]}
+
+
+class TinyGemma4Unified(TinyGemma4):
+    """Tiny models of `Gemma4Unified`."""
+
+    overrides = {
+        "text_config": TEXT,
+        "vision_config": {
+            "pooling_kernel_size": 2, "patch_size": 4, "mm_embed_dim": 32, "mm_posemb_size": 16, "output_proj_dims": 32,
+        },
+    }  # fmt: skip
+
+    def patch(self, config: Any) -> tuple[int, int]:
+        """The processor merges patches already."""
+        return config.vision_config.model_patch_size, 1

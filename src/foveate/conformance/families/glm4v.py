@@ -1,0 +1,34 @@
+"""GLM-4V: pictures of any size, M-RoPE, and clips whose frames are spelled as pictures between two ids of their own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foveate.conformance.families.patches import TinyPatches
+from foveate.conformance.families.shared_placeholders import TinyTogether
+from foveate.models.item import Grid
+
+
+class TinyFrames(TinyPatches):
+    """Tiny models of `Frames`."""
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """A frame, a word, and so on."""
+        frames = grid[0] if modality == "video" and grid is not None else 1
+        one = [config.image_start_token_id, *[config.image_token_id] * (tokens // frames), config.image_end_token_id]
+        if modality == "image":
+            return one
+        clip = [token for number in range(frames) for token in (*one, 20 + number)]
+        return [config.video_start_token_id, *clip, config.video_end_token_id]
+
+
+class TinyGlm4v(TinyTogether, TinyFrames):
+    """Tiny models of `Glm4v`."""
+
+    overrides = {
+        "text_config": {
+            "rope_parameters": {
+                "rope_type": "default", "mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
+            },
+        },
+    }  # fmt: skip

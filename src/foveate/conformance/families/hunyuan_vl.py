@@ -1,0 +1,37 @@
+"""HunYuan-VL: pictures of any size, learned tokens at each end and after every row, RoPE with a picture's number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from foveate.conformance.families.patches import TinyPatches
+from foveate.models.base import Inputs
+from foveate.models.item import Grid, Item
+
+
+class TinyHunYuanVL(TinyPatches):
+    """Tiny models of `HunYuanVL`."""
+
+    overrides = {
+        "text_config": {
+            "head_dim": 16,
+            "rope_parameters": {
+                "rope_type": "dynamic", "alpha": 100.0, "factor": 1.0, "mrope_section": [2, 2, 2, 2],
+                "rope_theta": 10000.0,
+            },
+        },
+        "vision_config": {"max_image_size": 64},
+        "im_start_id": 316, "im_end_id": 317, "im_newline_id": 318,
+    }  # fmt: skip
+
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """Without that row here too."""
+        full = super().mask_dropped(model, inputs, items, kept)
+        return {**full, "position_ids": full["position_ids"][1:]}
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks around the placeholders."""
+        return [config.im_start_id, *super().prompt_ids(config, modality, tokens, grid), config.im_end_id]

@@ -1,0 +1,42 @@
+"""Kimi K2.5: pictures of any size, and clips in chunks of some frames that are averaged to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from foveate.conformance.families.patches import PATCH_GRIDS, TinyPatches
+from foveate.models.base import Inputs
+from foveate.models.item import Grid, Item
+from foveate.models.shared_placeholders import encoded_inputs
+
+
+class TinyKimiK25(TinyPatches):
+    """Tiny models of `KimiK25`."""
+
+    patch_grids = {**PATCH_GRIDS, "video": ((2, 4, 4), (1, 4, 4), (3, 4, 6))}
+
+    overrides = {
+        "text_config": {
+            "model_type": "deepseek_v3", "head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+        },
+        "vision_config": {"pos_emb_height": 8, "pos_emb_width": 8},
+        "projection_hidden_size": 32,
+    }  # fmt: skip
+
+    def patch_shape(self, config: Any) -> tuple[int, ...]:
+        """Channels and sides."""
+        side = config.vision_config.patch_size
+        return (3, side, side)
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Words that say when and what come before the tokens."""
+        start, *ids = super().prompt_ids(config, modality, tokens, grid)
+        return [*([20, 21] if modality == "video" else []), start, 22, 23, *ids]
+
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """With clips encoded by `encode`."""
+        full = super().mask_dropped(model, inputs, items, kept)
+        return encoded_inputs(self.family, model, full) if "video" in self.family.present(inputs) else full

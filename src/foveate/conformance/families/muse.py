@@ -1,0 +1,59 @@
+"""Muse: pictures and clips of any size as patches that are merged after the tower, every fourth layer without RoPE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from foveate.conformance.families.patches import TinyPatches
+from foveate.models.item import Grid
+
+TEXT = {"num_hidden_layers": 5}  # the first layer and the last have no local window
+VISION = {"num_hidden_layers": 4, "pos_emb_height": 4, "pos_emb_width": 4}
+START, SEPARATOR, END = 31, 32, 33  # any three words stand for the marks around pictures and between frames
+SAMPLES = (40, 24)  # of the example's sounds
+
+
+class TinyMuseGlimmer(TinyPatches):
+    """Tiny models of `MuseGlimmer`."""
+
+    overrides = {
+        "text_config": TEXT, "vision_config": VISION, "out_hidden_size": 128, "projector_hidden_size": 32,
+    }  # fmt: skip
+
+    def patch_shape(self, config: Any) -> tuple[int, ...]:
+        """Two frames deep."""
+        vision = config.vision_config
+        return (3 * vision.patch_temporal * vision.patch_size**2,)
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """Marks at both ends; in a clip the words of a timestamp before every frame, and a mark between frames."""
+        frames = grid[0] if grid is not None and modality == "video" else 1
+        ids = [self.family.token_id(config, modality)] * (tokens // frames)
+        if modality != "video":
+            return [START, *ids, END]
+        return [START, *(i for n in range(frames) for i in (20 + n, 19, *ids, SEPARATOR if n < frames - 1 else END))]
+
+
+class TinyMuseSpark(TinyMuseGlimmer):
+    """Tiny models of `MuseSpark`."""
+
+    overrides = {
+        **TinyMuseGlimmer.overrides,
+        "text_config": {**TEXT, "hidden_size": 64, "num_attention_heads": 4, "moe_hidden_size": 32},
+        "audio_config": {
+            "num_hidden_layers": 2, "patch_sizes": [4, 2], "hidden_sizes": [8, 16], "depths": [1, 1],
+            "out_hidden_size": 64,
+        },
+    }  # fmt: skip
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """Sounds of different lengths beside the pictures and clips."""
+        if modality != "audio":
+            return super().make_inputs(config, modality, rows, rng)
+        lengths = torch.tensor([SAMPLES[i % len(SAMPLES)] for i in range(sum(rows))])
+        heard = torch.arange(max(SAMPLES)) < lengths[:, None]
+        waves = torch.randn(heard.shape, generator=rng)
+        return {"input_values": waves, "input_values_mask": heard.long()}

@@ -1,0 +1,28 @@
+"""PerceptionLM: a picture's tiles, or a clip's frames, pooled, in one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from foveate.conformance.tiny_config import image_size
+from foveate.conformance.tiny_family import TinyFamily
+
+
+class TinyPerceptionLM(TinyFamily):
+    """Tiny models of `PerceptionLM`."""
+
+    overrides = {
+        "projector_pooling_ratio": 2,
+        "vision_config": {  # the real tower is timm's
+            "model_type": "clip_vision_model", "model_args": {"embed_dim": 32}, "patch_size": 4,
+        },
+    }  # fmt: skip
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """Two tiles, or three frames."""
+        count = 2 if modality == "image" else 3
+        side = image_size(config)
+        return {self.family.raw[modality]: torch.randn(sum(rows), count, 3, side, side, generator=rng)}

@@ -1,0 +1,84 @@
+"""Tiny random models of a family and their inputs, by the conventions that most families share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from foveate.conformance import tiny_config
+from foveate.conformance.configs import CONFIGS
+from foveate.models.base import Family, Inputs, staying
+from foveate.models.item import Grid, Item
+
+
+class TinyFamily:
+    """The tiny models of one family, for the laws.
+
+    A subclass overrides what its family does not share. Subclasses of built-in families stand in
+    `foveate.conformance.families`; plug-ins name theirs in the entry-point group `foveate.conformance`, under the same
+    `config.model_type` as their adapter.
+
+    Args:
+        family: The adapter of the model family.
+    """
+
+    overrides: ClassVar[Mapping[str, Any]] = {}
+    """What the tiny configuration must say beside the numbers that `tiny_config` makes small, as keyword arguments."""
+
+    pads_left: ClassVar[bool] = True
+    """Whether its tokenizer pads on the left."""
+
+    def __init__(self, family: Family) -> None:
+        self.family: Any = family  # of the adapter class that the subclass goes with
+        self.overrides = CONFIGS.get(family.model_type, self.overrides)  # type: ignore[misc]
+
+    def make_config(self, **changes: Any) -> Any:
+        """The configuration of a tiny model with all of the family's traits; `changes` are further overrides."""
+        return tiny_config.make_config(self.family.model_type, {**self.overrides, **changes})
+
+    def randomize_zeros(self, model: Any) -> None:
+        """Give random values to parameters that start at zero and would hide what they let through."""
+
+    def choose_assistant(self, model: Any) -> Any:
+        """The model that drafts for this one in assisted decoding."""
+        return model
+
+    def is_recurrent(self, config: Any) -> bool:
+        """Whether layers without attention carry a state along the sequence, which a masked token still moves."""
+        kinds = getattr(config.get_text_config(), "layer_types", None) or ()
+        return any("attention" not in kind or "linear" in kind for kind in kinds)
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """The encoder's inputs for random images (or videos, audios), `rows` of them in each row of the batch."""
+        if modality != "image":
+            raise NotImplementedError(f"{type(self).__name__} makes no inputs of modality {modality}.")
+        side = tiny_config.image_size(config)
+        return {self.family.raw[modality]: torch.randn(sum(rows), 3, side, side, generator=rng)}
+
+    def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
+        """The encoder's output for these inputs, which have no prompt yet."""
+        return self.family.encode(model, inputs, modality)
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
+        """The ids that stand for one image, video or audio of so many tokens in a prompt."""
+        around: list[Any] = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
+        ids = [self.family.token_id(config, modality)] * tokens
+        return ids if None in around else [around[0], *ids, around[1]]
+
+    def prompt_inputs(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """Inputs that a processor adds once the prompt is known, such as which token sees which image."""
+        return {}
+
+    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """The encoder's inputs for one row of the batch, which shows number `items` of all images (videos, audios)."""
+        names = [self.family.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
+        return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
+
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+        """The full model's inputs with the dropped tokens masked, positions kept: the reference for pruning."""
+        mask = inputs["attention_mask"]
+        positions = self.family.positions(model, inputs, mask)
+        return {**inputs, "attention_mask": staying(mask, items, kept).long(), "position_ids": positions}
