@@ -17,7 +17,8 @@ from PIL import Image
 
 from foveate.method.tokens import unit_rows
 from foveate.runtime.load import load
-from foveate.world.scenes import Scene, draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import Scene, sample_scene
 
 SCENES, THRESHOLDS = 60, (0.8, 0.9, 0.95, 0.98, 0.99)
 STEP = 0.1  # how far an object moves, in widths of the picture

@@ -4,7 +4,8 @@ import torch
 from foveate.conformance.laws import tiny_model
 from foveate.models import Family, lookup
 from foveate.runtime.load import load, quiet
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 from tiny import tiny_folder
 
 torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machine are slower than one

@@ -66,7 +66,7 @@ QWEN = Chat(
 def build_tokenizer(chat: Chat) -> PreTrainedTokenizerFast:
     """Every word of the world is one token; any other text is spelled, byte by byte. Case and line ends are dropped."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    pieces = [(f"Ġ{word}", -1.0) for word in questions.words()] + [(letter, -10.0) for letter in letters]
+    pieces = [(f"Ġ{word}", -1.0) for word in questions.list_words()] + [(letter, -10.0) for letter in letters]
     raw = Tokenizer(models.Unigram(pieces, unk_id=None))
     raw.normalizer = normalizers.Sequence(
         [normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(left=False, right=True)]

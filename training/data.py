@@ -15,8 +15,9 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from foveate.models.sequence import IGNORED_LABEL
-from foveate.world.questions import DRILL, TASKS, Question, caption, drill, sample_questions, tasks_of
-from foveate.world.scenes import CHARTS, Scene, draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.questions import DRILL, TASKS, Question, make_caption, make_drill, sample_questions, tasks_of
+from foveate.world.scenes import CHARTS, Scene, sample_scene
 from training.build import ARCHITECTURES, MERGE, PATCH, SIDE, Chat, qwen_pictures
 from training.labels import patch_labels
 
@@ -85,8 +86,8 @@ class Steps(Dataset[dict[str, Tensor]]):
             for scene in scenes:
                 fit = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
                 count = stage.questions // 2 if scene.kind in CHARTS else stage.questions
-                told = [caption(scene, rng) for _ in range(stage.captions)]
-                told += [drill(scene, rng) for _ in range(stage.drills) if scene.kind not in CHARTS]
+                told = [make_caption(scene, rng) for _ in range(stage.captions)]
+                told += [make_drill(scene, rng) for _ in range(stage.drills) if scene.kind not in CHARTS]
                 asked.append(sample_questions(scene, fit, count, rng) + told)
             chat = ARCHITECTURES[self.name].chat
             heads = [HEADS[self.name](scene, chat, self.tokenizer) for scene in scenes]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foveate.world.scenes import CELLS, COLORS, FORMS, GLYPHS, MAX_GLYPHS, POPULARITY, Scene, glyph_boxes, outline
+from foveate.world.drawing import fill_form, locate_glyphs
+from foveate.world.scenes import CELLS, COLORS, FORMS, GLYPHS, MAX_GLYPHS, POPULARITY, Scene
 
 COVERED = 0.2  # a patch belongs to an object that covers at least this share of it
 READ = 0.3  # a patch belongs to a glyph whose box covers at least this share of it
@@ -38,7 +39,7 @@ def patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabe
     canvas = Image.new("L", (columns * patch, rows * patch), 0)
     pen = ImageDraw.Draw(canvas)
     for number, thing in enumerate(scene.things):
-        outline(pen, thing, canvas.size, number + 1)
+        fill_form(pen, thing, canvas.size, number + 1)
     pixels = np.asarray(canvas).reshape(rows, patch, columns, patch).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
     covered = np.stack([(pixels == i).mean(1) for i in range(len(scene.things) + 1)])  # (things + 1, patches)
     owner = np.where(covered[1:].max(0) >= COVERED, covered[1:].argmax(0) + 1, NOTHING)
@@ -60,7 +61,7 @@ def _glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarr
     found = np.zeros((3, rows, columns), dtype=np.int64)
     left, top = np.arange(columns) / columns, np.arange(rows) / rows
     for number, thing in enumerate(scene.things, start=1):
-        for place, (glyph, (x0, y0, x1, y1)) in enumerate(zip(thing.text, glyph_boxes(thing), strict=False), start=1):
+        for place, (glyph, (x0, y0, x1, y1)) in enumerate(zip(thing.text, locate_glyphs(thing), strict=False), start=1):
             wide = (np.minimum(left + 1 / columns, x1) - np.maximum(left, x0)).clip(0) * columns
             high = (np.minimum(top + 1 / rows, y1) - np.maximum(top, y0)).clip(0) * rows
             share = high[:, None] * wide

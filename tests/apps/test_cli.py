@@ -17,7 +17,8 @@ from foveate.conformance import laws
 from foveate.conformance.laws import LawResult
 from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.runtime.load import load, quiet
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 from tiny import tiny_folder
 
 

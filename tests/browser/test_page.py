@@ -10,7 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 
 PHONE = {"width": 360, "height": 740}
 

@@ -3,7 +3,7 @@ import torch
 
 from foveate.pipeline.question import default_template, find_question
 from foveate.runtime.load import load
-from foveate.world.questions import words
+from foveate.world.questions import list_words
 from foveate.world.scenes import sample_scene
 from training.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
 
@@ -20,7 +20,7 @@ def made(request):
 
 def test_every_word_of_the_world_is_one_token_and_others_are_spelled(made):
     _, tokenizer, _ = made
-    for word in words():
+    for word in list_words():
         assert len(tokenizer(f" {word}").input_ids) == 1, word
     for index in range(300):
         for thing in sample_scene(5, index).things:

@@ -7,8 +7,9 @@ import torch
 from foveate.models import family_of
 from foveate.models.sequence import IGNORED_LABEL
 from foveate.runtime.load import load
+from foveate.world.drawing import draw_scene
 from foveate.world.questions import TASKS, Question
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.scenes import sample_scene
 from training.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
 from training.data import HEADS, PIXELS, SYMBOLS, Stage, Steps, labels, pack, symbols
 

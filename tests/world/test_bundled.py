@@ -1,4 +1,4 @@
-"""The models that ship in the package do their job."""
+"""The bundled models are small and answer questions about images."""
 
 import pytest
 import torch
@@ -20,8 +20,8 @@ def test_they_are_small_and_in_half_precision(name):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", BUNDLED)
-def test_they_answer_and_they_look_at_the_picture(name):
-    """Loose bounds on held-out scenes; benchmarks/results has the figures."""
+def test_they_answer_from_the_image(name):
+    """Loose bounds on held-out scenes; exact figures are in benchmarks/results."""
     loaded = load(name)
     rows = evaluate(
         loaded, world_examples(["all"], "dev", 20), [UnprunedEvalArm("unpruned", None), BlindEvalArm("none", None)]

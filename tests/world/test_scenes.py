@@ -3,25 +3,14 @@ import itertools
 import numpy as np
 import pytest
 
-from foveate.world.scenes import (
-    CELLS,
-    CHARTS,
-    COLORS,
-    FORMS,
-    MAX_GLYPHS,
-    MAX_OBJECTS,
-    POPULARITY,
-    SIZES,
-    draw_scene,
-    glyph_boxes,
-    sample_scene,
-)  # fmt: skip
+from foveate.world.drawing import draw_scene, locate_glyphs
+from foveate.world.scenes import CELLS, CHARTS, COLORS, FORMS, MAX_GLYPHS, MAX_OBJECTS, POPULARITY, SIZES, sample_scene
 
 KINDS = ("scene", "crowd", "variety", *CHARTS)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_pictures_follow_from_the_seed(kind):
+def test_a_seed_determines_the_image(kind):
     assert sample_scene(3, 5, kind) == sample_scene(3, 5, kind)
     assert sample_scene(3, 5, kind) != sample_scene(3, 6, kind)
     assert sample_scene(3, 5, kind) != sample_scene(4, 5, kind)
@@ -50,7 +39,7 @@ def test_signs_hold_their_glyphs():
     texts = [t for i in range(500) for t in sample_scene(0, i).things if t.form == "sign"]
     assert {len(t.text) for t in texts} == {2, 3, MAX_GLYPHS}
     for thing in texts:
-        boxes = glyph_boxes(thing)
+        boxes = locate_glyphs(thing)
         assert len(boxes) == len(thing.text)
         assert boxes[0][0] >= thing.x - thing.rx
         assert boxes[-1][2] <= thing.x + thing.rx
@@ -67,6 +56,6 @@ def test_charts_ask_nothing_ambiguous():
 
 
 def test_frequent_colors_are_frequent():
-    found = [t.color for i in range(800) for t in sample_scene(0, i).things]
-    assert set(found) == set(COLORS) == set(POPULARITY)
-    assert found.count("red") > 1.3 * found.count("black")
+    colors = [t.color for i in range(800) for t in sample_scene(0, i).things]
+    assert set(colors) == set(COLORS) == set(POPULARITY)
+    assert colors.count("red") > 1.3 * colors.count("black")

@@ -1,1 +1,1 @@
-"""A procedural world of drawn scenes and questions, and the small model that is trained on it and shipped."""
+"""A generated world of drawn scenes and questions, and the small bundled models that were trained on it."""

@@ -7,7 +7,8 @@ from foveate.apps.ask import ask
 from foveate.apps.serve.answer import Cut, Sampling, answer, context, first_forward, last_position, prune
 from foveate.errors import InputError, ModelError
 from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 
 PICTURE = draw_scene(sample_scene(0, 3))
 

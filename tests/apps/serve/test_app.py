@@ -21,7 +21,8 @@ from foveate.apps.serve.chat import Chat
 from foveate.apps.serve.settings import Limits, Settings
 from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
 from foveate.runtime.load import load, quiet
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 from served import blocked, body, content, data_url, packed, post, running, wait_for
 from tiny import tiny_folder
 

@@ -13,7 +13,8 @@ import openai
 import pytest
 from PIL import Image
 
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 from served import ENDED, body, bomb, content, data_url, packed, post, serving, wait_for
 
 CLIENTS = 8

@@ -17,7 +17,8 @@ from foveate.apps.bench.shapes import Scale, Shape
 from foveate.errors import InputError
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import BUNDLED, LoadedModel, load
-from foveate.world.scenes import draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 
 QUESTION = "what color is the star?"
 SIDE = 672  # of the picture for models of other people's

@@ -33,7 +33,7 @@ from foveate.method import MethodInfo, methods
 from foveate.models import family_of
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import LoadedModel
-from foveate.world.scenes import draw_scene
+from foveate.world.drawing import draw_scene
 
 STATIC = Path(__file__).parent / "static"
 LIMITS = Limits(waiting=16, pixels=25 * MEGAPIXEL)

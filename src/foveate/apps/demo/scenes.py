@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
 
-from foveate.world.questions import Question, ask
-from foveate.world.scenes import Scene, draw_scene, sample_scene
+from foveate.world.drawing import draw_scene
+from foveate.world.questions import Question, make_question
+from foveate.world.scenes import Scene, sample_scene
 from foveate.world.suite import SPLITS
 
 APART = 20_000_000  # behind the pictures that `foveate eval` draws from this stream
@@ -62,7 +63,7 @@ def _questions(scene: Scene, tasks: Sequence[str], rng: random.Random) -> tuple[
     """One for each task, no two that ask the same; fewer where the scene does not admit them."""
     found: dict[str, Question] = {}
     for task in tasks:
-        tries = (ask(scene, task, rng) for _ in range(TRIES))
+        tries = (make_question(scene, task, rng) for _ in range(TRIES))
         # Charts offer four answers in any order: without these it is the same question.
         fresh = (q for q in tries if q is not None and _stem(q.text) not in found)
         question = next(fresh, None)

@@ -13,9 +13,9 @@ from PIL import Image
 
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.files import open_image
+from foveate.world.drawing import draw_scene
 from foveate.world.questions import TASKS
-from foveate.world.scenes import draw_scene
-from foveate.world.suite import SPLITS, cases
+from foveate.world.suite import SPLITS, sample_cases
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) 
     return [
         EvalExample(case.id, task, case.question.text, (case.question.answer,), partial(draw_scene, case.scene))
         for task in dict.fromkeys(names)
-        for case in cases(split, task, limit, seed)
+        for case in sample_cases(split, task, limit, seed)
     ]
 
 
