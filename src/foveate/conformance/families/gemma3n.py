@@ -28,10 +28,10 @@ class TinyGemma3n(TinyGemma):
         "audio_token_id": 311,
     }  # fmt: skip
 
-    def make_config(self) -> Any:
+    def make_config(self, **changes: Any) -> Any:
         """With another tower of the same output where timm's MobileNet would be."""
         from transformers import CONFIG_MAPPING
 
-        config = super().make_config()
+        config = super().make_config(**changes)
         vars(config)["vision_config"] = CONFIG_MAPPING["resnet"](**TOWER)  # an assignment would insist on timm's
         return config
