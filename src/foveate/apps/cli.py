@@ -314,10 +314,10 @@ def batch(
     """Answer a file of questions about pictures, each row once, on this machine or on a Ray cluster."""
     dial = parse_keep(keep)
     from foveate.apps.batch.run import run
-    from foveate.apps.batch.settings import BATCH, Settings
+    from foveate.apps.batch.settings import BATCH, BatchSettings
     from foveate.apps.results import read_commit
 
-    settings = Settings(
+    settings = BatchSettings(
         model, dial, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
         parse_object("--vllm", vllm),
     )  # fmt: skip

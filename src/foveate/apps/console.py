@@ -13,7 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from foveate.apps.ask import Comparison, Cost
-    from foveate.apps.batch.run import Outcome
+    from foveate.apps.batch.run import BatchOutcome
 
 
 def comparison(found: Comparison) -> None:
@@ -32,7 +32,7 @@ def comparison(found: Comparison) -> None:
         console.print(Text(f"Note: {note}"))
 
 
-def outcome(found: Outcome) -> None:
+def outcome(found: BatchOutcome) -> None:
     """What the user should know, and a line on what became of the rows."""
     for note in found.notes:
         print(f"Note: {note}")

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 
 import foveate
-from foveate.apps.batch.settings import Settings
+from foveate.apps.batch.settings import BatchSettings
 from foveate.apps.evaluate.examples import world_examples
 from foveate.runtime.conversation import format_question
 from foveate.runtime.load import load
@@ -17,7 +17,7 @@ def settings(**changes):
         "model": "bundled", "keep": KEEP, "method": "foveate", "positions": "original", "engine": "hf", "batch": 4,
         "max_new_tokens": 8,
     }  # fmt: skip
-    return Settings(**{**chosen, **changes})
+    return BatchSettings(**{**chosen, **changes})
 
 
 def draw(folder, count):

@@ -25,7 +25,7 @@ time.sleep(600)
 def refused(capsys, folder, rows, tmp_path, monkeypatch):
     """Call with these options; returns the one line on stderr."""
     monkeypatch.setattr(
-        "foveate.apps.batch.run.connected", lambda address: pytest.fail("Ray was started before the check")
+        "foveate.apps.batch.run.connect", lambda address: pytest.fail("Ray was started before the check")
     )
 
     def call(*options, questions=folder / "q.jsonl", out=tmp_path / "out"):

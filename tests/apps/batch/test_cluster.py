@@ -10,7 +10,7 @@ import time
 import pytest
 
 from foveate.apps.batch import cluster
-from foveate.apps.batch.cluster import Share, connected, share_out
+from foveate.apps.batch.cluster import Allocation, allocate_workers, connect
 from foveate.errors import InputError
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'foveate[batch]'")
@@ -21,23 +21,23 @@ WAIT = "the others wait for the cluster to grow."
 @pytest.mark.parametrize(
     ("machines", "actors", "share"),
     [
-        ([{"CPU": 8}], None, Share(1, 8, 0)),
-        ([{"CPU": 8}], 3, Share(3, 2, 0)),
-        ([{"CPU": 2}], 2, Share(2, 1, 0)),
-        ([{"CPU": 16}, {"CPU": 4}], None, Share(2, 8, 0)),  # 10 would not fit twice
-        ([{"CPU": 4}, {"CPU": 4}], 3, Share(3, 2, 0)),
-        ([{"CPU": 4, "GPU": 2}, {"CPU": 64}], None, Share(2, 0, 1)),
-        ([{"CPU": 4, "GPU": 2}], 1, Share(1, 0, 1)),
-        ([{"CPU": 0}, {"CPU": 6}], None, Share(1, 6, 0)),
-        ([{"CPU": 2}], 5, Share(5, 1, 0, f"5 actors need as many processor cores, and there are 2: {WAIT}")),
-        ([{"CPU": 2, "GPU": 1}], 2, Share(2, 0, 1, f"2 actors need as many GPUs, and there are 1: {WAIT}")),
-        ([{}], None, Share(1, 1, 0, f"1 actors need as many processor cores, and there are 0: {WAIT}")),
+        ([{"CPU": 8}], None, Allocation(1, 8, 0)),
+        ([{"CPU": 8}], 3, Allocation(3, 2, 0)),
+        ([{"CPU": 2}], 2, Allocation(2, 1, 0)),
+        ([{"CPU": 16}, {"CPU": 4}], None, Allocation(2, 8, 0)),  # 10 would not fit twice
+        ([{"CPU": 4}, {"CPU": 4}], 3, Allocation(3, 2, 0)),
+        ([{"CPU": 4, "GPU": 2}, {"CPU": 64}], None, Allocation(2, 0, 1)),
+        ([{"CPU": 4, "GPU": 2}], 1, Allocation(1, 0, 1)),
+        ([{"CPU": 0}, {"CPU": 6}], None, Allocation(1, 6, 0)),
+        ([{"CPU": 2}], 5, Allocation(5, 1, 0, f"5 actors need as many processor cores, and there are 2: {WAIT}")),
+        ([{"CPU": 2, "GPU": 1}], 2, Allocation(2, 0, 1, f"2 actors need as many GPUs, and there are 1: {WAIT}")),
+        ([{}], None, Allocation(1, 1, 0, f"1 actors need as many processor cores, and there are 0: {WAIT}")),
     ],
 )
 def test_shares(monkeypatch, machines, actors, share):
     nodes = [{"Alive": True, "Resources": machine} for machine in machines]
     monkeypatch.setattr(ray, "nodes", lambda: [*nodes, {"Alive": False, "Resources": {"CPU": 99, "GPU": 9}}])
-    assert share_out(actors, local=False) == share
+    assert allocate_workers(actors, local=False) == share
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_shares(monkeypatch, machines, actors, share):
 def test_a_machine_on_its_own_does_not_grow(monkeypatch, machine, says):
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": machine}])
     with pytest.raises(InputError, match=f"3 actors need as many {says}: give fewer"):
-        share_out(3, local=True)
+        allocate_workers(3, local=True)
 
 
 def free_port():
@@ -67,13 +67,13 @@ def free_port():
     ],
 )
 def test_addresses_where_nothing_is(address, says):
-    with pytest.raises(InputError, match=says), connected(address):
+    with pytest.raises(InputError, match=says), connect(address):
         pytest.fail("connected")
 
 
 def test_the_environment_names_a_cluster(monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{free_port()}")
-    with pytest.raises(InputError, match="No Ray cluster answers"), connected(None):
+    with pytest.raises(InputError, match="No Ray cluster answers"), connect(None):
         pytest.fail("connected")
 
 
@@ -81,7 +81,7 @@ STUCK = """
 import os, signal, threading, time
 from foveate.apps.batch import cluster
 cluster.GRACE = 1
-with cluster.interruptible():
+with cluster.handle_interrupts():
     try:
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(60)
@@ -96,7 +96,7 @@ def test_an_interrupt_that_is_lost_ends_the_process_all_the_same():
 
 
 def test_an_interrupt_that_is_lost_is_found_again():
-    with cluster.interruptible() as check:
+    with cluster.handle_interrupts() as check:
         check()
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
@@ -107,7 +107,7 @@ def test_an_interrupt_that_is_lost_is_found_again():
 def test_an_interrupt_is_one_as_ever(monkeypatch):
     monkeypatch.setattr(cluster, "GRACE", 0.2)
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), cluster.interruptible():
+    with pytest.raises(KeyboardInterrupt), cluster.handle_interrupts():
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
     time.sleep(0.4)  # and nothing comes after

@@ -4,8 +4,8 @@ import pytest
 
 from apps.batch.drawn import lines
 from foveate.apps.batch import folder
-from foveate.apps.batch.folder import Count
-from foveate.apps.batch.source import Shard
+from foveate.apps.batch.folder import ShardCount
+from foveate.apps.batch.sources.base import Shard
 from foveate.errors import InputError
 
 SHARDS = [Shard(0, 0, 3), Shard(1, 3, 3), Shard(2, 6, 1)]
@@ -16,27 +16,27 @@ def row(number):
 
 
 def test_what_is_written_counts(tmp_path):
-    folder.write(tmp_path, 0, [row(0), row(1)], [row(2)])
-    folder.write(tmp_path, 2, [], [row(6)])
-    assert folder.counts(tmp_path, SHARDS) == {0: Count(2, 1), 2: Count(0, 1)}
+    folder.write_shard(tmp_path, 0, [row(0), row(1)], [row(2)])
+    folder.write_shard(tmp_path, 2, [], [row(6)])
+    assert folder.count_finished(tmp_path, SHARDS) == {0: ShardCount(2, 1), 2: ShardCount(0, 1)}
     assert [line["row"] for line in lines(tmp_path, "part")] == [0, 1]
     assert [line["row"] for line in lines(tmp_path, "bad")] == [2, 6]
 
 
 def test_written_twice_it_is_there_once(tmp_path):
-    folder.write(tmp_path, 0, [row(0)], [row(1), row(2)])
-    folder.write(tmp_path, 0, [row(0), row(1), row(2)], [])
-    assert folder.counts(tmp_path, SHARDS) == {0: Count(3, 0)}
+    folder.write_shard(tmp_path, 0, [row(0)], [row(1), row(2)])
+    folder.write_shard(tmp_path, 0, [row(0), row(1), row(2)], [])
+    assert folder.count_finished(tmp_path, SHARDS) == {0: ShardCount(3, 0)}
     assert lines(tmp_path, "bad") == []
 
 
 @pytest.mark.parametrize("name", ["part-000000.jsonl", "bad-000000.jsonl"])
 def test_a_file_that_is_lost_or_cut_short_undoes_its_shard(tmp_path, name):
-    folder.write(tmp_path, 0, [row(0), row(1)], [row(2)])
+    folder.write_shard(tmp_path, 0, [row(0), row(1)], [row(2)])
     (tmp_path / name).write_text("")
-    assert folder.counts(tmp_path, SHARDS) == {}
+    assert folder.count_finished(tmp_path, SHARDS) == {}
     (tmp_path / name).unlink()
-    assert folder.counts(tmp_path, SHARDS) == {}
+    assert folder.count_finished(tmp_path, SHARDS) == {}
 
 
 def test_a_writer_that_is_killed_leaves_no_shard(tmp_path, monkeypatch):
@@ -46,32 +46,32 @@ def test_a_writer_that_is_killed_leaves_no_shard(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.Path.replace", die)
         with pytest.raises(KeyboardInterrupt):
-            folder.write(tmp_path, 0, [row(0), row(1), row(2)], [])
-    assert folder.counts(tmp_path, SHARDS) == {}
+            folder.write_shard(tmp_path, 0, [row(0), row(1), row(2)], [])
+    assert folder.count_finished(tmp_path, SHARDS) == {}
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
-    folder.clear(tmp_path)
+    folder.clean_up(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_answers_of_an_unknown_run(tmp_path):
-    folder.check(tmp_path / "none")
-    folder.check(tmp_path)
-    folder.write(tmp_path, 0, [row(0)], [])
+    folder.check_folder(tmp_path / "none")
+    folder.check_folder(tmp_path)
+    folder.write_shard(tmp_path, 0, [row(0)], [])
     with pytest.raises(InputError, match="give another folder"):
-        folder.check(tmp_path)
+        folder.check_folder(tmp_path)
     (tmp_path / "run.json").touch()
-    folder.check(tmp_path)
+    folder.check_folder(tmp_path)
 
 
 def test_attempts(tmp_path):
-    assert [folder.attempt(tmp_path, 1) for _ in range(3)] == [1, 2, 3]
-    assert folder.attempt(tmp_path, 2) == 1
-    folder.write(tmp_path, 1, [row(3), row(4), row(5)], [])
-    assert folder.attempt(tmp_path, 1) == 1
-    folder.clear(tmp_path)
-    assert folder.attempt(tmp_path, 2) == 1
+    assert [folder.record_attempt(tmp_path, 1) for _ in range(3)] == [1, 2, 3]
+    assert folder.record_attempt(tmp_path, 2) == 1
+    folder.write_shard(tmp_path, 1, [row(3), row(4), row(5)], [])
+    assert folder.record_attempt(tmp_path, 1) == 1
+    folder.clean_up(tmp_path)
+    assert folder.record_attempt(tmp_path, 2) == 1
 
 
 def test_the_first_reason(tmp_path):
-    folder.write(tmp_path, 0, [], [{"row": 0, "reason": "It is \ud800."}, {"row": 1, "reason": "no"}])
-    assert folder.reason(tmp_path, SHARDS[0]) == "It is \ud800."
+    folder.write_shard(tmp_path, 0, [], [{"row": 0, "reason": "It is \ud800."}, {"row": 1, "reason": "no"}])
+    assert folder.read_reason(tmp_path, SHARDS[0]) == "It is \ud800."

@@ -8,7 +8,7 @@ import pytest
 
 from apps.batch.drawn import check_once, library, lines, replies, settings, write_lines
 from apps.batch.processes import kill, until, workers
-from foveate.apps.batch.cluster import connected
+from foveate.apps.batch.cluster import connect
 from foveate.apps.batch.run import run
 from foveate.errors import FoveateError, InputError
 
@@ -19,7 +19,7 @@ COUNT = 14
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
-    with connected(None) as local:
+    with connect(None) as local:
         assert local
         yield
 
@@ -128,7 +128,7 @@ def test_a_run_that_is_over_starts_nothing(folder, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="None of the 3 rows could be answered: 'question' is missing"):
         run(path, out, settings(), shard=2)
     check_once(out, 3)
-    monkeypatch.setattr("foveate.apps.batch.run.answered", None)
+    monkeypatch.setattr("foveate.apps.batch.run.answer_shards", None)
     with pytest.raises(InputError, match="None of the 3 rows"):
         run(path, out, settings(), shard=2)
     for changes, says in (({"keep": 0.2}, "another keep"), ({"method": "grid"}, "another method")):

@@ -44,7 +44,7 @@ def test_without_vllm(monkeypatch):
 def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
     tiny_folder("llava", tmp_path / "model")
     monkeypatch.chdir(tmp_path)
-    assert settings(model="model").anywhere() == settings(model=str(tmp_path / "model"))
+    assert settings(model="model").make_absolute() == settings(model=str(tmp_path / "model"))
     (tmp_path / "bundled").mkdir()
     for name in ("bundled", "owner/model"):
-        assert settings(model=name).anywhere() == settings(model=name)
+        assert settings(model=name).make_absolute() == settings(model=name)

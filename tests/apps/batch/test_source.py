@@ -5,7 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from foveate.apps.batch.source import Shard, name_of, open_source
+from foveate.apps.batch.sources import open_source
+from foveate.apps.batch.sources.base import Shard, get_id
 from foveate.errors import InputError
 
 ROWS = [{"image": f"{i}.png", "question": f"what is {i}?", "id": i} for i in range(7)]
@@ -27,7 +28,7 @@ def table_file(tmp_path, columns, name="q.parquet", **options):
 
 def everything(source, size):
     shards = source.scan(size).shards
-    found = [pair for shard in shards for pair in source.numbered(shard)]
+    found = [pair for shard in shards for pair in source.read_numbered(shard)]
     assert [number for number, _ in found] == list(range(len(found)))
     assert sum(shard.rows for shard in shards) == len(found)
     return [record for _, record in found]
@@ -49,8 +50,8 @@ def test_lines_are_cut_by_number(tmp_path, size):
 def test_shards_are_read_in_any_order(tmp_path):
     source = open_source(lines_file(tmp_path, "\n".join(map(json.dumps, ROWS))))
     last, first = source.scan(4).shards[1], source.scan(4).shards[0]
-    assert [number for number, _ in source.numbered(last)] == [4, 5, 6]
-    assert [record["id"] for _, record in source.numbered(first)] == [0, 1, 2, 3]
+    assert [number for number, _ in source.read_numbered(last)] == [4, 5, 6]
+    assert [record["id"] for _, record in source.read_numbered(first)] == [0, 1, 2, 3]
 
 
 def test_line_ends_blank_lines_and_a_byte_order_mark(tmp_path):
@@ -93,10 +94,10 @@ def test_a_file_that_changes_meanwhile(tmp_path):
     source = open_source(lines_file(tmp_path, text))
     shard = source.scan(100).shards[0]
     lines_file(tmp_path, text + "{}")
-    assert len(list(source.numbered(shard))) == 7  # rows that came later belong to no shard
+    assert len(list(source.read_numbered(shard))) == 7  # rows that came later belong to no shard
     lines_file(tmp_path, text[: text.rindex("{")])
     with pytest.raises(InputError, match="changed while it was read"):
-        list(source.numbered(shard))
+        list(source.read_numbered(shard))
 
 
 def test_a_file_that_is_gone_meanwhile(tmp_path):
@@ -104,7 +105,7 @@ def test_a_file_that_is_gone_meanwhile(tmp_path):
     shard = source.scan(1).shards[0]
     source.path.unlink()
     with pytest.raises(InputError, match="same path on every machine"):
-        list(source.numbered(shard))
+        list(source.read_numbered(shard))
 
 
 # -- Parquet -------------------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_a_shard_reads_no_more_than_it_needs(tmp_path, monkeypatch):
     real = ParquetFile.iter_batches
     monkeypatch.setattr(ParquetFile, "iter_batches", lambda self, **kw: asked.append(kw) or real(self, **kw))
     source = open_source(path)
-    assert len(list(source.numbered(Shard(1, 25, 10)))) == 10
+    assert len(list(source.read_numbered(Shard(1, 25, 10)))) == 10
     assert (asked[0]["row_groups"], asked[0]["columns"]) == ([2, 3], ["image", "question"])
 
 
@@ -137,7 +138,7 @@ def test_pictures_in_a_table(tmp_path):
     for images in (["a.png", str(tmp_path / "a.png")], [data, data], structs):
         source = open_source(table_file(tmp_path, {"image": images, "question": ["what?"] * 2}))
         for record in everything(source, 1):
-            picture = source.read(record).picture()
+            picture = source.parse(record).open_image()
             assert (picture.size, picture.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
 
 
@@ -155,7 +156,7 @@ def test_a_table_that_is_none(tmp_path):
 
 
 def test_the_fingerprint_of_a_large_table(tmp_path, monkeypatch):
-    from foveate.apps.batch import table
+    from foveate.apps.batch.sources import table
 
     monkeypatch.setattr(table, "PIECE", 64)
     monkeypatch.setattr(table, "PIECES", 4)
@@ -189,7 +190,7 @@ def test_the_fingerprint_of_a_large_table(tmp_path, monkeypatch):
 def test_rows_that_cannot_be_used(tmp_path, record, says):
     source = open_source(lines_file(tmp_path, "{}"))
     with pytest.raises(InputError, match=says):
-        source.read(record)
+        source.parse(record)
 
 
 def test_paths_start_at_the_file(tmp_path, monkeypatch):
@@ -201,12 +202,12 @@ def test_paths_start_at_the_file(tmp_path, monkeypatch):
     source = open_source(Path(tmp_path.name) / "q.jsonl")
     monkeypatch.chdir("/")
     for path in ("a.png", str(tmp_path / "a.png")):
-        assert source.read({"image": path, "question": "what?"}).picture().size == (3, 2)
+        assert source.parse({"image": path, "question": "what?"}).open_image().size == (3, 2)
 
 
 def test_ids():
     given = [{"id": "a"}, {"id": 0}, {"id": None}, {}, None, {"id": [1]}]
-    assert [name_of(record, i) for i, record in enumerate(given)] == ["a", 0, "row-2", "row-3", "row-4", "[1]"]
+    assert [get_id(record, i) for i, record in enumerate(given)] == ["a", 0, "row-2", "row-3", "row-4", "[1]"]
 
 
 def test_files_that_cannot_be_used(tmp_path):

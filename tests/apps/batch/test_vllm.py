@@ -5,7 +5,7 @@ import os
 import pytest
 
 from apps.batch.drawn import draw, library, settings
-from foveate.apps.batch.engine import open_engine
+from foveate.apps.batch.engines import open_engine
 from foveate.errors import InputError
 from foveate.runtime.files import open_image
 

@@ -86,7 +86,7 @@ def test_without_a_sequence_there_is_no_limit(model_type):
     assert case.whole.kv_bytes
 
 
-def test_all_kept_is_noted():
+def test_all_kept_is_collect_warnings():
     with pytest.warns(match="keeps all"):
         case = measured("llava", budgets=[("grid", resolve("grid"), 99)], rounds=1)
     assert "grid 99 keeps all 16 visual tokens." in case.notes

@@ -1,5 +1,5 @@
-"""`foveate batch`: a file of questions about pictures, answered on Ray, each row exactly once.
+"""`foveate batch`: answer a file of questions about images on Ray, each row exactly once.
 
-run.py is the whole of it: source.py cuts the file into shards, cluster.py hands them to workers, work.py answers one
-with an engine (hf.py, vllm.py), and in folder.py the answers of a shard appear at once or not at all.
+run.py is the whole run: sources/ cuts the file into shards, cluster.py connects to Ray, workers.py hands the shards to
+workers, shard.py answers one with an engine (engines/), and folder.py writes its answers to disk.
 """

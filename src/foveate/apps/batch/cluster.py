@@ -1,4 +1,4 @@
-"""Ray: a cluster to work on, and what of it each worker gets."""
+"""Ray: connect to a cluster, and divide it among workers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from foveate.errors import InputError
 
 LOCAL = "local"
 STORE = 128 * 2**20  # bytes; only the places of shards go through Ray's object store
-GRACE = 15.0  # seconds, from an interrupt to the end at the latest
+GRACE = 15.0  # seconds from an interrupt to the end of the process at the latest
 INTERRUPTED = 130
-REACH = 10.0  # seconds to be reached in; Ray itself would try for minutes
+CONNECT_SECONDS = 10.0  # Ray itself would try for minutes
 
 
 @dataclass(frozen=True)
-class Share:
-    """How many workers there are, the processor cores and GPUs of each, and a sentence if there are too few for all."""
+class Allocation:
+    """The number of workers, the processor cores and GPUs of each, and a note if there are too few for all."""
 
     workers: int
     cpus: int
@@ -34,7 +34,7 @@ class Share:
 
 
 def check_ray() -> None:
-    """Raise `InputError` if there is nothing to run on."""
+    """Raise `InputError` if Ray is not installed."""
     try:
         import ray.data  # noqa: F401
     except ImportError as error:
@@ -42,11 +42,10 @@ def check_ray() -> None:
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], None]]:
-    """An interrupt ends the process in the end even if it is lost inside Ray, which it may catch holding a lock.
+def handle_interrupts() -> Iterator[Callable[[], None]]:
+    """End the process some time after an interrupt, even if the `KeyboardInterrupt` is lost inside Ray.
 
-    Nothing is lost by that: what is on disk is whole. The block gets a function that raises `KeyboardInterrupt` if
-    there was one.
+    Files on disk are complete at any time. Yields a function that raises a lost `KeyboardInterrupt` again.
     """
     timers: list[threading.Timer] = []
 
@@ -58,13 +57,13 @@ def interruptible() -> Iterator[Callable[[], None]]:
         yield check
         return
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def interrupt(number: int, frame: FrameType | None) -> None:
         timers.append(threading.Timer(GRACE, os._exit, (INTERRUPTED,)))
         timers[-1].daemon = True
         timers[-1].start()
         signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGINT, leave)
+    before = signal.signal(signal.SIGINT, interrupt)
     try:
         yield check
     finally:
@@ -74,11 +73,11 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[bool]:
-    """Ray, for the length of a with-block: a cluster, or (True) a Ray of this machine's own that ends with the block.
+def connect(address: str | None) -> Iterator[bool]:
+    """Connect to a cluster, or start Ray on this machine (then it yields True) until the end of the block.
 
-    `address` is "auto", host:port, or None: then RAY_ADDRESS decides, if it is set. A Ray that the caller has started
-    is used as it is, and left running. Raises `InputError` if there is no cluster.
+    `address` is "auto", host:port, or None for RAY_ADDRESS, if that is set. A Ray that the caller has started is used
+    as it is, and left running. Raises `InputError` if there is no cluster.
     """
     import ray
 
@@ -91,8 +90,8 @@ def connected(address: str | None) -> Iterator[bool]:
     if address == LOCAL:
         settings |= {"include_dashboard": False, "object_store_memory": STORE}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it calls an error what is meant to be so
-    with redirect_stdout(sys.stderr):  # where Ray prints that a worker died
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it logs intended events as errors
+    with redirect_stdout(sys.stderr):  # Ray prints there that a worker died
         try:
             ray.init(address, **settings)
         except Exception as error:  # a ConnectionError, a RuntimeError, a ValueError, ...
@@ -107,23 +106,23 @@ def connected(address: str | None) -> Iterator[bool]:
 def _check_address(address: str) -> None:
     if "://" in address:
         raise InputError(
-            f"{address} is an address for Ray Client, through which Ray Data does not run: call this on a machine of "
-            "the cluster with --address auto, or give host:port."
+            f"{address} is an address for Ray Client, where Ray Data does not run: run this on a machine of the "
+            "cluster with --address auto, or give host:port."
         )
     host, colon, port = address.rpartition(":")
     if not colon:
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), REACH).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"No Ray cluster answers at {address} ({error}): check --address.") from error
 
 
-def share_out(actors: int | None, local: bool) -> Share:
-    """A GPU for each worker where there are any, else the cores in equal parts that fit the machines.
+def allocate_workers(actors: int | None, local: bool) -> Allocation:
+    """Give each worker a GPU if there are any, else the same number of cores, as many as fit the machines.
 
-    Without `actors`, one a GPU or, without GPUs, one a machine. Raises `InputError` if a machine on its own has too
-    little; a cluster may still grow.
+    Without `actors` there is one worker a GPU or, without GPUs, one a machine. Raises `InputError` if a machine on its
+    own has too little; a cluster may still grow.
     """
     import ray
 
@@ -131,12 +130,12 @@ def share_out(actors: int | None, local: bool) -> Share:
     gpus = int(sum(machine.get("GPU", 0) for machine in machines))
     cores = [int(machine.get("CPU", 0)) for machine in machines]
     workers = actors or gpus or sum(core > 0 for core in cores) or 1
-    there, unit = (gpus, "GPUs") if gpus else (sum(cores), "processor cores")
-    short = f"{workers} actors need as many {unit}, and there are {there}"
-    if local and workers > there:
-        raise InputError(f"{short}: give fewer with --actors.")
-    note = f"{short}: the others wait for the cluster to grow." if workers > there else None
+    available, unit = (gpus, "GPUs") if gpus else (sum(cores), "processor cores")
+    shortage = f"{workers} actors need as many {unit}, and there are {available}"
+    if local and workers > available:
+        raise InputError(f"{shortage}: give fewer with --actors.")
+    note = f"{shortage}: the others wait for the cluster to grow." if workers > available else None
     if gpus:
-        return Share(workers, 0, 1, note)
+        return Allocation(workers, 0, 1, note)
     fits = (cpus for cpus in range(sum(cores) // workers, 0, -1) if sum(core // cpus for core in cores) >= workers)
-    return Share(workers, next(fits, 1), 0, note)
+    return Allocation(workers, next(fits, 1), 0, note)

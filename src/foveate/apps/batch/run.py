@@ -1,4 +1,4 @@
-"""The run: what is not answered yet is handed out, and every shard is on disk before it counts."""
+"""The run: shards without answers go to the workers, and a shard counts once it is on disk."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.batch import folder
-from foveate.apps.batch.cluster import check_ray, connected, interruptible, share_out
-from foveate.apps.batch.settings import Settings
-from foveate.apps.batch.source import EVERYWHERE, open_source
-from foveate.apps.batch.workers import Job, answered
+from foveate.apps.batch.cluster import allocate_workers, check_ray, connect, handle_interrupts
+from foveate.apps.batch.folder import check_folder, clean_up, count_finished, read_reason
+from foveate.apps.batch.settings import BatchSettings
+from foveate.apps.batch.sources import open_source
+from foveate.apps.batch.sources.base import SAME_PATH
+from foveate.apps.batch.workers import BatchJob, answer_shards
 from foveate.apps.results import claim_folder, make_progress
 from foveate.errors import InputError
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Where the answers are, how many rows were answered and how many set aside, of them how many before this call,
-    its seconds with all that starts and loads, and what the user should know.
+class BatchOutcome:
+    """The folder, the rows answered and set aside (`earlier` of them before this call), the call's seconds, and notes.
+
+    The seconds include starting Ray and loading models.
     """
 
     out: Path
@@ -33,7 +35,7 @@ class Outcome:
 
     @property
     def speed(self) -> float:
-        """Rows a second, of this call."""
+        """Rows a second of this call."""
         return (self.answered + self.bad - self.earlier) / self.seconds
 
     def record(self) -> dict[str, Any]:
@@ -43,13 +45,19 @@ class Outcome:
 
 
 def run(
-    questions: Path, out: Path, settings: Settings, *, shard: int = 256, actors: int | None = None,
-    address: str | None = None, about: Mapping[str, Any] | None = None,
-) -> Outcome:  # fmt: skip
-    """Answer every row of a file once, `shard` rows a file of answers; go on where a killed run stopped.
+    questions: Path,
+    out: Path,
+    settings: BatchSettings,
+    *,
+    shard: int = 256,
+    actors: int | None = None,
+    address: str | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> BatchOutcome:
+    """Answer every row of a file once, with `shard` rows in a file of answers; continue a run that was killed.
 
-    `actors` and `address` are as in `share_out` and `connected`; `about` is kept beside the settings, and must be the
-    same too for a run to go on.
+    `actors` and `address` are as in `allocate_workers` and `connect`. `about` is saved with the settings: a run
+    continues only if both are the same.
 
     Raises a `FoveateError` if something cannot be used, if `out` holds another run, or if no row could be answered.
     """
@@ -60,29 +68,29 @@ def run(
     scan = source.scan(shard)
     if not scan.shards:
         raise InputError(f"{questions} holds no row: give at least one question.")
-    folder.check(out)
+    check_folder(out)
     claim_folder(out, {**asdict(settings), "input": scan.fingerprint, "shard": shard, **(about or {})})
-    folder.clear(out)
-    there = folder.counts(out, scan.shards)
-    earlier = sum(count.answered + count.bad for count in there.values())
-    todo = [each for each in scan.shards if each.number not in there]
+    clean_up(out)
+    counts = count_finished(out, scan.shards)
+    earlier = sum(count.answered + count.bad for count in counts.values())
+    todo = [each for each in scan.shards if each.number not in counts]
     notes: dict[str, None] = {}
     with make_progress() as bar:
         task = bar.add_task("rows", total=scan.rows, completed=earlier)
         if todo:
-            with interruptible() as check, connected(address) as local:
-                share = share_out(actors, local)
-                if share.note:
-                    print(f"Note: {share.note}", file=sys.stderr)
-                for done in answered(Job(settings.anywhere(), source, out), todo, share):
-                    check()
-                    notes.update(dict.fromkeys(done.notes))
-                    bar.advance(task, done.rows)
-    there = folder.counts(out, scan.shards)
-    if len(there) < len(scan.shards):
-        raise InputError(f"{len(scan.shards) - len(there)} files of answers are not in {out}: {EVERYWHERE}.")
-    folder.clear(out)
-    good, bad = (sum(getattr(count, name) for count in there.values()) for name in ("answered", "bad"))
-    if not good:
-        raise InputError(f"None of the {bad} rows could be answered: {folder.reason(out, scan.shards[0])}")
-    return Outcome(out, good, bad, earlier, time.perf_counter() - started, tuple(notes))
+            with handle_interrupts() as check_interrupt, connect(address) as local:
+                allocation = allocate_workers(actors, local)
+                if allocation.note:
+                    print(f"Note: {allocation.note}", file=sys.stderr)
+                for finished in answer_shards(BatchJob(settings.make_absolute(), source, out), todo, allocation):
+                    check_interrupt()
+                    notes.update(dict.fromkeys(finished.notes))
+                    bar.advance(task, finished.rows)
+    counts = count_finished(out, scan.shards)
+    if len(counts) < len(scan.shards):
+        raise InputError(f"{len(scan.shards) - len(counts)} files of answers are not in {out}: {SAME_PATH}.")
+    clean_up(out)
+    answered, bad = sum(count.answered for count in counts.values()), sum(count.bad for count in counts.values())
+    if not answered:
+        raise InputError(f"None of the {bad} rows could be answered: {read_reason(out, scan.shards[0])}")
+    return BatchOutcome(out, answered, bad, earlier, time.perf_counter() - started, tuple(notes))

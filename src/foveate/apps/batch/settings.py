@@ -1,4 +1,4 @@
-"""What decides an answer, and what of it can be refused before anything is started."""
+"""The settings that decide an answer, and their check before anything is started."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from foveate.pipeline.prune import Positions
 from foveate.runtime.load import BUNDLED, locate, read_config
 
 BATCH = {"hf": 16, "vllm": 64}
-"""The engines, and how many rows each is given at a time unless the user says otherwise."""
+"""The engines, and their default number of rows at a time."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """`keep`, `method` (a name) and `positions` are `prune_inputs`', `model` is as in `load`.
+class BatchSettings:
+    """`model` is as in `load`; `keep`, `method` (a name) and `positions` are as in `prune_inputs`.
 
-    `engine` is "hf" (transformers) or "vllm", whose `LLM` takes `options` too; `batch` rows are answered at a time, in
-    at most `max_new_tokens` tokens.
+    `engine` is "hf" (transformers) or "vllm", whose `LLM` takes `options` too. `batch` rows are answered at a time,
+    with at most `max_new_tokens` tokens each.
     """
 
     model: str
@@ -35,14 +35,14 @@ class Settings:
     max_new_tokens: int
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def anywhere(self) -> Settings:
-        """The same for workers whose working directory is another."""
+    def make_absolute(self) -> BatchSettings:
+        """The same settings for workers with another working directory."""
         folder = Path(self.model).expanduser()
-        known = self.model in BUNDLED or not folder.is_dir()
-        return self if known else replace(self, model=str(folder.absolute()))
+        is_path = self.model not in BUNDLED and folder.is_dir()
+        return replace(self, model=str(folder.absolute())) if is_path else self
 
     def check(self) -> None:
-        """Raise a `FoveateError` for what cannot be used, as far as that shows without the model's weights."""
+        """Raise a `FoveateError` for settings that cannot be used, as far as can be seen without weights."""
         check_keep(self.keep)
         resolve_any(self.method)
         if self.engine not in BATCH:

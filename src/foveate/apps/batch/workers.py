@@ -1,4 +1,4 @@
-"""Ray Data's actors: each holds a model, and is handed one shard after another."""
+"""Ray Data's actors: each loads a model, and answers one shard after another."""
 
 from __future__ import annotations
 
@@ -9,74 +9,77 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.batch import folder
-from foveate.apps.batch.cluster import Share
-from foveate.apps.batch.engine import Engine, open_engine
-from foveate.apps.batch.settings import Settings
-from foveate.apps.batch.source import EVERYWHERE, Shard, Source
-from foveate.apps.batch.work import Work
+from foveate.apps.batch.cluster import Allocation
+from foveate.apps.batch.engines import open_engine
+from foveate.apps.batch.engines.base import BatchEngine
+from foveate.apps.batch.folder import record_attempt, write_shard
+from foveate.apps.batch.settings import BatchSettings
+from foveate.apps.batch.shard import ShardAnswers
+from foveate.apps.batch.sources.base import SAME_PATH, QuestionSource, Shard
 from foveate.apps.results import RUN
 from foveate.errors import FoveateError, InputError, ModelError
 
-ATTEMPTS = 4  # at a shard, by workers that die of it
-PATIENCE = 6 * 3600  # seconds, for every worker to be done with a shard
+MAX_ATTEMPTS = 4  # at a shard, by workers that die of it
+MAX_SHARD_SECONDS = 6 * 3600  # for every worker to finish a shard
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every worker is given."""
+class BatchJob:
+    """What every worker receives."""
 
-    settings: Settings
-    source: Source
+    settings: BatchSettings
+    source: QuestionSource
     out: Path
 
 
 @dataclass(frozen=True)
-class Done:
-    """A shard that is on disk, its number of rows, and what its worker has to say."""
+class FinishedShard:
+    """A shard that is on disk, its number of rows, and its worker's notes."""
 
     shard: int
     rows: int
     notes: tuple[str, ...]
 
 
-class Worker:
-    """One model. What it cannot do it hands back as a sentence: an error would reach nobody as it was raised."""
+class BatchWorker:
+    """One model. Failures are returned as a sentence, because Ray does not deliver an exception as it was raised."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: BatchJob) -> None:
         self._job = job
-        self._engine: Engine | None = None
+        self._engine: BatchEngine | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
-        """Answer one shard, which comes as its fields, and write it."""
+        """Answer one shard, which arrives as its fields, and write it."""
         shard = Shard(**{name: int(column[0]) for name, column in batch.items()})
         try:
-            found = {"shard": shard.number, "rows": shard.rows, "notes": self._run(shard)}
+            result = {"shard": shard.number, "rows": shard.rows, "notes": self._answer(shard)}
         except FoveateError as error:
-            found = {"refusal": str(error)}
+            result = {"refusal": str(error)}
         except OSError as error:
-            found = {"refusal": f"{self._job.out} cannot be written ({error}): make room, and call the same again."}
-        return {"found": [json.dumps(found)]}
+            result = {
+                "refusal": f"{self._job.out} cannot be written ({error}): make room, and run the same command again."
+            }
+        return {"result": [json.dumps(result)]}
 
-    def _run(self, shard: Shard) -> list[str]:
+    def _answer(self, shard: Shard) -> list[str]:
         out, settings = self._job.out, self._job.settings
         if not (out / RUN).exists():
-            raise InputError(f"A machine of the cluster does not see {out}: {EVERYWHERE}.")
-        if folder.attempt(out, shard.number) > ATTEMPTS:
+            raise InputError(f"A machine of the cluster does not see {out}: {SAME_PATH}.")
+        if record_attempt(out, shard.number) > MAX_ATTEMPTS:
             raise ModelError(
-                f"Workers died {ATTEMPTS} times at rows {shard.first} to {shard.first + shard.rows - 1}, probably for "
-                "want of memory: give fewer --actors, or a smaller --batch or --model. What is answered stays."
+                f"Workers died {MAX_ATTEMPTS} times at rows {shard.first} to {shard.first + shard.rows - 1}, probably "
+                "for lack of memory: give fewer --actors, or a smaller --batch or --model. Finished answers stay."
             )
-        if self._engine is None:  # here, and not before, so that a worker that dies of it has made an attempt
+        if self._engine is None:  # loaded here, so that a worker that dies of it has recorded an attempt
             self._engine = open_engine(settings)
-        work = Work(self._engine, settings.batch)
-        work.run(self._job.source, shard)
-        folder.write(out, shard.number, work.answers, work.bad)
-        return [*self._engine.notes, *([work.note] if work.note else [])]
+        answers = ShardAnswers(self._engine, settings.batch)
+        answers.answer(self._job.source, shard)
+        write_shard(out, shard.number, answers.answers, answers.bad)
+        return [*self._engine.notes, *([answers.note] if answers.note else [])]
 
 
-def answered(job: Job, shards: Sequence[Shard], share: Share) -> Iterator[Done]:
-    """The shards, in any order, as they come to lie on disk. Ray starts workers that die anew, and asks again.
+def answer_shards(job: BatchJob, shards: Sequence[Shard], allocation: Allocation) -> Iterator[FinishedShard]:
+    """Yield the shards as they are written, in any order. Ray replaces workers that die, and repeats their shard.
 
     Raises a `FoveateError` if a worker refuses, if workers keep dying, or if none can be started.
     """
@@ -84,29 +87,33 @@ def answered(job: Job, shards: Sequence[Shard], share: Share) -> Iterator[Done]:
     from ray.data import ActorPoolStrategy, DataContext
     from ray.data.exceptions import ExecutionTimeoutError
 
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what goes wrong comes as an error
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures arrive as errors
     context = DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = PATIENCE
+    context.execution_no_progress_timeout_s = MAX_SHARD_SECONDS
     rows = ray.data.from_items([asdict(shard) for shard in shards], override_num_blocks=len(shards))
     results = rows.map_batches(
-        Worker, fn_constructor_args=(job,), batch_size=1, num_cpus=share.cpus or None, num_gpus=share.gpus or None,
-        compute=ActorPoolStrategy(size=min(share.workers, len(shards)), max_tasks_in_flight_per_actor=1),
-    )  # fmt: skip
+        BatchWorker,
+        fn_constructor_args=(job,),
+        batch_size=1,
+        num_cpus=allocation.cpus or None,
+        num_gpus=allocation.gpus or None,
+        compute=ActorPoolStrategy(size=min(allocation.workers, len(shards)), max_tasks_in_flight_per_actor=1),
+    )
     try:
         for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
-            yield from map(_done, batch["found"])
+            yield from map(_parse_result, batch["result"])
     except ray.exceptions.RayTaskError:
         raise  # a fault of ours
     except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
         raise ModelError(
-            "The workers cannot be started, or their machines are gone. What is answered stays, and the same command "
-            f"goes on from there. Ray says: {' '.join(str(error).split())[:500]}"
+            "The workers cannot be started, or their machines are gone. Finished answers stay; run the same command "
+            f"again to continue. Ray says: {' '.join(str(error).split())[:500]}"
         ) from error
 
 
-def _done(text: str) -> Done:
-    found = json.loads(text)
-    if "refusal" in found:
-        raise ModelError(found["refusal"])
-    return Done(found["shard"], found["rows"], tuple(found["notes"]))
+def _parse_result(text: str) -> FinishedShard:
+    result = json.loads(text)
+    if "refusal" in result:
+        raise ModelError(result["refusal"])
+    return FinishedShard(result["shard"], result["rows"], tuple(result["notes"]))

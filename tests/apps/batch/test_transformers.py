@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from apps.batch.drawn import draw, library, settings
-from foveate.apps.batch.engine import open_engine
+from foveate.apps.batch.engines import open_engine
 from foveate.errors import FoveateError, ModelError
 from foveate.runtime.files import open_image
 from tiny import tiny_folder

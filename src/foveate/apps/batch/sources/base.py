@@ -1,4 +1,4 @@
-"""The questions: a file of rows, cut into shards by row number, and what a row must hold."""
+"""The interface of a file of questions: it is cut into shards by row number, and each row is checked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from foveate.errors import InputError
 from foveate.runtime.files import decode_image, open_image
 
-EVERYWHERE = "questions, pictures and answers must lie under the same path on every machine"
+SAME_PATH = "questions, images and answers must be under the same path on every machine"
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Scan:
-    """The shards, and a fingerprint by which the same input is known again, wherever it is."""
+    """The shards, and a fingerprint that identifies the same input wherever the file is."""
 
     shards: list[Shard]
     fingerprint: str
@@ -40,19 +40,19 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A question about a picture: the path of its file, or the file's bytes."""
+class Question:
+    """A question about an image: the path of its file, or the file's bytes."""
 
-    question: str
+    text: str
     image: Path | bytes
 
-    def picture(self) -> Image.Image:
+    def open_image(self) -> Image.Image:
         """Raises `ImageError` if it cannot be read."""
         return decode_image(self.image) if isinstance(self.image, bytes) else open_image(self.image)
 
 
-class Source(ABC):
-    """A file of rows. Workers get it by its path alone, and read it where they are."""
+class QuestionSource(ABC):
+    """A file of rows. Workers receive its path alone, and read it on their own machine."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
@@ -62,50 +62,37 @@ class Source(ABC):
         """Cut into shards of `size` rows, the last one shorter. Raises `InputError` if the file cannot be read."""
 
     @abstractmethod
-    def records(self, shard: Shard) -> Iterator[Any]:
+    def read_records(self, shard: Shard) -> Iterator[Any]:
         """The shard's rows as dictionaries; anything else is a row that cannot be read."""
 
-    def numbered(self, shard: Shard) -> Iterator[tuple[int, Any]]:
-        """The shard's records with their numbers. Raises `InputError` if the file is no longer what was scanned."""
+    def read_numbered(self, shard: Shard) -> Iterator[tuple[int, Any]]:
+        """The shard's records with their numbers. Raises `InputError` if the file has changed since the scan."""
         number = shard.first
         try:
-            for number, record in enumerate(self.records(shard), shard.first + 1):
+            for number, record in enumerate(self.read_records(shard), shard.first + 1):
                 yield number - 1, record
         except (OSError, ValueError) as error:
-            raise InputError(f"{self.path} cannot be read ({error}): {EVERYWHERE}.") from error
+            raise InputError(f"{self.path} cannot be read ({error}): {SAME_PATH}.") from error
         if number != shard.first + shard.rows:
             raise InputError(f"{self.path} changed while it was read: leave it as it is until the run is over.")
 
-    def read(self, record: Any) -> Row:
-        """What is asked by a record. Raises `InputError` with what is wrong with it."""
+    def parse(self, record: Any) -> Question:
+        """The record's question. Raises `InputError` with what is wrong with the record."""
         if not isinstance(record, dict):
             raise InputError('It is no JSON object in UTF-8: write {"image": ..., "question": ...}.')
         question, image = record.get("question"), record.get("image")
         if not isinstance(question, str) or not question.strip():
             raise InputError("'question' is missing or no text.")
-        if isinstance(image, dict):  # as Hugging Face's datasets store pictures
+        if isinstance(image, dict):  # as Hugging Face's datasets store images
             image = image.get("bytes") or image.get("path")
         if not isinstance(image, (str, bytes)) or not image.strip():
             raise InputError("'image' is missing, or no path.")
-        return Row(question, image if isinstance(image, bytes) else self.path.parent / image)
+        return Question(question, image if isinstance(image, bytes) else self.path.parent / image)
 
 
-def open_source(path: Path) -> Source:
-    """The file by its suffix. Raises `InputError` if it is not there or of another kind."""
-    from foveate.apps.batch.lines import Lines
-    from foveate.apps.batch.table import Table
-
-    kinds: dict[str, type[Source]] = {".jsonl": Lines, ".ndjson": Lines, ".parquet": Table}
-    if path.suffix.lower() not in kinds:
-        raise InputError(f"{path} is neither .jsonl nor .parquet: give JSON lines or a Parquet file.")
-    if not path.is_file():
-        raise InputError(f"There is no file {path}: check the path.")
-    return kinds[path.suffix.lower()](path)
-
-
-def name_of(record: Any, number: int) -> str | int:
-    """The row's "id" as it stands, or "row-" and its number."""
-    given = record.get("id") if isinstance(record, dict) else None
-    if given is None:
+def get_id(record: Any, number: int) -> str | int:
+    """The row's own "id", or "row-" and its number."""
+    value = record.get("id") if isinstance(record, dict) else None
+    if value is None:
         return f"row-{number}"
-    return given if isinstance(given, (str, int)) else str(given)
+    return value if isinstance(value, (str, int)) else str(value)

@@ -5,9 +5,9 @@ import json
 import pytest
 from PIL import Image
 
-from foveate.apps.batch.engine import Reply
-from foveate.apps.batch.source import open_source
-from foveate.apps.batch.work import Work
+from foveate.apps.batch.engines.base import Reply
+from foveate.apps.batch.shard import ShardAnswers
+from foveate.apps.batch.sources import open_source
 from foveate.errors import InputError, ModelError
 
 
@@ -48,9 +48,9 @@ def work(tmp_path):
         path = tmp_path / "q.jsonl"
         path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
         source, engine = open_source(path), engine or Echo()
-        done = Work(engine, 3)
+        done = ShardAnswers(engine, 3)
         (shard,) = source.scan(100).shards
-        done.run(source, shard)
+        done.answer(source, shard)
         assert sorted(line["row"] for line in done.answers + done.bad) == list(range(shard.rows))
         return done, engine
 

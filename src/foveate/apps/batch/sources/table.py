@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.batch.source import Scan, Shard, Source
+from foveate.apps.batch.sources.base import QuestionSource, Scan, Shard
 from foveate.errors import InputError
 
 COLUMNS = ("id", "image", "question")
@@ -17,17 +17,17 @@ PIECE = 2**20  # bytes
 PIECES = 64
 
 
-class Table(Source):
-    """Columns "image", "question" and, if it is there, "id"; of a shard, only the row groups it lies in are read."""
+class ParquetTable(QuestionSource):
+    """Columns "image", "question" and optionally "id". For a shard, only its row groups are read."""
 
     def scan(self, size: int) -> Scan:
-        """From the file's own description of itself; the fingerprint is of pieces, where the file is large."""
+        """Read the metadata alone; the fingerprint of a large file is of pieces."""
         from pyarrow import ArrowInvalid
 
         try:
             with self._open() as file:
                 rows, names = file.metadata.num_rows, file.schema_arrow.names
-            fingerprint = _fingerprint(self.path)
+            fingerprint = _hash_pieces(self.path)
         except (OSError, ArrowInvalid) as error:
             raise InputError(f"{self.path} cannot be read ({error}): give a Parquet file.") from error
         missing = {"image", "question"} - set(names)
@@ -38,8 +38,8 @@ class Table(Source):
         shards = [Shard(i, first, min(size, rows - first)) for i, first in enumerate(range(0, rows, size))]
         return Scan(shards, fingerprint)
 
-    def records(self, shard: Shard) -> Iterator[Any]:
-        """In small batches, since a column may hold the pictures themselves."""
+    def read_records(self, shard: Shard) -> Iterator[Any]:
+        """In small batches, since a column may hold whole image files."""
         with self._open() as file:
             sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
             starts = list(accumulate(sizes, initial=0))
@@ -48,9 +48,9 @@ class Table(Source):
             columns = [name for name in COLUMNS if name in file.schema_arrow.names]
             skip, left = shard.first - starts[first], shard.rows
             for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=columns):
-                wanted = batch.slice(skip, left)
-                skip, left = max(skip - batch.num_rows, 0), left - wanted.num_rows
-                yield from wanted.to_pylist()
+                part = batch.slice(skip, left)
+                skip, left = max(skip - batch.num_rows, 0), left - part.num_rows
+                yield from part.to_pylist()
                 if not left:
                     return
 
@@ -60,10 +60,10 @@ class Table(Source):
         return ParquetFile(self.path)
 
 
-def _fingerprint(path: Path) -> str:
-    """The size, and a hash of evenly spaced pieces: all of a small file, of a large one 64 MiB.
+def _hash_pieces(path: Path) -> str:
+    """The size, and a hash of evenly spaced pieces: all of a small file, 64 MiB of a large one.
 
-    The last piece holds the footer, which tells where every column of every row group lies and, usually, its extremes.
+    The last piece holds the footer, with the place and usually the extremes of every column of every row group.
     """
     size = path.stat().st_size
     last = max(size - PIECE, 0)

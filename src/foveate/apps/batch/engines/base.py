@@ -1,0 +1,34 @@
+"""The interface of an engine: images and questions in, replies out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer, and how many of how many visual tokens the model read (None: the engine does not report it)."""
+
+    answer: str
+    kept: int | None
+    total: int | None
+
+
+class BatchEngine(Protocol):
+    """A loaded model."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences that the user should read."""
+
+    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Reply]:
+        """Greedy answers, one for each image and question. Any error is about these rows, or the engine is broken."""
+
+
+def make_probe() -> tuple[list[Image.Image], list[str]]:
+    """What any model can answer: if an engine fails on this, the fault is the engine's and not a row's."""
+    return [Image.new("RGB", (448, 448), "white")], ["What is this?"]
