@@ -1,4 +1,4 @@
-"""Questions about drawn pictures, what the library answers to them one by one, and what lies in a folder of answers."""
+"""Questions about drawn images, the library's answers to them one by one, and the lines of a folder of answers."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ def settings(**changes):
 
 
 def draw(folder, count):
-    """Save `count` pictures; returns rows that ask about them."""
+    """Save `count` images; return rows that ask about them."""
     rows = []
     for example in world_examples(["existence", "attribute", "counting"], "dev", count)[::3][:count]:
         example.image().save(folder / f"{example.id}.png")
@@ -37,23 +37,23 @@ def write_lines(path, rows):
 def library(folder, rows, model="bundled", keep=KEEP, method="foveate", positions="original"):
     """One row at a time, through the public functions: (answer, kept, total) each."""
     loaded = load(model)
-    found = []
+    answers = []
     for row in rows:
-        picture = foveate.runtime.files.open_image(folder / row["image"])
+        image = foveate.runtime.files.open_image(folder / row["image"])
         text = format_question(loaded, row["question"])
-        inputs = loaded.processor(text=[text], images=[picture], return_tensors="pt")
+        inputs = loaded.processor(text=[text], images=[image], return_tensors="pt")
         short = foveate.prune_inputs(loaded.model, inputs, keep=keep, method=method, positions=positions)
         out = loaded.model.generate(**short, max_new_tokens=8, do_sample=False)
         new = out[0, short["input_ids"].shape[1] :]
         answer = loaded.processor.decode(new, skip_special_tokens=True).strip()
-        found.append((answer, sum(map(len, short.report.kept)), sum(short.report.total)))
-    return found
+        answers.append((answer, sum(map(len, short.report.kept)), sum(short.report.total)))
+    return answers
 
 
 def lines(out, kind):
     """All lines of the answers ("part") or of the rows set aside ("bad"), in the order of the rows."""
-    found = [json.loads(line) for path in out.glob(f"{kind}-*.jsonl") for line in path.read_text().splitlines()]
-    return sorted(found, key=lambda line: line["row"])
+    parsed = [json.loads(line) for path in out.glob(f"{kind}-*.jsonl") for line in path.read_text().splitlines()]
+    return sorted(parsed, key=lambda line: line["row"])
 
 
 def replies(out):
@@ -62,6 +62,6 @@ def replies(out):
 
 def check_once(out, count):
     """Every row of the input is there exactly once, and nothing is left over."""
-    there = Counter(line["row"] for kind in ("part", "bad") for line in lines(out, kind))
-    assert there == dict.fromkeys(range(count), 1)
+    counts = Counter(line["row"] for kind in ("part", "bad") for line in lines(out, kind))
+    assert counts == dict.fromkeys(range(count), 1)
     assert {path.suffix for path in out.iterdir()} <= {".jsonl", ".json"}

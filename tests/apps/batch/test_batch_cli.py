@@ -1,4 +1,4 @@
-"""`foveate batch` as a program: what it refuses, and what is left when it is killed."""
+"""`foveate batch` as a program: what it refuses, and what remains when it is killed."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from apps.batch.drawn import check_once, library, replies, write_lines
-from apps.batch.processes import kill, until, workers
+from apps.batch.processes import blocked, find_workers, kill, wait_for
 from foveate.apps import cli
 
 COUNT = 20
@@ -23,7 +23,7 @@ time.sleep(600)
 
 @pytest.fixture
 def refused(capsys, folder, rows, tmp_path, monkeypatch):
-    """Call with these options; returns the one line on stderr."""
+    """Call with these options; return the one line on stderr."""
     monkeypatch.setattr(
         "foveate.apps.batch.run.connect", lambda address: pytest.fail("Ray was started before the check")
     )
@@ -84,7 +84,7 @@ def test_without_ray(refused, monkeypatch):
 
 @pytest.fixture
 def start(folder, rows, tmp_path):
-    """Start the program on the questions, in its own session; it is gone when the test is."""
+    """Start the program on the questions, in its own session; end it with the test."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'foveate[batch]'")
     started = []
 
@@ -110,23 +110,26 @@ def test_killed_and_called_again(start, folder, rows, tmp_path):
     """By Ctrl-C, by SIGKILL, then its worker alone."""
     out, options = tmp_path / "out", ("--shard", "2", "--batch", "1", "--json")
     parts = []
-    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
-        program = start(*options)
-        until(lambda: len(list(out.glob("part-*.jsonl"))) > len(parts))  # noqa: B023
-        program.send_signal(number)
-        _, err = program.communicate(timeout=60)
+    for number, code, row in ((signal.SIGINT, 130, 4), (signal.SIGKILL, -signal.SIGKILL, 8)):
+        with blocked(folder / rows[row]["image"]):
+            program = start(*options)
+            wait_for(lambda: len(list(out.glob("part-*.jsonl"))) > len(parts))  # noqa: B023
+            program.send_signal(number)
+            _, err = program.communicate(timeout=60)
         assert program.returncode == code, err
         assert "Traceback" not in err
         parts = list(out.glob("part-*.jsonl"))
         assert len(parts) < COUNT / 2
-    program = start(*options)
-    assert until(lambda: kill(workers(program.pid)))
+    with blocked(folder / rows[8]["image"]):
+        program = start(*options)
+        workers = wait_for(lambda: find_workers(program.pid))
+    kill(workers)
     printed, err = program.communicate(timeout=90)
     assert program.returncode == 0, err
-    summary, record = printed.splitlines()  # what Ray says of the dead is on stderr
-    found = json.loads(record)
-    assert (found["answered"], found["bad"]) == (COUNT, 0)
-    assert found["earlier"] >= 2 * len(parts)
+    summary, record = printed.splitlines()  # Ray reports dead workers on stderr
+    outcome = json.loads(record)
+    assert (outcome["answered"], outcome["bad"]) == (COUNT, 0)
+    assert outcome["earlier"] >= 2 * len(parts)
     assert f"{COUNT} rows answered, none set aside" in summary
     check_once(out, COUNT)
     assert replies(out) == library(folder, rows)
@@ -141,4 +144,4 @@ def test_a_cluster(start, folder, rows, tmp_path):
     assert json.loads(printed.splitlines()[-1])["answered"] == COUNT
     check_once(tmp_path / "out", COUNT)
     assert replies(tmp_path / "out") == library(folder, rows)
-    assert cluster.poll() is None  # it was there before, and stays
+    assert cluster.poll() is None  # it ran before, and still does

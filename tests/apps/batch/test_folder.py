@@ -1,4 +1,4 @@
-"""Answers are there as a whole, or not at all."""
+"""The files of a shard are complete, or do not exist."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_what_is_written_counts(tmp_path):
     assert [line["row"] for line in lines(tmp_path, "bad")] == [2, 6]
 
 
-def test_written_twice_it_is_there_once(tmp_path):
+def test_a_shard_that_is_written_twice_counts_once(tmp_path):
     folder.write_shard(tmp_path, 0, [row(0)], [row(1), row(2)])
     folder.write_shard(tmp_path, 0, [row(0), row(1), row(2)], [])
     assert folder.count_finished(tmp_path, SHARDS) == {0: ShardCount(3, 0)}
@@ -31,7 +31,7 @@ def test_written_twice_it_is_there_once(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["part-000000.jsonl", "bad-000000.jsonl"])
-def test_a_file_that_is_lost_or_cut_short_undoes_its_shard(tmp_path, name):
+def test_a_file_that_is_lost_or_cut_short_invalidates_its_shard(tmp_path, name):
     folder.write_shard(tmp_path, 0, [row(0), row(1)], [row(2)])
     (tmp_path / name).write_text("")
     assert folder.count_finished(tmp_path, SHARDS) == {}

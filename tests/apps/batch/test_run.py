@@ -1,4 +1,4 @@
-"""Whole runs on a Ray of this process's own."""
+"""Whole runs on Ray, started by this process."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from apps.batch.drawn import check_once, library, lines, replies, settings, write_lines
-from apps.batch.processes import kill, until, workers
+from apps.batch.processes import blocked, find_workers, kill, wait_for
 from foveate.apps.batch.cluster import connect
 from foveate.apps.batch.run import run
 from foveate.errors import FoveateError, InputError
@@ -29,8 +29,8 @@ def expected(folder, rows):
     return library(folder, rows)
 
 
-def meanwhile(work):
-    """Run something beside the test; what goes wrong there goes wrong here."""
+def run_beside(work):
+    """Run something in a thread beside the test; its errors fail the test when it is joined."""
     failed = []
 
     def guarded():
@@ -53,9 +53,9 @@ def test_lines_and_a_table_get_the_librarys_answers(folder, rows, expected, tmp_
     import pyarrow as pa
     from pyarrow import parquet
 
-    found = run(folder / "q.jsonl", tmp_path / "lines", settings(), shard=4)
-    assert (found.answered, found.bad, found.earlier) == (COUNT, 0, 0)
-    assert found.speed == pytest.approx(COUNT / found.seconds)
+    outcome = run(folder / "q.jsonl", tmp_path / "lines", settings(), shard=4)
+    assert (outcome.answered, outcome.bad, outcome.earlier) == (COUNT, 0, 0)
+    assert outcome.speed == pytest.approx(COUNT / outcome.seconds)
     check_once(tmp_path / "lines", COUNT)
     assert replies(tmp_path / "lines") == expected
     assert [(line["id"], line["question"]) for line in lines(tmp_path / "lines", "part")] == [
@@ -72,14 +72,15 @@ def test_lines_and_a_table_get_the_librarys_answers(folder, rows, expected, tmp_
 def test_a_worker_that_is_killed_loses_nothing(folder, rows, expected, tmp_path):
     out = tmp_path / "out"
 
-    def murder():
-        until(lambda: list(out.glob("part-*.jsonl")))
-        assert until(lambda: kill(workers(os.getpid())))
+    def kill_one():
+        with blocked(folder / rows[7]["image"]):
+            workers = wait_for(lambda: list(out.glob("part-*.jsonl")) and find_workers(os.getpid()))
+        kill(workers)
 
-    join = meanwhile(murder)
-    found = run(folder / "q.jsonl", out, settings(batch=1), shard=5)
+    join = run_beside(kill_one)
+    outcome = run(folder / "q.jsonl", out, settings(batch=1), shard=5)
     join()
-    assert (found.answered, found.bad) == (COUNT, 0)
+    assert (outcome.answered, outcome.bad) == (COUNT, 0)
     check_once(out, COUNT)
     assert replies(out) == expected
 
@@ -87,13 +88,14 @@ def test_a_worker_that_is_killed_loses_nothing(folder, rows, expected, tmp_path)
 def test_a_worker_that_keeps_dying_ends_the_run(folder, rows, tmp_path):
     out = tmp_path / "out"
 
-    def murder():
-        attempts = until(lambda: list(out.glob("attempts-*")))[0]
-        with attempts.open("ab") as file:
-            file.write(b"...")  # as if it had died three times already, to save the time
-        assert until(lambda: kill(workers(os.getpid())))
+    def kill_one():
+        with blocked(folder / rows[0]["image"]):
+            (attempts,) = wait_for(lambda: list(out.glob("attempts-*")))
+            with attempts.open("ab") as file:
+                file.write(b"...")  # as if it had died three times already, which takes long
+            assert wait_for(lambda: kill(find_workers(os.getpid())))
 
-    join = meanwhile(murder)
+    join = run_beside(kill_one)
     with pytest.raises(FoveateError, match="died 4 times at rows 0 to 13"):
         run(folder / "q.jsonl", out, settings(), shard=100)
     join()
@@ -101,14 +103,14 @@ def test_a_worker_that_keeps_dying_ends_the_run(folder, rows, tmp_path):
 
 
 def test_bad_rows_are_set_aside(folder, rows, expected, tmp_path):
-    (folder / "text.png").write_text("no picture")
+    (folder / "text.png").write_text("no image")
     odd = [
         "{\n", {"image": "none.png", "question": "what?"}, "\n", rows[0], {"image": "text.png", "question": "what?"},
         {**rows[1], "question": "what is <image>?", "id": "ünï"}, rows[1], {"question": "what?"}, "[]\n",
     ]  # fmt: skip
     path, out = write_lines(folder / "odd.jsonl", odd), tmp_path / "out"
-    found = run(path, out, settings(), shard=3)
-    assert (found.answered, found.bad) == (2, 6)
+    outcome = run(path, out, settings(), shard=3)
+    assert (outcome.answered, outcome.bad) == (2, 6)
     check_once(out, 8)
     assert replies(out) == expected[:2]
     assert [(line["row"], line["id"]) for line in lines(out, "bad")] == [
@@ -117,7 +119,7 @@ def test_bad_rows_are_set_aside(folder, rows, expected, tmp_path):
     assert "stands for a picture" in lines(out, "bad")[3]["reason"]
     assert json.loads((out / "bad-000001.jsonl").read_text().splitlines()[1]) == lines(out, "bad")[3]
 
-    (out / "bad-000001.jsonl").unlink()  # ask these again
+    (out / "bad-000001.jsonl").unlink()  # answer these again
     again = run(path, out, settings(), shard=3)
     assert (again.answered, again.bad, again.earlier) == (2, 6, 5)
     check_once(out, 8)

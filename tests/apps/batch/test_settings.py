@@ -1,4 +1,4 @@
-"""What is refused before anything is started."""
+"""Settings that are refused before anything is started."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from foveate.errors import FoveateError
 from tiny import tiny_folder
 
 
-def test_what_can_be_used():
+def test_settings_that_can_be_used():
     for changes in ({}, {"method": "fastv"}, {"keep": 64}, {"model": "bundled-qwen"}):
         settings(**changes).check()
 
@@ -23,7 +23,7 @@ def test_what_can_be_used():
         ({"options": {"max_model_len": 9}}, "use it with --engine vllm"),
     ],
 )
-def test_what_cannot(changes, says):
+def test_settings_that_cannot_be_used(changes, says):
     with pytest.raises(FoveateError, match=says):
         settings(**changes).check()
 
@@ -41,7 +41,7 @@ def test_without_vllm(monkeypatch):
         settings(engine="vllm").check()
 
 
-def test_a_folder_is_found_from_anywhere(tmp_path, monkeypatch):
+def test_a_folder_becomes_absolute(tmp_path, monkeypatch):
     tiny_folder("llava", tmp_path / "model")
     monkeypatch.chdir(tmp_path)
     assert settings(model="model").make_absolute() == settings(model=str(tmp_path / "model"))

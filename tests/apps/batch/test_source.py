@@ -1,4 +1,4 @@
-"""Cutting files into shards, and reading rows: no Ray, and no model."""
+"""Cut files into shards, and read rows, without Ray and without a model."""
 
 import json
 
@@ -26,12 +26,12 @@ def table_file(tmp_path, columns, name="q.parquet", **options):
     return tmp_path / name
 
 
-def everything(source, size):
+def read_all(source, size):
     shards = source.scan(size).shards
-    found = [pair for shard in shards for pair in source.read_numbered(shard)]
-    assert [number for number, _ in found] == list(range(len(found)))
-    assert sum(shard.rows for shard in shards) == len(found)
-    return [record for _, record in found]
+    pairs = [pair for shard in shards for pair in source.read_numbered(shard)]
+    assert [number for number, _ in pairs] == list(range(len(pairs)))
+    assert sum(shard.rows for shard in shards) == len(pairs)
+    return [record for _, record in pairs]
 
 
 # -- JSON lines ----------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def test_lines_are_cut_by_number(tmp_path, size):
     assert [shard.rows for shard in shards[:-1]] == [size] * (len(shards) - 1)
     assert [shard.number for shard in shards] == list(range(-(-7 // size)))
     assert [shard.first for shard in shards] == list(range(0, 7, size))
-    assert everything(source, size) == ROWS
+    assert read_all(source, size) == ROWS
 
 
 def test_shards_are_read_in_any_order(tmp_path):
@@ -56,24 +56,24 @@ def test_shards_are_read_in_any_order(tmp_path):
 
 def test_line_ends_blank_lines_and_a_byte_order_mark(tmp_path):
     text = "\ufeff" + json.dumps(ROWS[0]) + "\r\n\r\n  \t\n" + json.dumps(ROWS[1]) + "\n\n" + json.dumps(ROWS[2])
-    assert everything(open_source(lines_file(tmp_path, text)), 2) == ROWS[:3]
+    assert read_all(open_source(lines_file(tmp_path, text)), 2) == ROWS[:3]
 
 
 def test_only_newlines_end_lines(tmp_path):
     rows = [{"image": "a.png", "question": f"what\u2028is\x85this{c}?"} for c in "\u2029\v\f"]
     rows.append({"image": "ünïcode – 图片.png", "question": "was ist das? 这是什么? 🟥"})
     text = "\n".join(json.dumps(row, ensure_ascii=False).replace("\v", "\\u000b").replace("\f", "\\f") for row in rows)
-    assert everything(open_source(lines_file(tmp_path, text)), 3) == rows
+    assert read_all(open_source(lines_file(tmp_path, text)), 3) == rows
 
 
 def test_lines_that_are_no_json(tmp_path):
     text = b'{"image":\n\xff\xfe\nnull\n[1]\n' + b"[" * 100_000 + b"\n" + json.dumps(ROWS[0]).encode()
-    records = everything(open_source(lines_file(tmp_path, text)), 2)
+    records = read_all(open_source(lines_file(tmp_path, text)), 2)
     assert records == [None, None, None, [1], None, ROWS[0]]
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", " \r\n"])
-def test_nothing_in_it(tmp_path, text):
+def test_a_file_without_rows(tmp_path, text):
     assert open_source(lines_file(tmp_path, text)).scan(4).shards == []
 
 
@@ -89,7 +89,7 @@ def test_the_fingerprint_is_of_the_bytes(tmp_path):
     assert first == copy != other
 
 
-def test_a_file_that_changes_meanwhile(tmp_path):
+def test_a_file_that_changes_after_the_scan(tmp_path):
     text = "".join(json.dumps(row) + "\n" for row in ROWS)
     source = open_source(lines_file(tmp_path, text))
     shard = source.scan(100).shards[0]
@@ -100,7 +100,7 @@ def test_a_file_that_changes_meanwhile(tmp_path):
         list(source.read_numbered(shard))
 
 
-def test_a_file_that_is_gone_meanwhile(tmp_path):
+def test_a_file_that_is_removed_after_the_scan(tmp_path):
     source = open_source(lines_file(tmp_path, json.dumps(ROWS[0])))
     shard = source.scan(1).shards[0]
     source.path.unlink()
@@ -116,39 +116,39 @@ def test_a_file_that_is_gone_meanwhile(tmp_path):
 def test_tables_are_cut_by_number(tmp_path, size, group):
     columns = {name: [row[name] for row in ROWS] for name in ROWS[0]}
     path = table_file(tmp_path, {**columns, "more": ["x"] * 7}, row_group_size=group)
-    assert everything(open_source(path), size) == ROWS
+    assert read_all(open_source(path), size) == ROWS
 
 
 def test_a_shard_reads_no_more_than_it_needs(tmp_path, monkeypatch):
     path = table_file(tmp_path, {"image": ["a"] * 100, "question": ["b"] * 100}, row_group_size=10)
     from pyarrow.parquet import ParquetFile
 
-    asked = []
+    calls = []
     real = ParquetFile.iter_batches
-    monkeypatch.setattr(ParquetFile, "iter_batches", lambda self, **kw: asked.append(kw) or real(self, **kw))
+    monkeypatch.setattr(ParquetFile, "iter_batches", lambda self, **kw: calls.append(kw) or real(self, **kw))
     source = open_source(path)
     assert len(list(source.read_numbered(Shard(1, 25, 10)))) == 10
-    assert (asked[0]["row_groups"], asked[0]["columns"]) == ([2, 3], ["image", "question"])
+    assert (calls[0]["row_groups"], calls[0]["columns"]) == ([2, 3], ["image", "question"])
 
 
-def test_pictures_in_a_table(tmp_path):
+def test_images_in_a_table(tmp_path):
     Image.new("RGB", (3, 2), "red").save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     structs = [{"bytes": data, "path": "gone.png"}, {"bytes": None, "path": "a.png"}]
     for images in (["a.png", str(tmp_path / "a.png")], [data, data], structs):
         source = open_source(table_file(tmp_path, {"image": images, "question": ["what?"] * 2}))
-        for record in everything(source, 1):
-            picture = source.parse(record).open_image()
-            assert (picture.size, picture.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
+        for record in read_all(source, 1):
+            image = source.parse(record).open_image()
+            assert (image.size, image.getpixel((0, 0))) == ((3, 2), (255, 0, 0))
 
 
 def test_a_table_without_a_column(tmp_path):
-    path = table_file(tmp_path, {"picture": ["a"], "question": ["b"]})
-    with pytest.raises(InputError, match=r"no column 'image' \(it has picture, question\)"):
+    path = table_file(tmp_path, {"photo": ["a"], "question": ["b"]})
+    with pytest.raises(InputError, match=r"no column 'image' \(it has photo, question\)"):
         open_source(path).scan(1)
 
 
-def test_a_table_that_is_none(tmp_path):
+def test_a_file_that_is_not_parquet(tmp_path):
     pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'foveate[batch]'")
     for content in (b"", b"PAR1 and so on", b"{}\n" * 100):
         with pytest.raises(InputError, match="give a Parquet file"):
@@ -206,8 +206,8 @@ def test_paths_start_at_the_file(tmp_path, monkeypatch):
 
 
 def test_ids():
-    given = [{"id": "a"}, {"id": 0}, {"id": None}, {}, None, {"id": [1]}]
-    assert [get_id(record, i) for i, record in enumerate(given)] == ["a", 0, "row-2", "row-3", "row-4", "[1]"]
+    records = [{"id": "a"}, {"id": 0}, {"id": None}, {}, None, {"id": [1]}]
+    assert [get_id(record, i) for i, record in enumerate(records)] == ["a", 0, "row-2", "row-3", "row-4", "[1]"]
 
 
 def test_files_that_cannot_be_used(tmp_path):

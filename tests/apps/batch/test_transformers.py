@@ -12,7 +12,7 @@ from tiny import tiny_folder
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("pictures")
+    return tmp_path_factory.mktemp("images")
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +20,9 @@ def rows(folder):
     return draw(folder, 3)
 
 
-def answered(engine, folder, rows):
-    found = engine.answer([open_image(folder / row["image"]) for row in rows], [row["question"] for row in rows])
-    return [(reply.answer, reply.kept, reply.total) for reply in found]
+def get_replies(engine, folder, rows):
+    replies = engine.answer([open_image(folder / row["image"]) for row in rows], [row["question"] for row in rows])
+    return [(reply.answer, reply.kept, reply.total) for reply in replies]
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ def test_it_is_prune_inputs_and_generate(folder, rows, changes):
     chosen = settings(**changes)
     engine = open_engine(chosen)
     expected = library(folder, rows, chosen.model, chosen.keep, chosen.method, chosen.positions)
-    assert answered(engine, folder, rows) == expected
+    assert get_replies(engine, folder, rows) == expected
     assert all(0 < kept < total for _, kept, total in expected)
 
 
-def test_pictures_of_many_sizes(folder, tmp_path):
+def test_images_of_many_sizes(folder, tmp_path):
     rows = []
     for i, size in enumerate([(120, 80), (300, 40), (64, 64)]):
         Image.new("RGB", size, "red").save(folder / f"size-{i}.png")
@@ -49,26 +49,26 @@ def test_pictures_of_many_sizes(folder, tmp_path):
     model = str(tiny_folder("qwen2_5_vl", tmp_path))
     engine = open_engine(settings(model=model, keep=0.25))
     expected = library(folder, rows, model, 0.25)
-    assert answered(engine, folder, rows) == expected
+    assert get_replies(engine, folder, rows) == expected
     assert len({total for _, _, total in expected}) > 1
 
 
 def test_a_method_inside_the_decoder(folder, rows):
     engine = open_engine(settings(method="fastv", keep=50))
-    assert [(kept, total) for _, kept, total in answered(engine, folder, rows)] == [(50, 576)] * 3
+    assert [(kept, total) for _, kept, total in get_replies(engine, folder, rows)] == [(50, 576)] * 3
 
 
 def test_notes_are_about_the_rows(folder, rows, tmp_path):
     engine = open_engine(settings(model=str(tiny_folder("llava", tmp_path)), keep=99))
     before = list(engine.notes)
-    answered(engine, folder, rows)
-    answered(engine, folder, rows)
+    get_replies(engine, folder, rows)
+    get_replies(engine, folder, rows)
     assert [note for note in engine.notes if note not in before] == [
         "keep=99 keeps all: the image has only 16 visual tokens."
     ]
 
 
-def test_what_the_model_cannot_do_is_said_at_once(tmp_path):
+def test_what_the_model_cannot_do_is_an_error_at_once(tmp_path):
     folder = tiny_folder("qwen2_5_vl", tmp_path)
     with pytest.raises(FoveateError, match="visionzip"):
         open_engine(settings(model=str(folder), method="visionzip"))

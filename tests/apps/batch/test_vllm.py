@@ -17,14 +17,14 @@ OPTIONS = {"dtype": "float32", "enforce_eager": True, "gpu_memory_utilization": 
 @pytest.mark.filterwarnings("ignore")  # of vLLM's own
 def test_it_is_the_library(tmp_path):
     rows = draw(tmp_path, 4)
-    pictures, questions = [open_image(tmp_path / row["image"]) for row in rows], [row["question"] for row in rows]
+    images, questions = [open_image(tmp_path / row["image"]) for row in rows], [row["question"] for row in rows]
     engine = open_engine(settings(engine="vllm", options=OPTIONS))
-    found = engine.answer(pictures, questions)
-    assert [reply.answer for reply in found] == [answer for answer, _, _ in library(tmp_path, rows)]
-    assert {(reply.kept, reply.total) for reply in found} == {(None, None)}
+    replies = engine.answer(images, questions)
+    assert [reply.answer for reply in replies] == [answer for answer, _, _ in library(tmp_path, rows)]
+    assert {(reply.kept, reply.total) for reply in replies} == {(None, None)}
     with pytest.raises(InputError, match="stands for a picture"):
-        engine.answer(pictures, [*questions[:-1], "what is <image>?"])
+        engine.answer(images, [*questions[:-1], "what is <image>?"])
     with pytest.raises(Exception, match="maximum context length"):
-        engine.answer(pictures[:1], ["what " * 9000])
-    assert engine.answer(pictures, questions) == found
+        engine.answer(images[:1], ["what " * 9000])
+    assert engine.answer(images, questions) == replies
     assert os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"

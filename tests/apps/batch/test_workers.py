@@ -1,4 +1,4 @@
-"""A worker by itself, called as Ray calls it."""
+"""A worker, called as Ray calls it."""
 
 import json
 from dataclasses import asdict
@@ -54,7 +54,7 @@ def test_a_shard_of_which_workers_die(job, monkeypatch):
     assert "fewer --actors" in refusal
 
 
-def test_what_cannot_be_done_comes_back_as_a_sentence(job, tmp_path, monkeypatch):
+def test_a_failure_comes_back_as_a_sentence(job, tmp_path, monkeypatch):
     (shard,) = job.source.scan(9).shards
     broken = BatchJob(settings(model="bundled-qwen", method="visionzip"), job.source, job.out)
     assert "visionzip" in call(BatchWorker(broken), shard)["refusal"]
