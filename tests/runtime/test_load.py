@@ -216,3 +216,28 @@ def test_quiet_puts_everything_back(copy, capfd):
     with pytest.raises(KeyError), quiet():
         raise KeyError
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled(), are_progress_bars_disabled()) == before
+
+
+def test_a_package_that_a_processor_needs_is_named(folders, monkeypatch):
+    import transformers
+
+    def fails(*args, **kwargs):
+        raise ImportError("Package `num2words` is required to run SmolVLM processor.")
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", fails)
+    with pytest.raises(ModelError, match="needs another package: Package `num2words` is required"):
+        load(str(folders("llava")))
+
+
+def test_without_torchvision_videos_are_refused(folders, monkeypatch):
+    import transformers
+
+    def fails(*args, **kwargs):
+        raise ValueError("/models/qwen requires `torchvision` to be installed")
+
+    monkeypatch.setattr(transformers.AutoProcessor, "from_pretrained", fails)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    processor = load(str(folders("qwen2_5_vl"))).processor
+    with pytest.raises(ModelError, match="without torchvision"):
+        processor(text=["<|video_pad|>"], videos=[torch.zeros(2, 3, 56, 56)])
+    assert "video_processor" not in processor.to_dict()

@@ -157,16 +157,29 @@ def _processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
     try:
         try:
             processor = _module("transformers").AutoProcessor.from_pretrained(where)
-        except ImportError:
-            if importlib.util.find_spec("torchvision") is not None:
+        except (ImportError, ValueError) as error:
+            if importlib.util.find_spec("torchvision") is not None or "torchvision" not in str(error).lower():
                 raise
             processor = _without_videos(where, config)
             notes = ("torchvision is not installed: pictures go through Pillow, and videos cannot be read.",)
+    except ImportError as error:
+        raise ModelError(f"The processor of {where} needs another package: {_first(error)}.") from error
     except Exception as error:  # the tokenizers library, for one, raises bare Exceptions on damaged files
         raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all files.") from error
     if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
         raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")
     return processor, notes
+
+
+class _NoVideos:
+    """Stand-in for a video processor, with the attributes that processors read before any video comes."""
+
+    num_frames = fps = slice_mode = downsample_mode = None
+    model_input_names = ()
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        """Raise `ModelError`."""
+        raise ModelError("Videos cannot be read without torchvision: install it.")
 
 
 def _without_videos(where: str, config: Any) -> Any:
@@ -183,7 +196,12 @@ def _without_videos(where: str, config: Any) -> Any:
         "video_processor": None,
     }
     settings, _ = stock.get_processor_dict(where)
-    without_videos: Any = type(stock.__name__, (stock,), {"check_argument_for_proper_class": check})
+    stand_in = _NoVideos()
+    members = {
+        "check_argument_for_proper_class": check,
+        "video_processor": property(lambda _: stand_in, lambda _, __: None),
+    }
+    without_videos: Any = type(stock.__name__, (stock,), members)
     return without_videos.from_args_and_dict([parts[part] for part in stock.get_attributes()], settings)
 
 
