@@ -19,7 +19,7 @@ from torch import Tensor
 from foveate.apps.bench import shapes
 from foveate.apps.bench.memory import peak_of
 from foveate.method import resolve
-from foveate.method.selection import Farthest, dpp, farthest_points, log_volume
+from foveate.method.selection import FarthestProblem, select_dpp, select_farthest, select_log_volume
 from foveate.method.tokens import VisualTokens, unit_rows
 
 NONE = torch.empty(0, dtype=torch.long)
@@ -114,12 +114,18 @@ def by_method(name: str) -> Callable[[Tensor, Tensor, int], Tensor]:
 
 RULES: dict[str, tuple[Callable[[Tensor, Tensor, int], Tensor], Callable[[Tensor, Tensor, int], list[int]]]] = {
     "weighted farthest point (foveate, score)": (
-        lambda e, w, k: farthest_points([Farthest(e, k, NONE, w)])[0],
+        lambda e, w, k: select_farthest([FarthestProblem(e, k, NONE, w)])[0],
         weighted,
     ),
-    "farthest point (divprune, zspaprune)": (lambda e, _, k: farthest_points([Farthest(e, k, NONE)])[0], farthest),
-    "determinantal point process (cdpruner)": (lambda e, w, k: dpp(e, w, k, NONE), volume),
-    "log-determinant (coin)": (lambda e, w, k: log_volume(e, w, k, NONE, share=0.5, ridge=0.01), log_determinant),
+    "farthest point (divprune, zspaprune)": (
+        lambda e, _, k: select_farthest([FarthestProblem(e, k, NONE)])[0],
+        farthest,
+    ),
+    "determinantal point process (cdpruner)": (lambda e, w, k: select_dpp(e, w, k, NONE), volume),
+    "log-determinant (coin)": (
+        lambda e, w, k: select_log_volume(e, w, k, NONE, share=0.5, ridge=0.01),
+        log_determinant,
+    ),
     "coverage (mmtok)": (by_method("mmtok"), coverage),
 }
 SLOW = (volume, log_determinant, coverage)

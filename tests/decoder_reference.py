@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForImageTextToText
 
 from foveate.conformance.registry import tiny_family
-from foveate.method.tokens import budget
+from foveate.method.budget import to_budget
 from foveate.pipeline.prune import stop_ids
 from foveate.pipeline.question import find_question
 
@@ -111,7 +111,7 @@ def slow(model, family, method, inputs, keep=None, stages=None):
                     for i in left[n]:
                         column = weights[0][row, :, asked, places[i]]
                         score[i] = float(column.double().mean())
-                    count = method.counts(len(places), budget(keep, len(places)), len(drops))[stage]
+                    count = method.counts(len(places), to_budget(keep, len(places)), len(drops))[stage]
                     chosen = sorted(sorted(left[n], key=lambda i, s=score: (-s[i], i))[:count])
                 stays[row, places] = False
                 stays[row, places[chosen]] = True

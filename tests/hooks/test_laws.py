@@ -61,7 +61,9 @@ def test_pruned_is_the_reference(model, family, method, keep):
     assert stage_lists(handle.report) == stages
     assert found.shape == expected.shape
     close(found[stays], expected[stays])
-    assert [len(k) for k in handle.report.kept] == [foveate.method.tokens.budget(keep, n) for n in handle.report.total]
+    assert [len(k) for k in handle.report.kept] == [
+        foveate.method.budget.to_budget(keep, n) for n in handle.report.total
+    ]
 
 
 @every_method

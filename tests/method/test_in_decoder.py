@@ -12,7 +12,7 @@ from foveate import DecoderMethod, FastV, PyramidDrop, SparseVLM
 from foveate.conformance.laws import example
 from foveate.errors import FoveateError, InputError
 from foveate.method import resolve, resolve_any
-from foveate.method.in_decoder import highest
+from foveate.method.in_decoder import select_highest
 from foveate.method.registry import METHODS
 
 NAMES = [row.name for row in foveate.methods() if row.prunes == "decoder"]
@@ -159,7 +159,7 @@ class Loudest(DecoderMethod):
         return (n,) * (drops - 1) + (k,)
 
     def _select(self, attention, k):
-        return highest(attention.amax((0, 1)), k)
+        return select_highest(attention.amax((0, 1)), k)
 
 
 @torch.no_grad()

@@ -1,18 +1,18 @@
 import pytest
 import torch
 
-from foveate.method.scoring import peaked_words, pooled, salience, word_max, word_mean
+from foveate.method.scoring import score_peaked_tokens, score_pooled, score_token_max, score_token_mean, to_salience
 
-SCORES = [pooled, word_mean, word_max]
+SCORES = [score_pooled, score_token_mean, score_token_max]
 AXES = torch.eye(3)
 
 
 def test_the_three_scores_by_hand():
     question = torch.tensor([[9.0, 0, 0], [0, 1, 0]])
     # The mean of the raw embeddings is (4.5, 0.5, 0): long embeddings weigh more, in "pooled" alone.
-    torch.testing.assert_close(pooled(AXES, question), torch.tensor([9.0, 1.0, 0.0]) / 82**0.5)
-    torch.testing.assert_close(word_mean(AXES, question), torch.tensor([0.5, 0.5, 0.0]))
-    torch.testing.assert_close(word_max(AXES, question), torch.tensor([1.0, 1.0, 0.0]))
+    torch.testing.assert_close(score_pooled(AXES, question), torch.tensor([9.0, 1.0, 0.0]) / 82**0.5)
+    torch.testing.assert_close(score_token_mean(AXES, question), torch.tensor([0.5, 0.5, 0.0]))
+    torch.testing.assert_close(score_token_max(AXES, question), torch.tensor([1.0, 1.0, 0.0]))
 
 
 def test_the_sign_is_plus():
@@ -33,8 +33,8 @@ def test_an_empty_question_and_a_row_of_zeros_score_nought(score):
 
 def test_one_word_makes_all_three_the_same():
     embeds, word = torch.randn(2, 20, 8, generator=torch.Generator().manual_seed(0))[:, :, :]
-    for score in (word_mean, word_max):
-        torch.testing.assert_close(score(embeds, word[:1]), pooled(embeds, word[:1]))
+    for score in (score_token_mean, score_token_max):
+        torch.testing.assert_close(score(embeds, word[:1]), score_pooled(embeds, word[:1]))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -43,7 +43,7 @@ def test_half_precision_is_computed_in_float32(score):
     assert torch.equal(score(embeds, question), score(embeds.float(), question.float()))
 
 
-@pytest.mark.parametrize("score", [pooled, word_mean])
+@pytest.mark.parametrize("score", [score_pooled, score_token_mean])
 def test_duplicates_score_the_same_to_the_last_bit(score):
     generator = torch.Generator().manual_seed(0)
     for d in (3, 16, 100, 1024):
@@ -54,23 +54,23 @@ def test_duplicates_score_the_same_to_the_last_bit(score):
 def test_peaked_words_by_hand():
     # Both maps rise by 2/3 in a place of their own and fall by 1/3 elsewhere, so both words weigh the same.
     question = torch.tensor([[9.0, 0, 0], [0, 1, 0]])
-    torch.testing.assert_close(peaked_words(AXES, question), torch.tensor([1 / 6, 1 / 6, -1 / 3]))
-    assert peaked_words(AXES, AXES[:0]).tolist() == [0, 0, 0]
+    torch.testing.assert_close(score_peaked_tokens(AXES, question), torch.tensor([1 / 6, 1 / 6, -1 / 3]))
+    assert score_peaked_tokens(AXES, AXES[:0]).tolist() == [0, 0, 0]
     # A map that dips in one place has no peak, and duplicates have none at all.
-    torch.testing.assert_close(peaked_words(AXES, torch.tensor([[1.0, 1, 0]])), torch.zeros(3))
-    assert peaked_words(AXES[:1].repeat(5, 1), AXES).tolist() == [0] * 5
+    torch.testing.assert_close(score_peaked_tokens(AXES, torch.tensor([[1.0, 1, 0]])), torch.zeros(3))
+    assert score_peaked_tokens(AXES[:1].repeat(5, 1), AXES).tolist() == [0] * 5
 
 
 def test_a_word_that_points_at_nothing_hardly_counts():
     generator = torch.Generator().manual_seed(0)
     embeds, idle = torch.randn(100, 256, generator=generator), torch.randn(5, 256, generator=generator)
     word = embeds[7:8] + 0.5 * torch.randn(1, 256, generator=generator)
-    alone, among = peaked_words(embeds, word), peaked_words(embeds, torch.cat([idle, word]))
+    alone, among = score_peaked_tokens(embeds, word), score_peaked_tokens(embeds, torch.cat([idle, word]))
     torch.testing.assert_close(among, alone, atol=0.03, rtol=0)
-    diluted = pooled(embeds, torch.cat([idle, word]))
+    diluted = score_pooled(embeds, torch.cat([idle, word]))
     assert among[7] > 1.5 * diluted[7]
 
 
 def test_salience_is_in_units_of_the_mean():
-    torch.testing.assert_close(salience(torch.tensor([0.125, 0.375]).half()), torch.tensor([0.5, 1.5]))
-    assert salience(torch.zeros(3)).tolist() == [1, 1, 1]
+    torch.testing.assert_close(to_salience(torch.tensor([0.125, 0.375]).half()), torch.tensor([0.5, 1.5]))
+    assert to_salience(torch.zeros(3)).tolist() == [1, 1, 1]

@@ -7,7 +7,8 @@ import torch
 
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
 from foveate.method import resolve
-from foveate.method.tokens import VisualTokens, budget, check_keep, share_of, unit_rows
+from foveate.method.budget import check_keep, share_of, to_budget
+from foveate.method.tokens import VisualTokens, unit_rows
 
 
 @pytest.mark.parametrize(
@@ -31,14 +32,14 @@ from foveate.method.tokens import VisualTokens, budget, check_keep, share_of, un
     ],
 )
 def test_budget(keep, n, k):
-    found = budget(keep, n)
+    found = to_budget(keep, n)
     assert found == k
     assert type(found) is int
 
 
 def test_budget_is_between_one_and_n_and_never_falls():
     for n in (1, 2, 7, 576):
-        found = [budget(share / 200, n) for share in range(1, 201)]
+        found = [to_budget(share / 200, n) for share in range(1, 201)]
         assert found == sorted(found)
         assert found[0] >= 1
         assert found[-1] == n
@@ -46,7 +47,7 @@ def test_budget_is_between_one_and_n_and_never_falls():
 
 def test_more_than_there_is_keeps_all_and_warns():
     with pytest.warns(FoveateWarning, match="keeps all"):
-        assert budget(577, 576) == 576
+        assert to_budget(577, 576) == 576
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_more_than_there_is_keeps_all_and_warns():
     ],
 )
 def test_bad_keep_names_the_fix(keep, fix):
-    for check in (check_keep, lambda keep: budget(keep, 576)):
+    for check in (check_keep, lambda keep: to_budget(keep, 576)):
         with pytest.raises(KeepError, match="use an int for tokens per image") as caught:
             check(keep)
         assert fix in str(caught.value)

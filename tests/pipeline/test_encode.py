@@ -11,7 +11,8 @@ from foveate.conformance.laws import example, tiny_model
 from foveate.conformance.registry import tiny_family
 from foveate.errors import InputError, ModelError
 from foveate.method import Method, resolve
-from foveate.method.tokens import VisualTokens, budget
+from foveate.method.budget import to_budget
+from foveate.method.tokens import VisualTokens
 from foveate.models import lookup
 from foveate.models.capture import inputs_of
 
@@ -92,7 +93,7 @@ def test_end_to_end_against_the_eager_tower(name, layer):
     for number, feature in enumerate(features):
         extras = {extra: looked[extra][number] for extra in method.needs}
         tokens = VisualTokens(feature, feature[:0], (1, 4, 4), **extras)
-        kept = method.select(tokens, budget(0.5, 16))
+        kept = method.select(tokens, to_budget(0.5, 16))
         assert torch.equal(short.report.kept[number], kept)
         mix = method.merge_weights(tokens, kept)
         held.append(feature[kept] if mix is None else mix @ feature)

@@ -63,7 +63,7 @@ def test_report_tells_where_tokens_lie(model, inputs):
 
 def test_share_is_per_picture(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=0.5).report
-    assert [len(k) for k in report.kept] == [foveate.method.tokens.budget(0.5, n) for n in report.total]
+    assert [len(k) for k in report.kept] == [foveate.method.budget.to_budget(0.5, n) for n in report.total]
 
 
 def test_callers_inputs_are_untouched(model, inputs):

@@ -10,8 +10,9 @@ import torch
 from extras import seen
 from foveate.errors import FoveateWarning, InputError, KeepError
 from foveate.method import methods, resolve
+from foveate.method.budget import to_budget
 from foveate.method.prumerge import PruMerge
-from foveate.method.tokens import VisualTokens, budget
+from foveate.method.tokens import VisualTokens
 from foveate.method.visionzip import VisionZip
 from foveate.pipeline.select import REPEATS, Subject, apportion, check_per, choose, repeats
 
@@ -73,7 +74,7 @@ def test_every_picture_keeps_its_own_budget(method, keep):
     choices = choose([picture(n, seed=n) for n in sizes], method, keep)
     for n, choice in zip(sizes, choices, strict=True):
         kept = choice.kept.tolist()
-        assert len(kept) == budget(keep, n)
+        assert len(kept) == to_budget(keep, n)
         assert kept == sorted(set(kept))
         assert kept[0] >= 0
         assert kept[-1] < n
@@ -103,7 +104,7 @@ def test_every_frame_is_chosen_from_as_a_picture_of_its_own(method, keep):
     (whole,) = choose([subject], method, keep, "frame")
     apart = choose([only(subject, range(n, n + 12), (1, 3, 4)) for n in (0, 12, 24)], method, keep)
     assert whole.kept.tolist() == [12 * n + i for n, choice in enumerate(apart) for i in choice.kept.tolist()]
-    assert by_frame(whole, 3, 12) == [budget(keep, 12)] * 3
+    assert by_frame(whole, 3, 12) == [to_budget(keep, 12)] * 3
     if whole.mix is not None:
         assert torch.equal(whole.mix, torch.block_diag(*(choice.mix for choice in apart)))
 
@@ -122,7 +123,7 @@ def test_a_prompt_shares_one_budget(method, keep):
     subjects = [picture(n, seed=n) for n in sizes] + [picture(10, seed=4, row=3)]
     choices = choose(subjects, method, keep, "prompt")
     counts = [len(choice.kept) for choice in choices]
-    assert sum(counts[:3]) == budget(keep, sum(sizes))
+    assert sum(counts[:3]) == to_budget(keep, sum(sizes))
     assert all(1 <= count <= n for count, n in zip(counts, sizes, strict=False))
     for row in ([0, 1, 2], [3]):
         alone = choose([subjects[n] for n in row], method, keep, "prompt")
@@ -272,9 +273,9 @@ def test_a_standing_clip_costs_one_frame(method, per):
     still, moving = clip(standing(4, 3, 4)), clip(noise(4, 3, 4))
     for keep in (0.25, 0.5, 0.9):
         (few,), (many,) = (choose([one], method, keep, per) for one in (still, moving))
-        assert len(many.kept) == (4 * budget(keep, 12) if per == "frame" else budget(keep, 48))
+        assert len(many.kept) == (4 * to_budget(keep, 12) if per == "frame" else to_budget(keep, 48))
         assert by_frame(few, 4, 12)[1:] == [0, 0, 0]
-        assert len(few.kept) == min(12, budget(keep, 12 if per == "frame" else 48))
+        assert len(few.kept) == min(12, to_budget(keep, 12 if per == "frame" else 48))
         assert len(few.kept) < len(many.kept) or keep == 0.25
     assert len(choose([still], method, 0.5, per)[0].kept) < len(choose([moving], method, 0.5, per)[0].kept)
 
@@ -319,7 +320,7 @@ def test_fixed_tokens_stay_and_are_no_candidates(method, per, keep):
     (choice,) = choose([one], method, keep, per)
     kept = set(choice.kept.tolist())
     assert kept >= {5, 11, 17, 23}
-    assert len(kept) == 4 + budget(keep, 20)
+    assert len(kept) == 4 + to_budget(keep, 20)
     assert choice.kept.tolist() == sorted(kept)
     places = (~fixed).nonzero().squeeze(1)
     (without,) = choose([only(one, places.tolist())], method, keep, per)

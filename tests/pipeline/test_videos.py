@@ -6,7 +6,7 @@ import torch
 import foveate
 from foveate.conformance.laws import example, tiny_model
 from foveate.errors import FoveateError, InputError, KeepError
-from foveate.method.tokens import budget
+from foveate.method.budget import to_budget
 from foveate.models import lookup
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")  # a clip in one piece, and frame by frame with timestamps
@@ -32,7 +32,7 @@ def frames(report, number):
 def test_pictures_and_clips_of_one_prompt_are_pruned_each_by_its_own_share(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=0.5).report
     assert report.modalities == ("image", "image", "image", "video", "video")
-    assert [len(kept) for kept in report.kept] == [budget(0.5, n) for n in report.total]
+    assert [len(kept) for kept in report.kept] == [to_budget(0.5, n) for n in report.total]
     assert [grid[0] for grid in report.grids] == [1, 1, 1, 2, 3]
 
 
@@ -67,7 +67,7 @@ def test_a_budget_for_the_prompt(model, inputs):
 def test_what_is_not_named_stays_whole(model, inputs, wanted):
     report = foveate.prune_inputs(model, inputs, keep=0.4, modalities=wanted).report
     for modality, kept, total in zip(report.modalities, report.kept, report.total, strict=True):
-        assert len(kept) == (budget(0.4, total) if modality in wanted else total)
+        assert len(kept) == (to_budget(0.4, total) if modality in wanted else total)
     if not wanted:
         whole = foveate.prune_inputs(model, inputs, keep=0.4, modalities=wanted)
         real = inputs["attention_mask"].bool()
@@ -195,7 +195,7 @@ def test_sounds_are_pruned_where_they_are_named(model_type):
     everything = ("image", "video", "audio")
     short = foveate.prune_inputs(model, inputs, keep=0.4, modalities=everything)
     assert short.report.modalities == ("image", "video", "audio", "audio")
-    assert [len(kept) for kept in short.report.kept] == [budget(0.4, n) for n in short.report.total]
+    assert [len(kept) for kept in short.report.kept] == [to_budget(0.4, n) for n in short.report.total]
     assert "input_ids" not in short  # generate returns new tokens alone
     assert short["inputs_embeds"].shape[:2] == short["attention_mask"].shape
     with foveate.pruning(model, keep=0.4, modalities=everything):

@@ -81,7 +81,7 @@ def ask(
     from foveate import viz
     from foveate.apps.ask import ask as compare
     from foveate.method import resolve
-    from foveate.method.tokens import check_keep
+    from foveate.method.budget import check_keep
     from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
 

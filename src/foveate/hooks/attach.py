@@ -15,8 +15,8 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
 from foveate.method import Method, resolve_any
+from foveate.method.budget import check_keep
 from foveate.method.in_decoder import DecoderMethod
-from foveate.method.tokens import check_keep
 from foveate.models import family_of
 from foveate.models.cache import NAMES
 from foveate.pipeline.encode import check_needs

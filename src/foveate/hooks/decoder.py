@@ -26,8 +26,8 @@ from foveate.hooks.call import Following, Prefill
 from foveate.hooks.prompt import Prompt, answer_length, pictures_of
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import Slots
+from foveate.method.budget import to_budget
 from foveate.method.in_decoder import DecoderMethod
-from foveate.method.tokens import budget
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
 from foveate.models.item import Grid
@@ -162,7 +162,7 @@ class _Hooks:
         self.answer = answer_length(inputs.get("logits_to_keep", 0))
         pictures, notes = pictures_of(self.model, family, handle.method, prompt, self.answer)
         sizes = [len(feature) for feature in features]
-        left = [handle.method.counts(n, budget(handle.keep, n), len(self.drops)) for n in sizes]
+        left = [handle.method.counts(n, to_budget(handle.keep, n), len(self.drops)) for n in sizes]
         counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
         self.notes, self.grids = tuple(notes), _grids(family, self.model.config, inputs, features)
         whole = family.whole_layers(self.model.config)

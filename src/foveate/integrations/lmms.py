@@ -17,7 +17,7 @@ from PIL import Image
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
-from foveate.method.tokens import check_keep
+from foveate.method.budget import check_keep
 from foveate.pipeline.prune import Positions
 from foveate.runtime.load import load
 

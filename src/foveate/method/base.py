@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
+from foveate.method.budget import to_budget
+from foveate.method.checks import is_int
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.registry import METHODS
-from foveate.method.scoring import min_max
-from foveate.method.selection import top_k
-from foveate.method.tokens import VisualTokens, budget, is_int
+from foveate.method.scoring import scale_min_max
+from foveate.method.selection import select_top_k
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Method(ABC):
         if not is_int(k) or not 1 <= k <= n - len(kept):
             raise InputError(
                 f"k={k!r} new tokens cannot be chosen from {n} with {len(kept)} selected already: "
-                f"use an int from 1 to {n - len(kept)} (foveate.method.tokens.budget turns `keep` into one)."
+                f"use an int from 1 to {n - len(kept)} (foveate.method.budget.to_budget turns `keep` into one)."
             )
 
     def merge_weights(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
@@ -146,10 +148,10 @@ class Method(ABC):
     def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
         """`core_mask` after its checks."""
         scores = self._relevance_map(tokens)
-        scaled = None if scores is None else min_max(scores)
+        scaled = None if scores is None else scale_min_max(scores)
         if scaled is None or not bool(scaled.any()):
             return torch.zeros_like(kept, dtype=torch.bool)
-        return torch.isin(kept, top_k(scaled, len(kept), kept[:0]))
+        return torch.isin(kept, select_top_k(scaled, len(kept), kept[:0]))
 
     def _check_needs(self, tokens: VisualTokens) -> None:
         for name in sorted(self.needs):
@@ -235,4 +237,4 @@ def select(
     chosen = resolve(method)
     asked = embeds[:0] if question is None else question
     tokens = VisualTokens(embeds, asked, grid, encoder=encoder, cls_attention=cls_attention, keys=keys)
-    return chosen.select(tokens, budget(k, embeds.shape[0]))
+    return chosen.select(tokens, to_budget(k, embeds.shape[0]))

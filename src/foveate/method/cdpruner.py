@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from foveate.method.base import Method
-from foveate.method.scoring import pooled
-from foveate.method.selection import TIE, dpp
+from foveate.method.scoring import score_pooled
+from foveate.method.selection import TIE, select_dpp
 from foveate.method.tokens import VisualTokens
 
 
@@ -27,9 +27,9 @@ class CDPruner(Method):
     prompt_aware: ClassVar[bool] = True
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        return dpp(tokens.embeds, self._relevance_map(tokens), k, selected)
+        return select_dpp(tokens.embeds, self._relevance_map(tokens), k, selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor:
-        score = pooled(tokens.embeds, tokens.question)
+        score = score_pooled(tokens.embeds, tokens.question)
         spread = score.amax() - score.amin()
         return torch.where(spread > TIE, (score - score.amin() + 1e-6) / spread, 1.0)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.scoring import min_max, pooled
-from foveate.method.selection import log_volume
-from foveate.method.tokens import VisualTokens, is_number
+from foveate.method.checks import is_number
+from foveate.method.scoring import scale_min_max, score_pooled
+from foveate.method.selection import select_log_volume
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class CoIn(Method):
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         informative = self._informative(tokens)
-        return log_volume(tokens.embeds, informative, k, selected, share=self.coverage, ridge=self.ridge)
+        return select_log_volume(tokens.embeds, informative, k, selected, share=self.coverage, ridge=self.ridge)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._informative(tokens) if self.coverage < 1 else None
 
     def _informative(self, tokens: VisualTokens) -> Tensor:
         norms = tokens.embeds.float().norm(dim=1)
-        strong = min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
-        fits = min_max(pooled(tokens.embeds, tokens.question))
+        strong = scale_min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
+        fits = scale_min_max(score_pooled(tokens.embeds, tokens.question))
         return self.saliency * strong + (1 - self.saliency) * fits

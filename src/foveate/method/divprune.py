@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from foveate.method.points import FarthestPoints
-from foveate.method.selection import Farthest
+from foveate.method.selection import FarthestProblem
 from foveate.method.tokens import VisualTokens
 
 
@@ -19,6 +19,6 @@ class DivPrune(FarthestPoints):
     summary: ClassVar[str] = "again and again the token farthest from those kept"
     prompt_aware: ClassVar[bool] = False
 
-    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """By looks alone."""
-        return Farthest(tokens.embeds, k, selected)
+        return FarthestProblem(tokens.embeds, k, selected)

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.in_decoder import DecoderMethod, highest
-from foveate.method.tokens import is_int
+from foveate.method.checks import is_int
+from foveate.method.in_decoder import DecoderMethod, select_highest
 
 
 @dataclass(frozen=True)
@@ -35,4 +35,4 @@ class FastV(DecoderMethod):
         return (int(self.layer),)
 
     def _select(self, attention: Tensor, k: int) -> Tensor:
-        return highest(attention.mean((0, 1)), k)
+        return select_highest(attention.mean((0, 1)), k)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
+from foveate.method.checks import is_number
 from foveate.method.points import FarthestPoints
-from foveate.method.scoring import min_max, peaked_words
-from foveate.method.selection import Farthest
-from foveate.method.tokens import VisualTokens, is_number
+from foveate.method.scoring import scale_min_max, score_peaked_tokens
+from foveate.method.selection import FarthestProblem
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,17 @@ class Foveate(FarthestPoints):
         if not is_number(self.reach) or not 0 < self.reach < float("inf"):
             raise InputError(f"reach={self.reach!r} is no distance: use a float above 0, such as 2.")
 
-    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """By looks and places, weighted by the question."""
-        weight = (self.focus * min_max(self._words(tokens))).exp()
+        weight = (self.focus * scale_min_max(self._words(tokens))).exp()
         places = None if tokens.grid is None else self._places(tokens.grid, k + selected.numel()).to(selected.device)
-        return Farthest(tokens.embeds, k, selected, weight, places, self.place)
+        return FarthestProblem(tokens.embeds, k, selected, weight, places, self.place)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._words(tokens) if self.focus else None
 
     def _words(self, tokens: VisualTokens) -> Tensor:
-        return peaked_words(tokens.embeds, tokens.question)
+        return score_peaked_tokens(tokens.embeds, tokens.question)
 
     def _places(self, grid: tuple[int, int, int], kept: int) -> Tensor:
         """The tokens' places (n, 3) in units of sigma."""

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.scoring import salience
-from foveate.method.selection import TIE, top_k
-from foveate.method.tokens import VisualTokens, is_int, unit_rows
+from foveate.method.checks import is_int
+from foveate.method.scoring import to_salience
+from foveate.method.selection import TIE, select_top_k
+from foveate.method.tokens import VisualTokens, unit_rows
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class HoloV(Method):
         quotas = apportion(weights.cpu(), room.tolist(), k)
         free = scores.masked_fill(taken, -torch.inf)  # a crop's quota leaves these out
         return torch.cat(
-            [part[top_k(free[part], quota, selected[:0])] for part, quota in zip(parts, quotas, strict=True)]
+            [part[select_top_k(free[part], quota, selected[:0])] for part, quota in zip(parts, quotas, strict=True)]
         )
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor:
-        return salience(tokens.extra("cls_attention"))
+        return to_salience(tokens.extra("cls_attention"))
 
 
 def _variance(unit: Tensor) -> Tensor:
@@ -80,5 +81,5 @@ def apportion(weights: Tensor, room: list[int], k: int) -> list[int]:
         whole = share.floor().long()
         ends = (~is_open).nonzero().squeeze(1)
         quotas += whole
-        quotas[top_k(share - whole, k - int(whole.sum()), ends)] += 1
+        quotas[select_top_k(share - whole, k - int(whole.sum()), ends)] += 1
     return [int(quota) for quota in quotas]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.tokens import is_int, is_number
+from foveate.method.checks import is_int, is_number
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DecoderMethod(ABC):
         """`select` after its checks, in float32."""
 
 
-def highest(scores: Tensor, k: int) -> Tensor:
+def select_highest(scores: Tensor, k: int) -> Tensor:
     """The k highest `scores` (n,), ascending indices (k,); equal ones go to the lowest index.
 
     Weights of attention fall by orders of magnitude, so unlike with cosines only equal ones are a tie.
@@ -80,14 +80,14 @@ def highest(scores: Tensor, k: int) -> Tensor:
     return scores.argsort(descending=True, stable=True)[:k].sort().values
 
 
-def check_fractions(layers: Sequence[float]) -> None:
+def check_layer_shares(layers: Sequence[float]) -> None:
     """Raise `InputError` unless `layers` are ascending shares of the decoder's depth, between 0 and 1."""
     fine = isinstance(layers, tuple) and all(is_number(f) and 0 < f < 1 for f in layers)
     if not fine or not layers or list(layers) != sorted(set(layers)):
         raise InputError(f"layers_at={layers!r} must be a tuple of ascending shares of the depth, such as (0.25, 0.5).")
 
 
-def at_fractions(layers: Sequence[float], depth: int) -> tuple[int, ...]:
+def to_layers(layers: Sequence[float], depth: int) -> tuple[int, ...]:
     """Shares of the depth as layers; in a shallow model neighbours may fall together and are one drop then."""
     places = {min(max(math.floor(share * depth + 0.5), 1), depth - 1) for share in layers}
     return tuple(sorted(places))

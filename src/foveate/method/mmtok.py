@@ -9,8 +9,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.selection import Cosines, coverage
-from foveate.method.tokens import VisualTokens, is_number, unit_rows
+from foveate.method.checks import is_number
+from foveate.method.selection import Cosines, select_coverage
+from foveate.method.tokens import VisualTokens, unit_rows
 
 BLOCK = 256  # rows of the similarity matrix that exist at a time
 
@@ -44,7 +45,7 @@ class MMTok(Method):
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         cosines = Cosines(tokens.embeds)
         affinity = _Affinity(cosines, self._asked(cosines, tokens), self.tau_v, self.alpha / len(tokens.embeds))
-        return coverage(affinity, k, selected, value=torch.ones_like(cosines.scale))
+        return select_coverage(affinity, k, selected, value=torch.ones_like(cosines.scale))
 
     def _asked(self, cosines: Cosines, tokens: VisualTokens) -> Tensor:
         """P (m, n)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from foveate.method.base import Method
-from foveate.method.selection import Farthest, farthest_points
+from foveate.method.selection import FarthestProblem, select_farthest
 from foveate.method.tokens import VisualTokens
 
 
@@ -18,12 +18,12 @@ class FarthestPoints(Method):
     """A method that is one choice of farthest points."""
 
     @abstractmethod
-    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """From what, by which weights and places."""
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        return farthest_points([self.choice(tokens, k, selected)])[0]
+        return select_farthest([self.choice(tokens, k, selected)])[0]
 
     def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         none = images[0].embeds.new_empty(0).long()
-        return farthest_points([self.choice(tokens, k, none) for tokens, k in zip(images, ks, strict=True)])
+        return select_farthest([self.choice(tokens, k, none) for tokens, k in zip(images, ks, strict=True)])

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
+from foveate.method.checks import is_int
 from foveate.method.grid import Grid
-from foveate.method.scoring import salience
-from foveate.method.selection import TIE, top_k
-from foveate.method.tokens import VisualTokens, is_int, unit_rows
+from foveate.method.scoring import to_salience
+from foveate.method.selection import TIE, select_top_k
+from foveate.method.tokens import VisualTokens, unit_rows
 
 
 @dataclass(frozen=True)
@@ -43,14 +44,14 @@ class PruMerge(Method):
         scores = self._relevance_map(tokens)
         low, high = scores.quantile(scores.new_tensor([0.25, 0.75]))
         is_outlier = (scores > high + 1.5 * (high - low) + TIE).index_fill_(0, selected, False)
-        outliers = top_k(scores, min(int(is_outlier.sum()), k), selected)
+        outliers = select_top_k(scores, min(int(is_outlier.sum()), k), selected)
         if len(outliers) == k:
             return outliers
         even = Grid().select(tokens, k - len(outliers), selected=torch.cat([selected, outliers]))
         return torch.cat([outliers, even]).sort().values
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor:
-        return salience(tokens.extra("cls_attention"))
+        return to_salience(tokens.extra("cls_attention"))
 
     def _merge_weights(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
         attention, unit = tokens.extra("cls_attention").float(), unit_rows(tokens.extra("keys"))

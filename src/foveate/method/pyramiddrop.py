@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from foveate.method.in_decoder import DecoderMethod, at_fractions, check_fractions, highest
+from foveate.method.in_decoder import DecoderMethod, check_layer_shares, select_highest, to_layers
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class PyramidDrop(DecoderMethod):
     summary: ClassVar[str] = "in three stages, the tokens that the prompt's last token attends to most"
 
     def __post_init__(self) -> None:
-        check_fractions(self.layers_at)
+        check_layer_shares(self.layers_at)
 
     def layers(self, depth: int) -> tuple[int, ...]:
         """The ends of the stages, rounded to whole layers."""
-        return at_fractions(self.layers_at, depth)
+        return to_layers(self.layers_at, depth)
 
     def _select(self, attention: Tensor, k: int) -> Tensor:
-        return highest(attention.mean((0, 1)), k)
+        return select_highest(attention.mean((0, 1)), k)

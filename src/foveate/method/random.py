@@ -8,8 +8,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.selection import top_k
-from foveate.method.tokens import VisualTokens, is_int
+from foveate.method.checks import is_int
+from foveate.method.selection import select_top_k
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -32,4 +33,4 @@ class Random(Method):
         # A generator of its own on the CPU: the global state stays as it is, and every device makes the same choice.
         generator = torch.Generator().manual_seed(int(self.seed))
         scores = torch.randperm(tokens.embeds.shape[0], generator=generator)
-        return top_k(scores.to(selected.device), k, selected)
+        return select_top_k(scores.to(selected.device), k, selected)

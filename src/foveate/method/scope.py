@@ -7,9 +7,10 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.scoring import salience
-from foveate.method.selection import Cosines, coverage
-from foveate.method.tokens import VisualTokens, is_number
+from foveate.method.checks import is_number
+from foveate.method.scoring import to_salience
+from foveate.method.selection import Cosines, select_coverage
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Scope(Method):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 1.0.")
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        return coverage(_Likeness(tokens.extra("encoder")), k, selected, value=self._weight(tokens))
+        return select_coverage(_Likeness(tokens.extra("encoder")), k, selected, value=self._weight(tokens))
 
     def _weight(self, tokens: VisualTokens) -> Tensor:
-        return salience(tokens.extra("cls_attention")) ** self.alpha
+        return to_salience(tokens.extra("cls_attention")) ** self.alpha
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._weight(tokens) if self.alpha else None

@@ -6,10 +6,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from foveate.errors import InputError
+from foveate.method.checks import is_number
 from foveate.method.points import FarthestPoints
-from foveate.method.scoring import salience
-from foveate.method.selection import Farthest
-from foveate.method.tokens import VisualTokens, is_number
+from foveate.method.scoring import to_salience
+from foveate.method.selection import FarthestProblem
+from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class SCoRe(FarthestPoints):
         if not is_number(self.alpha) or not 0 <= self.alpha < float("inf"):
             raise InputError(f"alpha={self.alpha!r} is not an exponent: use a float of 0 or more, such as 0.8.")
 
-    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> Farthest:
+    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """By looks to the tower, weighted by saliency."""
-        return Farthest(tokens.extra("encoder"), k, selected, self._weight(tokens))
+        return FarthestProblem(tokens.extra("encoder"), k, selected, self._weight(tokens))
 
     def _weight(self, tokens: VisualTokens) -> Tensor:
-        return salience(tokens.extra("cls_attention")) ** self.alpha
+        return to_salience(tokens.extra("cls_attention")) ** self.alpha
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._weight(tokens) if self.alpha else None

@@ -12,34 +12,34 @@ import torch
 from torch import Tensor
 
 from foveate.method.selection import TIE, Cosines
-from foveate.method.selection.cosines import in_blocks
+from foveate.method.selection.cosines import split_blocks
 from foveate.method.tokens import unit_rows
 
 EVEN = 1e-9  # maps whose third moments sum to less than this are even: their peaks are a thousandth of a cosine
 
 
-def pooled(embeds: Tensor, question: Tensor) -> Tensor:
+def score_pooled(embeds: Tensor, question: Tensor) -> Tensor:
     """Cosine to the mean question embedding, `cos(v_i, p)` with `p = mean_t e_t` (ZSPAPrune, arXiv 2510.17197)."""
     if question.shape[0] == 0:
         return _flat(embeds)
     return _along(embeds, unit_rows(question.float().mean(0)))
 
 
-def word_mean(embeds: Tensor, question: Tensor) -> Tensor:
+def score_token_mean(embeds: Tensor, question: Tensor) -> Tensor:
     """Mean of the cosines to the question's tokens, `mean_t cos(v_i, e_t)`: each weighs the same, long or short."""
     if question.shape[0] == 0:
         return _flat(embeds)
     return _along(embeds, unit_rows(question).mean(0))
 
 
-def word_max(embeds: Tensor, question: Tensor) -> Tensor:
+def score_token_max(embeds: Tensor, question: Tensor) -> Tensor:
     """Cosine to the question token that fits best, `max_t cos(v_i, e_t)`: one word is enough."""
     if question.shape[0] == 0:
         return _flat(embeds)
     return Cosines(embeds).to(unit_rows(question)).amax(1)
 
 
-def peaked_words(embeds: Tensor, question: Tensor) -> Tensor:
+def score_peaked_tokens(embeds: Tensor, question: Tensor) -> Tensor:
     """Mean of the words' maps above their own means, each word weighted by how peaked its map is.
 
     `sum_t a_t (c_ti - mean_i c_ti) / sum_t a_t`, `c_ti = cos(v_i, e_t)`, `a_t = max(0, mean_i (c_ti - mean)^3)`, the
@@ -56,14 +56,14 @@ def peaked_words(embeds: Tensor, question: Tensor) -> Tensor:
     return rises @ torch.where(total > EVEN, peaked / total, 0.0)
 
 
-def salience(cls_attention: Tensor) -> Tensor:
+def to_salience(cls_attention: Tensor) -> Tensor:
     """The [CLS] attention (n,) in units of its mean, in float32: 1 is average. All ones where it is zero everywhere."""
     attention = cls_attention.float()
     mean = attention.mean()
     return torch.where(mean > 0, attention / mean, 1.0)
 
 
-def min_max(scores: Tensor) -> Tensor:
+def scale_min_max(scores: Tensor) -> Tensor:
     """`scores` (n,) stretched to [0, 1]; zeros where they are all the same, as an empty question makes them."""
     low, spread = scores.amin(), scores.amax() - scores.amin()
     return torch.where(spread > TIE, (scores - low) / spread, 0.0)
@@ -72,7 +72,7 @@ def min_max(scores: Tensor) -> Tensor:
 def _along(embeds: Tensor, direction: Tensor) -> Tensor:
     # Not a matrix product: its rounding depends on a row's place, and duplicate tokens would differ. CDPruner's min-max
     # puts the least relevant at 1e-6, where such a difference is seen.
-    return torch.cat([(unit_rows(block) * direction).sum(1) for block in in_blocks(embeds)])
+    return torch.cat([(unit_rows(block) * direction).sum(1) for block in split_blocks(embeds)])
 
 
 def _flat(embeds: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from foveate.method.in_decoder import DecoderMethod, at_fractions, check_fractions, highest
+from foveate.method.in_decoder import DecoderMethod, check_layer_shares, select_highest, to_layers
 from foveate.method.selection import TIE
 from foveate.method.tokens import unit_rows
 
@@ -32,11 +32,11 @@ class SparseVLM(DecoderMethod):
     reads: ClassVar[Literal["last", "question"]] = "question"
 
     def __post_init__(self) -> None:
-        check_fractions(self.layers_at)
+        check_layer_shares(self.layers_at)
 
     def layers(self, depth: int) -> tuple[int, ...]:
         """The layers of the drops, rounded to whole layers."""
-        return at_fractions(self.layers_at, depth)
+        return to_layers(self.layers_at, depth)
 
     def raters(self, visual: Tensor, question: Tensor) -> Tensor:
         """The words whose mean cosine to the picture is at least the average over the words."""
@@ -44,4 +44,4 @@ class SparseVLM(DecoderMethod):
         return (likeness >= likeness.mean() - TIE).nonzero().squeeze(1)
 
     def _select(self, attention: Tensor, k: int) -> Tensor:
-        return highest(attention.mean((0, 1)), k)
+        return select_highest(attention.mean((0, 1)), k)

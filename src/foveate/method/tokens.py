@@ -1,18 +1,14 @@
-"""What a method may see of one image (`VisualTokens`), and how many tokens it may keep (`budget`)."""
+"""What a method may see of one image (`VisualTokens`)."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
-from fractions import Fraction
-from numbers import Integral, Real
-from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
-from foveate.errors import FoveateWarning, InputError, KeepError
+from foveate.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,47 +95,3 @@ def _check_extra(name: str, rows: Tensor, embeds: Tensor) -> None:
 def unit_rows(rows: Tensor) -> Tensor:
     """`rows` (..., d) of any float type as float32 of length 1; a row of zeros stays zero: its cosines are 0."""
     return torch.nn.functional.normalize(rows.float(), dim=-1)
-
-
-def is_int(value: object) -> TypeGuard[int]:
-    """An integer, NumPy's too, but no bool."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> TypeGuard[float]:
-    """An integer or a float, NumPy's too, but no bool."""
-    return isinstance(value, Real) and not isinstance(value, bool)
-
-
-def check_keep(keep: int | float) -> None:
-    """Raise `KeepError` unless `keep` is an int >= 1 (tokens per image) or a float in (0, 1] (a share of them)."""
-    rule = "use an int for tokens per image (keep=64), a float in (0, 1] for a share (keep=0.1)"
-    if not is_number(keep):
-        raise KeepError(f"keep={keep!r} is a {type(keep).__name__}: {rule}.")
-    if is_int(keep):
-        if keep < 1:
-            raise KeepError(f"keep={keep} keeps no token: {rule}.")
-    elif not 0 < keep <= 1:  # catches NaN and infinity as well
-        raise KeepError(f"keep={keep} is not a share: {rule}.")
-
-
-def budget(keep: int | float, n: int) -> int:
-    """How many of an image's `n` tokens to keep.
-
-    An int counts tokens per image; more than `n` keeps all `n` and warns. A float is a share: `keep * n` rounded to the
-    nearest token, halves up, and never below 1; 0.1 of 576 is 58. The share is read as the decimal that was typed, so
-    that 0.145 of 100 is 15 although the nearest float lies below 0.145.
-
-    Raises `KeepError` if `keep` is neither.
-    """
-    check_keep(keep)
-    if not is_int(keep):
-        return max(1, math.floor(share_of(keep, n) + Fraction(1, 2)))
-    if keep > n:
-        warnings.warn(f"keep={keep} keeps all: the image has only {n} visual tokens.", FoveateWarning, stacklevel=2)
-    return min(int(keep), n)
-
-
-def share_of(share: float, n: int) -> Fraction:
-    """`share * n` without binary rounding: 0.6 * 5 is 3 and 0.29 * 100 is 29, not a hair beside."""
-    return Fraction(repr(float(share))) * n

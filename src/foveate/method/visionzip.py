@@ -10,9 +10,11 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.scoring import salience
-from foveate.method.selection import TIE, top_k
-from foveate.method.tokens import VisualTokens, is_number, share_of, unit_rows
+from foveate.method.budget import share_of
+from foveate.method.checks import is_number
+from foveate.method.scoring import to_salience
+from foveate.method.selection import TIE, select_top_k
+from foveate.method.tokens import VisualTokens, unit_rows
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,10 @@ class VisionZip(Method):
 
     def _dominant(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         size = math.floor(share_of(self.dominant, k) + Fraction(1, 2))
-        return top_k(salience(tokens.extra("cls_attention")), size, selected)
+        return select_top_k(to_salience(tokens.extra("cls_attention")), size, selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
-        return salience(tokens.extra("cls_attention")) if self.dominant else None
+        return to_salience(tokens.extra("cls_attention")) if self.dominant else None
 
     def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
         return torch.isin(kept, self._dominant(tokens, len(kept), kept[:0]))

@@ -9,9 +9,11 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.scoring import salience
-from foveate.method.selection import top_k
-from foveate.method.tokens import VisualTokens, is_int, is_number, share_of, unit_rows
+from foveate.method.budget import share_of
+from foveate.method.checks import is_int, is_number
+from foveate.method.scoring import to_salience
+from foveate.method.selection import select_top_k
+from foveate.method.tokens import VisualTokens, unit_rows
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class VisPruner(Method):
             raise InputError(f"step={self.step!r} is no number of tokens: use an int of 1 or more, such as 8.")
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        scores = salience(tokens.extra("cls_attention"))
+        scores = to_salience(tokens.extra("cls_attention"))
         important = self._important(scores, k, selected)
         left = torch.ones_like(scores, dtype=torch.bool)
         left[torch.cat([selected, important])] = False
@@ -51,13 +53,13 @@ class VisPruner(Method):
         return torch.cat([important, diverse]).sort().values
 
     def _important(self, scores: Tensor, k: int, selected: Tensor) -> Tensor:
-        return top_k(scores, math.floor(share_of(self.important, k)), selected)
+        return select_top_k(scores, math.floor(share_of(self.important, k)), selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
-        return salience(tokens.extra("cls_attention")) if self.important else None
+        return to_salience(tokens.extra("cls_attention")) if self.important else None
 
     def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
-        return torch.isin(kept, self._important(salience(tokens.extra("cls_attention")), len(kept), kept[:0]))
+        return torch.isin(kept, self._important(to_salience(tokens.extra("cls_attention")), len(kept), kept[:0]))
 
 
 def _thin(unit: Tensor, size: int, step: int) -> Tensor:
@@ -70,6 +72,6 @@ def _thin(unit: Tensor, size: int, step: int) -> Tensor:
         first, second = left[::2], left[1::2]
         nearest = alike.index_select(0, first).index_select(1, second).amax(1)
         drop = min(step, len(left) - size, len(second))  # a side is half of them: no round drops more than it has
-        stay = top_k(-nearest, len(first) - drop, none)
+        stay = select_top_k(-nearest, len(first) - drop, none)
         left = torch.cat([first[stay], second]).sort().values
     return left

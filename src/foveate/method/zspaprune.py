@@ -13,12 +13,14 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.scoring import pooled, word_max, word_mean
-from foveate.method.selection import TIE, Farthest, farthest_points, top_k
-from foveate.method.tokens import VisualTokens, is_number, share_of
+from foveate.method.budget import share_of
+from foveate.method.checks import is_number
+from foveate.method.scoring import score_pooled, score_token_max, score_token_mean
+from foveate.method.selection import TIE, FarthestProblem, select_farthest, select_top_k
+from foveate.method.tokens import VisualTokens
 
 _RELEVANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
-    {"pooled": pooled, "word_mean": word_mean, "word_max": word_max}
+    {"pooled": score_pooled, "word_mean": score_token_mean, "word_max": score_token_max}
 )
 
 
@@ -53,7 +55,7 @@ class ZSPAPrune(Method):
         core = self._core(scores, k, selected)
 
         # 3. Diversity balance: argmin_{j not in S} max_{i in S} cos(v_j, v_i) until |S| = k.
-        (balance,) = farthest_points([Farthest(tokens.embeds, k - len(core), torch.cat([selected, core]))])
+        (balance,) = select_farthest([FarthestProblem(tokens.embeds, k - len(core), torch.cat([selected, core]))])
         return torch.cat([core, balance]).sort().values
 
     def _scores(self, tokens: VisualTokens) -> Tensor:
@@ -63,7 +65,7 @@ class ZSPAPrune(Method):
         # A question that is empty or points at nothing makes the map flat; its "highest" would be the picture's first
         # rows, so diversity takes all.
         flat = bool(scores.amax() - scores.amin() <= TIE)
-        return top_k(scores, 0 if flat else math.floor(share_of(self.core, k)), selected)
+        return select_top_k(scores, 0 if flat else math.floor(share_of(self.core, k)), selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return self._scores(tokens) if self.core else None

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method import Method, resolve
-from foveate.method.tokens import VisualTokens, check_keep
+from foveate.method.budget import check_keep
+from foveate.method.tokens import VisualTokens
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
 from foveate.models.item import NOUNS, Grid, Item, Views

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from foveate.errors import InputError, KeepError
 from foveate.method import Method
-from foveate.method.scoring import peaked_words
-from foveate.method.tokens import VisualTokens, budget, is_int, unit_rows
+from foveate.method.budget import to_budget
+from foveate.method.checks import is_int
+from foveate.method.scoring import score_peaked_tokens
+from foveate.method.tokens import VisualTokens, unit_rows
 
 Per = Literal["image", "frame", "prompt"]
 REPEATS = 0.98  # cosine to the last token of the same place that counted, from which on a token tells nothing new
@@ -84,7 +86,7 @@ def choose(
         for where in _frames(subject.tokens) if per == "frame" else [slice(0, len(subject.tokens.embeds))]:
             size = int(free[where].sum())
             if size:
-                k = budgets[number] if per == "prompt" else budget(keep, size)
+                k = budgets[number] if per == "prompt" else to_budget(keep, size)
                 parts += _part(number, subject.tokens, where, (free & new)[where], k)
     kept = method.select_many([part.tokens for part in parts], [part.k for part in parts])
     held: dict[int, list[_Held]] = {}
@@ -214,14 +216,14 @@ def _shared(subjects: Sequence[Subject], keep: int | float, row: int) -> list[in
     sizes = [int(f.sum()) for f in free]
     if not sizes:
         return []
-    total = budget(keep, sum(sizes))
+    total = to_budget(keep, sum(sizes))
     if total < len(sizes):
         raise KeepError(
             f"keep={keep} leaves {total} tokens for the {len(sizes)} pictures of row {row}, and each needs one: "
             'raise keep, or use per="image".'
         )
     embeds = torch.cat([subject.tokens.embeds[f] for subject, f in zip(subjects, free, strict=True)])
-    flat = peaked_words(embeds, subjects[0].tokens.question)
+    flat = score_peaked_tokens(embeds, subjects[0].tokens.question)
     if float(flat.amax() - flat.amin()) == 0:
         wanted = [Fraction(size * total, sum(sizes)) for size in sizes]
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.method.tokens import is_int
+from foveate.method.checks import is_int
 from foveate.pipeline.prune import Report
 from foveate.viz.legend import PAPER, entries, strip
 from foveate.viz.paint import Panel, paint

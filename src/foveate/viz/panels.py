@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.method.scoring import min_max
+from foveate.method.scoring import scale_min_max
 from foveate.models.item import View, Views, frames
 from foveate.pipeline.prune import Report
 from foveate.viz.paint import Fate, Panel
@@ -144,7 +144,7 @@ def _states(report: Report, n: int) -> tuple[list[Fate], list[float | None]]:
     heat: list[float | None] = [None] * report.total[n]
     relevance = report.relevance[n] if report.relevance else None
     known = None if relevance is None else ~relevance.isnan()
-    scaled = None if relevance is None or known is None or not bool(known.any()) else min_max(relevance[known])
+    scaled = None if relevance is None or known is None or not bool(known.any()) else scale_min_max(relevance[known])
     explained = scaled is not None and bool(scaled.any())
     core = report.core[n].tolist() if explained else []
     for place, token in enumerate(report.kept[n].tolist()):

@@ -56,7 +56,7 @@ def test_pruned_is_prune_inputs_and_generate(loaded, examples, name):
     given = PrunedEvalArm(name, 0.3, method=method, **ARMS).answer(batch)
     assert given.answers == [alone(loaded, example, name, 0.3) for example in examples]
     assert [len(kept) for kept in given.kept] == given.counts
-    assert [foveate.method.tokens.budget(0.3, size) for size in batch.sizes] == given.counts
+    assert [foveate.method.budget.to_budget(0.3, size) for size in batch.sizes] == given.counts
 
 
 def test_the_blind_arm_sees_no_visual_token(loaded, examples):
@@ -83,7 +83,7 @@ def test_resize_has_about_the_tokens(loaded, examples):
     marked = (inputs["input_ids"] == loaded.model.config.image_token_id).sum(1).tolist()
     assert marked == counts
     for count, size in zip(counts, batch.sizes, strict=True):
-        assert 0.6 <= count / foveate.method.tokens.budget(0.3, size) <= 1.4
+        assert 0.6 <= count / foveate.method.budget.to_budget(0.3, size) <= 1.4
     assert len(ResizedEvalArm("resize", 0.3, **ARMS).answer(batch).answers) == 4
 
 

@@ -13,7 +13,7 @@ import pytest
 from foveate.apps.bench.served.run import _root
 from foveate.apps.bench.settings import check_options
 from foveate.errors import InputError
-from foveate.method.tokens import budget
+from foveate.method.budget import to_budget
 
 PROGRAM = str(Path(sys.executable).with_name("foveate"))
 
@@ -45,7 +45,7 @@ def test_a_run(tmp_path):
     assert (out / "table.md").read_text() in done.stdout
     whole, pruned, limit = record["arms"]
     kept = int(limit["name"].removeprefix("limit of ").removesuffix(" tokens"))
-    assert kept == budget(0.2, whole["prompt"] - pruned["prompt"] + kept)
+    assert kept == to_budget(0.2, whole["prompt"] - pruned["prompt"] + kept)
     assert [whole["name"], pruned["name"], limit["of"]] == ["unpruned", "foveate, keep 0.2", "foveate, keep 0.2"]
     assert limit["prompt"] == pruned["prompt"]
     assert pruned["fit"] > whole["fit"] == 16

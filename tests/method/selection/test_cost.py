@@ -5,18 +5,18 @@ import torch
 
 from cost import Cost, exponent
 from foveate.method import resolve, selection
-from foveate.method.selection import Farthest, dpp, farthest_points, log_volume, loop
+from foveate.method.selection import FarthestProblem, loop, select_dpp, select_farthest, select_log_volume
 from foveate.method.tokens import VisualTokens
 
 NONE = torch.empty(0, dtype=torch.long)
 
 
 def farthest_point(x, k, selected):
-    return farthest_points([Farthest(x, k, selected)])[0]
+    return select_farthest([FarthestProblem(x, k, selected)])[0]
 
 
 def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
-    return farthest_points([Farthest(x, k, selected, weight, places, place)])[0]
+    return select_farthest([FarthestProblem(x, k, selected, weight, places, place)])[0]
 
 
 def picture(n, d=256, seed=0):
@@ -30,8 +30,8 @@ def picture(n, d=256, seed=0):
 RULES = {
     "farthest_point": lambda x, k: farthest_point(x, k, NONE),
     "weighted": lambda x, k: weighted_farthest_point(x, x[:, 0].abs().exp(), k, NONE),
-    "dpp": lambda x, k: dpp(x, x[:, 0].abs(), k, NONE),
-    "log_volume": lambda x, k: log_volume(x, x[:, 0], k, NONE, share=0.5, ridge=0.01),
+    "dpp": lambda x, k: select_dpp(x, x[:, 0].abs(), k, NONE),
+    "log_volume": lambda x, k: select_log_volume(x, x[:, 0], k, NONE, share=0.5, ridge=0.01),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
@@ -88,8 +88,10 @@ def test_a_choice_takes_a_fraction_of_a_pass_over_all_tokens(rule):
 
 @every_rule
 def test_step_by_step_nothing_is_read_back(rule, monkeypatch):
-    monkeypatch.setattr(selection, "greedy", loop.in_steps)
-    monkeypatch.setattr(selection, "most_isolated", lambda cosines: torch.zeros(1, dtype=torch.long))  # reads, on a CPU
+    monkeypatch.setattr(selection, "select_greedily", loop.select_in_steps)
+    monkeypatch.setattr(
+        selection, "find_most_isolated", lambda cosines: torch.zeros(1, dtype=torch.long)
+    )  # reads, on a CPU
     few, many = (cost_of(rule, 500, k) for k in (10, 110))
     assert few.reads == many.reads == []
     assert (many.ops - few.ops) / 100 < 60  # calls for each choice, each of them a launch

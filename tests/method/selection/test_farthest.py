@@ -2,7 +2,7 @@ import torch
 
 from cost import Cost
 from foveate.method.selection import TIE, Cosines
-from foveate.method.selection.farthest import most_isolated
+from foveate.method.selection.farthest import find_most_isolated
 
 
 def randn(*shape, seed=0):
@@ -22,13 +22,13 @@ def test_most_isolated_is_what_all_pairs_say():
             clusters = randn(9, 12, seed=seed)[torch.arange(n) % 9] + randn(n, 12, seed=seed + 9) / 5
             copies = randn(n, 12, seed=seed)[torch.arange(n) % (n // 2 + 1)]
             for x in (random, clusters, copies, torch.ones(n, 12)):
-                assert most_isolated(Cosines(x)).tolist() == [by_all_pairs(x)]
-    assert most_isolated(Cosines(randn(1, 12))).tolist() == [0]
+                assert find_most_isolated(Cosines(x)).tolist() == [by_all_pairs(x)]
+    assert find_most_isolated(Cosines(randn(1, 12))).tolist() == [0]
 
 
 def test_few_pairs_are_made_where_one_token_is_odd():
     # A plain picture with one thing in it.
     x = torch.cat([randn(4, 32)[torch.arange(3000) % 4] + randn(3000, 32, seed=1) / 20, randn(1, 32, seed=2)])
     with Cost() as cost:
-        assert most_isolated(Cosines(x)).tolist() == [3000]
+        assert find_most_isolated(Cosines(x)).tolist() == [3000]
     assert cost.products < 3001 * 3001 * 32 / 3

@@ -10,7 +10,7 @@ if os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("runs in Triton's interpreter: make test-kernel", allow_module_level=True)
 
 from foveate.method import methods, resolve, selection
-from foveate.method.selection import Farthest, farthest_points, kernel
+from foveate.method.selection import FarthestProblem, kernel, select_farthest
 from foveate.method.tokens import VisualTokens
 
 NONE = torch.empty(0, dtype=torch.long)
@@ -26,37 +26,37 @@ def choices(seed):
     copies = randn(20, 16, seed=seed)[torch.arange(64) % 20]
     places = torch.cartesian_prod(torch.arange(8), torch.arange(8)).float() / 3
     return [
-        Farthest(clusters, 40, NONE),
-        Farthest(clusters, 7, torch.tensor([3, 99]), randn(130, seed=seed).exp()),
-        Farthest(copies, 64, NONE, randn(64, seed=seed).exp()),
-        Farthest(copies, 30, NONE, places.sum(1).exp() / 100, places, 0.3),
-        Farthest(torch.ones(33, 4), 12, NONE, torch.ones(33)),
-        Farthest(clusters[:1], 1, NONE),
-        Farthest(clusters, 0, NONE),
+        FarthestProblem(clusters, 40, NONE),
+        FarthestProblem(clusters, 7, torch.tensor([3, 99]), randn(130, seed=seed).exp()),
+        FarthestProblem(copies, 64, NONE, randn(64, seed=seed).exp()),
+        FarthestProblem(copies, 30, NONE, places.sum(1).exp() / 100, places, 0.3),
+        FarthestProblem(torch.ones(33, 4), 12, NONE, torch.ones(33)),
+        FarthestProblem(clusters[:1], 1, NONE),
+        FarthestProblem(clusters, 0, NONE),
     ]
 
 
 @pytest.fixture
 def on_kernel(monkeypatch):
     used = []
-    right = kernel.greedy_many
+    right = kernel.launch_many
 
     def counted(rules, counts, free):
         used.append(len(rules))
         return right(rules, counts, free)
 
-    monkeypatch.setattr(selection.kernel, "usable", lambda rule: True)
-    monkeypatch.setattr(selection.kernel, "greedy_many", counted)
+    monkeypatch.setattr(selection.kernel, "is_usable", lambda rule: True)
+    monkeypatch.setattr(selection.kernel, "launch_many", counted)
     return used
 
 
 def test_the_kernel_chooses_what_the_loop_chooses(monkeypatch, on_kernel):
     for seed in range(6):
         with monkeypatch.context() as patch:
-            patch.setattr(selection.kernel, "usable", lambda rule: False)
-            expected = [farthest_points([choice])[0].tolist() for choice in choices(seed)]
-        assert [chosen.tolist() for chosen in farthest_points(choices(seed))] == expected
-        assert [farthest_points([choice])[0].tolist() for choice in choices(seed)] == expected
+            patch.setattr(selection.kernel, "is_usable", lambda rule: False)
+            expected = [select_farthest([choice])[0].tolist() for choice in choices(seed)]
+        assert [chosen.tolist() for chosen in select_farthest(choices(seed))] == expected
+        assert [select_farthest([choice])[0].tolist() for choice in choices(seed)] == expected
     assert on_kernel[0] == 7
 
 
@@ -70,6 +70,6 @@ def test_several_pictures_are_one_launch(name, monkeypatch, on_kernel):
     ]
     many = resolve(name).select_many(images, [13, 4, 6])
     assert on_kernel == [3]
-    monkeypatch.setattr(selection.kernel, "usable", lambda rule: False)
+    monkeypatch.setattr(selection.kernel, "is_usable", lambda rule: False)
     for tokens, k, chosen in zip(images, [13, 4, 6], many, strict=True):
         assert resolve(name).select(tokens, k).tolist() == chosen.tolist()

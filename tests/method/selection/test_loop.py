@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from foveate.method import selection
-from foveate.method.selection import Farthest, dpp, farthest_points, log_volume, loop
+from foveate.method.selection import FarthestProblem, loop, select_dpp, select_farthest, select_log_volume
 
 NONE = torch.empty(0, dtype=torch.long)
 
 
 def farthest_point(x, k, selected):
-    return farthest_points([Farthest(x, k, selected)])[0]
+    return select_farthest([FarthestProblem(x, k, selected)])[0]
 
 
 def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
-    return farthest_points([Farthest(x, k, selected, weight, places, place)])[0]
+    return select_farthest([FarthestProblem(x, k, selected, weight, places, place)])[0]
 
 
 def randn(*shape, seed=0):
@@ -40,8 +40,8 @@ RULES = {
     "farthest_point": farthest_point,
     "weighted": lambda x, k, selected: weighted_farthest_point(x, x[:, 0].abs().exp(), k, selected),
     "placed": placed,
-    "dpp": lambda x, k, selected: dpp(x, x[:, 0].abs(), k, selected),
-    "log_volume": lambda x, k, selected: log_volume(
+    "dpp": lambda x, k, selected: select_dpp(x, x[:, 0].abs(), k, selected),
+    "log_volume": lambda x, k, selected: select_log_volume(
         x, x[:, 0] / x.norm(dim=1).clamp(min=1), k, selected, share=0.7, ridge=0.01
     ),
 }
@@ -66,10 +66,10 @@ PICTURES = {
 def test_blocks_choose_what_steps_choose(rule, picture, monkeypatch):
     for seed in range(4):
         x, taken = picture(seed), torch.arange(seed * 3) * 7
-        in_blocks = rule(x, 90, taken)
+        chosen = rule(x, 90, taken)
         with monkeypatch.context() as patch:
-            patch.setattr(selection, "greedy", loop.in_steps)
-            assert torch.equal(rule(x, 90, taken), in_blocks)
+            patch.setattr(selection, "select_greedily", loop.select_in_steps)
+            assert torch.equal(rule(x, 90, taken), chosen)
 
 
 @every_rule

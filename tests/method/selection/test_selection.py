@@ -4,17 +4,25 @@ import pytest
 import torch
 
 from foveate.errors import InputError
-from foveate.method.selection import TIE, Farthest, coverage, dpp, farthest_points, log_volume, top_k
+from foveate.method.selection import (
+    TIE,
+    FarthestProblem,
+    select_coverage,
+    select_dpp,
+    select_farthest,
+    select_log_volume,
+    select_top_k,
+)
 
 NONE = torch.empty(0, dtype=torch.long)
 
 
 def farthest_point(x, k, selected):
-    return farthest_points([Farthest(x, k, selected)])[0]
+    return select_farthest([FarthestProblem(x, k, selected)])[0]
 
 
 def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
-    return farthest_points([Farthest(x, k, selected, weight, places, place)])[0]
+    return select_farthest([FarthestProblem(x, k, selected, weight, places, place)])[0]
 
 
 def selected(*indices):
@@ -39,15 +47,15 @@ class Weights:
 
 
 def covering(matrix, k, selected):
-    return coverage(Weights(matrix), k, selected, value=torch.ones_like(matrix[0]))
+    return select_coverage(Weights(matrix), k, selected, value=torch.ones_like(matrix[0]))
 
 
 RULES = {
-    "top_k": lambda x, k, selected: top_k(x[:, 0], k, selected),
+    "top_k": lambda x, k, selected: select_top_k(x[:, 0], k, selected),
     "farthest_point": farthest_point,
     "weighted_farthest_point": lambda x, k, selected: weighted_farthest_point(x, x[:, 0].abs().exp(), k, selected),
-    "dpp": lambda x, k, selected: dpp(x, x[:, 0].abs(), k, selected),
-    "log_volume": lambda x, k, selected: log_volume(x, x[:, 0], k, selected, share=0.5, ridge=0.01),
+    "dpp": lambda x, k, selected: select_dpp(x, x[:, 0].abs(), k, selected),
+    "log_volume": lambda x, k, selected: select_log_volume(x, x[:, 0], k, selected, share=0.5, ridge=0.01),
     "coverage": lambda x, k, selected: covering((x @ x.T).abs(), k, selected),
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
@@ -91,15 +99,15 @@ def test_ties_go_to_the_lowest_index(rule):
 
 def test_top_k_by_hand():
     scores = torch.tensor([0.1, 0.9, 0.9, -0.5, 0.7])
-    assert top_k(scores, 1, NONE).tolist() == [1]
-    assert top_k(scores, 3, NONE).tolist() == [1, 2, 4]
-    assert top_k(scores, 2, selected(1)).tolist() == [2, 4]
-    assert top_k(-scores, 2, NONE).tolist() == [0, 3]
+    assert select_top_k(scores, 1, NONE).tolist() == [1]
+    assert select_top_k(scores, 3, NONE).tolist() == [1, 2, 4]
+    assert select_top_k(scores, 2, selected(1)).tolist() == [2, 4]
+    assert select_top_k(-scores, 2, NONE).tolist() == [0, 3]
 
 
 def test_top_k_takes_what_float32_cannot_tell_for_a_tie():
-    assert top_k(torch.tensor([0.5, 0.5 + TIE / 2]), 1, NONE).tolist() == [0]
-    assert top_k(torch.tensor([0.5, 0.5 + 3 * TIE]), 1, NONE).tolist() == [1]
+    assert select_top_k(torch.tensor([0.5, 0.5 + TIE / 2]), 1, NONE).tolist() == [0]
+    assert select_top_k(torch.tensor([0.5, 0.5 + 3 * TIE]), 1, NONE).tolist() == [1]
 
 
 def test_farthest_point_runs_a_maximum_not_a_minimum():
@@ -136,23 +144,23 @@ def test_dpp_greedy_maximises_the_determinant():
         for _ in range(5):
             volume = {j: torch.det(kernel[[*kept, j]][:, [*kept, j]]) for j in range(12) if j not in kept}
             kept.append(max(volume, key=volume.get))
-        assert dpp(x, r, 5, NONE).tolist() == sorted(kept)
-        assert dpp(x, r, 3, selected(*kept[:2])).tolist() == sorted(kept[2:])
+        assert select_dpp(x, r, 5, NONE).tolist() == sorted(kept)
+        assert select_dpp(x, r, 3, selected(*kept[:2])).tolist() == sorted(kept[2:])
 
 
 def test_dpp_out_of_rank_goes_by_relevance():
     x = torch.eye(2).repeat(4, 1)
     relevance = torch.tensor([0.1, 0.2, 0.9, 0.8, 0.9, 0.3, 0.5, 0.5])
-    assert dpp(x, relevance, 2, NONE).tolist() == [2, 3]
-    assert dpp(x, relevance, 4, NONE).tolist() == [2, 3, 4, 6]
-    assert dpp(torch.zeros(8, 3), relevance, 3, NONE).tolist() == [2, 3, 4]
-    assert dpp(x, torch.zeros(8), 4, NONE).tolist() == [0, 1, 2, 3]
+    assert select_dpp(x, relevance, 2, NONE).tolist() == [2, 3]
+    assert select_dpp(x, relevance, 4, NONE).tolist() == [2, 3, 4, 6]
+    assert select_dpp(torch.zeros(8, 3), relevance, 3, NONE).tolist() == [2, 3, 4]
+    assert select_dpp(x, torch.zeros(8), 4, NONE).tolist() == [0, 1, 2, 3]
 
 
 def test_dpp_is_exact_far_into_a_nearly_dependent_set():
     # Two bundles of nearly parallel tokens: the residuals fall to 1e-3, and duplicates must still be told from them.
     x = torch.cat([torch.eye(40)[0] + 0.03 * randn(20, 40), torch.eye(40)[1] + 0.03 * randn(20, 40, seed=1)])
-    chosen = dpp(x.repeat(2, 1), torch.ones(80), 40, NONE).tolist()
+    chosen = select_dpp(x.repeat(2, 1), torch.ones(80), 40, NONE).tolist()
     assert len({i % 40 for i in chosen}) == 40
     assert max(chosen) < 40
 
@@ -181,7 +189,7 @@ def test_rules_leave_their_inputs_alone():
     for rule in RULES.values():
         rule(x, 5, taken)
     covering(weights, 5, taken)
-    dpp(x, scores, 5, taken)
+    select_dpp(x, scores, 5, taken)
     assert torch.equal(x, copy)
     assert torch.equal(weights, kept)
     assert torch.equal(scores, randn(30))

@@ -9,7 +9,7 @@ from typing import Any
 
 from foveate.errors import InputError
 from foveate.method import resolve_any
-from foveate.method.tokens import check_keep
+from foveate.method.budget import check_keep
 from foveate.models.lookup import family
 from foveate.pipeline.prune import Positions
 from foveate.runtime.load import BUNDLED, locate, read_config

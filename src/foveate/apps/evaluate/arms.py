@@ -19,8 +19,8 @@ from foveate.apps.evaluate.examples import EvalExample
 from foveate.errors import ModelError
 from foveate.hooks.attach import pruning
 from foveate.method import Method
+from foveate.method.budget import to_budget
 from foveate.method.in_decoder import DecoderMethod
-from foveate.method.tokens import budget
 from foveate.models import family_of
 from foveate.models.sequence import rewrite
 from foveate.pipeline.encode import Encoded, check_needs, encode
@@ -214,7 +214,7 @@ class ResizedEvalArm(EvalArm):
     def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
         """The smaller pictures' own."""
         assert self.keep is not None
-        wanted = [budget(self.keep, size) for size in batch.sizes]
+        wanted = [to_budget(self.keep, size) for size in batch.sizes]
         if "image_grid_thw" in batch.inputs:
             inputs = batch.process(self._scaled(batch, wanted))
             merge = batch.loaded.model.config.vision_config.spatial_merge_size

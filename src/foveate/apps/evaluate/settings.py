@@ -18,11 +18,11 @@ from foveate.apps.evaluate.arms import (
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.errors import InputError
 from foveate.method import Method, resolve_any
+from foveate.method.budget import check_keep
 from foveate.method.grid import Grid
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.random import Random
 from foveate.method.registry import METHODS
-from foveate.method.tokens import check_keep
 from foveate.pipeline.prune import Positions
 
 SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")

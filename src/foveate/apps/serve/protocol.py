@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat,
 
 from foveate.apps.serve.answer import Answered, Pruned, Sampling
 from foveate.apps.serve.errors import Refused
-from foveate.method.tokens import is_number
+from foveate.method.checks import is_number
 from foveate.pipeline.prune import Positions
 
 MAX_STOPS, STOP_LENGTH = 4, 256

@@ -18,7 +18,7 @@ from vllm.multimodal.processing import PromptReplacement
 from foveate.errors import InputError, ModelError
 from foveate.integrations.vllm.settings import FIELD, Order, Settings
 from foveate.method import resolve
-from foveate.method.tokens import is_int
+from foveate.method.checks import is_int
 from foveate.models.lookup import family
 from foveate.pipeline.prune import stop_ids
 from foveate.pipeline.question import Template, find_question

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.tokens import budget, is_int
+from foveate.method.budget import to_budget
+from foveate.method.checks import is_int
 from foveate.pipeline.prune import check_settings
 
 FIELD = "foveate"
@@ -69,7 +70,7 @@ class Settings:
 
     def count(self, free: int) -> int:
         """How many of so many tokens stay."""
-        return budget(min(self.keep, free) if is_int(self.keep) else self.keep, free)
+        return to_budget(min(self.keep, free) if is_int(self.keep) else self.keep, free)
 
 
 def _known(given: Mapping[Any, Any]) -> dict[str, Any]:

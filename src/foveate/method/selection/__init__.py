@@ -22,31 +22,31 @@ from foveate.errors import InputError
 from foveate.method.selection import kernel
 from foveate.method.selection.cosines import Cosines
 from foveate.method.selection.cover import Coverage, Weights
-from foveate.method.selection.farthest import FarthestPoint, most_isolated
-from foveate.method.selection.loop import TIE, first, greedy, in_line, in_steps
+from foveate.method.selection.farthest import FarthestPoint, find_most_isolated
+from foveate.method.selection.loop import TIE, find_first, rank, select_greedily, select_in_steps
 from foveate.method.selection.volume import SPENT, Volume
 
 __all__ = [
     "TIE",
     "Cosines",
-    "Farthest",
+    "FarthestProblem",
     "Weights",
-    "coverage",
-    "dpp",
-    "farthest_points",
-    "log_volume",
-    "top_k",
+    "select_coverage",
+    "select_dpp",
+    "select_farthest",
+    "select_log_volume",
+    "select_top_k",
 ]
 
 
-def top_k(scores: Tensor, k: int, selected: Tensor) -> Tensor:
+def select_top_k(scores: Tensor, k: int, selected: Tensor) -> Tensor:
     """The k highest `scores` (n,), on the scale of cosines. O(n log n)."""
     _free(scores, k, selected)
-    return in_line(scores.float().index_fill(0, selected, -math.inf), TIE)[:k].sort().values
+    return rank(scores.float().index_fill(0, selected, -math.inf), TIE)[:k].sort().values
 
 
 @dataclass(frozen=True, eq=False)
-class Farthest:
+class FarthestProblem:
     """A choice of farthest points: again and again the token with the largest `w_j min_{i in S} d_ij` (SCoRe).
 
     `d_ij = 1 - cos` of `embeds` (n, d); with `places` (n, c) it grows by `place (1 - exp(-|p_i - p_j|^2 / 2))`, so that
@@ -64,7 +64,7 @@ class Farthest:
     place: float = 0.0
 
 
-def farthest_points(choices: Sequence[Farthest]) -> list[Tensor]:
+def select_farthest(choices: Sequence[FarthestProblem]) -> list[Tensor]:
     """The tokens (k,) of each choice: of a picture, or of several on one device, which on a GPU are chosen at once.
 
     O(nk) similarities; DivPrune's start takes O(n^2) of them at worst, and far fewer in images with a few odd tokens.
@@ -72,14 +72,14 @@ def farthest_points(choices: Sequence[Farthest]) -> list[Tensor]:
     started = [_start(choice) for choice in choices]
     rules, starts, free = [list(found) for found in zip(*started, strict=True)] if started else ([], [], [])
     counts = [choice.k - start.numel() for choice, start in zip(choices, starts, strict=True)]
-    if rules and all(kernel.usable(rule) for rule in rules):
-        rests = kernel.greedy_many(rules, counts, free)
+    if rules and all(kernel.is_usable(rule) for rule in rules):
+        rests = kernel.launch_many(rules, counts, free)
     else:
-        rests = [greedy(*each) for each in zip(rules, counts, free, strict=True)]
+        rests = [select_greedily(*each) for each in zip(rules, counts, free, strict=True)]
     return [torch.cat([start, rest]).sort().values for start, rest in zip(starts, rests, strict=True)]
 
 
-def _start(choice: Farthest) -> tuple[FarthestPoint, Tensor, Tensor]:
+def _start(choice: FarthestProblem) -> tuple[FarthestPoint, Tensor, Tensor]:
     """The rule's state after its start, the start (1,) if it has to be chosen, and what is free (n,)."""
     free = _free(choice.embeds, choice.k, choice.selected)
     cosines = Cosines(choice.embeds)
@@ -87,13 +87,13 @@ def _start(choice: Farthest) -> tuple[FarthestPoint, Tensor, Tensor]:
     start = choice.selected[:0]
     if choice.k and not choice.selected.numel():
         alone = choice.weight is None
-        start = most_isolated(cosines) if alone else first(weight + TIE * weight >= weight.amax())
+        start = find_most_isolated(cosines) if alone else find_first(weight + TIE * weight >= weight.amax())
     rule = FarthestPoint(cosines, weight, choice.places, choice.place)
     rule.take(torch.cat([choice.selected, start]))
     return rule, start, free.index_fill_(0, start, False)
 
 
-def dpp(embeds: Tensor, relevance: Tensor, k: int, selected: Tensor) -> Tensor:
+def select_dpp(embeds: Tensor, relevance: Tensor, k: int, selected: Tensor) -> Tensor:
     """Greedy MAP of the determinantal point process `L_ij = r_i S_ij r_j` (CDPruner, arXiv 2506.10967).
 
     `embeds` (n, d) give S, their cosines; `relevance` r (n,) >= 0. Each step takes the token with the largest
@@ -106,7 +106,7 @@ def dpp(embeds: Tensor, relevance: Tensor, k: int, selected: Tensor) -> Tensor:
     free = _free(embeds, k, selected)
     weight = relevance.float().square()
     below = -(1 + TIE * weight.amax()) * torch.arange(1, len(embeds) + 1, device=weight.device)
-    spare = torch.empty_like(weight).index_copy_(0, in_line(relevance.float(), TIE), below)  # in order of relevance
+    spare = torch.empty_like(weight).index_copy_(0, rank(relevance.float(), TIE), below)  # in order of relevance
 
     def worth(rest: Any, weight: Any, spare: Any) -> tuple[Any, Any]:
         alive = rest > SPENT
@@ -114,10 +114,10 @@ def dpp(embeds: Tensor, relevance: Tensor, k: int, selected: Tensor) -> Tensor:
 
     rule = Volume(Cosines(embeds), k + selected.numel(), worth, weight, spare)
     rule.take(selected)
-    return greedy(rule, k, free).sort().values
+    return select_greedily(rule, k, free).sort().values
 
 
-def log_volume(embeds: Tensor, bonus: Tensor, k: int, selected: Tensor, *, share: float, ridge: float) -> Tensor:
+def select_log_volume(embeds: Tensor, bonus: Tensor, k: int, selected: Tensor, *, share: float, ridge: float) -> Tensor:
     """Greedy maximum of `(1 - share) sum_S bonus + share log det(V_S V_S' + ridge I)` (CoIn).
 
     V are the unit rows of `embeds` (n, d), `bonus` (n,) is of the order of 1. Each step takes the token with the
@@ -132,10 +132,10 @@ def log_volume(embeds: Tensor, bonus: Tensor, k: int, selected: Tensor, *, share
 
     rule = Volume(Cosines(embeds), k + selected.numel(), worth, bonus.float(), ridge=ridge)
     rule.take(selected)
-    return greedy(rule, k, free).sort().values
+    return select_greedily(rule, k, free).sort().values
 
 
-def coverage(weights: Weights, k: int, selected: Tensor, *, value: Tensor) -> Tensor:
+def select_coverage(weights: Weights, k: int, selected: Tensor, *, value: Tensor) -> Tensor:
     """Greedy maximum coverage of the rows of W (rows, n) >= 0 (MMTok, arXiv 2508.18264).
 
     A row is covered as well as its best selected token covers it; each step takes the token with the largest
@@ -146,7 +146,7 @@ def coverage(weights: Weights, k: int, selected: Tensor, *, value: Tensor) -> Te
     free = _free(value, k, selected)
     rule = Coverage(weights, value.float())
     rule.take(selected)
-    return in_steps(rule, k, free).sort().values
+    return select_in_steps(rule, k, free).sort().values
 
 
 def _free(rows: Tensor, k: int, selected: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ class Cosines:
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
-        norms = [block.float().norm(dim=1) for block in in_blocks(rows)]
+        norms = [block.float().norm(dim=1) for block in split_blocks(rows)]
         self.norm = torch.cat(norms)  # (n,)
         self.scale = self.norm.clamp(min=SMALLEST).reciprocal_()
 
@@ -32,11 +32,11 @@ class Cosines:
         if self.rows.dtype == torch.float32:
             products = self.rows @ vectors.T
         else:
-            products = torch.cat([block.float() @ vectors.T for block in in_blocks(self.rows)])
+            products = torch.cat([block.float() @ vectors.T for block in split_blocks(self.rows)])
         return products.mul_(self.scale[:, None])
 
 
-def in_blocks(rows: Tensor) -> tuple[Tensor, ...]:
+def split_blocks(rows: Tensor) -> tuple[Tensor, ...]:
     """The rows of (n, d), a few at a time."""
     blocks: tuple[Tensor, ...] = rows.split(max(1, BLOCK_BYTES // (4 * max(1, rows.shape[1]))))
     return blocks

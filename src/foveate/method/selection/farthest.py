@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from foveate.method.selection.cosines import Cosines
-from foveate.method.selection.loop import TIE, Array, first, in_line
+from foveate.method.selection.loop import TIE, Array, find_first, rank
 
 BLOCK = 256  # rows of the similarity matrix that exist at a time
 PROBES = 64  # tokens whose pairs are made together, in search of the most isolated one
@@ -52,7 +52,7 @@ class FarthestPoint:
         return cosines.sub_(apart.square_().mul_(-0.5).exp_().neg_().add_(1), alpha=self.place)
 
 
-def most_isolated(cosines: Cosines) -> Tensor:
+def find_most_isolated(cosines: Cosines) -> Tensor:
     """The token (1,) whose largest cosine to another one is the smallest; the first in line of those within TIE.
 
     A token's cosines to some others bound its largest one from below. On a CPU only those that may still be the most
@@ -66,7 +66,7 @@ def most_isolated(cosines: Cosines) -> Tensor:
         if device.type != "cpu":
             some = torch.arange(start, min(start + PROBES, n), device=device)
         elif start:
-            some = in_line((-nearest).masked_fill(~unknown, -math.inf), TIE)[: min(PROBES, n - start)]
+            some = rank((-nearest).masked_fill(~unknown, -math.inf), TIE)[: min(PROBES, n - start)]
             if nearest[unknown].amin() > nearest[~unknown].amin() + TIE:
                 break
         pairs = cosines.to(cosines.unit(some))  # (n, c)
@@ -74,7 +74,7 @@ def most_isolated(cosines: Cosines) -> Tensor:
         nearest = torch.maximum(nearest, pairs.amax(1)).index_copy_(0, some, pairs.amax(0))
         unknown.index_fill_(0, some, False)
     nearest.masked_fill_(unknown, math.inf)
-    return first(nearest <= nearest.amin() + TIE)
+    return find_first(nearest <= nearest.amin() + TIE)
 
 
 class _Candidates:

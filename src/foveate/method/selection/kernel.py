@@ -22,13 +22,13 @@ LARGEST = 8192  # tokens of a picture whose similarities are all made beforehand
 WARPS = 8
 
 
-def usable(rule: FarthestPoint) -> bool:
+def is_usable(rule: FarthestPoint) -> bool:
     """Whether the kernel can run this choice; where it cannot, the loop goes step by step."""
     return triton is not None and rule.gap.device.type == "cuda" and len(rule.gap) <= LARGEST
 
 
-def greedy_many(rules: Sequence[FarthestPoint], counts: Sequence[int], free: Sequence[Tensor]) -> list[Tensor]:
-    """What `loop.greedy` gives for each picture, (k,) in the order in which they are chosen; a program a picture.
+def launch_many(rules: Sequence[FarthestPoint], counts: Sequence[int], free: Sequence[Tensor]) -> list[Tensor]:
+    """What `loop.select_greedily` gives for each image, (k,) in the order in which they are chosen; a program an image.
 
     The n x n similarities of as many images as a launch takes exist at once, padded to the largest: up to 256 MiB.
     """

@@ -47,20 +47,20 @@ class BlockRule(Rule, Protocol):
         """The tokens at `index` (c,), ascending, by themselves."""
 
 
-def greedy(rule: BlockRule, k: int, free: Tensor) -> Tensor:
+def select_greedily(rule: BlockRule, k: int, free: Tensor) -> Tensor:
     """The k tokens (k,) that come next, of those that are `free` (n,), in the order in which they are chosen.
 
     Each is the first in line of those whose value ties with the highest.
     """
-    return (in_blocks if free.device.type == "cpu" else in_steps)(rule, k, free)
+    return (select_in_blocks if free.device.type == "cpu" else select_in_steps)(rule, k, free)
 
 
-def first(true: Tensor) -> Tensor:
+def find_first(true: Tensor) -> Tensor:
     """Index of the first True of (n,), as (1,): indexing with a 0-d tensor would read it back to the host."""
     return true.int().argmax(0, keepdim=True)
 
 
-def in_line(scores: Tensor, tie: Tensor | float) -> Tensor:
+def rank(scores: Tensor, tie: Tensor | float) -> Tensor:
     """Indices (n,) from the highest of `scores` (n,) to the lowest; a run of neighbours within `tie` goes by index."""
     n = scores.shape[0]
     values, order = scores.sort(descending=True)
@@ -69,22 +69,22 @@ def in_line(scores: Tensor, tie: Tensor | float) -> Tensor:
     return order.index_select(0, (run * n + order).argsort())
 
 
-def in_steps(rule: Rule, k: int, free: Tensor) -> Tensor:
-    """`greedy`, one by one, without a look at what was chosen."""
+def select_in_steps(rule: Rule, k: int, free: Tensor) -> Tensor:
+    """`select_greedily`, one by one, without a look at what was chosen."""
     free = free.clone()
     picked = torch.empty(k, dtype=torch.long, device=free.device)
     for step in range(k):
         value, slack = rule.value()
         value = value.masked_fill(~free, -math.inf)
-        pick = first(value + slack >= value.amax())
+        pick = find_first(value + slack >= value.amax())
         picked[step : step + 1] = pick
         free.index_fill_(0, pick, False)
         rule.take(pick)
     return picked
 
 
-def in_blocks(rule: BlockRule, k: int, free: Tensor) -> Tensor:
-    """`greedy`, as many at a time as are certain."""
+def select_in_blocks(rule: BlockRule, k: int, free: Tensor) -> Tensor:
+    """`select_greedily`, as many at a time as are certain."""
     free = free.clone()
     count = 1 + int(CANDIDATES * len(free) ** 0.5)
     blocks = [torch.empty(0, dtype=torch.long)]
@@ -92,8 +92,8 @@ def in_blocks(rule: BlockRule, k: int, free: Tensor) -> Tensor:
         value, slack = rule.value()
         value = value.masked_fill(~free, -math.inf)
         # The highest and the first in line are among the candidates, so that every block moves on.
-        highest, pick = value.argmax(0, keepdim=True), first(value + slack >= value.amax())
-        index = torch.cat([in_line(value, slack.amax())[:count], highest, pick]).unique()
+        highest, pick = value.argmax(0, keepdim=True), find_first(value + slack >= value.amax())
+        index = torch.cat([rank(value, slack.amax())[:count], highest, pick]).unique()
         outside = value.index_fill(0, index, -math.inf)
         block = _block(rule.candidates(index), index, k, free, outside, slack)
         if not len(block):  # the candidates' own rounding

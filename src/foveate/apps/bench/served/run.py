@@ -23,7 +23,7 @@ from foveate.apps.bench.shapes import scale_of
 from foveate.apps.bench.subject import find
 from foveate.errors import InputError
 from foveate.integrations.vllm import overrides
-from foveate.method.tokens import budget
+from foveate.method.budget import to_budget
 from foveate.runtime.load import locate, read_config
 
 UNPRUNED, LIMIT = "unpruned", "limit"
@@ -126,7 +126,7 @@ class Bench:
             shown = f"{name}, keep {keep}"
             asked = {"mm_processor_kwargs": {"foveate": {"keep": keep, "method": method.name}}}
             found.append(Arm(shown, pruning, self.size, asked))
-            kept = budget(keep, self.total)
+            kept = to_budget(keep, self.total)
             if kept not in limits:
                 limit = self._limit(stock, kept)
                 if limit is None:
