@@ -27,7 +27,7 @@ def manifest() -> ModelManifest:
     return ModelManifest("foveate", chat_class_path="foveate.integrations.lmms.Pruned")
 
 
-class Pruned(lmms):  # type: ignore[misc]  # lmms-eval is optional, and Any where it is missing
+class Pruned(lmms):
     """A model of transformers that answers on the visual tokens that the question needs.
 
     `pretrained` is a hub id, a folder or one of the bundled models; `keep` and `method` are as everywhere in foveate

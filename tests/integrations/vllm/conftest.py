@@ -1,4 +1,4 @@
-"""One engine a family, and transformers beside it."""
+"""One engine per family, and transformers beside it."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def references(folders):
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def engine(request, folders, references) -> Engine:
-    """One engine a family, at keep=0.3 unless a request asks for something else."""
+    """One engine per family, with keep=0.3 unless a request sets another value."""
     return Engine(folders(request.param), reference=references(request.param))

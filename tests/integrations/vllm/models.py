@@ -1,4 +1,4 @@
-"""Small random models as folders that both transformers and vLLM can load, and pictures to show them.
+"""Small random models as folders that both transformers and vLLM can load, and images to show them.
 
 Their weights are large enough for an answer to depend on every token and on where it stands.
 """
@@ -23,7 +23,7 @@ SPECIALS = (
 WORDS = "user assistant what is in the image a red square how many circles are there answer with one word yes no"
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
-    "{% for part in m['content'] %}{% if part['type'] == 'image' %}PICTURE{% elif part['type'] == 'video' %}CLIP"
+    "{% for part in m['content'] %}{% if part['type'] == 'image' %}IMAGE{% elif part['type'] == 'video' %}VIDEO"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -51,23 +51,23 @@ def save_model(family: str, folder: Path) -> Path:
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)
     if family in ("llava_next", "llava_onevision"):
-        _as_on_the_hub(folder / "model.safetensors")
+        _rename_as_on_hub(folder / "model.safetensors")
     return folder
 
 
-def _as_on_the_hub(file: Path) -> None:
-    """The names that older checkpoints have, which stock vLLM reads."""
+def _rename_as_on_hub(file: Path) -> None:
+    """Rename weights as in older checkpoints, which stock vLLM reads."""
     old, new = "vision_tower.", "vision_tower.vision_model."
     weights = {name.replace(old, new) if new not in name else name: tensor for name, tensor in load_file(file).items()}
     save_file(weights, file, metadata={"format": "pt"})
 
 
 def _tokenizer(*, qwen: bool) -> hf.PreTrainedTokenizerFast:
-    frame = "<|vision_start|>{}<|vision_end|>" if qwen else "{}"
-    picture, clip = ("<|image_pad|>", "<|video_pad|>") if qwen else ("<image>", "<video>")
-    talk = CHAT.replace("PICTURE", frame.format(picture)).replace("CLIP", frame.format(clip))
-    tokenizer = words_tokenizer(WORDS, SPECIALS, talk)
-    tokenizer.image_token, tokenizer.video_token = picture, clip
+    wrapped = "<|vision_start|>{}<|vision_end|>" if qwen else "{}"
+    image, video = ("<|image_pad|>", "<|video_pad|>") if qwen else ("<image>", "<video>")
+    template = CHAT.replace("IMAGE", wrapped.format(image)).replace("VIDEO", wrapped.format(video))
+    tokenizer = words_tokenizer(WORDS, SPECIALS, template)
+    tokenizer.image_token, tokenizer.video_token = image, video
     return tokenizer
 
 
@@ -78,45 +78,45 @@ def _llava(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizer
     }  # fmt: skip
     placeholders = {"image_token_index": ids["<image>"]}
     common = {"tokenizer": tokenizer, "chat_template": tokenizer.chat_template}
-    clip = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
+    settings = {"patch_size": 14, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
     size = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
     if family == "llava_onevision":
         config = hf.LlavaOnevisionConfig(
             vision_config=hf.SiglipVisionConfig(**tower), text_config=hf.Qwen2Config(**text), vision_feature_layer=-1,
             image_grid_pinpoints=PINPOINTS, video_token_index=ids["<video>"], **placeholders,
         )  # fmt: skip
-        pictures = hf.LlavaOnevisionImageProcessor(size={"height": 56, "width": 56}, image_grid_pinpoints=PINPOINTS)
+        images = hf.LlavaOnevisionImageProcessor(size={"height": 56, "width": 56}, image_grid_pinpoints=PINPOINTS)
         processor = hf.LlavaOnevisionProcessor(
-            image_processor=pictures, num_image_tokens=16, vision_feature_select_strategy="full",
+            image_processor=images, num_image_tokens=16, vision_feature_select_strategy="full",
             video_processor=hf.LlavaOnevisionVideoProcessor(size={"height": 56, "width": 56}), **common,
         )  # fmt: skip
         return hf.LlavaOnevisionForConditionalGeneration(config), processor
     both = {"vision_config": hf.CLIPVisionConfig(**tower), "text_config": hf.LlamaConfig(**text), **placeholders}
     if family == "llava_next":
         config = hf.LlavaNextConfig(**both, image_grid_pinpoints=PINPOINTS, vision_feature_layer=-2)
-        pictures = hf.LlavaNextImageProcessor(**size, image_grid_pinpoints=PINPOINTS)
-        processor = hf.LlavaNextProcessor(image_processor=pictures, **clip, **common)
+        images = hf.LlavaNextImageProcessor(**size, image_grid_pinpoints=PINPOINTS)
+        processor = hf.LlavaNextProcessor(image_processor=images, **settings, **common)
         return hf.LlavaNextForConditionalGeneration(config), processor
     config = hf.LlavaConfig(**both, vision_feature_layer=-2, image_seq_length=16)
-    processor = hf.LlavaProcessor(image_processor=hf.CLIPImageProcessor(**size), **clip, **common)
+    processor = hf.LlavaProcessor(image_processor=hf.CLIPImageProcessor(**size), **settings, **common)
     return hf.LlavaForConditionalGeneration(config), processor
 
 
 def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerFast) -> tuple:
-    third = family == "qwen3_vl"
-    patch = 16 if third else 14
+    is_qwen3 = family == "qwen3_vl"
+    patch = 16 if is_qwen3 else 14
     rope = {"rope_type": "default", "mrope_section": [4, 6, 6], "rope_theta": 10000.0}
-    if third:
+    if is_qwen3:
         rope = {**rope, "mrope_interleaved": True, "mrope_section": [6, 5, 5]}
     tower = {
         "depth": 4, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 128,
         "patch_size": patch,
     }  # fmt: skip
-    if third:
+    if is_qwen3:
         tower |= {"deepstack_visual_indexes": [0, 1, 2], "num_position_embeddings": 256}
     else:
         tower |= {"fullatt_block_indexes": [1, 3], "window_size": 4 * patch}
-    names = ("Qwen3VL", "Qwen3VL") if third else ("Qwen2_5_VL", "Qwen2VL")
+    names = ("Qwen3VL", "Qwen3VL") if is_qwen3 else ("Qwen2_5_VL", "Qwen2VL")
     config = getattr(hf, f"{names[0]}Config")(
         text_config={**text, "head_dim": 32, "rope_parameters": rope}, vision_config=tower,
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
@@ -124,21 +124,21 @@ def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerF
     )  # fmt: skip
     cell = (2 * patch) ** 2
     size = {"shortest_edge": 4 * cell, "longest_edge": 64 * cell}
-    pictures = hf.Qwen2VLImageProcessor(patch_size=patch, size=size)
+    images = hf.Qwen2VLImageProcessor(patch_size=patch, size=size)
     processor = getattr(hf, f"{names[0]}Processor")(
-        image_processor=pictures, tokenizer=tokenizer, chat_template=tokenizer.chat_template,
+        image_processor=images, tokenizer=tokenizer, chat_template=tokenizer.chat_template,
         video_processor=getattr(hf, f"{names[1]}VideoProcessor")(patch_size=patch),
     )  # fmt: skip
     return getattr(hf, f"{names[0]}ForConditionalGeneration")(config), processor
 
 
-def picture(seed: int, width: int = 200, height: int = 150) -> Image.Image:
+def make_image(seed: int, width: int = 200, height: int = 150) -> Image.Image:
     """Smooth noise."""
     noise = np.random.default_rng(seed).integers(0, 255, (7, 9, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def chat(question: str, pictures: int = 1) -> list[dict]:
+def chat(question: str, images: int = 1) -> list[dict]:
     """One user turn."""
-    content = [{"type": "image"}] * pictures + [{"type": "text", "text": question}]
+    content = [{"type": "image"}] * images + [{"type": "text", "text": question}]
     return [{"role": "user", "content": content}]

@@ -22,7 +22,7 @@ NEW = 12
 
 @dataclass(frozen=True)
 class Answer:
-    """Greedy tokens, the log-probabilities (one mapping a token) that were looked at, how long the prompt was."""
+    """Greedy tokens, the log-probabilities returned (one mapping per token), and the length of the prompt."""
 
     tokens: list[int]
     logprobs: list[dict[int, float]]
@@ -42,15 +42,15 @@ class Reference:
         text = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         return self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def inputs(self, chat: list[dict], pictures: list[Image.Image]) -> Any:
+    def inputs(self, chat: list[dict], images: list[Image.Image]) -> Any:
         text = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return self.processor(text=[text], images=pictures or None, return_tensors="pt", add_special_tokens=False)
+        return self.processor(text=[text], images=images or None, return_tensors="pt", add_special_tokens=False)
 
     @torch.no_grad()
-    def answer(self, chat: list[dict], pictures: list[Image.Image], **settings: Any) -> Answer:
-        short = foveate.prune_inputs(self.model, self.inputs(chat, pictures), **settings)
-        given = {"max_new_tokens": NEW, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
-        out = self.model.generate(**short, **given)
+    def answer(self, chat: list[dict], images: list[Image.Image], **settings: Any) -> Answer:
+        short = foveate.prune_inputs(self.model, self.inputs(chat, images), **settings)
+        options = {"max_new_tokens": NEW, "do_sample": False, "output_scores": True, "return_dict_in_generate": True}
+        out = self.model.generate(**short, **options)
         length = short["input_ids"].shape[1]
         scores = [dict(enumerate(row[0].log_softmax(-1).tolist())) for row in out.scores]
         return Answer(out.sequences[0, length:].tolist(), scores, length)
@@ -72,37 +72,43 @@ class Engine:
         self.llm = LLM(str(folder), hf_overrides=overrides, **{**options, **settings})
         self.reference = reference
 
-    def prompt(self, chat: list[dict], pictures: list[Image.Image], **asked: Any) -> dict[str, Any]:
-        made: dict[str, Any] = {"prompt_token_ids": self.reference.ids(chat)}
-        if pictures:
-            made["multi_modal_data"] = {"image": pictures}
-        return made | ({"mm_processor_kwargs": {"foveate": asked}} if asked else {})
+    def prompt(self, chat: list[dict], images: list[Image.Image], **settings: Any) -> dict[str, Any]:
+        prompt: dict[str, Any] = {"prompt_token_ids": self.reference.ids(chat)}
+        if images:
+            prompt["multi_modal_data"] = {"image": images}
+        return prompt | ({"mm_processor_kwargs": {"foveate": settings}} if settings else {})
 
     def answers(self, prompts: list[dict[str, Any]]) -> list[Answer]:
         from vllm import SamplingParams
 
-        given = SamplingParams(temperature=0, max_tokens=NEW, logprobs=5)
-        found = []
-        for out in self.llm.generate(prompts, given, use_tqdm=False):
-            said = out.outputs[0]
-            scores = [{i: entry.logprob for i, entry in step.items()} for step in said.logprobs]
-            found.append(Answer(list(said.token_ids), scores, len(out.prompt_token_ids), out.num_cached_tokens or 0))
-        return found
+        params = SamplingParams(temperature=0, max_tokens=NEW, logprobs=5)
+        answers = []
+        for out in self.llm.generate(prompts, params, use_tqdm=False):
+            output = out.outputs[0]
+            scores = [{i: entry.logprob for i, entry in step.items()} for step in output.logprobs]
+            cached = out.num_cached_tokens or 0
+            answers.append(Answer(list(output.token_ids), scores, len(out.prompt_token_ids), cached))
+        return answers
 
-    def answer(self, chat: list[dict], pictures: list[Image.Image], **asked: Any) -> Answer:
-        return self.answers([self.prompt(chat, pictures, **asked)])[0]
+    def answer(self, chat: list[dict], images: list[Image.Image], **settings: Any) -> Answer:
+        return self.answers([self.prompt(chat, images, **settings)])[0]
 
-    def forget(self) -> None:
-        """Empty the caches of pictures and of the KV."""
+    def check_answer(self, chat: list[dict], images: list[Image.Image], **settings: Any) -> None:
+        """The answer is that of `prune_inputs` and transformers."""
+        expected = self.reference.answer(chat, images, **{"keep": 0.3, **settings})
+        assert_same(self.answer(chat, images, **settings), expected)
+
+    def clear_caches(self) -> None:
+        """Empty the caches of images and of the KV."""
         self.llm.llm_engine.reset_prefix_cache()
         self.llm.llm_engine.reset_mm_cache()
         self.llm.llm_engine.reset_encoder_cache()
 
 
-def same(found: Answer, expected: Answer) -> None:
+def assert_same(answer: Answer, expected: Answer) -> None:
     """The same greedy tokens with the same probabilities, after a prompt of the same length."""
-    assert found.prompt == expected.prompt
-    assert found.tokens == expected.tokens
-    for step, (ours, theirs) in enumerate(zip(found.logprobs, expected.logprobs, strict=True)):
+    assert answer.prompt == expected.prompt
+    assert answer.tokens == expected.tokens
+    for step, (ours, theirs) in enumerate(zip(answer.logprobs, expected.logprobs, strict=True)):
         for token, score in ours.items():
             assert abs(score - theirs[token]) < 2e-3, f"step {step}, token {token}: {score}, not {theirs[token]}"

@@ -24,7 +24,7 @@ def test_options_of_another_engine():
         check_options("hf", hf={"--batch": "1"}, vllm={"--concurrency": "1"})
 
 
-def test_the_sides_of_the_limit_s_picture():
+def test_the_sides_of_the_limit_s_image():
     assert [_root(count) for count in (64, 58, 59, 1)] == [8, 2, 1, 1]
 
 
@@ -60,7 +60,7 @@ def test_a_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         (["--model", "llava-next-7b"], "has no processor for the shape llava-next-7b"),
         (["--model", "bundled", "--layers", "2"], "--layers is for shapes"),
@@ -70,7 +70,7 @@ def test_a_run(tmp_path):
         (["--concurrency", "none"], "--concurrency 'none': give numbers"),
     ],
 )
-def test_bad_input(tmp_path, options, words):
+def test_bad_input(tmp_path, options, message):
     done, _ = bench(tmp_path, *options)
     assert done.returncode == 2
-    assert words in done.stderr.splitlines()[-1]
+    assert message in done.stderr.splitlines()[-1]

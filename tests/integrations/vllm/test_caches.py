@@ -1,4 +1,4 @@
-"""A picture with another question is another picture to vLLM's caches, and with the same question the same one."""
+"""To vLLM's caches an image with another question is another image, and with the same question the same one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 
 import foveate
 from foveate.method import Method
-from integrations.vllm.models import chat, picture
-from integrations.vllm.sides import Engine, same
+from integrations.vllm.models import chat, make_image
+from integrations.vllm.sides import Engine, assert_same
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
@@ -19,11 +19,11 @@ OTHER = "what is in the image a red square answer with one word how many circles
 
 
 @pytest.fixture
-def chosen(engine, monkeypatch):
-    """How many pictures were chosen from so far."""
+def selected(engine, monkeypatch):
+    """The images that tokens were selected from so far."""
     from foveate.integrations.vllm import model
 
-    engine.forget()
+    engine.clear_caches()
     counts = []
 
     def count(subjects, method, keep):
@@ -35,92 +35,97 @@ def chosen(engine, monkeypatch):
     return counts
 
 
-def test_another_question(engine, chosen):
-    shown = [picture(0)]
+def test_another_question(engine, selected):
+    images = [make_image(0)]
     for question in (LONG, OTHER, LONG):
-        same(engine.answer(chat(question), shown), engine.reference.answer(chat(question), shown, keep=0.3))
-    assert len(chosen) == 2
+        engine.check_answer(chat(question), images)
+    assert len(selected) == 2
 
 
-def test_the_same_question(engine, chosen):
-    """Chosen from once, and the second prompt's KV is that of the first, up to its last whole block."""
-    shown, question = [picture(1)], chat(LONG)
-    first, again = (engine.answer(question, shown, keep=0.9) for _ in range(2))
-    same(again, first)
+def test_the_same_question(engine, selected):
+    """Selected from once; the second prompt has the KV of the first, up to its last whole block."""
+    images, question = [make_image(1)], chat(LONG)
+    first, again = (engine.answer(question, images, keep=0.9) for _ in range(2))
+    assert_same(again, first)
     assert first.cached == 0
     assert again.cached == (again.prompt - 1) // 32 * 32 > 0
-    assert len(chosen) == 1
+    assert len(selected) == 1
 
 
-def test_encoder_cache_alone(engine, chosen):
-    """Text before the picture differs: no KV can be shared, what left the encoder can."""
+def test_encoder_cache_alone(engine, selected):
+    """The text before the image differs: the KV cannot be shared, the encoder's output can."""
     turns = [[{"role": "user", "content": hello}, {"role": "assistant", "content": "yes"}] for hello in ("one", "two")]
     for turn in turns:
         talk = turn + chat(LONG)
-        same(engine.answer(talk, [picture(2)]), engine.reference.answer(talk, [picture(2)], keep=0.3))
-    assert len(chosen) == 1
+        engine.check_answer(talk, [make_image(2)])
+    assert len(selected) == 1
 
 
-def test_another_keep_or_method(engine, chosen):
-    shown, question = [picture(3)], chat(LONG)
-    for asked in ({"keep": 0.3}, {"keep": 4}, {"keep": 0.3, "method": "grid"}, {"keep": 0.3, "positions": "compact"}):
-        same(engine.answer(question, shown, **asked), engine.reference.answer(question, shown, **asked))
-    assert len(chosen) == 4
+def test_another_keep_or_method(engine, selected):
+    images, question = [make_image(3)], chat(LONG)
+    for settings in (
+        {"keep": 0.3},
+        {"keep": 4},
+        {"keep": 0.3, "method": "grid"},
+        {"keep": 0.3, "positions": "compact"},
+    ):
+        engine.check_answer(question, images, **settings)
+    assert len(selected) == 4
 
 
-def test_blind_methods_share(engine, chosen):
-    """What does not look at the question is chosen once for all questions; unpruned, nothing is chosen."""
+def test_prompt_blind_methods_share(engine, selected):
+    """Methods that ignore the question select once for all questions; with keep=1.0 nothing is selected."""
     for question in (LONG, OTHER):
-        for asked in ({"method": "grid"}, {"keep": 1.0}):
-            expected = engine.reference.answer(chat(question), [picture(4)], **{"keep": 0.3, **asked})
-            same(engine.answer(chat(question), [picture(4)], **asked), expected)
-    assert len(chosen) == 1
+        for settings in ({"method": "grid"}, {"keep": 1.0}):
+            expected = engine.reference.answer(chat(question), [make_image(4)], **{"keep": 0.3, **settings})
+            assert_same(engine.answer(chat(question), [make_image(4)], **settings), expected)
+    assert len(selected) == 1
 
 
-def test_text_after_a_cached_picture(engine, chosen):
+def test_text_after_a_cached_image(engine, selected):
     """The second turn's text stands where it would have stood without any cache."""
     first = chat(LONG)
     talk = [*first, {"role": "assistant", "content": "yes"}, {"role": "user", "content": OTHER}]
-    shown, asked = [picture(5)], {"keep": 0.9, "method": "grid"}
-    engine.answer(first, shown, **asked)
-    found = engine.answer(talk, shown, **asked)
-    assert found.cached >= 32
-    same(found, engine.reference.answer(talk, shown, **asked))
-    assert len(chosen) == 1
+    images, settings = [make_image(5)], {"keep": 0.9, "method": "grid"}
+    engine.answer(first, images, **settings)
+    answer = engine.answer(talk, images, **settings)
+    assert answer.cached >= 32
+    assert_same(answer, engine.reference.answer(talk, images, **settings))
+    assert len(selected) == 1
 
 
 @dataclasses.dataclass(frozen=True)
-class Given(Method):
-    """Keeps what it is told to."""
+class FixedSelection(Method):
+    """Selects the tokens of `kept`."""
 
-    name = "given"
+    name = "fixed"
     paper = "baseline"
-    summary = "given tokens"
+    summary = "listed tokens"
     prompt_aware = False
     kept: tuple[tuple[int, ...], ...] = ()
 
     def _select(self, tokens, k, selected):
         raise NotImplementedError
 
-    def _select_many(self, pictures, ks):
+    def _select_many(self, images, ks):
         return [torch.tensor(kept) for kept in self.kept]
 
 
 def test_own_question(folders, references):
-    """With turn="own", pictures of earlier turns keep their choice, and the KV cache holds across turns."""
+    """With turn="own", images of earlier turns keep their selection, and the KV cache holds across turns."""
     reference = references("qwen2_5_vl")
     engine = Engine(folders("qwen2_5_vl"), reference=reference, turn="own", keep=0.8)
-    first, shown = chat(LONG), [picture(6), picture(7, 90, 120)]
+    first, images = chat(LONG), [make_image(6), make_image(7, 90, 120)]
     talk = [*first, {"role": "assistant", "content": "yes"}, *chat(OTHER)]
     kept = []
-    for part, own in zip(shown, (LONG, OTHER), strict=True):
-        short = foveate.prune_inputs(reference.model, reference.inputs(chat(own), [part]), keep=0.8)
+    for image, own in zip(images, (LONG, OTHER), strict=True):
+        short = foveate.prune_inputs(reference.model, reference.inputs(chat(own), [image]), keep=0.8)
         kept.append(tuple(short.report.kept[0].tolist()))
-    same(engine.answer(first, shown[:1]), reference.answer(first, shown[:1], keep=0.8))
-    found = engine.answer(talk, shown)
-    assert found.cached >= 32
-    same(found, reference.answer(talk, shown, keep=0.8, method=Given(kept=tuple(kept))))
+    assert_same(engine.answer(first, images[:1]), reference.answer(first, images[:1], keep=0.8))
+    answer = engine.answer(talk, images)
+    assert answer.cached >= 32
+    assert_same(answer, reference.answer(talk, images, keep=0.8, method=FixedSelection(kept=tuple(kept))))
     assert kept[0] != tuple(
         reference.model
-        and foveate.prune_inputs(reference.model, reference.inputs(talk, shown), keep=0.8).report.kept[0].tolist()
-    )  # the library would choose anew for the last question
+        and foveate.prune_inputs(reference.model, reference.inputs(talk, images), keep=0.8).report.kept[0].tolist()
+    )  # the library would select anew for the last question

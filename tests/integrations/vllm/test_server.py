@@ -42,13 +42,13 @@ def server(tmp_path_factory):
         "0.1",
         *quick,
     ]
-    settings = {
+    environment = {
         "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
     }  # fmt: skip
     with log.open("w") as out:
         process = subprocess.Popen(
-            [*command, "--trust-request-mm-kwargs"], stdout=out, stderr=out, env=os.environ | settings
+            [*command, "--trust-request-mm-kwargs"], stdout=out, stderr=out, env=os.environ | environment
         )
     address = f"http://127.0.0.1:{port}"
     try:
@@ -67,44 +67,44 @@ def server(tmp_path_factory):
         process.wait(60)
 
 
-def ask(server: str, question: str = QUESTION, *, shown: bool = True, **asked: object) -> tuple[int, str, int]:
-    """Status, answer or error, and how many tokens the prompt had."""
-    picture = base64.b64encode(SCENE.read_bytes()).decode()
-    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{picture}"}}
-    content = [*([part] if shown else []), {"type": "text", "text": question}]
+def ask(server: str, question: str = QUESTION, *, with_image: bool = True, **settings: object) -> tuple[int, str, int]:
+    """Status, answer or error, and the number of tokens of the prompt."""
+    image = base64.b64encode(SCENE.read_bytes()).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
+    content = [*([part] if with_image else []), {"type": "text", "text": question}]
     body = {"model": "bundled", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": content}]}
-    if asked:
-        body["mm_processor_kwargs"] = {"foveate": asked}
+    if settings:
+        body["mm_processor_kwargs"] = {"foveate": settings}
     request = urllib.request.Request(
         f"{server}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     try:
         with urllib.request.urlopen(request) as answer:
-            found = json.load(answer)
+            body = json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)["error"]["message"], 0
-    return 200, found["choices"][0]["message"]["content"].strip(), found["usage"]["prompt_tokens"]
+    return 200, body["choices"][0]["message"]["content"].strip(), body["usage"]["prompt_tokens"]
 
 
 @pytest.mark.heavy
 def test_answers(server):
-    """58 of the picture's 576 tokens by the server's own setting, and what each request asks for instead."""
-    words = ask(server, shown=False)[2]
-    for asked, kept in (({}, 58), ({"keep": 1.0}, 576), ({"keep": 40, "method": "divprune"}, 40)):
-        status, answer, prompt = ask(server, **asked)
+    """58 of the image's 576 tokens by the server's setting; a request may set another number."""
+    text_tokens = ask(server, with_image=False)[2]
+    for settings, kept in (({}, 58), ({"keep": 1.0}, 576), ({"keep": 40, "method": "divprune"}, 40)):
+        status, answer, prompt = ask(server, **settings)
         assert (status, answer) == (200, "red")
-        assert prompt - words == kept
+        assert prompt - text_tokens == kept
 
 
 @pytest.mark.heavy
 def test_refusals(server):
-    for asked, sentence in (
+    for settings, sentence in (
         ({"method": "clever"}, "There is no method 'clever'. There are: "),
         ({"keep": 0}, "keep=0 keeps no token: "),
-        ({"keep": 1000}, "keep=1000 is more than the 576 tokens that the largest picture has: "),
+        ({"keep": 1000}, "keep=1000 is more than the 576 tokens of the largest image: "),
         ({"method": "visionzip"}, "visionzip reads cls_attention and keys from the vision tower, which vLLM does not"),
     ):
-        status, message, _ = ask(server, **asked)
+        status, message, _ = ask(server, **settings)
         assert status == 400
         assert message.startswith(sentence)
     assert ask(server)[:2] == (200, "red")
@@ -112,10 +112,10 @@ def test_refusals(server):
 
 @pytest.mark.heavy
 def test_at_once(server):
-    """Clients that ask different things get what they get alone."""
+    """Concurrent clients get the answers that they get alone."""
     questions = [QUESTION, "is there a circle?", "how many squares are there?", "what color is the circle?"]
-    asked = [(q, keep) for q in questions for keep in (0.05, 0.3, 1.0)]
-    alone = [ask(server, q, keep=keep) for q, keep in asked]
+    pairs = [(q, keep) for q in questions for keep in (0.05, 0.3, 1.0)]
+    alone = [ask(server, q, keep=keep) for q, keep in pairs]
     with ThreadPoolExecutor(8) as clients:
-        together = list(clients.map(lambda one: ask(server, one[0], keep=one[1]), asked))
+        together = list(clients.map(lambda one: ask(server, one[0], keep=one[1]), pairs))
     assert together == alone

@@ -1,4 +1,4 @@
-"""What can be asked for, and how it travels. Nothing here needs vLLM."""
+"""The settings, and how they travel. Nothing here needs vLLM."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 from foveate.errors import FoveateError, InputError, KeepError, ModelError, UnknownMethodError
 from foveate.integrations.vllm import ARCHITECTURES, engine, overrides, serve
-from foveate.integrations.vllm.engine import Check
-from foveate.integrations.vllm.settings import Order, Settings
+from foveate.integrations.vllm.engine import PrunedModelChecks
+from foveate.integrations.vllm.settings import ImagePlan, VllmSettings
 
 
 def test_overrides():
@@ -17,9 +17,9 @@ def test_overrides():
         "architectures": ["FoveateLlavaForConditionalGeneration"],
         "foveate": {"keep": 0.1, "method": "foveate", "positions": "original", "turn": "last"},
     }
-    asked = {"keep": 64, "method": "divprune", "positions": "compact", "turn": "own"}
-    found = overrides("bundled-qwen", **asked)
-    assert found == {"architectures": ["FoveateQwen2_5_VLForConditionalGeneration"], "foveate": asked}
+    settings = {"keep": 64, "method": "divprune", "positions": "compact", "turn": "own"}
+    result = overrides("bundled-qwen", **settings)
+    assert result == {"architectures": ["FoveateQwen2_5_VLForConditionalGeneration"], "foveate": settings}
 
 
 def test_every_architecture_has_a_family():
@@ -32,7 +32,7 @@ def test_every_architecture_has_a_family():
 
 
 @pytest.mark.parametrize(
-    ("asked", "error"),
+    ("settings", "error"),
     [
         ({"keep": 0}, KeepError),
         ({"keep": float("nan")}, KeepError),
@@ -45,11 +45,11 @@ def test_every_architecture_has_a_family():
         ({"keep": 0.1, "turn": "first"}, InputError),
     ],
 )
-def test_bad_settings(asked, error):
+def test_bad_settings(settings, error):
     with pytest.raises(error):
-        overrides("bundled", **asked)
+        overrides("bundled", **settings)
     with pytest.raises(error):
-        Settings(0.5).changed(asked)
+        VllmSettings(0.5).override(settings)
 
 
 def test_unsupported_architecture(tmp_path):
@@ -61,52 +61,52 @@ def test_unsupported_architecture(tmp_path):
         overrides(str(tmp_path), keep=0.1)
 
 
-def test_changes():
-    settings = Settings(0.5, "grid")
-    assert settings.changed(None) is settings
-    assert settings.changed({"keep": 3}) == Settings(3, "grid")
-    with pytest.raises(InputError, match="'kep' is no setting"):
-        settings.changed({"kep": 3})
-    with pytest.raises(InputError, match="give an object"):
-        settings.changed([0.1])
+def test_override():
+    settings = VllmSettings(0.5, "grid")
+    assert settings.override(None) is settings
+    assert settings.override({"keep": 3}) == VllmSettings(3, "grid")
+    with pytest.raises(InputError, match="has no setting 'kep'"):
+        settings.override({"kep": 3})
+    with pytest.raises(InputError, match="pass an object"):
+        settings.override([0.1])
 
 
-@pytest.mark.parametrize("given", [None, {}, {"method": "grid"}, 0.1])
-def test_no_keep(given):
-    with pytest.raises(InputError, match="without a keep"):
-        Settings.read(given)
+@pytest.mark.parametrize("values", [None, {}, {"method": "grid"}, 0.1])
+def test_no_keep(values):
+    with pytest.raises(InputError, match="needs a value for keep"):
+        VllmSettings.from_config(SimpleNamespace(foveate=values))
 
 
 def test_counts():
-    assert [Settings(keep).count(576) for keep in (0.1, 64, 1000, 0.0001, 1.0)] == [58, 64, 576, 1, 576]
-    assert [Settings(keep).whole for keep in (1.0, 1, 0.9999)] == [True, False, False]
+    assert [VllmSettings(keep).count_kept(576) for keep in (0.1, 64, 1000, 0.0001, 1.0)] == [58, 64, 576, 1, 576]
+    assert [VllmSettings(keep).keeps_all for keep in (1.0, 1, 0.9999)] == [True, False, False]
 
 
-def test_orders_travel():
-    order = Order(58, 576, "foveate", "original", (5, 70000, 3))
-    assert Order.unpack(order.pack()) == order
+def test_plans_travel():
+    plan = ImagePlan(58, 576, "foveate", "original", (5, 70000, 3))
+    assert ImagePlan.unpack(plan.pack()) == plan
 
 
 def test_command():
-    found = serve.command("bundled", ["--port", "8001"], keep=0.2)
-    assert found[:2] == ["vllm", "serve"]
-    assert found[-4:] == ["--served-model-name", "bundled", "--port", "8001"]
-    assert '"keep": 0.2' in found[found.index("--hf-overrides") + 1]
-    assert "'{" in serve.shown(found)
-    named = serve.command("bundled", ["--served-model-name", "mine"], keep=0.2)
+    command = serve.make_command("bundled", ["--port", "8001"], keep=0.2)
+    assert command[:2] == ["vllm", "serve"]
+    assert command[-4:] == ["--served-model-name", "bundled", "--port", "8001"]
+    assert '"keep": 0.2' in command[command.index("--hf-overrides") + 1]
+    assert "'{" in serve.to_shell(command)
+    named = serve.make_command("bundled", ["--served-model-name", "mine"], keep=0.2)
     assert named.count("--served-model-name") == 1
     with pytest.raises(InputError, match="writes --hf-overrides itself"):
-        serve.command("bundled", ["--hf-overrides={}"], keep=0.2)
+        serve.make_command("bundled", ["--hf-overrides={}"], keep=0.2)
 
 
 def test_no_vllm(monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'foveate\[vllm\]'"):
-        serve.run(["vllm", "serve"])
+        serve.exec_command(["vllm", "serve"])
 
 
-def running(**changes):
-    """An engine's configuration."""
+def engine_config(**changes):
+    """The configuration of an engine."""
     parts = {
         "parallel": {"pipeline_parallel_size": 1, "prefill_context_parallel_size": 1, "enable_dbo": False},
         "lora": {"enable_tower_connector_lora": False},
@@ -122,18 +122,18 @@ def running(**changes):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"pipeline_parallel_size": 2}, "pipeline parallelism"),
         ({"prefill_context_parallel_size": 2}, "context parallelism"),
         ({"enable_dbo": True}, "dual batch overlap"),
         ({"speculative_config": object()}, "speculative decoding"),
         ({"enable_tower_connector_lora": True}, "LoRA on the vision tower"),
-        ({"is_multimodal_pruning_enabled": lambda: True}, "own pruning of clips"),
+        ({"is_multimodal_pruning_enabled": lambda: True}, "own pruning of videos"),
         ({"mm_processor_kwargs": {"foveate": {}}}, "in --mm-processor-kwargs"),
     ],
 )
-def test_ways_to_run_that_are_refused(changes, words):
-    Check.verify_and_update_config(running())
-    with pytest.raises(FoveateError, match=words):
-        Check.verify_and_update_config(running(**changes))
+def test_ways_to_run_that_are_refused(changes, message):
+    PrunedModelChecks.verify_and_update_config(engine_config())
+    with pytest.raises(FoveateError, match=message):
+        PrunedModelChecks.verify_and_update_config(engine_config(**changes))

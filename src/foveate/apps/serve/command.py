@@ -86,10 +86,10 @@ def serve_vllm(
     _check_key(api_key)
     common = ["--host", host, "--port", str(port)]
     with quiet():
-        line = vllm.command(model, [*common, *further], **prunes, turn=turn)
-    print(vllm.shown(line))
+        line = vllm.make_command(model, [*common, *further], **prunes, turn=turn)
+    print(vllm.to_shell(line))
     if not show_only:
-        vllm.run(line, api_key=api_key)
+        vllm.exec_command(line, api_key=api_key)
     elif api_key is not None:
         print("Note: the key is not shown: set VLLM_API_KEY to it before you run this line.", file=sys.stderr)
 

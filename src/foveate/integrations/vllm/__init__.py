@@ -1,11 +1,11 @@
-"""Prompt-aware pruning of pictures inside vLLM: a plug-in that vLLM finds through its entry points.
+"""Prompt-aware pruning of images inside vLLM: a plug-in that vLLM finds through its entry points.
 
-Nothing happens unless a model is started under one of the names of `ARCHITECTURES`, as `overrides` asks for:
+It changes nothing unless a model is started under one of the names of `ARCHITECTURES`, which `overrides` gives:
 
     LLM(model, hf_overrides=foveate.integrations.vllm.overrides(model, keep=0.2))
     foveate serve MODEL --engine vllm --keep 0.2
 
-A request may ask for its own: `"mm_processor_kwargs": {"foveate": {"keep": 0.1}}`.
+A request may have settings of its own: `"mm_processor_kwargs": {"foveate": {"keep": 0.1}}`.
 """
 
 from __future__ import annotations
@@ -16,46 +16,57 @@ from foveate.errors import ModelError
 
 PREFIX = "Foveate"
 ARCHITECTURES = {
-    "LlavaForConditionalGeneration": "foveate.integrations.vllm.llava:Llava",
-    "LlavaNextForConditionalGeneration": "foveate.integrations.vllm.llava_next:LlavaNext",
-    "LlavaOnevisionForConditionalGeneration": "foveate.integrations.vllm.llava_next:LlavaOnevision",
-    "Qwen2VLForConditionalGeneration": "foveate.integrations.vllm.qwen:Qwen2VL",
-    "Qwen2_5_VLForConditionalGeneration": "foveate.integrations.vllm.qwen:Qwen25VL",
-    "Qwen3VLForConditionalGeneration": "foveate.integrations.vllm.qwen:Qwen3VL",
+    "LlavaForConditionalGeneration": "foveate.integrations.vllm.llava:PrunedLlava",
+    "LlavaNextForConditionalGeneration": "foveate.integrations.vllm.llava_next:PrunedLlavaNext",
+    "LlavaOnevisionForConditionalGeneration": "foveate.integrations.vllm.llava_next:PrunedLlavaOnevision",
+    "Qwen2VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen2VL",
+    "Qwen2_5_VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen25VL",
+    "Qwen3VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen3VL",
 }
-"""The classes that prune, by the stock architecture's name; each is registered as `PREFIX` and that name."""
+"""The class that prunes, by the name of the stock architecture. Each is registered as `PREFIX` and that name."""
 
 
 def register() -> None:
-    """What vLLM calls in each of its processes: makes the names known. The classes are imported when one is used."""
+    """Register the architectures. vLLM calls this in each of its processes; a class is imported when it is used."""
     from vllm import ModelRegistry
 
-    from foveate.integrations.vllm.engine import hook
+    from foveate.integrations.vllm.engine import add_config_checks
 
     for name, where in ARCHITECTURES.items():
         ModelRegistry.register_model(PREFIX + name, where)
-        hook(name, PREFIX + name)
+        add_config_checks(name, PREFIX + name)
 
 
 def overrides(
     model: str, *, keep: int | float, method: str = "foveate", positions: str = "original", turn: str = "last"
 ) -> dict[str, Any]:
-    """The `hf_overrides` with which vLLM prunes this model's pictures, for `LLM(...)` or, as JSON, `vllm serve`.
+    """Make the `hf_overrides` with which vLLM prunes the images of this model.
 
-    `model` is a folder, a hub id or one of the bundled models. `keep`, `method` and `positions` are `prune_inputs`'
-    (the default of every request). `turn` says which of the user's turns is the question: the "last" one with words, as
-    in the library, or the picture's "own", so that the KV cache of a longer chat about one picture stays valid.
+    Args:
+        model: a folder, a hub id, or the name of a bundled model.
+        keep, method, positions: as for `foveate.prune_inputs`; the defaults of every request.
+        turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is
+            the turn that shows the image, so that the KV cache of a longer chat about one image stays valid.
 
-    Raises a `FoveateError` for settings that cannot be used and for an architecture that is not supported.
+    Returns:
+        A mapping for `LLM(model, hf_overrides=...)` or, as JSON, for `vllm serve --hf-overrides`.
+
+    Raises:
+        FoveateError: for settings that cannot be used, and for an architecture that is not supported.
+
+    Example:
+        >>> LLM(model, hf_overrides=overrides(model, keep=0.1))
     """
-    from foveate.integrations.vllm.settings import Settings
+    from dataclasses import asdict
+
+    from foveate.integrations.vllm.settings import FIELD, VllmSettings
     from foveate.runtime.load import locate, read_config
 
-    settings = Settings(keep, method, positions, turn)
+    settings = VllmSettings(keep, method, positions, turn)
     names = read_config(locate(model)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
             f"foveate does not prune {names[0]} inside vLLM: it knows {', '.join(ARCHITECTURES)}. "
             "Other families prune in transformers (`foveate families`)."
         )
-    return {"architectures": [PREFIX + names[0]], "foveate": settings.record()}
+    return {"architectures": [PREFIX + names[0]], FIELD: asdict(settings)}

@@ -1,4 +1,4 @@
-"""What is asked of vLLM itself: its version, the hooks that are used, and settings under which pruning is right."""
+"""What the plug-in needs of vLLM: its version, the names that are used, and settings under which pruning is right."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from packaging.version import Version
 
 from foveate.errors import FoveateWarning, InputError, ModelError
-from foveate.integrations.vllm.settings import FIELD, Settings
+from foveate.integrations.vllm.settings import FIELD, VllmSettings
 
 TESTED = ("0.32", "0.33")  # from the first, below the second
-HOOKS = {
+REQUIRED_NAMES = {
     "vllm.model_executor.models.config": ("MODELS_CONFIG_MAP", "VerifyAndUpdateConfig"),
     "vllm.model_executor.models.interfaces": ("SupportsMRoPE",),
     "vllm.multimodal": ("MULTIMODAL_REGISTRY",),
@@ -23,36 +23,38 @@ HOOKS = {
     "vllm.multimodal.parse": ("ImageEmbeddingItems", "ImageProcessorItems"),
     "vllm.multimodal.processing": ("PromptReplacement",),
 }
-METHODS = (
+PROCESSOR_METHODS = (
     "apply", "get_dummy_inputs", "_apply_hf_processor_main", "_get_cache_missing_processor_kwargs",
     "_get_mm_fields_config", "_get_mm_hashes", "_get_prompt_updates",
 )  # fmt: skip
-"""Of `BaseMultiModalProcessor`."""
+"""The methods of `BaseMultiModalProcessor` that are overridden."""
 
 
 def check_version() -> None:
-    """Warn of a vLLM that nobody tried; raise `ModelError` where it lacks something that pruning stands on."""
-    lacks = [f"{module}.{name}" for module, names in HOOKS.items() for name in names if not _has(module, name)]
-    if not lacks:
+    """Warn if this version of vLLM is untested; raise `ModelError` if it lacks a name that the plug-in needs."""
+    missing = [
+        f"{module}.{name}" for module, names in REQUIRED_NAMES.items() for name in names if not _has(module, name)
+    ]
+    if not missing:
         processor = importlib.import_module("vllm.multimodal.processing").BaseMultiModalProcessor
-        lacks = [f"BaseMultiModalProcessor.{name}" for name in METHODS if not hasattr(processor, name)]
+        missing = [f"BaseMultiModalProcessor.{name}" for name in PROCESSOR_METHODS if not hasattr(processor, name)]
     tested = f"vLLM {TESTED[0]} or later, below {TESTED[1]}"
-    if lacks:
-        raise ModelError(f"This vLLM ({installed()}) has no {lacks[0]}, which foveate needs: install {tested}.")
-    if not Version(TESTED[0]) <= Version(installed()) < Version(TESTED[1]):
-        warnings.warn(f"foveate was tested with {tested}, and this is {installed()}.", FoveateWarning, stacklevel=2)
+    if missing:
+        raise ModelError(f"This vLLM ({read_version()}) has no {missing[0]}, which foveate needs: install {tested}.")
+    if not Version(TESTED[0]) <= Version(read_version()) < Version(TESTED[1]):
+        warnings.warn(f"foveate was tested with {tested}, and this is {read_version()}.", FoveateWarning, stacklevel=2)
 
 
 def require_vllm() -> None:
-    """Raise `InputError` where vLLM is not installed beside foveate."""
+    """Raise `InputError` if vLLM is not installed in foveate's environment."""
     if find_spec("vllm") is None:
         raise InputError(
-            "vLLM is not installed beside foveate: pip install 'foveate[vllm]', or do without --engine vllm."
+            "vLLM is not installed in this environment: pip install 'foveate[vllm]', or leave out --engine vllm."
         )
 
 
-def installed() -> str:
-    """The version of vLLM, which some builds call by other names."""
+def read_version() -> str:
+    """The version of vLLM. Some builds are installed under another distribution name."""
     try:
         return version("vllm")
     except PackageNotFoundError:
@@ -66,37 +68,38 @@ def _has(module: str, name: str) -> bool:
         return False
 
 
-def hook(stock: str, pruned: str) -> None:
-    """Let vLLM check and complete the configuration of a pruned architecture with `Check`, of a stock one with `Stock`.
+def add_config_checks(stock: str, pruned: str) -> None:
+    """Let vLLM check the configuration of a pruned and of a stock architecture with the two classes below.
 
-    Where vLLM has no such hook any more, nothing is hooked: the classes themselves raise once they are used.
+    Does nothing if this vLLM has no table of such checks: the model classes raise when they are used.
     """
     config = importlib.import_module("vllm.model_executor.models.config")
     if hasattr(config, "MODELS_CONFIG_MAP"):
-        config.MODELS_CONFIG_MAP[pruned] = Check
-        config.MODELS_CONFIG_MAP.setdefault(stock, Stock)
+        config.MODELS_CONFIG_MAP[pruned] = PrunedModelChecks
+        config.MODELS_CONFIG_MAP.setdefault(stock, StockModelChecks)
 
 
-class Check:
-    """Called by vLLM with the configuration of a model that is to be pruned, before anything is loaded."""
+class PrunedModelChecks:
+    """Called by vLLM with the configuration of a model that prunes, before anything is loaded."""
 
     @staticmethod
     def verify_and_update_model_config(model_config: Any) -> None:
-        """Raise a `FoveateError` for settings that cannot be used; let the engine carry positions of three axes.
+        """Check the settings, and make the engine carry M-RoPE positions (three axes) for every model.
 
-        The axes are how vLLM lets text go on, after a picture, from where the whole picture ended.
+        With M-RoPE, the model says where the text after an image goes on: behind the whole, unpruned image.
+        Raises a `FoveateError` for settings that cannot be used.
         """
         check_version()
         config = model_config.hf_config
-        Settings.read(getattr(config, FIELD, None))
+        VllmSettings.from_config(config)
         if config.vision_config.model_type == "pixtral":
             raise ModelError("foveate does not prune Pixtral inside vLLM: use transformers.")
         if not model_config.uses_mrope:
-            config.mrope_section = [1, 1, 1]  # read off the top by the engine alone; the decoder's rope stays as it is
+            config.mrope_section = [1, 1, 1]  # only the engine reads it here; the decoder's own RoPE is unchanged
 
     @staticmethod
     def verify_and_update_config(vllm_config: Any) -> None:
-        """Raise `ModelError` for a way to run the engine in which kept tokens would lose their places."""
+        """Raise `ModelError` for an engine setting under which kept tokens would lose their positions."""
         parallel, multimodal = vllm_config.parallel_config, vllm_config.model_config.multimodal_config
         lora = vllm_config.lora_config
         refused = {
@@ -105,27 +108,26 @@ class Check:
             "dual batch overlap (--enable-dbo)": getattr(parallel, "enable_dbo", False),
             "speculative decoding (--speculative-config)": vllm_config.speculative_config is not None,
             "LoRA on the vision tower": getattr(lora, "enable_tower_connector_lora", False),
-            "vLLM's own pruning of clips": multimodal.is_multimodal_pruning_enabled(),
+            "vLLM's own pruning of videos": multimodal.is_multimodal_pruning_enabled(),
             f'"{FIELD}" in --mm-processor-kwargs': FIELD in (multimodal.mm_processor_kwargs or {}),
         }
-        for what, on in refused.items():
-            if on:
-                raise ModelError(f"foveate inside vLLM does not go together with {what}: start vLLM without it.")
+        for setting, is_on in refused.items():
+            if is_on:
+                raise ModelError(f"foveate inside vLLM does not work with {setting}: start vLLM without it.")
 
 
-class Stock:
+class StockModelChecks:
     """Called by vLLM with the configuration of a stock model."""
 
     @staticmethod
     def verify_and_update_model_config(model_config: Any) -> None:
-        """Raise `InputError` where pruning was asked for, and nothing would be pruned."""
-        config = model_config.hf_config
-        if hasattr(config, FIELD):
+        """Raise `InputError` if there are settings for pruning, which a stock model would ignore."""
+        if hasattr(model_config.hf_config, FIELD):
             raise InputError(
-                f'"{FIELD}" is set, but the architecture is the stock one, which does not prune: put "architectures": '
+                f'"{FIELD}" is set, but the stock architecture does not prune: put "architectures": '
                 f'["Foveate{model_config.architecture}"] beside it, or let `foveate serve` write both.'
             )
 
     @staticmethod
     def verify_and_update_config(vllm_config: Any) -> None:
-        """Nothing more."""
+        """Nothing more to check."""

@@ -16,53 +16,56 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.parse import ImageProcessorItems
 
 from foveate.errors import InputError
-from foveate.integrations.vllm.model import OneAxis, positions_of
-from foveate.integrations.vllm.processor import Pruning
-from foveate.integrations.vllm.settings import Settings
+from foveate.integrations.vllm.model import PrunedRopeModel, read_max_positions
+from foveate.integrations.vllm.processor import PruningProcessor
+from foveate.integrations.vllm.settings import VllmSettings
 
-# transformers saves a tower's weights without this part since 5.19, and vLLM still reads them with it.
-TOWER = WeightsMapper(
+# From 5.19 on, transformers saves the weights of a tower without this part of the name; vLLM reads them with it.
+TOWER_NAMES = WeightsMapper(
     orig_to_new_regex={re.compile(r"^((model\.)?vision_tower\.)(?!vision_model\.)"): r"\1vision_model."}
 )
 
 
-def sizes(mm_items: Any) -> list[Any]:
-    """Width and height of every picture that came along; those that vLLM has already may come by name alone."""
-    pictures = mm_items.get_items("image", ImageProcessorItems)
-    return [pictures.get_image_size(n) for n in range(len(pictures)) if pictures.get(n) is not None]
+def read_sizes(mm_items: Any) -> list[Any]:
+    """Width and height of every image that was sent. An image that vLLM has cached may come as None."""
+    images = mm_items.get_items("image", ImageProcessorItems)
+    return [images.get_image_size(n) for n in range(len(images)) if images.get(n) is not None]
 
 
-class Counted(Pruning):
-    """For models whose tokens are numbered one by one, up to a last position."""
+class RopeProcessor(PruningProcessor):
+    """For models with one axis of positions and a largest position."""
 
-    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
-        """The tower's patches."""
-        return [(self.total(size), 0) for size in sizes(mm_items)]
+    def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
+        """The patches of the tower; none is protected."""
+        return [(self.count_image_tokens(size), 0) for size in read_sizes(mm_items)]
 
-    def total(self, size: Any) -> int:
-        """How many tokens a picture of this size makes."""
+    def count_image_tokens(self, size: Any) -> int:
+        """How many tokens an image of this size has."""
         return int(self.info.get_num_image_tokens(image_width=size.width, image_height=size.height))
 
-    def check(self, settings: Settings, inputs: Any) -> None:
-        """Raises an `InputError` too for pictures that, whole, would take the text past the last position."""
-        super().check(settings, inputs)
+    def check_request(self, settings: VllmSettings, inputs: Any) -> None:
+        """Also raises `InputError` if whole images would take the text past the last position."""
+        super().check_request(settings, inputs)
         if settings.positions == "compact":
             return
-        whole = len(inputs.prompt) + sum(self.total(size) - 1 for size in sizes(inputs.mm_data_items))
-        last = positions_of(self.info.ctx.model_config)
-        if whole > last:
+        sizes = read_sizes(inputs.mm_data_items)
+        length = len(inputs.prompt) + sum(self.count_image_tokens(size) - 1 for size in sizes)
+        limit = read_max_positions(self.info.ctx.model_config)
+        if length > limit:
             raise InputError(
-                f"With its pictures whole the prompt would be {whole} tokens long, and the model has {last} "
-                'positions: ask for "positions": "compact", or send fewer pictures.'
+                f"With whole images the prompt would be {length} tokens long, and the model has {limit} "
+                'positions: set "positions": "compact", or send fewer images.'
             )
 
 
-class LlavaProcessor(Counted, LlavaMultiModalProcessor):  # type: ignore[misc]
+class PrunedLlavaProcessor(RopeProcessor, LlavaMultiModalProcessor):
     """`LlavaMultiModalProcessor`."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(LlavaProcessor, info=LlavaProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder)
-class Llava(OneAxis, LlavaForConditionalGeneration):  # type: ignore[misc]
+@MULTIMODAL_REGISTRY.register_processor(
+    PrunedLlavaProcessor, info=LlavaProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
+)
+class PrunedLlava(PrunedRopeModel, LlavaForConditionalGeneration):
     """`LlavaForConditionalGeneration`."""
 
-    hf_to_vllm_mapper = TOWER | LlavaForConditionalGeneration.hf_to_vllm_mapper
+    hf_to_vllm_mapper = TOWER_NAMES | LlavaForConditionalGeneration.hf_to_vllm_mapper

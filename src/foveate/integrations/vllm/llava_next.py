@@ -1,4 +1,4 @@
-"""LLaVA-NeXT and LLaVA-OneVision: tiles, whose joined rows end in newlines that always stay."""
+"""LLaVA-NeXT and LLaVA-OneVision: an overview and joined tiles, whose rows end in protected newlines."""
 
 from __future__ import annotations
 
@@ -19,51 +19,54 @@ from vllm.model_executor.models.llava_onevision import (
 )
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from foveate.integrations.vllm.llava import TOWER, Counted, sizes
-from foveate.integrations.vllm.model import OneAxis
+from foveate.integrations.vllm.llava import TOWER_NAMES, RopeProcessor, read_sizes
+from foveate.integrations.vllm.model import PrunedRopeModel
 
 
-class Tiled(Counted):
-    """Pictures as a whole and in tiles."""
+class TiledProcessor(RopeProcessor):
+    """Images as an overview and tiles."""
 
-    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
-        """Whole, tiles and newlines; newlines."""
-        return [(self.total(size), self._newlines(size)) for size in sizes(mm_items)]
+    def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
+        """Overview, tiles and newlines; the newlines are protected."""
+        return [(self.count_image_tokens(size), self._count_newlines(size)) for size in read_sizes(mm_items)]
 
-    def _newlines(self, size: Any) -> int:
+    def _count_newlines(self, size: Any) -> int:
         """One for every row of the joined tiles, after the padding is cut off."""
         tower = self.info.get_vision_encoder_info()
         rows, columns = get_anyres_image_grid_shape(
             (size.height, size.width), self.info.get_hf_config().image_grid_pinpoints, tower.get_image_size()
         )
         _, newlines = self.info._get_num_unpadded_features(
-            original_height=size.height, original_width=size.width, npatches=tower.get_patch_grid_length(),
-            num_patch_height=rows, num_patch_width=columns,
-        )  # fmt: skip
+            original_height=size.height,
+            original_width=size.width,
+            npatches=tower.get_patch_grid_length(),
+            num_patch_height=rows,
+            num_patch_width=columns,
+        )
         return int(newlines)
 
 
-class LlavaNextProcessor(Tiled, LlavaNextMultiModalProcessor):  # type: ignore[misc]
+class PrunedLlavaNextProcessor(TiledProcessor, LlavaNextMultiModalProcessor):
     """`LlavaNextMultiModalProcessor`."""
 
 
-class LlavaOnevisionProcessor(Tiled, LlavaOnevisionMultiModalProcessor):  # type: ignore[misc]
+class PrunedLlavaOnevisionProcessor(TiledProcessor, LlavaOnevisionMultiModalProcessor):
     """`LlavaOnevisionMultiModalProcessor`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    LlavaNextProcessor, info=LlavaNextProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
+    PrunedLlavaNextProcessor, info=LlavaNextProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
 )
-class LlavaNext(OneAxis, LlavaNextForConditionalGeneration):  # type: ignore[misc]
+class PrunedLlavaNext(PrunedRopeModel, LlavaNextForConditionalGeneration):
     """`LlavaNextForConditionalGeneration`."""
 
-    hf_to_vllm_mapper = TOWER | LlavaNextForConditionalGeneration.hf_to_vllm_mapper
+    hf_to_vllm_mapper = TOWER_NAMES | LlavaNextForConditionalGeneration.hf_to_vllm_mapper
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    LlavaOnevisionProcessor, info=LlavaOnevisionProcessingInfo, dummy_inputs=LlavaOnevisionDummyInputsBuilder
+    PrunedLlavaOnevisionProcessor, info=LlavaOnevisionProcessingInfo, dummy_inputs=LlavaOnevisionDummyInputsBuilder
 )
-class LlavaOnevision(OneAxis, LlavaOnevisionForConditionalGeneration):  # type: ignore[misc]
+class PrunedLlavaOnevision(PrunedRopeModel, LlavaOnevisionForConditionalGeneration):
     """`LlavaOnevisionForConditionalGeneration`."""
 
-    hf_to_vllm_mapper = TOWER | LlavaOnevisionForConditionalGeneration.hf_to_vllm_mapper
+    hf_to_vllm_mapper = TOWER_NAMES | LlavaOnevisionForConditionalGeneration.hf_to_vllm_mapper

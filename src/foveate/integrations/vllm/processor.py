@@ -1,9 +1,9 @@
-"""The half that runs before the engine: finds the question, announces fewer places, keys the caches by both."""
+"""The part that runs before the engine: finds the question, announces fewer tokens, keys the caches by both."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +16,7 @@ from vllm.multimodal.parse import ImageEmbeddingItems
 from vllm.multimodal.processing import PromptReplacement
 
 from foveate.errors import InputError, ModelError
-from foveate.integrations.vllm.settings import FIELD, Order, Settings
+from foveate.integrations.vllm.settings import FIELD, ImagePlan, VllmSettings
 from foveate.method import resolve
 from foveate.method.checks import is_int
 from foveate.models.lookup import family
@@ -25,24 +25,25 @@ from foveate.pipeline.question import Template, find_question
 from foveate.runtime.chat_template import read_template
 
 logger = init_logger(__name__)
+Stock: Any = object  # a stock processor follows in the bases of every subclass
 
 
-class Pruning:
-    """Put before a stock multimodal processor. A subclass says how many tokens a picture makes (`counts`)."""
+class PruningProcessor(Stock):
+    """Put before a stock multimodal processor. A subclass counts the tokens of an image (`count_tokens`)."""
 
     info: Any
 
     def __init__(self, info: Any, dummy_inputs: Any) -> None:
-        super().__init__(info, dummy_inputs)  # type: ignore[call-arg]
-        self.settings = Settings.read(getattr(info.ctx.model_config.hf_config, FIELD, None))
+        super().__init__(info, dummy_inputs)
+        self.settings = VllmSettings.from_config(info.ctx.model_config.hf_config)
 
-    def counts(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
-        """How many tokens each picture makes, and how many of them always stay (ends of rows)."""
+    def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
+        """For each image, the number of its tokens and how many of them are protected (ends of rows)."""
         raise NotImplementedError
 
     @cached_property
     def template(self) -> Template:
-        """How the chat template frames the user's words, as `foveate.runtime.load` has it."""
+        """How the chat template frames the user's text, as `foveate.runtime.load` reads it."""
         model_config = self.info.ctx.model_config
         config = model_config.hf_config
         if getattr(config, "foveate_template", None) is None:
@@ -57,114 +58,116 @@ class Pruning:
     # -- vLLM's steps, in their order --------------------------------------------------------------------------------
 
     def get_dummy_inputs(self, *args: Any, **kwargs: Any) -> Any:
-        """The largest pictures unpruned: what a request with keep=1.0 may cost."""
-        inputs = super().get_dummy_inputs(*args, **kwargs)  # type: ignore[misc]
+        """The largest images unpruned: the most that a request with keep=1.0 may cost."""
+        inputs = super().get_dummy_inputs(*args, **kwargs)
         return replace(inputs, hf_processor_mm_kwargs={**inputs.hf_processor_mm_kwargs, FIELD: {"keep": 1.0}})
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         """Raises a `FoveateError` (a `ValueError`, which the server answers with status 400)."""
         kwargs = dict(inputs.hf_processor_mm_kwargs)
-        settings = self.settings.changed(kwargs.pop(FIELD, None))
-        if not settings.whole:
-            self.check(settings, inputs)
+        settings = self.settings.override(kwargs.pop(FIELD, None))
+        if not settings.keeps_all:
+            self.check_request(settings, inputs)
         count = inputs.mm_data_items.get_all_counts().get("image", 0)
-        questions = self._questions(settings, inputs.prompt, count)
-        kwargs[FIELD] = {"settings": settings.record(), "questions": questions}
-        return super().apply(replace(inputs, hf_processor_mm_kwargs=kwargs), timing_ctx)  # type: ignore[misc]
+        questions = self._find_questions(settings, inputs.prompt, count)
+        kwargs[FIELD] = {"settings": asdict(settings), "questions": questions}
+        return super().apply(replace(inputs, hf_processor_mm_kwargs=kwargs), timing_ctx)
 
-    def check(self, settings: Settings, inputs: Any) -> None:
-        """Raise `InputError` for a prompt of which something was to be dropped and cannot be."""
+    def check_request(self, settings: VllmSettings, inputs: Any) -> None:
+        """Raise `InputError` for a request that is to be pruned and cannot be."""
         items = inputs.mm_data_items
         if "video" in items and len(items["video"]):
             raise InputError(
-                'Clips are not pruned inside vLLM: ask with "mm_processor_kwargs": {"foveate": {"keep": 1.0}}, or '
-                "send the frames as pictures."
+                'Videos are not pruned inside vLLM: set "mm_processor_kwargs": {"foveate": {"keep": 1.0}}, or '
+                "send the frames as images."
             )
         if isinstance(items.get("image"), ImageEmbeddingItems):
-            raise InputError("Pictures that come as embeddings are not pruned: send the pictures themselves.")
+            raise InputError("Images that come as embeddings are not pruned: send the images themselves.")
 
-    def _questions(self, settings: Settings, prompt: Sequence[int], count: int) -> list[list[int]]:
-        """The question to each picture, in token ids; none where it would not matter."""
-        if settings.whole or not count or not resolve(settings.method).prompt_aware:
+    def _find_questions(self, settings: VllmSettings, prompt: Sequence[int], count: int) -> list[list[int]]:
+        """The question to each image, in token ids; empty if it does not matter."""
+        if settings.keeps_all or not count or not resolve(settings.method).prompt_aware:
             return [[]] * count
         config = self.info.ctx.model_config.hf_config
-        token = family(config.model_type).token_id(config)
-        places = [place for place, i in enumerate(prompt) if i == token]
-        if not places:
-            return [[]] * count  # vLLM itself says that the prompt lacks them
+        placeholder = family(config.model_type).token_id(config)
+        columns = [column for column, token in enumerate(prompt) if token == placeholder]
+        if not columns:
+            return [[]] * count  # vLLM itself reports that the prompt lacks placeholders
         own, ignored = settings.turn == "own", [False] * len(prompt)
-        starts = (places + places[-1:] * count)[:count] if own else places[:1]
-        found = [[prompt[i] for i in find_question(prompt, p, self.template, ignored, own=own)] for p in starts]
-        return found if own else found * count
+        starts = (columns + columns[-1:] * count)[:count] if own else columns[:1]
+        questions = [[prompt[i] for i in find_question(prompt, c, self.template, ignored, own=own)] for c in starts]
+        return questions if own else questions * count
 
     def _get_mm_hashes(self, inputs: Any) -> Any:
-        kwargs, settings, questions = _split(inputs.hf_processor_mm_kwargs)
-        inputs = replace(inputs, hf_processor_mm_kwargs=kwargs)
-        hashes = dict(super()._get_mm_hashes(inputs))  # type: ignore[misc]
+        kwargs, settings, questions = _split_kwargs(inputs.hf_processor_mm_kwargs)
+        hashes = dict(super()._get_mm_hashes(replace(inputs, hf_processor_mm_kwargs=kwargs)))
         algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
-        asked = settings.record()
-        if settings.whole:
-            asked["method"] = ""  # nothing is chosen
-        del asked["turn"]  # the question says it
+        key = asdict(settings)
+        if settings.keeps_all:
+            key["method"] = ""  # it is not used
+        del key["turn"]  # the question depends on it, and is part of the key
         hashes["image"] = [
-            MultiModalHasher.hash_kwargs(algorithm, picture=picture, asked=asked, question=question)
-            for picture, question in zip(hashes.get("image", []), questions, strict=True)
+            MultiModalHasher.hash_kwargs(algorithm, image=image, settings=key, question=question)
+            for image, question in zip(hashes.get("image", []), questions, strict=True)
         ]
-        return {modality: found for modality, found in hashes.items() if found}
+        return {modality: values for modality, values in hashes.items() if values}
 
     def _get_cache_missing_processor_kwargs(self, inputs: Any, mm_is_cached: Mapping[str, list[bool]]) -> Any:
-        kwargs = dict(super()._get_cache_missing_processor_kwargs(inputs, mm_is_cached))  # type: ignore[misc]
-        known = mm_is_cached.get("image", [])
-        questions = [q for q, cached in zip(kwargs[FIELD]["questions"], known, strict=True) if not cached]
+        kwargs = dict(super()._get_cache_missing_processor_kwargs(inputs, mm_is_cached))
+        is_cached = mm_is_cached.get("image", [])
+        questions = [q for q, cached in zip(kwargs[FIELD]["questions"], is_cached, strict=True) if not cached]
         return {**kwargs, FIELD: {**kwargs[FIELD], "questions": questions}}
 
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
-        kwargs, settings, questions = _split(hf_kwargs)
-        data = super()._apply_hf_processor_main(mm_items, kwargs)  # type: ignore[misc]
+        kwargs, settings, questions = _split_kwargs(hf_kwargs)
+        data = super()._apply_hf_processor_main(mm_items, kwargs)
         if not questions:
             return data
-        counts = self.counts(mm_items, data)
-        if is_int(settings.keep) and all(total - fixed < settings.keep for total, fixed in counts):
-            most = max(total - fixed for total, fixed in counts)
+        counts = self.count_tokens(mm_items, data)
+        most = max(total - protected for total, protected in counts)
+        if is_int(settings.keep) and most < settings.keep:
             raise InputError(
-                f"keep={settings.keep} is more than the {most} tokens that the largest picture has: "
-                f"ask for at most {most}, or for 1.0 to keep all."
+                f"keep={settings.keep} is more than the {most} tokens of the largest image: "
+                f"use at most {most}, or 1.0 to keep all."
             )
         data[FIELD] = [
-            Order(
-                total if settings.whole else fixed + settings.count(total - fixed), total, settings.method,
-                settings.positions, tuple(question),
+            ImagePlan(
+                kept=total if settings.keeps_all else protected + settings.count_kept(total - protected),
+                total=total,
+                method=settings.method,
+                positions=settings.positions,
+                question=tuple(question),
             ).pack()
-            for (total, fixed), question in zip(counts, questions, strict=True)
-        ]  # fmt: skip
+            for (total, protected), question in zip(counts, questions, strict=True)
+        ]
         return data
 
     def _get_mm_fields_config(self, hf_inputs: Any, hf_processor_mm_kwargs: Mapping[str, Any]) -> Any:
-        stock = super()._get_mm_fields_config(hf_inputs, _split(hf_processor_mm_kwargs)[0])  # type: ignore[misc]
-        # On the CPU, as the engine reads positions off what stays there even after it found the picture in its caches.
+        stock = super()._get_mm_fields_config(hf_inputs, _split_kwargs(hf_processor_mm_kwargs)[0])
+        # vLLM drops fields of images whose KV is cached, except those on the CPU. Positions are computed from this one.
         return {**stock, FIELD: MultiModalFieldConfig.batched("image", keep_on_cpu=True)}
 
     def _get_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Mapping[str, Any], out_mm_kwargs: Any) -> Any:
-        kwargs = _split(hf_processor_mm_kwargs)[0]
-        updates = super()._get_prompt_updates(mm_items, kwargs, out_mm_kwargs)  # type: ignore[misc]
-        return [_shorter(update, out_mm_kwargs) if update.modality == "image" else update for update in updates]
+        kwargs = _split_kwargs(hf_processor_mm_kwargs)[0]
+        updates = super()._get_prompt_updates(mm_items, kwargs, out_mm_kwargs)
+        return [_shorten_update(update, out_mm_kwargs) if update.modality == "image" else update for update in updates]
 
 
-def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], Settings, list[list[int]]]:
-    """What is the stock processor's, and what `apply` has put beside it."""
+def _split_kwargs(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], VllmSettings, list[list[int]]]:
+    """The stock processor's arguments, and the settings and questions that `apply` added to them."""
     rest = dict(kwargs)
-    note = rest.pop(FIELD)
-    return rest, Settings(**note["settings"]), note["questions"]
+    added = rest.pop(FIELD)
+    return rest, VllmSettings(**added["settings"]), added["questions"]
 
 
-def _shorter(update: Any, out_mm_kwargs: Any) -> Any:
-    """The stock replacement of a picture's placeholder, cut down to the tokens that stay."""
+def _shorten_update(update: Any, out_mm_kwargs: Any) -> Any:
+    """The stock replacement of an image's placeholder, cut down to the number of kept tokens."""
 
     def replacement(index: int) -> list[int]:
         stock = update.content(index)
-        order = Order.unpack(out_mm_kwargs["image"][index][FIELD].data)
-        if len(stock) != order.total:
-            raise ModelError(f"vLLM expects {len(stock)} tokens of a picture, foveate {order.total}: report this.")
-        return list(stock[: order.kept])
+        plan = ImagePlan.unpack(out_mm_kwargs["image"][index][FIELD].data)
+        if len(stock) != plan.total:
+            raise ModelError(f"vLLM expects {len(stock)} tokens of an image, foveate {plan.total}: report this.")
+        return list(stock[: plan.kept])
 
     return PromptReplacement(modality="image", target=update.target, replacement=replacement)

@@ -16,27 +16,34 @@ from foveate.integrations.vllm.engine import require_vllm
 from foveate.runtime.load import BUNDLED, locate
 
 
-def command(model: str, further: Sequence[str] = (), **settings: Any) -> list[str]:
-    """`vllm serve` for this model, with the `overrides` that these settings make and further options of vLLM.
+def make_command(model: str, further: Sequence[str] = (), **settings: Any) -> list[str]:
+    """The `vllm serve` command for this model, with its `overrides` and further options of vLLM.
 
     Raises a `FoveateError` for a model or settings that cannot be used.
     """
     if any(option.split("=")[0] == "--hf-overrides" for option in further):
-        raise InputError("foveate writes --hf-overrides itself: leave it out, or call `vllm serve` with its own.")
+        raise InputError("foveate writes --hf-overrides itself: leave it out, or call `vllm serve` with your own.")
     named = ["--served-model-name", model] if model in BUNDLED and "--served-model-name" not in further else []
-    asked = json.dumps(overrides(model, **settings))
-    return ["vllm", "serve", locate(model), "--hf-overrides", asked, *named, *further]
+    return [
+        "vllm",
+        "serve",
+        locate(model),
+        "--hf-overrides",
+        json.dumps(overrides(model, **settings)),
+        *named,
+        *further,
+    ]
 
 
-def shown(command: Sequence[str]) -> str:
-    """As a shell takes it."""
+def to_shell(command: Sequence[str]) -> str:
+    """The command as one line for a shell."""
     return shlex.join(command)
 
 
-def run(command: Sequence[str], *, api_key: str | None = None) -> None:
-    """Become vLLM. Raises `InputError` where it is not installed beside foveate.
+def exec_command(command: Sequence[str], *, api_key: str | None = None) -> None:
+    """Replace this process by vLLM. Raises `InputError` if vLLM is not installed.
 
-    The key goes where the list of processes does not show it.
+    The key goes into the environment, since command lines are visible to other users.
     """
     require_vllm()
     program = Path(sys.executable).with_name(command[0])

@@ -1,4 +1,4 @@
-"""What a server or a request asks for, and what the engine is told to do with one picture."""
+"""The settings of a server or a request, and the plan for one image that travels through the engine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,19 @@ from foveate.method.checks import is_int
 from foveate.pipeline.prune import check_settings
 
 FIELD = "foveate"
-"""Where the settings stand: in the model's configuration, in `mm_processor_kwargs`, among a picture's own fields."""
+"""The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How a request's pictures are pruned; the fields are those of `foveate.integrations.vllm.overrides`.
+class VllmSettings:
+    """How the images of a request are pruned.
 
-    Raises a `FoveateError` for a value that cannot be used.
+    Args:
+        keep, method, positions: as for `foveate.prune_inputs`.
+        turn: "last" or "own", as for `foveate.integrations.vllm.overrides`.
+
+    Raises:
+        FoveateError: if a value cannot be used.
     """
 
     keep: int | float
@@ -42,50 +47,47 @@ class Settings:
             raise InputError(f'turn={self.turn!r} is unknown: use "last" or "own".')
 
     @classmethod
-    def read(cls, given: object) -> Settings:
-        """The settings that the model was started with. Raises a `FoveateError` if there are none."""
-        if not isinstance(given, Mapping) or "keep" not in given:
+    def from_config(cls, config: Any) -> VllmSettings:
+        """The settings in a model's configuration. Raises a `FoveateError` if there are none."""
+        values = getattr(config, FIELD, None)
+        if not isinstance(values, Mapping) or "keep" not in values:
             raise InputError(
-                'Pruning was asked for without a keep: start vLLM with --hf-overrides \'{"architectures": [...], '
+                'Pruning needs a value for keep: start vLLM with --hf-overrides \'{"architectures": [...], '
                 '"foveate": {"keep": 0.2}}\', or let `foveate serve` write that.'
             )
-        return cls(**_known(given))
+        return cls(**_check_names(values))
 
-    def changed(self, given: object) -> Settings:
-        """With what a request asks for. Raises a `FoveateError` if it is malformed."""
-        if given is None:
+    def override(self, values: object) -> VllmSettings:
+        """These settings with those of a request in their place. Raises a `FoveateError` if they are malformed."""
+        if values is None:
             return self
-        if not isinstance(given, Mapping):
-            raise InputError(f'"{FIELD}" is {given!r}: give an object such as {{"keep": 0.1}}.')
-        return replace(self, **_known(given))
-
-    def record(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
+        if not isinstance(values, Mapping):
+            raise InputError(f'"{FIELD}" is {values!r}: pass an object such as {{"keep": 0.1}}.')
+        return replace(self, **_check_names(values))
 
     @property
-    def whole(self) -> bool:
+    def keeps_all(self) -> bool:
         """Whether all tokens stay."""
         return not is_int(self.keep) and self.keep == 1
 
-    def count(self, free: int) -> int:
-        """How many of so many tokens stay."""
-        return to_budget(min(self.keep, free) if is_int(self.keep) else self.keep, free)
+    def count_kept(self, available: int) -> int:
+        """How many of an image's `available` tokens stay (protected ones are not counted)."""
+        return to_budget(min(self.keep, available) if is_int(self.keep) else self.keep, available)
 
 
-def _known(given: Mapping[Any, Any]) -> dict[str, Any]:
-    names = [field.name for field in fields(Settings)]
-    unknown = [name for name in given if name not in names]
+def _check_names(values: Mapping[Any, Any]) -> dict[str, Any]:
+    names = [field.name for field in fields(VllmSettings)]
+    unknown = [name for name in values if name not in names]
     if unknown:
-        raise InputError(f"{unknown[0]!r} is no setting of foveate inside vLLM: it has {', '.join(names)}.")
-    return dict(given)
+        raise InputError(f"foveate inside vLLM has no setting {unknown[0]!r}: it has {', '.join(names)}.")
+    return dict(values)
 
 
 @dataclass(frozen=True)
-class Order:
-    """What is to be done with one picture: keep `kept` of its `total` tokens. `question` are token ids.
+class ImagePlan:
+    """How one image is pruned. It travels through the engine as one of the image's fields.
 
-    It travels through the engine with the picture, as one of its fields.
+    `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids.
     """
 
     kept: int
@@ -95,11 +97,11 @@ class Order:
     question: tuple[int, ...]
 
     def pack(self) -> Tensor:
-        """As bytes: (n,) uint8."""
+        """The plan as bytes: (n,) uint8."""
         return torch.frombuffer(bytearray(json.dumps(asdict(self)).encode()), dtype=torch.uint8)
 
     @classmethod
-    def unpack(cls, packed: Any) -> Order:
-        """From its bytes."""
-        given = json.loads(bytes(packed.tolist()))
-        return cls(**{**given, "question": tuple(given["question"])})
+    def unpack(cls, packed: Tensor) -> ImagePlan:
+        """The plan from its bytes."""
+        values = json.loads(bytes(packed.tolist()))
+        return cls(**{**values, "question": tuple(values["question"])})
