@@ -23,6 +23,15 @@ def test_all_is_the_namespace():
         _ = foveate.prune_input
 
 
+def test_old_names_work_and_warn():
+    from foveate.integrations import vllm
+
+    with pytest.warns(DeprecationWarning, match=r"foveate\.vllm is now foveate\.integrations\.vllm"):
+        assert foveate.vllm is vllm
+    with pytest.raises(AttributeError, match="vlm"):
+        _ = foveate.vlm
+
+
 def test_type_checkers_see_the_names_where_they_are():
     """The lazy table and the imports for type checkers say the same."""
     said = dict(

@@ -5,6 +5,7 @@ with foveate.pruning(model, keep=0.1) as handle:
     model.generate(**inputs)
 """
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -125,7 +126,14 @@ __all__ = [
 ]
 
 
+# Modules under their names of version 0.1, for one release.
+_MOVED = {"vllm": "foveate.integrations.vllm"}
+
+
 def __getattr__(name: str) -> object:
+    if name in _MOVED:
+        warnings.warn(f"foveate.{name} is now {_MOVED[name]}.", DeprecationWarning, stacklevel=2)
+        return import_module(_MOVED[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'foveate' has no attribute {name!r}")
     found: object = getattr(import_module(_HOMES[name]), name)
