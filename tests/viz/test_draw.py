@@ -17,10 +17,10 @@ from foveate.errors import InputError
 from foveate.models import lookup
 from foveate.models.item import Item, View, frames, lines, runs, squares
 from foveate.runtime.load import load, quiet
-from foveate.viz import check_overlay, save, seen_part
-from foveate.viz.legend import entries
+from foveate.viz import check_overlay, save, visible_region
+from foveate.viz.legend import list_entries
 from foveate.viz.paint import AMBER, SKY
-from foveate.viz.panels import panels_of
+from foveate.viz.panels import make_panels
 from tiny import tiny_folder
 from viz.golden.write import FOLDER, drawn, report, scene
 
@@ -199,7 +199,7 @@ def test_the_legend_counts_and_wraps():
 
 def test_the_legend_says_no_more_than_there_is():
     def said(told):
-        return [text for _, text in entries(panels_of([WHITE], told, None, None)[0])]
+        return [text for _, text in list_entries(make_panels([WHITE], told, None, None)[0])]
 
     assert said(plain([1, 2])) == ["kept 2 of 6"]
     assert said(plain([])) == ["kept 0 of 6"]
@@ -261,12 +261,12 @@ def test_a_long_clip_is_no_giant():
     [
         (WHITE, report([], []), {}, "holds no picture: draw"),
         (WHITE, plain([0]), {"item": 1}, "no picture at item=1"),
-        (WHITE, plain([0]), {"item": "0"}, "item='0' names nothing"),
+        (WHITE, plain([0]), {"item": "0"}, "item='0' is not an index"),
         (Image.new("RGB", (0, 9)), plain([0]), {}, "no pixels"),
         (WHITE, plain([0]), {"item": slice(1, 9)}, "no picture at item=slice"),
         (WHITE, report([[0]], [()], modality="audio"), {}, "holds no picture"),
-        ([], plain([0]), {}, "give one of Pillow's"),
-        (["scene.png"], plain([0]), {}, "give one of Pillow's"),
+        ([], plain([0]), {}, "one of Pillow's"),
+        (["scene.png"], plain([0]), {}, "one of Pillow's"),
         (WHITE, report([[0]], [()]), {}, "no raster"),
         (WHITE, dataclasses.replace(plain([0]), views=()), {}, "no raster"),
         (WHITE, report([[0]] * 2, [frames(GRID)] * 2), {}, "1 pictures do not fit the 2 .* item=0"),
@@ -496,14 +496,14 @@ def test_what_explaining_costs_is_not_timed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("size", [(90, 30), (30, 90), (50, 50), (61, 40)])
 @pytest.mark.parametrize("crop", [32, 24, 40])
-def test_seen_part_is_what_clip_sees(size, crop):
+def test_visible_region_is_what_clip_sees(size, crop):
     processor = CLIPImageProcessorPil(
         size={"shortest_edge": 32}, crop_size={"height": crop, "width": crop}, do_normalize=False
     )
     ramp = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), -1) * 2
     image = Image.fromarray(np.concatenate([ramp, 0 * ramp[..., :1] + 99], -1).astype(np.uint8))
     model_sees = processor(image, return_tensors="np")["pixel_values"][0].transpose(1, 2, 0) * 255
-    part = seen_part(image, processor)
+    part = visible_region(image, processor)
     shown = np.asarray(part.resize((crop, crop), Image.Resampling.BICUBIC)).astype(float)
     inner = slice(6, -6)
     assert np.abs(shown - model_sees)[inner, inner].max() < 6
@@ -511,7 +511,7 @@ def test_seen_part_is_what_clip_sees(size, crop):
 
 @pytest.mark.parametrize("size", [(90, 40), (40, 90), (64, 64)])
 @pytest.mark.parametrize("name", ["Llava", "DeepseekVL", "Janus"])
-def test_seen_part_is_what_processors_that_pad_make_of_a_picture(name, size):
+def test_visible_region_is_what_processors_that_pad_make_of_a_picture(name, size):
     module = {"Llava": "llava", "DeepseekVL": "deepseek_vl", "Janus": "janus"}[name]
     kind = getattr(
         pytest.importorskip(f"transformers.models.{module}.image_processing_pil_{module}"), f"{name}ImageProcessorPil"
@@ -520,23 +520,23 @@ def test_seen_part_is_what_processors_that_pad_make_of_a_picture(name, size):
     more = {"size": {"shortest_edge": 32}, "crop_size": square, "do_pad": True} if name == "Llava" else {"size": square}
     processor = kind(do_normalize=False, **more)
     model_sees = np.asarray(processor(ramp(*size), return_tensors="np")["pixel_values"][0]).transpose(1, 2, 0)
-    part = seen_part(ramp(*size), processor).resize((32, 32), Image.Resampling.BICUBIC)
+    part = visible_region(ramp(*size), processor).resize((32, 32), Image.Resampling.BICUBIC)
     shown = np.asarray(part).astype(float) / 255
     inside = (shown[..., 2] > 0.9) & (model_sees[..., 2] > 0.9)
     assert inside.sum() > 32 * 32 * min(size) / max(size) - 80
     assert np.abs(shown - model_sees)[inside].max() < 0.04
 
 
-def test_seen_part_of_squashed_and_padded_pictures():
+def test_visible_region_of_squashed_and_padded_pictures():
     image = Image.new("RGB", (40, 20), "white")
     squashed = CLIPImageProcessorPil(size={"height": 32, "width": 32}, do_center_crop=False)
-    assert seen_part(image, squashed) is image
-    assert seen_part(image, object()) is image
+    assert visible_region(image, squashed) is image
+    assert visible_region(image, object()) is image
 
     class Pads:
         do_pad = True
 
-    padded = seen_part(image, Pads())
+    padded = visible_region(image, Pads())
     assert padded.size == (40, 40)
     assert padded.getpixel((20, 5)) == (0, 0, 0)
     assert padded.getpixel((20, 20)) == (255, 255, 255)
@@ -553,7 +553,7 @@ def test_with_the_processor_only_what_reaches_the_model_is_drawn():
     wide = dataclasses.replace(plain([0], (1, 2, 4)), grids=((1, 2, 4),))
     image = scene()
     for processor in (Whole(), Whole.image_processor):
-        assert over(image, square, processor=processor) == over(seen_part(image, Whole.image_processor), square)
+        assert over(image, square, processor=processor) == over(visible_region(image, Whole.image_processor), square)
     assert over(image, square, processor=Pads()).size == (512, 512)
     assert over(image, wide, processor=Pads()) == over(image, wide)  # it is the batch that is padded
     for told in (
@@ -595,8 +595,8 @@ def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
 def test_overlay_paths_that_cannot_be(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name, text in (
-        ("o.txt", "no picture"),
-        ("o", "no picture"),
+        ("o.txt", "no image suffix"),
+        ("o", "no image suffix"),
         ("none/o.png", "no folder"),
         ("folder.png", "is a f"),
     ):

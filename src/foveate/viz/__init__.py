@@ -1,7 +1,7 @@
-"""The kept visual tokens, drawn over the picture, its tiles or a clip's frames: `draw`, and how that is saved."""
+"""`draw` shows the kept visual tokens over an image, its tiles or the frames of a video; `save` writes the result."""
 
 from foveate.viz.file import FORMATS, check_overlay, save
 from foveate.viz.overlay import draw
-from foveate.viz.seen import seen_part
+from foveate.viz.region import visible_region
 
-__all__ = ["FORMATS", "check_overlay", "draw", "save", "seen_part"]
+__all__ = ["FORMATS", "check_overlay", "draw", "save", "visible_region"]

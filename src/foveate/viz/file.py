@@ -1,4 +1,4 @@
-"""Where an overlay goes: checked before anything runs, written in one step."""
+"""The file of an overlay: its path is checked before anything runs, and it is written in one step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 
 
 def check_overlay(path: Path) -> None:
-    """Whether `save` can write there: a picture's suffix, in a folder that exists. Raises `InputError` if not."""
+    """Raise `InputError` unless `save` can write there: the suffix of an image format, in a folder that exists."""
     if path.suffix.lower() not in FORMATS:
-        raise InputError(f"{path} is no picture's name: let the overlay end in one of {', '.join(FORMATS)}.")
+        raise InputError(f"The overlay {path} has no image suffix: let it end in one of {', '.join(FORMATS)}.")
     if not path.parent.is_dir():
         raise InputError(f"There is no folder {path.parent} for the overlay: create it first.")
     if path.is_dir():
@@ -23,7 +23,7 @@ def check_overlay(path: Path) -> None:
 
 
 def save(image: Image.Image, path: Path) -> None:
-    """Write beside, then rename: whoever reads `path` never sees half a picture. Raises `InputError` if it cannot."""
+    """Write a temporary file, then rename it, so that `path` is never half written. Raises `InputError` on failure."""
     check_overlay(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -11,77 +11,88 @@ from PIL import Image
 from foveate.errors import InputError
 from foveate.method.checks import is_int
 from foveate.pipeline.prune import Report
-from foveate.viz.legend import PAPER, entries, strip
-from foveate.viz.paint import Panel, paint
-from foveate.viz.panels import panels_of
+from foveate.viz.legend import PAPER, draw_legend, list_entries
+from foveate.viz.paint import Panel, paint_panel
+from foveate.viz.panels import make_panels
 
 LONGER_SIDE = 512  # pixels of a panel, at least
-SHEET, SHEET_SIDE = 4, 256  # beyond so many pictures a panel is so large
-CELL, LARGEST = 14, 1024  # a panel grows until its cells are so wide, or it is so large
+SHEET, SHEET_SIDE = 4, 256  # with more images than SHEET, panels may be SHEET_SIDE pixels long
+CELL, LARGEST = 14, 1024  # a panel grows until its cells are CELL pixels wide, or until it is LARGEST pixels long
 GAP = 8
 
 
 def draw(
-    image: Image.Image | Sequence[Image.Image], report: Report, *, processor: Any = None,
-    item: int | slice | None = None, legend: bool = True,
-) -> Image.Image:  # fmt: skip
-    """Show which visual tokens a report kept, over the picture that they are of.
+    image: Image.Image | Sequence[Image.Image],
+    report: Report,
+    *,
+    processor: Any = None,
+    item: int | slice | None = None,
+    legend: bool = True,
+) -> Image.Image:
+    """Draw which visual tokens a report kept, over the image that they belong to.
 
-    Kept tokens are bright over the darkened picture. Where the report was made with `explain=True`, those kept for
-    their relevance (core) have a full frame in amber and the others (complement) the corners of one in blue, and the
-    dropped ones are tinted red, the lighter the more relevant. Tiles lie where they were cut out, beside the overview
-    of the whole picture; the frames of a clip stand in reading order.
+    Kept tokens are bright over the darkened image. If the report was made with `explain=True`, core tokens (kept for
+    their relevance) have a full amber frame and complement tokens (kept for their diversity) blue corners; dropped
+    tokens are tinted red, the lighter the more relevant. Tiles lie where they were cut out, beside the overview of the
+    whole image. The frames of a video stand in reading order.
 
-    `image` is one picture, or a sequence: one for each picture of the report, or the frames of its clip, at least as
-    many as it has there. `item` names the report's pictures and clips that are meant, as an index or a slice (all tiles
-    of one picture, where each counts as a picture). `processor` is the model's; where it is given and cuts off the ends
-    of a picture, or pads it, only what reaches the model is drawn. `legend` adds a strip that says what the marks mean,
-    with counts.
+    Args:
+        image: one image, or a sequence: one image for each image of the report, or the frames of its video (at least
+            as many as the report has). Images are not changed.
+        report: what `prune_inputs`, `attach` or `pruning` reported.
+        processor: the model's processor. With it, only the region of an image that reaches the model is drawn, if
+            the processor crops or pads.
+        item: the index of the image or video of the report that is meant; all of them without it.
+        legend: whether to add a strip that explains the marks, with counts.
 
-    Returns a new RGB picture, its longer side at least 512 pixels; `image` is not changed. Raises `InputError` where
-    the report holds no picture, where pictures and report do not match, and where tokens lie in no raster.
+    Returns:
+        A new RGB image, its longer side at least 512 pixels.
+
+    Raises:
+        InputError: if the report holds no image, if images and report do not match, or if the tokens form no raster.
+
+    Example:
+        >>> short = foveate.prune_inputs(model, inputs, keep=0.1, explain=True)
+        >>> foveate.draw(image, short.report, processor=processor).save("kept.png")
     """
-    pictures = [image] if isinstance(image, Image.Image) else list(image)
-    if not pictures or not all(isinstance(picture, Image.Image) for picture in pictures):
-        raise InputError("image holds no picture: give one of Pillow's, or a sequence of them.")
-    if not all(min(picture.size) for picture in pictures):
-        raise InputError("image has no pixels: give a picture of at least one by one.")
+    images = [image] if isinstance(image, Image.Image) else list(image)
+    if not images or not all(isinstance(one, Image.Image) for one in images):
+        raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
+    if not all(min(one.size) for one in images):
+        raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
     if not (item is None or isinstance(item, slice) or is_int(item)):
-        raise InputError(f"item={item!r} names nothing: give an index, or a slice.")
-    groups = panels_of(pictures, report, processor, item)
-    out = _sheet([_side_by_side(group, len(groups)) for group in groups])
+        raise InputError(f"item={item!r} is not an index of the report: pass an int, or a slice.")
+    groups = make_panels(images, report, processor, item)
+    sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
     if not legend:
-        return out
-    below = strip(entries([panel for group in groups for panel in group]), out.width)
-    whole = Image.new("RGB", (out.width, out.height + below.height), PAPER)
-    whole.paste(out, (0, 0))
-    whole.paste(below, (0, out.height))
-    return whole
+        return sheet
+    strip = draw_legend(list_entries([panel for group in groups for panel in group]), sheet.width)
+    out = Image.new("RGB", (sheet.width, sheet.height + strip.height), PAPER)
+    out.paste(sheet, (0, 0))
+    out.paste(strip, (0, sheet.height))
+    return out
 
 
-def _side_by_side(panels: Sequence[Panel], groups: int) -> Image.Image:
-    """The panels of one picture, all of one size."""
-    width, height = panels[0].picture.size
+def _paint_group(panels: Sequence[Panel], groups: int) -> Image.Image:
+    """The panels of one image side by side, all of one size."""
+    width, height = panels[0].image.size
     longer = max(width, height)
     least = LONGER_SIDE if groups <= SHEET or longer > 2 * min(width, height) else SHEET_SIDE
     widest = max(CELL * longer * max(panel.columns / width, panel.rows / height) for panel in panels)
     side = max(least, min(widest, LARGEST), longer if groups == 1 else 0)
     size = max(1, round(width * side / longer)), max(1, round(height * side / longer))
-    return _sheet([paint(panel, size) for panel in panels], len(panels))
+    return _make_sheet([paint_panel(panel, size) for panel in panels], len(panels))
 
 
-def _sheet(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
-    """The images in rows from left to right; with no number of columns about as wide as high."""
+def _make_sheet(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """The images in rows from left to right; without a number of columns, the sheet is about square."""
     if len(images) == 1:
         return images[0]
     width, height = (max(image.size[axis] for image in images) + GAP for axis in (0, 1))
     if columns is None:
-        columns = min(range(1, len(images) + 1), key=lambda c: abs(math.log(c * width / _rows(images, c) / height)))
-    out = Image.new("RGB", (columns * width - GAP, _rows(images, columns) * height - GAP), PAPER)
+        columns = min(range(1, len(images) + 1), key=lambda c: abs(math.log(c * width / -(-len(images) // c) / height)))
+    rows = -(-len(images) // columns)
+    out = Image.new("RGB", (columns * width - GAP, rows * height - GAP), PAPER)
     for number, image in enumerate(images):
         out.paste(image, (number % columns * width, number // columns * height))
     return out
-
-
-def _rows(images: Sequence[Image.Image], columns: int) -> int:
-    return -(-len(images) // columns)

@@ -1,4 +1,4 @@
-"""One panel: a picture, and what became of each cell of the raster that lies over it."""
+"""One panel: an image, and the state of the token in each cell of the raster over it."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from enum import Enum
 from PIL import Image, ImageDraw, ImageEnhance
 
 DARK, PALE = 0.45, 0.15  # brightness and saturation left where tokens were dropped
-# Told apart by shape (a full frame, four corners), so colours may be lost to a grey printer or to colour-blindness.
+# Core and complement also differ in shape (a full frame, four corners), for grey prints and colour-blind readers.
 AMBER, SKY = (255, 176, 0), (86, 180, 233)
 SHADE = (0, 0, 0)  # a dark line inside the coloured one keeps it visible on a light cell
-# One hue, lighter than any dark cell and darker than a kept light one: the more of it, the lighter the cell.
+# One hue, lighter than any darkened cell and darker than a light kept one: the more of it, the lighter the cell.
 HEAT, HEAT_SHARE = (232, 92, 84), 0.65
-SMALL, TINY = 8, 3  # pixels: cells too small for corners, and for any frame
+SMALL, TINY = 8, 3  # pixels: smaller cells have no room for corners, or for any frame
 
 Box = tuple[int, int, int, int]
 Color = tuple[int, int, int]
 
 
-class Fate(Enum):
-    """What became of a token."""
+class TokenState(Enum):
+    """Whether and why a token was kept."""
 
     DROPPED = "dropped"
-    KEPT = "kept"  # it is not known why
+    KEPT = "kept"  # for an unknown reason
     CORE = "core"
     COMPLEMENT = "complement"
 
 
-# How often a frame's width goes into that of its cell, which it grows more slowly than.
-THINNESS = {Fate.CORE: 3.3, Fate.COMPLEMENT: 4.5, Fate.KEPT: 9.0}
+# Thickness of a frame: (side of the cell) ** 0.75 / thinness.
+THINNESS = {TokenState.CORE: 3.3, TokenState.COMPLEMENT: 4.5, TokenState.KEPT: 9.0}
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A picture under `rows` x `columns` cells; `fates` and `heat` (from 0 to 1, None for none) go row by row."""
+    """An image under `rows` x `columns` cells; `states` and `heat` (0 to 1, or None) go row by row."""
 
-    picture: Image.Image
+    image: Image.Image
     rows: int
     columns: int
-    fates: Sequence[Fate]
+    states: Sequence[TokenState]
     heat: Sequence[float | None]
 
-    def cell(self, index: int, size: tuple[int, int]) -> Box:
-        """The pixels of one token; neighbours share a border, and together the cells fill the picture."""
+    def cell_box(self, index: int, size: tuple[int, int]) -> Box:
+        """The pixels of one token. Neighbours share a border; together the cells fill the image."""
         row, column = divmod(index, self.columns)
         width, height = size
         return (
@@ -53,56 +53,56 @@ class Panel:
         )  # fmt: skip
 
 
-def paint(panel: Panel, size: tuple[int, int]) -> Image.Image:
+def paint_panel(panel: Panel, size: tuple[int, int]) -> Image.Image:
     """The panel in RGB, (width, height) pixels large: dropped cells dark and pale, tinted by heat; kept ones framed."""
-    bright = panel.picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    bright = panel.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     out = ImageEnhance.Brightness(ImageEnhance.Color(bright).enhance(PALE)).enhance(DARK)
-    out.paste(*_tint(panel, size))
+    out.paste(*_make_tint(panel, size))
     pen = ImageDraw.Draw(out)
-    for index, fate in enumerate(panel.fates):
-        box = panel.cell(index, size)
-        if fate is not Fate.DROPPED and box[2] > box[0] and box[3] > box[1]:
+    for index, state in enumerate(panel.states):
+        box = panel.cell_box(index, size)
+        if state is not TokenState.DROPPED and box[2] > box[0] and box[3] > box[1]:
             out.paste(bright.crop(box), box)
-            frame(pen, box, fate)
+            draw_frame(pen, box, state)
     return out
 
 
-def _tint(panel: Panel, size: tuple[int, int]) -> tuple[Color, Box, Image.Image]:
-    """The colour of heat, where it may lie, and how much of it there is at each pixel."""
+def _make_tint(panel: Panel, size: tuple[int, int]) -> tuple[Color, Box, Image.Image]:
+    """The arguments of `Image.paste` that tint dropped cells by their heat: colour, box and mask."""
     share = Image.new("L", size)
     pen = ImageDraw.Draw(share)
     for index, heat in enumerate(panel.heat):
-        left, top, right, bottom = panel.cell(index, size)
+        left, top, right, bottom = panel.cell_box(index, size)
         if heat and right > left and bottom > top:
             pen.rectangle((left, top, right - 1, bottom - 1), fill=round(255 * HEAT_SHARE * heat))
     return HEAT, (0, 0, *size), share
 
 
-def frame(pen: ImageDraw.ImageDraw, box: Box, fate: Fate) -> None:
-    """Mark a kept cell: core with a thick full frame, complement with its corners, in between where it is unknown."""
+def draw_frame(pen: ImageDraw.ImageDraw, box: Box, state: TokenState) -> None:
+    """Mark a kept cell: core by a thick full frame, complement by its corners, unknown by a thin full frame."""
     left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
     side = min(right - left, bottom - top) + 1
     if side < TINY:
         return
-    color = SKY if fate is Fate.COMPLEMENT else AMBER
+    color = SKY if state is TokenState.COMPLEMENT else AMBER
     if side < SMALL:
-        if fate is Fate.COMPLEMENT:  # one corner is all that there is room for
+        if state is TokenState.COMPLEMENT:  # there is room for one corner
             pen.line([(left, top + side // 2), (left, top), (left + side // 2, top)], fill=color)
         else:
             pen.rectangle((left, top, right, bottom), outline=color)
         return
-    thick = max(1, round(side**0.75 / THINNESS[fate]))
+    thick = max(1, round(side**0.75 / THINNESS[state]))
     inner = (left + thick, top + thick, right - thick, bottom - thick)
-    if fate is Fate.COMPLEMENT:
+    if state is TokenState.COMPLEMENT:
         arm = max(3, round(side * 0.3))
-        _corners(pen, inner, arm - thick, 1, SHADE)
-        _corners(pen, (left, top, right, bottom), arm, thick, color)
+        _draw_corners(pen, inner, arm - thick, 1, SHADE)
+        _draw_corners(pen, (left, top, right, bottom), arm, thick, color)
         return
     pen.rectangle(inner, outline=SHADE)
     pen.rectangle((left, top, right, bottom), outline=color, width=thick)
 
 
-def _corners(pen: ImageDraw.ImageDraw, box: Box, arm: int, thick: int, color: Color) -> None:
+def _draw_corners(pen: ImageDraw.ImageDraw, box: Box, arm: int, thick: int, color: Color) -> None:
     """Two arms at each corner of a box whose right and bottom pixels belong to it."""
     left, top, right, bottom = box
     for x, toward_x in ((left, 1), (right, -1)):

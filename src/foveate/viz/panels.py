@@ -12,13 +12,13 @@ from foveate.errors import InputError
 from foveate.method.scoring import scale_min_max
 from foveate.models.item import View, Views, frames
 from foveate.pipeline.prune import Report
-from foveate.viz.paint import Fate, Panel
-from foveate.viz.seen import seen_part, squared
+from foveate.viz.paint import Panel, TokenState
+from foveate.viz.region import pad_to_square, visible_region
 
 Placed = tuple[int, View]  # an item of the report, and one of its views
 
 
-def panels_of(
+def make_panels(
     pictures: Sequence[Image.Image], report: Report, processor: Any, item: int | slice | None
 ) -> list[list[Panel]]:
     """The panels of every picture or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
@@ -40,7 +40,7 @@ def panels_of(
     return [_picture(picture, report, views, processor) for picture, views in groups]
 
 
-def layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
+def choose_layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
     """(rows, columns) of so many square tiles of a picture of this (width, height): the nearest to its shape.
 
     No input tells it. Processors choose the number so that some arrangement fits the picture well, and this finds it.
@@ -92,9 +92,9 @@ def _picture(picture: Image.Image, report: Report, placed: Sequence[Placed], pro
     first, view = placed[0]
     if len(placed) == 1:
         if view.padded:
-            picture = squared(picture)
+            picture = pad_to_square(picture)
         elif processor is not None and _reshapes(report, first, view, processor):
-            picture = seen_part(picture, getattr(processor, "image_processor", processor))
+            picture = visible_region(picture, getattr(processor, "image_processor", processor))
         return [_panel(picture, report, placed, (1, 1))]
     if _modality(report, first) == "video":
         raise InputError(f"The clip has tokens of {len(placed)} frames: give its frames as a sequence of pictures.")
@@ -106,7 +106,7 @@ def _picture(picture: Image.Image, report: Report, placed: Sequence[Placed], pro
         raise InputError(
             f"These {len(placed)} are not the tiles and the overview of one picture: name those with item=slice(0, 5)."
         )
-    way = layout(len(tiles), picture.size)
+    way = choose_layout(len(tiles), picture.size)
     return [_panel(picture, report, tiles, way), _panel(picture, report, whole, (1, 1))]
 
 
@@ -126,7 +126,7 @@ def _panel(picture: Image.Image, report: Report, placed: Sequence[Placed], way: 
     rows, columns = placed[0][1].rows, placed[0][1].columns
     down, across = way
     size = down * rows * across * columns
-    fates = [Fate.DROPPED] * size
+    states = [TokenState.DROPPED] * size
     heat: list[float | None] = [None] * size
     known = {n: _states(report, n) for n, _ in placed}
     for number, (n, view) in enumerate(placed):
@@ -134,13 +134,13 @@ def _panel(picture: Image.Image, report: Report, placed: Sequence[Placed], way: 
         for cell, token in enumerate(view.tokens()):
             row, column = divmod(cell, columns)
             place = (tile_row * rows + row) * across * columns + tile_column * columns + column
-            fates[place], heat[place] = known[n][0][token], known[n][1][token]
-    return Panel(picture, down * rows, across * columns, fates, heat)
+            states[place], heat[place] = known[n][0][token], known[n][1][token]
+    return Panel(picture, down * rows, across * columns, states, heat)
 
 
-def _states(report: Report, n: int) -> tuple[list[Fate], list[float | None]]:
+def _states(report: Report, n: int) -> tuple[list[TokenState], list[float | None]]:
     """What became of every token of an item, and the heat of the dropped ones; none where relevance says nothing."""
-    fates = [Fate.DROPPED] * report.total[n]
+    states = [TokenState.DROPPED] * report.total[n]
     heat: list[float | None] = [None] * report.total[n]
     relevance = report.relevance[n] if report.relevance else None
     known = None if relevance is None else ~relevance.isnan()
@@ -148,8 +148,8 @@ def _states(report: Report, n: int) -> tuple[list[Fate], list[float | None]]:
     explained = scaled is not None and bool(scaled.any())
     core = report.core[n].tolist() if explained else []
     for place, token in enumerate(report.kept[n].tolist()):
-        fates[token] = (Fate.CORE if core[place] else Fate.COMPLEMENT) if explained else Fate.KEPT
+        states[token] = (TokenState.CORE if core[place] else TokenState.COMPLEMENT) if explained else TokenState.KEPT
     if explained and scaled is not None and known is not None:
         for token, value in zip(known.nonzero().squeeze(1).tolist(), scaled.tolist(), strict=True):
-            heat[token] = None if fates[token] is not Fate.DROPPED else value
-    return fates, heat
+            heat[token] = None if states[token] is not TokenState.DROPPED else value
+    return states, heat
