@@ -12,97 +12,104 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from foveate.apps.ask import Comparison, Cost
+    from foveate.apps.ask import Comparison, FirstTokenTiming
     from foveate.apps.batch.run import BatchOutcome
 
 
-def comparison(found: Comparison) -> None:
-    """The answers, then what they cost, then what the reader should know."""
-    console, report = Console(highlight=False), found.report
-    share = len(report.kept[0]) / report.total[0]
-    table = Table("", "pruned", "unpruned", title=f"{report.method}, {share:.0%} of the visual tokens")
-    table.add_row("answer", plain(found.answer), plain(found.answer_unpruned))
-    table.add_row("visual tokens", str(len(report.kept[0])), str(report.total[0]))
-    for title, measure in MEASURES:
-        table.add_row(title, measure(found.pruned), measure(found.unpruned))
-    if found.pruned.peak_bytes is not None and found.unpruned.peak_bytes is not None:
-        table.add_row("peak memory", mebibytes(found.pruned.peak_bytes), mebibytes(found.unpruned.peak_bytes))
+def print_comparison(comparison: Comparison) -> None:
+    """Print the answers, their time and memory, and the notes."""
+    console, pruned, unpruned = Console(highlight=False), comparison.pruned, comparison.unpruned
+    kept, total = count_tokens(comparison)
+    title = f"{comparison.report.method}, {kept / total:.0%} of the visual tokens"
+    table = Table("", "pruned", "unpruned", title=title)
+    table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
+    table.add_row("visual tokens", str(kept), str(total))
+    for name, measure in MEASURES:
+        table.add_row(name, measure(pruned), measure(unpruned))
+    if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:
+        table.add_row("peak memory", format_mib(pruned.peak_bytes), format_mib(unpruned.peak_bytes))
     console.print(table)
-    for note in found.notes:
+    for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
 
 
-def outcome(found: BatchOutcome) -> None:
-    """What the user should know, and a line on what became of the rows."""
-    for note in found.notes:
+def print_outcome(outcome: BatchOutcome) -> None:
+    """Print the notes of `foveate batch`, and one line about its rows."""
+    for note in outcome.notes:
         print(f"Note: {note}")
-    before = f", {found.earlier} of them before this call" if found.earlier else ""
-    aside = f"{found.bad} set aside with the reason (bad-*.jsonl)" if found.bad else "none set aside"
+    before = f", {outcome.earlier} of them before this call" if outcome.earlier else ""
+    aside = f"{outcome.bad} set aside with the reason (bad-*.jsonl)" if outcome.bad else "none set aside"
     print(
-        f"{found.answered} rows answered, {aside}{before}: {found.speed:.1f} rows/s, {found.seconds:.0f} s. "
-        f"The answers are in {found.out}."
+        f"{outcome.answered} rows answered, {aside}{before}: {outcome.speed:.1f} rows/s, {outcome.seconds:.0f} s. "
+        f"The answers are in {outcome.out}."
     )
 
 
-def milliseconds(seconds: float) -> str:
-    """A time as people read it."""
-    return f"{1000 * seconds:.1f} ms"
+def print_rows(title: str, rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Print a table with one column for each key, or the rows as JSON."""
+    if as_json:
+        print(json.dumps(rows))
+        return
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*(Text(format_cell(value)) for value in row.values()))
+    Console(highlight=False).print(table)
 
 
-def mebibytes(count: int) -> str:
-    """Bytes as people read them."""
-    return f"{count / 2**20:.2f} MiB"
-
-
-MEASURES: tuple[tuple[str, Callable[[Cost], str]], ...] = (
-    ("time to first token", lambda cost: milliseconds(cost.first_token)),
-    ("  vision encoder", lambda cost: milliseconds(cost.encode)),
-    ("  selection", lambda cost: milliseconds(cost.select)),
-    ("  prefill", lambda cost: milliseconds(cost.prefill)),
-    ("KV cache", lambda cost: mebibytes(cost.kv_bytes)),
-)
-
-
-def plain(answer: str) -> Text:
-    """A model may write anything: no markup is read, and control characters do not reach the terminal."""
-    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in answer))
-
-
-def record(found: Comparison, *, keep: int | float, model: str, overlay: Path | None) -> dict[str, Any]:
-    """What `foveate ask --json` prints.
+def to_record(comparison: Comparison, *, keep: int | float, model: str, overlay: Path | None) -> dict[str, Any]:
+    """Return what `foveate ask --json` prints.
 
     `seconds` and `kv_bytes` (and `peak_bytes`, None without a CUDA device) hold "pruned" and "unpruned"; a time splits
     into first_token = encode + select + prefill.
     """
-    costs = {"pruned": found.pruned, "unpruned": found.unpruned}
+    timings = {"pruned": comparison.pruned, "unpruned": comparison.unpruned}
     parts = ("first_token", "encode", "select", "prefill")
+    kept, total = count_tokens(comparison)
     return {
-        "answer": found.answer,
-        "answer_unpruned": found.answer_unpruned,
-        "kept": len(found.report.kept[0]),
-        "total": found.report.total[0],
+        "answer": comparison.answer,
+        "answer_unpruned": comparison.answer_unpruned,
+        "kept": kept,
+        "total": total,
         "keep": keep,
-        "method": found.report.method,
+        "method": comparison.report.method,
         "model": model,
-        "seconds": {name: {part: getattr(cost, part) for part in parts} for name, cost in costs.items()},
-        "kv_bytes": {name: cost.kv_bytes for name, cost in costs.items()},
-        "peak_bytes": {name: cost.peak_bytes for name, cost in costs.items()},
+        "seconds": {name: {part: getattr(timing, part) for part in parts} for name, timing in timings.items()},
+        "kv_bytes": {name: timing.kv_bytes for name, timing in timings.items()},
+        "peak_bytes": {name: timing.peak_bytes for name, timing in timings.items()},
         "overlay": None if overlay is None else str(overlay),
-        "notes": list(found.notes),
+        "notes": list(comparison.notes),
     }
 
 
-def rows(title: str, listed: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """A table with a column a key, or the rows as JSON."""
-    if as_json:
-        print(json.dumps(listed))
-        return
-    table = Table(*listed[0], title=title)
-    for row in listed:
-        table.add_row(*(Text(cell(value)) for value in row.values()))
-    Console(highlight=False).print(table)
+def count_tokens(comparison: Comparison) -> tuple[int, int]:
+    """The kept and all visual tokens of the prompt."""
+    return sum(map(len, comparison.report.kept)), sum(comparison.report.total)
 
 
-def cell(value: Any) -> str:
-    """A value of a table as people read it."""
+def format_ms(seconds: float) -> str:
+    """Milliseconds for people."""
+    return f"{1000 * seconds:.1f} ms"
+
+
+def format_mib(count: int) -> str:
+    """Bytes as mebibytes for people."""
+    return f"{count / 2**20:.2f} MiB"
+
+
+def format_cell(value: Any) -> str:
+    """A table's value for people."""
     return ", ".join(value) if isinstance(value, tuple) else {True: "yes", False: "no"}.get(value, str(value))
+
+
+def to_text(answer: str) -> Text:
+    """An answer without markup or control characters, as a model may write anything."""
+    return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in answer))
+
+
+MEASURES: tuple[tuple[str, Callable[[FirstTokenTiming], str]], ...] = (
+    ("time to first token", lambda timing: format_ms(timing.first_token)),
+    ("  vision encoder", lambda timing: format_ms(timing.encode)),
+    ("  selection", lambda timing: format_ms(timing.select)),
+    ("  prefill", lambda timing: format_ms(timing.prefill)),
+    ("KV cache", lambda timing: format_mib(timing.kv_bytes)),
+)

@@ -14,7 +14,7 @@ from foveate.apps.bench.figures import record as case_record
 from foveate.apps.bench.measure import Case
 from foveate.apps.bench.settings import shown
 from foveate.apps.bench.subject import Subject
-from foveate.apps.console import mebibytes
+from foveate.apps.console import format_mib
 
 HEADS = (
     "", "visual tokens", "vision encoder, ms", "selection, ms", "prefill, ms", "time to first token, ms",
@@ -67,8 +67,8 @@ def row(cells: Sequence[str]) -> str:
 
 def _cells(arm: Arm) -> list[str]:
     times = [_time(arm.seconds.get(stage, [])) for stage in (*STAGES, "first_token")]
-    kv = "-" if arm.kv_bytes is None else mebibytes(arm.kv_bytes)
-    peak = "-" if arm.peak is None else mebibytes(arm.peak.above)
+    kv = "-" if arm.kv_bytes is None else format_mib(arm.kv_bytes)
+    peak = "-" if arm.peak is None else format_mib(arm.peak.above)
     return [arm.name, str(arm.kept), *times, _time(arm.decode), kv, peak]
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import fields
 
+from foveate.apps.arguments import parse_keep
 from foveate.apps.evaluate.arms import (
     BlindEvalArm,
     EvalArm,
@@ -66,14 +67,9 @@ def _fields(name: str, text: str) -> dict[str, object]:
 
 def parse_keeps(text: str) -> list[int | float]:
     """`"0.333,64"` as budgets: with a dot (or an exponent) a share, without one a number of tokens."""
-    keeps: list[int | float] = []
-    for part in text.split(","):
-        try:
-            keep: int | float = int(part) if part.strip().lstrip("+-").isdigit() else float(part)
-        except ValueError as error:
-            raise InputError(f"--keep {part!r} is no number: give shares (0.1) or numbers of tokens (64).") from error
+    keeps = [parse_keep(part) for part in text.split(",")]
+    for keep in keeps:
         check_keep(keep)
-        keeps.append(keep)
     if len(set(keeps)) < len(keeps):
         raise InputError(f"--keep {text!r} names a budget twice: leave one of them out.")
     return keeps

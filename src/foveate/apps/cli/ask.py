@@ -1,0 +1,54 @@
+"""`foveate ask`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foveate.apps import console
+from foveate.apps.arguments import parse_keep
+from foveate.apps.cli.options import Json, MaxNewTokens, MethodName, Model, Positions, PositionsChoice, app
+
+KEEP = "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token)."
+
+
+@app.command()
+def ask(
+    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
+    question: Annotated[str, typer.Argument(help="A question about the image.", metavar="QUESTION")],
+    keep: Annotated[str, typer.Option(help=KEEP)] = "0.1",
+    method: MethodName = "foveate",
+    model: Model = "bundled",
+    positions: Positions = PositionsChoice.original,
+    overlay: Annotated[Path | None, typer.Option(help="Draw the kept tokens into this image file.")] = None,
+    max_new_tokens: MaxNewTokens = 64,
+    as_json: Json = False,
+) -> None:
+    """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
+    budget = parse_keep(keep)
+    from foveate import viz
+    from foveate.apps.ask import ask as compare
+    from foveate.method import resolve
+    from foveate.method.budget import check_keep
+    from foveate.runtime.files import open_image
+    from foveate.runtime.load import load, quiet
+
+    check_keep(budget)
+    if overlay is not None:
+        viz.check_overlay(overlay)
+    selector, pixels = resolve(method), open_image(image)
+    with quiet():
+        loaded = load(model)
+        comparison = compare(
+            loaded, pixels, question, keep=budget, method=selector, positions=positions.value,
+            max_new_tokens=max_new_tokens, explain=overlay is not None,
+        )  # fmt: skip
+    console.print_comparison(comparison)
+    if overlay is not None:
+        viz.save(viz.draw(pixels, comparison.report, processor=loaded.processor), overlay)
+        print(f"The kept tokens are drawn in {overlay}.")
+    if as_json:
+        print(json.dumps(console.to_record(comparison, keep=budget, model=loaded.name, overlay=overlay)))

@@ -1,0 +1,88 @@
+"""`foveate bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foveate.apps.cli.options import Budgets, Engine, EngineChoice, Json, app
+
+MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b."
+CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
+SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
+DTYPE = "Data type of a shape: float32 (default on a CPU), bfloat16 or float16."
+LAYERS = (
+    "Decoder layers of a shape, and the same share of its tower; default: as many as fit, at most 4 on a CPU, 1 in "
+    "vLLM."
+)
+
+
+@app.command()
+def bench(
+    model: Annotated[str, typer.Option(help=MODEL)] = "bundled",
+    method: Annotated[str, typer.Option(help="How to select the tokens: methods as in `eval`.")] = "foveate",
+    keep: Budgets = "1.0,0.333,0.111,0.056",
+    engine: Engine = EngineChoice.hf,
+    batch: Annotated[str | None, typer.Option(help="hf: prompts at a time, separated by commas; default 1.")] = None,
+    concurrency: Annotated[str | None, typer.Option(help=CONCURRENCY)] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="vLLM: requests of each round; default 16.")] = None,
+    image_size: Annotated[str | None, typer.Option(help=SIZE)] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help=LAYERS)] = None,
+    dtype: Annotated[str | None, typer.Option(help=DTYPE)] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one warm-up.")] = 5,
+    new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
+    out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
+    plot: Annotated[bool, typer.Option(help="hf: draw plot.png too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
+    from foveate.apps.bench import settings
+    from foveate.apps.evaluate.report import check_plot
+    from foveate.apps.results import make_folder, read_versions
+    from foveate.runtime.load import quiet
+
+    budgets, served = settings.parse_budgets(method, keep), engine is EngineChoice.vllm
+    only_vllm = {"--concurrency": concurrency, "--requests": requests}
+    settings.check_options(engine.value, hf={"--batch": batch}, vllm=only_vllm)
+    batches = settings.parse_batches(batch or "1", "--batch")
+    clients = settings.parse_batches(concurrency or "1,4,16", "--concurrency")
+    sizes = None if image_size is None else settings.parse_sizes(image_size)
+    rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "dtype": dtype}
+    image = out / "plot.png" if plot and not served else None
+    if image:
+        check_plot()
+    make_folder(out)
+    with quiet():
+        if served:
+            record, table = _run_vllm(
+                model, budgets, clients, requests=requests or 16, sizes=sizes, **rounding, **shape
+            )
+        else:
+            record, table = _run_hf(model, budgets, batches, sizes, image, rounding, shape)
+    record |= {**rounding, "versions": read_versions(*["vllm"] * served)}
+    (out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "table.md").write_text(table)
+    print(table)
+    if as_json:
+        print(json.dumps(record))
+
+
+def _run_hf(model: str, budgets: Any, batches: Any, sizes: Any, image: Path | None, rounding: Any, shape: Any) -> Any:
+    from foveate.apps.bench import report, run
+    from foveate.apps.bench.subject import open_subject
+
+    subject = open_subject(model, **shape)
+    cases = run.run(subject, budgets, batches, sizes, **rounding)
+    if image:
+        report.plot(subject, cases, image)
+    return {**report.record(subject, cases), "threads": run.threads()}, report.markdown(subject, cases)
+
+
+def _run_vllm(model: str, budgets: Any, clients: Any, **settings: Any) -> Any:
+    from foveate.apps.bench import run, served
+
+    measured = served.run(model, budgets, clients, **settings)
+    return {**served.record(measured), "threads": run.threads()}, served.markdown(measured)

@@ -1,0 +1,83 @@
+"""`foveate eval`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveate.apps.cli.options import Budgets, Json, MaxNewTokens, Model, Positions, PositionsChoice, ResultsFolder, app
+
+if TYPE_CHECKING:
+    from foveate.apps.evaluate.runner import Row
+
+METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
+DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
+
+
+@app.command("eval")
+def evaluate(
+    model: Model = "bundled",
+    methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
+    keep: Budgets = "0.333,0.222,0.111,0.056",
+    tasks: Annotated[str, typer.Option(help="Tasks of the bundled world, separated by commas, or all.")] = "all",
+    data: Annotated[Path | None, typer.Option(help=DATA)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
+    split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
+    seed: Annotated[int, typer.Option(min=0, help="Seed that selects the questions.")] = 0,
+    out: ResultsFolder = Path("results"),
+    batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16,
+    positions: Positions = PositionsChoice.original,
+    max_new_tokens: MaxNewTokens = 8,
+    resize: Annotated[bool, typer.Option(help="Compare with smaller images too.")] = True,
+    plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
+    from foveate.apps.evaluate import report, settings
+    from foveate.apps.evaluate.examples import read_data, world_examples
+    from foveate.apps.evaluate.runner import evaluate as run
+    from foveate.apps.results import read_commit, read_versions
+    from foveate.runtime.load import load, quiet
+
+    arms = settings.make_arms(
+        settings.parse_methods(methods), settings.parse_keeps(keep), positions=positions.value,
+        max_new_tokens=max_new_tokens, resize=resize,
+    )  # fmt: skip
+    if plot:
+        report.check_plot()
+    if data is not None:
+        examples, skipped = read_data(data, limit)
+    else:
+        examples, skipped = world_examples(tasks.split(","), split, limit, seed), []
+    for line in skipped:
+        print(f"Note: {line}", file=sys.stderr)
+    decisive = {  # everything that decides an answer
+        "model": model, "methods": methods, "keep": keep, "tasks": tasks, "data": data and str(data), "limit": limit,
+        "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
+        "resize": resize, "versions": read_versions(), "commit": read_commit(),
+    }  # fmt: skip
+    with quiet():
+        rows = run(load(model), examples, arms, batch=batch, out=out, settings=decisive)
+    record = _write(rows, decisive, skipped, out, plot=plot)
+    if as_json:
+        print(json.dumps(record))
+
+
+def _write(rows: Sequence[Row], settings: dict[str, Any], skipped: list[str], out: Path, *, plot: bool) -> Any:
+    """Write summary.json, table.md and plot.png, print the table, and return the summary."""
+    from foveate.apps.evaluate import report
+
+    summary = report.summarize(rows)
+    record = {"settings": settings, "skipped": skipped, **summary.record()}
+    table = report.markdown(summary) + "".join(f"\n{line}" for line in skipped)
+    (out / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
+    (out / "table.md").write_text(table)
+    if plot:
+        report.plot(summary, out / "plot.png")
+    print(table)
+    return record

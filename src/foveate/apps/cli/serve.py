@@ -1,0 +1,87 @@
+"""`foveate serve` and `foveate demo`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from foveate.apps.arguments import parse_keep
+from foveate.apps.cli.options import (
+    Engine,
+    EngineChoice,
+    Host,
+    MethodName,
+    Model,
+    Port,
+    Positions,
+    PositionsChoice,
+    app,
+)
+
+ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key that every request must carry.")]
+FETCH = "A place to fetch images from, https://host; repeat it for more. Default: none."
+TURN = (
+    "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
+    "chat; default last."
+)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    model: Model = "bundled",
+    keep: Annotated[str, typer.Option(help="As in `ask`; a request may ask for another.")] = "0.1",
+    method: MethodName = "foveate",
+    positions: Positions = PositionsChoice.original,
+    engine: Engine = EngineChoice.hf,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    api_key: ApiKey = None,
+    fetch_from: Annotated[list[str] | None, typer.Option(help=FETCH)] = None,
+    max_body: Annotated[int | None, typer.Option(min=1, help="MiB of a request; default 20.")] = None,
+    max_pixels: Annotated[int | None, typer.Option(min=1, max=89, help="Megapixels of its images; default 50.")] = None,
+    max_images: Annotated[int | None, typer.Option(min=1, help="Images of a conversation; default 16.")] = None,
+    max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Unpruned prompt tokens; default any.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of an answer; default 1024.")] = None,
+    max_waiting: Annotated[int | None, typer.Option(min=0, help="Waiting requests; default 32.")] = None,
+    grace: Annotated[float | None, typer.Option(min=0, help="Seconds to finish requests; default 30.")] = None,
+    turn: Annotated[str | None, typer.Option(help=TURN)] = None,
+    show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
+) -> None:
+    """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
+    prunes = {"keep": parse_keep(keep), "method": method, "positions": positions.value}
+    from foveate.apps.serve import command
+
+    limits = {
+        "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
+        "new": max_new_tokens, "waiting": max_waiting,
+    }  # fmt: skip
+    if engine is EngineChoice.vllm:
+        command.check_only_hf({**limits, "fetch_from": fetch_from, "grace": grace})
+        command.serve_vllm(
+            model, context.args, prunes, turn=turn or "last", show_only=show_only, host=host, port=port, api_key=api_key
+        )
+    else:
+        command.check_only_vllm(context.args, turn=turn, show_only=show_only)
+        command.serve_hf(
+            model, prunes, limits, host=host, port=port, api_key=api_key, fetch_from=fetch_from or [], grace=grace
+        )
+
+
+@app.command()
+def demo(
+    model: Model = "bundled",
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+) -> None:
+    """Show a page: drop an image, ask a question, move a slider, and see which tokens are kept."""
+    from foveate.apps.serve.run import bind, require_serve
+
+    require_serve()
+    from foveate.apps.demo.app import serve_page
+    from foveate.runtime.load import load, quiet
+
+    with bind(host, port) as listens, quiet():
+        serve_page(load(model), listens, host=host, open_browser=open_browser)
