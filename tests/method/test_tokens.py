@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from cost import Cost
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
 from foveate.method import resolve
 from foveate.method.budget import check_keep, share_of, to_budget
@@ -109,13 +110,13 @@ ONES = torch.ones(6, 4)
 @pytest.mark.parametrize(
     ("extras", "fix"),
     [
-        ({"encoder": torch.ones(5, 3)}, "encoder holds 5 tokens but embeds 6"),
+        ({"encoder": torch.ones(5, 3)}, "encoder has 5 tokens but embeds 6"),
         ({"encoder": torch.ones(6)}, "encoder has shape (6,)"),
-        ({"keys": torch.ones(7, 3)}, "keys holds 7 tokens"),
-        ({"keys": torch.ones(6, 3) * math.inf}, "keys holds NaN or infinity"),
+        ({"keys": torch.ones(7, 3)}, "keys has 7 tokens"),
+        ({"keys": torch.ones(6, 3) * math.inf}, "keys contains NaN or infinity"),
         ({"cls_attention": torch.ones(6, 1)}, "cls_attention has shape (6, 1): give one number a token"),
-        ({"cls_attention": torch.ones(5)}, "cls_attention holds 5 tokens"),
-        ({"cls_attention": torch.ones(6) * math.nan}, "cls_attention holds NaN"),
+        ({"cls_attention": torch.ones(5)}, "cls_attention has 5 tokens"),
+        ({"cls_attention": torch.ones(6) * math.nan}, "cls_attention contains NaN"),
         ({"cls_attention": torch.ones(6).long()}, "cls_attention is torch.int64"),
         ({"cls_attention": -torch.ones(6)}, "after the softmax"),
     ],
@@ -139,11 +140,11 @@ def test_an_extra_is_there_or_asked_for():
         (ONES[None], ONES, None, "embeds has shape (1, 6, 4)"),
         (ONES[0], ONES, None, "embeds has shape (4,)"),
         (ONES, ONES[0], None, "question has shape (4,)"),
-        (ONES[:0], ONES, None, "holds no token"),
+        (ONES[:0], ONES, None, "has no tokens"),
         (ONES, ONES[:, :3], None, "embeds are 4 wide but question is 3 wide"),
         (ONES, ONES.long(), None, "not ids"),
-        (ONES / 0, ONES, None, "embeds holds NaN or infinity"),
-        (ONES, ONES * math.nan, None, "question holds NaN or infinity"),
+        (ONES / 0, ONES, None, "embeds contains NaN or infinity"),
+        (ONES, ONES * math.nan, None, "question contains NaN or infinity"),
         (ONES, ONES, (1, 2, 2), "t * h * w = 6"),
         (ONES, ONES, (2, 3), "t * h * w = 6"),
         (ONES, ONES, (1, -2, -3), "t * h * w = 6"),
@@ -162,3 +163,43 @@ def test_old_names_warn():
         assert method.select(tokens, 1, given=[0]).tolist() == method.select(tokens, 1, selected=[0]).tolist()
     with pytest.warns(DeprecationWarning, match="merge_weights"):
         assert method.mix(tokens, torch.tensor([0])) is None
+
+
+FULL = VisualTokens(
+    torch.arange(24.0).reshape(6, 4),
+    torch.ones(2, 4),
+    (1, 2, 3),
+    encoder=torch.arange(18.0).reshape(6, 3),
+    cls_attention=torch.arange(6.0) / 15,
+    keys=torch.arange(12.0).reshape(6, 2),
+)
+
+
+def test_a_subset_has_the_rows_at_the_indices():
+    indices = torch.tensor([1, 4, 5])
+    part = FULL.subset(indices, (1, 1, 3))
+    for name in ("embeds", "encoder", "cls_attention", "keys"):
+        assert torch.equal(getattr(part, name), getattr(FULL, name)[indices])
+    assert part.question is FULL.question
+    assert part.grid == (1, 1, 3)
+    assert FULL.subset(indices).grid is None
+    assert VisualTokens(ONES, ONES).subset(indices).keys is None
+    assert FULL.grid == (1, 2, 3)
+    assert len(FULL.embeds) == 6
+
+
+def test_a_subset_reads_nothing_back_from_the_device():
+    with Cost() as made:
+        VisualTokens(FULL.embeds, FULL.question)
+    assert made.reads
+    with Cost() as cut:
+        FULL.subset(torch.tensor([1, 4, 5]), (3, 1, 1))
+    assert cut.reads == []
+
+
+def test_a_subset_has_tokens_and_a_grid_that_fits():
+    with pytest.raises(InputError, match="has no tokens"):
+        FULL.subset(torch.tensor([], dtype=torch.long))
+    for grid in [(1, 2, 3), (1, 4)]:
+        with pytest.raises(InputError, match=r"t \* h \* w = 4"):
+            FULL.subset(torch.tensor([0, 1, 2, 3]), grid)

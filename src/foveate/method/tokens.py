@@ -1,7 +1,8 @@
-"""What a method may see of one image (`VisualTokens`)."""
+"""`VisualTokens`: what a selection method reads of one image."""
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -13,18 +14,26 @@ from foveate.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class VisualTokens:
-    """The visual tokens of one image (or video) and the question that is asked of it.
+    """The visual tokens of one image (or video) and the question about it.
 
-    `embeds` (n, d) are the tokens after the projector, n >= 1; `question` (m, d) the input embeddings of the question's
-    text tokens, m = 0 where there is no question; both in the language model's space, on one device, of any float type.
-    `grid` (t, h, w) is the tokens' arrangement, t * h * w = n, where there is one.
+    All tensors are on one device and of any float type. `encoder`, `cls_attention` and `keys` are the extras: outputs
+    of the vision tower that a method reads if its `needs` name them.
 
-    The extras come from the vision tower, for the methods whose `needs` name them: `encoder` (n, d_v), the tokens
-    before the projector; `cls_attention` (n,), how much the [CLS] token attends to each, as probabilities, the mean
-    over the heads of the layer that makes the features; `keys` (n, d_k), that layer's attention keys, all heads side
-    by side.
+    Args:
+        embeds: (n, d) tokens after the projector, n >= 1, in the language model's embedding space.
+        question: (m, d) input embeddings of the question tokens, in the same space; m = 0 without a question.
+        grid: (t, h, w), the arrangement of the tokens, t * h * w = n; None if they have none.
+        encoder: (n, d_v) tokens before the projector.
+        cls_attention: (n,) probabilities with which the [CLS] token attends to each token, averaged over the heads of
+            the layer whose output the projector reads.
+        keys: (n, d_k) attention keys of that layer, all heads concatenated.
 
-    Raises `InputError` if these do not fit together or hold NaN or infinity.
+    Raises:
+        InputError: The tensors do not fit together, or contain NaN or infinity.
+
+    Example:
+        tokens = VisualTokens(torch.randn(576, 4096), torch.randn(12, 4096), grid=(1, 24, 24))
+        kept = Foveate().select(tokens, 64)
     """
 
     embeds: Tensor
@@ -37,20 +46,16 @@ class VisualTokens:
     def __post_init__(self) -> None:
         _check_rows("embeds", self.embeds)
         _check_rows("question", self.question)
-        n, d = self.embeds.shape
-        if n < 1:
-            raise InputError("embeds holds no token: leave an image without tokens out of the call.")
-        if self.question.shape[1] != d:
+        if self.question.shape[1] != self.embeds.shape[1]:
             raise InputError(
-                f"embeds are {d} wide but question is {self.question.shape[1]} wide: "
+                f"embeds are {self.embeds.shape[1]} wide but question is {self.question.shape[1]} wide: "
                 "give both in the language model's embedding space (the tokens after the projector)."
             )
         if self.question.device != self.embeds.device:
             raise InputError(
                 f"embeds are on {self.embeds.device}, question is on {self.question.device}: move them to one device."
             )
-        if self.grid is not None and (len(self.grid) != 3 or min(self.grid) < 1 or math.prod(self.grid) != n):
-            raise InputError(f"grid={self.grid} does not hold {n} tokens: give (t, h, w), t * h * w = {n}, or None.")
+        self._check_shape()
         for name, rows in (("encoder", self.encoder), ("keys", self.keys)):
             if rows is not None:
                 _check_rows(name, rows)
@@ -61,17 +66,47 @@ class VisualTokens:
             _check_rows("cls_attention", self.cls_attention[:, None])
             _check_extra("cls_attention", self.cls_attention, self.embeds)
             if bool((self.cls_attention < 0).any()):
-                raise InputError("cls_attention holds negative numbers: give probabilities, after the softmax.")
+                raise InputError("cls_attention has negative numbers: give probabilities, after the softmax.")
 
     def extra(self, name: str) -> Tensor:
-        """One of the extras. Raises `InputError` if these tokens came without it."""
-        found: Tensor | None = getattr(self, name)
-        if found is None:
+        """Return the extra of this name.
+
+        Raises:
+            InputError: These tokens have no such extra.
+        """
+        value: Tensor | None = getattr(self, name)
+        if value is None:
             raise InputError(
                 f"The tokens came without {name}: give it beside embeds, "
                 "or call foveate.prune_inputs, which takes it from the model."
             )
-        return found
+        return value
+
+    def subset(self, indices: Tensor, grid: tuple[int, int, int] | None = None) -> VisualTokens:
+        """Return some of these tokens, with the same question.
+
+        The values were checked when these tokens were made and are not read again, so a GPU need not be waited for.
+
+        Args:
+            indices: (k,) int64 indices of the tokens, k >= 1, on the tokens' device.
+            grid: The arrangement of the subset.
+
+        Raises:
+            InputError: `indices` is empty, or `grid` is not for k tokens.
+        """
+        part = copy.copy(self)  # does not call __post_init__
+        rows = {name: getattr(self, name) for name in ("embeds", "encoder", "cls_attention", "keys")}
+        chosen = {name: None if value is None else value.index_select(0, indices) for name, value in rows.items()}
+        vars(part).update(chosen, grid=grid)  # the class is frozen
+        part._check_shape()
+        return part
+
+    def _check_shape(self) -> None:
+        n = len(self.embeds)
+        if n < 1:
+            raise InputError("embeds has no tokens: leave an image without tokens out of the call.")
+        if self.grid is not None and (len(self.grid) != 3 or min(self.grid) < 1 or math.prod(self.grid) != n):
+            raise InputError(f"grid={self.grid} is not for {n} tokens: give (t, h, w), t * h * w = {n}, or None.")
 
 
 def _check_rows(name: str, rows: Tensor) -> None:
@@ -79,19 +114,19 @@ def _check_rows(name: str, rows: Tensor) -> None:
         raise InputError(f"{name} has shape {tuple(rows.shape)}: give the tokens of one image, as (tokens, width).")
     if not rows.is_floating_point():
         raise InputError(f"{name} is {rows.dtype}: give embeddings (float16, bfloat16 or float32), not ids.")
-    if rows.numel() and not all(bool(end.isfinite()) for end in rows.detach().aminmax()):  # NaN is both ends
+    if rows.numel() and not all(bool(end.isfinite()) for end in rows.detach().aminmax()):  # both are NaN if one is
         raise InputError(
-            f"{name} holds NaN or infinity: run the vision tower in bfloat16 or float32 (float16 overflows)."
+            f"{name} contains NaN or infinity: run the vision tower in bfloat16 or float32 (float16 overflows)."
         )
 
 
 def _check_extra(name: str, rows: Tensor, embeds: Tensor) -> None:
     if len(rows) != len(embeds):
-        raise InputError(f"{name} holds {len(rows)} tokens but embeds {len(embeds)}: give the same tokens in both.")
+        raise InputError(f"{name} has {len(rows)} tokens but embeds {len(embeds)}: give the same tokens in both.")
     if rows.device != embeds.device:
         raise InputError(f"embeds are on {embeds.device}, {name} is on {rows.device}: move them to one device.")
 
 
 def unit_rows(rows: Tensor) -> Tensor:
-    """`rows` (..., d) of any float type as float32 of length 1; a row of zeros stays zero: its cosines are 0."""
+    """Scale the rows of (..., d), of any float type, to length 1, in float32. A row of zeros stays zeros."""
     return torch.nn.functional.normalize(rows.float(), dim=-1)

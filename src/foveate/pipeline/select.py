@@ -173,11 +173,7 @@ def _subset(tokens: VisualTokens, places: Tensor) -> VisualTokens:
         count = len(places) // size
         if count and len(places) == count * size and int(places[-1] - places[0]) == len(places) - 1:
             grid = (count, *tokens.grid[1:]) if int(places[0]) % size == 0 else None
-    extras = {
-        name: None if value is None else value[places]
-        for name, value in (("encoder", tokens.encoder), ("cls_attention", tokens.cls_attention), ("keys", tokens.keys))
-    }
-    return VisualTokens(tokens.embeds[places], tokens.question, grid, **extras)
+    return tokens.subset(places, grid)
 
 
 def _joined(subject: Subject, parts: Sequence[_Held]) -> Choice:
