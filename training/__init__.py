@@ -1,1 +1,1 @@
-"""How the bundled models are trained: from nothing, on drawn scenes."""
+"""Trains the bundled models from nothing on drawn scenes. Not part of the package: run it from a clone."""

@@ -1,6 +1,6 @@
-"""Attention for training on a CPU: the textbook's three steps, a few heads at a time, in bfloat16.
+"""Attention for training on a CPU: scores, softmax and weighted sum, for a few heads at a time, in bfloat16.
 
-A block's scores stay in the cache, and bfloat16 matrix products are several times faster there than the fused kernel.
+The scores of a block stay in the processor's cache; this is several times faster than the fused kernel in bfloat16.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BLOCK = 1 << 20  # scores at a time
+BLOCK = 1 << 20  # scores per block
 
 
 class Blocked(torch.autograd.Function):
-    """softmax(q k' + mask) v; `query` (b, h, n, d) is scaled already, `mask` (b or 1, 1, n, m) is added, or None."""
+    """softmax(q k' + mask) v for a `query` (b, h, n, d) that is already scaled; `mask` (b or 1, 1, n, m) or None."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
@@ -30,7 +30,7 @@ class Blocked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """The weights are made anew, block by block."""
+        """Recompute the weights block by block."""
         query, key, value = ctx.saved_tensors
         grad = grads[0].contiguous()
         to_query, to_key, to_value = torch.empty_like(query), torch.empty_like(key), torch.empty_like(value)
@@ -57,8 +57,8 @@ def _weights(query: Tensor, key: Tensor, mask: Tensor | None, row: int) -> Tenso
 
 
 def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None) -> Tensor:
-    """Attention of (b, h, n, d) with an additive mask: blocked where that is faster, else SDPA."""
-    query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings may have widened them
+    """Attend with (b, h, n, d) and an additive mask: in blocks for bfloat16 on a CPU, else by SDPA."""
+    query, key = query.to(value.dtype), key.to(value.dtype)  # rotary embeddings may have made them float32
     if query.device.type != "cpu" or query.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
     out: Tensor = Blocked.apply(query * (scaling or query.shape[-1] ** -0.5), key, value, mask)
@@ -68,7 +68,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
 def plain_attention(
     _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **settings: Any
 ) -> tuple[Tensor, None]:
-    """For vision encoders: all look at all."""
+    """Attention function of vision encoders: every patch attends to every patch."""
     assert attention_mask is None
     return attention(query, key, value, None, settings.get("scaling")).transpose(1, 2).contiguous(), None
 
@@ -76,7 +76,7 @@ def plain_attention(
 def packed_attention(
     _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
 ) -> tuple[Tensor, None]:
-    """For packed rows: a causal call for the first `shared` places, which are heads in every row; then the rest."""
+    """Attention function of packed rows: causal in the first `shared` columns, then the rest with the mask."""
     causal = attention_mask[:1, :, :shared, :shared]
     first = attention(query[:, :, :shared], key[:, :, :shared], value[:, :, :shared], causal)
     rest = attention(query[:, :, shared:], key, value, attention_mask[:, :, shared:])

@@ -1,4 +1,4 @@
-"""What each patch of a drawn picture shows: the targets of the vision encoder's pre-training."""
+"""Labels of the patches of a drawn image: the targets of the vision encoder's pre-training."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from foveate.world.drawing import fill_form, locate_glyphs
 from foveate.world.scenes import CELLS, COLORS, FORMS, GLYPHS, MAX_GLYPHS, POPULARITY, Scene
 
 COVERED = 0.2  # a patch belongs to an object that covers at least this share of it
-READ = 0.3  # a patch belongs to a glyph whose box covers at least this share of it
+READABLE = 0.3  # a patch belongs to a glyph whose box covers at least this share of it
 NOTHING = 0  # class 0 of every attribute
 CLASSES = {"form": len(FORMS) + 1, "color": len(COLORS) + 1, "glyph": len(GLYPHS) + 1, "order": MAX_GLYPHS + 1}
-PICTURE = len(FORMS) + len(COLORS) + 10
-"""Length of the picture's own label: which forms and colours it holds, and how many things."""
-PLACE = 6
+IMAGE_LABELS = len(FORMS) + len(COLORS) + 10
+"""Number of labels of the whole image: which forms and colours it holds, and how many objects."""
+PLACE = 6  # values
 
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """Integer classes (rows * columns,) in raster order, 0 = nothing: the owner's form and colour, the glyph and its
-    place in the word. `place` (rows * columns, PLACE), in cells: the owner's centre, the way from the patch to it, the
-    owner's half extents. `picture` (PICTURE,) of 0/1.
+    """Labels of all patches in raster order.
+
+    `form`, `color`, `glyph` and `order` (the glyph's number in its word) are classes (rows * columns,); 0 is nothing.
+    `place` (rows * columns, PLACE), in cells, is the centre of the patch's object, the way from the patch to it, and
+    the object's half extents. `image` (IMAGE_LABELS,) is 0 or 1.
     """
 
     form: np.ndarray
@@ -31,11 +33,11 @@ class PatchLabels:
     glyph: np.ndarray
     order: np.ndarray
     place: np.ndarray
-    picture: np.ndarray
+    image: np.ndarray
 
 
-def patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabels:
-    """Label the patches of a raster over the scene, drawn with `patch` x `patch` pixels each."""
+def make_patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabels:
+    """Label `rows` x `columns` patches of `patch` x `patch` pixels that cover the scene."""
     canvas = Image.new("L", (columns * patch, rows * patch), 0)
     pen = ImageDraw.Draw(canvas)
     for number, thing in enumerate(scene.things):
@@ -43,8 +45,8 @@ def patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabe
     pixels = np.asarray(canvas).reshape(rows, patch, columns, patch).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
     covered = np.stack([(pixels == i).mean(1) for i in range(len(scene.things) + 1)])  # (things + 1, patches)
     owner = np.where(covered[1:].max(0) >= COVERED, covered[1:].argmax(0) + 1, NOTHING)
-    glyph, order, read = _glyphs(scene, rows, columns)
-    owner = np.where(read > 0, read, owner)
+    glyph, order, written_on = _label_glyphs(scene, rows, columns)
+    owner = np.where(written_on > 0, written_on, owner)
     form = np.array([NOTHING, *(FORMS.index(t.form) + 1 for t in scene.things)])
     color = np.array([NOTHING, *(tuple(POPULARITY).index(t.color) + 1 for t in scene.things)])
     row, column = np.divmod(np.arange(rows * columns), columns)
@@ -52,13 +54,13 @@ def patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> PatchLabe
     extent = np.array([(0.0,) * 4, *((t.x, t.y, t.rx, t.ry) for t in scene.things)])[owner]
     place = CELLS * np.concatenate([extent[:, :2], extent[:, :2] - here, extent[:, 2:]], axis=1)
     place *= (owner > 0)[:, None]
-    return PatchLabels(form[owner], color[owner], glyph, order, place.astype(np.float32), _picture(scene))
+    return PatchLabels(form[owner], color[owner], glyph, order, place.astype(np.float32), _label_image(scene))
 
 
-def _glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each patch's glyph, the glyph's place in its word, and the number of the thing it is written on."""
-    best = np.full((rows, columns), READ)
-    found = np.zeros((3, rows, columns), dtype=np.int64)
+def _label_glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each patch's glyph, the glyph's number in its word, and the number of the object with that text."""
+    best = np.full((rows, columns), READABLE)
+    labels = np.zeros((3, rows, columns), dtype=np.int64)
     left, top = np.arange(columns) / columns, np.arange(rows) / rows
     for number, thing in enumerate(scene.things, start=1):
         for place, (glyph, (x0, y0, x1, y1)) in enumerate(zip(thing.text, locate_glyphs(thing), strict=False), start=1):
@@ -67,12 +69,12 @@ def _glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarr
             share = high[:, None] * wide
             more = share > best
             best[more] = share[more]
-            found[:, more] = np.array([[GLYPHS.index(glyph) + 1], [place], [number]])
-    flat = found.reshape(3, -1)
+            labels[:, more] = np.array([[GLYPHS.index(glyph) + 1], [place], [number]])
+    flat = labels.reshape(3, -1)
     return flat[0], flat[1], flat[2]
 
 
-def _picture(scene: Scene) -> np.ndarray:
+def _label_image(scene: Scene) -> np.ndarray:
     forms, colors = {t.form for t in scene.things}, {t.color for t in scene.things}
     count = [float(len(scene.things) == i) for i in range(10)]
     return np.array([float(f in forms) for f in FORMS] + [float(c in colors) for c in POPULARITY] + count, np.float32)

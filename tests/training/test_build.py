@@ -5,7 +5,7 @@ from foveate.pipeline.question import default_template, find_question
 from foveate.runtime.load import load
 from foveate.world.questions import list_words
 from foveate.world.scenes import sample_scene
-from training.build import ARCHITECTURES, build_model, build_processor, build_tokenizer
+from training.build import ARCHITECTURES, build_model, build_tokenizer, save_processor
 
 QUESTION = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What color is the star?"}]}
 
@@ -44,7 +44,7 @@ def test_it_fits_the_package_and_loads_from_its_folder(made, tmp_path):
     name, tokenizer, model = made
     assert 2 * sum(p.numel() for p in model.parameters()) < 16e6
     model.save_pretrained(tmp_path)
-    build_processor(name, tokenizer, tmp_path)
+    save_processor(name, tokenizer, tmp_path)
     loaded = load(str(tmp_path))
     text = loaded.processor.apply_chat_template([QUESTION], add_generation_prompt=True)
     assert text.lower().count("what color is the star?") == 1

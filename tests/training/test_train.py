@@ -6,14 +6,16 @@ import torch
 
 from foveate.runtime.load import load
 from foveate.world.questions import TASKS
-from training import train as training
+from training import loop
 from training.build import ARCHITECTURES
-from training.data import Stage
-from training.train import PLANS, Plan, train
+from training.plans import PLANS, TrainingPlan, TrainingStage
+from training.train import train
 
-SHORT = Stage(steps=4, batch=2, horizon=4, rate=1e-3, stream=0, questions=3, captions=1, diet=dict.fromkeys(TASKS, 1))
+SHORT = TrainingStage(
+    steps=4, batch=2, horizon=4, rate=1e-3, stream=0, questions=3, captions=1, diet=dict.fromkeys(TASKS, 1)
+)
 STAGES = ("see", "read", "align", "talk")
-PLAN = Plan(
+PLAN = TrainingPlan(
     *(replace(SHORT, stream=100 * i) for i in range(len(STAGES))), likeness=0.5, warmup=2, workers=0, save_every=2
 )
 
@@ -24,7 +26,7 @@ class Killed(Exception):
 
 def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path, monkeypatch):
     train("llava", PLAN, tmp_path / "straight")
-    clip, calls, deaths = training.nn.utils.clip_grad_norm_, [], 0
+    clip, calls, deaths = loop.nn.utils.clip_grad_norm_, [], 0
 
     def dying(*args):
         calls.append(1)
@@ -32,7 +34,7 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path, monkeypatch):
             raise Killed
         return clip(*args)
 
-    monkeypatch.setattr(training.nn.utils, "clip_grad_norm_", dying)
+    monkeypatch.setattr(loop.nn.utils, "clip_grad_norm_", dying)
     while not (tmp_path / "killed" / "model").exists():
         calls.clear()
         try:
@@ -69,7 +71,7 @@ def part(key):
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_losses_fall(name, tmp_path):
-    long = Stage(steps=50, batch=4, horizon=50, rate=2e-3, stream=0)
+    long = TrainingStage(steps=50, batch=4, horizon=50, rate=2e-3, stream=0)
     words = replace(SHORT, steps=50, horizon=50)
     plan = replace(PLAN, see=long, read=words)
     for stage in ("see", "read"):

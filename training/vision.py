@@ -1,0 +1,92 @@
+"""Stage *see*: the vision encoder learns what each patch shows and what the image holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+
+from training.attention import plain_attention
+from training.labels import CLASSES, IMAGE_LABELS, PLACE
+
+WEIGHTS = {"form": 1.0, "color": 1.0, "glyph": 1.5, "order": 1.0}  # of the losses
+
+
+class VisionPretraining(nn.Module):
+    """The vision encoder with one linear head per label."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.tower = get_tower(model)
+        AttentionInterface.register("plain", plain_attention)
+        self.tower.config._attn_implementation = "plain"
+        width: int = self.tower.config.hidden_size
+        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in CLASSES.items()})
+        self.place, self.image = nn.Linear(width, PLACE), nn.Linear(width, IMAGE_LABELS)
+
+    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss and the figures to log.
+
+        For each label the figure is the share of labelled patches that are right; `place` and `way` are errors in
+        cells; `picture` is the loss of the image's labels.
+        """
+        with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16):
+            hidden, summary = _ENCODERS[self.tower.config.model_type](self.tower, batch)
+        hidden, summary, figures, losses = hidden.float(), summary.float(), {}, []
+        for name, weight in WEIGHTS.items():
+            logits, target = self.heads[name](hidden), batch[name]
+            each, labelled = F.cross_entropy(logits, target, reduction="none"), target > 0
+            # Objects cover a tenth of the image: their patches must count as much as the background's.
+            losses.append(weight * (_mean(each[labelled]) + each[~labelled].mean()))
+            figures[name] = _mean((logits.argmax(-1) == target)[labelled].float()).item()
+        labelled = batch["form"] > 0
+        place = (self.place(hidden)[labelled] - batch["place"][labelled]).square().mean(0)
+        image = F.binary_cross_entropy_with_logits(self.image(summary), batch["image"])
+        figures |= {"place": place[:2].mean().sqrt().item(), "way": place[2:4].mean().sqrt().item()}
+        figures["picture"] = image.item()
+        return torch.stack(losses).sum() + 2 * place.mean() + image, figures
+
+
+def _mean(values: Tensor) -> Tensor:
+    """Return the mean, or 0 for no values."""
+    return values.sum() / max(values.numel(), 1)
+
+
+def get_tower(model: Any) -> Any:
+    """Return the vision encoder."""
+    return getattr(model.model, "vision_tower", None) or model.model.visual
+
+
+def get_connector(model: Any) -> Any:
+    """Return the module that turns the encoder's patches into visual tokens."""
+    return getattr(model.model, "multi_modal_projector", None) or model.model.visual.merger
+
+
+def _encode_clip(clip: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the patches (all, width) of the layer that LLaVA reads, and [CLS] (b, width)."""
+    out = clip(batch["pixel_values"], output_hidden_states=True)
+    return out.hidden_states[-2][:, 1:].flatten(0, 1), out.pooler_output
+
+
+def _encode_qwen(visual: Any, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the patches (all, width), not in the order of windows, and each image's mean (b, width)."""
+    from transformers.vision_utils import get_vision_window_index
+
+    grids, config = batch["image_grid_thw"], visual.config
+    hidden = visual(batch["pixel_values"], grid_thw=grids).last_hidden_state
+    order, _ = get_vision_window_index(
+        grids,
+        spatial_merge_size=config.spatial_merge_size,
+        window_size=config.window_size,
+        patch_size=config.patch_size,
+        kwargs={},
+    )
+    blocks = hidden.unflatten(0, (-1, config.spatial_merge_size**2))
+    hidden = blocks[torch.argsort(order)].flatten(0, 1)
+    return hidden, torch.stack([part.mean(0) for part in hidden.split(grids.prod(-1).tolist())])
+
+
+_ENCODERS = {"clip_vision_model": _encode_clip, "qwen2_5_vl_vision": _encode_qwen, "qwen2_5_vl": _encode_qwen}
