@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from foveate.pipeline.encode import Encoded, encode
     from foveate.pipeline.prune import PrunedInputs, Report, prune_inputs
     from foveate.runtime.chat_template import learn_template
+    from foveate.runtime.load import LoadedModel, load
     from foveate.viz import draw
 
 __version__ = "0.1.0"
@@ -59,6 +60,7 @@ _HOMES = {
     "Grid": "foveate.method.grid",
     "Handle": "foveate.hooks.attach",
     "HoloV": "foveate.method.holov",
+    "LoadedModel": "foveate.runtime.load",
     "MMTok": "foveate.method.mmtok",
     "Method": "foveate.method",
     "PruMerge": "foveate.method.prumerge",
@@ -78,6 +80,7 @@ _HOMES = {
     "encode": "foveate.pipeline.encode",
     "families": "foveate.models",
     "learn_template": "foveate.runtime.chat_template",
+    "load": "foveate.runtime.load",
     "methods": "foveate.method",
     "prune_inputs": "foveate.pipeline.prune",
     "pruning": "foveate.hooks.attach",
@@ -100,6 +103,7 @@ __all__ = [
     "Grid",
     "Handle",
     "HoloV",
+    "LoadedModel",
     "MMTok",
     "Method",
     "PruMerge",
@@ -119,6 +123,7 @@ __all__ = [
     "encode",
     "families",
     "learn_template",
+    "load",
     "methods",
     "prune_inputs",
     "pruning",

@@ -194,7 +194,7 @@ def test_kv_bytes_counts_what_the_cache_holds():
         (["--positions", "new"], "--positions"),
         (["--max-new-tokens", "0"], "--max-new-tokens"),
         (["--max-new-tokens", "many"], "--max-new-tokens"),
-        (["--overlay", "kept.txt"], "no picture's name"),
+        (["--overlay", "kept.txt"], "has no image suffix"),
         (["--overlay", "/no/such/folder/kept.png"], "There is no folder"),
         (["--colour", "red"], "No such option"),
         (["--model", "/no/such/model"], "There is no folder"),
@@ -211,9 +211,9 @@ def test_bad_options(run, scene, monkeypatch, options, text):
 
 def test_bad_pictures(run, tmp_path, monkeypatch):
     monkeypatch.setattr("foveate.runtime.load.load", lambda name: pytest.fail("a model was loaded before the check"))
-    assert "There is no picture" in refusal(run("ask", tmp_path / "none.png", "why?"))
+    assert "There is no image" in refusal(run("ask", tmp_path / "none.png", "why?"))
     (tmp_path / "text.png").write_text("text")
-    assert "no picture that Pillow knows" in refusal(run("ask", tmp_path / "text.png", "why?"))
+    assert "no image that Pillow can read" in refusal(run("ask", tmp_path / "text.png", "why?"))
 
 
 def test_arguments_and_commands_that_are_not_there(run):
@@ -222,7 +222,7 @@ def test_arguments_and_commands_that_are_not_there(run):
 
 
 def test_placeholders_in_the_question(run, folder, scene):
-    assert "stands for a picture" in refusal(run("ask", scene, "what is <image>?", "--model", folder))
+    assert "stands for an image" in refusal(run("ask", scene, "what is <image>?", "--model", folder))
 
 
 def test_no_chat_template(folder, scene):
@@ -344,7 +344,7 @@ def test_program_on_a_plain_terminal(folder, scene):
 def test_program_refuses_in_one_line():
     done = program("ask", "none.png", "why?", "--model", "nobody/nothing")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "foveate: There is no picture none.png: check the path.\n"
+    assert done.stderr == "foveate: There is no image none.png: check the path.\n"
 
 
 def test_help_does_not_wait_for_torch():

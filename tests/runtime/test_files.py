@@ -27,7 +27,7 @@ def test_bytes_are_read_as_their_file(tmp_path):
     path = saved(tmp_path, Image.new("RGBA", (3, 2), (255, 0, 0, 128)))
     assert decode_image(path.read_bytes()) == open_image(path)
     for data in (b"", b"text", path.read_bytes()[:40]):
-        with pytest.raises(ImageError, match="The picture's data is"):
+        with pytest.raises(ImageError, match="The image's data is"):
             decode_image(data)
 
 
@@ -98,13 +98,13 @@ def test_first_frame_of_an_animation(tmp_path):
 
 
 def test_what_is_no_picture(tmp_path):
-    with pytest.raises(ImageError, match="There is no picture"):
+    with pytest.raises(ImageError, match="There is no image"):
         open_image(tmp_path / "none.png")
     with pytest.raises(ImageError, match="cannot be read"):
         open_image(tmp_path)
     for name, content in (("empty.png", b""), ("text.jpg", b"no picture at all")):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(ImageError, match="no picture that Pillow knows"):
+        with pytest.raises(ImageError, match="no image that Pillow can read"):
             open_image(tmp_path / name)
 
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from transformers.utils import logging
 
+import foveate
 from foveate.errors import ModelError, UnknownFamilyError
 from foveate.models import family_of
 from foveate.pipeline.prune import stop_ids
@@ -31,6 +32,13 @@ def folders(tmp_path_factory):
 @pytest.fixture
 def copy(folders, tmp_path):
     return shutil.copytree(folders("llava"), tmp_path / "copy")
+
+
+def test_load_is_public(folders):
+    loaded = foveate.load(str(folders("llava")))
+    assert isinstance(loaded, foveate.LoadedModel)
+    short = foveate.prune_inputs(loaded.model, inputs_of(loaded), keep=3)
+    assert len(short.report.kept[0]) == 3
 
 
 def inputs_of(loaded):
@@ -68,7 +76,7 @@ def test_a_template_of_the_checkpoint_is_left_alone():
 def test_a_folder_without_a_chat_template_says_how_the_question_is_looked_for(copy):
     (copy / "chat_template.jinja").unlink()
     loaded = load(str(copy))
-    assert any("looked for by special tokens alone" in note for note in loaded.notes)
+    assert any("found by special tokens alone" in note for note in loaded.notes)
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])

@@ -1,4 +1,4 @@
-"""`load`: a model and its processor, from the hub, from a folder, or one of the small ones that are bundled."""
+"""`load`: a model and its processor, from the hub, from a folder, or one of the two small bundled ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ WEIGHTS = ("*.safetensors", "*.bin")
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in evaluation mode on its device, its processor, what the caller should know, and what was asked for."""
+    """What `load` returns: a model with its processor.
+
+    Attributes:
+        model: The model, in evaluation mode, on its device.
+        processor: The model's processor.
+        notes: Sentences that a user should know, such as a package that is not installed.
+        name: The name that `load` was called with.
+    """
 
     model: Any
     processor: Any
@@ -36,41 +43,46 @@ class LoadedModel:
 
 
 def load(name: str = "bundled") -> LoadedModel:
-    """Load a model and its processor: a hub id, a local folder, "bundled" (LLaVA's architecture) or "bundled-qwen".
+    """Load a vision-language model and its processor.
 
-    The model goes to CUDA or MPS where there is one, else to the CPU, in its checkpoint's own type; the bundled ones,
-    stored in half precision, compute in float32 on a CPU.
+    The model goes to CUDA or MPS where there is one, else to the CPU, in the data type of its checkpoint; the bundled
+    models, stored in half precision, compute in float32 on a CPU. How the chat template marks the question is learned
+    at once (`learn_template`), unless the checkpoint's configuration says it.
 
-    Raises `ModelError` if it cannot be found or read, `UnknownFamilyError`, before any weights are read, if foveate
-    does not know its family.
+    Args:
+        name: A hub id, a local folder that `save_pretrained` wrote, or one of two small models that know drawn scenes
+            only: "bundled" (LLaVA's architecture) and "bundled-qwen" (Qwen2.5-VL's).
+
+    Returns:
+        The model, its processor and notes, as a `LoadedModel`.
+
+    Raises:
+        ModelError: The model cannot be found or read.
+        UnknownFamilyError: foveate does not support its family. No weights were read.
+
+    Example:
+        >>> loaded = foveate.load("Qwen/Qwen2.5-VL-3B-Instruct")
+        >>> inputs = loaded.processor(images=[image], text=[prompt], return_tensors="pt").to(loaded.model.device)
+        >>> short = foveate.prune_inputs(loaded.model, inputs, keep=0.1)
     """
-    bundled = BUNDLED.get(name)
-    where = locate(name)
-    device = _device()
+    where, device = locate(name), _choose_device()
     config = read_config(where)
     family(config.model_type)
-    # The processor is small and goes first: what it lacks shows before gigabytes are read.
-    processor, notes = _processor(where, config)
-    dtype = torch.float32 if bundled and device == "cpu" else "auto"
-    model = _model(where, dtype)
-    try:
-        model = model.to(device).eval()
-    except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(
-            f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
-        ) from error
+    # The processor is small and comes first: its errors show before gigabytes are read.
+    processor, notes = _load_processor(where, config)
+    model = _load_weights(where, device, torch.float32 if name in BUNDLED and device == "cpu" else "auto")
     if getattr(model.config, "foveate_template", None) is None:
         try:
             learn_template(model, processor)
         except ModelError as error:
-            notes = (*notes, f"The question is looked for by special tokens alone. {error}")
+            notes = (*notes, f"The question is found by special tokens alone. {error}")
     return LoadedModel(model, processor, notes, name)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' chatter and progress bars; its settings are put back. Downloads still show theirs."""
-    hub, logging = _module("huggingface_hub.utils"), _module("transformers.utils.logging")
+    """Silence the logs and progress bars of transformers, but not those of downloads; restore its settings after."""
+    hub, logging = _import("huggingface_hub.utils"), _import("transformers.utils.logging")
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     hub_level, downloads_show = hub.logging.get_verbosity(), not hub.are_progress_bars_disabled()
     logging.set_verbosity(logging.CRITICAL)
@@ -89,19 +101,19 @@ def quiet() -> Iterator[None]:
             hub.disable_progress_bars()
 
 
-def _module(name: str) -> Any:
-    """Imported late, as transformers is slow to import, and untyped, as its annotations do not hold."""
+def _import(name: str) -> Any:
+    """Import late, as transformers is slow to import, and untyped, as its annotations are not reliable."""
     return importlib.import_module(name)
 
 
-def _device() -> str:
+def _choose_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def locate(name: str) -> str:
-    """The folder, checked for what a model needs, or the hub id itself. Raises `ModelError` if it is neither."""
+    """The folder of a model, checked for its files, or the hub id itself. Raises `ModelError` if it is neither."""
     folder = BUNDLED.get(name) or Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -119,53 +131,62 @@ def locate(name: str) -> str:
 def read_config(where: str) -> Any:
     """The configuration of a folder or hub id. Raises `ModelError` if there is none that transformers knows."""
     try:
-        return _module("transformers").AutoConfig.from_pretrained(where)
+        return _import("transformers").AutoConfig.from_pretrained(where)
     except OSError as error:
         if Path(where).is_dir():
             raise ModelError(
-                f"The config.json of {where} cannot be read ({_first(error)}): download it again."
+                f"The config.json of {where} cannot be read ({_first_line(error)}): download it again."
             ) from error
         raise ModelError(
-            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_first(error)}): "
+            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_first_line(error)}): "
             f"download it first (`hf download {where}`) or pass a local folder."
         ) from error
-    except Exception as error:  # odd contents make transformers raise whatever they run into
-        raise ModelError(f"The config.json of {where} is not one that transformers knows: {_first(error)}") from error
+    except Exception as error:  # transformers raises many kinds of errors for odd contents
+        raise ModelError(
+            f"The config.json of {where} is not one that transformers knows: {_first_line(error)}"
+        ) from error
 
 
-def _model(where: str, dtype: Any) -> Any:
-    """The weights, all of them: transformers itself would fill a hole with random numbers and only log it."""
-    auto = _module("transformers").AutoModelForImageTextToText
+def _load_weights(where: str, device: str, dtype: Any) -> Any:
+    """The model, if all weights are there: transformers fills missing ones with random numbers and only logs it."""
+    auto = _import("transformers").AutoModelForImageTextToText
     try:
         model, info = auto.from_pretrained(where, dtype=dtype, output_loading_info=True)
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise ModelError(
-            f"The weights of {where} cannot be read ({_first(error)}): they are damaged, cut short or another model's; "
-            "download them again."
+            f"The weights of {where} cannot be read ({_first_line(error)}): they are damaged, cut short or "
+            "another model's; download them again."
         ) from error
     missing = sorted(info["missing_keys"])
     if missing:
         raise ModelError(
-            f"The weights of {where} lack {len(missing)} of the model's tensors, {missing[0]!r} for one: "
+            f"The weights of {where} lack {len(missing)} of the model's tensors, for example {missing[0]!r}: "
             "download all of its files again."
         )
-    return model
+    try:
+        return model.to(device).eval()
+    except torch.cuda.OutOfMemoryError as error:
+        raise ModelError(
+            f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
+        ) from error
 
 
-def _processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
+def _load_processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     try:
         try:
-            processor = _module("transformers").AutoProcessor.from_pretrained(where)
+            processor = _import("transformers").AutoProcessor.from_pretrained(where)
         except (ImportError, ValueError) as error:
             if importlib.util.find_spec("torchvision") is not None or "torchvision" not in str(error).lower():
                 raise
             processor = _without_videos(where, config)
-            notes = ("torchvision is not installed: pictures go through Pillow, and videos cannot be read.",)
+            notes = ("torchvision is not installed: images go through Pillow, and videos cannot be read.",)
     except ImportError as error:
-        raise ModelError(f"The processor of {where} needs another package: {_first(error)}.") from error
+        raise ModelError(f"The processor of {where} needs another package: {_first_line(error)}.") from error
     except Exception as error:  # the tokenizers library, for one, raises bare Exceptions on damaged files
-        raise ModelError(f"The processor of {where} cannot be loaded ({_first(error)}): download all files.") from error
+        raise ModelError(
+            f"The processor of {where} cannot be loaded ({_first_line(error)}): download all files."
+        ) from error
     if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
         raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")
     return processor, notes
@@ -183,8 +204,8 @@ class _NoVideos:
 
 
 def _without_videos(where: str, config: Any) -> Any:
-    """The model's own processor without its video processor, which cannot even be created without torchvision."""
-    auto = _module("transformers")
+    """The model's own processor without its video processor, which cannot be created without torchvision."""
+    auto = _import("transformers")
     stock: Any = auto.PROCESSOR_MAPPING[type(config)]
 
     def check(self: Any, name: str, argument: Any) -> Any:
@@ -205,7 +226,7 @@ def _without_videos(where: str, config: Any) -> Any:
     return without_videos.from_args_and_dict([parts[part] for part in stock.get_attributes()], settings)
 
 
-def _first(error: Exception) -> str:
-    """The first line of somebody else's error, without its full stop."""
+def _first_line(error: Exception) -> str:
+    """The first line of another library's error, without its full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].strip().rstrip(".:") if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""What a request costs: seconds of its stages, and the bytes of its cache."""
+"""Timing of a request: the seconds of its stages, and the bytes of its cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class StageTimer:
-    """Seconds of one stage after another, the accelerator's work included."""
+    """Times one stage after another, the accelerator's work included; `laps` holds the seconds of each stage."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.laps = device, dict[str, float]()
@@ -20,7 +20,7 @@ class StageTimer:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """The stage is over and the next one begins."""
+        """Record the end of a stage; the next one begins."""
         self._synchronize()
         now = time.perf_counter()
         self.laps[stage], self._last = now - self._last, now
@@ -31,13 +31,13 @@ class StageTimer:
 
 
 def prefill(model: Any, inputs: Mapping[str, Any]) -> Any:
-    """A forward pass over the prompt, as `generate` does first: with a cache, and logits of the last token only."""
+    """Run the forward pass that `generate` begins with: over the prompt, with a cache, logits of the last token."""
     last = {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
     return model(**inputs, **last, use_cache=True)
 
 
 def kv_bytes(value: Any, seen: set[int] | None = None) -> int:
-    """The bytes of all tensors in a cache: keys, values, and whatever state its layers carry."""
+    """Count the bytes of all tensors in a cache: keys, values, and any other state of its layers."""
     seen = set() if seen is None else seen
     if id(value) in seen:
         return 0

@@ -1,4 +1,4 @@
-"""`collect_warnings`: foveate's own warnings as sentences, for those that show or send them."""
+"""`collect_warnings`: foveate's own warnings as sentences, for programs that show or send them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from foveate.errors import FoveateWarning
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """What foveate warns of in the block, each sentence once; the list is filled when the block is left.
+    """Collect foveate's warnings in the block, each sentence once; the list is filled when the block ends.
 
-    Warnings of others are handed on. For one thread at a time, as `warnings.catch_warnings` is.
+    Other warnings pass through. Not thread-safe, as `warnings.catch_warnings` is not.
     """
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

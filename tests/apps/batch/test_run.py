@@ -116,7 +116,7 @@ def test_bad_rows_are_set_aside(folder, rows, expected, tmp_path):
     assert [(line["row"], line["id"]) for line in lines(out, "bad")] == [
         (0, "row-0"), (1, "row-1"), (3, "row-3"), (4, "ünï"), (6, "row-6"), (7, "row-7"),
     ]  # fmt: skip
-    assert "stands for a picture" in lines(out, "bad")[3]["reason"]
+    assert "stands for an image" in lines(out, "bad")[3]["reason"]
     assert json.loads((out / "bad-000001.jsonl").read_text().splitlines()[1]) == lines(out, "bad")[3]
 
     (out / "bad-000001.jsonl").unlink()  # answer these again

@@ -72,7 +72,7 @@ def test_rows_that_cannot_be_read(answer):
     done, _ = answer(rows)
     assert [line["answer"] for line in done.answers] == ["A", "C"]
     assert [(line["row"], line["id"]) for line in done.bad] == [(1, "row-1"), (2, 7), (4, "row-4")]
-    for line, text in zip(done.bad, ("no JSON object", "There is no picture", "'question'"), strict=True):
+    for line, text in zip(done.bad, ("no JSON object", "There is no image", "'question'"), strict=True):
         assert text in line["reason"]
 
 

@@ -22,7 +22,7 @@ def test_it_is_the_library(tmp_path):
     replies = engine.answer(images, questions)
     assert [reply.answer for reply in replies] == [answer for answer, _, _ in library(tmp_path, rows)]
     assert {(reply.kept, reply.total) for reply in replies} == {(None, None)}
-    with pytest.raises(InputError, match="stands for a picture"):
+    with pytest.raises(InputError, match="stands for an image"):
         engine.answer(images, [*questions[:-1], "what is <image>?"])
     with pytest.raises(Exception, match="maximum context length"):
         engine.answer(images[:1], ["what " * 9000])

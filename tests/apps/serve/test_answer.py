@@ -195,7 +195,7 @@ def test_words_that_stand_for_a_picture(tiny):
     for place in (0, 1):
         talk = [turn("system", "be brief"), turn("user", None, "what")]
         talk[place]["content"][-1]["text"] = "look: <image>"
-        with pytest.raises(InputError, match="stands for a picture"):
+        with pytest.raises(InputError, match="stands for an image"):
             make_chat_inputs(tiny, talk, [PICTURE])
 
 
@@ -204,7 +204,7 @@ def test_templates_that_know_words_alone_or_refuse(tiny, monkeypatch):
     monkeypatch.setattr(tiny.processor, "chat_template", plain)
     words = make_chat_inputs(tiny, [turn("user", "what ", "shape")], [])
     assert "user: what shape" in tiny.processor.decode(words["input_ids"][0])
-    with pytest.raises(ModelError, match="does not know pictures"):
+    with pytest.raises(ModelError, match="does not support images"):
         make_chat_inputs(tiny, [turn("user", None, "what")], [PICTURE])
     monkeypatch.setattr(tiny.processor, "chat_template", "{{ raise_exception('no system turns') }}")
     with pytest.raises(ModelError, match="no system turns"):

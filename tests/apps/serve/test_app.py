@@ -208,7 +208,7 @@ def test_refusals(server, scene):
     for keep in (0, -1, 0.0, 1.5, -0.1):
         assert "keep" in refused(ask(keep=keep), 400)["message"]
     assert refused(ask(max_tokens=2000), 400)["param"] == "max_tokens"
-    assert "stands for a picture" in refused(ask(turn="<image> what"), 400)["message"]
+    assert "stands for an image" in refused(ask(turn="<image> what"), 400)["message"]
     assert refused(ask(turn=content(QUESTION, *[scene] * 17)), 400)["code"] == "too_many_images"
     assert refused(ask(turn=content(QUESTION, "file:///etc/passwd")), 400)["code"] == "remote_url"
     assert refused(ask(turn=content(QUESTION, "http://127.0.0.1:9/a.png")), 400)["code"] == "remote_url"
