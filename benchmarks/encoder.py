@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from foveate.apps.bench.arms import prefill
-from foveate.apps.bench.memory import peak_of
-from foveate.apps.bench.shapes import DTYPES, SHAPES, Shape, build, example
+from foveate.apps.bench.memory import measure_peak
+from foveate.apps.bench.shapes import DTYPES, SHAPES, Shape, build, make_example
 from foveate.models import family_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
+from foveate.runtime.timing import prefill
 
 KEEP = 0.1
 LAYERS = 2  # of the decoder
@@ -94,8 +94,8 @@ def decoder_seconds(model: Any, inputs: Mapping[str, Any], count: int) -> float:
 
 def standing(name: str, model: Any, shape: Shape, side: int, rounds: int) -> Row:
     """The encoder's share of the time to first token, unpruned and pruned."""
-    inputs = example(model, shape, (side, side))
-    words, count = family_of(model).words(inputs), SHAPES[name].layers()[0]
+    inputs = make_example(model, shape, (side, side))
+    words, count = family_of(model).words(inputs), SHAPES[name].count_layers()[0]
     spent: dict[str, list[float]] = {"encoder": [], "selection": [], "unpruned": [], "pruned": []}
     for number in range(-1 if rounds > LONG else 0, rounds):
         started = time.perf_counter()
@@ -134,7 +134,7 @@ def arithmetic(model: Any, name: str, inputs: Mapping[str, Tensor], length: int,
         layers, n = core.vision_tower.encoder.layers, (vision.image_size // vision.patch_size) ** 2 + 1
         tiles = inputs["pixel_values"].flatten(0, -4).shape[0]
         tower = tiles * n * (matrices(layers) + 2 * vision.hidden_size * n * len(layers))
-    text, count = config.get_text_config(), SHAPES[name].layers()[0]
+    text, count = config.get_text_config(), SHAPES[name].count_layers()[0]
     each = matrices(core.language_model.layers) / LAYERS
     unpruned, pruned = (count * m * (each + text.hidden_size * m) for m in (length, short))
     found = {"tower TFLOP": 2e-12 * tower, "unpruned decoder TFLOP": 2e-12 * unpruned}
@@ -159,7 +159,7 @@ def beside(name: str, side: int, calls: Calls, rounds: int, *, peaks: bool = Fal
         if call != first
     }
     if peaks:
-        found = {call: peak_of(run, torch.device("cpu")) for call, run in calls.items()}
+        found = {call: measure_peak(run, torch.device("cpu")) for call, run in calls.items()}
         row["peak MiB"] = {call: round(peak.above / 2**20) for call, peak in found.items() if peak}
     return row
 
@@ -199,7 +199,7 @@ def clip_features(model: Any, tiles: Tensor) -> Tensor:
 def clip_waste(name: str, model: Any, shape: Shape, rounds: int) -> Iterator[Row]:
     """LLaVA's: hidden states, the layers after the one that is read, attention, gradients, extras, layout of pixels."""
     side = WASTE_SIZE[name]
-    inputs = example(model, shape, (side, side))
+    inputs = make_example(model, shape, (side, side))
     core, family, pixels = model.base_model, family_of(model), inputs["pixel_values"].flatten(0, -4)
     tower, layer = core.vision_tower, model.config.vision_feature_layer
     given = family.encoder_inputs(model, inputs)
@@ -261,7 +261,7 @@ def qwen_waste(name: str, model: Any, shape: Shape, rounds: int) -> Iterator[Row
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_position_ids, get_vision_window_index
 
     side = WASTE_SIZE[name]
-    inputs = example(model, shape, (side, side))
+    inputs = make_example(model, shape, (side, side))
     core, vision = model.base_model, model.config.vision_config
     tower, given = core.visual, family_of(model).encoder_inputs(model, inputs)
 
@@ -273,7 +273,7 @@ def qwen_waste(name: str, model: Any, shape: Shape, rounds: int) -> Iterator[Row
         name, side,
         {f"stock ({attention})": stock, "eager": with_attention(tower, "eager", stock)}, rounds, peaks=True,
     )  # fmt: skip
-    small = example(model, shape, (SIZES[name][0],) * 2)
+    small = make_example(model, shape, (SIZES[name][0],) * 2)
 
     def few() -> Any:
         return core.get_image_features(small["pixel_values"], small["image_grid_thw"])
@@ -325,7 +325,7 @@ def qwen_waste(name: str, model: Any, shape: Shape, rounds: int) -> Iterator[Row
 def types(name: str, model: Any, shape: Shape, rounds: int) -> Row:
     """The whole encoder in both types, on the same weights."""
     side = SIZES[name][0]
-    inputs = example(model, shape, (side, side))
+    inputs = make_example(model, shape, (side, side))
     core = model.base_model
     tower = core.visual if hasattr(core, "visual") else core.vision_tower
     wide = copy.deepcopy(tower).float()
@@ -337,7 +337,7 @@ def types(name: str, model: Any, shape: Shape, rounds: int) -> Row:
 def clip_glance(name: str, model: Any, shape: Shape, stood: Row, rounds: int) -> Row:
     """The whole picture in one tile (that is the glance), then some tiles in a second call."""
     side = stood["side"]
-    pixels = example(model, shape, (side, side))["pixel_values"].flatten(0, 1)
+    pixels = make_example(model, shape, (side, side))["pixel_values"].flatten(0, 1)
     calls: dict[str, Callable[[], object]] = {
         f"glance and {n} of {len(pixels) - 1} tiles": lambda n=n: [
             clip_features(model, part) for part in (pixels[:1], pixels[1 : n + 1]) if len(part)
@@ -352,7 +352,7 @@ def qwen_glance(name: str, model: Any, shape: Shape, stood: Row, rounds: int) ->
     from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import get_vision_position_ids, get_vision_window_index
 
     side, tower = stood["side"], model.base_model.visual
-    inputs, small = (example(model, shape, (s, s)) for s in (side, side // 2))
+    inputs, small = (make_example(model, shape, (s, s)) for s in (side, side // 2))
     pixels, grid = inputs["pixel_values"], inputs["image_grid_thw"]
     merge = tower.spatial_merge_size
     index, ends = get_vision_window_index(grid, merge, tower.window_size, tower.patch_size)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from foveate.apps.bench.figures import Spread
-from foveate.apps.bench.served.run import Arm, Bench
+from foveate.apps.bench.served.run import VllmArm, VllmBench
 from foveate.apps.bench.settings import parse_budgets
 from foveate.runtime.load import quiet
 
@@ -27,21 +27,21 @@ QUESTIONS, ROUNDS, NEW = 8, 5, 1
 TEXT = "what is in the picture a red square on blue ground how many circles are there"
 
 
-def prompts(bench: Bench, arm: Arm, seed: int) -> list[dict[str, Any]]:
+def prompts(bench: VllmBench, arm: VllmArm, seed: int) -> list[dict[str, Any]]:
     """One picture, asked about in different words."""
     noise = np.random.default_rng(seed).integers(0, 256, (*arm.size, 3), dtype=np.uint8)
     found, words = [], TEXT.split()
     for number in range(QUESTIONS):
         question = " ".join(words[number:] + words[:number])
-        found.append(bench.prompt(noise, question, arm.asked))
+        found.append(bench.make_prompt(noise, question, arm.options))
     return found
 
 
 def main() -> None:
     """Measure in turns, and write the JSON."""
     with tempfile.TemporaryDirectory() as made, quiet():
-        bench = Bench(MODEL, Path(made), LAYERS, None, None, NEW)
-        arms = [arm for arm in bench.arms(parse_budgets(",".join(METHODS), KEEP)) if not arm.of]
+        bench = VllmBench(MODEL, Path(made), LAYERS, None, None, NEW)
+        arms = [arm for arm in bench.make_arms(parse_budgets(",".join(METHODS), KEEP)) if not arm.limit_of]
         seconds: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
         for turn in range(ROUNDS + 1):
             for arm in arms if turn % 2 else arms[::-1]:
@@ -60,7 +60,7 @@ def main() -> None:
             "arm": arm.name,
             "first_ms": 1000 * float(np.median([each[0] for each in own])),
             "later_ms": 1000 * float(np.median([part for each in own for part in each[1:]])),
-            "total_times_unpruned_by_questions": [vars(Spread.of(total)) for total in totals],
+            "total_times_unpruned_by_questions": [vars(Spread.from_values(total)) for total in totals],
         })  # fmt: skip
     record = {"model": MODEL, "layers": LAYERS, "keep": KEEP, "rounds": ROUNDS, "arms": rows, "notes": bench.notes}
     OUT.parent.mkdir(parents=True, exist_ok=True)

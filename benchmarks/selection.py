@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from foveate.apps.bench import shapes
-from foveate.apps.bench.memory import peak_of
+from foveate.apps.bench.memory import measure_peak
 from foveate.method import resolve
 from foveate.method.selection import FarthestProblem, select_dpp, select_farthest, select_log_volume
 from foveate.method.tokens import VisualTokens, unit_rows
@@ -169,7 +169,7 @@ def video() -> dict[str, object]:
         embeds[start : start + 8192] = torch.randn(8192, d, generator=torch.Generator().manual_seed(start))
     clip = VisualTokens(embeds, embeds[:30].clone(), (512, 16, 16))
     started = time.perf_counter()
-    peak = peak_of(lambda: resolve("foveate").select(clip, k), torch.device("cpu"))
+    peak = measure_peak(lambda: resolve("foveate").select(clip, k), torch.device("cpu"))
     row: dict[str, object] = {"n": n, "k": k, "d": d, "dtype": "bfloat16", "seconds": time.perf_counter() - started}
     row["GiB above the inputs"] = None if peak is None else peak.above / 2**30
     row["GiB of the textbook's matrix"] = 4 * n * n / 2**30

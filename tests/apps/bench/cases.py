@@ -1,8 +1,8 @@
-"""Cases whose figures are set by hand, and shapes that are small enough for a test."""
+"""Cases with figures that are set by hand, and shapes that are small enough for a test."""
 
-from foveate.apps.bench.arms import Limit, Pruned, Whole
-from foveate.apps.bench.measure import Case
-from foveate.apps.bench.memory import Peak
+from foveate.apps.bench.arms import LimitBenchArm, PrunedBenchArm, UnprunedBenchArm
+from foveate.apps.bench.measure import BenchCase
+from foveate.apps.bench.memory import MemoryPeak
 from foveate.apps.bench.shapes import SHAPES, Shape
 from foveate.method import resolve
 
@@ -15,49 +15,46 @@ QWEN_TOWER = {"hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "depth
 ROPE = {"rope_type": "default", "type": "mrope", "mrope_section": [2, 3, 3], "rope_theta": 1e6}
 
 
-def small(name, text, tower):
-    """A shape with all that is special about a published one, small enough for a test."""
+def make_small(name, text, tower):
+    """A shape with the special features of a published one, small enough for a test."""
     own, shape = SHAPES[name].config, SHAPES[name]
     config = {
         **own,
         "text_config": {**own["text_config"], **TEXT, **text},
         "vision_config": {**own["vision_config"], **tower},
     }
-    return Shape(shape.model_type, config, shape.depth, (56, 56), shape.pixels)
+    return Shape(shape.model_type, config, shape.depth, (56, 56), shape.make_pixels)
 
 
 SMALL = {
-    "llava-1.5-7b": small("llava-1.5-7b", {}, {**TOWER, "image_size": 56}),
-    "llava-next-7b": small("llava-next-7b", {}, TOWER),
-    "qwen2.5-vl-3b": small("qwen2.5-vl-3b", {"rope_parameters": ROPE}, QWEN_TOWER),
+    "llava-1.5-7b": make_small("llava-1.5-7b", {}, {**TOWER, "image_size": 56}),
+    "llava-next-7b": make_small("llava-next-7b", {}, TOWER),
+    "qwen2.5-vl-3b": make_small("qwen2.5-vl-3b", {"rope_parameters": ROPE}, QWEN_TOWER),
 }
 SMALL["llava-next-7b"].config["image_grid_pinpoints"] = [[28, 56], [56, 28], [56, 56]]
 
 
-def filled(arm, encoder, selection, prefill, kv_bytes, peak, rounds=3, jitter=0.0):
-    """The arm, measured: milliseconds, the same in every round but for `jitter` (a share) of the prefill."""
+def fill(arm, encoder, selection, prefill, kv_bytes, peak, rounds=3, jitter=0.0):
+    """Fill the arm with milliseconds, the same in every round except for `jitter` (a share) of the prefill."""
     noise = [1 + jitter * (n - rounds // 2) for n in range(rounds)]
     stages = {"encoder": [encoder / 1e3] * rounds, "prefill": [prefill * factor / 1e3 for factor in noise]}
-    if isinstance(arm, Pruned):
+    if isinstance(arm, PrunedBenchArm):
         stages["selection"] = [selection / 1e3] * rounds
     arm.seconds = {**stages, "first_token": [sum(values) for values in zip(*stages.values(), strict=True)]}
-    arm.decode, arm.kv_bytes, arm.peak = [0.001, 0.002], kv_bytes, None if peak is None else Peak(1000, peak)
+    arm.decode, arm.kv_bytes, arm.peak = [0.001, 0.002], kv_bytes, None if peak is None else MemoryPeak(1000, peak)
     return arm
 
 
-def case(
-    *, whole=(20, 0, 80), pruned=(20, 2, 20), limit=(20, 0, 20), total=576, length=616, kept=58, peak=500,
+def make_case(
+    *, unpruned=(20, 0, 80), pruned=(20, 2, 20), limit=(20, 0, 20), total=576, length=616, kept=58, peak=500,
     kv_bytes=(9, 2), jitter=0.0, batch=1,
 ):  # fmt: skip
     """One pruned arm: (encoder, selection, prefill) of it, of the unpruned model, and of the limit if there is one."""
     short = length - total + kept
-    arm = Pruned(None, "divprune 0.1", kept, short, {}, resolve("divprune"), 0.1)
-    limits = {}
+    arm = PrunedBenchArm(None, "divprune 0.1", kept, short, {}, resolve("divprune"), 0.1)
+    pruned_arms, limits = [fill(arm, *pruned, kv_bytes[1], peak, jitter=jitter)], {}
     if limit is not None:
-        limits[short] = filled(
-            Limit(None, f"limit, {kept} tokens", kept, short, {}, None, None), *limit, kv_bytes[1], peak, jitter=jitter
-        )
-    return Case(
-        batch, (336, 448), total, filled(Whole(None, "unpruned", total, length, {}), *whole, kv_bytes[0], 1000),
-        [filled(arm, *pruned, kv_bytes[1], peak, jitter=jitter)], limits, ("A note.",),
-    )  # fmt: skip
+        limit_arm = LimitBenchArm(None, f"limit, {kept} tokens", kept, short, {}, None, None)
+        limits[short] = fill(limit_arm, *limit, kv_bytes[1], peak, jitter=jitter)
+    unpruned_arm = fill(UnprunedBenchArm(None, "unpruned", total, length, {}), *unpruned, kv_bytes[0], 1000)
+    return BenchCase(batch, (336, 448), total, unpruned_arm, pruned_arms, limits, ("A note.",))

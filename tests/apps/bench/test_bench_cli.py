@@ -1,4 +1,4 @@
-"""`foveate bench`, from the words of the command to the files it leaves."""
+"""`foveate bench`, from the command line to the files that it writes."""
 
 import json
 
@@ -70,12 +70,12 @@ def test_it_ends_with_the_verdict(run, llava, tmp_path):
     code, out, _ = run("--model", llava, "--keep", "0.25", "--method", "grid,random(seed=1)", "--no-plot")
     assert code == 0
     last = out.rstrip().splitlines()[-1]
-    assert last.startswith("1 prompt, picture 672x672: ")
+    assert last.startswith("1 prompt, image 672x672: ")
     assert "random(seed=1) 0.25" in out
     assert not (tmp_path / "results" / "plot.png").exists()
 
 
-def test_pictures_of_two_sizes(run, qwen):
+def test_images_of_two_sizes(run, qwen):
     code, out, _ = run("--model", qwen, "--keep", "2", "--image-size", "16,24x32", "--json", "--no-plot")
     assert code == 0
     cases = json.loads(out.splitlines()[-1])["cases"]
@@ -83,9 +83,9 @@ def test_pictures_of_two_sizes(run, qwen):
 
 
 def test_sizes_that_change_nothing(run, llava, qwen):
-    assert "makes the same of a picture of 99x99" in refusal(run("--model", llava, "--image-size", 99))
+    assert "makes the same of an image of 99x99" in refusal(run("--model", llava, "--image-size", 99))
     assert run("--model", llava, "--image-size", 32, "--keep", "2", "--no-plot")[0] == 0  # its own
-    assert "makes the same of" in refusal(run("--model", qwen, "--image-size", 4000))  # above what it reads at all
+    assert "makes the same of" in refusal(run("--model", qwen, "--image-size", 400))  # larger than it reads
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -103,7 +103,7 @@ def test_shapes(run, monkeypatch, name):
 def test_the_bundled_model_without_arguments(run):
     code, out, _ = run()
     assert code == 0
-    assert "Batch 1, picture 208x208: 576 visual of 586 tokens." in out
+    assert "Batch 1, image 208x208: 576 visual of 586 tokens." in out
     for name in ("foveate 0.333", "foveate 0.111", "foveate 0.056", "limit, 32 tokens"):
         assert f"| {name} |" in out
 
@@ -112,7 +112,7 @@ def test_memory_that_runs_out(run, llava, monkeypatch):
     def fail(*_, **__):
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr("foveate.apps.bench.run.measure", fail)
+    monkeypatch.setattr("foveate.apps.bench.run.measure_case", fail)
     assert "give a smaller --batch" in refusal(run("--model", llava))
 
 

@@ -1,17 +1,17 @@
 import pytest
 
-from foveate.apps.bench.settings import parse_batches, parse_budgets, parse_sizes, shown
-from foveate.apps.bench.subject import open_subject
+from foveate.apps.bench.model import open_model
+from foveate.apps.bench.settings import format_size, parse_batches, parse_budgets, parse_sizes
 from foveate.apps.results import make_folder
 from foveate.errors import FoveateError, InputError
 
 
 def test_budgets():
-    found = parse_budgets("divprune, zspaprune(core=0.6)", "1.0,0.1,64,2")
-    assert [(name, keep) for name, _, keep in found] == [
+    budgets = parse_budgets("divprune, zspaprune(core=0.6)", "1.0,0.1,64,2")
+    assert [(name, keep) for name, _, keep in budgets] == [
         (name, keep) for keep in (0.1, 64, 2) for name in ("divprune", "zspaprune(core=0.6)")
     ]
-    assert found[1][1].core == 0.6
+    assert budgets[1][1].core == 0.6
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_bad_budgets(methods, keeps, text):
 
 def test_sizes_and_batches():
     assert parse_sizes("336, 1280X720") == [(336, 336), (720, 1280)]
-    assert shown((720, 1280)) == "1280x720"
+    assert format_size((720, 1280)) == "1280x720"
     assert parse_batches("1, 4") == [1, 4]
 
 
@@ -55,10 +55,10 @@ def test_a_folder_that_is_a_file(tmp_path):
         make_folder(tmp_path / "file")
 
 
-def test_what_is_for_shapes_alone():
+def test_options_for_shapes_alone():
     with pytest.raises(InputError, match=r"--layers is for shapes .*llava-1.5-7b"):
-        open_subject("bundled", layers=2)
+        open_model("bundled", layers=2)
     with pytest.raises(InputError, match="--dtype is for shapes"):
-        open_subject("bundled", dtype="bfloat16")
+        open_model("bundled", dtype="bfloat16")
     with pytest.raises(InputError, match="--dtype 'int8' is unknown: give float32"):
-        open_subject("llava-1.5-7b", dtype="int8")
+        open_model("llava-1.5-7b", dtype="int8")

@@ -3,7 +3,7 @@ import torch
 
 from apps.bench.cases import SMALL
 from foveate.apps.bench import published, shapes
-from foveate.apps.bench.shapes import SHAPES, Scale, build, example, find_shape
+from foveate.apps.bench.shapes import SHAPES, ShapeScale, build, find_shape, make_example
 from foveate.errors import InputError
 from foveate.models import family_of
 from foveate.pipeline.prune import prune_inputs
@@ -15,18 +15,18 @@ TOKENS = {"llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4, "qwen2.5-vl-3b": 4}  
 def test_the_published_models(name):
     """Parameters of the checkpoints, embeddings and vision tower included."""
     published_size = {"llava-1.5-7b": 7.06e9, "llava-next-7b": 7.06e9, "qwen2.5-vl-3b": 3.75e9}[name]
-    layers, tower = SHAPES[name].layers()
-    config = SHAPES[name].scaled(layers)
-    assert shapes._count(config) == pytest.approx(published_size, rel=0.005)
+    layers, tower = SHAPES[name].count_layers()
+    config = SHAPES[name].make_config(layers)
+    assert shapes._count_parameters(config) == pytest.approx(published_size, rel=0.005)
     assert (config.text_config.num_hidden_layers, getattr(config.vision_config, SHAPES[name].depth)) == (layers, tower)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_shape_runs(name):
     model, scale = build(SMALL[name], 4)
-    assert scale == Scale(4, 4, SMALL[name].layers()[1], SMALL[name].layers()[1])
+    assert scale == ShapeScale(4, 4, SMALL[name].count_layers()[1], SMALL[name].count_layers()[1])
     assert not model.training
-    inputs = example(model, SMALL[name], (56, 56), batch=2, words=6)
+    inputs = make_example(model, SMALL[name], (56, 56), batch=2, words=6)
     short = prune_inputs(model, inputs, keep=3)
     assert short.report.total == (TOKENS[name], TOKENS[name])
     with torch.no_grad():
@@ -42,28 +42,28 @@ def test_dtype_and_ties():
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert model.lm_head.weight is model.get_input_embeddings().weight
     with torch.no_grad():
-        assert model(**example(model, SMALL["qwen2.5-vl-3b"], (56, 56))).logits.isfinite().all()
+        assert model(**make_example(model, SMALL["qwen2.5-vl-3b"], (56, 56))).logits.isfinite().all()
 
 
 def test_a_share_of_both():
-    config = SHAPES["llava-1.5-7b"].scaled(8)
+    config = SHAPES["llava-1.5-7b"].make_config(8)
     assert (config.text_config.num_hidden_layers, config.vision_config.num_hidden_layers) == (8, 6)
-    assert SHAPES["llava-1.5-7b"].scaled(1).vision_feature_layer == -1
-    vision = SHAPES["qwen2.5-vl-3b"].scaled(18).vision_config
+    assert SHAPES["llava-1.5-7b"].make_config(1).vision_feature_layer == -1
+    vision = SHAPES["qwen2.5-vl-3b"].make_config(18).vision_config
     assert (vision.depth, vision.fullatt_block_indexes) == (16, [7, 15])
-    assert SHAPES["qwen2.5-vl-3b"].scaled(36).vision_config.fullatt_block_indexes == [7, 15, 23, 31]
+    assert SHAPES["qwen2.5-vl-3b"].make_config(36).vision_config.fullatt_block_indexes == [7, 15, 23, 31]
 
 
-def test_what_was_built_is_told():
-    exact, near = Scale(4, 32, 3, 24).note(), Scale(1, 32, 1, 24).note()
+def test_a_scale_is_described():
+    exact, near = ShapeScale(4, 32, 3, 24).describe(), ShapeScale(1, 32, 1, 24).describe()
     assert "4 of 32 decoder layers (12.5%) and 3 of 24 of the vision tower (12.5%), which keeps" in exact
     assert "weighs 1.33 times as much as it should (multiples of 4 are exact)" in near
-    assert Scale(32, 32, 24, 24).note() == "Random weights, all layers of the published model."
+    assert ShapeScale(32, 32, 24, 24).describe() == "Random weights, all layers of the published model."
 
 
-def test_pictures_of_other_sizes():
+def test_images_of_other_sizes():
     model, _ = build(SMALL["qwen2.5-vl-3b"], 1)
-    wide = example(model, SMALL["qwen2.5-vl-3b"], (56, 112), words=6)
+    wide = make_example(model, SMALL["qwen2.5-vl-3b"], (56, 112), words=6)
     assert wide["image_grid_thw"].tolist() == [[1, 4, 8]]
     assert len(wide["input_ids"][0]) == 8 + 2 + 7
     assert prune_inputs(model, wide, keep=3).report.grids == ((1, 2, 4),)
@@ -71,8 +71,8 @@ def test_pictures_of_other_sizes():
 
 def test_a_fixed_size_is_refused():
     model, _ = build(SMALL["llava-1.5-7b"], 4)
-    with pytest.raises(InputError, match="scales every picture to 56x56"):
-        example(model, SMALL["llava-1.5-7b"], (28, 28))
+    with pytest.raises(InputError, match="scales every image to 56x56"):
+        make_example(model, SMALL["llava-1.5-7b"], (28, 28))
 
 
 def test_names():
@@ -84,13 +84,13 @@ def test_names():
 
 def test_as_many_layers_as_fit(monkeypatch):
     shape, whole = SMALL["llava-1.5-7b"], 4
-    one, two = (shapes._count(shape.scaled(n)) * 4 for n in (1, whole))
+    one, two = (shapes._count_parameters(shape.make_config(n)) * 4 for n in (1, whole))
     assert build(shape)[1].layers == min(whole, shapes.CPU_LAYERS)
-    monkeypatch.setattr(shapes, "available", lambda device: int((one + two) / 2 / shapes.MEMORY_SHARE))
+    monkeypatch.setattr(shapes, "read_free_memory", lambda device: int((one + two) / 2 / shapes.MEMORY_SHARE))
     assert build(shape)[1].layers == 2
     with pytest.raises(InputError, match=r"4 layers of this shape take .* give --layers 2"):
         build(shape, 4)
-    monkeypatch.setattr(shapes, "available", lambda device: one)
+    monkeypatch.setattr(shapes, "read_free_memory", lambda device: one)
     with pytest.raises(InputError, match="Not even one layer"):
         build(shape)
     with pytest.raises(InputError, match="give 1 to 4"):
@@ -107,8 +107,8 @@ def test_transformers_can_be_told_not_to_initialize():
 
 
 def test_tiles_are_counted_as_the_model_counts_them():
-    """`published.tiles` asks the modelling code how many tiles a picture gives."""
-    config = SHAPES["llava-next-7b"].scaled(1)
-    made = published.tiles(config, (672, 672), torch.Generator().manual_seed(0))
+    """`published.make_tiles` reads from the modelling code how many tiles an image gives."""
+    config = SHAPES["llava-next-7b"].make_config(1)
+    made = published.make_tiles(config, (672, 672), torch.Generator().manual_seed(0))
     assert made["pixel_values"].shape == (1, 5, 3, 336, 336)
     assert family_of(build(SMALL["llava-next-7b"], 1)[0]).model_type == "llava_next"

@@ -13,7 +13,7 @@ import transformers as hf
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from foveate.apps.bench.served.folder import words_tokenizer
+from foveate.apps.bench.served.folder import make_tokenizer
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")
 SPECIALS = (
@@ -66,7 +66,7 @@ def _tokenizer(*, qwen: bool) -> hf.PreTrainedTokenizerFast:
     wrapped = "<|vision_start|>{}<|vision_end|>" if qwen else "{}"
     image, video = ("<|image_pad|>", "<|video_pad|>") if qwen else ("<image>", "<video>")
     template = CHAT.replace("IMAGE", wrapped.format(image)).replace("VIDEO", wrapped.format(video))
-    tokenizer = words_tokenizer(WORDS, SPECIALS, template)
+    tokenizer = make_tokenizer(WORDS, SPECIALS, template)
     tokenizer.image_token, tokenizer.video_token = image, video
     return tokenizer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.apps.bench.served.run import _root
+from foveate.apps.bench.served.run import _find_rows
 from foveate.apps.bench.settings import check_options
 from foveate.errors import InputError
 from foveate.method.budget import to_budget
@@ -25,7 +25,7 @@ def test_options_of_another_engine():
 
 
 def test_the_sides_of_the_limit_s_image():
-    assert [_root(count) for count in (64, 58, 59, 1)] == [8, 2, 1, 1]
+    assert [_find_rows(count) for count in (64, 58, 59, 1)] == [8, 2, 1, 1]
 
 
 def bench(tmp_path: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], Path]:
@@ -66,7 +66,7 @@ def test_a_run(tmp_path):
         (["--model", "bundled", "--layers", "2"], "--layers is for shapes"),
         (["--model", "bundled", "--image-size", "224,336"], "takes one --image-size at a time"),
         (["--batch", "2"], "--batch is for --engine hf"),
-        (["--method", "zspaprune(core=0.5)"], "a method goes by its name"),
+        (["--method", "zspaprune(core=0.5)"], "a method is set by its name"),
         (["--concurrency", "none"], "--concurrency 'none': give numbers"),
     ],
 )

@@ -38,7 +38,7 @@ class BatchOutcome:
         """Rows a second of this call."""
         return (self.answered + self.bad - self.earlier) / self.seconds
 
-    def record(self) -> dict[str, Any]:
+    def to_record(self) -> dict[str, Any]:
         """What `--json` prints."""
         fields = {**asdict(self), "out": str(self.out), "notes": list(self.notes)}
         return {**fields, "seconds": round(self.seconds, 3), "rows_per_second": round(self.speed, 3)}

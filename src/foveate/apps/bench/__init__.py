@@ -1,1 +1,1 @@
-"""Time and memory, side by side: the unpruned model, the pruned one, and the limit."""
+"""`foveate bench`: time and memory of the unpruned model, the pruned model, and the limit, side by side."""

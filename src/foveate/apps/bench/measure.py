@@ -1,4 +1,4 @@
-"""The measurement: every arm takes its turn, round by round."""
+"""The measurement: the arms take turns, round by round."""
 
 from __future__ import annotations
 
@@ -14,126 +14,134 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.apps.bench.arms import Arm, Limit, Pruned, Whole
-from foveate.apps.bench.memory import peak_of
+from foveate.apps.bench.arms import BenchArm, LimitBenchArm, PrunedBenchArm, UnprunedBenchArm
+from foveate.apps.bench.memory import measure_peak
 from foveate.apps.bench.settings import Budget
 from foveate.models import family_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import PrunedInputs, answers_apart, prune_inputs
 from foveate.runtime.timing import StageTimer, prefill
 
-REQUESTS = 3  # whole requests, for memory and decoding, after the timed rounds
+REQUESTS = 3  # whole requests after the timed rounds, for memory and decoding
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """One batch and picture size, measured: `total` visual tokens a picture, `notes` on what could not be measured."""
+class BenchCase:
+    """One batch and image size: `total` visual tokens a prompt, `limits` by length, `notes` on what is missing."""
 
     batch: int
     size: tuple[int, int]
     total: int
-    whole: Whole
-    pruned: Sequence[Pruned]
-    limits: Mapping[int, Limit]
-    """By their length."""
+    unpruned: UnprunedBenchArm
+    pruned: Sequence[PrunedBenchArm]
+    limits: Mapping[int, LimitBenchArm]
     notes: tuple[str, ...]
 
     @property
-    def arms(self) -> list[Arm]:
-        """All of them, each limit after the arms that it is the limit of."""
-        found: list[Arm] = [self.whole]
+    def arms(self) -> list[BenchArm]:
+        """All of them, each limit after the last arm with its length."""
+        arms: list[BenchArm] = [self.unpruned]
         for i, arm in enumerate(self.pruned):
-            found.append(arm)
+            arms.append(arm)
             later = {other.length for other in self.pruned[i + 1 :]}
             if arm.length in self.limits and arm.length not in later:
-                found.append(self.limits[arm.length])
-        return found
+                arms.append(self.limits[arm.length])
+        return arms
 
 
 @torch.no_grad()
-def prepare(
-    model: Any, inputs: Mapping[str, Any], budgets: Sequence[Budget], *,
-    batch: int, size: tuple[int, int],
-) -> Case:  # fmt: skip
+def prepare_case(
+    model: Any, inputs: Mapping[str, Any], budgets: Sequence[Budget], *, batch: int, size: tuple[int, int]
+) -> BenchCase:
     """The arms for these inputs: unpruned, (name, method, keep) of `budgets`, and the limit of every length.
 
-    Raises a `FoveateError` if a method cannot be used on the model.
+    All rows of `inputs` have the same length. Raises a `FoveateError` if a method cannot be used on the model.
     """
     family, notes = family_of(model), []
     encoded = encode(model, inputs, methods=[method for _, method, _ in budgets])
-    total = len(family.features(encoded.outputs["image"])[0])
-    length = inputs["input_ids"].shape[1]
-    pruned: list[Pruned] = []
-    limits: dict[int, Limit] = {}
+    length = total = inputs["input_ids"].shape[1]
+    pruned: list[PrunedBenchArm] = []
+    limits: dict[int, LimitBenchArm] = {}
     if not family.in_sequence:
         notes.append(
-            f"No limit: the language model of {family.model_type!r} does not read its pictures in the prompt's own "
+            f"No limit: the language model of {family.model_type!r} does not read its images in the prompt's own "
             "sequence, so that there is no shorter prompt to compare with."
         )
     if answers_apart(model):
-        notes.append("Selection includes the model's own encoder, which reads the words and the tokens that stay.")
+        notes.append("Selection includes the model's own encoder, which reads the text and the kept tokens.")
     for name, method, keep in budgets:
         short = prune_inputs(model, family.words(inputs), keep=keep, method=method, encoded=encoded)
-        kept = len(short.report.kept[0])
-        cut = length - (total - kept) if family.in_sequence else length
-        pruned.append(Pruned(model, f"{name} {keep}", kept, cut, inputs, method, keep))
-        told = [*short.report.notes, *([f"{name} {keep} keeps all {total} visual tokens."] if kept == total else [])]
-        notes += [note for note in told if note not in notes]
-        if family.in_sequence and cut not in limits:
-            limits[cut] = _limit(model, inputs, short, kept, cut)
+        kept, total = _count_tokens(short)
+        short_length = length - (total - kept) if family.in_sequence else length
+        pruned.append(PrunedBenchArm(model, f"{name} {keep}", kept, short_length, inputs, method, keep))
+        notes += short.report.notes
+        if kept == total:
+            notes.append(f"{name} {keep} keeps all {total} visual tokens.")
+        if family.in_sequence and short_length not in limits:
+            limits[short_length] = _make_limit(model, inputs, short, kept, short_length)
     if any(limit.embeds is None for limit in limits.values()):
         notes.append("The limit is a prompt of as many words: this model takes no embeddings without their ids.")
-    return Case(batch, size, total, Whole(model, "unpruned", total, length, inputs), pruned, limits, tuple(notes))
+    unpruned = UnprunedBenchArm(model, "unpruned", total, length, inputs)
+    return BenchCase(batch, size, total, unpruned, pruned, limits, tuple(dict.fromkeys(notes)))
 
 
-def _limit(model: Any, inputs: Mapping[str, Any], short: PrunedInputs, kept: int, length: int) -> Limit:
+def _count_tokens(short: PrunedInputs) -> tuple[int, int]:
+    """Visual tokens of the first row, with all tiles of all of its images: how many were kept, and how many it had."""
+    report = short.report
+    first = [i for i, row in enumerate(report.rows) if row == 0]
+    return sum(len(report.kept[i]) for i in first), sum(report.total[i] for i in first)
+
+
+def _make_limit(model: Any, inputs: Mapping[str, Any], short: PrunedInputs, kept: int, length: int) -> LimitBenchArm:
     """The limit of these shorter inputs."""
     family, ids = family_of(model), short["input_ids"]
     places = family.placeholders(model.config, short) & (short["attention_mask"] != 0)
     tokens = torch.cat(list(family.features(short["mm_encoder_outputs"]["image"])))
     words, words_only = model.get_input_embeddings()(ids), ids.masked_fill(places, int(ids[0, -1]))
     embeds = words.masked_scatter(places[..., None], tokens.to(words))
-    found = Limit(model, f"limit, {kept} tokens", kept, length, inputs, words_only, embeds)
+    limit = LimitBenchArm(model, f"limit, {kept} tokens", kept, length, inputs, words_only, embeds)
     try:
-        prefill(model, found.prompt())
-    except Exception:  # models refuse what they cannot be given with whatever they run into
-        found.embeds = None
-    return found
+        prefill(model, limit.make_prompt())
+    except Exception:  # models refuse embeddings without ids with errors of any type
+        limit.embeds = None
+    return limit
 
 
 @torch.no_grad()
-def measure(case: Case, *, rounds: int, new_tokens: int, tell: Callable[[], object] = lambda: None) -> None:
+def measure_case(
+    case: BenchCase, *, rounds: int, new_tokens: int, on_turn: Callable[[], object] = lambda: None
+) -> None:
     """Fill the arms of a case: a warm-up, the timed rounds, then whole requests for memory and decoding.
 
-    In every round each arm takes its turn, a different one first each time. `tell` is called after every turn.
+    In every round each arm takes its turn, and another one is first. `on_turn` is called after every turn.
     """
     arms = case.arms
-    with _still():
+    with _pause_collection():
         for number in range(-1, rounds):
             shift = max(0, number) % len(arms)
             for arm in arms[shift:] + arms[:shift]:
                 gc.collect()
-                found = arm.round()
+                laps = arm.run_round()
                 if number >= 0:
-                    for stage, seconds in found.items():
+                    for stage, seconds in laps.items():
                         arm.seconds.setdefault(stage, []).append(seconds)
-                tell()
+                on_turn()
         for _ in range(REQUESTS):
             for arm in arms:
-                peak = peak_of(partial(_answer, arm, new_tokens), arm.model.device)
+                peak = measure_peak(partial(_run_request, arm, new_tokens), arm.model.device)
                 if peak is not None and (arm.peak is None or peak.above < arm.peak.above):
                     arm.peak = peak
-                tell()
+                on_turn()
 
 
-def turns(case: Case, rounds: int) -> int:
-    """How often `measure` calls `tell`."""
+def count_turns(case: BenchCase, rounds: int) -> int:
+    """How often `measure_case` calls `on_turn`."""
     return len(case.arms) * (rounds + 1 + REQUESTS)
 
 
 @contextmanager
-def _still() -> Iterator[None]:
-    """Garbage is collected when we say so, and what is there already is not looked through again each time."""
+def _pause_collection() -> Iterator[None]:
+    """Collect garbage only on request, and do not search the objects that exist already each time."""
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -144,17 +152,17 @@ def _still() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _answer(arm: Arm, new_tokens: int) -> None:
-    """A whole request; the time between one new token and the next is noted."""
+def _run_request(arm: BenchArm, new_tokens: int) -> None:
+    """Run a whole request, and record the time from each new token to the next."""
     stamps: list[float] = []
 
     def stamp(ids: Tensor, *_: Any, **__: Any) -> Tensor:
-        """Looks at the clock after every token, and never stops."""
+        """Read the clock after every token, and never stop."""
         StageTimer(ids.device)  # waits for the accelerator
         stamps.append(time.perf_counter())
         return torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
 
     count = new_tokens + 1  # the first one is the prefill's
     settings = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "num_beams": 1}
-    arm.model.generate(**arm.request(), **settings, stopping_criteria=[stamp])
+    arm.model.generate(**arm.make_request(), **settings, stopping_criteria=[stamp])
     arm.decode += [after - before for before, after in pairwise(stamps)]

@@ -1,4 +1,4 @@
-"""Peak memory of one call, and how much is free: the process's own on Linux, the allocator's on CUDA."""
+"""Peak memory of one call, and free memory: the process's own on Linux, the allocator's on CUDA."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import torch
 
 STATUS, CLEAR, MEMORY = Path("/proc/self/status"), Path("/proc/self/clear_refs"), Path("/proc/meminfo")
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt(3)
-RESET_PEAK = "5"  # what the kernel wants to hear, see proc(5)
+RESET_PEAK = "5"  # see proc(5)
 
 
 @dataclass(frozen=True)
-class Peak:
-    """Bytes that were held before a call (the weights, above all), and at most during it on top of these."""
+class MemoryPeak:
+    """Bytes in use before a call (mostly weights), and the most that the call used on top of them."""
 
     before: int
     above: int
 
 
-def peak_of(call: Callable[[], object], device: torch.device) -> Peak | None:
-    """Run `call` and tell the peak; None where neither Linux nor CUDA counts, after running it all the same.
+def measure_peak(call: Callable[[], object], device: torch.device) -> MemoryPeak | None:
+    """Run `call` and return its peak, or None where neither Linux nor CUDA counts.
 
-    On a CPU it is the process's resident memory, after everything free was handed back to the system.
+    On a CPU it is the process's resident memory, after all free memory was returned to the system.
     """
     gc.collect()
     if device.type == "cuda":
@@ -37,29 +37,29 @@ def peak_of(call: Callable[[], object], device: torch.device) -> Peak | None:
         before = torch.cuda.memory_allocated(device)
         call()
         torch.cuda.synchronize(device)
-        return Peak(before, torch.cuda.max_memory_allocated(device) - before)
+        return MemoryPeak(before, torch.cuda.max_memory_allocated(device) - before)
     if device.type != "cpu":
         call()
         return None
-    with _handing_back():
-        counted = _reset()
-        before = _status("VmRSS") if counted else 0
+    with _return_free_memory():
+        counted = _reset_peak()
+        before = _read_status("VmRSS") if counted else 0
         call()
-        return Peak(before, max(0, _status("VmHWM") - before)) if counted else None
+        return MemoryPeak(before, max(0, _read_status("VmHWM") - before)) if counted else None
 
 
-def available(device: str) -> int | None:
-    """Bytes that are free on a device ("cpu" or "cuda"); None where nobody tells."""
+def read_free_memory(device: str) -> int | None:
+    """Free bytes on a device ("cpu" or "cuda"); None where they cannot be read."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return _entry(MEMORY, "MemAvailable") if device == "cpu" else None
+    return _read_entry(MEMORY, "MemAvailable") if device == "cpu" else None
 
 
 @contextmanager
-def _handing_back() -> Iterator[None]:
-    """Tensors get pages of their own, which are handed back at once: what glibc keeps for later would count as held.
+def _return_free_memory() -> Iterator[None]:
+    """Let glibc return the pages of freed tensors at once, because memory that it keeps would count as used.
 
-    It does not go back to choosing the threshold by itself, so what it would have chosen by then is set.
+    Afterwards glibc does not adapt its thresholds any more, so the values that it usually reaches are set.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -74,9 +74,9 @@ def _handing_back() -> Iterator[None]:
         set_option(TRIM_THRESHOLD, 64 << 20)
 
 
-def _reset() -> bool:
-    """Hand free memory back and forget the old peak; whether that worked."""
-    with suppress(AttributeError, OSError):  # another C library: the free memory it keeps counts as held before
+def _reset_peak() -> bool:
+    """Return free memory and reset the peak; False if that did not work."""
+    with suppress(AttributeError, OSError):  # another C library: free memory that it keeps counts as used before
         ctypes.CDLL(None).malloc_trim(0)
     try:
         CLEAR.write_text(RESET_PEAK)
@@ -85,12 +85,12 @@ def _reset() -> bool:
     return True
 
 
-def _status(name: str) -> int:
-    return _entry(STATUS, name) or 0
+def _read_status(name: str) -> int:
+    return _read_entry(STATUS, name) or 0
 
 
-def _entry(path: Path, name: str) -> int | None:
-    """A figure of one of the kernel's tables, whose kB are 1024 bytes."""
+def _read_entry(path: Path, name: str) -> int | None:
+    """A number of bytes from one of the kernel's tables, whose kB are 1024 bytes."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Configurations of published models, and noise in the shape of the pictures that they take."""
+"""Configurations of published models, and noise in the shape of the image inputs that they take."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ LLAVA_NEXT = {**LLAVA, "image_grid_pinpoints": _PINPOINTS}
 QWEN = {"text_config": _QWEN_TEXT, "vision_config": _QWEN_VISION, "tie_word_embeddings": True, **_QWEN_IDS}
 
 
-def square(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
-    """LLaVA-1.5's: one size alone. Raises `InputError` for another."""
+def make_square(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """LLaVA-1.5 reads one size. Raises `InputError` for another."""
     side = config.vision_config.image_size
     if size != (side, side):
         raise InputError(
-            f"A LLaVA-1.5 scales every picture to {side}x{side}: leave --image-size out, "
+            f"A LLaVA-1.5 scales every image to {side}x{side}: leave --image-size out, "
             "or bench a model that reads other sizes, such as llava-next-7b or qwen2.5-vl-3b."
         )
     return {"pixel_values": torch.randn(1, 3, side, side, generator=generator)}
 
 
-def tiles(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
-    """LLaVA-NeXT's: the whole picture, then its tiles."""
+def make_tiles(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """LLaVA-NeXT reads the overview, then the tiles."""
     from transformers.models.llava_next.modeling_llava_next import image_size_to_num_patches
 
     side = config.vision_config.image_size
@@ -68,8 +68,8 @@ def tiles(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tens
     }
 
 
-def patches(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
-    """Qwen2.5-VL's: patches in a row, as many as the processor would make."""
+def make_patches(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """Qwen2.5-VL reads patches, as many as its processor would make."""
     vision = config.vision_config
     cell = vision.patch_size * vision.spatial_merge_size
     height, width = (max(1, round(side / cell)) * vision.spatial_merge_size for side in size)  # as the processor rounds

@@ -1,4 +1,4 @@
-"""What a run prints and draws: a table a case, its targets and verdict, and the time to first token in stages."""
+"""What a run prints and draws: tables, targets and verdict of every case, and the stages of the time to first token."""
 
 from __future__ import annotations
 
@@ -8,100 +8,105 @@ from typing import Any
 
 import torch
 
-from foveate.apps.bench.arms import STAGES, Arm
-from foveate.apps.bench.figures import STAGE_NAMES, Spread, figures, verdict
-from foveate.apps.bench.figures import record as case_record
-from foveate.apps.bench.measure import Case
-from foveate.apps.bench.settings import shown
-from foveate.apps.bench.subject import Subject
+from foveate.apps.bench.arms import STAGES, BenchArm
+from foveate.apps.bench.figures import STAGE_NAMES, Spread, compute_figures, write_verdict
+from foveate.apps.bench.figures import to_record as to_case_record
+from foveate.apps.bench.measure import BenchCase
+from foveate.apps.bench.model import BenchModel
+from foveate.apps.bench.settings import format_size
 from foveate.apps.console import format_mib
 
 HEADS = (
     "", "visual tokens", "vision encoder, ms", "selection, ms", "prefill, ms", "time to first token, ms",
     "decode, ms/token", "KV cache", "peak memory",
 )  # fmt: skip
-LOOKS = {"encoder": ("#999999", ""), "selection": ("#D55E00", "xxx"), "prefill": ("#56B4E9", "//")}  # Okabe and Ito's
+STYLES = {"encoder": ("#999999", ""), "selection": ("#D55E00", "xxx"), "prefill": ("#56B4E9", "//")}  # Okabe and Ito's
 LEGEND = (
-    "Medians, in brackets quartiles. Limit: the encoder, then the same stock model given as many tokens outright. "
-    "Peak memory: of a whole request (a limit's without the encoder), on top of what was held before it."
+    "Medians, in brackets quartiles. Limit: the encoder, then the same stock model on a prompt of as many tokens. "
+    "Peak memory: of a whole request (a limit's without the encoder), on top of what was in use before it."
 )
-BAR = 0.62  # of the room between two
+BAR = 0.62  # height, of the distance between two bars
 
 
-def record(subject: Subject, cases: Sequence[Case]) -> dict[str, Any]:
-    """Everything, as JSON has it."""
-    found = [case_record(case) for case in cases]
-    return {"model": subject.record(), "notes": list(subject.notes), "cases": found}
+def to_record(model: BenchModel, cases: Sequence[BenchCase]) -> dict[str, Any]:
+    """The whole run as JSON."""
+    return {
+        "model": model.to_record(),
+        "notes": list(model.notes),
+        "cases": [to_case_record(case) for case in cases],
+        "threads": torch.get_num_threads(),
+    }
 
 
-def markdown(subject: Subject, cases: Sequence[Case]) -> str:
-    """What was measured, then all cases, each ending in its verdict."""
-    model = subject.record()
-    where = f"{model['dtype']} on {model['device']}, CPU threads: {torch.get_num_threads()}"
-    lines = [f"{model['name']}, {where}.", *subject.notes, "", LEGEND]
+def to_markdown(model: BenchModel, cases: Sequence[BenchCase]) -> str:
+    """The model, then all cases, each ending in its verdict."""
+    about = model.to_record()
+    where = f"{about['dtype']} on {about['device']}, CPU threads: {torch.get_num_threads()}"
+    lines = [f"{about['name']}, {where}.", *model.notes, "", LEGEND]
     for case in cases:
-        lines += ["", *_case(case)]
+        lines += ["", *_format_case(case)]
     return "\n".join(lines) + "\n"
 
 
-def _case(case: Case) -> list[str]:
-    head = f"Batch {case.batch}, picture {shown(case.size)}: {case.total} visual of {case.whole.length} tokens."
-    lines = [head, "", row(HEADS), row(["---"] * len(HEADS))]
-    lines += [row(_cells(arm)) for arm in case.arms]
+def _format_case(case: BenchCase) -> list[str]:
+    size, unpruned = format_size(case.size), case.unpruned
+    lines = [f"Batch {case.batch}, image {size}: {case.total} visual of {unpruned.length} tokens.", ""]
+    lines += format_table(HEADS, [_format_arm(arm) for arm in case.arms])
     lines += [f"\nNote: {note}" for note in case.notes]
-    found = [(arm.name, figures(case, arm)) for arm in case.pruned]
-    names = list(dict.fromkeys(target.name for _, own in found for target in own.targets))
-    lines += ["", row(["", "time to first token saved, %", *names]), row(["---"] * (len(names) + 2))]
-    for arm_name, own in found:
-        reached = {
-            t.name: f"{t.value.text(1, t.digits)} {'met' if t.met else 'NOT MET'} ({t.bound})" for t in own.targets
+    figures = {arm.name: compute_figures(case, arm) for arm in case.pruned}
+    names = list(dict.fromkeys(target.name for each in figures.values() for target in each.targets))
+    rows = []
+    for arm_name, each in figures.items():
+        values = {
+            target.name: f"{target.value.format(1, target.digits)} {'met' if target.met else 'NOT MET'} "
+            f"({target.bound})"
+            for target in each.targets
         }
-        lines.append(row([arm_name, own.saved.text(100, 0), *(reached.get(name, "-") for name in names)]))
-    return [*lines, "", verdict(case)]
+        rows.append([arm_name, each.saved.format(100, 0), *(values.get(name, "-") for name in names)])
+    lines += ["", *format_table(["", "time to first token saved, %", *names], rows)]
+    return [*lines, "", write_verdict(case)]
 
 
-def row(cells: Sequence[str]) -> str:
-    """Of a table in Markdown."""
-    return f"| {' | '.join(cells)} |"
+def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
-def _cells(arm: Arm) -> list[str]:
-    times = [_time(arm.seconds.get(stage, [])) for stage in (*STAGES, "first_token")]
+def _format_arm(arm: BenchArm) -> list[str]:
+    times = [_format_seconds(arm.seconds.get(stage, [])) for stage in (*STAGES, "first_token")]
     kv = "-" if arm.kv_bytes is None else format_mib(arm.kv_bytes)
     peak = "-" if arm.peak is None else format_mib(arm.peak.above)
-    return [arm.name, str(arm.kept), *times, _time(arm.decode), kv, peak]
+    return [arm.name, str(arm.kept), *times, _format_seconds(arm.decode), kv, peak]
 
 
-def _time(seconds: Sequence[float]) -> str:
-    return Spread.of(seconds).text(1000) if seconds else "-"
+def _format_seconds(seconds: Sequence[float]) -> str:
+    return Spread.from_values(seconds).format(1000) if seconds else "-"
 
 
-def plot(subject: Subject, cases: Sequence[Case], path: Path) -> None:
-    """A panel a case: a bar an arm, its time to first token in stages."""
+def plot(model: BenchModel, cases: Sequence[BenchCase], path: Path) -> None:
+    """Draw a panel for each case: a bar for each arm, its time to first token in stages."""
     from matplotlib.figure import Figure
 
     bars = max(len(case.arms) for case in cases)
     figure = Figure(figsize=(8.4, 0.8 + len(cases) * (0.9 + 0.36 * bars)), layout="constrained")
     for axes, case in zip(figure.subplots(len(cases), squeeze=False)[:, 0], cases, strict=True):
-        labels = []
         for place, arm in enumerate(case.arms):
-            labels.append(arm.name)
             left = 0.0
-            for stage, (color, hatch) in LOOKS.items():
-                milliseconds = 1000 * Spread.of(arm.seconds.get(stage) or [0.0]).median
+            for stage, (color, hatch) in STYLES.items():
+                milliseconds = 1000 * Spread.from_values(arm.seconds.get(stage) or [0.0]).median
                 label = STAGE_NAMES[stage] if place == 1 and axes is figure.axes[0] else None
                 axes.barh(
                     place, milliseconds, BAR, left, color=color, hatch=hatch, edgecolor="black", lw=0.6, label=label
                 )
                 left += milliseconds
-            whole = 1000 * Spread.of(arm.seconds["first_token"]).median
-            axes.text(left, place, f" {whole:.{0 if whole >= 100 else 1}f}", va="center", fontsize=8)
-        axes.set_yticks(range(len(labels)), labels, fontsize=8)
+            total = 1000 * Spread.from_values(arm.seconds["first_token"]).median
+            axes.text(left, place, f" {total:.{0 if total >= 100 else 1}f}", va="center", fontsize=8)
+        axes.set_yticks(range(len(case.arms)), [arm.name for arm in case.arms], fontsize=8)
         axes.invert_yaxis()
         axes.margins(x=0.1)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(f"batch {case.batch}, picture {shown(case.size)}", fontsize=9, loc="left")
+        axes.set_title(f"batch {case.batch}, image {format_size(case.size)}", fontsize=9, loc="left")
     figure.axes[-1].set_xlabel("time to first token, ms")
-    figure.suptitle(subject.name, fontsize=10, x=0.02, ha="left")
+    figure.suptitle(model.name, fontsize=10, x=0.02, ha="left")
     figure.legend(loc="outside upper right", ncols=3, fontsize=8)
     figure.savefig(path, dpi=150, metadata={"Software": None})

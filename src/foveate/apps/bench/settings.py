@@ -1,4 +1,4 @@
-"""From what the user asked for to budgets, batches and picture sizes; what is wrong is said before a model is read."""
+"""Parse budgets, batches and image sizes; errors are raised before a model is loaded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from foveate.method.in_decoder import DecoderMethod
 
 T = TypeVar("T")
 Budget = tuple[str, Method, int | float]
-"""A method's name as shown, the method, and `keep`."""
+"""The method's name as the user wrote it, the method, and `keep`."""
 
 
 def parse_budgets(methods: str, keeps: str) -> list[Budget]:
-    """Every method at every budget but 1.0, which the unpruned model stands for.
+    """Every method at every budget, without 1.0, which is the unpruned model.
 
-    Raises a `FoveateError` if nothing is left, or for a method that does not prune the inputs.
+    Raises a `FoveateError` if no budget is left, or for a method that does not prune the inputs.
     """
     chosen: dict[str, Method] = {}
     for name, method in parse_methods(methods).items():
@@ -43,7 +43,7 @@ def parse_sizes(text: str) -> list[Size]:
         if len(sides) > 2 or not all(side.isascii() and side.isdigit() and int(side) for side in sides):
             raise InputError(f"--image-size {part.strip()!r} is no size: give pixels, as in 336 or 1280x720.")
         sizes.append((int(sides[-1]), int(sides[0])))
-    return _once("--image-size", text, sizes)
+    return _check_distinct("--image-size", text, sizes)
 
 
 def parse_batches(text: str, option: str = "--batch") -> list[int]:
@@ -51,23 +51,23 @@ def parse_batches(text: str, option: str = "--batch") -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
         raise InputError(f"{option} {text!r}: give numbers of prompts from 1 on, as in 1,4.")
-    return _once(option, text, [int(part) for part in parts])
+    return _check_distinct(option, text, [int(part) for part in parts])
 
 
 def check_options(engine: str, **own: Mapping[str, object]) -> None:
-    """Raise `InputError` for an option that is given and that only another engine has."""
+    """Raise `InputError` for an option with a value that only another engine has."""
     for other, options in own.items():
         for option, value in options.items():
             if value is not None and other != engine:
                 raise InputError(f"{option} is for --engine {other}: leave it out.")
 
 
-def _once(option: str, text: str, values: list[T]) -> list[T]:
+def _check_distinct(option: str, text: str, values: list[T]) -> list[T]:
     if len(set(values)) < len(values):
         raise InputError(f"{option} {text!r} names the same twice: leave one of them out.")
     return values
 
 
-def shown(size: Size) -> str:
-    """Width x height, as people write it."""
+def format_size(size: Size) -> str:
+    """Width x height."""
     return f"{size[1]}x{size[0]}"

@@ -1,4 +1,4 @@
-"""Models in the shape of published ones, with random weights: time and memory do not depend on what weights hold."""
+"""Models in the shape of published ones, with random weights, on whose values time and memory do not depend."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from foveate.apps.bench import published
-from foveate.apps.bench.memory import available
+from foveate.apps.bench.memory import read_free_memory
 from foveate.apps.bench.published import Size
 from foveate.conformance.registry import tiny_family
 from foveate.errors import InputError
 from foveate.models import Family, family_of
 
-CPU_LAYERS = 4  # a run of minutes on a few cores; 4 to 3 is also LLaVA's own proportion of decoder to tower
-MEMORY_SHARE = 0.6  # of what is free, for weights; activations and caches take the rest
+CPU_LAYERS = 4  # a run takes minutes on a few cores; 4 to 3 is also LLaVA's proportion of decoder to tower
+MEMORY_SHARE = 0.6  # of free memory, for weights; the rest is for activations and caches
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WORDS = 40  # of the question
 SPREAD = 0.03  # of the weights, which keeps activations finite in every type
@@ -27,50 +27,50 @@ SPREAD = 0.03  # of the weights, which keeps activations finite in every type
 
 @dataclass(frozen=True)
 class Shape:
-    """A published model's configuration: `depth` is what its tower calls its number of layers.
+    """A published model's configuration. `depth` is the name of the layer count in its vision configuration.
 
-    `size` (height, width) is the picture it is measured on unless told otherwise, and `pixels` makes the encoder's
-    inputs of one picture of some size, or refuses the size.
+    `size` (height, width) is the default image size. `make_pixels` makes the encoder's inputs for one image of a size,
+    or raises `InputError` for the size.
     """
 
     model_type: str
     config: Mapping[str, Any]
     depth: str
     size: Size
-    pixels: Callable[[Any, Size, torch.Generator], dict[str, Tensor]] = field(repr=False)
+    make_pixels: Callable[[Any, Size, torch.Generator], dict[str, Tensor]] = field(repr=False)
 
-    def layers(self) -> tuple[int, int]:
-        """How many the published model has: of its decoder, of its vision tower."""
+    def count_layers(self) -> tuple[int, int]:
+        """Layers of the published model: of its decoder, of its vision tower."""
         return self.config["text_config"]["num_hidden_layers"], self.config["vision_config"][self.depth]
 
-    def scaled(self, layers: int) -> Any:
-        """The configuration with so many decoder layers, and the same share of the vision tower."""
+    def make_config(self, layers: int) -> Any:
+        """The configuration with this number of decoder layers, and the same share of the vision tower."""
         from transformers import CONFIG_MAPPING
 
         own = copy.deepcopy(dict(self.config))
-        whole, tower = self.layers()
+        whole, tower = self.count_layers()
         vision, depth = own["vision_config"], max(1, round(tower * layers / whole))
         own["text_config"]["num_hidden_layers"], vision[self.depth] = layers, depth
         attends_fully = vision.get("fullatt_block_indexes")
-        if attends_fully:  # the last of every stretch of windowed layers, as many as the share has
+        if attends_fully:  # one after every run of windowed layers, in the same proportion
             count, stretch = round(len(attends_fully) * depth / tower), tower // len(attends_fully)
             vision["fullatt_block_indexes"] = [min(stretch * (n + 1), depth) - 1 for n in range(count)]
         if depth == 1 and "vision_feature_layer" in own:
-            own["vision_feature_layer"] = -1  # the last but one would be none
+            own["vision_feature_layer"] = -1  # there is no last but one
         return CONFIG_MAPPING[self.model_type](**own)
 
 
 SHAPES = {
-    "llava-1.5-7b": Shape("llava", published.LLAVA, "num_hidden_layers", (336, 336), published.square),
-    "llava-next-7b": Shape("llava_next", published.LLAVA_NEXT, "num_hidden_layers", (672, 672), published.tiles),
-    "qwen2.5-vl-3b": Shape("qwen2_5_vl", published.QWEN, "depth", (672, 672), published.patches),
+    "llava-1.5-7b": Shape("llava", published.LLAVA, "num_hidden_layers", (336, 336), published.make_square),
+    "llava-next-7b": Shape("llava_next", published.LLAVA_NEXT, "num_hidden_layers", (672, 672), published.make_tiles),
+    "qwen2.5-vl-3b": Shape("qwen2_5_vl", published.QWEN, "depth", (672, 672), published.make_patches),
 }
 
 
 def find_shape(name: str) -> tuple[str, Shape] | None:
-    """The shape of this name ("llava-1.5-7b", or with " shape" after it); None where a name is no shape's.
+    """The shape of this name ("llava-1.5-7b" or "llava-1.5-7b shape"), None for other names.
 
-    Raises `InputError` for a name that says it is a shape and is not.
+    Raises `InputError` for an unknown name that ends in "shape".
     """
     short = name.strip().lower()
     plain = short.removesuffix("shape").strip()
@@ -82,8 +82,8 @@ def find_shape(name: str) -> tuple[str, Shape] | None:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """How much of the published model was built: layers of decoder and tower, of how many, and the decoder's share."""
+class ShapeScale:
+    """How much of the published model was built: layers of the decoder and of the vision tower."""
 
     layers: int
     layers_published: int
@@ -92,16 +92,16 @@ class Scale:
 
     @property
     def share(self) -> float:
-        """Of the decoder's layers."""
+        """Share of the decoder's layers."""
         return self.layers / self.layers_published
 
     @property
     def vision_share(self) -> float:
-        """Of the vision tower's layers."""
+        """Share of the vision tower's layers."""
         return self.vision_layers / self.vision_layers_published
 
-    def note(self) -> str:
-        """What a reader of the figures should know."""
+    def describe(self) -> str:
+        """A note for the reader of the results."""
         if self.layers == self.layers_published:
             return "Random weights, all layers of the published model."
         tower = self.vision_share / self.share
@@ -114,30 +114,30 @@ class Scale:
         return (
             f"Random weights; {self.layers} of {self.layers_published} decoder layers ({self.share:.1%}) and "
             f"{self.vision_layers} of {self.vision_layers_published} of the vision tower ({self.vision_share:.1%}), "
-            f"{proportion}. Embeddings and head are whole, and weigh more than in the published model."
+            f"{proportion}. Embeddings and head are complete, and weigh more than in the published model."
         )
 
 
-def scale_of(shape: Shape, config: Any) -> Scale:
-    """Of a configuration that `scaled` made."""
-    whole, tower = shape.layers()
-    return Scale(config.text_config.num_hidden_layers, whole, getattr(config.vision_config, shape.depth), tower)
+def measure_scale(shape: Shape, config: Any) -> ShapeScale:
+    """The scale of a configuration from `make_config`."""
+    whole, tower = shape.count_layers()
+    return ShapeScale(config.text_config.num_hidden_layers, whole, getattr(config.vision_config, shape.depth), tower)
 
 
 def check_layers(shape: Shape, layers: int | None) -> None:
     """Raise `InputError` for more decoder layers than the published model has, or none."""
-    whole, _ = shape.layers()
+    whole, _ = shape.count_layers()
     if layers is not None and not 1 <= layers <= whole:
         raise InputError(f"--layers {layers}: give 1 to {whole}, which is what the published model has.")
 
 
 def build(
     shape: Shape, layers: int | None = None, dtype: torch.dtype | None = None, device: str = "cpu"
-) -> tuple[Any, Scale]:
-    """A model of this shape with random weights, in evaluation mode, and how much of the published one it is.
+) -> tuple[Any, ShapeScale]:
+    """A model of this shape with random weights, in evaluation mode, and its scale.
 
-    `layers` of the decoder (and the same share of the vision tower) default to as many as fit comfortably, on a CPU to
-    at most four; `dtype` to float32 on a CPU, else bfloat16.
+    `layers` of the decoder (and the same share of the vision tower) default to as many as fit well, on a CPU to at most
+    four; `dtype` to float32 on a CPU, else bfloat16.
 
     Raises `InputError` for more layers than the published model has, or than fit.
     """
@@ -146,21 +146,21 @@ def build(
 
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     check_layers(shape, layers)
-    layers = _fitting(shape, layers, dtype, device)
-    config = shape.scaled(layers)
+    layers = _choose_layers(shape, layers, dtype, device)
+    config = shape.make_config(layers)
     with torch.device(device), no_init_weights():
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     model.tie_weights()
-    _fill(model)
-    return model.eval(), scale_of(shape, config)
+    _fill_weights(model)
+    return model.eval(), measure_scale(shape, config)
 
 
-def _fitting(shape: Shape, layers: int | None, dtype: torch.dtype, device: str) -> int:
-    """How many layers to build: those asked for, if they fit, else as many as do."""
-    whole, _ = shape.layers()
-    one, two = (_count(shape.scaled(n)) for n in (1, whole))
+def _choose_layers(shape: Shape, layers: int | None, dtype: torch.dtype, device: str) -> int:
+    """The requested layers if they fit, else as many as fit."""
+    whole, _ = shape.count_layers()
+    one, two = (_count_parameters(shape.make_config(n)) for n in (1, whole))
     base, each = (one * dtype.itemsize, (two - one) / (whole - 1) * dtype.itemsize)
-    free = available(device)
+    free = read_free_memory(device)
     fit = whole if free is None else int((MEMORY_SHARE * free - base) // each) + 1
     if fit < (layers or 1):
         raise InputError(
@@ -173,8 +173,8 @@ def _fitting(shape: Shape, layers: int | None, dtype: torch.dtype, device: str) 
     return layers or min(fit, whole, CPU_LAYERS if device == "cpu" else whole)
 
 
-def _count(config: Any) -> int:
-    """Parameters of a model of this configuration, which is not built."""
+def _count_parameters(config: Any) -> int:
+    """Parameters of a model of this configuration, without building it."""
     from transformers import AutoModelForImageTextToText
 
     with torch.device("meta"):
@@ -182,8 +182,8 @@ def _count(config: Any) -> int:
 
 
 @torch.no_grad()
-def _fill(model: Any) -> None:
-    """Small random matrices, norms of one, biases of zero: quicker than an initialization meant for training."""
+def _fill_weights(model: Any) -> None:
+    """Small random matrices, norms of one, biases of zero: faster than an initialization for training."""
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:
@@ -193,28 +193,27 @@ def _fill(model: Any) -> None:
 
 
 @torch.no_grad()
-def example(model: Any, shape: Shape, size: Size, batch: int = 1, words: int = WORDS) -> dict[str, Tensor]:
-    """A batch of prompts as a processor would give them: a picture of noise of this size, then `words` random words.
+def make_example(model: Any, shape: Shape, size: Size, batch: int = 1, words: int = WORDS) -> dict[str, Tensor]:
+    """A batch of prompts as a processor would make it: an image of noise of this size, then `words` random words.
 
-    Raises `InputError` for a size that the model cannot be given.
+    Raises `InputError` for a size that the model does not read.
     """
-    family, config, generator = family_of(model), model.config, torch.Generator().manual_seed(0)
-    rows = [shape.pixels(config, size, generator) for _ in range(batch)]
+    family, generator = family_of(model), torch.Generator().manual_seed(0)
+    rows = [shape.make_pixels(model.config, size, generator) for _ in range(batch)]
     inputs = {name: torch.cat([row[name] for row in rows]).to(model.device) for name in rows[0]}
     inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-    picture = _span(model, family, {name: value.to(model.device) for name, value in rows[0].items()})
+    image_ids = _make_image_ids(model, family, {name: value[: len(rows[0][name])] for name, value in inputs.items()})
     text = torch.randint(10, 30000, (batch, words + 1), generator=generator)
-    ids = torch.cat([text[:, :1], torch.tensor([picture] * batch), text[:, 1:]], 1)
+    ids = torch.cat([text[:, :1], torch.tensor([image_ids] * batch), text[:, 1:]], 1)
     inputs["input_ids"] = ids.to(model.device)
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     if hasattr(model.base_model, "get_rope_index"):
-        inputs["mm_token_type_ids"] = family.token_types(config, inputs)
+        inputs["mm_token_type_ids"] = family.token_types(model.config, inputs)
     return inputs
 
 
-def _span(model: Any, family: Family, picture: dict[str, Tensor]) -> list[int]:
-    """The ids that stand for the picture in a prompt; only its encoder knows how many."""
-    own = {**picture, "pixel_values": picture["pixel_values"].to(model.dtype)}
-    tokens = family.features(family.encode(model, own))
-    grids = family.grids(model.config, own, tokens)
+def _make_image_ids(model: Any, family: Family, image: dict[str, Tensor]) -> list[int]:
+    """The ids of one image in a prompt, after running its encoder to count them."""
+    tokens = family.features(family.encode(model, image))
+    grids = family.grids(model.config, image, tokens)
     return tiny_family(family).prompt_ids(model.config, "image", len(tokens[0]), grids[0])

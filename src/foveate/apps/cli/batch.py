@@ -61,4 +61,4 @@ def batch(
     outcome = run(questions, out, settings, shard=shard, actors=actors, address=address, about=about)
     console.print_outcome(outcome)
     if as_json:
-        print(json.dumps(outcome.record()))
+        print(json.dumps(outcome.to_record()))

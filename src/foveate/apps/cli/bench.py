@@ -72,17 +72,17 @@ def bench(
 
 def _run_hf(model: str, budgets: Any, batches: Any, sizes: Any, image: Path | None, rounding: Any, shape: Any) -> Any:
     from foveate.apps.bench import report, run
-    from foveate.apps.bench.subject import open_subject
+    from foveate.apps.bench.model import open_model
 
-    subject = open_subject(model, **shape)
-    cases = run.run(subject, budgets, batches, sizes, **rounding)
+    opened = open_model(model, **shape)
+    cases = run.run(opened, budgets, batches, sizes, **rounding)
     if image:
-        report.plot(subject, cases, image)
-    return {**report.record(subject, cases), "threads": run.threads()}, report.markdown(subject, cases)
+        report.plot(opened, cases, image)
+    return report.to_record(opened, cases), report.to_markdown(opened, cases)
 
 
 def _run_vllm(model: str, budgets: Any, clients: Any, **settings: Any) -> Any:
-    from foveate.apps.bench import run, served
+    from foveate.apps.bench import served
 
-    measured = served.run(model, budgets, clients, **settings)
-    return {**served.record(measured), "threads": run.threads()}, served.markdown(measured)
+    result = served.run(model, budgets, clients, **settings)
+    return served.to_record(result), served.to_markdown(result)

@@ -1,6 +1,6 @@
-"""Pruning inside vLLM, side by side with stock vLLM, and with stock vLLM that is shown pictures of as few tokens."""
+"""Stock vLLM, pruning inside vLLM, and stock vLLM on images of as few tokens, side by side."""
 
-from foveate.apps.bench.served.report import markdown, record
+from foveate.apps.bench.served.report import to_markdown, to_record
 from foveate.apps.bench.served.run import run
 
-__all__ = ["markdown", "record", "run"]
+__all__ = ["run", "to_markdown", "to_record"]

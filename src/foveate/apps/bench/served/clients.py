@@ -1,4 +1,4 @@
-"""Clients that each send a request as soon as their last one is answered, to an engine in this process."""
+"""Clients that send their next request when the last one is answered, to an engine in this process."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 
 from foveate.integrations.vllm.engine import require_vllm
 
-ALONE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-BLOCK = 32  # tokens, as attention on a CPU wants it
+IN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+BLOCK = 32  # tokens; attention on a CPU requires it
 
 
 @dataclass
-class Load:
-    """What so many clients measured: seconds of it all and to each request's first token, the prompt's length, and the
-    peak of KV blocks in use.
+class VllmLoad:
+    """A measurement with a number of clients.
+
+    `seconds` of all requests, `first` seconds to the first token of each request, the `prompt`'s tokens, and the most
+    KV `blocks` in use at a time.
     """
 
     seconds: float = 0.0
@@ -27,12 +29,12 @@ class Load:
     blocks: int = 0
 
 
-class Server:
+class VllmServer:
     """An engine of vLLM."""
 
     def __init__(self, folder: str, *, overrides: Mapping[str, Any], blocks: int, **options: Any) -> None:
         require_vllm()
-        os.environ.update(ALONE)  # before vLLM is imported
+        os.environ.update(IN_PROCESS)  # before vLLM is imported
         os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         from vllm import LLM
 
@@ -41,13 +43,13 @@ class Server:
             block_size=BLOCK, num_gpu_blocks_override=blocks, limit_mm_per_prompt={"image": 1, "video": 0}, **options,
         ).llm_engine  # fmt: skip
 
-    def serve(self, prompts: Sequence[Mapping[str, Any]], clients: int, new_tokens: int) -> Load:
-        """Answer all prompts, at most `clients` at a time; nothing is left in the caches of earlier ones."""
+    def serve(self, prompts: Sequence[Mapping[str, Any]], clients: int, new_tokens: int) -> VllmLoad:
+        """Answer all prompts, at most `clients` at a time, with empty caches at the start."""
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
-        self._forget()
-        waiting, sent, found = list(enumerate(prompts)), dict[str, float](), Load()
+        self._reset_caches()
+        waiting, sent, load = list(enumerate(prompts)), dict[str, float](), VllmLoad()
         started = time.perf_counter()
         open_requests = 0
         while waiting or open_requests:
@@ -58,29 +60,29 @@ class Server:
                 open_requests += 1
             outputs = self.engine.step()
             now = time.perf_counter()
-            found.blocks = max(found.blocks, self._blocks())
+            load.blocks = max(load.blocks, self._count_blocks())
             for output in outputs:
                 if output.request_id in sent and output.outputs[0].token_ids:
-                    found.first.append(now - sent.pop(output.request_id))
+                    load.first.append(now - sent.pop(output.request_id))
                 if output.finished:
                     open_requests -= 1
-                    found.prompt = len(output.prompt_token_ids)
-        found.seconds = time.perf_counter() - started
-        return found
+                    load.prompt = len(output.prompt_token_ids)
+        load.seconds = time.perf_counter() - started
+        return load
 
-    def _blocks(self) -> int:
+    def _count_blocks(self) -> int:
         """KV blocks in use."""
         scheduler = self.engine.engine_core.engine_core.scheduler
         usable: int = scheduler.cache_config.num_gpu_blocks - 1  # one is a dummy
         used: int = round(scheduler.kv_cache_manager.usage * usable)
         return used
 
-    def _forget(self) -> None:
+    def _reset_caches(self) -> None:
         self.engine.reset_prefix_cache()
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
 
 
-def blocks_of(prompt: int, new_tokens: int) -> int:
-    """KV blocks that one request fills."""
+def count_blocks(prompt: int, new_tokens: int) -> int:
+    """KV blocks of one request."""
     return math.ceil((prompt + new_tokens) / BLOCK)

@@ -1,4 +1,4 @@
-"""A published model's shape as a folder that vLLM starts from: configuration, tokenizer, processor, and no weights."""
+"""Save a published model's shape as a folder for vLLM: configuration, tokenizer and processor, without weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPECIALS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
 )  # fmt: skip
-LARGEST = 1024  # pixels of a square: an engine tries the largest picture as it starts
+LARGEST = 1024  # pixels of a square side: an engine runs the largest image when it starts
 CHAT = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['content'] is string %}{{ m['content'] }}{% else %}"
     "{% for part in m['content'] %}{% if part['type'] == 'image' %}<|image_pad|>{% else %}{{ part['text'] }}{% endif %}"
@@ -28,28 +28,28 @@ KINDS = {"llava": "Llava", "qwen2_5_vl": "Qwen2_5_VL"}
 
 
 def save_shape(name: str, layers: int, folder: Path, *, side: int | None = None) -> Path:
-    """Write the shape's configuration with so many decoder layers, a tokenizer of few words, and the processor.
+    """Write the shape's configuration with this number of decoder layers, a tokenizer of few words, and the processor.
 
-    `side` makes the tower read squares of so many pixels instead of its own. Raises `InputError` for a shape whose
-    processor is not made here.
+    `side` sets the pixels of the squares that the tower reads. Raises `InputError` for a shape without a processor
+    here.
     """
     shape = SHAPES[name]
     if shape.model_type not in KINDS:
         able = ", ".join(name for name, shape in SHAPES.items() if shape.model_type in KINDS)
         raise InputError(f"--engine vllm has no processor for the shape {name}: give {able}, or a model's folder.")
-    tokenizer = words_tokenizer(WORDS, SPECIALS, CHAT)
+    tokenizer = make_tokenizer(WORDS, SPECIALS, CHAT)
     tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
-    config = _config(shape, layers, ids, side)
+    config = _make_config(shape, layers, ids, side)
     config.architectures = [f"{KINDS[shape.model_type]}ForConditionalGeneration"]
     config.save_pretrained(folder)
-    _processor(shape, config, tokenizer).save_pretrained(folder)
-    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")  # vLLM is asked for weights of its own
+    _make_processor(shape, config, tokenizer).save_pretrained(folder)
+    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")  # vLLM makes its own weights
     return folder
 
 
-def _config(shape: Shape, layers: int, ids: dict[str, int], side: int | None) -> Any:
-    config = shape.scaled(layers)
+def _make_config(shape: Shape, layers: int, ids: dict[str, int], side: int | None) -> Any:
+    config = shape.make_config(layers)
     text = config.text_config
     text.bos_token_id = text.pad_token_id = ids["<|endoftext|>"]
     text.eos_token_id = ids["<|im_end|>"]
@@ -63,8 +63,8 @@ def _config(shape: Shape, layers: int, ids: dict[str, int], side: int | None) ->
     return config
 
 
-def words_tokenizer(words: str, specials: Sequence[str], chat: str) -> Any:
-    """Byte-level, with whole tokens for these words, then the special tokens."""
+def make_tokenizer(words: str, specials: Sequence[str], chat: str) -> Any:
+    """A byte-level tokenizer with whole tokens for these words, then the special tokens."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -79,15 +79,15 @@ def words_tokenizer(words: str, specials: Sequence[str], chat: str) -> Any:
     )
 
 
-def _processor(shape: Shape, config: Any, tokenizer: Any) -> Any:
+def _make_processor(shape: Shape, config: Any, tokenizer: Any) -> Any:
     import transformers as hf
 
     vision = config.vision_config
     if shape.model_type == "llava":
         side = vision.image_size
-        pictures = hf.CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
+        images = hf.CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side})
         return hf.LlavaProcessor(
-            image_processor=pictures, tokenizer=tokenizer, patch_size=vision.patch_size, chat_template=CHAT,
+            image_processor=images, tokenizer=tokenizer, patch_size=vision.patch_size, chat_template=CHAT,
             vision_feature_select_strategy="default", num_additional_image_tokens=1,
         )  # fmt: skip
     return hf.Qwen2_5_VLProcessor(

@@ -1,0 +1,134 @@
+"""The model of a run: a published shape with random weights, or a checkpoint with its processor and a drawn image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.apps.bench import shapes
+from foveate.apps.bench.published import Size
+from foveate.apps.bench.settings import format_size
+from foveate.apps.bench.shapes import Shape, ShapeScale
+from foveate.errors import InputError
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.load import BUNDLED, LoadedModel, load
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
+
+QUESTION = "what color is the star?"
+SIDE = 672  # pixels of the image, for models that are not ours
+SCENE = (0, 3)  # seed and number of things
+
+
+class BenchModel(ABC):
+    """A model, and inputs for it of any batch and image size.
+
+    `size` is the default (height, width) of the image; `notes` are for the reader of the results.
+    """
+
+    model: Any
+    name: str
+    size: Size
+    notes: tuple[str, ...]
+
+    @abstractmethod
+    def make_inputs(self, batch: int, size: Size) -> Mapping[str, Any]:
+        """Rows of equal length, with one image each. Raises `InputError` for a size that cannot be used."""
+
+    def to_record(self) -> dict[str, Any]:
+        """The model as JSON."""
+        dtype, device = str(self.model.dtype).removeprefix("torch."), self.model.device.type
+        return {"name": self.name, "dtype": dtype, "device": device}
+
+
+@dataclass(eq=False)
+class ShapeModel(BenchModel):
+    """A published model's shape, with random weights."""
+
+    model: Any
+    name: str
+    shape: Shape
+    scale: ShapeScale
+
+    def __post_init__(self) -> None:
+        self.size, self.notes = self.shape.size, (self.scale.describe(),)
+
+    def make_inputs(self, batch: int, size: Size) -> Mapping[str, Any]:
+        """Noise and random words."""
+        return shapes.make_example(self.model, self.shape, size, batch)
+
+    def to_record(self) -> dict[str, Any]:
+        """With the scale."""
+        scale = {**asdict(self.scale), "share": self.scale.share, "vision_share": self.scale.vision_share}
+        return {**super().to_record(), "scale": scale}
+
+
+@dataclass(eq=False)
+class CheckpointModel(BenchModel):
+    """A model with its processor, a drawn scene and a plain question."""
+
+    loaded: LoadedModel
+
+    def __post_init__(self) -> None:
+        self.model, self.name, self.notes = self.loaded.model, self.loaded.name, self.loaded.notes
+        self.image = draw_scene(sample_scene(*SCENE))
+        self.size = (self.image.height, self.image.width) if self.name in BUNDLED else (SIDE, SIDE)
+
+    def make_inputs(self, batch: int, size: Size) -> Mapping[str, Any]:
+        """The same prompt in every row; a size that makes no difference is an error."""
+        row = self._make_row(size)
+        others = [] if size == self.size else [(size[0] * 2, size[1] * 2), (max(1, size[0] // 2), max(1, size[1] // 2))]
+        is_own = tuple(row["pixel_values"].shape[-2:]) == size
+        if others and not is_own and all(_get_shapes(self._make_row(other)) == _get_shapes(row) for other in others):
+            raise InputError(
+                f"The processor of {self.name} makes the same of an image of {format_size(size)} as of smaller and "
+                "larger ones: leave --image-size out, or give sizes that this model can distinguish."
+            )
+        return {name: _repeat(value, batch) for name, value in row.items()}
+
+    def _make_row(self, size: Size) -> Any:
+        return make_inputs(self.loaded, [self.image.resize((size[1], size[0]))], [QUESTION])
+
+
+def open_model(name: str, *, layers: int | None = None, dtype: str | None = None) -> BenchModel:
+    """Build a shape by its name, or load a model as `load` does.
+
+    Raises `InputError` for a setting that is not for this model, and what `load` and `shapes.build` raise.
+    """
+    match = check_options(name, layers, dtype)
+    if match is None:
+        return CheckpointModel(load(name))
+    shape_name, shape = match
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model, scale = shapes.build(shape, layers, None if dtype is None else shapes.DTYPES[dtype], device)
+    return ShapeModel(model, shape_name, shape, scale)
+
+
+def check_options(name: str, layers: int | None, dtype: str | None) -> tuple[str, Shape] | None:
+    """The shape of this name, None for other models. Raises `InputError` for a setting that is not for it."""
+    if dtype is not None and dtype not in shapes.DTYPES:
+        raise InputError(f"--dtype {dtype!r} is unknown: give {', '.join(shapes.DTYPES)}.")
+    match = shapes.find_shape(name)
+    if match is not None:
+        shapes.check_layers(match[1], layers)
+        return match
+    for option, value in (("--layers", layers), ("--dtype", dtype)):
+        if value is not None:
+            raise InputError(f"{option} is for shapes with random weights ({', '.join(shapes.SHAPES)}): leave it out.")
+    return None
+
+
+def _get_shapes(inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in inputs.items() if isinstance(value, Tensor)}
+
+
+def _repeat(value: Any, batch: int) -> Any:
+    """Processors join the images and rows of a batch along the first axis."""
+    if isinstance(value, Tensor):
+        return torch.cat([value] * batch)
+    return value * batch if isinstance(value, list) else value
