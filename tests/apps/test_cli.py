@@ -314,12 +314,19 @@ def test_doctor_on_a_model(run, folder):
 
 
 def test_doctor_tells_what_fails(run, monkeypatch):
-    results = [LawResult("one", True, "max error 0"), LawResult("two", False, "ValueError: a\nb")]
+    of_all = [("one", "holds", "0"), ("two", "violated", "1"), ("three", "error", "ValueError: a\nb")]
+    results = [LawResult(*law) for law in of_all]
     monkeypatch.setattr(laws, "check_family", lambda model_type: results)
     code, out, err = run("doctor", "--json")
     assert (code, err) == (1, "")
-    assert "FAIL  llava: two: ValueError: a b\n" in out
-    assert json.loads(out.splitlines()[-1])["passed"] is False
+    assert "pass  llava: one: 0\n" in out
+    assert "FAIL  llava: two: 1\n" in out
+    assert "ERROR  llava: three: ValueError: a b\n" in out
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["passed"] is False
+    assert [(law["passed"], law["status"]) for law in summary["laws"][:3]] == [
+        (True, "holds"), (False, "violated"), (False, "error"),
+    ]  # fmt: skip
 
 
 def test_doctor_refuses_a_model_that_is_not_there(run):

@@ -10,6 +10,8 @@ import typer
 
 from foveate.apps.cli.options import Json, app
 
+WORDS = {"holds": "pass", "violated": "FAIL", "error": "ERROR"}
+
 
 @app.command()
 def doctor(
@@ -29,10 +31,11 @@ def doctor(
         for subject in available() if model is None else [model]:
             results = laws.check_family(subject) if model is None else laws.check(load(model).model)
             for law in results:
-                rows.append({"model": subject, **dataclasses.asdict(law)})
-                print(f"{'pass' if law.passed else 'FAIL'}  {subject}: {law.name}: {' '.join(law.figure.split())}")
+                rows.append({"model": subject, **dataclasses.asdict(law), "passed": law.passed})
+                print(f"{WORDS[law.status]}  {subject}: {law.name}: {' '.join(law.figure.split())}")
     passed = all(row["passed"] for row in rows)
-    print("All laws hold." if passed else "Some laws do not hold: please report this with the lines above.")
+    failed = "Some laws are violated or could not be run: please report this with the lines above."
+    print("All laws hold." if passed else failed)
     if as_json:
         print(json.dumps({"versions": versions, "passed": passed, "laws": rows}))
     raise typer.Exit(0 if passed else 1)
