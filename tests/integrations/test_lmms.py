@@ -1,4 +1,4 @@
-"""Through lmms-eval's own evaluator, offline, on a task of local pictures."""
+"""Through lmms-eval's own evaluator, offline, on a task of local images."""
 
 import json
 import os
@@ -6,14 +6,23 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+import foveate
 from foveate.apps.evaluate import evaluate, world_examples
 from foveate.apps.evaluate.arms import EvalBatch
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.load import load
+from tiled import tiled_folder
+from tiny import tiny_folder
+from viz.golden.write import scene
 
 pytest.importorskip("lmms_eval", reason="lmms-eval is not installed: pip install 'foveate[lmms]'")
+
+from lmms_eval.api.instance import Instance
+
+from foveate.integrations.lmms import FoveateLmms, manifest
 
 TASK = """
 task: drawn
@@ -21,7 +30,7 @@ dataset_path: json
 dataset_kwargs: {data_files: {test: questions.jsonl}}
 test_split: test
 output_type: generate_until
-doc_to_visual: !function drawn.pictures
+doc_to_visual: !function drawn.images
 doc_to_text: !function drawn.text
 doc_to_messages: !function drawn.messages
 doc_to_target: answer
@@ -33,10 +42,10 @@ metadata: [{version: 0.0}]
 CODE = """
 from PIL import Image
 from foveate.apps.evaluate.examples import is_right
-def pictures(doc): return [Image.open(doc["image"])]
+def images(doc): return [Image.open(doc["image"])]
 def text(doc, lmms_eval_specific_kwargs=None): return doc["question"]
 def messages(doc, lmms_eval_specific_kwargs=None):
-    content = [{"type": "image", "url": pictures(doc)[0]}, {"type": "text", "text": doc["question"]}]
+    content = [{"type": "image", "url": images(doc)[0]}, {"type": "text", "text": doc["question"]}]
     return [{"role": "user", "content": content}]
 def mark(doc, results): return {"right": float(is_right(results[0], [doc["answer"]]))}
 """
@@ -45,9 +54,9 @@ def mark(doc, results): return {"right": float(is_right(results[0], [doc["answer
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task")
-    asked = world_examples(["existence", "attribute", "counting"], "dev", 4)
+    examples = world_examples(["existence", "attribute", "counting"], "dev", 4)
     lines = []
-    for example in asked:
+    for example in examples:
         example.image().save(folder / f"{example.id}.png")
         row = {"image": str(folder / f"{example.id}.png"), "question": example.question, "answer": example.answers[0]}
         lines.append(json.dumps(row))
@@ -59,7 +68,7 @@ def task(tmp_path_factory):
 
 @pytest.mark.heavy
 @pytest.mark.parametrize(("model", "keep"), [("bundled-qwen", 1.0), ("bundled-qwen", 0.25), ("bundled", 0.1)])
-def test_its_evaluator_finds_what_ours_finds(task, tmp_path, model, keep):
+def test_its_evaluator_gives_the_answers_of_ours(task, tmp_path, model, keep):
     command = [
         sys.executable, "-m", "lmms_eval", "--model", "foveate", "--model_args", f"pretrained={model},keep={keep}",
         "--tasks", "drawn", "--include_path", str(task), "--batch_size", "4", "--output_path", str(tmp_path),
@@ -69,26 +78,70 @@ def test_its_evaluator_finds_what_ours_finds(task, tmp_path, model, keep):
     ran = subprocess.run(command, env={**os.environ, **offline}, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr[-2000:]
     (samples,) = tmp_path.rglob("*samples_drawn.jsonl")
-    given = [json.loads(line) for line in samples.read_text().splitlines()]
-    asked = world_examples(["existence", "attribute", "counting"], "dev", 4)
+    records = [json.loads(line) for line in samples.read_text().splitlines()]
+    examples = world_examples(["existence", "attribute", "counting"], "dev", 4)
     arms = make_arms(parse_methods("foveate"), [keep], resize=False)
     loaded = load(model)
-    rows = evaluate(loaded, asked, [arm for arm in arms if arm.name == "foveate"], batch=4)
-    assert [row["filtered_resps"] for row in given] == [row["answer"] for row in rows]
-    for row, counted, example in zip(rows, given, asked, strict=True):
+    rows = evaluate(loaded, examples, [arm for arm in arms if arm.name == "foveate"], batch=4)
+    assert [row["filtered_resps"] for row in records] == [row["answer"] for row in rows]
+    for row, record, example in zip(rows, records, examples, strict=True):
         whole = int(EvalBatch(loaded, [example], []).inputs["attention_mask"].sum())
-        assert counted["token_counts"][0]["input_tokens"] == whole - row["total"] + row["tokens"]
+        assert record["token_counts"][0]["input_tokens"] == whole - row["total"] + row["tokens"]
     (results,) = tmp_path.rglob("*results.json")
     score = json.loads(results.read_text())["results"]["drawn"]["right,none"]
     assert score == pytest.approx(sum(row["right"] for row in rows) / len(rows))
 
 
-def test_bad_settings():
-    from foveate.integrations.lmms import Pruned
+IMAGES = (Image.new("RGB", (96, 40), "red"), Image.new("RGB", (32, 32), "blue"), scene(90, 61))
+CHATS = ([0, "what color"], [1, 2, "which one is red"], ["how many"], [2, "and", 0, "then", 1, "what"])
 
-    with pytest.raises(InputError, match="'kep' is no setting"):
-        Pruned(kep=0.1)
+
+def make_request(number):
+    """A request whose conversation is one of `CHATS`."""
+    parts = [
+        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "url": IMAGES[part]}
+        for part in CHATS[number]
+    ]
+    meta = {"task": "drawn", "doc_id": number, "repeats": 1}
+    arguments = ("", lambda doc: [{"role": "user", "content": parts}], {"max_new_tokens": 2}, number, "drawn", "test")
+    return Instance(request_type="generate_until", arguments=arguments, idx=number, metadata=meta)
+
+
+@pytest.mark.parametrize("family", ["llava", "idefics3", "smolvlm", "aya_vision", "internvl", "llava_next"])
+@pytest.mark.parametrize("keep", [5, 0.3, 1.0])
+def test_input_tokens_are_those_that_the_model_reads(family, keep, tmp_path):
+    """For tiled images, several images in a prompt, and prompts without one, in one batch."""
+    folder = (tiny_folder if family == "llava" else tiled_folder)(family, tmp_path)
+    batched, single = (FoveateLmms(str(folder), keep=keep, batch_size=n) for n in (len(CHATS), 1))
+    batched.task_dict["drawn"] = single.task_dict["drawn"] = {"test": dict.fromkeys(range(len(CHATS)))}
+    requests = [make_request(number) for number in range(len(CHATS))]
+    counts = [result.token_counts.input_tokens for result in batched.generate_until(requests)]
+    assert counts == [result.token_counts.input_tokens for result in single.generate_until(requests)]
+    for request, count in zip(requests, counts, strict=True):
+        (chat, images), processor = single._read_request(request), single._loaded.processor
+        text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt")
+        short = foveate.prune_inputs(single._loaded.model, inputs, keep=keep)
+        assert count == short["input_ids"].shape[1]
+
+
+def test_in_decoder_methods_count_what_the_last_layers_read(tmp_path):
+    folder = tiny_folder("llava", tmp_path)
+    whole, pruned = FoveateLmms(str(folder)), FoveateLmms(str(folder), keep=5, method=foveate.FastV(layer=1))
+    whole.task_dict["drawn"] = pruned.task_dict["drawn"] = {"test": {1: None}}
+    counts = [model.generate_until([make_request(1)])[0].token_counts.input_tokens for model in (whole, pruned)]
+    assert counts[0] - counts[1] == 2 * (16 - 5)
+
+
+def test_bad_settings():
+    with pytest.raises(InputError, match="has no setting 'kep'"):
+        FoveateLmms(kep=0.1)
     with pytest.raises(InputError, match="batch_size"):
-        Pruned(batch_size="auto")
+        FoveateLmms(batch_size="auto")
     with pytest.raises(FoveateError, match="keep"):
-        Pruned(keep=2.0)
+        FoveateLmms(keep=2.0)
+
+
+def test_the_manifest_names_the_class():
+    module, name = manifest().chat_class_path.rsplit(".", 1)
+    assert getattr(sys.modules[module], name) is FoveateLmms

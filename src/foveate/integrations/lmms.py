@@ -1,11 +1,11 @@
-"""Public benchmarks: foveate as a model of lmms-eval, found through its entry points.
+"""foveate as a model of lmms-eval, for public benchmarks. lmms-eval finds it through its entry points.
 
 `lmms_eval --model foveate --model_args pretrained=llava-hf/llava-1.5-7b-hf,keep=0.1,method=foveate --tasks gqa,pope`
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,95 +13,119 @@ from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
 from lmms_eval.models.registry_v2 import ModelManifest
 from PIL import Image
+from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
 from foveate.method.budget import check_keep
-from foveate.pipeline.prune import Positions
+from foveate.method.in_decoder import DecoderMethod
+from foveate.pipeline.prune import Positions, Report, answers_apart, prune_inputs
 from foveate.runtime.load import load
 
 
 def manifest() -> ModelManifest:
-    """What lmms-eval's entry-point group `lmms_eval.models` asks for."""
-    return ModelManifest("foveate", chat_class_path="foveate.integrations.lmms.Pruned")
+    """The entry point of lmms-eval's group `lmms_eval.models`."""
+    return ModelManifest("foveate", chat_class_path=f"{__name__}.FoveateLmms")
 
 
-class Pruned(lmms):
-    """A model of transformers that answers on the visual tokens that the question needs.
+class FoveateLmms(lmms):
+    """A model of transformers that answers lmms-eval's questions on pruned visual tokens.
 
-    `pretrained` is a hub id, a folder or one of the bundled models; `keep` and `method` are as everywhere in foveate
-    (1.0 is the whole model); `batch_size` prompts are answered at a time. Answers are greedy unless the task asks for
-    sampling. The kept tokens, not the dropped ones, are counted as input tokens.
+    Answers are greedy unless the task asks for sampling. Input tokens are counted after pruning.
 
-    Raises a `FoveateError` for settings that cannot be used.
+    Args:
+        pretrained: a hub id, a folder, or the name of a bundled model.
+        keep: as for `foveate.prune_inputs`; 1.0 runs the whole model.
+        method: the name of a method (`foveate methods`).
+        positions: "original" or "compact", as for `foveate.prune_inputs`.
+        batch_size: how many prompts are answered at a time.
+        max_new_tokens: the most tokens of an answer, where the task sets no limit.
+        device: where the model runs, such as "cuda:1".
+
+    Raises:
+        FoveateError: for settings that cannot be used.
     """
 
     is_simple = False
 
     def __init__(
-        self, pretrained: str = "bundled", keep: int | float = 1.0, method: str = "foveate",
-        positions: Positions = "original", batch_size: int | str = 1, max_new_tokens: int = 128,
-        device: str | None = None, **unknown: Any,
-    ) -> None:  # fmt: skip
+        self,
+        pretrained: str = "bundled",
+        keep: int | float = 1.0,
+        method: str = "foveate",
+        positions: Positions = "original",
+        batch_size: int | str = 1,
+        max_new_tokens: int = 128,
+        device: str | None = None,
+        **unknown: Any,
+    ) -> None:
         super().__init__()
         if unknown:
             raise InputError(
-                f"{sorted(unknown)[0]!r} is no setting of foveate: --model_args takes pretrained, keep, method, "
+                f"foveate has no setting {sorted(unknown)[0]!r}: --model_args takes pretrained, keep, method, "
                 "positions, batch_size, max_new_tokens, device."
             )
         if not str(batch_size).isdigit() or int(batch_size) < 1:
-            raise InputError(f"batch_size={batch_size!r} is no number of prompts: use an int of 1 or more.")
+            raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
         check_keep(keep)
         self._settings: dict[str, Any] = {"keep": keep, "method": resolve_any(method), "positions": positions}
-        self._batch, self._longest = int(batch_size), max_new_tokens
+        self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens
         self._loaded = load(pretrained)
         if device is not None:
             self._loaded.model.to(device)
         with pruning(self._loaded.model, **self._settings):
-            pass  # a method that the model cannot serve shows now
+            pass  # raises here if the model cannot run the method
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
-        """One answer a request; requests with the same settings of generation share batches."""
+        """Answer each request; requests with equal generation settings share batches."""
         groups: dict[str, list[int]] = {}
         for i, request in enumerate(requests):
             groups.setdefault(repr(sorted(request.args[2].items())), []).append(i)
-        found: dict[int, GenerationResult] = {}
+        results: dict[int, GenerationResult] = {}
         for members in groups.values():
-            for start in range(0, len(members), self._batch):
-                some = members[start : start + self._batch]
-                found.update(zip(some, self._answer([requests[i] for i in some]), strict=True))
-        return [found[i] for i in range(len(requests))]
+            for start in range(0, len(members), self._batch_size):
+                batch = members[start : start + self._batch_size]
+                results.update(zip(batch, self._answer([requests[i] for i in batch]), strict=True))
+        return [results[i] for i in range(len(requests))]
 
     @torch.no_grad()
     def _answer(self, requests: Sequence[Instance]) -> Iterator[GenerationResult]:
         model, processor = self._loaded.model, self._loaded.processor
-        chats = [self._messages(request) for request in requests]
-        texts = [processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat, _ in chats]
-        pictures = [picture for _, held in chats for picture in held]
+        chats, images = zip(*(self._read_request(request) for request in requests), strict=True)
+        texts = [processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
         bos, tokenizer = processor.tokenizer.bos_token, processor.tokenizer
         tokenizer.padding_side = "left"
         extra = {"add_special_tokens": False} if bos and texts[0].startswith(bos) else {}
-        inputs = processor(text=texts, images=pictures or None, padding=True, return_tensors="pt", **extra)
+        images = [list(row) for row in images] if any(images) else None
+        inputs = processor(text=texts, images=images, padding=True, return_tensors="pt", **extra)
         inputs = inputs.to(model.device, model.dtype)
-        given = dict(requests[0].args[2])
-        with pruning(model, **self._settings) as handle:
-            out = model.generate(**inputs, **_generation(given, self._longest))
-        dropped = [0] * len(pictures)
-        if handle.report is not None and pictures:
-            dropped = [total - len(kept) for total, kept in zip(handle.report.total, handle.report.kept, strict=True)]
-        left = iter(dropped)
-        for row, (_, held), mask in zip(out, chats, inputs["attention_mask"], strict=True):
-            new = row[inputs["input_ids"].shape[1] :]
-            said = int((new != tokenizer.pad_token_id).sum())
-            read = int(mask.sum()) - sum(next(left) for _ in held)
-            text = _cut(tokenizer.decode(new, skip_special_tokens=True), given.get("until"))
-            yield GenerationResult(text, TokenCounts(input_tokens=read, output_tokens=said))
+        settings = requests[0].args[2]
+        new, report = self._generate(inputs, _select_options(settings, self._max_new_tokens))
+        dropped = [0] * len(requests)
+        for row, total, kept in zip(report.rows, report.total, report.kept, strict=True):
+            dropped[row] += total - len(kept)
+        for row, (ids, mask) in enumerate(zip(new, inputs["attention_mask"], strict=True)):
+            written = int((ids != tokenizer.pad_token_id).sum())
+            counts = TokenCounts(input_tokens=int(mask.sum()) - dropped[row], output_tokens=written)
+            yield GenerationResult(_cut(tokenizer.decode(ids, skip_special_tokens=True), settings.get("until")), counts)
 
-    def _messages(self, request: Instance) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-        """The request's conversation as a chat template takes it, and its pictures in order."""
+    def _generate(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Tensor, Report]:
+        """The new tokens (b, n) of each row, and what was kept."""
+        model, short = self._loaded.model, inputs
+        if isinstance(self._settings["method"], DecoderMethod):
+            with pruning(model, **self._settings) as handle:
+                out = model.generate(**inputs, **options)
+            report = handle.report or Report((), (), (), "", 0.0)
+        else:
+            short = prune_inputs(model, inputs, **self._settings)
+            out, report = model.generate(**short, **options), short.report
+        return out if answers_apart(model) else out[:, short["input_ids"].shape[1] :], report
+
+    def _read_request(self, request: Instance) -> tuple[list[dict[str, Any]], list[Image.Image]]:
+        """The conversation of a request for a chat template, and its images in order."""
         _, to_messages, _, doc_id, task, split = request.args
-        chat, pictures = [], []
+        chat, images = [], []
         for message in to_messages(self.task_dict[task][split][doc_id]):
             parts: list[dict[str, Any]] = []
             for part in message["content"]:
@@ -109,28 +133,29 @@ class Pruned(lmms):
                     parts.append({"type": "text", "text": part["text"]})
                 elif part["type"] == "image" and isinstance(part["url"], Image.Image):
                     parts.append({"type": "image"})
-                    pictures.append(part["url"].convert("RGB"))
+                    images.append(part["url"].convert("RGB"))
                 else:
-                    raise InputError(f"{task} asks about {part['type']}: foveate answers questions about pictures.")
+                    raise InputError(f"{task} has {part['type']} in its questions: choose tasks with images alone.")
             chat.append({"role": message["role"], "content": parts})
-        return chat, pictures
+        return chat, images
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:  # noqa: ARG002
         """Not supported."""
-        raise InputError("foveate generates answers and ranks none: choose tasks of output type generate_until.")
+        raise InputError("foveate does not rank given answers: choose tasks of output type generate_until.")
 
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:  # noqa: ARG002
         """Not supported."""
         raise InputError("foveate answers single prompts: choose tasks of output type generate_until.")
 
 
-def _generation(given: dict[str, Any], longest: int) -> dict[str, Any]:
-    """What of a task's `generation_kwargs` is for `generate`."""
-    wanted = {name: given[name] for name in ("temperature", "top_p", "num_beams") if given.get(name) is not None}
-    sampled = bool(given.get("do_sample", False)) and wanted.get("temperature", 1.0) > 0
+def _select_options(settings: Mapping[str, Any], max_new_tokens: int) -> dict[str, Any]:
+    """The options of `generate` in a task's `generation_kwargs`."""
+    names = ("temperature", "top_p", "num_beams")
+    options = {name: settings[name] for name in names if settings.get(name) is not None}
+    sampled = bool(settings.get("do_sample", False)) and options.get("temperature", 1.0) > 0
     if not sampled:
-        wanted = {name: value for name, value in wanted.items() if name == "num_beams"}
-    return {"max_new_tokens": given.get("max_new_tokens", longest), "do_sample": sampled, **wanted}
+        options = {name: value for name, value in options.items() if name == "num_beams"}
+    return {"max_new_tokens": settings.get("max_new_tokens", max_new_tokens), "do_sample": sampled, **options}
 
 
 def _cut(text: str, until: str | Sequence[str] | None) -> str:
