@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import foveate
-from foveate.apps.evaluate import evaluate, world_examples
+from foveate.apps.evaluate import evaluate, sample_examples
 from foveate.apps.evaluate.arms import EvalBatch
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import FoveateError, InputError
@@ -54,7 +54,7 @@ def mark(doc, results): return {"right": float(is_right(results[0], [doc["answer
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task")
-    examples = world_examples(["existence", "attribute", "counting"], "dev", 4)
+    examples = sample_examples(["existence", "attribute", "counting"], "dev", 4)
     lines = []
     for example in examples:
         example.image().save(folder / f"{example.id}.png")
@@ -79,7 +79,7 @@ def test_its_evaluator_gives_the_answers_of_ours(task, tmp_path, model, keep):
     assert ran.returncode == 0, ran.stderr[-2000:]
     (samples,) = tmp_path.rglob("*samples_drawn.jsonl")
     records = [json.loads(line) for line in samples.read_text().splitlines()]
-    examples = world_examples(["existence", "attribute", "counting"], "dev", 4)
+    examples = sample_examples(["existence", "attribute", "counting"], "dev", 4)
     arms = make_arms(parse_methods("foveate"), [keep], resize=False)
     loaded = load(model)
     rows = evaluate(loaded, examples, [arm for arm in arms if arm.name == "foveate"], batch=4)

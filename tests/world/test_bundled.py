@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from foveate.apps.evaluate import evaluate, world_examples
+from foveate.apps.evaluate import evaluate, sample_examples
 from foveate.apps.evaluate.arms import BlindEvalArm, UnprunedEvalArm
 from foveate.runtime.load import BUNDLED, load
 
@@ -24,7 +24,7 @@ def test_they_answer_from_the_image(name):
     """Loose bounds on held-out scenes; exact figures are in benchmarks/results."""
     loaded = load(name)
     rows = evaluate(
-        loaded, world_examples(["all"], "dev", 20), [UnprunedEvalArm("unpruned", None), BlindEvalArm("none", None)]
+        loaded, sample_examples(["all"], "dev", 20), [UnprunedEvalArm("unpruned", None), BlindEvalArm("none", None)]
     )
     share = {
         arm: sum(row["right"] for row in rows if row["name"] == arm) / (len(rows) / 2) for arm in ("unpruned", "none")

@@ -5,7 +5,7 @@ from collections import Counter
 
 import foveate
 from foveate.apps.batch.settings import BatchSettings
-from foveate.apps.evaluate.examples import world_examples
+from foveate.apps.evaluate.examples import sample_examples
 from foveate.runtime.conversation import format_question
 from foveate.runtime.load import load
 
@@ -23,7 +23,7 @@ def settings(**changes):
 def draw(folder, count):
     """Save `count` images; return rows that ask about them."""
     rows = []
-    for example in world_examples(["existence", "attribute", "counting"], "dev", count)[::3][:count]:
+    for example in sample_examples(["existence", "attribute", "counting"], "dev", count)[::3][:count]:
         example.image().save(folder / f"{example.id}.png")
         rows.append({"image": f"{example.id}.png", "question": example.question, "id": example.id})
     return rows

@@ -13,7 +13,7 @@ from foveate.apps.evaluate.arms import (
     UnprunedEvalArm,
     cells,
 )
-from foveate.apps.evaluate.examples import world_examples
+from foveate.apps.evaluate.examples import sample_examples
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import ModelError
 from foveate.method import resolve
@@ -32,7 +32,7 @@ def loaded(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def examples():
-    return world_examples(["existence", "reading"], "dev", 2)
+    return sample_examples(["existence", "reading"], "dev", 2)
 
 
 def alone(loaded, example, method=None, keep=1.0):

@@ -73,7 +73,7 @@ def test_own_data(run, folder, tmp_path):
     ],
 )
 def test_what_is_wrong_is_said_before_the_first_question(run, folder, monkeypatch, tmp_path, options, says):
-    monkeypatch.setattr(runner, "_answered", None)
+    monkeypatch.setattr(runner, "_answer", None)
     code, _, err = run("--model", folder, "--limit", 1, *options)
     assert code == 2
     assert err.startswith("foveate: ")

@@ -3,22 +3,22 @@ import json
 import pytest
 from PIL import Image
 
-from foveate.apps.evaluate.examples import is_right, read_data, world_examples
+from foveate.apps.evaluate.examples import is_right, read_data, sample_examples
 from foveate.errors import InputError
 from foveate.world.questions import TASKS
 
 
 def test_the_world():
-    found = world_examples(["all"], "dev", 3)
+    found = sample_examples(["all"], "dev", 3)
     assert [example.task for example in found] == [task for task in TASKS for _ in range(3)]
     assert len({example.id for example in found}) == len(found)
     assert found[0].image().size[0] >= 176
-    assert [e.id for e in world_examples(["counting"], "dev", 2)] == [e.id for e in found if e.task == "counting"][:2]
+    assert [e.id for e in sample_examples(["counting"], "dev", 2)] == [e.id for e in found if e.task == "counting"][:2]
 
 
 def test_splits_and_seeds_are_apart():
     asked = [
-        {example.image().tobytes() for example in world_examples(["counting"], split, 5, seed)}
+        {example.image().tobytes() for example in sample_examples(["counting"], split, 5, seed)}
         for split in ("dev", "test")
         for seed in (0, 1)
     ]
@@ -30,7 +30,7 @@ def test_splits_and_seeds_are_apart():
 )
 def test_what_is_not_there(tasks, split, says):
     with pytest.raises(InputError) as raised:
-        world_examples(tasks, split, 1)
+        sample_examples(tasks, split, 1)
     assert says in str(raised.value)
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveate.apps.evaluate.report import check_plot, markdown, overview, plot, summarize
-from foveate.apps.evaluate.statistics import paired_p
+from foveate.apps.evaluate.report import check_plot, draw_plot, format_overview, format_tables, summarize
+from foveate.apps.evaluate.statistics import compute_p
 from foveate.errors import InputError
 
 
@@ -49,7 +49,7 @@ def test_figures():
     assert by["unpruned", None].relative.value == 1
     assert by["grid", 20].p == 1.0
     whole = np.array([1.0, 1, 1, 0] * 5 + [1, 1] * 5)
-    assert grid.p == pytest.approx(paired_p(np.array([1.0, 1, 0, 0] * 5 + [0, 1] * 5), whole))
+    assert grid.p == pytest.approx(compute_p(np.array([1.0, 1, 0, 0] * 5 + [0, 1] * 5), whole))
     assert summary.blind == ["any"]
 
 
@@ -65,33 +65,33 @@ def test_an_unfinished_run_is_no_result():
 
 
 def test_the_table():
-    table = markdown(summarize(some()))
+    table = format_tables(summarize(some()))
     assert table.count("| keep ") == 4  # two overviews and one a budget
     for name in ("unpruned", "none", "random", "grid"):
         assert f"| {name} |" in table
     assert "any †" in table
-    assert "any: answered without the picture" in table
+    assert "any: answered nearly as well without the image" in table
     widths = [line.count("|") for line in table.splitlines() if line.startswith("|")]
     assert sorted(set(widths)) == [4, 8]
-    assert "| grid | 0.583 (" in overview(summarize(some()), "relative")
-    assert "| grid | 0.500 (" in overview(summarize(some()), "accuracy")
-    assert "| none | 0.667 (" in overview(summarize(some()), "relative")
+    assert "| grid | 0.583 (" in format_overview(summarize(some()), "relative")
+    assert "| grid | 0.500 (" in format_overview(summarize(some()), "accuracy")
+    assert "| none | 0.667 (" in format_overview(summarize(some()), "relative")
 
 
 def test_a_model_that_is_never_right():
     summary = summarize(rows(unpruned={"color": [0, 0]}, none={"color": [0, 0]}, grid_10={"color": [1, 0]}))
-    assert "| - |" in markdown(summary)
+    assert "| - |" in format_tables(summary)
     assert "NaN" not in json.dumps(summary.record())
 
 
 def test_the_plot(tmp_path):
-    plot(summarize(some()), tmp_path / "plot.png")
+    draw_plot(summarize(some()), tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > 900
         seen = {color for _, color in picture.convert("RGB").getcolors(1 << 24)}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= seen
-    plot(summarize(some()), tmp_path / "again.png")
+    draw_plot(summarize(some()), tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "plot.png").read_bytes()
 
 

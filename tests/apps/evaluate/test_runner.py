@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from foveate.apps.evaluate import evaluate, world_examples
+from foveate.apps.evaluate import evaluate, sample_examples
 from foveate.apps.evaluate.arms import UnprunedEvalArm
 from foveate.apps.evaluate.runner import ANSWERS
 from foveate.apps.evaluate.settings import make_arms
@@ -31,7 +31,7 @@ def loaded(folder):
 
 @pytest.fixture(scope="module")
 def examples():
-    return world_examples(["counting", "chart"], "dev", 4)
+    return sample_examples(["counting", "chart"], "dev", 4)
 
 
 def arms():

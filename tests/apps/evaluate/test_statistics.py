@@ -4,7 +4,14 @@ import math
 import numpy as np
 import pytest
 
-from foveate.apps.evaluate.statistics import ROUNDS, interval, mean_relative, paired_p, resampled, rounds_p
+from foveate.apps.evaluate.statistics import (
+    ROUNDS,
+    average_relative,
+    bootstrap_interval,
+    compute_bootstrap_p,
+    compute_p,
+    resample,
+)
 
 
 def marks(seed, n=40, share=0.7):
@@ -13,16 +20,16 @@ def marks(seed, n=40, share=0.7):
 
 def test_the_interval_is_that_of_the_binomial():
     scores = np.array([1.0] * 70 + [0.0] * 30)
-    low, high = interval(scores)
+    low, high = bootstrap_interval(scores)
     assert low == pytest.approx(0.7 - 1.96 * math.sqrt(0.7 * 0.3 / 100), abs=0.012)
     assert high == pytest.approx(0.7 + 1.96 * math.sqrt(0.7 * 0.3 / 100), abs=0.012)
-    assert interval(scores) == (low, high)
-    assert interval(np.ones(5)) == (1.0, 1.0)
+    assert bootstrap_interval(scores) == (low, high)
+    assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
 
 
 def test_what_is_paired_stays_paired():
     first = marks(0)
-    one, two, sum_ = resampled([first, 1 - first, np.ones(40)])
+    one, two, sum_ = resample([first, 1 - first, np.ones(40)])
     assert one.shape == (ROUNDS,)
     np.testing.assert_allclose(one + two, sum_)
 
@@ -33,12 +40,12 @@ def test_mcnemar_against_its_closed_form(seed):
     wins, losses = int((first > second).sum()), int((first < second).sum())
     n = wins + losses
     slow = sum(math.comb(n, i) for i in range(n + 1) if abs(i - n / 2) >= abs(wins - n / 2)) / 2**n
-    assert paired_p(first, second) == pytest.approx(slow, rel=1e-9)
-    assert paired_p(second, first) == paired_p(first, second)
+    assert compute_p(first, second) == pytest.approx(slow, rel=1e-9)
+    assert compute_p(second, first) == compute_p(first, second)
 
 
 def test_nothing_differs():
-    assert paired_p(marks(0), marks(0)) == 1.0
+    assert compute_p(marks(0), marks(0)) == 1.0
 
 
 def test_sign_flips_against_all_of_them():
@@ -48,7 +55,7 @@ def test_sign_flips_against_all_of_them():
     off = (first - second)[first != second]
     sums = [abs(np.dot(signs, off)) for signs in itertools.product((-1, 1), repeat=len(off))]
     exact = np.mean([value >= abs(off.sum()) - 1e-9 for value in sums])
-    assert paired_p(first, second) == pytest.approx(exact, abs=0.015)
+    assert compute_p(first, second) == pytest.approx(exact, abs=0.015)
 
 
 def test_mean_relative_is_the_mean_of_ratios():
@@ -57,7 +64,7 @@ def test_mean_relative_is_the_mean_of_ratios():
         "count": {"whole": np.array([1.0, 1]), "pruned": np.array([0.0, 1])},
         "never": {"whole": np.zeros(3), "pruned": np.ones(3)},
     }
-    found = mean_relative(scores, "whole")
+    found = average_relative(scores, "whole")
     assert found["whole"][0] == 1.0
     np.testing.assert_allclose(found["whole"][1], 1.0)
     assert found["pruned"][0] == pytest.approx(((2 / 4) / (3 / 4) + (1 / 2) / 1) / 2)
@@ -65,12 +72,12 @@ def test_mean_relative_is_the_mean_of_ratios():
 
 
 def test_a_model_that_is_never_right_has_no_ratio():
-    found = mean_relative({"color": {"whole": np.zeros(3), "pruned": np.ones(3)}}, "whole")
+    found = average_relative({"color": {"whole": np.zeros(3), "pruned": np.ones(3)}}, "whole")
     assert math.isnan(found["pruned"][0])
     assert np.isnan(found["pruned"][1]).all()
 
 
 def test_rounds_p():
-    assert rounds_p(np.ones(1999)) == pytest.approx(2 / 2000)
-    assert rounds_p(np.array([-1.0, 1.0] * 50)) == 1.0
-    assert rounds_p(np.zeros(10)) == 1.0
+    assert compute_bootstrap_p(np.ones(1999)) == pytest.approx(2 / 2000)
+    assert compute_bootstrap_p(np.array([-1.0, 1.0] * 50)) == 1.0
+    assert compute_bootstrap_p(np.zeros(10)) == 1.0

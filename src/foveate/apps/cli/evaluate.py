@@ -39,7 +39,7 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
     from foveate.apps.evaluate import report, settings
-    from foveate.apps.evaluate.examples import read_data, world_examples
+    from foveate.apps.evaluate.examples import read_data, sample_examples
     from foveate.apps.evaluate.runner import evaluate as run
     from foveate.apps.results import read_commit, read_versions
     from foveate.runtime.load import load, quiet
@@ -53,7 +53,7 @@ def evaluate(
     if data is not None:
         examples, skipped = read_data(data, limit)
     else:
-        examples, skipped = world_examples(tasks.split(","), split, limit, seed), []
+        examples, skipped = sample_examples(tasks.split(","), split, limit, seed), []
     for line in skipped:
         print(f"Note: {line}", file=sys.stderr)
     decisive = {  # everything that decides an answer
@@ -74,10 +74,10 @@ def _write(rows: Sequence[Row], settings: dict[str, Any], skipped: list[str], ou
 
     summary = report.summarize(rows)
     record = {"settings": settings, "skipped": skipped, **summary.record()}
-    table = report.markdown(summary) + "".join(f"\n{line}" for line in skipped)
+    table = report.format_tables(summary) + "".join(f"\n{line}" for line in skipped)
     (out / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
     (out / "table.md").write_text(table)
     if plot:
-        report.plot(summary, out / "plot.png")
+        report.draw_plot(summary, out / "plot.png")
     print(table)
     return record

@@ -1,7 +1,7 @@
-"""The one fair code path for numbers: the same questions for every method, with intervals and paired tests."""
+"""Accuracy of pruning: the same questions for every method, with intervals and paired tests."""
 
-from foveate.apps.evaluate.examples import EvalExample, read_data, world_examples
+from foveate.apps.evaluate.examples import EvalExample, read_data, sample_examples
 from foveate.apps.evaluate.report import EvalSummary, summarize
 from foveate.apps.evaluate.runner import evaluate
 
-__all__ = ["EvalExample", "EvalSummary", "evaluate", "read_data", "summarize", "world_examples"]
+__all__ = ["EvalExample", "EvalSummary", "evaluate", "read_data", "sample_examples", "summarize"]

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -88,6 +88,8 @@ class EvalArm(ABC):
     max_new_tokens: int = field(default=8, kw_only=True)
     seed: int | None = field(default=None, kw_only=True)
     """Which of several arms that are averaged under one name."""
+    optional: ClassVar[bool] = False
+    """Whether a run leaves the arm out where it cannot run on the model."""
 
     @property
     def label(self) -> str:
@@ -203,6 +205,8 @@ class ResizedEvalArm(EvalArm):
     Where the processor takes any size, the picture is scaled before it. A tower of one size gets its pixels scaled to
     whole patches and interpolates its position embeddings.
     """
+
+    optional = True
 
     def check(self, loaded: LoadedModel) -> None:
         """The tower must take other sizes."""

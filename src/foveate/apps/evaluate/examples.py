@@ -1,4 +1,4 @@
-"""What is asked: the tasks of the drawn world, or the user's own questions from a file."""
+"""The questions: the tasks of the drawn world, or the user's own from a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from foveate.world.suite import SPLITS, sample_cases
 
 @dataclass(frozen=True)
 class EvalExample:
-    """One question about one picture; any of `answers` is right. `id` is unique, `image` opens or draws the picture."""
+    """One question about one image; any of `answers` is right. `id` is unique, `image` opens or draws the image."""
 
     id: str
     task: str
@@ -29,10 +29,10 @@ class EvalExample:
     image: Callable[[], Image.Image]
 
 
-def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[EvalExample]:
-    """`limit` held-out questions of each of the bundled world's tasks ("all": every one), one a picture.
+def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[EvalExample]:
+    """`limit` held-out questions of each of these tasks of the bundled world ("all": every task), one for each image.
 
-    `split` is "dev", to choose with, or "test", to report on. Raises `InputError` for a task that does not exist.
+    `split` is "dev" (to tune on) or "test" (to report). Raises `InputError` for an unknown task or split.
     """
     names = list(TASKS) if list(tasks) == ["all"] else list(tasks)
     for name in names:
@@ -50,10 +50,10 @@ def world_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) 
 
 
 def read_data(path: Path, limit: int | None = None) -> tuple[list[EvalExample], list[str]]:
-    """The user's questions, at most `limit` of them, and a sentence for every line that cannot be used.
+    """The user's questions, at most `limit` of them, and a sentence for each line that was skipped.
 
     A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task"; a
-    relative path starts at the file's folder. Every picture is opened once, so that a broken one shows before the run.
+    relative path starts at the file's folder. Every image is opened once, so that errors show before the run.
 
     Raises `InputError` if the file cannot be read or no line of it can be used.
     """
@@ -61,25 +61,25 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[EvalExample], 
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read ({error}): give a file of JSON lines in UTF-8.") from error
-    found: dict[str, EvalExample] = {}
+    examples: dict[str, EvalExample] = {}
     skipped = []
     for number, line in enumerate(lines, start=1):
-        if not line.strip() or (limit is not None and len(found) == limit):
+        if not line.strip() or (limit is not None and len(examples) == limit):
             continue
         try:
-            example = _example(line, number, path)
-            if example.id in found:
-                raise InputError(f"its id {example.id!r} is taken: give every line its own.")
+            example = _parse_line(line, number, path)
+            if example.id in examples:
+                raise InputError(f"its id {example.id!r} is not unique: give every line its own.")
         except FoveateError as error:
             skipped.append(f"Line {number} of {path.name} was skipped: {error}")
         else:
-            found[example.id] = example
-    if not found:
-        raise InputError(f"{path} holds no usable question: {skipped[0] if skipped else 'it is empty.'}")
-    return list(found.values()), skipped
+            examples[example.id] = example
+    if not examples:
+        raise InputError(f"{path} has no usable question: {skipped[0] if skipped else 'it is empty.'}")
+    return list(examples.values()), skipped
 
 
-def _example(line: str, number: int, path: Path) -> EvalExample:
+def _parse_line(line: str, number: int, path: Path) -> EvalExample:
     try:
         row = json.loads(line)
     except ValueError:
@@ -90,23 +90,21 @@ def _example(line: str, number: int, path: Path) -> EvalExample:
     for name, value in texts.items():
         if not isinstance(value, str) or not value.strip():
             raise InputError(f"{name!r} is missing or no text.")
-    given = row.get("answer")
-    answers = given if isinstance(given, list) else [given]
+    answers = row["answer"] if isinstance(row.get("answer"), list) else [row.get("answer")]
     if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
         raise InputError("'answer' is missing, or neither a text nor a list of texts.")
-    picture = path.parent / str(texts["image"])
-    open_image(picture)
+    image = path.parent / str(texts["image"])
+    open_image(image)
     return EvalExample(
         str(row.get("id", f"line-{number}")), str(row.get("task", "data")), str(texts["question"]),
-        tuple(map(str, answers)), partial(open_image, picture),
+        tuple(map(str, answers)), partial(open_image, image),
     )  # fmt: skip
 
 
 def is_right(answer: str, expected: Sequence[str]) -> bool:
-    """Exact match but for case, blanks at the ends and a final full stop."""
-    return plain(answer) in {plain(text) for text in expected}
+    """Exact match, apart from case, extra blanks and a final full stop."""
+    return _normalize(answer) in {_normalize(text) for text in expected}
 
 
-def plain(text: str) -> str:
-    """What of an answer counts."""
+def _normalize(text: str) -> str:
     return " ".join(text.lower().split()).removesuffix(".").strip()

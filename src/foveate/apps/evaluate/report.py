@@ -1,23 +1,32 @@
-"""What a run says: a summary, Markdown tables and a plot, all from its rows alone."""
+"""The results of a run: a summary, Markdown tables and a plot, all from its rows alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from foveate.apps.evaluate.runner import Row
-from foveate.apps.evaluate.statistics import Scores, interval, mean_relative, paired_p, percentiles, resampled, rounds_p
+from foveate.apps.evaluate.statistics import (
+    Scores,
+    average_relative,
+    bootstrap_interval,
+    compute_bootstrap_p,
+    compute_p,
+    resample,
+    take_percentiles,
+)
 from foveate.errors import InputError
 
 UNPRUNED, BLIND = "unpruned", "none"
-BLIND_SHARE = 0.9  # a task that keeps this share of its score without the picture says nothing about pruning
-SERIES = 8  # lines of a plot that have a colour and a marker of their own
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # Okabe and Ito's
+BLIND_SHARE = 0.9  # a task that keeps this share of its score without the image is no evidence about pruning
+SERIES = 8  # lines of a plot with different colours and markers
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")  # by Okabe and Ito
 MARKERS = "osD^vPX*"
 
 
@@ -35,7 +44,7 @@ class EvalScore:
 
 @dataclass(frozen=True)
 class EvalArmSummary:
-    """One way to answer: `relative` is to the unpruned model, averaged over tasks; `p` tests the difference to it."""
+    """The results of an arm: `relative` to the unpruned model, averaged over tasks; `p` tests the difference to it."""
 
     name: str
     keep: int | float | None
@@ -49,7 +58,7 @@ class EvalArmSummary:
 
 @dataclass(frozen=True)
 class EvalPair:
-    """Two ways to answer at the same budget: the paired difference of accuracy, and of mean relative accuracy."""
+    """Two arms at the same budget: the paired difference of accuracy, and of mean relative accuracy."""
 
     keep: int | float | None
     first: str
@@ -62,7 +71,7 @@ class EvalPair:
 
 @dataclass(frozen=True)
 class EvalSummary:
-    """All figures of a run. `blind` are the tasks that keep 90 % of their score without the picture."""
+    """All figures of a run. `blind` are the tasks that keep 90 % of their score without the image."""
 
     questions: dict[str, int]
     arms: list[EvalArmSummary]
@@ -70,114 +79,104 @@ class EvalSummary:
     blind: list[str]
 
     def record(self) -> dict[str, Any]:
-        """As JSON would have it."""
-        found: dict[str, Any] = _rounded(asdict(self))
-        return found
+        """The summary for JSON."""
+        return {name: _round(value) for name, value in asdict(self).items()}
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _rounded(each) for name, each in value.items()}
+        return {name: _round(each) for name, each in value.items()}
     if isinstance(value, list):
-        return [_rounded(each) for each in value]
+        return [_round(each) for each in value]
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 6)
     return value
 
 
-Key = tuple[str, Any]
+ArmKey = tuple[str, Any]
+"""An arm's name and its budget."""
 
 
 def summarize(rows: Sequence[Row]) -> EvalSummary:
-    """The figures of a run's rows; arms that differ in nothing but a seed are averaged question by question."""
-    scores, tokens = _scores(rows)
-    tasks = list(scores)
-    whole = {key: np.concatenate([scores[task][key] for task in tasks]) for key in scores[tasks[0]]}
-    base, keys = whole[UNPRUNED, None], list(whole)
-    rounds = dict(zip(keys, resampled(list(whole.values())), strict=True))
-    named = {task: {_label(key): value for key, value in arms.items()} for task, arms in scores.items()}
-    relative = mean_relative(named, UNPRUNED)
-    arms = []
+    """The figures of a run's rows; arms that differ only in the seed are averaged for each question."""
+    scores, tokens = _group_scores(rows)
+    keys, base, blind = list(next(iter(scores.values()))), (UNPRUNED, None), (BLIND, None)
+    whole = {key: np.concatenate([arms[key] for arms in scores.values()]) for key in keys}
+    rounds = dict(zip(keys, resample(list(whole.values())), strict=True))
+    relative = average_relative(scores, base)
+
+    def compare(first: ArmKey, second: ArmKey) -> tuple[EvalScore, float]:
+        difference = _make_score((whole[first] - whole[second]).mean(), rounds[first] - rounds[second])
+        return difference, compute_p(whole[first], whole[second])
+
+    arms, pairs = [], []
     for key in keys:
-        ratio, spread = relative[_label(key)]
-        difference = EvalScore(float((whole[key] - base).mean()), *percentiles(rounds[key] - rounds[UNPRUNED, None]))
-        each = {task: EvalScore(float(scores[task][key].mean()), *interval(scores[task][key])) for task in tasks}
-        arms.append(
-            EvalArmSummary(
-                key[0],
-                key[1],
-                float(np.mean(tokens[key])),
-                EvalScore(float(whole[key].mean()), *percentiles(rounds[key])),
-                each,
-                EvalScore(ratio, *percentiles(spread)),
-                difference,
-                paired_p(whole[key], base),
-            )
-        )
-    pairs = []
-    for i, one in enumerate(keys):
-        for two in keys[i + 1 :]:
-            if one[1] == two[1] and one[1] is not None:
-                pairs.append(_pair(one, two, whole, rounds, relative))
-    blind = [
-        task
-        for task in tasks
-        if (BLIND, None) in whole and named[task][BLIND].mean() >= BLIND_SHARE * named[task][UNPRUNED].mean()
-    ]
-    return EvalSummary({task: len(scores[task][UNPRUNED, None]) for task in tasks}, arms, pairs, blind)
+        by_task = {
+            task: EvalScore(float(arms[key].mean()), *bootstrap_interval(arms[key])) for task, arms in scores.items()
+        }
+        accuracy, tokens_seen = _make_score(whole[key].mean(), rounds[key]), float(np.mean(tokens[key]))
+        difference, p = compare(key, base)
+        arms.append(EvalArmSummary(*key, tokens_seen, accuracy, by_task, _make_score(*relative[key]), difference, p))
+    for one, two in combinations(keys, 2):
+        if one[1] == two[1] is not None:
+            spread = relative[one][1] - relative[two][1]
+            ratio = _make_score(relative[one][0] - relative[two][0], spread)
+            pairs.append(EvalPair(one[1], one[0], two[0], *compare(one, two), ratio, compute_bootstrap_p(spread)))
+    is_blind = {
+        task: blind in arms and arms[blind].mean() >= BLIND_SHARE * arms[base].mean() for task, arms in scores.items()
+    }
+    questions = {task: len(arms[base]) for task, arms in scores.items()}
+    return EvalSummary(questions, arms, pairs, [task for task in questions if is_blind[task]])
 
 
-def _pair(one: Key, two: Key, whole: Any, rounds: Any, relative: Any) -> EvalPair:
-    (first, many), (second, more) = relative[_label(one)], relative[_label(two)]
-    return EvalPair(
-        one[1], one[0], two[0],
-        EvalScore(float((whole[one] - whole[two]).mean()), *percentiles(rounds[one] - rounds[two])),
-        paired_p(whole[one], whole[two]), EvalScore(first - second, *percentiles(many - more)), rounds_p(many - more),
-    )  # fmt: skip
+def _make_score(value: float, rounds: Scores) -> EvalScore:
+    return EvalScore(float(value), *take_percentiles(rounds))
 
 
-def _label(key: Key) -> str:
-    return key[0] if key[1] is None else f"{key[0]} @ {key[1]}"
-
-
-def _scores(rows: Sequence[Row]) -> tuple[dict[str, dict[Key, Scores]], dict[Key, list[float]]]:
-    """{task: {(name, keep): (n,)}}, questions in one order, and the visual tokens of every answer."""
-    marks: dict[str, dict[Key, dict[str, list[float]]]] = {}
-    tokens: dict[Key, list[float]] = {}
+def _group_scores(rows: Sequence[Row]) -> tuple[dict[str, dict[ArmKey, Scores]], dict[ArmKey, list[float]]]:
+    """{task: {(name, keep): (n,)}}, questions in the same order, and the visual tokens of every answer."""
+    marks: dict[str, dict[ArmKey, dict[str, list[float]]]] = {}
+    tokens: dict[ArmKey, list[float]] = {}
     for row in rows:
         key = (row["name"], row["keep"])
         marks.setdefault(row["task"], {}).setdefault(key, {}).setdefault(row["id"], []).append(float(row["right"]))
         tokens.setdefault(key, []).append(float(row["tokens"]))
-    scores: dict[str, dict[Key, Scores]] = {}
+    scores: dict[str, dict[ArmKey, Scores]] = {}
     for task, arms in marks.items():
         order = list(next(iter(arms.values())))
-        for key, found in arms.items():
-            if set(found) != set(order):
-                raise InputError(f"{_label(key)} has not answered every question of {task}: let the run finish first.")
-            scores.setdefault(task, {})[key] = np.array([np.mean(found[name]) for name in order])
+        for (name, keep), by_question in arms.items():
+            if set(by_question) != set(order):
+                arm = name if keep is None else f"{name} @ {keep}"
+                raise InputError(f"{arm} has not answered every question of {task}: let the run finish first.")
+            scores.setdefault(task, {})[name, keep] = np.array([np.mean(by_question[each]) for each in order])
     return scores, tokens
 
 
-def overview(summary: EvalSummary, figure: Literal["accuracy", "relative"]) -> str:
-    """One table: a row a method, a column a budget, this figure of `EvalArmSummary` with its interval."""
+def format_overview(summary: EvalSummary, figure: Literal["accuracy", "relative"]) -> str:
+    """A table of this figure with its interval: one row for each method, one column for each budget."""
     keeps = list(dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None))
-    found = {(arm.name, arm.keep): str(getattr(arm, figure)) for arm in summary.arms}
+    cells = {(arm.name, arm.keep): str(getattr(arm, figure)) for arm in summary.arms}
     lines = [f"| keep | {' | '.join(map(str, keeps))} |", "|---" * (len(keeps) + 1) + "|"]
     for name in dict.fromkeys(arm.name for arm in summary.arms):
-        cells = [found.get((name, keep)) or found.get((name, None), "") for keep in keeps]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        row = [cells.get((name, keep)) or cells.get((name, None), "") for keep in keeps]
+        lines.append(f"| {name} | {' | '.join(row)} |")
     return "\n".join(lines)
 
 
-def markdown(summary: EvalSummary) -> str:
-    """The overviews, then a table a budget, with the whole and the blind model above each."""
+def format_tables(summary: EvalSummary) -> str:
+    """The overviews, then a table for each budget, which begins with the unpruned and the blind model."""
     tasks = list(summary.questions)
     total = sum(summary.questions.values())
     intro = f"{total} questions ({', '.join(f'{task} {n}' for task, n in summary.questions.items())})."
     if summary.blind:
-        intro += f" {', '.join(summary.blind)}: answered without the picture nearly as well; no evidence about pruning."
-    lines = [intro, "", "Accuracy:", "", overview(summary, "accuracy")]
-    lines += ["", "Accuracy relative to the unpruned model, mean of the tasks:", "", overview(summary, "relative")]
+        intro += f" {', '.join(summary.blind)}: answered nearly as well without the image; no evidence about pruning."
+    lines = [intro, "", "Accuracy:", "", format_overview(summary, "accuracy")]
+    lines += [
+        "",
+        "Accuracy relative to the unpruned model, mean of the tasks:",
+        "",
+        format_overview(summary, "relative"),
+    ]
     for keep in dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None):
         heads = [task + (" †" if task in summary.blind else "") for task in tasks]
         lines += ["", f"| keep {keep} | tokens | relative, mean of tasks | all | {' | '.join(heads)} | p |"]
@@ -192,7 +191,7 @@ def markdown(summary: EvalSummary) -> str:
 
 
 def check_plot() -> None:
-    """Raise `InputError` if there is nothing to plot with."""
+    """Raise `InputError` if matplotlib is not installed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -201,8 +200,8 @@ def check_plot() -> None:
         ) from error
 
 
-def plot(summary: EvalSummary, path: Path) -> None:
-    """Accuracy against the budget, one line a method; the intervals are shaded where there are few enough to see."""
+def draw_plot(summary: EvalSummary, path: Path) -> None:
+    """Draw accuracy against the budget, one line for each method, with shaded intervals where there are few lines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
@@ -218,7 +217,7 @@ def plot(summary: EvalSummary, path: Path) -> None:
     for arm in summary.arms:
         if arm.keep is None:
             axes.axhline(arm.accuracy.value, color="black", lw=0.8, ls="-" if arm.name == UNPRUNED else ":")
-            label, where = "no picture" if arm.name == BLIND else arm.name, axes.get_yaxis_transform()
+            label, where = "no image" if arm.name == BLIND else arm.name, axes.get_yaxis_transform()
             axes.text(0.995, arm.accuracy.value, label, transform=where, ha="right", va="bottom", fontsize=8)
     axes.set_xscale("log")
     ticks = sorted({round(arm.tokens) for arm in summary.arms if arm.name == "grid"})

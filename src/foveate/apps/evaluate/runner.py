@@ -1,9 +1,10 @@
-"""The run: every arm answers the same questions, batch by batch, and every answer is on disk before the next."""
+"""The run: every arm answers the same questions, batch by batch, and answers are on disk before the next ones."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from foveate.apps.evaluate.arms import EvalArm, EvalBatch, PrunedEvalArm
 from foveate.apps.evaluate.examples import EvalExample, is_right
 from foveate.apps.results import claim_folder, make_progress, write_file
-from foveate.errors import InputError
+from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.runtime.load import LoadedModel
 
 Row = dict[str, Any]
@@ -24,20 +25,19 @@ def evaluate(
     loaded: LoadedModel, examples: Sequence[EvalExample], arms: Sequence[EvalArm], *, batch: int = 16,
     out: Path | None = None, settings: dict[str, Any] | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Let every arm answer every example; returns one row a question and arm, in that order.
+    """Let every arm answer every example; returns one row for each arm and question, in that order.
 
-    With `out` (a folder), every row is a line of its `answers.jsonl` as soon as its batch is answered. A run that was
-    killed goes on where it stopped when it is called again with the same `settings`; what a batch had not finished is
-    asked again, so that no question is lost or doubled.
+    With `out` (a folder), the rows of a batch are appended to its `answers.jsonl` as soon as the batch is answered. A
+    run that was killed continues when it is called again with the same `settings`: it repeats unfinished batches, so
+    that no question is lost or doubled. An optional arm that cannot run on the model is left out with a warning.
 
-    Raises a `FoveateError` before the first question if an arm cannot be run on the model or `out` holds another run.
+    Raises a `FoveateError` before the first question if another arm cannot run, or if `out` holds another run.
     """
     labels = Counter(arm.label for arm in arms)
     twice = [label for label, count in labels.items() if count > 1]
     if twice:
-        raise InputError(f"{twice[0]} is asked for twice: leave one of them out.")
-    for arm in arms:
-        arm.check(loaded)
+        raise InputError(f"{twice[0]} is requested twice: leave one of them out.")
+    arms = [arm for arm in arms if _can_run(arm, loaded)]
     groups = [examples[i : i + batch] for i in range(0, len(examples), batch)]
     rows = _resume(out, groups, [arm.label for arm in arms], settings or {}) if out else []
     done = {(row["id"], row["arm"]) for row in rows}
@@ -46,54 +46,58 @@ def evaluate(
         task = bar.add_task("questions", total=len(examples))
         for group in groups:
             todo = [arm for arm in arms if (group[0].id, arm.label) not in done]
-            ready = EvalBatch(loaded, group, methods)
+            shared = EvalBatch(loaded, group, methods)
             for arm in todo:
-                fresh = list(_answered(arm, ready))
+                new = list(_answer(arm, shared))
                 if out:
                     with (out / ANSWERS).open("a", encoding="utf-8") as log:
-                        log.write("".join(json.dumps(row) + "\n" for row in fresh))
-                rows += fresh
+                        log.write("".join(json.dumps(row) + "\n" for row in new))
+                rows += new
             bar.advance(task, len(group))
     order = {label: i for i, label in enumerate(labels)}
-    place = {example.id: i for i, example in enumerate(examples)}
-    return sorted(rows, key=lambda row: (order[row["arm"]], place[row["id"]]))
+    position = {example.id: i for i, example in enumerate(examples)}
+    return sorted(rows, key=lambda row: (order[row["arm"]], position[row["id"]]))
 
 
-def _answered(arm: EvalArm, batch: EvalBatch) -> Iterator[Row]:
-    given = arm.answer(batch)
+def _can_run(arm: EvalArm, loaded: LoadedModel) -> bool:
+    """False, with a warning, for an optional arm that cannot run; raises for other arms."""
+    try:
+        arm.check(loaded)
+    except ModelError as error:
+        if not arm.optional:
+            raise
+        warnings.warn(f"{arm.name} was left out: {error}", FoveateWarning, stacklevel=3)
+        return False
+    return True
+
+
+def _answer(arm: EvalArm, batch: EvalBatch) -> Iterator[Row]:
+    result = arm.answer(batch)
     for i, example in enumerate(batch.examples):
         yield {
             "id": example.id, "task": example.task, "arm": arm.label, "name": arm.name, "keep": arm.keep,
-            "question": example.question, "expected": list(example.answers), "answer": given.answers[i],
-            "right": is_right(given.answers[i], example.answers), "kept": given.kept[i], "tokens": given.counts[i],
-            "total": batch.sizes[i], "seconds": round(given.seconds, 6),
+            "question": example.question, "expected": list(example.answers), "answer": result.answers[i],
+            "right": is_right(result.answers[i], example.answers), "kept": result.kept[i], "tokens": result.counts[i],
+            "total": batch.sizes[i], "seconds": round(result.seconds, 6),
         }  # fmt: skip
 
 
 def _resume(out: Path, groups: Sequence[Sequence[EvalExample]], labels: Sequence[str], settings: Row) -> list[Row]:
-    """The rows of all batches that are whole; the file is cut down to them."""
+    """The rows of all complete batches; rows of other batches are deleted from the file."""
     claim_folder(out, settings)
-    rows = list(_lines(out / ANSWERS))
-    by_key = {(row["id"], row["arm"]): row for row in rows}
-    whole = [
+    log = out / ANSWERS
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
+    lines = text.splitlines(keepends=True)
+    if lines and not lines[-1].endswith("\n"):  # the run was killed while it wrote this line
+        del lines[-1]
+    by_key = {(row["id"], row["arm"]): row for row in map(json.loads, lines)}
+    rows = [
         by_key[example.id, label]
         for group, label in itertools.product(groups, labels)
         if all((example.id, label) in by_key for example in group)
         for example in group
     ]
-    if len(whole) != len(rows) or not (out / ANSWERS).exists() or _torn(out / ANSWERS):
-        write_file(out / ANSWERS, "".join(json.dumps(row) + "\n" for row in whole))
-    return whole
-
-
-def _torn(path: Path) -> bool:
-    return bool(path.stat().st_size) and not path.read_bytes().endswith(b"\n")
-
-
-def _lines(path: Path) -> Iterator[Row]:
-    """The rows of a file whose last line may be torn."""
-    if path.exists():
-        with path.open(encoding="utf-8") as log:
-            for line in log:
-                if line.endswith("\n"):
-                    yield json.loads(line)
+    complete = "".join(json.dumps(row) + "\n" for row in rows)
+    if len(complete) != len(text) or not log.exists():
+        write_file(log, complete)
+    return rows

@@ -1,4 +1,4 @@
-"""From what the user asked for to arms: methods by name and fields, budgets, and the rows that always stand beside."""
+"""Arms from the command line: methods by name and fields, budgets, and the arms that every run includes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 from foveate.apps.arguments import parse_keep
 from foveate.apps.evaluate.arms import (
@@ -34,23 +35,23 @@ AnyMethod = Method | DecoderMethod
 
 
 def parse_methods(text: str) -> dict[str, AnyMethod]:
-    """`"zspaprune(core=0.6, relevance=word_max), divprune"` as methods, by the names they are shown under.
+    """`"zspaprune(core=0.6, relevance=word_max), divprune"` as methods, by their names in the results.
 
     Raises a `FoveateError` that says what is wrong with which part.
     """
-    found: dict[str, AnyMethod] = {}
+    methods: dict[str, AnyMethod] = {}
     for part in re.split(r",(?![^(]*\))", text):
         match = SPEC.fullmatch(part)
         if match is None:
             raise InputError(f"{part.strip()!r} is no method: write a name, or name(field=value, field=value).")
-        name, given = match["name"], match["fields"]
-        values = _fields(name, given) if given and given.strip() else {}
-        shown = name + (f"({', '.join(f'{k}={v}' for k, v in values.items())})" if values else "")
-        found[shown] = METHODS.load(name)(**values) if values else resolve_any(name)
-    return found
+        name, arguments = match["name"], match["fields"]
+        values = _parse_fields(name, arguments) if arguments and arguments.strip() else {}
+        label = name + (f"({', '.join(f'{k}={v}' for k, v in values.items())})" if values else "")
+        methods[label] = METHODS.load(name)(**values) if values else resolve_any(name)
+    return methods
 
 
-def _fields(name: str, text: str) -> dict[str, object]:
+def _parse_fields(name: str, text: str) -> dict[str, object]:
     known = [field.name for field in fields(METHODS.load(name))]
     values: dict[str, object] = {}
     for part in text.split(","):
@@ -61,7 +62,7 @@ def _fields(name: str, text: str) -> dict[str, object]:
         try:
             values[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
-            values[key] = value  # a bare word: relevance=word_max
+            values[key] = value  # text without quotes: relevance=word_max
     return values
 
 
@@ -79,22 +80,18 @@ def make_arms(
     methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, positions: Positions = "original",
     max_new_tokens: int = 8, resize: bool = True,
 ) -> list[EvalArm]:  # fmt: skip
-    """The whole and the blind model, then for every budget resize, grid, random (three seeds) and the methods."""
-    arms: list[EvalArm] = [
-        UnprunedEvalArm(UNPRUNED, None, max_new_tokens=max_new_tokens),
-        BlindEvalArm(BLIND, None, max_new_tokens=max_new_tokens),
-    ]
+    """The unpruned and the blind model, then for every budget resize, grid, random (three seeds) and the methods."""
+    tokens: dict[str, Any] = {"max_new_tokens": max_new_tokens}
+    arms: list[EvalArm] = [UnprunedEvalArm(UNPRUNED, None, **tokens), BlindEvalArm(BLIND, None, **tokens)]
+    beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
+    beside += [("random", Random(seed=seed), seed) for seed in RANDOM_SEEDS]
+    beside += [(name, method, None) for name, method in methods.items() if name not in ("grid", "random")]
     for keep in keeps:
         if resize:
-            arms.append(ResizedEvalArm("resize", keep, max_new_tokens=max_new_tokens))
-        beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
-        beside += [("random", Random(seed=seed), seed) for seed in RANDOM_SEEDS]
-        beside += [(name, method, None) for name, method in methods.items() if name not in ("grid", "random")]
+            arms.append(ResizedEvalArm("resize", keep, **tokens))
         for name, method, seed in beside:
             if isinstance(method, DecoderMethod):
-                arms.append(InDecoderEvalArm(name, keep, method=method, max_new_tokens=max_new_tokens))
-                continue
-            arms.append(
-                PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, max_new_tokens=max_new_tokens)
-            )
+                arms.append(InDecoderEvalArm(name, keep, method=method, **tokens))
+            else:
+                arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, **tokens))
     return arms
