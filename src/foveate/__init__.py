@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from foveate.runtime.load import LoadedModel, load
     from foveate.viz import draw
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Where each public name lives. It is imported when first asked for, so that the command line need not wait for torch.
 _HOMES = {

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from inspect import signature
 from typing import Any
-
-from packaging.specifiers import SpecifierSet
 
 from foveate.errors import ModelError, UnknownFamilyError
 from foveate.models.base import Family
 from foveate.models.outside import OUTSIDE
 from foveate.models.registry import FAMILIES
+from foveate.models.versions import is_installed, warn_if_untested
 
 
 def family_of(model: Any) -> Family:
     """The family of a model, by its `config.model_type`.
 
     Raises `UnknownFamilyError` with what to do if there is none, `ModelError` if this is no transformers model or runs
-    code of its own.
+    code of its own. Warns once where transformers is newer than any version that foveate is tested with.
     """
+    warn_if_untested()
     model_type = getattr(getattr(model, "config", None), "model_type", None)
     if model_type is None or not hasattr(model, "base_model"):
         raise ModelError(f"{type(model).__name__} is not a transformers model: load one with from_pretrained.")
@@ -42,18 +41,12 @@ def family(model_type: str) -> Family:
     found = FAMILIES.load(model_type)
     if not issubclass(found, Family):
         raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.models.Family: derive it from that.")
-    if not _fits(found.versions):
+    if not is_installed(found.versions):
         raise UnknownFamilyError(
             f"Models of type {model_type!r} need transformers {found.versions}, and this is {version('transformers')}: "
             f"pip install 'transformers{found.versions}'."
         )
     return found(model_type)
-
-
-@cache
-def _fits(versions: str) -> bool:
-    """Whether the installed transformers is one of these. (A look at the installed packages takes time.)"""
-    return SpecifierSet(versions).contains(version("transformers"), prereleases=True)
 
 
 def outside(model_type: str) -> tuple[str, str]:
@@ -89,7 +82,7 @@ def available() -> list[str]:
     """The registered model types whose laws hold on the installed transformers."""
     from transformers import CONFIG_MAPPING
 
-    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING and _fits(FAMILIES.load(name).versions)]
+    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING and is_installed(FAMILIES.load(name).versions)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ def families() -> list[FamilyInfo]:
         if name in FAMILIES.names():
             own = FAMILIES.load(name)
             status, note = "supported", own.summary
-            if not _fits(own.versions):
+            if not is_installed(own.versions):
                 status, note = "not yet", f"only with transformers {own.versions}, whose stock model is right"
             found.append(FamilyInfo(name, architecture, status, own.modalities, own.versions, note))
         else:
