@@ -16,8 +16,8 @@ from foveate.models.base import Family
 
 if sys.version_info >= (3, 11):
     import tomllib
-else:  # pip brings it
-    from pip._vendor import tomli as tomllib
+else:  # pytest brings it
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "foveate"

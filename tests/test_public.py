@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import foveate
+from foveate.method.registry import BUILTIN as METHODS
+from foveate.models.registry import BUILTIN as FAMILIES
 
 ROOT = Path(__file__).parent.parent
 
@@ -33,27 +35,34 @@ def test_old_names_work_and_warn():
 
 
 def test_type_checkers_see_the_names_where_they_are():
-    """The lazy table and the imports for type checkers say the same."""
-    said = dict(
+    """The lazy table and the imports for type checkers agree."""
+    imports = dict(
         re.findall(r"^    from (\S+) import (.+)$", (ROOT / "src/foveate/__init__.py").read_text(), re.MULTILINE)
     )
-    assert {n: home for home, names in said.items() for n in names.split(", ")} == foveate._HOMES
+    assert {n: home for home, names in imports.items() for n in names.split(", ")} == foveate._HOMES
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that a fresh Python has imported after these lines."""
+    code += "; import sys; print(*sys.modules)"
+    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_import_is_cheap():
-    """No model zoo, no plotting, no command line; and little time beside torch itself."""
-    code = (
-        "import time, torch, sys; t = time.perf_counter(); import foveate; foveate.prune_inputs; foveate.attach; "
-        "print(time.perf_counter() - t, *({'transformers', 'matplotlib', 'typer', 'PIL'} & set(sys.modules)))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert out[1:] == []
-    assert float(out[0]) < 1.0
+    """Beside what torch imports: the core without a method, a family of models, an app or a file format."""
+    new = modules_after("import torch, foveate; foveate.prune_inputs; foveate.attach") - modules_after("import torch")
+    others = {name.partition(".")[0] for name in new} - set(sys.stdlib_module_names)
+    assert others - {"numpy", "packaging"} == {"foveate"}
+    assert "foveate.pipeline.prune" in new
+    rooms = {name.split(".")[1] for name in new if "." in name and name.startswith("foveate.")}
+    assert rooms <= {"errors", "registry", "method", "models", "pipeline", "hooks"}
+    lazy = {place.partition(":")[0] for place in (*METHODS.values(), *FAMILIES.values())} - {"foveate.models.base"}
+    assert not new & lazy
 
 
 def test_importing_the_package_alone_does_not_even_import_torch():
-    code = "import sys, foveate; print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+    new = modules_after("import foveate") - modules_after("pass")
+    assert {name.partition(".")[0] for name in new} - set(sys.stdlib_module_names) == {"foveate"}
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
