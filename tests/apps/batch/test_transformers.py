@@ -6,7 +6,11 @@ from PIL import Image
 from apps.batch.drawn import draw, library, settings
 from foveate.apps.batch.engines import open_engine
 from foveate.errors import FoveateError, ModelError
+from foveate.models import family_of
+from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import open_image
+from foveate.runtime.load import load
+from tiled import TILED, tiled_folder
 from tiny import tiny_folder
 
 
@@ -51,6 +55,21 @@ def test_images_of_many_sizes(folder, tmp_path):
     expected = library(folder, rows, model, 0.25)
     assert get_replies(engine, folder, rows) == expected
     assert len({total for _, _, total in expected}) > 1
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_all_tiles_of_an_image_are_counted(folder, tmp_path, name):
+    rows = []
+    for i, size in enumerate([(96, 64), (40, 90), (30, 30)]):
+        Image.effect_noise(size, 90).convert("RGB").save(folder / f"tiled-{i}.png")
+        rows.append({"image": f"tiled-{i}.png", "question": "what color is it?" + " or not" * i})
+    model = str(tiled_folder(name, tmp_path))
+    expected = library(folder, rows, model, 0.25)
+    assert get_replies(open_engine(settings(model=model, keep=0.25)), folder, rows) == expected
+    loaded = load(model)
+    for row, (_, kept, total) in zip(rows, expected, strict=True):
+        inputs = make_inputs(loaded, [open_image(folder / row["image"])], [row["question"]])
+        assert total == family_of(loaded.model).placeholders(loaded.model.config, inputs).sum() > kept
 
 
 def test_a_method_inside_the_decoder(folder, rows):

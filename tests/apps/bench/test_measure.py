@@ -4,10 +4,12 @@ from transformers import DynamicCache
 
 from foveate.apps.bench.arms import STAGES
 from foveate.apps.bench.measure import REQUESTS, count_turns, measure_case, prepare_case
+from foveate.apps.bench.model import open_model
 from foveate.conformance.laws import example, tiny_model
 from foveate.method import resolve
-from foveate.models import lookup
+from foveate.models import family_of, lookup
 from foveate.runtime.timing import kv_bytes
+from tiled import TILED, tiled_folder
 
 BUDGETS = [("grid", resolve("grid"), 3), ("divprune", resolve("divprune"), 3), ("grid", resolve("grid"), 0.5)]
 
@@ -45,6 +47,19 @@ def test_kv_bytes_are_the_limits(model_type):
     case = make_case(model_type, rounds=1)
     for arm in case.pruned:
         assert arm.kv_bytes == case.limits[arm.length].kv_bytes < case.unpruned.kv_bytes
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_all_tiles_of_a_prompt_are_counted(name, tmp_path):
+    """Images at the model's own size, in two rows."""
+    opened = open_model(str(tiled_folder(name, tmp_path)))
+    inputs, model = opened.make_inputs(2, opened.size), opened.model
+    case = prepare_case(model, inputs, [("grid", resolve("grid"), 0.25)], batch=2, size=opened.size)
+    assert [case.total] * 2 == family_of(model).placeholders(model.config, inputs).sum(1).tolist()
+    measure_case(case, rounds=1, new_tokens=2)
+    (arm,) = case.pruned
+    assert arm.length == arm.make_request()["input_ids"].shape[1] == case.unpruned.length - case.total + arm.kept
+    assert arm.kv_bytes == case.limits[arm.length].kv_bytes < case.unpruned.kv_bytes
 
 
 def test_kv_bytes_by_hand():
