@@ -9,7 +9,7 @@ from pathlib import Path
 WORKER = "ray::MapWorker"
 
 
-def wait_for(condition, seconds=90):
+def wait_for(condition, seconds=600):
     """Wait until the condition is true; return its value."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

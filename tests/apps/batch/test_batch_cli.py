@@ -115,7 +115,7 @@ def test_killed_and_called_again(start, folder, rows, tmp_path):
             program = start(*options)
             wait_for(lambda: len(list(out.glob("part-*.jsonl"))) > len(parts))  # noqa: B023
             program.send_signal(number)
-            _, err = program.communicate(timeout=60)
+            _, err = program.communicate(timeout=600)
         assert program.returncode == code, err
         assert "Traceback" not in err
         parts = list(out.glob("part-*.jsonl"))
@@ -124,7 +124,7 @@ def test_killed_and_called_again(start, folder, rows, tmp_path):
         program = start(*options)
         workers = wait_for(lambda: find_workers(program.pid))
     kill(workers)
-    printed, err = program.communicate(timeout=90)
+    printed, err = program.communicate(timeout=600)
     assert program.returncode == 0, err
     summary, record = printed.splitlines()  # Ray reports dead workers on stderr
     outcome = json.loads(record)
@@ -139,7 +139,7 @@ def test_a_cluster(start, folder, rows, tmp_path):
     cluster = start(code=CLUSTER)
     address = cluster.stdout.readline().strip()
     program = start("--shard", "5", "--address", address, "--actors", "1", "--json")
-    printed, err = program.communicate(timeout=90)
+    printed, err = program.communicate(timeout=600)
     assert program.returncode == 0, err
     assert json.loads(printed.splitlines()[-1])["answered"] == COUNT
     check_once(tmp_path / "out", COUNT)

@@ -92,7 +92,7 @@ with cluster.handle_interrupts():
 
 
 def test_an_interrupt_that_is_lost_ends_the_process_all_the_same():
-    assert subprocess.run([sys.executable, "-c", STUCK], timeout=50).returncode == 130
+    assert subprocess.run([sys.executable, "-c", STUCK], timeout=600).returncode == 130
 
 
 def test_an_interrupt_that_is_lost_is_raised_again():

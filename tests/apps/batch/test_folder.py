@@ -5,7 +5,7 @@ import pytest
 from apps.batch.drawn import lines
 from foveate.apps.batch import folder
 from foveate.apps.batch.folder import ShardCount
-from foveate.apps.batch.sources.base import Shard
+from foveate.apps.batch.source import Shard
 from foveate.errors import InputError
 
 SHARDS = [Shard(0, 0, 3), Shard(1, 3, 3), Shard(2, 6, 1)]

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from foveate.apps.batch.engines.base import Reply
+from foveate.apps.batch.formats import open_source
 from foveate.apps.batch.shard import ShardAnswers
-from foveate.apps.batch.sources import open_source
 from foveate.errors import InputError, ModelError
 
 

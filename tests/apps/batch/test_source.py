@@ -5,8 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from foveate.apps.batch.sources import open_source
-from foveate.apps.batch.sources.base import Shard, get_id
+from foveate.apps.batch.formats import open_source
+from foveate.apps.batch.source import Shard, get_id
 from foveate.errors import InputError
 
 ROWS = [{"image": f"{i}.png", "question": f"what is {i}?", "id": i} for i in range(7)]
@@ -156,10 +156,10 @@ def test_a_file_that_is_not_parquet(tmp_path):
 
 
 def test_the_fingerprint_of_a_large_table(tmp_path, monkeypatch):
-    from foveate.apps.batch.sources import table
+    from foveate.apps.batch import formats
 
-    monkeypatch.setattr(table, "PIECE", 64)
-    monkeypatch.setattr(table, "PIECES", 4)
+    monkeypatch.setattr(formats, "PIECE", 64)
+    monkeypatch.setattr(formats, "PIECES", 4)
     columns = {"image": [f"{i}.png" for i in range(500)], "question": ["what?"] * 500}
     path = table_file(tmp_path, columns)
     before = open_source(path).scan(4).fingerprint

@@ -7,7 +7,7 @@ import pytest
 
 from apps.batch.drawn import check_once, draw, library, lines, replies, settings, write_lines
 from foveate.apps.batch import workers
-from foveate.apps.batch.sources import open_source
+from foveate.apps.batch.formats import open_source
 from foveate.apps.batch.workers import MAX_ATTEMPTS, BatchJob, BatchWorker
 from foveate.apps.results import claim_folder
 

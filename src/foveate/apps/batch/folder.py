@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.batch.sources.base import Shard
+from foveate.apps.batch.source import Shard
 from foveate.apps.results import PART, RUN, write_file
 from foveate.errors import InputError
 

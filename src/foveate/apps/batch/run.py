@@ -11,9 +11,9 @@ from typing import Any
 
 from foveate.apps.batch.cluster import allocate_workers, check_ray, connect, handle_interrupts
 from foveate.apps.batch.folder import check_folder, clean_up, count_finished, read_reason
+from foveate.apps.batch.formats import open_source
 from foveate.apps.batch.settings import BatchSettings
-from foveate.apps.batch.sources import open_source
-from foveate.apps.batch.sources.base import SAME_PATH
+from foveate.apps.batch.source import SAME_PATH
 from foveate.apps.batch.workers import BatchJob, answer_shards
 from foveate.apps.results import claim_folder, make_progress
 from foveate.errors import InputError
@@ -82,10 +82,11 @@ def run(
                 allocation = allocate_workers(actors, local)
                 if allocation.note:
                     print(f"Note: {allocation.note}", file=sys.stderr)
-                for finished in answer_shards(BatchJob(settings.make_absolute(), source, out), todo, allocation):
+                job = BatchJob(settings.make_absolute(), source, out)
+                for rows, more_notes in answer_shards(job, todo, allocation):
                     check_interrupt()
-                    notes.update(dict.fromkeys(finished.notes))
-                    bar.advance(task, finished.rows)
+                    notes.update(dict.fromkeys(more_notes))
+                    bar.advance(task, rows)
     counts = count_finished(out, scan.shards)
     if len(counts) < len(scan.shards):
         raise InputError(f"{len(scan.shards) - len(counts)} files of answers are not in {out}: {SAME_PATH}.")

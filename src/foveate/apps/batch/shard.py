@@ -11,7 +11,7 @@ from PIL import Image
 
 from foveate.apps.batch.engines.base import BatchEngine, Reply, make_probe
 from foveate.apps.batch.folder import Line
-from foveate.apps.batch.sources.base import QuestionSource, Shard, get_id
+from foveate.apps.batch.source import QuestionSource, Shard, get_id
 from foveate.errors import FoveateError, InputError, ModelError
 
 

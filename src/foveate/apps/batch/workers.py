@@ -15,7 +15,7 @@ from foveate.apps.batch.engines.base import BatchEngine
 from foveate.apps.batch.folder import record_attempt, write_shard
 from foveate.apps.batch.settings import BatchSettings
 from foveate.apps.batch.shard import ShardAnswers
-from foveate.apps.batch.sources.base import SAME_PATH, QuestionSource, Shard
+from foveate.apps.batch.source import SAME_PATH, QuestionSource, Shard
 from foveate.apps.results import RUN
 from foveate.errors import FoveateError, InputError, ModelError
 
@@ -30,15 +30,6 @@ class BatchJob:
     settings: BatchSettings
     source: QuestionSource
     out: Path
-
-
-@dataclass(frozen=True)
-class FinishedShard:
-    """A shard that is on disk, its number of rows, and its worker's notes."""
-
-    shard: int
-    rows: int
-    notes: tuple[str, ...]
 
 
 class BatchWorker:
@@ -78,8 +69,8 @@ class BatchWorker:
         return [*self._engine.notes, *([answers.note] if answers.note else [])]
 
 
-def answer_shards(job: BatchJob, shards: Sequence[Shard], allocation: Allocation) -> Iterator[FinishedShard]:
-    """Yield the shards as they are written, in any order. Ray replaces workers that die, and repeats their shard.
+def answer_shards(job: BatchJob, shards: Sequence[Shard], allocation: Allocation) -> Iterator[tuple[int, list[str]]]:
+    """Yield rows and notes of each shard when it is on disk. Ray replaces workers that die, and repeats their shard.
 
     Raises a `FoveateError` if a worker refuses, if workers keep dying, or if none can be started.
     """
@@ -102,7 +93,10 @@ def answer_shards(job: BatchJob, shards: Sequence[Shard], allocation: Allocation
     )
     try:
         for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
-            yield from map(_parse_result, batch["result"])
+            for result in map(json.loads, batch["result"]):
+                if "refusal" in result:
+                    raise ModelError(result["refusal"])
+                yield result["rows"], result["notes"]
     except ray.exceptions.RayTaskError:
         raise  # a fault of ours
     except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
@@ -110,10 +104,3 @@ def answer_shards(job: BatchJob, shards: Sequence[Shard], allocation: Allocation
             "The workers cannot be started, or their machines are gone. Finished answers stay; run the same command "
             f"again to continue. Ray says: {' '.join(str(error).split())[:500]}"
         ) from error
-
-
-def _parse_result(text: str) -> FinishedShard:
-    result = json.loads(text)
-    if "refusal" in result:
-        raise ModelError(result["refusal"])
-    return FinishedShard(result["shard"], result["rows"], tuple(result["notes"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ from foveate.apps.bench.memory import MemoryPeak
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
-from foveate.pipeline.encode import encode
+from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 
@@ -24,7 +24,8 @@ STAGES = ("encoder", "selection", "prefill")
 class BenchArm(ABC):
     """One way to run a request.
 
-    `kept` is the number of visual tokens of a prompt that the language model reads, `length` the tokens of the prompt.
+    `kept` is the number of visual tokens of a prompt that the language model reads, `length` the tokens of the prompt,
+    `methods` what the encoder has to serve.
     Measured: `seconds` of every stage and of `first_token`, one value a round; `decode`, seconds of every new token
     after the first; `kv_bytes` after the prefill, None where the model returns no cache; `peak`, the smallest of all
     requests, because memory that an allocator keeps for later only adds to it.
@@ -35,14 +36,16 @@ class BenchArm(ABC):
     name: str
     kept: int
     length: int
+    inputs: Mapping[str, Any]
+    methods: Sequence[Method] = field(default=(), init=False)
     seconds: dict[str, list[float]] = field(default_factory=dict, init=False)
     decode: list[float] = field(default_factory=list, init=False)
     kv_bytes: int | None = field(default=None, init=False)
     peak: MemoryPeak | None = field(default=None, init=False)
 
     @abstractmethod
-    def prepare(self) -> tuple[Mapping[str, Any], dict[str, float]]:
-        """The inputs of the prefill, and the seconds of the stages before it."""
+    def make_prompt(self, encoded: Encoded) -> Mapping[str, Any]:
+        """The inputs of the prefill."""
 
     @abstractmethod
     def make_request(self) -> Mapping[str, Any]:
@@ -50,13 +53,16 @@ class BenchArm(ABC):
 
     def run_round(self) -> dict[str, float]:
         """Seconds of every stage, and of all of them up to the first token's logits."""
-        inputs, laps = self.prepare()
         timer = StageTimer(self.model.device)
+        encoded = encode(self.model, self.inputs, methods=self.methods)
+        timer.lap("encoder")
+        inputs = self.make_prompt(encoded)
+        timer.lap("selection")
         out = prefill(self.model, inputs)
         timer.lap("prefill")
         cache = cache_of(out) or cache_of(out.get("language_model_outputs") or {})
         self.kv_bytes = None if cache is None else kv_bytes(cache)
-        laps |= timer.laps
+        laps = {stage: timer.laps[stage] for stage in STAGES if stage != "selection" or self.methods}
         return {**laps, "first_token": sum(laps.values())}
 
 
@@ -65,15 +71,10 @@ class UnprunedBenchArm(BenchArm):
     """The stock model. Its time to first token is that of one stock call, from pixels to logits."""
 
     kind = "whole"
-    inputs: Mapping[str, Any]
 
-    def prepare(self) -> tuple[Mapping[str, Any], dict[str, float]]:
+    def make_prompt(self, encoded: Encoded) -> Mapping[str, Any]:
         """All of the encoder's output."""
-        timer = StageTimer(self.model.device)
-        encoded = encode(self.model, self.inputs)
-        timer.lap("encoder")
-        words = family_of(self.model).words(self.inputs)
-        return prune_inputs(self.model, words, keep=1.0, encoded=encoded), timer.laps
+        return prune_inputs(self.model, family_of(self.model).words(self.inputs), keep=1.0, encoded=encoded)
 
     def make_request(self) -> Mapping[str, Any]:
         """The processor's output."""
@@ -93,19 +94,16 @@ class PrunedBenchArm(BenchArm):
     """The encoder, the selection, and the prefill of the tokens that are left."""
 
     kind = "pruned"
-    inputs: Mapping[str, Any]
     method: Method
     keep: int | float
 
-    def prepare(self) -> tuple[Mapping[str, Any], dict[str, float]]:
+    def __post_init__(self) -> None:
+        self.methods = (self.method,)
+
+    def make_prompt(self, encoded: Encoded) -> Mapping[str, Any]:
         """The shorter inputs."""
-        timer = StageTimer(self.model.device)
-        encoded = encode(self.model, self.inputs, methods=[self.method])
-        timer.lap("encoder")
         words = family_of(self.model).words(self.inputs)
-        short = prune_inputs(self.model, words, keep=self.keep, method=self.method, encoded=encoded)
-        timer.lap("selection")
-        return short, timer.laps
+        return prune_inputs(self.model, words, keep=self.keep, method=self.method, encoded=encoded)
 
     def make_request(self) -> Mapping[str, Any]:
         """The shorter inputs."""
@@ -117,22 +115,15 @@ class LimitBenchArm(BenchArm):
     """The encoder, then the stock model on a prompt of as many tokens, without mask and position ids.
 
     `ids` (b, length) is the prompt with a word in place of every visual token. `embeds` (b, length, d) has the kept
-    visual tokens in their places; it is None for a model that takes no embeddings without their ids.
+    visual tokens in their places; it is None for a model that takes no embeddings without their ids. The encoder runs
+    first as in every arm, so that the processor's caches are in the same state.
     """
 
     kind = "limit"
-    inputs: Mapping[str, Any]
     ids: Tensor
     embeds: Tensor | None
 
-    def prepare(self) -> tuple[Mapping[str, Any], dict[str, float]]:
-        """The encoder runs first, because caches remember it: it is the same for all arms."""
-        timer = StageTimer(self.model.device)
-        encode(self.model, self.inputs)
-        timer.lap("encoder")
-        return self.make_prompt(), timer.laps
-
-    def make_prompt(self) -> Mapping[str, Any]:
+    def make_prompt(self, encoded: Encoded | None = None) -> Mapping[str, Any]:  # noqa: ARG002
         """The inputs of the stock model."""
         return {"input_ids": self.ids} if self.embeds is None else {"inputs_embeds": self.embeds}
 

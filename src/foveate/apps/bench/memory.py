@@ -43,16 +43,16 @@ def measure_peak(call: Callable[[], object], device: torch.device) -> MemoryPeak
         return None
     with _return_free_memory():
         counted = _reset_peak()
-        before = _read_status("VmRSS") if counted else 0
+        before = _read_bytes(STATUS, "VmRSS") or 0
         call()
-        return MemoryPeak(before, max(0, _read_status("VmHWM") - before)) if counted else None
+        return MemoryPeak(before, max(0, (_read_bytes(STATUS, "VmHWM") or 0) - before)) if counted else None
 
 
 def read_free_memory(device: str) -> int | None:
     """Free bytes on a device ("cpu" or "cuda"); None where they cannot be read."""
     if device == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return _read_entry(MEMORY, "MemAvailable") if device == "cpu" else None
+    return _read_bytes(MEMORY, "MemAvailable") if device == "cpu" else None
 
 
 @contextmanager
@@ -85,11 +85,7 @@ def _reset_peak() -> bool:
     return True
 
 
-def _read_status(name: str) -> int:
-    return _read_entry(STATUS, name) or 0
-
-
-def _read_entry(path: Path, name: str) -> int | None:
+def _read_bytes(path: Path, name: str) -> int | None:
     """A number of bytes from one of the kernel's tables, whose kB are 1024 bytes."""
     try:
         lines = path.read_text().splitlines()

@@ -1,20 +1,52 @@
-"""Questions as a Parquet file."""
+"""The formats of a file of questions: JSON lines and Parquet."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.batch.sources.base import QuestionSource, Scan, Shard
+from foveate.apps.batch.source import QuestionSource, Scan, Shard
 from foveate.errors import InputError
 
 COLUMNS = ("id", "image", "question")
 PIECE = 2**20  # bytes
 PIECES = 64
+
+
+class JsonLines(QuestionSource):
+    """One row a line, in UTF-8; blank lines are skipped."""
+
+    def scan(self, size: int) -> Scan:
+        """Read the file once and keep one offset a shard; the fingerprint is of the whole file."""
+        offsets, rows, position, digest = [], 0, 0, hashlib.sha256()
+        try:
+            with self.path.open("rb") as file:
+                for line in file:
+                    if not line.isspace():
+                        if rows % size == 0:
+                            offsets.append(position)
+                        rows += 1
+                    position += len(line)
+                    digest.update(line)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read ({error}): give a file of JSON lines.") from error
+        shards = [Shard(i, i * size, min(size, rows - i * size), offset) for i, offset in enumerate(offsets)]
+        return Scan(shards, f"{position} bytes, sha256 {digest.hexdigest()}")
+
+    def read_records(self, shard: Shard) -> Iterator[Any]:
+        """None for a line that is not JSON."""
+        with self.path.open("rb") as file:
+            file.seek(shard.offset)
+            for line in islice((line for line in file if not line.isspace()), shard.rows):
+                try:
+                    yield json.loads(line)
+                except (ValueError, RecursionError):
+                    yield None
 
 
 class ParquetTable(QuestionSource):
@@ -75,3 +107,16 @@ def _hash_pieces(path: Path) -> str:
             file.seek(start)
             digest.update(file.read(PIECE))
     return f"{size} bytes, sha256 {'' if whole else 'of 64 MiB '}{digest.hexdigest()}"
+
+
+KINDS: dict[str, type[QuestionSource]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".parquet": ParquetTable}
+
+
+def open_source(path: Path) -> QuestionSource:
+    """Choose the reader by the file's suffix. Raises `InputError` for another suffix, or if there is no such file."""
+    kind = KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise InputError(f"{path} is neither .jsonl nor .parquet: give JSON lines or a Parquet file.")
+    if not path.is_file():
+        raise InputError(f"There is no file {path}: check the path.")
+    return kind(path)
