@@ -1,8 +1,8 @@
-"""The exception tree. Every text says what is wrong and names the fix."""
+"""The exceptions and warnings of foveate. Every message says what is wrong and how to fix it."""
 
 
 class FoveateError(Exception):
-    """Root of everything that foveate raises on purpose."""
+    """Base class of all errors that foveate raises on purpose."""
 
 
 class KeepError(FoveateError, ValueError):
@@ -10,7 +10,7 @@ class KeepError(FoveateError, ValueError):
 
 
 class InputError(FoveateError, ValueError):
-    """The inputs do not fit together, or a feature or hyper-parameter is out of range."""
+    """The inputs do not fit together, or an input or a hyper-parameter is out of range."""
 
 
 class UnknownMethodError(FoveateError, ValueError):
@@ -22,7 +22,7 @@ class UnknownFamilyError(FoveateError, ValueError):
 
 
 class RegistryError(FoveateError):
-    """A registered entry cannot be used: claimed twice, not importable, or not a class."""
+    """A registered entry cannot be used: two packages claim it, its import fails, or it is not a class."""
 
 
 class ModelError(FoveateError):
@@ -37,4 +37,4 @@ PictureError = ImageError  # its name until 0.1
 
 
 class FoveateWarning(UserWarning):
-    """Something probably not meant, on which foveate carries on."""
+    """An input that is probably a mistake; foveate goes on."""

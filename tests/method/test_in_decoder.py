@@ -101,7 +101,7 @@ def test_raters_are_the_words_that_see_the_picture():
 
 @pytest.mark.parametrize("layer", [0, -1, 2.0, True, None])
 def test_fastv_checks_its_layer(layer):
-    with pytest.raises(InputError, match="an int from 1"):
+    with pytest.raises(InputError, match="an int of 1 or more"):
         FastV(layer=layer)
 
 

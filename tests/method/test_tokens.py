@@ -8,7 +8,7 @@ import torch
 from cost import Cost
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
 from foveate.method import resolve
-from foveate.method.budget import check_keep, share_of, to_budget
+from foveate.method.budget import check_keep, to_budget, to_fraction
 from foveate.method.tokens import VisualTokens, unit_rows
 
 
@@ -83,11 +83,11 @@ def test_good_keep_passes():
         check_keep(keep)
 
 
-def test_share_of_has_no_binary_rounding():
-    assert share_of(0.6, 5) == 3
-    assert share_of(0.29, 100) == 29
-    assert share_of(1e-05, 100000) == 1
-    assert share_of(0.1, 7) == Fraction(7, 10)
+def test_to_fraction_has_no_binary_rounding():
+    assert to_fraction(0.6) * 5 == 3
+    assert to_fraction(0.29) * 100 == 29
+    assert to_fraction(1e-05) * 100000 == 1
+    assert to_fraction(0.1) * 7 == Fraction(7, 10)
 
 
 def test_unit_rows():

@@ -1,5 +1,6 @@
-"""What to keep: one published method a file, tensors in, indices out. Knows no model, imports no transformers."""
+"""Selection methods: which tokens of an image to keep. They know no model and do not import transformers."""
 
-from foveate.method.base import Method, MethodInfo, methods, resolve, resolve_any, select
+from foveate.method.base import Method
+from foveate.method.registry import MethodInfo, methods, resolve, resolve_any, select
 
 __all__ = ["Method", "MethodInfo", "methods", "resolve", "resolve_any", "select"]

@@ -1,4 +1,4 @@
-"""How many tokens of an image to keep: `keep` as a number of tokens."""
+"""The budget: how many tokens of an image `keep` stands for."""
 
 import math
 import warnings
@@ -21,22 +21,28 @@ def check_keep(keep: int | float) -> None:
 
 
 def to_budget(keep: int | float, n: int) -> int:
-    """How many of an image's `n` tokens to keep.
+    """Convert `keep` into a number of tokens.
 
-    An int counts tokens per image; more than `n` keeps all `n` and warns. A float is a share: `keep * n` rounded to the
-    nearest token, halves up, and never below 1; 0.1 of 576 is 58. The share is read as the decimal that was typed, so
-    that 0.145 of 100 is 15 although the nearest float lies below 0.145.
+    Args:
+        keep: An int is a number of tokens per image. A float is a share of `n`: `keep * n` is rounded to the nearest
+            integer, halves up, and never below 1. 0.1 of 576 is 58. The share is read as the decimal that was typed:
+            0.145 of 100 is 15, although the nearest float is below 0.145.
+        n: How many tokens the image has.
 
-    Raises `KeepError` if `keep` is neither.
+    Returns:
+        A number from 1 to `n`. If an int is larger than `n`, all tokens are kept, with a `FoveateWarning`.
+
+    Raises:
+        KeepError: `keep` is neither a number of tokens nor a share.
     """
     check_keep(keep)
     if not is_int(keep):
-        return max(1, math.floor(share_of(keep, n) + Fraction(1, 2)))
+        return max(1, math.floor(to_fraction(keep) * n + Fraction(1, 2)))
     if keep > n:
         warnings.warn(f"keep={keep} keeps all: the image has only {n} visual tokens.", FoveateWarning, stacklevel=2)
     return min(int(keep), n)
 
 
-def share_of(share: float, n: int) -> Fraction:
-    """`share * n` without binary rounding: 0.6 * 5 is 3 and 0.29 * 100 is 29, not a hair beside."""
-    return Fraction(repr(float(share))) * n
+def to_fraction(share: float) -> Fraction:
+    """Convert a share without binary rounding: 0.6 * 5 is exactly 3 and 0.29 * 100 is exactly 29."""
+    return Fraction(repr(float(share)))

@@ -1,4 +1,4 @@
-"""CDPruner (arXiv 2506.10967): diversity conditioned on the question, as a determinantal point process."""
+"""CDPruner: diversity conditioned on the question, as a determinantal point process."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,11 +14,14 @@ from foveate.method.tokens import VisualTokens
 
 @dataclass(frozen=True)
 class CDPruner(Method):
-    """Greedy MAP of the DPP `L_ij = r_i cos(v_i, v_j) r_j`.
+    """Greedy MAP of the determinantal point process `L_ij = r_i cos(v_i, v_j) r_j`.
 
-    `r = (x - min x + 1e-6) / (max x - min x)` over the image, x the cosine to the mean question embedding. The sign is
-    plus: these are the language model's embeddings. (The paper's other form, a CLIP text tower, takes minus.) An empty
-    question, or one that tells no token from another, makes r = 1: a DPP of diversity alone.
+    `r = (x - min x + 1e-6) / (max x - min x)` over the image, where x is the cosine to the mean question embedding.
+    The sign of x is plus because v are embeddings of the language model; with a CLIP text tower the paper negates it.
+    Without a question, or with one for which all tokens score the same, r = 1: diversity alone.
+
+    Source:
+        arXiv 2506.10967.
     """
 
     name: ClassVar[str] = "cdpruner"

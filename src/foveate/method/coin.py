@@ -1,4 +1,4 @@
-"""CoIn (CVPR 2026, Coverage and Informativeness): informative tokens that span a large volume."""
+"""CoIn (Coverage and Informativeness): informative tokens that span a large volume."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.checks import is_number
+from foveate.method.checks import check_between, check_share
 from foveate.method.scoring import scale_min_max, score_pooled
 from foveate.method.selection import select_log_volume
 from foveate.method.tokens import VisualTokens
@@ -19,9 +18,16 @@ class CoIn(Method):
     """Greedy maximum of `(1 - coverage) sum_{i in S} s_i + coverage log det(V_S V_S' + ridge I)`.
 
     `s_i = saliency mm(|v_i|) + (1 - saliency) mm(cos(v_i, p))`, where v are the tokens in the language model's space,
-    p the mean question embedding and mm the min-max over the image, 0 for a flat map or without a question; V holds
-    the v_i at length 1. It needs no attention. `coverage` and `saliency` lie in [0, 1], `ridge` in [0.001, 1]; the
-    paper asks for coverage >= 0.5, the other two defaults are ours.
+    p is the mean question embedding and mm the min-max over the image (0 for a flat map or without a question). The
+    rows of V are the v_i, scaled to length 1. No attention is needed.
+
+    Args:
+        coverage: The weight of the volume, in [0, 1]. The paper recommends 0.5 or more.
+        saliency: The weight of the norm against the relevance, in [0, 1]. The default is ours.
+        ridge: Added to the diagonal, from 0.001 to 1. The default is ours.
+
+    Source:
+        CVPR 2026.
     """
 
     coverage: float = 0.5
@@ -34,22 +40,20 @@ class CoIn(Method):
     prompt_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for field, value in (("coverage", self.coverage), ("saliency", self.saliency)):
-            if not is_number(value) or not 0 <= value <= 1:
-                raise InputError(f"{field}={value!r} is not a share: use a float in [0, 1], such as 0.5.")
-        if not is_number(self.ridge) or not 0.001 <= self.ridge <= 1:
-            # Below, float32 cannot tell what is left of a token from the noise of its cosines.
-            raise InputError(f"ridge={self.ridge!r} is out of range: use a float from 0.001 to 1, such as 0.01.")
+        check_share("coverage", self.coverage)
+        check_share("saliency", self.saliency)
+        check_between("ridge", self.ridge, 0.001, 1)  # below, the residuals drown in the float32 noise of the cosines
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        informative = self._informative(tokens)
-        return select_log_volume(tokens.embeds, informative, k, selected, share=self.coverage, ridge=self.ridge)
+        bonus = self._inform(tokens)
+        return select_log_volume(tokens.embeds, bonus, k, selected, share=self.coverage, ridge=self.ridge)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
-        return self._informative(tokens) if self.coverage < 1 else None
+        return self._inform(tokens) if self.coverage < 1 else None
 
-    def _informative(self, tokens: VisualTokens) -> Tensor:
+    def _inform(self, tokens: VisualTokens) -> Tensor:
+        """Compute s (n,)."""
         norms = tokens.embeds.float().norm(dim=1)
-        strong = scale_min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
-        fits = scale_min_max(score_pooled(tokens.embeds, tokens.question))
-        return self.saliency * strong + (1 - self.saliency) * fits
+        strength = scale_min_max(norms / norms.amax().clamp(min=torch.finfo(norms.dtype).tiny))
+        relevance = scale_min_max(score_pooled(tokens.embeds, tokens.question))
+        return self.saliency * strength + (1 - self.saliency) * relevance

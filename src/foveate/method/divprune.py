@@ -1,4 +1,4 @@
-"""DivPrune (arXiv 2503.02175): the tokens farthest from each other, whatever the question."""
+"""DivPrune: the tokens farthest from each other, whatever the question."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,13 +12,17 @@ from foveate.method.tokens import VisualTokens
 
 @dataclass(frozen=True)
 class DivPrune(FarthestPoints):
-    """Greedy max-min diversity, `argmax_j min_{i in S} (1 - cos(v_j, v_i))`, from the most isolated token on."""
+    """Greedy max-min diversity `argmax_j min_{i in S} (1 - cos(v_j, v_i))`, starting from the most isolated token.
+
+    Source:
+        arXiv 2503.02175.
+    """
 
     name: ClassVar[str] = "divprune"
     paper: ClassVar[str] = "arXiv 2503.02175"
-    summary: ClassVar[str] = "again and again the token farthest from those kept"
+    summary: ClassVar[str] = "repeatedly the token farthest from those kept"
     prompt_aware: ClassVar[bool] = False
 
-    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
-        """By looks alone."""
+    def make_problem(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
+        """Distances alone, without weights."""
         return FarthestProblem(tokens.embeds, k, selected)

@@ -1,4 +1,4 @@
-"""Grid: a uniform stride over the tokens, the baseline that knows neither picture nor question."""
+"""Grid: a uniform stride over the tokens, the baseline that ignores image and question."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from foveate.method.tokens import VisualTokens
 
 @dataclass(frozen=True)
 class Grid(Method):
-    """k tokens spread evenly over the (t, h, w) grid; over the sequence where there is no grid.
+    """k tokens spread evenly over the (t, h, w) grid, or over the sequence if there is no grid.
 
-    Frames are taken at an even stride, then rows of a frame, then tokens of a row, with about the same stride along
-    each axis of more than one step. Where k does not divide, some frames or rows get one token more. With `selected`
-    the stride runs over the other tokens in their order.
+    First frames are taken at an even stride, then rows of a frame, then tokens of a row, with about the same stride
+    along each axis longer than 1. If k is not divisible, some frames or rows get one token more. If some tokens are
+    already selected, the stride is over the sequence of the others.
     """
 
     name: ClassVar[str] = "grid"
@@ -28,30 +28,29 @@ class Grid(Method):
     spatial: ClassVar[bool] = True
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        n = tokens.embeds.shape[0]
         taken = set(selected.tolist())
-        free = [i for i in range(n) if i not in taken]
+        free = [i for i in range(len(tokens.embeds)) if i not in taken]
         shape = tokens.grid if tokens.grid and not taken else (len(free),)
         return torch.tensor([free[i] for i in _spread(shape, k)], dtype=torch.long, device=selected.device)
 
 
 def _spread(shape: Sequence[int], k: int) -> list[int]:
-    """k distinct flat indices, ascending, spread over a grid of this shape; 1 <= k <= its size."""
+    """Spread k distinct flat indices, ascending, over a grid of this shape; 1 <= k <= its size."""
     length, inner = shape[0], math.prod(shape[1:])
     if inner == 1:
-        return _centres(length, k)
+        return _centre(length, k)
     axes = sum(size > 1 for size in shape)
     stride = (length * inner / k) ** (1 / max(axes, 1))
-    fewest = -(-k // inner)  # a slice holds no more than `inner`
+    fewest = -(-k // inner)  # a slice has room for `inner`
     slices = min(max(round(length / stride), fewest), length, k)
     bounds = [i * k // slices for i in range(slices + 1)]
     return [
         place * inner + index
-        for place, low, high in zip(_centres(length, slices), bounds, bounds[1:], strict=False)
+        for place, low, high in zip(_centre(length, slices), bounds, bounds[1:], strict=False)
         for index in _spread(shape[1:], high - low)
     ]
 
 
-def _centres(n: int, k: int) -> list[int]:
-    """The middles of k equal parts of n places: distinct, since a part is at least one place long."""
+def _centre(n: int, k: int) -> list[int]:
+    """Take the middles of k equal parts of n places; they are distinct because k <= n."""
     return [(2 * i + 1) * n // (2 * k) for i in range(k)]

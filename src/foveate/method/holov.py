@@ -1,4 +1,4 @@
-"""HoloV (arXiv 2510.02912): a share of the budget for every part of the picture, then [CLS] attention within it."""
+"""HoloV: a share of the budget for every part of the image, used by [CLS] attention within it."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,9 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.checks import is_int
+from foveate.method.checks import check_int
 from foveate.method.scoring import to_salience
 from foveate.method.selection import TIE, select_top_k
 from foveate.method.tokens import VisualTokens, unit_rows
@@ -16,48 +15,52 @@ from foveate.method.tokens import VisualTokens, unit_rows
 
 @dataclass(frozen=True)
 class HoloV(Method):
-    """The tokens in their order are cut into `crops` runs of equal length (or one longer); crop c gets a share of k
-    in proportion to `mean_c a / mean a + var_c / mean var`, and spends it on its highest [CLS] attention a.
+    """The token sequence is cut into crops of equal length. A crop gets a share of k and keeps its tokens with the
+    highest [CLS] attention a.
 
-    `var_c` is the variance of the cosines between the crop's tokens before the projector, averaged over its tokens.
-    Where the crops are about equally varied, that term is 1. Shares are rounded by the largest remainder; no crop gets
-    more than it has, and what it cannot take goes to the others in the same proportion. With fewer tokens than
-    `crops` every token is a crop.
+    The share of crop c is in proportion to `mean_c a / mean a + var_c / mean var`. `var_c` is the variance of the
+    cosines between the crop's tokens before the projector, averaged over its tokens; if the mean variance is nearly
+    zero, the second term is 1. Shares are rounded by the largest remainder. A crop without enough tokens keeps all, and
+    the rest of its share goes to the others in the same proportion.
+
+    Args:
+        crops: The number of crops, 1 or more; with fewer tokens, every token is a crop. Some crops may be one token
+            longer.
+
+    Source:
+        arXiv 2510.02912.
     """
 
     crops: int = 16
 
     name: ClassVar[str] = "holov"
     paper: ClassVar[str] = "arXiv 2510.02912"
-    summary: ClassVar[str] = "a share for every part of the picture, spent by [CLS] attention"
+    summary: ClassVar[str] = "a share for every part of the image, spent by [CLS] attention"
     prompt_aware: ClassVar[bool] = False
     spatial: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"encoder", "cls_attention"})
 
     def __post_init__(self) -> None:
-        if not is_int(self.crops) or self.crops < 1:
-            raise InputError(f"crops={self.crops!r} is no number of crops: use an int of 1 or more, such as 16.")
+        check_int("crops", self.crops, 1)
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         scores, unit = self._relevance_map(tokens), unit_rows(tokens.extra("encoder"))
-        parts = torch.arange(len(scores), device=scores.device).tensor_split(min(self.crops, len(scores)))
-        varied = torch.stack([_variance(unit[part]) for part in parts])
-        varied = torch.where(varied.mean() > TIE, varied / varied.mean(), 1.0)
-        weights = torch.stack([scores[part].mean() for part in parts]) + varied
+        crops = torch.arange(len(scores), device=scores.device).tensor_split(min(self.crops, len(scores)))
+        variances = torch.stack([_compute_variance(unit[crop]) for crop in crops])
+        variances = torch.where(variances.mean() > TIE, variances / variances.mean(), 1.0)
+        weights = torch.stack([scores[crop].mean() for crop in crops]) + variances
         taken = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, selected, True)
-        room = torch.stack([(~taken[part]).sum() for part in parts])
-        quotas = apportion(weights.cpu(), room.tolist(), k)
-        free = scores.masked_fill(taken, -torch.inf)  # a crop's quota leaves these out
-        return torch.cat(
-            [part[select_top_k(free[part], quota, selected[:0])] for part, quota in zip(parts, quotas, strict=True)]
-        )
+        room = torch.stack([(~taken[crop]).sum() for crop in crops])
+        quotas = _apportion(weights.cpu(), room.tolist(), k)
+        free, none = scores.masked_fill(taken, -torch.inf), selected[:0]  # a quota has no room for taken tokens
+        return torch.cat([crop[select_top_k(free[crop], q, none)] for crop, q in zip(crops, quotas, strict=True)])
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor:
         return to_salience(tokens.extra("cls_attention"))
 
 
-def _variance(unit: Tensor) -> Tensor:
-    """Mean over the m tokens of the variance of a token's cosines to the others; 0 for one or two tokens."""
+def _compute_variance(unit: Tensor) -> Tensor:
+    """Average, over the m tokens, the variance of a token's cosines to the others; 0 for one or two tokens."""
     m = unit.shape[0]
     if m < 2:
         return unit.new_zeros(())
@@ -65,8 +68,8 @@ def _variance(unit: Tensor) -> Tensor:
     return (unit @ unit.T)[other].view(m, m - 1).var(dim=1, correction=0).mean()
 
 
-def apportion(weights: Tensor, room: list[int], k: int) -> list[int]:
-    """k places in proportion to `weights` (c,) >= 0, at most `room[c]` each; sum(room) >= k."""
+def _apportion(weights: Tensor, room: list[int], k: int) -> list[int]:
+    """Split k in proportion to `weights` (c,) >= 0, at most `room[c]` each; sum(room) >= k."""
     quotas = torch.zeros(len(room), dtype=torch.long)
     caps, weights = torch.tensor(room), weights.double().clamp(min=TIE)
     while k:
@@ -79,7 +82,7 @@ def apportion(weights: Tensor, room: list[int], k: int) -> list[int]:
         k -= int(caps[full].sum())
     if k:
         whole = share.floor().long()
-        ends = (~is_open).nonzero().squeeze(1)
+        closed = (~is_open).nonzero().squeeze(1)
         quotas += whole
-        quotas[select_top_k(share - whole, k - int(whole.sum()), ends)] += 1
+        quotas[select_top_k(share - whole, k - int(whole.sum()), closed)] += 1
     return [int(quota) for quota in quotas]

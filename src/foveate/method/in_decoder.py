@@ -1,4 +1,4 @@
-"""What an in-decoder method is: at which layers it drops, by whose attention, and which tokens stay."""
+"""`DecoderMethod`: the base class of methods that drop visual tokens between the layers of the decoder."""
 
 from __future__ import annotations
 
@@ -17,48 +17,85 @@ from foveate.method.checks import is_int, is_number
 
 @dataclass(frozen=True)
 class DecoderMethod(ABC):
-    """A published way to drop visual tokens inside the decoder; its fields are its hyper-parameters, with defaults.
+    """A method that drops visual tokens inside the decoder.
 
-    A subclass is a frozen dataclass that fills in the class variables, checks its fields in `__post_init__` (raising
-    `InputError`) and writes `layers` and `_select`. It sees tensors only and knows no model.
+    A subclass is a frozen dataclass. Its fields are the hyper-parameters, each with a default, and `__post_init__`
+    checks them. It sets the class variables and implements `layers` and `_select`.
+
+    Example:
+        @dataclass(frozen=True)
+        class Loudest(DecoderMethod):
+            name = "loudest"
+            paper = "baseline"
+            summary = "after layer 2, the tokens to which any head attends most"
+
+            def layers(self, depth):
+                return (2,)
+
+            def _select(self, attention, k):
+                return select_highest(attention.amax((0, 1)), k)
     """
 
     name: ClassVar[str]  # as registered
     paper: ClassVar[str]  # "arXiv 2403.06764"
     summary: ClassVar[str]  # one line
-    reads: ClassVar[Literal["last", "question"]] = "last"  # whose attention it looks at
-    prompt_aware: ClassVar[bool] = True  # what is read is text behind the picture, so the prompt decides
+    reads: ClassVar[Literal["last", "question"]] = "last"  # attention of the prompt's last token or of the question's
+    prompt_aware: ClassVar[bool] = True  # the attention is that of text behind the image
 
     @abstractmethod
     def layers(self, depth: int) -> tuple[int, ...]:
-        """How many of the decoder's `depth` layers run before each drop: ascending, each from 1 to depth - 1.
+        """Return the places of the drops.
 
-        A drop looks at the attention of the last layer that ran before it.
+        Args:
+            depth: How many layers the decoder has.
+
+        Returns:
+            How many layers run before each drop, ascending, each from 1 to depth - 1. A drop reads the attention of
+            the last layer before it.
         """
 
     def counts(self, n: int, k: int, drops: int) -> tuple[int, ...]:
-        """How many of a picture's `n` tokens each of the drops leaves, never rising; the last leaves `k`.
+        """Return how many of an image's tokens are left after each drop.
 
-        Geometric: drop s of S leaves n (k / n)^(s / S), so that every drop takes the same share of what there is.
+        The default is geometric: n (k / n)^(s / drops) after drop s, so that every drop removes the same share.
+
+        Args:
+            n: How many tokens the image has.
+            k: How many are left after the last drop.
+            drops: How many drops there are.
+
+        Returns:
+            One count a drop, never rising; the last is `k`.
         """
         shares = ((k / n) ** (drop / drops) for drop in range(1, drops))
         return (*(min(n, max(k, math.floor(n * share + 0.5))) for share in shares), k)
 
     def raters(self, visual: Tensor, question: Tensor) -> Tensor:
-        """Which of the question's tokens are asked, (r,) indices, where the method reads the question: all.
+        """Select the question tokens whose attention is read, if `reads` is "question"; by default all.
 
-        `visual` (n, d) and `question` (m, d), m >= 1, are embeddings in the language model's space.
+        Args:
+            visual: (n, d) visual tokens, in the language model's embedding space.
+            question: (m, d) question tokens in the same space, m >= 1.
+
+        Returns:
+            (r,) indices of question tokens, r >= 1.
         """
         del visual
         return torch.arange(question.shape[0], device=question.device)
 
     def select(self, attention: Tensor, k: int) -> Tensor:
-        """The indices of the `k` tokens that stay, (k,) int64, ascending, on the device of `attention`.
+        """Select the `k` tokens that stay after a drop.
 
-        `attention` (heads, r, n) is what r text tokens pay to the n tokens of one picture that are still there; each
-        row and head is a part of a softmax over the whole sequence. No gradient is recorded.
+        Args:
+            attention: (heads, r, n) attention weights of r text tokens on the n tokens of one image that are left.
+                Each row is a part of a softmax over the whole sequence.
+            k: How many stay, from 1 to n.
 
-        Raises `InputError` unless 1 <= k <= n and `attention` is as described.
+        Returns:
+            (k,) int64 indices, ascending, on the device of `attention`.
+
+        Raises:
+            InputError: `attention` has another shape, or `k` is out of range.
         """
         if attention.ndim != 3 or 0 in attention.shape or not attention.is_floating_point():
             raise InputError(f"attention has shape {tuple(attention.shape)}: give weights as (heads, rows, tokens).")
@@ -73,21 +110,21 @@ class DecoderMethod(ABC):
 
 
 def select_highest(scores: Tensor, k: int) -> Tensor:
-    """The k highest `scores` (n,), ascending indices (k,); equal ones go to the lowest index.
+    """Select the k highest of `scores` (n,), as ascending indices (k,); equal ones go to the lowest index.
 
-    Weights of attention fall by orders of magnitude, so unlike with cosines only equal ones are a tie.
+    Only equal weights are a tie, unlike with cosines: attention weights differ by orders of magnitude.
     """
     return scores.argsort(descending=True, stable=True)[:k].sort().values
 
 
-def check_layer_shares(layers: Sequence[float]) -> None:
-    """Raise `InputError` unless `layers` are ascending shares of the decoder's depth, between 0 and 1."""
-    fine = isinstance(layers, tuple) and all(is_number(f) and 0 < f < 1 for f in layers)
-    if not fine or not layers or list(layers) != sorted(set(layers)):
-        raise InputError(f"layers_at={layers!r} must be a tuple of ascending shares of the depth, such as (0.25, 0.5).")
+def check_layer_shares(shares: Sequence[float]) -> None:
+    """Raise `InputError` unless `shares` is a tuple of ascending shares of the decoder's depth, between 0 and 1."""
+    fine = isinstance(shares, tuple) and all(is_number(share) and 0 < share < 1 for share in shares)
+    if not fine or not shares or list(shares) != sorted(set(shares)):
+        raise InputError(f"layers_at={shares!r} must be a tuple of ascending shares of the depth, such as (0.25, 0.5).")
 
 
-def to_layers(layers: Sequence[float], depth: int) -> tuple[int, ...]:
-    """Shares of the depth as layers; in a shallow model neighbours may fall together and are one drop then."""
-    places = {min(max(math.floor(share * depth + 0.5), 1), depth - 1) for share in layers}
+def to_layers(shares: Sequence[float], depth: int) -> tuple[int, ...]:
+    """Convert shares of the depth to layers; in a shallow model two shares may become one layer."""
+    places = {min(max(math.floor(share * depth + 0.5), 1), depth - 1) for share in shares}
     return tuple(sorted(places))

@@ -1,4 +1,4 @@
-"""What methods of farthest points share: several images may be chosen from at once."""
+"""`FarthestPoints`: the base class of methods that are one problem of farthest points."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from foveate.method.tokens import VisualTokens
 
 @dataclass(frozen=True)
 class FarthestPoints(Method):
-    """A method that is one choice of farthest points."""
+    """A method that is one problem of farthest points; on a GPU one launch solves those of all images."""
 
     @abstractmethod
-    def choice(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
-        """From what, by which weights and places."""
+    def make_problem(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
+        """Return the distances and weights, from the arguments of `_select`."""
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        return select_farthest([self.choice(tokens, k, selected)])[0]
+        return select_farthest([self.make_problem(tokens, k, selected)])[0]
 
     def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         none = images[0].embeds.new_empty(0).long()
-        return select_farthest([self.choice(tokens, k, none) for tokens, k in zip(images, ks, strict=True)])
+        return select_farthest([self.make_problem(tokens, k, none) for tokens, k in zip(images, ks, strict=True)])

@@ -1,4 +1,4 @@
-"""PyramidDrop (arXiv 2410.17247): fewer and fewer tokens, stage by stage."""
+"""PyramidDrop: fewer tokens after each stage of layers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ from foveate.method.in_decoder import DecoderMethod, check_layer_shares, select_
 
 @dataclass(frozen=True)
 class PyramidDrop(DecoderMethod):
-    """A drop at the end of each stage: the tokens that the prompt's last token attends to most stay.
+    """A drop at the end of each stage: the tokens to which the prompt's last token attends most stay.
 
-    `layers_at` are the ends of the stages as shares of the depth: 8, 16 and 24 of 32 in the paper. Every drop leaves
-    the same share of what there is, such that `keep` is left after the last: keep=0.125 is the paper's 0.5 a stage.
-    In a shallow model stages that end at one layer are one. The attention is that of the stage's last layer,
-    averaged over its heads.
+    The attention is that of the stage's last layer, averaged over its heads. Every drop keeps the same share of the
+    tokens, so that `keep` are left after the last; keep=0.125 is the paper's 0.5 a stage.
+
+    Args:
+        layers_at: The ends of the stages, as ascending shares of the depth. The paper's are after 8, 16 and 24 of 32
+            layers. In a shallow model, stages that end at the same layer are one.
+
+    Source:
+        arXiv 2410.17247.
     """
 
     layers_at: tuple[float, ...] = (8 / 32, 16 / 32, 24 / 32)
 
     name: ClassVar[str] = "pyramiddrop"
     paper: ClassVar[str] = "arXiv 2410.17247"
-    summary: ClassVar[str] = "in three stages, the tokens that the prompt's last token attends to most"
+    summary: ClassVar[str] = "in three stages, the tokens to which the prompt's last token attends most"
 
     def __post_init__(self) -> None:
         check_layer_shares(self.layers_at)
 
     def layers(self, depth: int) -> tuple[int, ...]:
-        """The ends of the stages, rounded to whole layers."""
+        """Return the ends of the stages, rounded to whole layers."""
         return to_layers(self.layers_at, depth)
 
     def _select(self, attention: Tensor, k: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Random: the baseline that a method has to beat."""
+"""Random: the baseline that a method must beat."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,11 @@ from foveate.method.tokens import VisualTokens
 
 @dataclass(frozen=True)
 class Random(Method):
-    """Uniform without replacement. `seed` and the number of tokens fix the order; a larger k only adds to a smaller."""
+    """Uniform without replacement. The tokens of a smaller k are a subset of those of a larger k.
+
+    Args:
+        seed: The order depends only on the seed and the number of tokens. 0 or more, below 2^63.
+    """
 
     seed: int = 0
 
@@ -23,14 +27,14 @@ class Random(Method):
     paper: ClassVar[str] = "baseline"
     summary: ClassVar[str] = "uniform without replacement, seeded"
     prompt_aware: ClassVar[bool] = False
-    spatial: ClassVar[bool] = True  # the seed fixes places, not contents: permuted tokens do not take the choice along
+    spatial: ClassVar[bool] = True  # it selects positions: permuted tokens do not permute the selection
 
     def __post_init__(self) -> None:
         if not is_int(self.seed) or not 0 <= self.seed < 2**63:
             raise InputError(f"seed={self.seed!r} is not a seed: use an int of 0 or more.")
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        # A generator of its own on the CPU: the global state stays as it is, and every device makes the same choice.
+        # Its own generator, on the CPU: the global state is unchanged and every device selects the same tokens.
         generator = torch.Generator().manual_seed(int(self.seed))
-        scores = torch.randperm(tokens.embeds.shape[0], generator=generator)
+        scores = torch.randperm(len(tokens.embeds), generator=generator)
         return select_top_k(scores.to(selected.device), k, selected)

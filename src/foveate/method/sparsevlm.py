@@ -1,4 +1,4 @@
-"""SparseVLM (arXiv 2410.04417): the words that see the picture rate its tokens."""
+"""SparseVLM: the question tokens that fit the image rate its tokens."""
 
 from __future__ import annotations
 
@@ -14,34 +14,39 @@ from foveate.method.tokens import unit_rows
 
 @dataclass(frozen=True)
 class SparseVLM(DecoderMethod):
-    """Drops at several layers: the tokens that the raters attend to most stay.
+    """Drops at several layers: the tokens to which the raters attend most stay.
 
-    The raters are the question's tokens whose mean cosine to the picture's tokens, both before the first layer, is at
-    least the average. `layers_at` are the drops as shares of the depth: after 2, 6 and 15 layers of 32 in the paper.
-    Every drop leaves the same share of what there is, such that `keep` is left after the last.
+    The raters are the question tokens whose mean cosine to the visual tokens, both before the first layer, is at least
+    the average. Every drop keeps the same share of the tokens, so that `keep` are left after the last.
 
-    Two things of the paper are left out: how many to drop is set by `keep`, not by the rank of the attention map, and
-    the dropped tokens are not recycled into a few merged ones.
+    Two parts of the paper are left out. `keep`, not the rank of the attention map, decides how many tokens are dropped.
+    Dropped tokens are not merged into a few recycled ones.
+
+    Args:
+        layers_at: The drops, as ascending shares of the depth. The paper's are after 2, 6 and 15 of 32 layers.
+
+    Source:
+        arXiv 2410.04417.
     """
 
     layers_at: tuple[float, ...] = (2 / 32, 6 / 32, 15 / 32)
 
     name: ClassVar[str] = "sparsevlm"
     paper: ClassVar[str] = "arXiv 2410.04417"
-    summary: ClassVar[str] = "in three stages, the tokens that the question's visual words attend to most"
+    summary: ClassVar[str] = "in three stages, the tokens to which the question's visual words attend most"
     reads: ClassVar[Literal["last", "question"]] = "question"
 
     def __post_init__(self) -> None:
         check_layer_shares(self.layers_at)
 
     def layers(self, depth: int) -> tuple[int, ...]:
-        """The layers of the drops, rounded to whole layers."""
+        """Return the layers of the drops, rounded to whole layers."""
         return to_layers(self.layers_at, depth)
 
     def raters(self, visual: Tensor, question: Tensor) -> Tensor:
-        """The words whose mean cosine to the picture is at least the average over the words."""
-        likeness = unit_rows(question) @ unit_rows(visual).mean(0)
-        return (likeness >= likeness.mean() - TIE).nonzero().squeeze(1)
+        """Select the question tokens whose mean cosine to the visual tokens is at least the average."""
+        similarity = unit_rows(question) @ unit_rows(visual).mean(0)
+        return (similarity >= similarity.mean() - TIE).nonzero().squeeze(1)
 
     def _select(self, attention: Tensor, k: int) -> Tensor:
         return select_highest(attention.mean((0, 1)), k)

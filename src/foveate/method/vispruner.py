@@ -1,4 +1,4 @@
-"""VisPruner (arXiv 2412.01818): the tokens that [CLS] attends to, and what is left of the rest without duplicates."""
+"""VisPruner: the tokens with the most [CLS] attention, and the rest without near-duplicates."""
 
 import math
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.budget import share_of
-from foveate.method.checks import is_int, is_number
+from foveate.method.budget import to_fraction
+from foveate.method.checks import check_int, check_share
 from foveate.method.scoring import to_salience
 from foveate.method.selection import select_top_k
 from foveate.method.tokens import VisualTokens, unit_rows
@@ -18,13 +17,19 @@ from foveate.method.tokens import VisualTokens, unit_rows
 
 @dataclass(frozen=True)
 class VisPruner(Method):
-    """`floor(important k)` tokens by [CLS] attention; the others are the rest, thinned out.
+    """`floor(important k)` tokens by [CLS] attention; near-duplicates of the rest are dropped until k tokens are left.
 
-    Thinning goes in rounds. The tokens that are left, in their order, are dealt out to two sides in turn; those of the
-    first side that are most like one of the other side, by the cosine of the vision tower's tokens before the
-    projector, are dropped, up to `step` a round, until as many are left as there are places. Dealing in turn makes
-    neighbours meet, so the choice depends on where a token stands. `important` lies in [0, 1], `step` is 1 or more.
-    The matrix of the cosines of what attention leaves is formed once, since any two may meet: 256 MiB for n = 8192.
+    In each round the tokens that are left are assigned, in their order, to two sides in turn. The tokens of the first
+    side that are most similar to one of the second, by the cosine before the projector, are dropped. Neighbours meet in
+    this way, so the selection depends on the order of the tokens. The matrix of the cosines of the rest is computed
+    once, because any two tokens may meet: 256 MiB for n = 8192.
+
+    Args:
+        important: The share selected by attention, in [0, 1].
+        step: How many tokens a round drops at most, 1 or more.
+
+    Source:
+        arXiv 2412.01818.
     """
 
     important: float = 0.5
@@ -38,40 +43,38 @@ class VisPruner(Method):
     needs: ClassVar[frozenset[str]] = frozenset({"encoder", "cls_attention"})
 
     def __post_init__(self) -> None:
-        if not is_number(self.important) or not 0 <= self.important <= 1:
-            raise InputError(f"important={self.important!r} is not a share: use a float in [0, 1], such as 0.5.")
-        if not is_int(self.step) or self.step < 1:
-            raise InputError(f"step={self.step!r} is no number of tokens: use an int of 1 or more, such as 8.")
+        check_share("important", self.important)
+        check_int("step", self.step, 1)
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
-        scores = to_salience(tokens.extra("cls_attention"))
-        important = self._important(scores, k, selected)
-        left = torch.ones_like(scores, dtype=torch.bool)
+        important = self._select_important(tokens, k, selected)
+        left = torch.ones(len(tokens.embeds), dtype=torch.bool, device=selected.device)
         left[torch.cat([selected, important])] = False
         rest = left.nonzero().squeeze(1)
         diverse = rest[_thin(unit_rows(tokens.extra("encoder")[rest]), k - len(important), self.step)]
         return torch.cat([important, diverse]).sort().values
 
-    def _important(self, scores: Tensor, k: int, selected: Tensor) -> Tensor:
-        return select_top_k(scores, math.floor(share_of(self.important, k)), selected)
+    def _select_important(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        scores = to_salience(tokens.extra("cls_attention"))
+        return select_top_k(scores, math.floor(to_fraction(self.important) * k), selected)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
         return to_salience(tokens.extra("cls_attention")) if self.important else None
 
     def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
-        return torch.isin(kept, self._important(to_salience(tokens.extra("cls_attention")), len(kept), kept[:0]))
+        return torch.isin(kept, self._select_important(tokens, len(kept), kept[:0]))
 
 
 def _thin(unit: Tensor, size: int, step: int) -> Tensor:
-    """`size` of the rows of `unit` (n, d), as ascending indices."""
+    """Keep `size` of the rows of `unit` (n, d), as ascending indices."""
     left = torch.arange(unit.shape[0], device=unit.device)
     if not size:
         return left[:0]
-    none, alike = left[:0], unit @ unit.T
+    none, similarity = left[:0], unit @ unit.T
     while len(left) > size:
         first, second = left[::2], left[1::2]
-        nearest = alike.index_select(0, first).index_select(1, second).amax(1)
-        drop = min(step, len(left) - size, len(second))  # a side is half of them: no round drops more than it has
+        nearest = similarity.index_select(0, first).index_select(1, second).amax(1)
+        drop = min(step, len(left) - size, len(second))  # the first side has at least as many
         stay = select_top_k(-nearest, len(first) - drop, none)
         left = torch.cat([first[stay], second]).sort().values
     return left

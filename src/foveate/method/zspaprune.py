@@ -1,4 +1,4 @@
-"""ZSPAPrune (arXiv 2510.17197): a core that the question points at, balanced by diversity. Zero-shot."""
+"""ZSPAPrune: a core of the tokens nearest to the question, balanced by diversity."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method.base import Method
-from foveate.method.budget import share_of
-from foveate.method.checks import is_number
+from foveate.method.budget import to_fraction
+from foveate.method.checks import check_share
 from foveate.method.scoring import score_pooled, score_token_max, score_token_mean
 from foveate.method.selection import TIE, FarthestProblem, select_farthest, select_top_k
 from foveate.method.tokens import VisualTokens
@@ -26,11 +26,16 @@ _RELEVANCE: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class ZSPAPrune(Method):
-    """Prompt simplification, a prompt-aware core, a balance of diversity. No attention scores, no training.
+    """Prompt simplification, a prompt-aware core, then a balance of diversity; neither attention nor training.
 
-    `core` in [0, 1] is the paper's rho, the share of the kept tokens that relevance chooses; 0 is pure diversity
-    (DivPrune), 1 pure relevance. The paper sets it by hand per data set; 0.6 is the only value seen in public.
-    `relevance` is how the question is simplified: "pooled" is the paper's.
+    Args:
+        core: The paper's rho, the share of the kept tokens that relevance selects, in [0, 1]; 0 is pure diversity
+            (DivPrune), 1 pure relevance. The paper tunes it for each data set; 0.6 is the only published value.
+        relevance: How the question is simplified. "pooled", the paper's way, is the cosine to the mean question
+            embedding, "word_mean" the mean cosine to the question tokens, "word_max" the cosine to the nearest one.
+
+    Source:
+        arXiv 2510.17197.
     """
 
     core: float = 0.6
@@ -42,33 +47,31 @@ class ZSPAPrune(Method):
     prompt_aware: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not is_number(self.core) or not 0 <= self.core <= 1:
-            raise InputError(f"core={self.core!r} is not a share: use a float in [0, 1], such as 0.6.")
+        check_share("core", self.core)
         if self.relevance not in _RELEVANCE:
             raise InputError(f"relevance={self.relevance!r} is not known: use one of {', '.join(_RELEVANCE)}.")
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         # 1. Prompt simplification: one score per token, s_i = cos(v_i, p) with p = mean_t e_t.
-        scores = self._scores(tokens)
-
         # 2. Prompt-aware selection: the core C, the floor(rho k) most relevant.
-        core = self._core(scores, k, selected)
+        core = self._select_core(tokens, k, selected)
 
         # 3. Diversity balance: argmin_{j not in S} max_{i in S} cos(v_j, v_i) until |S| = k.
         (balance,) = select_farthest([FarthestProblem(tokens.embeds, k - len(core), torch.cat([selected, core]))])
         return torch.cat([core, balance]).sort().values
 
-    def _scores(self, tokens: VisualTokens) -> Tensor:
+    def _select_core(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        scores = self._score(tokens)
+        # Without a question, or with one that fits all tokens alike, the highest scores would be the first rows of the
+        # image: diversity selects all.
+        flat = bool(scores.amax() - scores.amin() <= TIE)
+        return select_top_k(scores, 0 if flat else math.floor(to_fraction(self.core) * k), selected)
+
+    def _score(self, tokens: VisualTokens) -> Tensor:
         return _RELEVANCE[self.relevance](tokens.embeds, tokens.question)
 
-    def _core(self, scores: Tensor, k: int, selected: Tensor) -> Tensor:
-        # A question that is empty or points at nothing makes the map flat; its "highest" would be the picture's first
-        # rows, so diversity takes all.
-        flat = bool(scores.amax() - scores.amin() <= TIE)
-        return select_top_k(scores, 0 if flat else math.floor(share_of(self.core, k)), selected)
-
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
-        return self._scores(tokens) if self.core else None
+        return self._score(tokens) if self.core else None
 
     def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
-        return torch.isin(kept, self._core(self._scores(tokens), len(kept), kept[:0]))
+        return torch.isin(kept, self._select_core(tokens, len(kept), kept[:0]))

@@ -11,7 +11,7 @@ def test_cosines_are_cosines(dtype, monkeypatch):
     index = torch.tensor([3, 49, 0])
     some = Cosines(rows)
     expected = torch.nn.functional.cosine_similarity(rows.double()[:, None], rows.double()[index][None], dim=2)
-    torch.testing.assert_close(some.to(some.unit(index)), expected.float(), rtol=0, atol=2e-7)
+    torch.testing.assert_close(some.compute(some.unit(index)), expected.float(), rtol=0, atol=2e-7)
     torch.testing.assert_close(some.unit(index).norm(dim=1), torch.ones(3))
     torch.testing.assert_close(some.length(), torch.ones(50))
 
@@ -19,7 +19,7 @@ def test_cosines_are_cosines(dtype, monkeypatch):
 def test_zeros_are_like_nothing():
     rows = torch.cat([torch.zeros(2, 4), torch.ones(1, 4), torch.full((1, 4), 1e-30)])
     some = Cosines(rows)
-    assert some.to(some.unit(torch.arange(4)))[:2].tolist() == [[0.0] * 4] * 2
+    assert some.compute(some.unit(torch.arange(4)))[:2].tolist() == [[0.0] * 4] * 2
     assert some.length()[:3].tolist() == [0, 0, 1]
 
 
@@ -27,6 +27,6 @@ def test_rows_are_not_copied_and_not_changed():
     rows = torch.randn(20, 8, generator=torch.Generator().manual_seed(0))
     before = rows.clone()
     some = Cosines(rows)
-    some.to(some.unit(torch.arange(5)))
+    some.compute(some.unit(torch.arange(5)))
     assert some.rows is rows
     assert torch.equal(rows, before)

@@ -91,14 +91,14 @@ def test_any_number_of_candidates_will_do(rule, share, monkeypatch):
     ],
 )
 def test_many_are_certain_at_a_time(rule, picture, monkeypatch):
-    sizes, right = [], loop._block
+    sizes, right = [], loop._select_certain
 
     def counted(*args):
         block = right(*args)
         sizes.append(len(block))
         return block
 
-    monkeypatch.setattr(loop, "_block", counted)
+    monkeypatch.setattr(loop, "_select_certain", counted)
     x = PICTURES[picture](0)
     RULES[rule](x, 90, NONE)
     assert len(sizes) <= 30

@@ -1,4 +1,4 @@
-"""Coverage: tokens that stand well for what no chosen one stands for yet."""
+"""The rule of greedy maximum coverage."""
 
 from __future__ import annotations
 
@@ -7,61 +7,62 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-COVER_TIE = 1e-5  # gains this close, as a share of the column, are equal: softmax at tau 0.02 magnifies by 50
-BLOCK = 256  # rows that are made at a time
-KEPT_BYTES = 64 << 20  # a matrix up to this size is made once, and kept
+COVER_TIE = 1e-5  # gains this close, as a share of the column, are a tie: softmax at tau 0.02 magnifies noise by 50
+BLOCK = 256  # rows computed at a time
+MATRIX_BYTES = 64 << 20  # a matrix up to this size is computed once and stored
 
 
 class Weights(Protocol):
-    """A matrix W (rows, n) >= 0 that is made in parts. `height` is its number of rows."""
+    """A matrix W (rows, n) >= 0 that is computed in parts. `height` is its number of rows."""
 
     height: int
 
     def rows(self, index: Tensor) -> Tensor:
-        """(c, n): the rows at `index` (c,), ascending, in float32."""
+        """Compute the rows (c, n) at `index` (c,), ascending, in float32."""
 
     def column(self, index: Tensor) -> Tensor:
-        """(rows,): the column at `index` (1,)."""
+        """Compute the column (rows,) at `index` (1,)."""
 
 
 class Coverage:
-    """Value `worth_j gain_j`, `gain_j = sum_r max(0, W_rj - best_r)`, best_r the most that a chosen column has there.
+    """Value `worth_j gain_j`, `gain_j = sum_r max(0, W_rj - best_r)`, where best_r is the largest selected W_ri.
 
-    A token that is chosen lifts best_r in a few rows alone, fewer and fewer: what the others lose by it is in these
-    rows. On an accelerator, where finding them would be read back, all rows are gone through.
+    A selected token raises best_r in fewer and fewer rows. Only in these rows do the other tokens lose gain, so only
+    these are computed again. On an accelerator all rows are, because finding those would be a host sync.
     """
 
     def __init__(self, weights: Weights, worth: Tensor) -> None:
         self.weights, self.worth = weights, worth
         every = torch.arange(weights.height, device=worth.device)
         self.on_host = worth.device.type == "cpu"
-        self.kept = None
-        if not self.on_host or 4 * weights.height * len(worth) <= KEPT_BYTES:
-            self.kept = torch.cat([weights.rows(some) for some in every.split(BLOCK)])
+        self.matrix = None
+        if not self.on_host or 4 * weights.height * len(worth) <= MATRIX_BYTES:
+            self.matrix = torch.cat([weights.rows(some) for some in every.split(BLOCK)])
         self.best = worth.new_zeros(weights.height)
-        # In float64 on the host, since it is counted down; some accelerators have none.
+        # float64 on the host because losses are subtracted from it; some accelerators do not have it.
         self.gain = torch.zeros_like(worth, dtype=torch.float64 if self.on_host else torch.float32)
         for some in every.split(BLOCK):
             self.gain += self._rows(some).sum(0)
         self.least = COVER_TIE * self.gain
 
     def value(self) -> tuple[Tensor, Tensor]:
-        """(n,), (n,)."""
+        """As `Rule.value`."""
         return self.gain * (self.gain > self.least) * self.worth, self.least * self.worth
 
     def take(self, index: Tensor) -> None:
-        """Cover what the tokens at `index` (m,) cover."""
+        """As `Rule.take`."""
         for pick in index[:, None]:
-            self._cover(self.weights.column(pick) if self.kept is None else self.kept.index_select(1, pick).squeeze(1))
+            matrix = self.matrix
+            self._cover(self.weights.column(pick) if matrix is None else matrix.index_select(1, pick).squeeze(1))
 
     def _cover(self, column: Tensor) -> None:
         before, self.best = self.best, torch.maximum(self.best, column)
-        if not self.on_host and self.kept is not None:
-            self.gain = (self.kept - self.best[:, None]).clamp_(min=0).sum(0)
+        if not self.on_host and self.matrix is not None:
+            self.gain = (self.matrix - self.best[:, None]).clamp_(min=0).sum(0)
             return
         for some in (self.best > before).nonzero().squeeze(1).split(BLOCK):
             low, high = before[some, None], self.best[some, None]
             self.gain -= (torch.clamp(self._rows(some), low, high) - low).sum(0)
 
     def _rows(self, index: Tensor) -> Tensor:
-        return self.weights.rows(index) if self.kept is None else self.kept.index_select(0, index)
+        return self.weights.rows(index) if self.matrix is None else self.matrix.index_select(0, index)

@@ -1,4 +1,4 @@
-"""Volumes: tokens that stand out of the span of those chosen."""
+"""The rule of volumes: tokens with a large component outside of the span of the selected ones."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from foveate.method.selection.cosines import Cosines
 from foveate.method.selection.loop import Array
 from foveate.method.tokens import unit_rows
 
-SPENT = 1e-5  # a unit vector with less than this left outside of the span of the chosen adds nothing to a DPP
-BLOCK = 256  # chosen tokens that are projected out together
+SPENT = 1e-5  # a unit vector with a smaller squared residual outside of the span adds nothing to a DPP
+BLOCK = 256  # selected tokens projected out together
 
 Worth = Callable[..., tuple[Any, Any]]  # (rest, *data), as tensors or as arrays -> values, and what ties with them
 
 
 class Volume:
-    """What is left of each unit vector outside of the span of the chosen, `rest` (n,); `worth(rest, *data)` values it.
+    """Value `worth(rest, *data)`, where `rest` (n,) is each unit vector's squared residual outside of the span.
 
-    With a `ridge` every vector has a direction of its own beside, of that squared length. An orthonormal basis (m, d)
-    of the chosen says the same as the Cholesky rows (m, n) of the papers, and does not lose digits where `rest`, which
-    the rows divide by, is small. `room` is how many will be chosen; `data` are tensors (n,).
+    With a `ridge`, every vector also has a direction of its own, of that squared length. An orthonormal basis (m, d) of
+    the selected tokens is equivalent to the Cholesky rows (m, n) of the papers, but does not lose digits where `rest`,
+    by which the rows are divided, is small. `room` is how many tokens will be selected; `data` are tensors (n,).
     """
 
     def __init__(self, cosines: Cosines, room: int, worth: Worth, *data: Tensor, ridge: float = 0.0) -> None:
@@ -35,28 +35,28 @@ class Volume:
         self.rest = cosines.length().square() + ridge
 
     def value(self) -> tuple[Tensor, Tensor]:
-        """(n,), (n,)."""
+        """As `Rule.value`."""
         values: tuple[Tensor, Tensor] = self.worth(self.rest, *self.data)
         return values
 
     def candidates(self, index: Tensor) -> _Candidates:
-        """With the products of what is left of them."""
+        """As `BlockRule.candidates`, with the products of their residuals."""
         unit = self.cosines.unit(index)
         inside = unit @ self.basis[: self.size, : self.width].T
         return _Candidates(self, index, unit @ unit.T - inside @ inside.T)
 
     def take(self, index: Tensor) -> None:
-        """Take the directions that the tokens at `index` (m,) add out of `rest`: one pass for every `BLOCK` of them."""
+        """As `Rule.take`: remove the new directions from `rest`, in one pass per `BLOCK` of `index` (m,)."""
         for start in range(0, len(index), BLOCK):
             some = index[start : start + BLOCK]
-            fresh = self._directions(some)
+            fresh = self._orthogonalize(some)
             self.basis[self.size : self.size + len(some)] = fresh
             self.size += len(some)
-            self.rest -= self.cosines.to(fresh[:, : self.width]).square_().sum(1)
+            self.rest -= self.cosines.compute(fresh[:, : self.width]).square_().sum(1)
             self.rest.clamp_(min=self.ridge)
 
-    def _directions(self, index: Tensor) -> Tensor:
-        """(m, width): Gram-Schmidt, every projection twice; zeros where nothing is left."""
+    def _orthogonalize(self, index: Tensor) -> Tensor:
+        """Return new directions (m, width) by Gram-Schmidt, each projection done twice; zeros if nothing is left."""
         fresh = self.basis.new_zeros(len(index), self.basis.shape[1])
         fresh[:, : self.width] = self.cosines.unit(index)
         if self.ridge:
@@ -70,7 +70,7 @@ class Volume:
                 vector = vector - before.T @ (before @ vector)
             left = vector.square().sum()
             fresh[row] = vector * torch.where(left > SPENT, left.rsqrt(), 0.0)
-        # What was short above had larger errors, for its length, along the known directions.
+        # A vector that was short above has, relative to its length, larger errors along the known directions.
         return unit_rows(fresh - (fresh @ known.T) @ known)
 
 
