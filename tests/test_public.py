@@ -65,11 +65,20 @@ def test_importing_the_package_alone_does_not_even_import_torch():
     assert {name.partition(".")[0] for name in new} - set(sys.stdlib_module_names) == {"foveate"}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"])
 def test_document_speaks_of_files_that_are_there(name):
     text = (ROOT / name).read_text()
     for path in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_options_that_security_names_exist():
+    from typer.main import get_command
+
+    from foveate.apps.cli import app
+
+    options = {name for param in get_command(app).commands["serve"].params for name in param.opts}
+    assert {*re.findall(r"`(--[a-z-]+)`", (ROOT / "SECURITY.md").read_text())} <= options
 
 
 @pytest.mark.parametrize("model", ["bundled", "bundled-qwen"])
