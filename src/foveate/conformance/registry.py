@@ -57,7 +57,7 @@ BUILTIN = {
     "llava_onevision": "foveate.conformance.families.llava_next:TinyLlavaOnevision",
     "minicpm_ocr": "foveate.conformance.families.minicpm_v:TinyMiniCPMV",
     "minicpmv4_6": "foveate.conformance.families.minicpm_v:TinyMiniCPMV",
-    "minicpmv4_7": "foveate.conformance.families.minicpm_v:TinyMiniCPMV47",
+    "minicpmv4_7": "foveate.conformance.families.minicpm_v:TinyMiniCPMV",
     "mistral3": "foveate.conformance.families.mistral3:TinyMistral3",
     "mistral_large4": "foveate.conformance.families.mistral3:TinyMistral3",
     "mllama": "foveate.conformance.families.mllama:TinyMllama",

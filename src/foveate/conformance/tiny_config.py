@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from importlib.resources import files
 from typing import Any
 
 FIRST_SPECIAL = 300
@@ -28,6 +30,13 @@ ENCODER: dict[str, int] = {
     "vision_output_dim": 64, "output_dim": 64, "text_hidden_size": 64, "num_mel_bins": 16,
 }  # fmt: skip
 ENCODERS = ("vision", "vit", "visual", "audio", "qformer", "perceiver", "resampler", "sam", "vq", "high_res", "low_res")
+
+
+def read_overrides(model_type: str) -> dict[str, Any] | None:
+    """What `configs.json` says for this model type; a name there stands for what that model type has."""
+    table = json.loads((files("foveate.conformance") / "configs.json").read_text())
+    overrides: dict[str, Any] | str | None = table.get(model_type)
+    return table[overrides] if isinstance(overrides, str) else overrides
 
 
 def make_config(model_type: str, own: Mapping[str, Any]) -> Any:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from foveate.conformance import tiny_config
-from foveate.conformance.configs import CONFIGS
 from foveate.models.base import Family, Inputs, staying
 from foveate.models.item import Grid, Item
 
@@ -26,18 +25,19 @@ class TinyFamily:
     """
 
     overrides: ClassVar[Mapping[str, Any]] = {}
-    """What the tiny configuration must say beside the numbers that `tiny_config` makes small, as keyword arguments."""
+    """Keyword arguments of the tiny configuration, where `configs.json` has none for the model type."""
 
     pads_left: ClassVar[bool] = True
     """Whether its tokenizer pads on the left."""
 
     def __init__(self, family: Family) -> None:
         self.family: Any = family  # of the adapter class that the subclass goes with
-        self.overrides = CONFIGS.get(family.model_type, self.overrides)  # type: ignore[misc]
 
     def make_config(self, **changes: Any) -> Any:
         """The configuration of a tiny model with all of the family's traits; `changes` are further overrides."""
-        return tiny_config.make_config(self.family.model_type, {**self.overrides, **changes})
+        model_type = self.family.model_type
+        overrides = tiny_config.read_overrides(model_type) or self.overrides
+        return tiny_config.make_config(model_type, {**overrides, **changes})
 
     def randomize_zeros(self, model: Any) -> None:
         """Give random values to parameters that start at zero and would hide what they let through."""

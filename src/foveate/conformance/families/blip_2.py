@@ -17,17 +17,6 @@ from foveate.models.item import Grid, Item
 class TinyBlip2(TinyFamily):
     """Tiny models of `Blip2`."""
 
-    overrides = {
-        "text_config": {
-            "model_type": "opt", "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302,
-            "word_embed_proj_dim": 64,
-        },
-        "vision_config": {"hidden_size": 32, "initializer_range": 0.2},
-        "qformer_config": {"vocab_size": 320, "initializer_range": 0.3},
-        "num_query_tokens": 4,
-        "image_token_index": 303,
-    }  # fmt: skip
-
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
         """All patches, the dropped ones hidden from the queries."""
         states = self.family.encode(model, inputs, self.family.modalities[0]).last_hidden_state
@@ -70,8 +59,6 @@ class TinyInstructBlip(TinyBlip2):
 
 class TinyInstructBlipVideo(TinyInstructBlip):
     """Tiny models of `InstructBlipVideo`."""
-
-    overrides = {**{k: v for k, v in TinyBlip2.overrides.items() if k != "image_token_index"}, "video_token_index": 303}
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """One placeholder a query of each frame."""

@@ -11,26 +11,12 @@ from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
 from foveate.models.item import Grid
 
-WORDS = 8  # of the tiny models' pictures
-FIRST = 305
 SIZES = ((32, 24), (16, 32), (32, 32))  # of the pictures of Emu3's example
 STEPS = (9, 5)  # of the sounds of Apertus' example, a word each
 
 
 class TinyChameleon(TinyFamily):
     """Tiny models of `Chameleon`."""
-
-    overrides = {
-        "vocabulary_map": {
-            "<image>": 302, "<racm3:break>": 303, "<eoss>": 304,
-            **{f"IMGIMG{chr(ord('A') + i)}Z": FIRST + i for i in range(WORDS)},
-        },
-        "image_token_id": 302,
-        "vq_config": {
-            "num_embeddings": WORDS, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1,
-            "channel_multiplier": [1, 1, 1, 1], "resolution": 32,
-        },
-    }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """The size that the quantizer expects."""
@@ -46,18 +32,6 @@ class TinyChameleon(TinyFamily):
 class TinyEmu3(TinyFamily):
     """Tiny models of `Emu3`."""
 
-    overrides = {
-        "vocabulary_map": {
-            "<image>": 302, "<|extra_200|>": 303,
-            **{f"<|visual token {i:06d}|>": FIRST + i for i in range(WORDS)},
-        },
-        "image_token_id": 302,
-        "vq_config": {
-            "codebook_size": WORDS, "base_channels": 32, "num_res_blocks": 1, "channel_multiplier": [1, 1, 1, 1],
-            "hidden_size": 32,
-        },
-    }  # fmt: skip
-
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Marks at both ends, and its size in words."""
         return [31, 20, 19, 21, *super().prompt_ids(config, modality, tokens, grid), 32]
@@ -71,19 +45,6 @@ class TinyEmu3(TinyFamily):
 
 class TinyApertus(TinyFamily):
     """Tiny models of `Apertus`."""
-
-    overrides = {
-        "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 300, "num_key_value_heads": 4},
-        "vision_config": {
-            "codebook_size": WORDS, "embed_dim": 8, "latent_channels": 8, "base_channels": 32, "num_res_blocks": 1,
-            "channel_multiplier": [1, 1, 1, 1], "resolution": 32,
-        },
-        "audio_config": {
-            "hidden_size": 32, "num_filters": 4, "codebook_size": 8, "codebook_dim": 32, "decoder_hidden_size": 32,
-            "decoder_intermediate_size": 48, "decoder_num_layers": 1, "decoder_attention_num_groups": 4,
-        },
-        "image_token_id": 302, "audio_token_id": 303, "image_token_offset": 304, "audio_token_offset": 304 + WORDS,
-    }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Pictures of different sizes, or sounds of different lengths, padded to one."""

@@ -10,19 +10,9 @@ import torch
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
 
-SAM = {"global_attn_indexes": [1], "window_size": 4, "mlp_dim": 48, "output_channels": 16, "initializer_range": 0.02}
-
 
 class TinyDeepseekOcr2(TinyFamily):
     """Tiny models of `DeepseekOcr2`."""
-
-    overrides = {
-        "text_config": {
-            "num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"], "n_group": 1, "topk_group": 1,
-            "num_experts_per_tok": 2,
-        },
-        "vision_config": {"sam_config": {**SAM, "downsample_channels": [24, 64]}},
-    }  # fmt: skip
 
     tiles: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1), (0, 0), (1, 3), (0, 0))
     """Columns and rows of tiles in the pictures of the example."""
@@ -48,18 +38,6 @@ class TinyDeepseekOcr2(TinyFamily):
 
 class TinyUnlimitedOcr(TinyDeepseekOcr2):
     """Tiny models of `UnlimitedOcr`."""
-
-    overrides = {
-        "text_config": {
-            "num_hidden_layers": 2, "num_key_value_heads": 4, "mlp_layer_types": ["dense", "sparse"],
-        },
-        "vision_config": {
-            "sam_config": {**SAM, "downsample_channels": [24, 32], "patch_size": 2},
-            "encoder_config": {
-                "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 2, "image_size": 32, "patch_size": 8,
-            },
-        },
-    }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Pictures without tiles, whose numbers the model takes as lists."""

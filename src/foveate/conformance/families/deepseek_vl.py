@@ -14,12 +14,6 @@ from foveate.models.base import Inputs
 class TinyDeepseekVLHybrid(TinyFamily):
     """Tiny models of `DeepseekVLHybrid`."""
 
-    overrides = {
-        "high_res_vision_config": {
-            "output_channels": 8, "global_attn_indexes": [0], "window_size": 3, "image_size": 64, "mlp_dim": 48,
-        },
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Every picture in two resolutions."""
         side = config.high_res_vision_config.image_size

@@ -13,13 +13,6 @@ class TinyErnie45VL(TinyPatches):
 
     patch_grids = {**PATCH_GRIDS, "video": ((4, 4, 4), (2, 4, 6))}
 
-    overrides = {
-        "text_config": {
-            "moe_intermediate_size": [32, 16], "moe_num_experts": 4, "moe_k": 2, "moe_num_shared_experts": 1,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [3, 3, 2], "rope_theta": 10000.0},
-        },
-    }  # fmt: skip
-
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Marks of their own around pictures and clips."""
         start, end = (getattr(config, f"{modality}_{end}_token_id") for end in ("start", "end"))

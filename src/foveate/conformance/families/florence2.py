@@ -18,18 +18,6 @@ class TinyFlorence2(TinyEncoderDecoder):
 
     pads_left = False
 
-    overrides = {
-        "text_config": {
-            "model_type": "bart", "d_model": 64, "bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302,
-            "decoder_start_token_id": 301, "forced_eos_token_id": None,
-        },
-        "vision_config": {
-            "depths": [1, 1, 1, 1], "embed_dim": [16, 16, 16, 32], "num_heads": [2, 2, 2, 2],
-            "num_groups": [2, 2, 2, 2], "window_size": 4, "projection_dim": 64,
-        },
-        "image_token_id": 303,
-    }  # fmt: skip
-
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
         """It takes no positions."""
         made = super().mask_dropped(model, inputs, items, kept)

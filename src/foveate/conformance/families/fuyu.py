@@ -15,8 +15,6 @@ from foveate.models.item import Grid
 class TinyFuyu(TinyFamily):
     """Tiny models of `Fuyu`."""
 
-    overrides = {"patch_size": 4}
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Squares of patches."""
         width = config.num_channels * config.patch_size**2

@@ -19,12 +19,6 @@ class TinyGemma(TinyFamily):
 class TinyGemma3(TinyGemma):
     """Tiny models of `Gemma3`."""
 
-    overrides = {
-        "text_config": {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]},
-        "vision_config": {"patch_size": 4},
-        "mm_tokens_per_image": 16,
-    }
-
     def randomize_zeros(self, model: Any) -> None:
         """The projector starts at zero."""
         model.base_model.multi_modal_projector.mm_input_projection_weight.normal_()

@@ -13,19 +13,10 @@ from foveate.models.base import Inputs
 
 SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
 FRAMES = (2, 3)
-TEXT = {"num_hidden_layers": 4, "layer_types": ["sliding_attention", "full_attention"] * 2, "global_head_dim": 32}
 
 
 class TinyGemma4(TinyFramesApart, TinyGemma):
     """Tiny models of `Gemma4`."""
-
-    overrides = {
-        "text_config": {
-            **TEXT, "num_kv_shared_layers": 2, "use_bidirectional_attention": "vision", "enable_moe_block": True,
-            "num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 32,
-        },
-        "vision_config": {"pooling_kernel_size": 2, "patch_size": 4, "position_embedding_size": 16},
-    }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Pictures and clips of different shapes, each padded with patches at (-1, -1)."""
@@ -60,13 +51,6 @@ class TinyGemma4(TinyFramesApart, TinyGemma):
 
 class TinyGemma4Unified(TinyGemma4):
     """Tiny models of `Gemma4Unified`."""
-
-    overrides = {
-        "text_config": TEXT,
-        "vision_config": {
-            "pooling_kernel_size": 2, "patch_size": 4, "mm_embed_dim": 32, "mm_posemb_size": 16, "output_proj_dims": 32,
-        },
-    }  # fmt: skip
 
     def patch(self, config: Any) -> tuple[int, int]:
         """The processor merges patches already."""

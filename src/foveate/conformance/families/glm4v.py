@@ -24,11 +24,3 @@ class TinyFrames(TinyPatches):
 
 class TinyGlm4v(TinyTogether, TinyFrames):
     """Tiny models of `Glm4v`."""
-
-    overrides = {
-        "text_config": {
-            "rope_parameters": {
-                "rope_type": "default", "mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
-            },
-        },
-    }  # fmt: skip

@@ -13,13 +13,6 @@ from foveate.conformance.families.idefics3 import TinyIdefics3
 class TinyGraniteDocling(TinyIdefics3):
     """Tiny models of `GraniteDocling`."""
 
-    overrides = {
-        "text_config": {"hidden_size": 64, "num_hidden_layers": 3},
-        "vision_config": {
-            "out_hidden_size": 64, "patch_size": 4, "scale_factor": 2, "deepstack_visual_indexes": [0, 1],
-        },
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Tiles, and blank ones in rows that have fewer."""
         pixels = super().make_inputs(config, modality, rows, rng)["pixel_values"]

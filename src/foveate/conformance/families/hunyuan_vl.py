@@ -15,18 +15,6 @@ from foveate.models.item import Grid, Item
 class TinyHunYuanVL(TinyPatches):
     """Tiny models of `HunYuanVL`."""
 
-    overrides = {
-        "text_config": {
-            "head_dim": 16,
-            "rope_parameters": {
-                "rope_type": "dynamic", "alpha": 100.0, "factor": 1.0, "mrope_section": [2, 2, 2, 2],
-                "rope_theta": 10000.0,
-            },
-        },
-        "vision_config": {"max_image_size": 64},
-        "im_start_id": 316, "im_end_id": 317, "im_newline_id": 318,
-    }  # fmt: skip
-
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
         """Without that row here too."""
         full = super().mask_dropped(model, inputs, items, kept)

@@ -16,17 +16,6 @@ from foveate.models.item import Grid
 class TinyIdefics(TinyCrossAttention):
     """Tiny models of `Idefics`."""
 
-    overrides = {
-        "vision_config": {"embed_dim": 32},
-        "perceiver_config": {
-            "use_resampler": True, "resampler_n_latents": 8, "resampler_depth": 1, "resampler_n_heads": 2,
-            "resampler_head_dim": 16,
-        },
-        "use_resampler": True, "qk_layer_norms": True, "cross_layer_interval": 2, "num_hidden_layers": 4,
-        "alpha_initializer": "ones", "additional_vocab_size": 2, "bos_token_id": 300, "eos_token_id": 301,
-        "pad_token_id": 302,
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Blank pictures in rows that have fewer."""
         side = image_size(config)

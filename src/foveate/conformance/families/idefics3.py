@@ -15,12 +15,6 @@ from foveate.models.item import Grid
 class TinyIdefics3(TinyFamily):
     """Tiny models of `Idefics3`."""
 
-    overrides = {
-        "text_config": {"bos_token_id": 300, "eos_token_id": 301, "pad_token_id": 302},
-        "vision_config": {"patch_size": 4},
-        "image_token_id": 303,
-    }
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Tiles of which some are part padding, and blank ones in rows that have fewer."""
         side, patch = config.vision_config.image_size, config.vision_config.patch_size
@@ -44,15 +38,6 @@ class TinyIdefics3(TinyFamily):
 
 class TinyIdefics2(TinyIdefics3):
     """Tiny models of `Idefics2`."""
-
-    overrides = {
-        **TinyIdefics3.overrides,
-        "text_config": {**TinyIdefics3.overrides["text_config"], "hidden_size": 64},
-        "perceiver_config": {
-            "hidden_size": 64, "resampler_n_latents": 8, "resampler_depth": 1, "resampler_n_heads": 4,
-            "resampler_head_dim": 16, "num_key_value_heads": 2,
-        },
-    }  # fmt: skip
 
     def randomize_zeros(self, model: Any) -> None:
         """The resampler's latents start out all alike."""

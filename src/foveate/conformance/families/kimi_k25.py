@@ -18,14 +18,6 @@ class TinyKimiK25(TinyPatches):
 
     patch_grids = {**PATCH_GRIDS, "video": ((2, 4, 4), (1, 4, 4), (3, 4, 6))}
 
-    overrides = {
-        "text_config": {
-            "model_type": "deepseek_v3", "head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1,
-        },
-        "vision_config": {"pos_emb_height": 8, "pos_emb_width": 8},
-        "projection_hidden_size": 32,
-    }  # fmt: skip
-
     def patch_shape(self, config: Any) -> tuple[int, ...]:
         """Channels and sides."""
         side = config.vision_config.patch_size

@@ -18,14 +18,6 @@ SIDES = ((2, 3), (3, 3), (2, 2), (4, 2))  # (h, w) in tokens
 class TinyLfm2VL(TinyFamily):
     """Tiny models of `Lfm2VL`."""
 
-    overrides = {
-        "text_config": {
-            "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 32,
-        },
-        "vision_config": {"num_patches": 16},
-        "projector_hidden_size": 64,
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Tiles of different sizes, as rows of patches padded to the longest."""
         shapes = torch.tensor([SIDES[i % len(SIDES)] for i in range(sum(rows))]) * config.downsample_factor

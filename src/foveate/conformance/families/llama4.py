@@ -11,15 +11,6 @@ from foveate.models.item import Grid
 class TinyLlama4(TinyFamily):
     """Tiny models of `Llama4`."""
 
-    overrides = {
-        "text_config": {
-            "num_hidden_layers": 2, "intermediate_size_mlp": 96, "no_rope_layers": [1, 0], "moe_layers": [1],
-        },
-        "vision_config": {
-            "patch_size": 4, "intermediate_size": 128, "projector_input_dim": 64, "projector_output_dim": 64,
-        },
-    }  # fmt: skip
-
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Between the marks of beginning and end."""
         return [config.boi_token_id, *super().prompt_ids(config, modality, tokens, grid), config.eoi_token_id]

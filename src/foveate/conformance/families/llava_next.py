@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from foveate.conformance.configs import PINPOINTS
 from foveate.conformance.tiny_config import image_size
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
@@ -33,11 +32,6 @@ class TinyTiled(TinyFamily):
 
 class TinyLlavaOnevision(TinyTiled):
     """Tiny models of `LlavaOnevision`."""
-
-    overrides = {
-        "image_grid_pinpoints": PINPOINTS, "vision_aspect_ratio": "anyres_max_2",
-        "vision_config": {"model_type": "siglip_vision_model", "vision_use_head": False},
-    }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """With the number of pictures in every row that has some."""

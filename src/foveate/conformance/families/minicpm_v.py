@@ -21,16 +21,6 @@ CROPS = {  # (h, w) in patches of the example's; 4 x 4 of them make a token, 2 x
 class TinyMiniCPMV(TinyFamily):
     """Tiny models of `MiniCPMV`."""
 
-    overrides = {
-        "text_config": {
-            "head_dim": 32, "rope_parameters": {
-                "rope_type": "default", "mrope_interleaved": True, "mrope_section": [4, 2, 2],
-                "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
-            },
-        },
-        "insert_layer_id": 0, "image_token_id": 316, "video_token_id": 317,
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Crops of different sizes in one strip."""
         crops = CROPS[modality]
@@ -53,12 +43,3 @@ class TinyMiniCPMV(TinyFamily):
             getattr(config, f"{kind}_{name}_id", word) for name, word in zip(("start", "end"), words, strict=True)
         )
         return [start, *super().prompt_ids(config, modality, tokens, grid), end]
-
-
-class TinyMiniCPMV47(TinyMiniCPMV):
-    """Tiny models of `MiniCPMV47`."""
-
-    overrides = {
-        **TinyMiniCPMV.overrides,
-        "image_start_id": 310, "image_end_id": 311, "slice_start_id": 312, "slice_end_id": 313, "newline_id": 19,
-    }  # fmt: skip

@@ -29,8 +29,6 @@ class TinyImageSizes(TinyFamily):
 class TinyMistral3(TinyImageSizes):
     """Tiny models of `Mistral3`."""
 
-    overrides = {"vision_config": {"image_size": 64, "patch_size": 4}}
-
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Row by row, each with its end."""
         if grid is None:

@@ -17,18 +17,6 @@ TILES = (2, 1, 4, 3)  # of the example's pictures
 class TinyMllama(TinyCrossAttention):
     """Tiny models of `Mllama`."""
 
-    overrides = {
-        "text_config": {
-            "num_hidden_layers": 4, "cross_attention_layers": [1, 3], "bos_token_id": 300, "eos_token_id": 301,
-            "pad_token_id": 302,
-        },
-        "vision_config": {
-            "num_hidden_layers": 2, "num_global_layers": 1, "attention_heads": 2, "patch_size": 16,
-            "intermediate_layers_indices": [0], "vision_output_dim": 64,
-        },
-        "image_token_index": 303,
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Pictures of different numbers of tiles, padded to the same number of pictures in each row."""
         vision = config.vision_config

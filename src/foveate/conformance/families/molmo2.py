@@ -20,20 +20,6 @@ CLIPS = ((2, 2, 3), (3, 2, 2))
 class TinyMolmo2(TinyTogether):
     """Tiny models of `Molmo2`."""
 
-    overrides = {
-        "text_config": {
-            "additional_vocab_size": 16, "rope_scaling_layers": [0],
-            "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
-        },
-        "vision_config": {"image_size": [64, 64]},
-        "adapter_config": {
-            "vision_feature_layer": [1, 0], "hidden_size": 32, "num_attention_heads": 2, "num_key_value_heads": 2,
-            "head_dim": 16, "intermediate_size": 48, "text_hidden_size": 64,
-        },
-        "image_start_token_id": 320, "image_end_token_id": 321, "image_patch_id": 322,
-        "low_res_image_start_token_id": 324, "frame_start_token_id": 327, "frame_end_token_id": 328,
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Two crops a picture, one a frame; tokens pool any four patches of their own picture, some of them fewer."""
         vision = config.vision_config

@@ -10,18 +10,12 @@ import torch
 from foveate.conformance.families.patches import TinyPatches
 from foveate.models.item import Grid
 
-TEXT = {"num_hidden_layers": 5}  # the first layer and the last have no local window
-VISION = {"num_hidden_layers": 4, "pos_emb_height": 4, "pos_emb_width": 4}
 START, SEPARATOR, END = 31, 32, 33  # any three words stand for the marks around pictures and between frames
 SAMPLES = (40, 24)  # of the example's sounds
 
 
 class TinyMuseGlimmer(TinyPatches):
     """Tiny models of `MuseGlimmer`."""
-
-    overrides = {
-        "text_config": TEXT, "vision_config": VISION, "out_hidden_size": 128, "projector_hidden_size": 32,
-    }  # fmt: skip
 
     def patch_shape(self, config: Any) -> tuple[int, ...]:
         """Two frames deep."""
@@ -39,15 +33,6 @@ class TinyMuseGlimmer(TinyPatches):
 
 class TinyMuseSpark(TinyMuseGlimmer):
     """Tiny models of `MuseSpark`."""
-
-    overrides = {
-        **TinyMuseGlimmer.overrides,
-        "text_config": {**TEXT, "hidden_size": 64, "num_attention_heads": 4, "moe_hidden_size": 32},
-        "audio_config": {
-            "num_hidden_layers": 2, "patch_sizes": [4, 2], "hidden_sizes": [8, 16], "depths": [1, 1],
-            "out_hidden_size": 64,
-        },
-    }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Sounds of different lengths beside the pictures and clips."""

@@ -11,11 +11,6 @@ from foveate.models.item import Grid
 class TinyOvis2(TinyFamily):
     """Tiny models of `Ovis2`."""
 
-    overrides = {
-        "vision_config": {"vocab_size": 48, "hidden_stride": 2, "patch_size": 4},
-        "visual_indicator_token_ids": [310, 311, 312, 313, 314],
-    }
-
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Between indicators: start, tile, grid, end."""
         start, end, whole, *_ = config.visual_indicator_token_ids

@@ -10,12 +10,6 @@ from foveate.conformance.families.patches import TinyPatches
 class TinyPaddleOCRVL(TinyPatches):
     """Tiny models of `PaddleOCRVL`."""
 
-    overrides = {
-        "text_config": {
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        },
-    }  # fmt: skip
-
     def patch_shape(self, config: Any) -> tuple[int, ...]:
         """Channels and sides."""
         side = config.vision_config.patch_size

@@ -14,13 +14,6 @@ from foveate.conformance.tiny_family import TinyFamily
 class TinyPerceptionLM(TinyFamily):
     """Tiny models of `PerceptionLM`."""
 
-    overrides = {
-        "projector_pooling_ratio": 2,
-        "vision_config": {  # the real tower is timm's
-            "model_type": "clip_vision_model", "model_args": {"embed_dim": 32}, "patch_size": 4,
-        },
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Two tiles, or three frames."""
         count = 2 if modality == "image" else 3

@@ -17,15 +17,6 @@ FRAMES = (130, 72)  # of the example's sounds
 class TinyQwen25Omni(TinyPatches):
     """Tiny models of `Qwen25Omni`."""
 
-    overrides = {
-        "text_config": {
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        },
-        "vision_config": {"depth": 4, "fullatt_block_indexes": [1, 3], "window_size": 16, "patch_size": 4},
-        "audio_config": {"n_window": 20},
-        "vision_start_token_id": 316, "vision_end_token_id": 317,
-    }  # fmt: skip
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Sounds of different lengths beside the pictures and clips."""
         if modality == "audio":

@@ -18,15 +18,6 @@ TILE = 16  # the side of the example's tiles, in pixels
 class TinyStep3p7(TinyFamily):
     """Tiny models of `Step3p7`."""
 
-    overrides = {
-        "text_config": {
-            "num_hidden_layers": 2, "num_attention_heads": 4, "num_sliding_attention_heads": 8, "sliding_window": 512,
-            "layer_types": ["full_attention", "sliding_attention"], "mlp_layer_types": ["dense", "sparse"],
-            "share_expert_dim": 32,
-        },
-        "vision_config": {"patch_size": 2},
-    }  # fmt: skip
-
     tiles: ClassVar[tuple[int, ...]] = (2, 0, 3, 0, 1)
     """How many the pictures of the example have."""
 

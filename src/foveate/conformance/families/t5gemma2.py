@@ -10,16 +10,9 @@ import torch
 from foveate.conformance.families.encoder_decoder import TinyEncoderDecoder
 from foveate.conformance.families.gemma3 import TinyGemma
 
-TEXT = {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "full_attention"]}
-
 
 class TinyT5Gemma2(TinyEncoderDecoder, TinyGemma):
     """Tiny models of `T5Gemma2`."""
-
-    overrides = {
-        "encoder": {"text_config": TEXT, "vision_config": {"patch_size": 4}, "mm_tokens_per_image": 16},
-        "decoder": TEXT,
-    }
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Any) -> list[int]:
         """As the encoder's configuration names the marks."""

@@ -15,8 +15,6 @@ from foveate.models.video_llama_3 import DROPPED
 class TinyVideoLlama3(TinyTimestamped):
     """Tiny models of `VideoLlama3`."""
 
-    overrides = {"text_config": {"model_type": "qwen2"}}
-
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Every other clip with a mask that leaves out tokens of its later frames."""
         found = super().make_inputs(config, modality, rows, rng)

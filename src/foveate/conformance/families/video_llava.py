@@ -7,15 +7,12 @@ from typing import Any
 
 import torch
 
-from foveate.conformance.configs import CLIP
 from foveate.conformance.tiny_config import image_size
 from foveate.conformance.tiny_family import TinyFamily
 
 
 class TinyVideoLlava(TinyFamily):
     """Tiny models of `VideoLlava`."""
-
-    overrides = {"vision_config": CLIP}
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Clips of three frames."""
