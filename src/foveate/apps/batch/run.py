@@ -63,8 +63,7 @@ def run(
     """
     settings.check()
     check_ray()
-    started = time.perf_counter()
-    source, out = open_source(questions), out.absolute()
+    started, source, out = time.perf_counter(), open_source(questions), out.absolute()
     scan = source.scan(shard)
     if not scan.shards:
         raise InputError(f"{questions} holds no row: give at least one question.")

@@ -40,7 +40,7 @@ class Scan:
 
 
 @dataclass(frozen=True)
-class Question:
+class BatchQuestion:
     """A question about an image: the path of its file, or the file's bytes."""
 
     text: str
@@ -76,7 +76,7 @@ class QuestionSource(ABC):
         if number != shard.first + shard.rows:
             raise InputError(f"{self.path} changed while it was read: leave it as it is until the run is over.")
 
-    def parse(self, record: Any) -> Question:
+    def parse(self, record: Any) -> BatchQuestion:
         """The record's question. Raises `InputError` with what is wrong with the record."""
         if not isinstance(record, dict):
             raise InputError('It is no JSON object in UTF-8: write {"image": ..., "question": ...}.')
@@ -87,7 +87,7 @@ class QuestionSource(ABC):
             image = image.get("bytes") or image.get("path")
         if not isinstance(image, (str, bytes)) or not image.strip():
             raise InputError("'image' is missing, or no path.")
-        return Question(question, image if isinstance(image, bytes) else self.path.parent / image)
+        return BatchQuestion(question, image if isinstance(image, bytes) else self.path.parent / image)
 
 
 def get_id(record: Any, number: int) -> str | int:

@@ -53,6 +53,10 @@ class BenchTarget:
     met: bool
     digits: int = 3
 
+    def format(self) -> str:
+        """`1.015 met (1.02)`."""
+        return f"{self.value.format(1, self.digits)} {'met' if self.met else 'NOT MET'} ({self.bound})"
+
 
 @dataclass(frozen=True)
 class BenchFigures:

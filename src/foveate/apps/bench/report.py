@@ -54,16 +54,12 @@ def _format_case(case: BenchCase) -> list[str]:
     lines += format_table(HEADS, [_format_arm(arm) for arm in case.arms])
     lines += [f"\nNote: {note}" for note in case.notes]
     figures = {arm.name: compute_figures(case, arm) for arm in case.pruned}
-    names = list(dict.fromkeys(target.name for each in figures.values() for target in each.targets))
+    targets = list(dict.fromkeys(target.name for each in figures.values() for target in each.targets))
     rows = []
-    for arm_name, each in figures.items():
-        values = {
-            target.name: f"{target.value.format(1, target.digits)} {'met' if target.met else 'NOT MET'} "
-            f"({target.bound})"
-            for target in each.targets
-        }
-        rows.append([arm_name, each.saved.format(100, 0), *(values.get(name, "-") for name in names)])
-    lines += ["", *format_table(["", "time to first token saved, %", *names], rows)]
+    for name, each in figures.items():
+        values = {target.name: target.format() for target in each.targets}
+        rows.append([name, each.saved.format(100, 0), *(values.get(target, "-") for target in targets)])
+    lines += ["", *format_table(["", "time to first token saved, %", *targets], rows)]
     return [*lines, "", write_verdict(case)]
 
 
