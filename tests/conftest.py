@@ -48,7 +48,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def scene():
-    """A drawn picture, as a data URL."""
-    from served import data_url, packed
+    """A drawn image, as a data URL."""
+    from served import data_url, to_file
 
-    return data_url(packed(draw_scene(sample_scene(0, 3))))
+    return data_url(to_file(draw_scene(sample_scene(0, 3))))

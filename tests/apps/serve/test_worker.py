@@ -7,18 +7,18 @@ from functools import partial
 import pytest
 import torch
 
-from foveate.apps.serve.worker import Busy, Stopped, Worker
-from served import wait_for
+from foveate.apps.serve.worker import ModelWorker, QueueFull, WorkerStopped
+from served import PATIENCE, wait_for
 
 
 @pytest.fixture
 def worker():
-    found = Worker(2)
-    yield found
-    found.close()
+    worker = ModelWorker(2)
+    yield worker
+    worker.close()
 
 
-async def told(job):
+async def all_events(job):
     return [event async for event in job.events()]
 
 
@@ -35,7 +35,7 @@ def test_jobs_run_one_after_another_in_order(worker):
 
     async def main():
         jobs = [worker.submit(work(n)) for n in range(3)]
-        return [await told(job) for job in jobs]
+        return [await all_events(job) for job in jobs]
 
     assert asyncio.run(main()) == [[n, "foveate-worker"] for n in range(3)]
     assert order == [0, 1, 2]
@@ -44,7 +44,7 @@ def test_jobs_run_one_after_another_in_order(worker):
 def test_events_come_while_the_work_goes_on(worker):
     async def main():
         gate = threading.Event()
-        job = worker.submit(lambda job: (job.emit("first"), gate.wait(10), job.emit("second")))
+        job = worker.submit(lambda job: (job.emit("first"), gate.wait(PATIENCE), job.emit("second")))
         events = job.events()
         assert await anext(events) == "first"
         gate.set()
@@ -53,7 +53,7 @@ def test_events_come_while_the_work_goes_on(worker):
     assert asyncio.run(main()) == ["second"]
 
 
-def test_an_error_reaches_who_asked_and_the_next_job_runs(worker):
+def test_an_error_reaches_the_submitter_and_the_next_job_runs(worker):
     async def main():
         def broken(job):
             job.emit(1)
@@ -61,72 +61,71 @@ def test_an_error_reaches_who_asked_and_the_next_job_runs(worker):
 
         bad, good = worker.submit(broken), worker.submit(lambda job: job.emit(2))
         with pytest.raises(KeyError, match="broken"):
-            await told(bad)
-        return await told(good)
+            await all_events(bad)
+        return await all_events(good)
 
     assert asyncio.run(main()) == [2]
 
 
-def test_the_queue_is_full_and_a_cancelled_job_gives_its_place_up(worker):
+def test_a_cancelled_job_frees_its_place_in_a_full_queue(worker):
     async def main():
         gate, ran = threading.Event(), []
-        jobs = [worker.submit(lambda job: gate.wait(10))]
+        jobs = [worker.submit(lambda job: gate.wait(PATIENCE))]
         jobs += [worker.submit(lambda job: ran.append(1)) for _ in range(2)]
-        assert worker.load() == (1, 2)
-        with pytest.raises(Busy):
+        assert worker.count_jobs() == (1, 2)
+        with pytest.raises(QueueFull):
             worker.submit(lambda job: None)
         jobs[1].cancel()
-        assert worker.load() == (1, 1)
+        assert worker.count_jobs() == (1, 1)
         jobs.append(worker.submit(lambda job: ran.append(2)))
         gate.set()
         for job in jobs:
-            assert await told(job) == []
-        await asyncio.to_thread(lambda: wait_for(lambda: worker.load() == (0, 0)))
+            assert await all_events(job) == []
+        await asyncio.to_thread(lambda: wait_for(lambda: worker.count_jobs() == (0, 0)))
         return ran
 
     assert asyncio.run(main()) == [1, 2]
-    assert worker.load() == (0, 0)
+    assert worker.count_jobs() == (0, 0)
 
 
 def test_nothing_records_gradients(worker):
     async def main():
         job = worker.submit(lambda job: job.emit(torch.is_grad_enabled()))
-        return await told(job)
+        return await all_events(job)
 
     assert asyncio.run(main()) == [False]
 
 
-def test_close_ends_what_runs_and_never_begins_the_rest():
-    worker = Worker(5)
+def test_close_cancels_the_running_job_and_never_starts_the_rest():
+    worker = ModelWorker(5)
 
     async def main():
         began, ran = threading.Event(), []
 
         def long(job):
             began.set()
-            while not job.cancelled:
-                pass
+            wait_for(lambda: job.cancelled)
             ran.append("long")
 
         first = worker.submit(long)
         second = worker.submit(lambda job: ran.append("second"))
-        assert began.wait(10)
+        assert began.wait(PATIENCE)
         await asyncio.to_thread(worker.close)
         for job in (first, second):
-            with pytest.raises(Stopped):
-                await told(job)
+            with pytest.raises(WorkerStopped):
+                await all_events(job)
         return ran
 
     assert asyncio.run(main()) == ["long"]
 
 
-def test_a_loop_that_is_gone_ends_the_work(worker):
-    gate, seen = threading.Event(), []
+def test_a_closed_event_loop_cancels_the_job(worker):
+    gate, states = threading.Event(), []
 
     def work(job):
-        gate.wait(10)
+        gate.wait(PATIENCE)
         job.emit(1)
-        seen.append(job.cancelled)
+        states.append(job.cancelled)
 
     async def main():
         worker.submit(work)
@@ -135,28 +134,28 @@ def test_a_loop_that_is_gone_ends_the_work(worker):
     gate.set()
 
     async def later():
-        return await told(worker.submit(lambda job: job.emit(2)))
+        return await all_events(worker.submit(lambda job: job.emit(2)))
 
     assert asyncio.run(later()) == [2]
-    assert seen == [True]
+    assert states == [True]
 
 
-def test_a_cancelled_job_tells_so_at_once_and_lets_go_of_what_it_holds(worker):
-    class Picture:
+def test_a_cancelled_job_ends_at_once_and_frees_its_work(worker):
+    class Payload:
         pass
 
     async def main():
-        gate, began, held = threading.Event(), threading.Event(), Picture()
-        seen = weakref.ref(held)
-        running = worker.submit(lambda job: (began.set(), gate.wait(10), job.emit("late")))
-        waiting = worker.submit(partial(lambda picture, job: None, held))
-        del held
-        assert began.wait(10)
+        gate, began, payload = threading.Event(), threading.Event(), Payload()
+        alive = weakref.ref(payload)
+        running = worker.submit(lambda job: (began.set(), gate.wait(PATIENCE), job.emit("late")))
+        waiting = worker.submit(partial(lambda payload, job: None, payload))
+        del payload
+        assert began.wait(PATIENCE)
         for job in (running, waiting):
             job.cancel()
-            assert await told(job) == []
+            assert await all_events(job) == []
         gc.collect()
-        assert seen() is None
+        assert alive() is None
         gate.set()
 
     asyncio.run(main())

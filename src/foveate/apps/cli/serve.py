@@ -58,12 +58,12 @@ def serve(
         "new": max_new_tokens, "waiting": max_waiting,
     }  # fmt: skip
     if engine is EngineChoice.vllm:
-        command.check_only_hf({**limits, "fetch_from": fetch_from, "grace": grace})
+        command.refuse_hf_options({**limits, "fetch_from": fetch_from, "grace": grace})
         command.serve_vllm(
             model, context.args, prunes, turn=turn or "last", show_only=show_only, host=host, port=port, api_key=api_key
         )
     else:
-        command.check_only_vllm(context.args, turn=turn, show_only=show_only)
+        command.refuse_vllm_options(context.args, turn=turn, show_only=show_only)
         command.serve_hf(
             model, prunes, limits, host=host, port=port, api_key=api_key, fetch_from=fetch_from or [], grace=grace
         )
@@ -80,8 +80,8 @@ def demo(
     from foveate.apps.serve.run import bind, require_serve
 
     require_serve()
-    from foveate.apps.demo.app import serve_page
+    from foveate.apps.demo.app import serve_demo
     from foveate.runtime.load import load, quiet
 
     with bind(host, port) as listens, quiet():
-        serve_page(load(model), listens, host=host, open_browser=open_browser)
+        serve_demo(load(model), listens, host=host, open_browser=open_browser)

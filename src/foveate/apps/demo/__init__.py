@@ -1,1 +1,1 @@
-"""The page of `foveate demo`, on the worker and the answers of `foveate.apps.serve`; it needs the serve extra."""
+"""The page of `foveate demo`. It shares the worker and the generation of `foveate.apps.serve`, and needs its extra."""

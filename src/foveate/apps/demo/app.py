@@ -1,14 +1,13 @@
-"""The page of `foveate demo`: its application, with one picture and one question at a time, and how it is served."""
+"""The application of `foveate demo`: its page, its gallery, and questions about one image at a time."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,17 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from starlette.concurrency import run_in_threadpool
 from starlette.staticfiles import StaticFiles
 
-from foveate.apps.demo import wish
-from foveate.apps.demo.desk import Desk
-from foveate.apps.demo.guard import Guard
-from foveate.apps.demo.scenes import Exhibit, exhibits
-from foveate.apps.serve.errors import Refused, refusal
-from foveate.apps.serve.http import Door, read_json, tell_refusals, told
-from foveate.apps.serve.pictures import Source
+from foveate.apps.demo.events import DemoEvent, DemoFailure, to_json
+from foveate.apps.demo.gallery import GalleryScene, make_gallery
+from foveate.apps.demo.middleware import HostCheck
+from foveate.apps.demo.request import DemoRequest, make_request, read_request
+from foveate.apps.demo.session import DemoSession
+from foveate.apps.serve.errors import RequestError, to_request_error
+from foveate.apps.serve.images import ImageSource
 from foveate.apps.serve.run import address, serve
-from foveate.apps.serve.settings import MEGAPIXEL, Limits
-from foveate.apps.serve.worker import Stopped, Worker
+from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
+from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, read_json, stream_events
+from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.method import MethodInfo, methods
 from foveate.models import family_of
 from foveate.runtime.conversation import make_inputs
@@ -36,144 +36,159 @@ from foveate.runtime.load import LoadedModel
 from foveate.world.drawing import draw_scene
 
 STATIC = Path(__file__).parent / "static"
-LIMITS = Limits(waiting=16, pixels=25 * MEGAPIXEL)
-KEEP, METHOD = 0.1, "foveate"  # until somebody chooses
+LIMITS = ServeLimits(waiting=16, pixels=25 * MEGAPIXEL)
+KEEP, METHOD = 0.1, "foveate"  # the page's defaults
 GRACE = 2.0  # seconds
-WARM_TOKENS = 2
+WARMUP_TOKENS = 2
+Work = Callable[[DemoRequest, ModelJob[DemoEvent]], None]
 log = logging.getLogger("uvicorn.error")
 
 
-def make_page(loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
-    """The page's application for one model; `seed` draws the gallery, `bound` are the names that it listens at.
+def make_demo_app(loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
+    """The application for one model; `seed` draws the gallery, `bound` are the host names of the socket.
 
-    Raises `ModelError` or `InputError` where the model cannot be asked about a picture.
+    Raises `ModelError` or `InputError` if the model cannot be asked about an image.
     """
-    gallery = exhibits(seed)
-    make_inputs(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
-    desk, worker, door = Desk(loaded), Worker(LIMITS.waiting), Door(2 * (LIMITS.waiting + 1))
-    offered = methods_for(loaded)
-    read = partial(wish.read, names=[row.name for row in offered], source=Source(LIMITS.pixels, LIMITS.body))
+    server = DemoServer(loaded, make_gallery(seed))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_warm(worker, desk, gallery[0]))
+        warmup = asyncio.create_task(server.warm_up())
         yield
-        warming.cancel()
-        await run_in_threadpool(worker.close)
+        warmup.cancel()
+        await run_in_threadpool(server.worker.close)
 
     app = FastAPI(title="foveate demo", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.worker, app.state.desk = worker, desk
-    app.add_middleware(Guard, bound=bound)
+    app.state.worker, app.state.session = server.worker, server.session
+    app.add_middleware(HostCheck, bound=bound)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-
-    tell_refusals(app, _response)
-
-    @app.get("/")
-    async def index() -> Response:
-        return FileResponse(STATIC / "index.html")
-
-    @app.get("/about")
-    async def about() -> Response:
-        listed = [{"name": row.name, "paper": row.paper, "summary": row.summary} for row in offered]
-        limits = {"bytes": LIMITS.body, "pixels": LIMITS.pixels}
-        return JSONResponse({"model": loaded.name, "methods": listed, "keep": KEEP, "method": METHOD, "limits": limits})
-
-    @app.get("/scenes")
-    async def scenes() -> Response:
-        return JSONResponse([_card(number, exhibit) for number, exhibit in enumerate(gallery)])
-
-    @app.get("/scenes/{number:int}.png")
-    async def scene(number: int) -> Response:
-        if not 0 <= number < len(gallery):
-            raise Refused(404, f"There are scenes 0 to {len(gallery) - 1}.")
-        return Response(gallery[number].png(), media_type="image/png")
-
-    @app.post("/look")
-    async def look(request: Request) -> Response:
-        return await _answered(request, door, worker, read, desk.look, stream=False)
-
-    @app.post("/ask")
-    async def ask(request: Request) -> Response:
-        return await _answered(request, door, worker, read, desk.ask, stream=True)
-
+    add_error_handlers(app, _to_response)
+    app.add_api_route("/", server.page)
+    app.add_api_route("/about", server.about)
+    app.add_api_route("/scenes", server.list_scenes)
+    app.add_api_route("/scenes/{number:int}.png", server.draw_scene)
+    app.add_api_route("/look", server.look, methods=["POST"])
+    app.add_api_route("/ask", server.ask, methods=["POST"])
     return app
 
 
-def methods_for(loaded: LoadedModel) -> list[MethodInfo]:
-    """The methods that can choose from this model's tokens before its decoder."""
-    given = family_of(loaded.model).extras(loaded.model.config)
-    return [row for row in methods() if row.prunes == "input" and given.issuperset(row.needs)]
+class DemoServer:
+    """The handlers of the routes, with the session, worker and limits that they share."""
+
+    def __init__(self, loaded: LoadedModel, gallery: Sequence[GalleryScene]) -> None:
+        make_inputs(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
+        self.loaded, self.gallery, self.methods = loaded, gallery, available_methods(loaded)
+        self.session, self.worker = DemoSession(loaded), ModelWorker(LIMITS.waiting)
+        self.limiter = RequestLimiter(2 * (LIMITS.waiting + 1))
+
+    async def page(self) -> Response:
+        """The HTML page."""
+        return FileResponse(STATIC / "index.html")
+
+    async def about(self) -> Response:
+        """The model, its methods, the defaults and the limits."""
+        rows = [{"name": row.name, "paper": row.paper, "summary": row.summary} for row in self.methods]
+        limits = {"bytes": LIMITS.body, "pixels": LIMITS.pixels}
+        about = {"model": self.loaded.name, "methods": rows, "keep": KEEP, "method": METHOD, "limits": limits}
+        return JSONResponse(about)
+
+    async def list_scenes(self) -> Response:
+        """The gallery with its questions."""
+        return JSONResponse([_scene_card(number, scene) for number, scene in enumerate(self.gallery)])
+
+    async def draw_scene(self, number: int) -> Response:
+        """One image of the gallery."""
+        if not 0 <= number < len(self.gallery):
+            raise RequestError(404, f"There are scenes 0 to {len(self.gallery) - 1}.")
+        return Response(self.gallery[number].to_png(), media_type="image/png")
+
+    async def look(self, request: Request) -> Response:
+        """The kept tokens, as one JSON object."""
+        return await self._respond(request, self.session.look, stream=False)
+
+    async def ask(self, request: Request) -> Response:
+        """The kept tokens and both answers, as lines of JSON."""
+        return await self._respond(request, self.session.ask, stream=True)
+
+    async def warm_up(self) -> None:
+        """Run one question, since the model's first pass is slower than all others."""
+        scene = self.gallery[0]
+        request = make_request(scene.to_png(), scene.questions[0].text, KEEP, METHOD)
+        try:
+            async for _ in self.worker.submit(
+                partial(self.session.ask, request, max_new_tokens=WARMUP_TOKENS)
+            ).events():
+                pass
+        except WorkerStopped:
+            pass
+        except Exception:
+            log.exception("The model failed on the first scene of the gallery.")
+
+    async def _respond(self, request: Request, work: Work, *, stream: bool) -> Response:
+        """The first event of the work, or all of them as lines of JSON."""
+        try:
+            with self.limiter:
+                body = await read_json(request, LIMITS.body)
+                parsed = await run_in_threadpool(self._read, body)
+                events = stream_events(request, self.worker.submit(partial(work, parsed)))
+            del body, parsed  # from now on only the job refers to its image
+            first = await anext(events)
+            if stream:
+                return StreamingResponse(_stream_lines(first, events), media_type="application/x-ndjson")
+            await events.aclose()
+            return Response(to_json(first), media_type="application/json")
+        except asyncio.CancelledError:  # the grace period ended while the body was read
+            return _to_response(to_request_error(WorkerStopped()))
+        except Exception as error:
+            return _to_response(_log_error(error))
+
+    def _read(self, body: bytes) -> DemoRequest:
+        source = ImageSource(LIMITS.pixels, LIMITS.body)
+        return read_request(body, methods=[row.name for row in self.methods], source=source)
 
 
-def serve_page(loaded: LoadedModel, listens: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
-    """Serve the page on a socket until it is stopped, and open it in a browser if that is wanted.
+def available_methods(loaded: LoadedModel) -> list[MethodInfo]:
+    """The methods that prune this model's input with what its vision tower provides."""
+    extras = family_of(loaded.model).extras(loaded.model.config)
+    return [row for row in methods() if row.prunes == "input" and extras.issuperset(row.needs)]
 
-    `host` is what the socket was bound to, as it was typed. Raises as `make_page` does.
+
+def serve_demo(loaded: LoadedModel, listener: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
+    """Serve the page on a socket until it is stopped; `open_browser` opens it in a browser.
+
+    `host` is the host name that the user typed. Raises as `make_demo_app` does.
     """
-    app, url = make_page(loaded, bound=(listens.getsockname()[0], *filter(None, [host]))), address(listens)
-    print(f"{loaded.name} can be asked at {url}; Ctrl-C stops.", flush=True)
+    app, url = make_demo_app(loaded, bound=(listener.getsockname()[0], *filter(None, [host]))), address(listener)
+    print(f"{loaded.name} answers questions at {url}\nPress Ctrl-C to stop.", flush=True)
     if open_browser:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
-    serve(app, listens, grace=GRACE)
+    serve(app, listener, grace=GRACE)
 
 
-async def _warm(worker: Worker, desk: Desk, exhibit: Exhibit) -> None:
-    """The first pass is slower than all that follow it, so it is made before anybody asks."""
-    asked = wish.asked(exhibit.png(), exhibit.questions[0].text, KEEP, METHOD)
+async def _stream_lines(first: DemoEvent, events: AsyncGenerator[DemoEvent]) -> AsyncIterator[str]:
+    """Events as lines of JSON; a failure is sent as the last one, since the status is already sent."""
     try:
-        async for _ in worker.submit(partial(desk.ask, asked, new=WARM_TOKENS)).events():
-            pass
-    except Stopped:
-        pass
-    except Exception:
-        log.exception("The model failed on the first scene of the gallery.")
-
-
-async def _answered(request: Request, door: Door, worker: Worker, read: Any, work: Any, *, stream: bool) -> Response:
-    """The first event of the work, or all of them as lines of JSON."""
-    try:
-        with door:
-            asked = await run_in_threadpool(read, await read_json(request, LIMITS.body))
-            events = told(request, worker.submit(partial(work, asked)))
-        del asked  # its picture is the job's alone
-        first = await anext(events)
-        if stream:
-            return StreamingResponse(_lines(first, events), media_type="application/x-ndjson")
-        await events.aclose()
-        return JSONResponse(first)
-    except asyncio.CancelledError:  # it still sent its body when the time to stop was over
-        return _response(refusal(Stopped()))
-    except Exception as error:
-        return _response(_refusal(error))
-
-
-async def _lines(first: Any, events: AsyncGenerator[Any]) -> AsyncIterator[str]:
-    """Events as lines of JSON; what breaks on the way is told as the last one, since the status is sent already."""
-    try:
-        yield _line(first)
+        yield to_json(first) + "\n"
         async for event in events:
-            yield _line(event)
+            yield to_json(event) + "\n"
     except Exception as error:
-        yield _line({"type": "error", "error": _refusal(error).message})
+        yield to_json(DemoFailure(_log_error(error).message)) + "\n"
     finally:
         await events.aclose()
 
 
-def _refusal(error: Exception) -> Refused:
-    told = refusal(error)
-    if told.status == 500:
-        log.exception("The page's request failed.")
-    return told
+def _log_error(error: Exception) -> RequestError:
+    """The refusal for an exception; internal failures are logged."""
+    refusal = to_request_error(error)
+    if refusal.status == 500:
+        log.exception("A request of the demo failed.")
+    return refusal
 
 
-def _line(event: Any) -> str:
-    return json.dumps(event) + "\n"
+def _to_response(error: RequestError) -> Response:
+    return JSONResponse({"error": error.message}, error.status, headers=error.headers())
 
 
-def _response(refused: Refused) -> Response:
-    return JSONResponse({"error": refused.message}, refused.status, headers=refused.headers())
-
-
-def _card(number: int, exhibit: Exhibit) -> dict[str, Any]:
-    asked = [{"text": question.text, "answer": question.answer} for question in exhibit.questions]
-    return {"title": exhibit.title, "picture": f"/scenes/{number}.png", "questions": asked}
+def _scene_card(number: int, scene: GalleryScene) -> dict[str, Any]:
+    questions = [{"text": question.text, "answer": question.answer} for question in scene.questions]
+    return {"title": scene.title, "picture": f"/scenes/{number}.png", "questions": questions}

@@ -1,1 +1,1 @@
-"""The server and the page. Nothing here is imported by the library itself; it needs the extra `foveate[serve]`."""
+"""`foveate serve`, an OpenAI-compatible server. Needs the extra `foveate[serve]`."""

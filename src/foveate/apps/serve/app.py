@@ -1,4 +1,4 @@
-"""The application: OpenAI's chat completions, what there is to serve, how it is, and its figures."""
+"""The server's application: chat completions, models, health and metrics."""
 
 from __future__ import annotations
 
@@ -15,128 +15,133 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from foveate.apps.serve import chat
-from foveate.apps.serve.errors import Refused, refusal
-from foveate.apps.serve.http import CLIENT_GONE, Door, read_json, tell_refusals, told
-from foveate.apps.serve.metrics import Metrics
-from foveate.apps.serve.protocol import Words, event
-from foveate.apps.serve.settings import Settings
-from foveate.apps.serve.worker import Job, Stopped, Worker
+from foveate.apps.serve.chat import collect_answer, read_task, run_task, stream_answer
+from foveate.apps.serve.chat_request import CompletionRequest
+from foveate.apps.serve.chat_response import ResponseWriter, server_sent_event
+from foveate.apps.serve.errors import RequestError, to_request_error
+from foveate.apps.serve.events import ChatEvent
+from foveate.apps.serve.metrics import ServeMetrics
+from foveate.apps.serve.settings import ServeSettings
+from foveate.apps.serve.transport import CLIENT_CLOSED, RequestLimiter, add_error_handlers, read_json, stream_events
+from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.runtime.load import LoadedModel
 
 log = logging.getLogger("uvicorn.error")
 
 
-def make_app(loaded: LoadedModel, settings: Settings) -> FastAPI:
-    """The server's application for one model."""
-    worker = Worker(settings.limits.waiting)
-    metrics, door = Metrics(worker), Door(2 * (settings.limits.waiting + 1))
+def make_app(loaded: LoadedModel, settings: ServeSettings) -> FastAPI:
+    """The application that serves one model."""
+    server = ChatServer(loaded, settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(worker.close)
+        await run_in_threadpool(server.worker.close)
 
     app = FastAPI(title="foveate", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.worker = worker
-
-    tell_refusals(app, _response)
-
-    @app.api_route("/health", methods=["GET", "HEAD"])
-    async def health() -> Response:
-        alive = worker.alive()
-        return JSONResponse({"status": "ok" if alive else "dead", "model": loaded.name}, 200 if alive else 503)
-
-    @app.get("/metrics")
-    async def figures() -> Response:
-        return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-    @app.get("/v1/models")
-    async def models(request: Request) -> Response:
-        _check_key(request, settings.api_key)
-        return JSONResponse({"object": "list", "data": [_card(loaded)]})
-
-    @app.get("/v1/models/{name:path}")
-    async def model(request: Request, name: str) -> Response:
-        _check_key(request, settings.api_key)
-        if name != loaded.name:
-            raise Refused(404, f"There is no model {name!r} here.", code="model_not_found")
-        return JSONResponse(_card(loaded))
-
-    @app.post("/v1/chat/completions")
-    async def complete(request: Request) -> Response:
-        try:
-            _check_key(request, settings.api_key)
-            with door:
-                body = await read_json(request, settings.limits.body)
-                asked = await run_in_threadpool(chat.read, body, settings, loaded)
-                del body
-                job = worker.submit(partial(chat.work, loaded, asked, metrics))
-            streams, asks_usage = asked.request.stream, asked.request.stream_options.include_usage
-            del asked  # its pictures are the job's alone
-            words = Words.new(loaded.name)
-            return await _answered(request, job, words, metrics, streams=streams, asks_usage=asks_usage)
-        except asyncio.CancelledError:  # it still sent its body when the time to stop was over
-            metrics.count(503)
-            return _response(refusal(Stopped()))
-        except Exception as error:
-            refused = refusal(error)
-            if refused.status == 500:
-                log.exception("A chat completion failed.")
-            metrics.count(refused.status)
-            return _response(refused)
-
+    app.state.worker = server.worker
+    add_error_handlers(app, _to_response)
+    app.add_api_route("/health", server.health, methods=["GET", "HEAD"])
+    app.add_api_route("/metrics", server.read_metrics)
+    app.add_api_route("/v1/models", server.list_models)
+    app.add_api_route("/v1/models/{name:path}", server.describe_model)
+    app.add_api_route("/v1/chat/completions", server.complete_chat, methods=["POST"])
     return app
 
 
-async def _answered(
-    request: Request, job: Job, words: Words, metrics: Metrics, *, streams: bool, asks_usage: bool
-) -> Response:
-    """The response, once the work has begun to tell."""
-    events = told(request, job)
-    ready = await anext(events)
-    if streams:
-        parts = _streamed(chat.stream(ready, events, words, usage=asks_usage), events, metrics)
-        return StreamingResponse(parts, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-    async with aclosing(events):
-        found = await chat.whole(ready, events, words)
-        metrics.count(200)
-    return JSONResponse(found)
+class ChatServer:
+    """The handlers of the routes, with the worker, metrics and limits that they share."""
+
+    def __init__(self, loaded: LoadedModel, settings: ServeSettings) -> None:
+        self.loaded, self.settings = loaded, settings
+        self.worker = ModelWorker(settings.limits.waiting)
+        self.metrics = ServeMetrics(self.worker)
+        self.limiter = RequestLimiter(2 * (settings.limits.waiting + 1))
+
+    async def health(self) -> Response:
+        """200 while the worker's thread runs."""
+        alive = self.worker.is_alive()
+        return JSONResponse({"status": "ok" if alive else "dead", "model": self.loaded.name}, 200 if alive else 503)
+
+    async def read_metrics(self) -> Response:
+        """Metrics for Prometheus."""
+        return PlainTextResponse(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    async def list_models(self, request: Request) -> Response:
+        """A list of the one model."""
+        self._check_key(request)
+        return JSONResponse({"object": "list", "data": [self._model_card()]})
+
+    async def describe_model(self, request: Request, name: str) -> Response:
+        """The model, if it has that name."""
+        self._check_key(request)
+        if name != self.loaded.name:
+            raise RequestError(404, f"There is no model {name!r} here.", code="model_not_found")
+        return JSONResponse(self._model_card())
+
+    async def complete_chat(self, request: Request) -> Response:
+        """Answer a chat completion, or refuse it."""
+        try:
+            self._check_key(request)
+            with self.limiter:
+                body = await read_json(request, self.settings.limits.body)
+                task = await run_in_threadpool(read_task, body, self.settings, self.loaded)
+                del body
+                job = self.worker.submit(partial(run_task, self.loaded, task, self.metrics))
+            options = task.request
+            del task  # from now on only the job refers to its images
+            return await self._respond(request, job, options)
+        except asyncio.CancelledError:  # the grace period ended while the body was read
+            self.metrics.add_request(503)
+            return _to_response(to_request_error(WorkerStopped()))
+        except Exception as error:
+            refusal = to_request_error(error)
+            if refusal.status == 500:
+                log.exception("A chat completion failed.")
+            self.metrics.add_request(refusal.status)
+            return _to_response(refusal)
+
+    async def _respond(self, request: Request, job: ModelJob[ChatEvent], options: CompletionRequest) -> Response:
+        """The response, once the prompt is ready."""
+        events, writer = stream_events(request, job), ResponseWriter.new(self.loaded.name)
+        await anext(events)  # PromptReady; what fails before it still gets its own status
+        if options.stream:
+            parts = stream_answer(events, writer, include_usage=options.stream_options.include_usage)
+            body = self._stream(parts, events)
+            return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        async with aclosing(events):
+            answer = await collect_answer(events, writer)
+            self.metrics.add_request(200)
+        return JSONResponse(answer)
+
+    async def _stream(self, parts: AsyncIterator[str], events: AsyncGenerator[ChatEvent]) -> AsyncIterator[str]:
+        """The parts; a failure is sent as the last one, since the status is already sent."""
+        status = 200
+        try:
+            async for part in parts:
+                yield part
+        except Exception as error:
+            refusal = to_request_error(error)
+            status = refusal.status
+            if status == 500:
+                log.exception("A chat completion failed after its response began.")
+            yield server_sent_event(refusal.body())
+        except (GeneratorExit, asyncio.CancelledError):
+            status = CLIENT_CLOSED
+            raise
+        finally:
+            self.metrics.add_request(status)
+            await events.aclose()
+
+    def _check_key(self, request: Request) -> None:
+        key, header = self.settings.api_key, request.headers.get("authorization", "")
+        if key is not None and not hmac.compare_digest(header.encode(), f"Bearer {key}".encode()):
+            message = "This server wants an API key: send it as 'Authorization: Bearer KEY'."
+            raise RequestError(401, message, code="invalid_api_key")
+
+    def _model_card(self) -> dict[str, Any]:
+        return {"id": self.loaded.name, "object": "model", "created": 0, "owned_by": "foveate"}
 
 
-async def _streamed(parts: AsyncIterator[str], events: AsyncGenerator[Any], metrics: Metrics) -> AsyncIterator[str]:
-    """The parts; what breaks on the way is told as the last one, since the status is sent already."""
-    status = 200
-    try:
-        async for part in parts:
-            yield part
-    except Exception as error:
-        refused = refusal(error)
-        status = refused.status
-        if status == 500:
-            log.exception("A chat completion failed on the way.")
-        yield event(refused.body())
-    except (GeneratorExit, asyncio.CancelledError):
-        status = CLIENT_GONE
-        raise
-    finally:
-        metrics.count(status)
-        await events.aclose()
-
-
-def _check_key(request: Request, key: str | None) -> None:
-    if key is None:
-        return
-    given = request.headers.get("authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
-        raise Refused(
-            401, "This server wants an API key: send it as 'Authorization: Bearer KEY'.", code="invalid_api_key"
-        )
-
-
-def _card(loaded: LoadedModel) -> dict[str, Any]:
-    return {"id": loaded.name, "object": "model", "created": 0, "owned_by": "foveate"}
-
-
-def _response(refused: Refused) -> Response:
-    return JSONResponse(refused.body(), refused.status, refused.headers())
+def _to_response(error: RequestError) -> Response:
+    return JSONResponse(error.body(), error.status, error.headers())

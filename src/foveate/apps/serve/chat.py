@@ -1,4 +1,4 @@
-"""One chat completion: a checked request, the work that answers it, and its answer in one piece or as a stream."""
+"""One chat completion: check the request, run the job, collect or stream its events."""
 
 from __future__ import annotations
 
@@ -6,141 +6,138 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from foveate.apps.serve.answer import Answered, Pruned, answer, context, last_position, prune
-from foveate.apps.serve.errors import Refused
-from foveate.apps.serve.metrics import Metrics
-from foveate.apps.serve.pictures import Source, opened
-from foveate.apps.serve.protocol import Completion, Words, about, event, parse
-from foveate.apps.serve.settings import Settings
-from foveate.apps.serve.worker import Job
+from foveate.apps.serve.chat_request import CompletionRequest, parse_request
+from foveate.apps.serve.chat_response import ResponseWriter, pruning_details, server_sent_event
+from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.events import AnswerEnd, ChatEvent, PromptReady, TextPiece
+from foveate.apps.serve.generation import PrunedPrompt, context_length, generate_answer, last_position, prune_prompt
+from foveate.apps.serve.images import ImageSource, decode_images
+from foveate.apps.serve.metrics import ServeMetrics
+from foveate.apps.serve.settings import ServeSettings
+from foveate.apps.serve.worker import ModelJob
 from foveate.pipeline.prune import check_settings
 from foveate.runtime.conversation import ChatMessage, make_chat_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.warnings import collect_warnings
 
-LETTERS = 64  # of one token, and more than any sensible text has on average
+MAX_CHARACTERS = 64  # of one token, far above the average of real text
 
 
 @dataclass(frozen=True, eq=False)
-class Chat:
-    """A request that can be followed: its picture files are fetched and looked at, though not yet decoded."""
+class ChatTask:
+    """A checked request with its image files, which are not yet decoded.
 
-    request: Completion
-    """Without its messages, which hold the pictures once more."""
+    `request` has no messages, since these hold the images once more. `max_new_tokens` is None if the request sets none.
+    """
+
+    request: CompletionRequest
     turns: Sequence[ChatMessage]
-    settings: Settings
+    settings: ServeSettings
     files: Sequence[bytes]
     notes: tuple[str, ...]
-    new: int | None
-    """The most tokens that the request asked for."""
+    max_new_tokens: int | None
 
 
-def read(body: bytes, settings: Settings, loaded: LoadedModel) -> Chat:
-    """Check a request's body. Raises `Refused` or a `FoveateError`."""
-    request, limits = parse(body), settings.limits
+def read_task(body: bytes, settings: ServeSettings, loaded: LoadedModel) -> ChatTask:
+    """Parse and check a request body. Raises `RequestError` or a `FoveateError`."""
+    request, limits = parse_request(body), settings.limits
     if request.model != loaded.name:
-        raise Refused(
+        raise RequestError(
             404, f"There is no model {request.model!r} here: this server has {loaded.name!r}.",
             code="model_not_found", param="model",
         )  # fmt: skip
-    asked = {name: getattr(request, name) for name in ("keep", "method", "positions")}
-    settings = replace(settings, **{name: value for name, value in asked.items() if value is not None})
+    overrides = {name: getattr(request, name) for name in ("keep", "method", "positions")}
+    settings = replace(settings, **{name: value for name, value in overrides.items() if value is not None})
     check_settings(settings.keep, settings.method, settings.positions)
     request.stops()
     if request.stream_options.include_usage and not request.stream:
-        raise Refused(400, "stream_options are for a stream: ask for one, or leave them out.", param="stream_options")
+        raise RequestError(400, "stream_options need a stream: set stream, or leave them out.", param="stream_options")
     new = min((most for most in (request.max_completion_tokens, request.max_tokens) if most), default=None)
     if new is not None and new > limits.new:
-        raise Refused(400, f"The server answers in at most {limits.new} tokens: ask for no more.", param="max_tokens")
+        raise RequestError(400, f"An answer has at most {limits.new} tokens here: lower the limit.", param="max_tokens")
     images = request.images()
     if len(images) > limits.images:
-        raise Refused(
-            400, f"The conversation shows {len(images)} pictures: this server takes {limits.images} at most.",
+        raise RequestError(
+            400, f"The conversation has {len(images)} images: this server takes {limits.images} at most.",
             code="too_many_images", param="messages",
         )  # fmt: skip
     turns = request.turns()
-    _check_letters(turns, limits.prompt or context(loaded.model))
+    _check_characters(turns, limits.prompt or context_length(loaded.model))
     details = {image.detail for image in images} - {"auto", "high", "original"}
     notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
-    files = Source(limits.pixels, limits.body, settings.origins).read([image.url for image in images])
-    return Chat(request.model_copy(update={"messages": []}), turns, settings, files, notes, new)
+    files = ImageSource(limits.pixels, limits.body, settings.origins).read([image.url for image in images])
+    return ChatTask(request.model_copy(update={"messages": []}), turns, settings, files, notes, new)
 
 
-def _check_letters(turns: Sequence[ChatMessage], most: int | None) -> None:
-    """Refuse text that is far too long by its letters, before it takes time to cut it into tokens."""
-    letters = sum(len(part.get("text", "")) for turn in turns for part in turn["content"])
-    if most is not None and letters > most * LETTERS:
-        raise _too_long(f"The conversation has {letters} letters, for a prompt of at most {most} tokens.")
+def _check_characters(turns: Sequence[ChatMessage], max_tokens: int | None) -> None:
+    """Refuse text that is far too long before the slow tokenizer reads it."""
+    count = sum(len(part.get("text", "")) for turn in turns for part in turn["content"])
+    if max_tokens is not None and count > max_tokens * MAX_CHARACTERS:
+        raise _too_long(f"The conversation has {count} characters, for a prompt of at most {max_tokens} tokens.")
 
 
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """The prompt is pruned and the answer begins."""
-
-    pruned: Pruned
-    notes: tuple[str, ...]
-
-
-def work(loaded: LoadedModel, chat: Chat, metrics: Metrics, job: Job) -> None:
-    """On the worker's thread: tells `Ready`, then pieces of text, then `Answered`."""
-    request = chat.request
+def run_task(loaded: LoadedModel, task: ChatTask, metrics: ServeMetrics, job: ModelJob[ChatEvent]) -> None:
+    """Answer a request on the worker's thread: emits `PromptReady`, then each `TextPiece`, then `AnswerEnd`."""
     with collect_warnings() as notes:
-        pruned = _pruned(loaded, chat)
-    new = _room(loaded, pruned, chat)
-    metrics.pruned(pruned)
-    job.emit(Ready(pruned, (*chat.notes, *notes)))
-    answered = answer(
-        loaded, pruned.inputs, job.emit, new=new, stop=request.stops(), sampling=request.sampling(),
-        cancelled=lambda: job.cancelled,
+        prompt = _prune(loaded, task)
+    max_new_tokens = _limit_new_tokens(loaded, prompt, task)
+    metrics.add_prompt(prompt)
+    job.emit(PromptReady())
+    result = generate_answer(
+        loaded, prompt.inputs, lambda text: job.emit(TextPiece(text)), max_new_tokens=max_new_tokens,
+        stop=task.request.stops(), sampling=task.request.sampling(), is_cancelled=lambda: job.cancelled,
     )  # fmt: skip
-    metrics.answered(answered)
-    job.emit(answered)
+    metrics.add_answer(result)
+    job.emit(AnswerEnd(prompt, result, (*task.notes, *notes)))
 
 
-def _pruned(loaded: LoadedModel, chat: Chat) -> Pruned:
-    settings = chat.settings
-    inputs = make_chat_inputs(loaded, chat.turns, opened(chat.files))
-    length, most = inputs["input_ids"].shape[1], settings.limits.prompt
-    if most is not None and length > most:
-        raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {most} at most.")
-    return prune(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
+def _prune(loaded: LoadedModel, task: ChatTask) -> PrunedPrompt:
+    settings = task.settings
+    inputs = make_chat_inputs(loaded, task.turns, decode_images(task.files))
+    length, limit = inputs["input_ids"].shape[1], settings.limits.prompt
+    if limit is not None and length > limit:
+        raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")
+    return prune_prompt(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
 
 
-def _room(loaded: LoadedModel, pruned: Pruned, chat: Chat) -> int:
-    """How many new tokens fit behind the prompt, and are allowed."""
-    wanted, most = chat.new or chat.settings.limits.new, context(loaded.model)
-    if most is None:
-        return wanted
-    length = last_position(pruned.inputs) + 1
-    if length + (chat.new or 1) > most:
-        raise _too_long(
-            f"The prompt ends at token {length}, of {most} that prompt and answer may have with this model."
-        )
-    return min(wanted, most - length)
+def _limit_new_tokens(loaded: LoadedModel, prompt: PrunedPrompt, task: ChatTask) -> int:
+    """The number of new tokens that are requested, allowed, and fit behind the prompt."""
+    requested, context = task.max_new_tokens or task.settings.limits.new, context_length(loaded.model)
+    if context is None:
+        return requested
+    length = last_position(prompt.inputs) + 1
+    if length + (task.max_new_tokens or 1) > context:
+        raise _too_long(f"The prompt ends at token {length}; prompt and answer have {context} tokens with this model.")
+    return min(requested, context - length)
 
 
-def _too_long(text: str) -> Refused:
-    return Refused(400, f"{text} Shorten the conversation.", code="context_length_exceeded", param="messages")
+def _too_long(text: str) -> RequestError:
+    return RequestError(400, f"{text} Shorten the conversation.", code="context_length_exceeded", param="messages")
 
 
-async def whole(ready: Ready, events: AsyncIterator[Any], words: Words) -> dict[str, Any]:
+async def collect_answer(events: AsyncIterator[ChatEvent], writer: ResponseWriter) -> dict[str, Any]:
     """The answer in one piece."""
-    text = ""
-    async for told in events:
-        if isinstance(told, Answered):
-            return words.whole(text, ready.pruned, told, ready.notes)
-        text += told
-    raise AssertionError("The work ended without a word on how.")
+    answer = ""
+    async for event in events:
+        match event:
+            case TextPiece(text):
+                answer += text
+            case AnswerEnd():
+                return writer.completion(answer, event)
+    raise AssertionError("The job ended without AnswerEnd.")
 
 
-async def stream(ready: Ready, events: AsyncIterator[Any], words: Words, *, usage: bool) -> AsyncIterator[str]:
-    """The answer as server-sent events, with what became of the pictures at its end."""
-    yield event(words.piece({"role": "assistant", "content": ""}))
-    async for told in events:
-        if not isinstance(told, Answered):
-            yield event(words.piece({"content": told}))
-            continue
-        yield event(words.piece({}, told.reason, foveate=about(ready.pruned, told, ready.notes)))
-        if usage:
-            yield event(words.last(ready.pruned, told))
-    yield event("[DONE]")
+async def stream_answer(
+    events: AsyncIterator[ChatEvent], writer: ResponseWriter, *, include_usage: bool
+) -> AsyncIterator[str]:
+    """The answer as server-sent events, with the details of pruning at its end."""
+    yield server_sent_event(writer.chunk({"role": "assistant", "content": ""}))
+    async for event in events:
+        match event:
+            case TextPiece(text):
+                yield server_sent_event(writer.chunk({"content": text}))
+            case AnswerEnd(result=result):
+                yield server_sent_event(writer.chunk({}, result.finish_reason, foveate=pruning_details(event)))
+                if include_usage:
+                    yield server_sent_event(writer.usage_chunk(event))
+    yield server_sent_event("[DONE]")

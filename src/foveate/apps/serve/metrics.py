@@ -1,4 +1,4 @@
-"""What a server tells Prometheus."""
+"""Prometheus metrics of a server."""
 
 from __future__ import annotations
 
@@ -6,66 +6,65 @@ from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
-from foveate.apps.serve.answer import Answered, Pruned
-from foveate.apps.serve.worker import Worker
+from foveate.apps.serve.generation import GenerationResult, PrunedPrompt
+from foveate.apps.serve.worker import ModelWorker
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+STAGES = {
+    "encode": "Seconds of the vision encoder per request.",
+    "selection": "Seconds to select tokens and rewrite the prompt, per request.",
+    "prefill": "Seconds of the language model's first forward pass per request.",
+}
 
 
-class Metrics:
-    """Counters of one server, in a registry of their own."""
+class ServeMetrics:
+    """Metrics of one server, in their own registry."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: ModelWorker) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
-        self._requests = Counter(
-            "foveate_requests",
-            "Chat completions, by HTTP status (499: the client left).",
-            ["status"],
-            registry=registry,
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"foveate_{name}", text, labels, registry=registry)
+
+        self._requests = counter(
+            "requests", "Chat completions by HTTP status (499: the client disconnected).", "status"
         )
-        self._kept = Counter("foveate_kept_visual_tokens", "Visual tokens that were kept.", registry=registry)
-        self._total = Counter("foveate_visual_tokens", "Visual tokens before pruning.", registry=registry)
-        self._prompt = Counter(
-            "foveate_prompt_tokens", "Tokens that the model read, kept ones alone.", registry=registry
-        )
-        self._new = Counter("foveate_completion_tokens", "Tokens that the model wrote.", registry=registry)
-        stages = {
-            "encode": "Seconds of the vision encoder, a request.",
-            "selection": "Seconds to choose the tokens and to rewrite the prompt, a request.",
-            "prefill": "Seconds of the language model's first forward pass, a request.",
-        }
+        self._kept = counter("kept_visual_tokens", "Visual tokens kept.")
+        self._total = counter("visual_tokens", "Visual tokens before pruning.")
+        self._prompt = counter("prompt_tokens", "Tokens that the model read, after pruning.")
+        self._new = counter("completion_tokens", "Tokens that the model generated.")
         self._seconds = {
             stage: Histogram(f"foveate_{stage}_seconds", text, buckets=SECONDS, registry=registry)
-            for stage, text in stages.items()
+            for stage, text in STAGES.items()
         }
-        for name, text, place in (("running", "Requests at the model.", 0), ("waiting", "Requests in the queue.", 1)):
+        for index, name, text in ((0, "running", "Requests that run."), (1, "waiting", "Requests in the queue.")):
             gauge = Gauge(f"foveate_requests_{name}", text, registry=registry)
-            gauge.set_function(partial(_load, worker, place))
+            gauge.set_function(partial(_count_jobs, worker, index))
 
-    def count(self, status: int) -> None:
-        """A request has ended."""
+    def add_request(self, status: int) -> None:
+        """Count a finished request."""
         self._requests.labels(str(status)).inc()
 
-    def pruned(self, pruned: Pruned) -> None:
-        """A prompt is ready for the language model."""
-        report = pruned.report
+    def add_prompt(self, prompt: PrunedPrompt) -> None:
+        """Count the tokens and seconds of a pruned prompt."""
+        report = prompt.report
         self._kept.inc(sum(len(kept) for kept in report.kept))
         self._total.inc(sum(report.total))
-        self._prompt.inc(pruned.tokens)
+        self._prompt.inc(prompt.tokens)
         if report.kept:
-            self._seconds["encode"].observe(pruned.encode)
+            self._seconds["encode"].observe(prompt.encode_seconds)
             self._seconds["selection"].observe(report.seconds)
 
-    def answered(self, answered: Answered) -> None:
-        """An answer is complete, or was broken off."""
-        self._new.inc(answered.tokens)
-        self._seconds["prefill"].observe(answered.prefill)
+    def add_answer(self, result: GenerationResult) -> None:
+        """Count the tokens and seconds of a complete or cancelled answer."""
+        self._new.inc(result.tokens)
+        self._seconds["prefill"].observe(result.prefill_seconds)
 
     def text(self) -> bytes:
-        """In Prometheus' format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
-def _load(worker: Worker, place: int) -> float:
-    return worker.load()[place]
+def _count_jobs(worker: ModelWorker, index: int) -> float:
+    return worker.count_jobs()[index]

@@ -1,4 +1,4 @@
-"""`run`: the server from its first to its last request."""
+"""Run a server from its first to its last request."""
 
 from __future__ import annotations
 
@@ -8,40 +8,40 @@ import math
 import socket
 from typing import TYPE_CHECKING
 
-from foveate.apps.serve.settings import Settings
+from foveate.apps.serve.settings import ServeSettings
 from foveate.errors import InputError
 from foveate.runtime.load import LoadedModel
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-NEEDED = ("fastapi", "uvicorn", "prometheus_client")
+REQUIRED = ("fastapi", "uvicorn", "prometheus_client")
 
 
 def require_serve() -> None:
-    """Raise `InputError` where what the server stands on is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    """Raise `InputError` if a package of the extra `foveate[serve]` is not installed."""
+    missing = [name for name in REQUIRED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} must be installed to serve: pip install 'foveate[serve]'.")
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket that listens there; port 0 is any that is free. Raises `InputError` if it cannot be had."""
+    """A socket that listens at the address; port 0 selects a free one. Raises `InputError` if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((host, port))
-        found.listen()  # two servers could bind the same port, but not both listen
+        listener.bind((host, port))
+        listener.listen()  # two servers can bind the same port, but only one can listen
     except (OSError, OverflowError, UnicodeError, TypeError) as error:
-        found.close()
+        listener.close()
         why = getattr(error, "strerror", None) or error
         raise InputError(f"{host}:{port} cannot be listened on ({why}): give another --host or --port.") from error
-    return found
+    return listener
 
 
-def serve(app: FastAPI, listens: socket.socket, *, grace: float) -> None:
-    """Answer until SIGTERM or SIGINT; open requests then get `grace` seconds to end, and new ones are refused."""
+def serve(app: FastAPI, listener: socket.socket, *, grace: float) -> None:
+    """Serve until SIGTERM or SIGINT; then refuse new requests and give open ones `grace` seconds to finish."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -52,20 +52,20 @@ def serve(app: FastAPI, listens: socket.socket, *, grace: float) -> None:
             finally:
                 timer.cancel()
 
-    # Requests end by themselves once the worker has stopped; uvicorn ends those that still send.
+    # Requests end once the worker has stopped; uvicorn ends those that still send their body.
     config = uvicorn.Config(app, log_level="info", access_log=False, timeout_graceful_shutdown=math.ceil(grace) + 2)
-    Server(config).run(sockets=[listens])
+    Server(config).run(sockets=[listener])
 
 
-def address(listens: socket.socket) -> str:
-    """Where a browser or a client finds it."""
-    host, port = listens.getsockname()[:2]
+def address(listener: socket.socket) -> str:
+    """The URL of a listening socket."""
+    host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve_chat(loaded: LoadedModel, settings: Settings, listens: socket.socket) -> None:
-    """The OpenAI protocol."""
+def serve_chat(loaded: LoadedModel, settings: ServeSettings, listener: socket.socket) -> None:
+    """Serve one model over OpenAI's protocol."""
     from foveate.apps.serve.app import make_app
 
-    print(f"{loaded.name} is served at {address(listens)}/v1; Ctrl-C stops.", flush=True)
-    serve(make_app(loaded, settings), listens, grace=settings.grace)
+    print(f"{loaded.name} is served at {address(listener)}/v1\nPress Ctrl-C to stop.", flush=True)
+    serve(make_app(loaded, settings), listener, grace=settings.grace)

@@ -1,4 +1,4 @@
-"""What a server is started with."""
+"""The settings of a server."""
 
 from __future__ import annotations
 
@@ -12,12 +12,16 @@ MEGAPIXEL = 10**6
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much one request, and all that wait, may ask for.
+class ServeLimits:
+    """Upper bounds for one request and for the queue.
 
-    `body` and `pixels` (of all pictures together) bound what comes in, `images` are those of a whole conversation;
-    `prompt` (None: no limit) are tokens before pruning, `new` those of an answer; `waiting` requests stand behind the
-    one at the model.
+    Args:
+        body: Bytes of a request body, and of an image that the server fetches.
+        pixels: Pixels of all images of a request together.
+        images: Number of images in a conversation.
+        prompt: Tokens of a prompt before pruning; None is no limit.
+        new: New tokens of an answer.
+        waiting: Length of the queue, without the running request.
     """
 
     body: int = 20 * MIB
@@ -29,17 +33,23 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How pictures are pruned unless a request says otherwise, and whom to answer.
+class ServeSettings:
+    """Defaults of pruning, limits, and access.
 
-    `origins` are places that pictures may be fetched from; `api_key` is asked for where it is given; `grace` is how
-    many seconds open requests get once the server is told to stop.
+    Args:
+        keep: Budget of a request that sets none: tokens per image, or a share of them.
+        method: Pruning method of a request that sets none.
+        positions: Position ids of a request that sets none.
+        limits: Upper bounds.
+        origins: Origins such as "https://host" from which images may be fetched.
+        api_key: Key that every request must send; None for no key.
+        grace: Seconds that open requests get to finish at shutdown.
     """
 
     keep: int | float = 0.1
     method: str | Method = "foveate"
     positions: Positions = "original"
-    limits: Limits = Limits()
+    limits: ServeLimits = ServeLimits()
     origins: tuple[str, ...] = ()
     api_key: str | None = None
     grace: float = 30.0

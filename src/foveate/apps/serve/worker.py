@@ -1,4 +1,4 @@
-"""`Worker`: the one thread that runs the model, one job after another, and the jobs that wait for it."""
+"""`ModelWorker`: one thread that runs the model, one job after another, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -6,114 +6,125 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import torch
 
-
-class Busy(Exception):
-    """As many jobs wait as may."""
+Event = TypeVar("Event")
 
 
-class Stopped(Exception):
-    """The worker takes no more work, and finishes none."""
+class QueueFull(Exception):
+    """The maximum number of jobs is waiting."""
 
 
-class Job:
-    """Work that was handed in, and what it has told so far.
+class WorkerStopped(Exception):
+    """The worker was stopped before the job was done."""
 
-    `emit` is for the work itself, on the worker's thread; `events` and `cancel` are for who handed it in, on the event
-    loop. Work that runs for long looks at `cancelled`.
+
+@dataclass(frozen=True)
+class JobEnd:
+    """Last entry of a job's event queue: the work is done, or it failed with `error`."""
+
+    error: Exception | None = None
+
+
+class ModelJob(Generic[Event]):
+    """Submitted work and the events that it has emitted.
+
+    The work calls `emit` on the worker's thread; the submitter uses `events` and `cancel` on the event loop. Long work
+    checks `cancelled`.
     """
 
-    def __init__(self, work: Callable[[Job], None]) -> None:
-        self._work: Callable[[Job], None] | None = work
+    def __init__(self, work: Callable[[ModelJob[Event]], None]) -> None:
+        self._work: Callable[[ModelJob[Event]], None] | None = work
         self._loop = asyncio.get_running_loop()
-        self._events: asyncio.Queue[Any] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | JobEnd] = asyncio.Queue()
         self._cancelled = threading.Event()
 
     @property
     def cancelled(self) -> bool:
-        """Whether nobody waits for the result any more."""
+        """Whether the result is no longer needed."""
         return self._cancelled.is_set()
 
     def cancel(self, error: Exception | None = None) -> None:
-        """Let the work stop at its next step, or never begin; its events end at once, with `error` if there is one."""
+        """Stop the work at its next step, or before it starts; `events` ends at once and raises `error` if given."""
         self._cancelled.set()
-        self._work = None  # and with it the pictures that it holds
-        self._tell((None, error))
+        self._work = None  # frees the images that it refers to
+        self._put(JobEnd(error))
 
-    def emit(self, event: Any) -> None:
-        """Tell something."""
-        self._tell((event, None))
+    def emit(self, event: Event) -> None:
+        """Send an event to the submitter."""
+        self._put(event)
 
-    async def events(self) -> AsyncIterator[Any]:
-        """What the work tells, as it does, until it is done or cancelled. Raises what the work raised."""
+    async def events(self) -> AsyncIterator[Event]:
+        """The events of the work until it is done or cancelled. Raises what the work raised."""
         while True:
-            event, error = await self._events.get()
-            if error is not None:
-                raise error
-            if event is None:
+            event = await self._events.get()
+            if not isinstance(event, JobEnd):
+                yield event
+            elif event.error is not None:
+                raise event.error
+            else:
                 return
-            yield event
 
     def run(self) -> None:
-        """Do it, on the worker's thread."""
+        """Run the work; called on the worker's thread."""
         work, self._work = self._work, None
         if work is None:
             return
-        end: tuple[Any, BaseException | None] = (None, None)
+        end = JobEnd()
         try:
             work(self)
         except Exception as error:
-            end = (None, error)
-        self._tell(end)
+            end = JobEnd(error)
+        self._put(end)
 
-    def _tell(self, told: tuple[Any, BaseException | None]) -> None:
+    def _put(self, event: Event | JobEnd) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._events.put_nowait, told)
-        except RuntimeError:  # the loop has been closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        except RuntimeError:  # the event loop is closed: there is no receiver
             self._cancelled.set()
 
 
-class Worker:
-    """Runs jobs in the order in which they come, without gradients; at most `waiting` of them wait."""
+class ModelWorker:
+    """Runs jobs in order of submission, without gradients; at most `limit` jobs wait."""
 
-    def __init__(self, waiting: int) -> None:
-        self.limit = waiting
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._lock, self._open = threading.Lock(), list[Job]()
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._jobs: queue.SimpleQueue[ModelJob[Any] | None] = queue.SimpleQueue()
+        self._lock, self._open = threading.Lock(), list[ModelJob[Any]]()
         self._thread = threading.Thread(target=self._run, name="foveate-worker", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Job], None]) -> Job:
-        """Hand in work. Raises `Busy` where the queue is full; a cancelled job gives its place up at once."""
-        job = Job(work)
+    def submit(self, work: Callable[[ModelJob[Event]], None]) -> ModelJob[Event]:
+        """Add work to the queue. Raises `QueueFull`; a cancelled job frees its place at once."""
+        job = ModelJob(work)
         with self._lock:
             if self._count() > self.limit:
-                raise Busy
+                raise QueueFull
             self._open.append(job)
         self._jobs.put(job)
         return job
 
-    def load(self) -> tuple[int, int]:
-        """How many jobs run (0 or 1) and how many wait."""
+    def count_jobs(self) -> tuple[int, int]:
+        """Number of running jobs (0 or 1) and of waiting jobs."""
         with self._lock:
             count = self._count()
         return min(count, 1), max(count - 1, 0)
 
-    def alive(self) -> bool:
-        """Whether the thread still runs."""
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Cancel every job: whoever listens to one gets `Stopped`."""
+        """Cancel every job with `WorkerStopped`."""
         with self._lock:
             for job in self._open:
-                job.cancel(Stopped())
+                job.cancel(WorkerStopped())
 
     def close(self) -> None:
-        """Stop, and wait until the thread has ended."""
+        """Cancel every job and wait for the end of the thread."""
         self.stop()
         self._jobs.put(None)
         self._thread.join()
@@ -123,9 +134,9 @@ class Worker:
 
     @torch.no_grad()
     def _run(self) -> None:
-        torch.seed()  # answers that are sampled without a seed differ from start to start
+        torch.seed()  # sampling without a seed must differ between two starts of the server
         while (job := self._jobs.get()) is not None:
             job.run()
             with self._lock:
                 self._open.remove(job)
-            del job  # what it holds (pictures) goes before the next one comes
+            del job  # frees its images before the next job is awaited

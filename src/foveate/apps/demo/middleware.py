@@ -1,4 +1,4 @@
-"""`Guard`: who may speak to the page, and what its answers may load."""
+"""`HostCheck`: refuses requests that name another host, and sets the security headers of every response."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Refuses requests that name another host, as a page elsewhere does once its own name points here (DNS rebinding).
+class HostCheck:
+    """Refuses requests whose Host header names another server, which stops DNS rebinding.
 
-    `bound` are the address that is listened on, and the name that was given for it. Where that is every address of the
-    machine (0.0.0.0 or ::), any address will do, since only names can be pointed elsewhere, and so will the machine's
-    own name.
+    `bound` is the address that the socket listens on and the name that the user typed for it. If that is every address
+    of the machine (0.0.0.0 or ::), any literal address and the machine's own name are accepted, since only names can be
+    rebound.
     """
 
     def __init__(self, app: ASGIApp, bound: Sequence[str]) -> None:
         self.app, self.bound = app, bound
         self.names = {*LOCAL, *map(str.lower, bound)}
-        self.anywhere = not {"0.0.0.0", "::"}.isdisjoint(bound)
-        if self.anywhere:
+        self.any_address = not {"0.0.0.0", "::"}.isdisjoint(bound)
+        if self.any_address:
             self.names.add(socket.gethostname().lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        given = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
-        if not allowed(given, self.names, anywhere=self.anywhere):
-            refused = JSONResponse({"error": f"This page is not at that address: open it as {self.bound[-1]}."}, 400)
-            await refused(scope, receive, guarded)
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1")
+        if is_allowed(host, self.names, any_address=self.any_address):
+            await self.app(scope, receive, send_with_headers)
             return
-        await self.app(scope, receive, guarded)
+        refusal = JSONResponse({"error": f"This page is not at that address: open it as {self.bound[-1]}."}, 400)
+        await refusal(scope, receive, send_with_headers)
 
 
-def allowed(host: str, names: Collection[str], *, anywhere: bool) -> bool:
-    """Whether a Host header names this server; with `anywhere` any literal address does."""
+def is_allowed(host: str, names: Collection[str], *, any_address: bool) -> bool:
+    """Whether a Host header names this server; with `any_address` every literal address does."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -71,4 +71,4 @@ def allowed(host: str, names: Collection[str], *, anywhere: bool) -> bool:
         ipaddress.ip_address(name)
     except ValueError:
         return False
-    return anywhere
+    return any_address

@@ -1,4 +1,4 @@
-"""The page's gallery: drawn scenes that no model was trained on, each with questions whose answers are known."""
+"""The gallery: drawn scenes that no bundled model was trained on, with questions whose answers are known."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from foveate.world.questions import Question, make_question
 from foveate.world.scenes import Scene, sample_scene
 from foveate.world.suite import SPLITS
 
-APART = 20_000_000  # behind the pictures that `foveate eval` draws from this stream
-TRIES = 20  # for a question that the scene has not been asked yet
+FIRST_INDEX = 20_000_000  # behind the images that `foveate eval` draws from the same stream
+TRIES = 20  # to draw a question that the scene does not have yet
 
-# A title, the kind of scene, the fewest things in it, and the tasks of its questions in turn.
+# Title, kind of scene, minimum number of things in it, and the tasks of its questions.
 THEMES: tuple[tuple[str, str, int, tuple[str, ...]], ...] = (
     ("Colours and shapes", "variety", 5, ("attribute", "attribute", "attribute", "existence")),
     ("Counting", "scene", 5, ("counting", "counting", "overview")),
@@ -30,46 +30,46 @@ THEMES: tuple[tuple[str, str, int, tuple[str, ...]], ...] = (
 
 
 @dataclass(frozen=True)
-class Exhibit:
-    """A scene of the gallery, with its questions."""
+class GalleryScene:
+    """A scene with its questions."""
 
     title: str
     scene: Scene
     questions: tuple[Question, ...]
 
-    def png(self) -> bytes:
-        """The picture as a file."""
+    def to_png(self) -> bytes:
+        """The drawn scene as a PNG file."""
         out = BytesIO()
         draw_scene(self.scene).save(out, "PNG")
         return out.getvalue()
 
 
-def exhibits(seed: int = 0) -> list[Exhibit]:
-    """The gallery that follows from `seed`; the models that are bundled have never seen its pictures."""
-    return [_exhibit(seed, number, *theme) for number, theme in enumerate(THEMES)]
+def make_gallery(seed: int = 0) -> list[GalleryScene]:
+    """The gallery of a seed, one scene per theme."""
+    return [_sample_scene(seed, number, *theme) for number, theme in enumerate(THEMES)]
 
 
-def _exhibit(seed: int, number: int, title: str, kind: str, things: int, tasks: Sequence[str]) -> Exhibit:
-    """The first scene of the stream with enough things in it that all the tasks can be asked about."""
-    for index in count(APART + 1000 * number):
+def _sample_scene(seed: int, number: int, title: str, kind: str, things: int, tasks: Sequence[str]) -> GalleryScene:
+    """The first scene of the stream with enough things and a question for every task."""
+    for index in count(FIRST_INDEX + 1000 * number):
         scene, rng = sample_scene(SPLITS["test"] + 4 * seed, index, kind), random.Random(f"foveate {seed} {index}")
-        questions = _questions(scene, tasks, rng) if len(scene.things) >= things else ()
+        questions = _draw_questions(scene, tasks, rng) if len(scene.things) >= things else ()
         if len(questions) == len(tasks):
-            return Exhibit(title, scene, questions)
+            return GalleryScene(title, scene, questions)
     raise AssertionError("The stream of scenes has no end.")
 
 
-def _questions(scene: Scene, tasks: Sequence[str], rng: random.Random) -> tuple[Question, ...]:
-    """One for each task, no two that ask the same; fewer where the scene does not admit them."""
-    found: dict[str, Question] = {}
+def _draw_questions(scene: Scene, tasks: Sequence[str], rng: random.Random) -> tuple[Question, ...]:
+    """One distinct question per task; fewer if the scene does not allow them."""
+    questions: dict[str, Question] = {}
     for task in tasks:
         tries = (make_question(scene, task, rng) for _ in range(TRIES))
-        # Charts offer four answers in any order: without these it is the same question.
-        fresh = (q for q in tries if q is not None and _stem(q.text) not in found)
+        # Charts offer four options in any order, which do not make another question.
+        fresh = (q for q in tries if q is not None and _stem(q.text) not in questions)
         question = next(fresh, None)
         if question is not None:
-            found[_stem(question.text)] = question
-    return tuple(found.values())
+            questions[_stem(question.text)] = question
+    return tuple(questions.values())
 
 
 def _stem(text: str) -> str:

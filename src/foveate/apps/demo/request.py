@@ -1,0 +1,58 @@
+"""The body of a demo request: parsing and checks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.images import ImageSource
+
+
+@dataclass(frozen=True)
+class DemoRequest:
+    """A checked question about an image file, and how to prune; `key` identifies the file."""
+
+    file: bytes
+    key: str
+    question: str
+    keep: float
+    method: str
+
+
+class DemoBody(BaseModel):
+    """The JSON fields: an image as a data URL, a question, and how to prune; `keep` is a share of the visual tokens."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    picture: str
+    question: Annotated[str, Field(max_length=2000)]
+    keep: Annotated[float, Field(gt=0, le=1)]
+    method: str
+
+
+def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
+    """Parse and check a body; `methods` are the available ones. Raises `RequestError`."""
+    try:
+        fields = DemoBody.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(map(str, first["loc"])) or "The body"
+        raise RequestError(400, f"{where}: {first['msg']}.") from error
+    if not fields.question.strip():
+        raise RequestError(400, "There is no question: type one.")
+    if fields.method not in methods:
+        raise RequestError(400, f"There is no method {fields.method!r} here: use one of {', '.join(methods)}.")
+    if fields.picture[:5].lower() != "data:":
+        raise RequestError(400, "The image is no data URL: send it as data:image/png;base64,...")
+    (file,) = source.read([fields.picture])
+    return make_request(file, fields.question.strip(), fields.keep, fields.method)
+
+
+def make_request(file: bytes, question: str, keep: float, method: str) -> DemoRequest:
+    """A request about a checked image file."""
+    return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method)

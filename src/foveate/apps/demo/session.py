@@ -1,0 +1,163 @@
+"""`DemoSession`: shows which tokens a question keeps, and answers it with these tokens and with all."""
+
+from __future__ import annotations
+
+import base64
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+
+from foveate.apps.demo.events import AnswerCost, AnswerDone, AnswerKind, AnswerPiece, DemoEvent, KeptTokens, Savings
+from foveate.apps.demo.request import DemoRequest
+from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.generation import (
+    PrunedPrompt,
+    SamplingOptions,
+    context_length,
+    generate_answer,
+    last_position,
+    prune_prompt,
+)
+from foveate.apps.serve.worker import ModelJob
+from foveate.errors import InputError
+from foveate.method import resolve
+from foveate.models import family_of
+from foveate.pipeline.encode import Encoded, encode
+from foveate.pipeline.prune import Report
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.files import decode_image
+from foveate.runtime.load import LoadedModel
+from foveate.runtime.timing import StageTimer
+from foveate.runtime.warnings import collect_warnings
+from foveate.viz import draw
+
+CACHED_IMAGES = 3
+OVERLAY_SIDE = 1024  # pixels of an overlay's longer side, at most
+NEW_TOKENS = 256  # of an answer, at most
+EncodingKey = tuple[frozenset[str], str]  # extras of the encoder, and the question where the encoder reads it
+
+
+@dataclass(eq=False)
+class CachedImage:
+    """A decoded image, with the processor inputs of its last question and its encodings."""
+
+    image: Image.Image
+    prompt: tuple[str, Any] | None = None
+    encodings: dict[EncodingKey, Encoded] = field(default_factory=dict)
+
+
+class DemoSession:
+    """A model with a cache of its last images. All methods run on the worker's thread."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded, self._family = loaded, family_of(loaded.model)
+        self._images: OrderedDict[str, CachedImage] = OrderedDict()
+
+    def look(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
+        """Emit `KeptTokens`."""
+        cached = self._open_image(request)
+        inputs = self._prepare_inputs(cached, request)
+        key = self._encoding_key(inputs, request)
+        with collect_warnings() as notes:
+            if key not in cached.encodings:
+                cached.encodings[key] = encode(self.loaded.model, inputs, methods=[request.method])
+            prompt = self._prune(request, inputs, cached.encodings[key], explain=True)
+        job.emit(self._describe(cached.image, prompt, notes))
+
+    def ask(self, request: DemoRequest, job: ModelJob[DemoEvent], max_new_tokens: int = NEW_TOKENS) -> None:
+        """Emit `KeptTokens`, both answers with their pieces and costs, and `Savings`.
+
+        The encoder runs once and its time counts for both answers; the overlay's time counts for neither.
+        """
+        cached, clock = self._open_image(request), StageTimer(self.loaded.model.device)
+        inputs = self._prepare_inputs(cached, request)
+        max_new_tokens = self._limit_new_tokens(inputs, max_new_tokens)
+        clock.lap("prompt")
+        with collect_warnings() as notes:
+            encoded = encode(self.loaded.model, inputs, methods=[request.method])
+            clock.lap("encode")
+            pruned = self._prune(request, inputs, encoded)
+            explained = self._prune(request, inputs, encoded, explain=True)
+        cached.encodings[self._encoding_key(inputs, request)] = encoded
+        job.emit(self._describe(cached.image, explained, notes))
+        seconds = clock.laps["encode"]
+        small = self._answer("pruned", pruned, seconds, pruned.report.seconds, job, max_new_tokens)
+        unpruned = self._prune(replace(request, keep=1.0), inputs, encoded)  # by law the untouched model's inputs
+        large = self._answer("unpruned", unpruned, seconds, 0.0, job, max_new_tokens)
+        job.emit(Savings.between(small, large))
+
+    def _open_image(self, request: DemoRequest) -> CachedImage:
+        cached = self._images.pop(request.key, None) or CachedImage(decode_image(request.file))
+        self._images[request.key] = cached
+        while len(self._images) > CACHED_IMAGES:
+            self._images.popitem(last=False)
+        return cached
+
+    def _prepare_inputs(self, cached: CachedImage, request: DemoRequest) -> Any:
+        if cached.prompt is None or cached.prompt[0] != request.question:
+            cached.prompt = request.question, make_inputs(self.loaded, [cached.image], [request.question])
+        return cached.prompt[1]
+
+    def _encoding_key(self, inputs: Any, request: DemoRequest) -> EncodingKey:
+        """What an encoding depends on beside the image. A Q-Former reads the question too (InstructBLIP)."""
+        reads_question = any("input_ids" in name for name in self._family.encoder_inputs(self.loaded.model, inputs))
+        return resolve(request.method).needs, request.question if reads_question else ""
+
+    def _prune(self, request: DemoRequest, inputs: Any, encoded: Encoded, *, explain: bool = False) -> PrunedPrompt:
+        return prune_prompt(
+            self.loaded, inputs, keep=request.keep, method=request.method, positions="original", encoded=encoded,
+            explain=explain,
+        )  # fmt: skip
+
+    def _limit_new_tokens(self, inputs: Any, max_new_tokens: int) -> int:
+        context, length = context_length(self.loaded.model), last_position(inputs) + 1
+        if context is not None and length >= context:
+            message = f"The prompt has {length} tokens, and the model takes {context}: ask a shorter question."
+            raise RequestError(400, message)
+        return max_new_tokens if context is None else min(max_new_tokens, context - length)
+
+    def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
+        report = prompt.report
+        kept, total = sum(map(len, report.kept)), sum(report.total)
+        explained = bool(report.core) and kept < total  # nothing was selected if all is kept
+        core = sum(int(marks.sum()) for marks in report.core) if explained else None
+        overlay = None
+        try:
+            overlay = draw_overlay(image, report, self.loaded.processor)
+        except InputError as error:
+            notes = [*notes, str(error)]
+        return KeptTokens(
+            overlay, kept, total, core, None if core is None else kept - core,
+            heat=explained and any(scores is not None for scores in report.relevance),
+            tokens=prompt.tokens, method=report.method,
+            notes=list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes])),
+        )  # fmt: skip
+
+    def _answer(
+        self, kind: AnswerKind, prompt: PrunedPrompt, encode_seconds: float, select_seconds: float,
+        job: ModelJob[DemoEvent], max_new_tokens: int,
+    ) -> AnswerCost:  # fmt: skip
+        clock = StageTimer(self.loaded.model.device)
+        result = generate_answer(
+            self.loaded, prompt.inputs, lambda text: job.emit(AnswerPiece(kind, text)), max_new_tokens=max_new_tokens,
+            sampling=SamplingOptions(temperature=0), is_cancelled=lambda: job.cancelled,
+        )  # fmt: skip
+        clock.lap("all")
+        before = encode_seconds + select_seconds
+        cost = AnswerCost(
+            sum(map(len, prompt.report.kept)), prompt.tokens, encode_seconds, select_seconds, result.prefill_seconds,
+            before + result.prefill_seconds, before + clock.laps["all"], result.kv_bytes, result.tokens,
+        )  # fmt: skip
+        job.emit(AnswerDone(kind, cost, result.finish_reason))
+        return cost
+
+
+def draw_overlay(image: Image.Image, report: Report, processor: Any) -> str:
+    """The kept tokens over the image, as a data URL. Raises `InputError` for tokens without a grid."""
+    out, small = BytesIO(), image.copy()
+    small.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
+    draw(small, report, processor=processor, legend=False).save(out, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

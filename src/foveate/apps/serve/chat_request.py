@@ -1,0 +1,177 @@
+"""The body of an OpenAI chat completion: parsing and checks."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
+
+from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.generation import SamplingOptions
+from foveate.method.checks import is_number
+from foveate.pipeline.prune import Positions
+
+MAX_STOPS, STOP_LENGTH = 4, 256
+MAX_KEEP = 10**9
+TAG = re.compile(r"(content\.\d+)\.(?:text|image_url)\b")  # pydantic writes a part's type behind its index
+MAX_COMMAS = 200_000  # caps the number of JSON values; pydantic collects an error for each
+
+
+def _without_empty(value: Any) -> Any:
+    """Drop fields that are null or empty: clients send unset fields like this."""
+    if not isinstance(value, dict):
+        return value
+    return {name: field for name, field in value.items() if field is not None and field != [] and field != {}}
+
+
+def _as_parts(value: Any) -> Any:
+    """A plain string is one text part."""
+    return [{"type": "text", "text": value}] if isinstance(value, str) else value
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_keep(value: Any) -> Any:
+    if not is_number(value) or not -MAX_KEEP < value < MAX_KEEP:
+        raise ValueError("give a number of tokens (64), or a share of them (0.1)")
+    return value
+
+
+class StrictBody(BaseModel):
+    """Base of all parts of a body: unknown fields are refused, since they would have no effect."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TextPart(StrictBody):
+    """Text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageURL(StrictBody):
+    """The URL of an image, usually a data URL."""
+
+    url: str
+    detail: Literal["auto", "low", "high", "original"] = "auto"
+
+
+class ImagePart(StrictBody):
+    """An image."""
+
+    type: Literal["image_url"]
+    image_url: ImageURL
+
+
+Part = Annotated[Annotated[TextPart | ImagePart, Field(discriminator="type")], BeforeValidator(_without_empty)]
+
+
+class Message(StrictBody):
+    """One turn, with its parts in order."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[list[Part], Field(min_length=1, fail_fast=True), BeforeValidator(_as_parts)]
+
+
+class StreamOptions(StrictBody):
+    """Extra content of a stream."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class PlainText(StrictBody):
+    """The only supported response format."""
+
+    type: Literal["text"]
+
+
+class CompletionRequest(StrictBody):
+    """A request. OpenAI's fields that are not listed here have no effect and are refused."""
+
+    model: str
+    messages: Annotated[list[Annotated[Message, BeforeValidator(_without_empty)]], Field(min_length=1, fail_fast=True)]
+    keep: Annotated[StrictInt | StrictFloat, BeforeValidator(_as_keep)] | None = None
+    method: str | None = None
+    positions: Positions | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[list[str], BeforeValidator(_as_list)] = []
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    # Accepted only at values without effect.
+    n: Literal[1] = 1
+    logprobs: Literal[False] = False
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0
+    response_format: PlainText = PlainText(type="text")
+    tool_choice: Literal["none", "auto"] = "none"
+    parallel_tool_calls: bool = True
+    store: Literal[False] = False
+    top_logprobs: Literal[0] = 0
+    modalities: list[Literal["text"]] = ["text"]
+    service_tier: Literal["auto", "default"] = "auto"
+    user: str = ""
+    safety_identifier: str = ""
+    metadata: dict[str, str] = {}
+
+    def sampling(self) -> SamplingOptions:
+        """How tokens are drawn."""
+        return SamplingOptions(self.temperature, self.top_p, self.seed)
+
+    def stops(self) -> tuple[str, ...]:
+        """The stop strings without empty ones, which would stop at once. Raises `RequestError`."""
+        if len(self.stop) > MAX_STOPS:
+            raise RequestError(400, f"There are {len(self.stop)} stop strings: give at most {MAX_STOPS}.", param="stop")
+        if any(len(word) > STOP_LENGTH for word in self.stop):
+            raise RequestError(400, f"A stop string has at most {STOP_LENGTH} characters.", param="stop")
+        return tuple(word for word in self.stop if word)
+
+    def turns(self) -> list[dict[str, Any]]:
+        """The conversation in the form of chat templates; "developer" is the newer name of "system"."""
+        return [
+            {
+                "role": "system" if message.role == "developer" else message.role,
+                "content": [
+                    {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+                    for part in message.content
+                ],
+            }
+            for message in self.messages
+        ]
+
+    def images(self) -> list[ImageURL]:
+        """The images of all turns, in order."""
+        return [part.image_url for m in self.messages for part in m.content if isinstance(part, ImagePart)]
+
+
+def parse_request(body: bytes) -> CompletionRequest:
+    """Parse a request body. Raises `RequestError` for its first mistake."""
+    if body.count(b",") > MAX_COMMAS:
+        raise RequestError(400, f"The body holds more than {MAX_COMMAS} values.", code="invalid_json")
+    try:
+        text = body.decode()
+        fields = json.loads(text)
+        if "\\u" in text:
+            json.dumps(fields, ensure_ascii=False).encode()  # fails for half a surrogate pair, which is no text
+    except (ValueError, RecursionError) as error:
+        raise RequestError(400, "The body is not JSON.", code="invalid_json") from error
+    if not isinstance(fields, dict):
+        raise RequestError(400, "The body is not a JSON object.", code="invalid_json")
+    try:
+        return CompletionRequest.model_validate(_without_empty(fields))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = TAG.sub(r"\1", ".".join(str(step) for step in first["loc"]))
+        text = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            text = "it has no effect here, leave it out"
+        raise RequestError(400, f"{where or 'The body'}: {text}.", param=where or None) from error

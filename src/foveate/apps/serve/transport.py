@@ -1,0 +1,103 @@
+"""HTTP helpers of the server and the demo: bounded bodies, and jobs that end when their client disconnects."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.worker import Event, ModelJob, QueueFull
+
+READ_SECONDS = 60  # time limit for a body
+CLIENT_CLOSED = 499  # nginx's status for a client that closed the connection
+
+
+def add_error_handlers(app: FastAPI, to_response: Callable[[RequestError], Response]) -> None:
+    """Answer refused requests, unknown paths and unknown methods with `to_response`."""
+
+    @app.exception_handler(RequestError)
+    async def refuse(_: Request, error: RequestError) -> Response:
+        return to_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_path(request: Request, error: HTTPException) -> Response:
+        message = f"{request.method} {request.url.path}: {error.detail}."
+        return to_response(RequestError(error.status_code, message))
+
+
+class RequestLimiter:
+    """Limits how many requests send their bodies at a time, since bodies take memory. Raises `QueueFull`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.active = limit, 0
+
+    def __enter__(self) -> None:
+        if self.active >= self.limit:
+            raise QueueFull
+        self.active += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.active -= 1
+
+
+async def read_json(request: Request, limit: int) -> bytes:
+    """The whole body of at most `limit` bytes. Raises `RequestError` if it is not JSON, too large, slow or cut off."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":  # browsers let pages of other sites send any type but this one
+        raise RequestError(415, "The body's type is not JSON: send 'Content-Type: application/json'.")
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length) > limit:
+        raise _too_large(limit)
+    try:
+        return await asyncio.wait_for(_read_body(request, limit), READ_SECONDS)
+    except (TimeoutError, asyncio.TimeoutError) as error:
+        raise RequestError(408, f"The body did not arrive within {READ_SECONDS} seconds: send it again.") from error
+    except ClientDisconnect as error:
+        raise client_closed() from error
+
+
+async def stream_events(request: Request, job: ModelJob[Event]) -> AsyncGenerator[Event]:
+    """The job's events. Cancels the job when the client disconnects or the generator is closed.
+
+    Raises `RequestError` if the job was cancelled, and what the work raised.
+    """
+    watcher = asyncio.create_task(_cancel_on_disconnect(request, job))
+    try:
+        async for event in job.events():
+            yield event
+        if job.cancelled:
+            raise client_closed()
+    except (GeneratorExit, asyncio.CancelledError):  # the generator is closed early
+        job.cancel()
+        raise
+    finally:
+        watcher.cancel()
+
+
+def client_closed() -> RequestError:
+    """499 response for a disconnected client."""
+    return RequestError(CLIENT_CLOSED, "The client closed the connection.")
+
+
+async def _read_body(request: Request, limit: int) -> bytes:
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+def _too_large(limit: int) -> RequestError:
+    message = f"The body has more than {limit} bytes: send fewer or smaller images."
+    return RequestError(413, message, code="body_too_large")
+
+
+async def _cancel_on_disconnect(request: Request, job: ModelJob[Event]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    job.cancel()
