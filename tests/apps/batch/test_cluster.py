@@ -105,8 +105,8 @@ def test_an_interrupt_that_is_lost_is_raised_again():
 
 
 def test_an_interrupt_that_is_not_lost_ends_nothing_later(monkeypatch):
-    timers = []
-    monkeypatch.setattr(cluster.threading, "Timer", lambda *args: timers.append(threading.Timer(*args)) or timers[-1])
+    timers, make_timer = [], threading.Timer
+    monkeypatch.setattr(threading, "Timer", lambda *args: timers.append(make_timer(*args)) or timers[-1])
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), cluster.handle_interrupts():
         signal.raise_signal(signal.SIGINT)
