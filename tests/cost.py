@@ -13,7 +13,7 @@ class Cost(TorchDispatchMode):
     """Of what runs inside: `ops`, `products`, `peak` and `reads`.
 
     Calls into torch that compute something, multiply-adds of matrix products, bytes that were alive at once, and the
-    names of the calls that would make a host wait for its accelerator.
+    names of the calls that are a host sync on an accelerator.
     """
 
     def __init__(self):
@@ -32,9 +32,9 @@ class Cost(TorchDispatchMode):
             left = args[-2]
             self.products += out.numel() * left.shape[-1]
         if not func.is_view:
-            selected = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
+            inputs = {t.untyped_storage().data_ptr() for t in args if isinstance(t, torch.Tensor)}
             for fresh in out if isinstance(out, (tuple, list)) else [out]:
-                if isinstance(fresh, torch.Tensor) and fresh.untyped_storage().data_ptr() not in selected:
+                if isinstance(fresh, torch.Tensor) and fresh.untyped_storage().data_ptr() not in inputs:
                     self._born(fresh)
         return out
 

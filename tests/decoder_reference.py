@@ -32,32 +32,32 @@ def eager_twin(model, family):
 
 
 def images(model, family, inputs):
-    """(row, places) of every picture, in reading order."""
-    found = []
+    """(row, places) of every image, in reading order."""
+    shown = []
     sizes = iter(len(f) for f in family.features(family.encode(model, inputs)))
     for row, ids in enumerate(inputs["input_ids"]):
         places = (ids == family.token_id(model.config)).nonzero().squeeze(1)
         while len(places):
             size = next(sizes)
-            found.append((row, places[:size]))
+            shown.append((row, places[:size]))
             places = places[size:]
-    return found
+    return shown
 
 
 def captured(model, inputs):
     """What the stock model hands to its decoder, and the rotary embedding its layers get."""
-    seen = {}
+    captures = {}
     decoder = model.base_model.language_model
     hooks = [
-        decoder.register_forward_pre_hook(lambda _, a, kwargs: seen.update(kwargs), with_kwargs=True),
+        decoder.register_forward_pre_hook(lambda _, a, kwargs: captures.update(kwargs), with_kwargs=True),
         decoder.layers[0].register_forward_pre_hook(
-            lambda _, a, kwargs: seen.update(rotary=kwargs["position_embeddings"]), with_kwargs=True
+            lambda _, a, kwargs: captures.update(rotary=kwargs["position_embeddings"]), with_kwargs=True
         ),
     ]
     model(**inputs, use_cache=False)
     for hook in hooks:
         hook.remove()
-    return seen
+    return captures
 
 
 def raters(model, family, method, inputs, row, places, feature, end):
@@ -77,39 +77,39 @@ def raters(model, family, method, inputs, row, places, feature, end):
 
 
 def slow(model, family, method, inputs, keep=None, stages=None):
-    """(logits (b, L, v), the stages as {layer: [indices per picture]}, stays (b, L)); `model` must be eager.
+    """(logits (b, L, v), the stages as {layer: [indices per image]}, stays (b, L)); `model` must be eager.
 
     With `stages` these are dropped, else the choice is made here with `keep`.
     """
-    seen, ids = captured(model, inputs), inputs["input_ids"]
+    captures, ids = captured(model, inputs), inputs["input_ids"]
     mask, decoder = inputs["attention_mask"].bool(), model.base_model.language_model
-    found = images(model, family, inputs)
+    shown = images(model, family, inputs)
     features = family.features(family.encode(model, inputs))
-    hidden, stays = seen["inputs_embeds"], mask.clone()
+    hidden, stays = captures["inputs_embeds"], mask.clone()
     drops, made = method.layers(len(decoder.layers)), {}
-    left = [list(range(len(places))) for _, places in found]
+    left = [list(range(len(places))) for _, places in shown]
     ends = [int(m.nonzero().max()) for m in mask]
     causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
     for number, layer in enumerate(decoder.layers):
         bias = torch.zeros(()).masked_fill(~(causal & stays[:, None, None, :]), torch.finfo(torch.float32).min)
         weights = []
         hook = layer.self_attn.register_forward_hook(lambda _, a, out, w=weights: w.append(out[1]))
-        hidden = layer(hidden, attention_mask=bias, position_embeddings=seen["rotary"])
+        hidden = layer(hidden, attention_mask=bias, position_embeddings=captures["rotary"])
         hook.remove()
-        extra = seen.get("deepstack_visual_embeds") or []
+        extra = captures.get("deepstack_visual_embeds") or []
         if number < len(extra):
             hidden = hidden.clone()
-            hidden[seen["visual_pos_masks"]] += extra[number]
+            hidden[captures["visual_pos_masks"]] += extra[number]
         if number + 1 in drops:
             stage = drops.index(number + 1)
-            for n, (row, places) in enumerate(found):
+            for n, (row, places) in enumerate(shown):
                 if stages is not None:
                     chosen = stages[number + 1][n].tolist()
                 else:
-                    asked = raters(model, family, method, inputs, row, places, features[n], ends[row])
+                    rows = raters(model, family, method, inputs, row, places, features[n], ends[row])
                     score = {}
                     for i in left[n]:
-                        column = weights[0][row, :, asked, places[i]]
+                        column = weights[0][row, :, rows, places[i]]
                         score[i] = float(column.double().mean())
                     count = method.counts(len(places), to_budget(keep, len(places)), len(drops))[stage]
                     chosen = sorted(sorted(left[n], key=lambda i, s=score: (-s[i], i))[:count])

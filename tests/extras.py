@@ -1,4 +1,4 @@
-"""Visual tokens with everything a method may ask for, made from their rows: permuted rows take their extras along."""
+"""Visual tokens with everything a method may need, made from their rows: permuted rows take their extras along."""
 
 import dataclasses
 
@@ -9,8 +9,8 @@ from foveate.method.tokens import VisualTokens, unit_rows
 WIDTH = 32
 
 
-def seen(embeds, question, grid=None):
-    """Tokens, features, keys and [CLS] attention of one picture; duplicate rows are duplicates in all of them."""
+def make_tokens(embeds, question, grid=None):
+    """Tokens, features, keys and [CLS] attention of one image; duplicate rows are duplicates in all of them."""
     generator = torch.Generator().manual_seed(embeds.shape[1])
     # Not a matrix product, whose rounding depends on a row's place; and whatever the scale of the rows.
     into = torch.randn(2 * WIDTH + 1, embeds.shape[1], generator=generator)
@@ -25,7 +25,7 @@ def seen(embeds, question, grid=None):
     )
 
 
-def each(tokens, change):
+def map_tensors(tokens, change):
     """The same tokens, every tensor changed."""
     fields = {field.name: getattr(tokens, field.name) for field in dataclasses.fields(tokens)}
     return VisualTokens(**{name: change(v) if isinstance(v, torch.Tensor) else v for name, v in fields.items()})

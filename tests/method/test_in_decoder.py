@@ -55,7 +55,7 @@ def test_small_weights_are_told_apart(method):
 
 
 @every_method
-def test_select_checks_what_it_is_given(method):
+def test_select_checks_its_arguments(method):
     for k in (0, 41, True, 1.0):
         with pytest.raises(InputError, match="cannot stay"):
             method.select(attention_of(), k)
@@ -87,7 +87,7 @@ def test_the_papers_layers_and_shares():
     assert PyramidDrop().counts(576, 72, 3) == (288, 144, 72)  # half of what is left, three times
 
 
-def test_raters_are_the_words_that_see_the_picture():
+def test_raters_are_the_question_tokens_that_fit_the_image():
     visual = torch.tensor([[1.0, 0, 0], [1, 1, 0]])
     question = torch.tensor([[2.0, 0, 0], [0, 0, 1], [1, 1, 1], [0, 0, -5]])
     means = [
@@ -144,7 +144,7 @@ def test_methods_do_not_import_transformers():
 
 @dataclass(frozen=True)
 class Loudest(DecoderMethod):
-    """A stranger's method is one class."""
+    """A plug-in method is one class."""
 
     after: tuple[int, ...] = (1, 3)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from extras import each, seen
+from extras import make_tokens, map_tensors
 from foveate.errors import InputError
 from foveate.method import Method, methods, resolve
 from foveate.method.registry import METHODS
@@ -19,7 +19,7 @@ every_method = pytest.mark.parametrize("method", [resolve(name) for name in NAME
 
 def tokens_of(n=40, d=24, m=5, seed=0, grid=None):
     generator = torch.Generator().manual_seed(seed)
-    return seen(torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator), grid)
+    return make_tokens(torch.randn(n, d, generator=generator), torch.randn(m, d, generator=generator), grid)
 
 
 def assert_sane(chosen, n, k):
@@ -53,14 +53,14 @@ def test_permutation_equivariant_unless_spatial(method):
     for seed in range(20):
         tokens = tokens_of(seed=seed)
         order = torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-        shuffled = method.select(seen(tokens.embeds[order], tokens.question), 13)
+        shuffled = method.select(make_tokens(tokens.embeds[order], tokens.question), 13)
         assert sorted(order[shuffled].tolist()) == method.select(tokens, 13).tolist()
 
 
 @every_method
 def test_permutation_of_the_question_changes_nothing(method):
     tokens = tokens_of()
-    flipped = seen(tokens.embeds, tokens.question.flip(0))
+    flipped = make_tokens(tokens.embeds, tokens.question.flip(0))
     assert method.select(flipped, 13).tolist() == method.select(tokens, 13).tolist()
 
 
@@ -69,7 +69,7 @@ def test_the_question_matters_iff_prompt_aware(method):
     choices = set()
     for seed in range(10):
         question = tokens_of(seed=seed + 1).question
-        choices.add(tuple(method.select(seen(tokens_of().embeds, question), 13).tolist()))
+        choices.add(tuple(method.select(make_tokens(tokens_of().embeds, question), 13).tolist()))
     assert (len(choices) > 1) == method.prompt_aware
 
 
@@ -85,8 +85,8 @@ def test_duplicate_and_degenerate_tokens(method, kind):
         "narrow": tokens.embeds * (torch.arange(24) < 2),  # rank 2
     }[kind]
     for k in (1, 2, 3, 13, 39, 40):
-        assert_sane(method.select(seen(rows, tokens.question), k), 40, k)
-        assert_sane(method.select(seen(rows, tokens.question[:0]), k), 40, k)
+        assert_sane(method.select(make_tokens(rows, tokens.question), k), 40, k)
+        assert_sane(method.select(make_tokens(rows, tokens.question[:0]), k), 40, k)
 
 
 @every_method
@@ -94,7 +94,7 @@ def test_a_second_copy_comes_after_every_new_direction(method):
     if method.spatial:
         pytest.skip("declares itself spatial")
     rows = torch.eye(24)[:10].repeat(3, 1)
-    chosen = method.select(seen(rows, torch.zeros(0, 24)), 10)
+    chosen = method.select(make_tokens(rows, torch.zeros(0, 24)), 10)
     assert chosen.tolist() == list(range(10))  # ties go to the lowest index
 
 
@@ -103,14 +103,14 @@ def test_empty_and_flat_questions(method):
     tokens = tokens_of()
     for question in (tokens.question[:0], torch.zeros(3, 24)):
         for k in (1, 13, 40):
-            assert_sane(method.select(seen(tokens.embeds, question), k), 40, k)
+            assert_sane(method.select(make_tokens(tokens.embeds, question), k), 40, k)
 
 
 @every_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_precision_in_is_float32_inside(method, dtype):
-    rounded = each(tokens_of(), lambda x: x.to(dtype))
-    exact = each(rounded, torch.Tensor.float)
+    rounded = map_tensors(tokens_of(), lambda x: x.to(dtype))
+    exact = map_tensors(rounded, torch.Tensor.float)
     assert method.select(rounded, 13).tolist() == method.select(exact, 13).tolist()
 
 
@@ -118,20 +118,20 @@ def test_precision_in_is_float32_inside(method, dtype):
 def test_large_half_precision_values_do_not_overflow(method):
     tokens = tokens_of()
     shares = tokens.cls_attention.half()
-    large = dataclasses.replace(each(tokens, lambda x: (x * 1e4).clamp(-6e4, 6e4).half()), cls_attention=shares)
+    large = dataclasses.replace(map_tensors(tokens, lambda x: (x * 1e4).clamp(-6e4, 6e4).half()), cls_attention=shares)
     assert_sane(method.select(large, 13), 40, 13)
 
 
 @every_method
 def test_scale_changes_nothing(method):
     tokens = tokens_of()
-    large = each(tokens, lambda x: x * 64)
+    large = map_tensors(tokens, lambda x: x * 64)
     scaled = dataclasses.replace(large, question=tokens.question / 32, cls_attention=tokens.cls_attention)
     assert method.select(scaled, 13).tolist() == method.select(tokens, 13).tolist()
 
 
 @every_method
-def test_given_is_never_chosen_again(method):
+def test_selected_is_never_returned(method):
     tokens = tokens_of()
     for selected in ([0], [3, 17, 39, 8], list(range(39, 9, -1))):
         for k in (1, 10 if len(selected) > 5 else 36):
@@ -143,11 +143,11 @@ def test_given_is_never_chosen_again(method):
 
 
 @every_method
-def test_given_counts_as_selected(method):
+def test_selected_counts(method):
     if method.spatial:
         pytest.skip("knows no contents")
     rows = torch.eye(24)[[0, 0, 1, 1, 2, 2]]
-    chosen = method.select(seen(rows, torch.zeros(0, 24)), 1, selected=[0, 2])
+    chosen = method.select(make_tokens(rows, torch.zeros(0, 24)), 1, selected=[0, 2])
     assert chosen.tolist() == [4]
 
 
@@ -155,7 +155,7 @@ def test_given_counts_as_selected(method):
 def test_autocast_and_gradients_leave_the_choice_alone(method):
     tokens = tokens_of(300, 64)
     expected = method.select(tokens, 100).tolist()
-    live = each(tokens, lambda x: x.clone().requires_grad_())
+    live = map_tensors(tokens, lambda x: x.clone().requires_grad_())
     with torch.autocast("cpu", torch.bfloat16):
         chosen = method.select(live, 100)
     assert_sane(chosen, 300, 100)
@@ -165,7 +165,7 @@ def test_autocast_and_gradients_leave_the_choice_alone(method):
 @every_method
 def test_inputs_stay_as_they_are(method):
     tokens = tokens_of()
-    before = each(tokens, torch.Tensor.clone)
+    before = map_tensors(tokens, torch.Tensor.clone)
     selected = torch.tensor([5, 2])
     method.merge_weights(tokens, method.select(tokens, 13, selected=selected))
     for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
@@ -199,7 +199,7 @@ def test_the_attention_of_the_tower_may_say_nothing(method):
 @every_method
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 def test_kept_tokens_are_means_of_themselves_and_of_dropped_ones(method, dtype):
-    tokens = each(tokens_of(), lambda x: x.to(dtype))
+    tokens = map_tensors(tokens_of(), lambda x: x.to(dtype))
     for k in (1, 2, 7, 13, 39, 40):
         kept = method.select(tokens, k)
         with torch.autocast("cpu", torch.bfloat16):
@@ -231,7 +231,7 @@ def test_is_a_value(method):
 def test_same_choice_on_a_gpu(method):
     for seed in range(20):
         tokens = tokens_of(300, 64, seed=seed)
-        there = each(tokens, torch.Tensor.cuda)
+        there = map_tensors(tokens, torch.Tensor.cuda)
         chosen = method.select(there, 60, selected=[7, 1])
         assert chosen.device.type == "cuda"
         assert chosen.tolist() == method.select(tokens, 60, selected=[7, 1]).tolist()
@@ -246,7 +246,7 @@ def test_methods_do_not_import_transformers():
 
 
 def maps_of(method, *tokens):
-    return [method.relevance_map(each) for each in tokens]
+    return [method.relevance_map(one) for one in tokens]
 
 
 @every_method
@@ -261,7 +261,7 @@ def test_the_relevance_map_is_one_number_a_token(method):
         assert scores.shape == (n,)
         assert scores.dtype == torch.float32
         assert bool(scores.isfinite().all())
-        live = each(tokens, lambda x: x.clone().requires_grad_())
+        live = map_tensors(tokens, lambda x: x.clone().requires_grad_())
         with torch.autocast("cpu", torch.bfloat16):
             again = method.relevance_map(live)
         assert not again.requires_grad
@@ -271,7 +271,7 @@ def test_the_relevance_map_is_one_number_a_token(method):
 @every_method
 def test_the_relevance_map_belongs_to_what_a_token_is(method):
     tokens, order = tokens_of(grid=(1, 5, 8)), torch.randperm(40, generator=torch.Generator().manual_seed(3))
-    shuffled = seen(tokens.embeds[order], tokens.question)
+    shuffled = make_tokens(tokens.embeds[order], tokens.question)
     one, other = maps_of(method, tokens, shuffled)
     if one is not None:
         torch.testing.assert_close(other, one[order])
@@ -284,7 +284,7 @@ def test_the_relevance_map_belongs_to_what_a_token_is(method):
 @every_method
 def test_the_relevance_map_follows_the_question_iff_prompt_aware(method):
     tokens = tokens_of()
-    one, other = maps_of(method, tokens, seen(tokens.embeds, tokens_of(seed=1).question))
+    one, other = maps_of(method, tokens, make_tokens(tokens.embeds, tokens_of(seed=1).question))
     assert (one is not None and not torch.equal(one, other)) == method.prompt_aware
 
 
@@ -293,11 +293,11 @@ def test_what_the_map_puts_first_is_kept(method):
     """The map is the one that the method itself goes by: where all else is even, it keeps what is high there."""
     tokens = tokens_of()
     if method.prompt_aware:  # orthogonal tokens, of which the question names some
-        tokens = seen(torch.eye(40), torch.eye(40)[[7, 11, 30]])
+        tokens = make_tokens(torch.eye(40), torch.eye(40)[[7, 11, 30]])
     elif method.needs:
         peaks = torch.full((40,), 0.01)
         peaks[[7, 11, 30]] = 0.2
-        alike = seen(torch.eye(40), torch.zeros(0, 40))
+        alike = make_tokens(torch.eye(40), torch.zeros(0, 40))
         tokens = dataclasses.replace(alike, encoder=torch.eye(40), keys=torch.eye(40), cls_attention=peaks)
     scores = method.relevance_map(tokens)
     if scores is None:
@@ -333,7 +333,7 @@ def test_core_is_permutation_equivariant_unless_spatial(method):
         pytest.skip("declares itself spatial")
     for seed in range(10):
         tokens, order = tokens_of(seed=seed), torch.randperm(40, generator=torch.Generator().manual_seed(seed))
-        shuffled = seen(tokens.embeds[order], tokens.question)
+        shuffled = make_tokens(tokens.embeds[order], tokens.question)
         kept, there = method.select(tokens, 13), method.select(shuffled, 13)
         core = kept[method.core_mask(tokens, kept)].tolist()
         assert sorted(order[there[method.core_mask(shuffled, there)]].tolist()) == core
@@ -344,7 +344,7 @@ def test_core_is_permutation_equivariant_unless_spatial(method):
 def test_where_the_map_says_nothing_there_is_no_core(method, kind):
     tokens = tokens_of()
     if kind == "blank":
-        tokens = seen(tokens.embeds[:1].repeat(40, 1), tokens.question)
+        tokens = make_tokens(tokens.embeds[:1].repeat(40, 1), tokens.question)
         assert not method.core_mask(tokens, method.select(tokens, 13)).any() or method.needs
         return
     if kind == "no question":
@@ -363,7 +363,7 @@ def test_where_the_map_says_nothing_there_is_no_core(method, kind):
 def test_explaining_reads_what_choosing_reads(method):
     tokens = tokens_of()
     kept = method.select(tokens, 13)
-    before = each(tokens, torch.Tensor.clone)
+    before = map_tensors(tokens, torch.Tensor.clone)
     method.core_mask(tokens, kept)
     for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
         assert torch.equal(getattr(tokens, name), getattr(before, name))

@@ -60,7 +60,7 @@ def random_grid(n, seed):
     return rng.choice([None, (1, rows, n // rows), (frames, rows // frames, n // rows)])
 
 
-def looked_at(method, tokens):
+def extras_of(method, tokens):
     """The reference's arguments for what the method needs, in double precision."""
     short = {"encoder": "h", "cls_attention": "a", "keys": "keys"}
     return {short[name]: getattr(tokens, name).double().tolist() for name in method.needs}
@@ -99,7 +99,7 @@ def test_agrees_with_the_reference_index_by_index(method, options, cases):
         tokens, k, selected = random_case(seed)
         margin = Margin()
         v, e = tokens.embeds.double().tolist(), tokens.question.double().tolist()
-        expected = sorted(REFERENCES[method.name](v, e, k, selected, margin, **looked_at(method, tokens), **options))
+        expected = sorted(REFERENCES[method.name](v, e, k, selected, margin, **extras_of(method, tokens), **options))
         if method.select(tokens, k, selected=selected).tolist() != expected:
             # Two candidates so close to the border of a tie that float32 cannot tell on which side they are.
             assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}, selected={selected}"
@@ -142,7 +142,7 @@ def test_foveate_keeps_the_second_of_two_equal_objects_but_not_of_two_neighbours
     assert len({3, 12, 13} & set(DivPrune().select(tokens_of(rows), 2).tolist())) == 1
 
 
-def test_foveate_on_plain_ground_spreads_over_the_picture():
+def test_foveate_on_plain_ground_spreads_over_the_image():
     chosen = Foveate().select(tokens_of([[1.0, 0.0]] * 64, grid=(1, 8, 8)), 4)
     quarters = {(int(i) // 32, int(i) % 8 // 4) for i in chosen}
     assert len(quarters) >= 3
@@ -170,7 +170,7 @@ def test_merges_as_the_reference_does(method, options):
     for seed in range(300):
         tokens, k, _ = random_case(seed)
         kept, margin = method.select(tokens, k), Margin()
-        rows = MIXES[method.name](len(tokens.embeds), kept.tolist(), margin, **looked_at(method, tokens), **options)
+        rows = MIXES[method.name](len(tokens.embeds), kept.tolist(), margin, **extras_of(method, tokens), **options)
         if not torch.allclose(method.merge_weights(tokens, kept).double(), torch.tensor(rows).double(), atol=1e-6):
             assert margin.closest < TIGHT, f"seed {seed}: {tuple(tokens.embeds.shape)}, k={k}"
             luck.append(seed)
@@ -262,7 +262,7 @@ def test_cdpruner_with_a_flat_question_is_diversity_alone():
     assert CDPruner().select(VisualTokens(embeds, torch.zeros(2, 8)), 8).tolist() == empty.tolist()
 
 
-def test_mmtok_covers_words_when_the_picture_weighs_nothing():
+def test_mmtok_covers_words_when_the_image_weighs_nothing():
     tokens = tokens_of([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 1]], [[1, 0, 0], [0, 1, 0]])
     assert MMTok(alpha=0.0).select(tokens, 2).tolist() == [0, 1]
 
@@ -508,8 +508,8 @@ def test_select_is_the_whole_library_in_one_pure_function():
     assert len(select(embeds, k=64, method="grid", grid=(1, 24, 24))) == 64
     assert select(embeds, question, k=64).tolist() == Foveate().select(VisualTokens(embeds, question), 64).tolist()
     assert select(embeds, k=9, method="divprune").tolist() == select(embeds, k=9, method=DivPrune()).tolist()
-    seen = {"cls_attention": torch.rand(576), "encoder": embeds, "keys": embeds}
-    assert len(select(embeds, k=64, method="visionzip", **seen)) == 64
+    tower = {"cls_attention": torch.rand(576), "encoder": embeds, "keys": embeds}
+    assert len(select(embeds, k=64, method="visionzip", **tower)) == 64
     with pytest.raises(InputError, match="without cls_attention"):
         select(embeds, k=64, method="visionzip")
     with pytest.warns(FoveateWarning, match="keeps all"):
@@ -518,7 +518,7 @@ def test_select_is_the_whole_library_in_one_pure_function():
         select(embeds, k=64.0)
 
 
-def test_select_checks_k_and_given():
+def test_select_checks_k_and_selected():
     tokens = VisualTokens(torch.randn(5, 4), torch.zeros(0, 4))
     for k in (0, 6, -1, True, 2.0, None):
         with pytest.raises(InputError, match="int from 1 to 5"):

@@ -33,17 +33,17 @@ from foveate.method.tokens import VisualTokens, unit_rows
     ],
 )
 def test_budget(keep, n, k):
-    found = to_budget(keep, n)
-    assert found == k
-    assert type(found) is int
+    result = to_budget(keep, n)
+    assert result == k
+    assert type(result) is int
 
 
 def test_budget_is_between_one_and_n_and_never_falls():
     for n in (1, 2, 7, 576):
-        found = [to_budget(share / 200, n) for share in range(1, 201)]
-        assert found == sorted(found)
-        assert found[0] >= 1
-        assert found[-1] == n
+        result = [to_budget(share / 200, n) for share in range(1, 201)]
+        assert result == sorted(result)
+        assert result[0] >= 1
+        assert result[-1] == n
 
 
 def test_more_than_there_is_keeps_all_and_warns():
@@ -96,7 +96,7 @@ def test_unit_rows():
     torch.testing.assert_close(unit_rows(rows), torch.tensor([[0.6, 0.8], [0.0, 0.0], [-1.0, 0.0]]))
 
 
-def test_visual_tokens_hold_what_fits():
+def test_visual_tokens_accept_what_fits():
     tokens = VisualTokens(torch.ones(6, 4), torch.ones(0, 4), (1, 2, 3))
     assert tokens.grid == (1, 2, 3)
     assert VisualTokens(torch.ones(6, 4), torch.ones(2, 4)).grid is None
@@ -127,7 +127,7 @@ def test_extras_that_do_not_fit_are_refused(extras, fix):
     assert fix in str(caught.value)
 
 
-def test_an_extra_is_there_or_asked_for():
+def test_an_extra_is_there_or_an_error_names_it():
     tokens = VisualTokens(torch.ones(6, 4), torch.ones(0, 4), encoder=torch.ones(6, 9))
     assert tokens.extra("encoder").shape == (6, 9)
     with pytest.raises(InputError, match=r"came without keys.*foveate\.prune_inputs"):

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from extras import seen
+from extras import make_tokens
 from foveate.errors import FoveateWarning, InputError, KeepError
 from foveate.method import methods, resolve
 from foveate.method.budget import to_budget
@@ -30,12 +30,12 @@ def noise(*shape, seed=0):
 
 def picture(n=24, *, seed=0, row=0, grid=None, question=None, **fields):
     words = noise(4, seed=99) if question is None else question
-    return Subject(row, seen(noise(n, seed=seed), words, grid), **fields)
+    return Subject(row, make_tokens(noise(n, seed=seed), words, grid), **fields)
 
 
 def clip(frames, **fields):
     """A subject of these frames (t, h, w, d)."""
-    return Subject(0, seen(frames.flatten(0, 2), noise(4, seed=99), tuple(frames.shape[:3])), **fields)
+    return Subject(0, make_tokens(frames.flatten(0, 2), noise(4, seed=99), tuple(frames.shape[:3])), **fields)
 
 
 def standing(t, h, w, seed=0):
@@ -134,7 +134,7 @@ def test_a_prompt_gives_more_to_the_picture_that_the_question_is_about():
     question = noise(3, seed=50)
     dull, apt = noise(60, seed=51), noise(60, seed=52)
     apt[::6] += 4 * question.mean(0)
-    two = [Subject(0, seen(rows, question)) for rows in (dull, apt, dull.flip(0))]
+    two = [Subject(0, make_tokens(rows, question)) for rows in (dull, apt, dull.flip(0))]
     for keep in (0.2, 0.3, 30):
         first, second, third = (len(c.kept) for c in choose(two, resolve("foveate"), keep, "prompt"))
         assert second > first >= 1
@@ -144,7 +144,7 @@ def test_a_prompt_gives_more_to_the_picture_that_the_question_is_about():
 def test_a_prompt_goes_half_by_size_and_half_by_relevance():
     question = noise(1, seed=50)
     apt = 5 * question + noise(10, seed=52)  # all ten of the most relevant tokens
-    two = [Subject(0, seen(rows, question)) for rows in (noise(30, seed=51), apt)]
+    two = [Subject(0, make_tokens(rows, question)) for rows in (noise(30, seed=51), apt)]
     wanted = [(7.5 + 0) / 2, (2.5 + 10) / 2]
     assert [len(c.kept) for c in choose(two, resolve("foveate"), 10, "prompt")] == [round(want) for want in wanted]
 

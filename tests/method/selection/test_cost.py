@@ -19,7 +19,7 @@ def weighted_farthest_point(x, weight, k, selected, places=None, place=0.0):
     return select_farthest([FarthestProblem(x, k, selected, weight, places, place)])[0]
 
 
-def picture(n, d=256, seed=0):
+def image(n, d=256, seed=0):
     """As real ones: many tokens that are nearly one of a few, and every twentieth like no other."""
     seeded = torch.Generator().manual_seed(seed)
     plain = torch.randn(12, d, generator=seeded)[torch.randint(12, (n,), generator=seeded)]
@@ -37,7 +37,7 @@ every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
 
 def cost_of(rule, n, k):
-    x = picture(n)
+    x = image(n)
     with Cost() as cost:
         rule(x, k)
     return cost
@@ -79,7 +79,7 @@ def test_a_choice_takes_a_fraction_of_a_pass_over_all_tokens(rule):
                 passes.append(args[1].shape[1])
             return super().__torch_dispatch__(func, types, args, kwargs)
 
-    x = picture(3000)
+    x = image(3000)
     with Passes():
         rule(x, 300)
     assert len(passes) < 60
@@ -101,7 +101,7 @@ def test_step_by_step_nothing_is_read_back(rule, monkeypatch):
 def test_python_does_not_count_for_each_token(method):
     costs = []
     for n in (500, 4000):
-        x = picture(n)
+        x = image(n)
         with Cost() as cost:
             resolve(method).select(VisualTokens(x, x[:20], None), 50)
         costs.append(cost.ops)

@@ -27,7 +27,7 @@ def test_most_isolated_is_what_all_pairs_say():
 
 
 def test_few_pairs_are_made_where_one_token_is_odd():
-    # A plain picture with one thing in it.
+    # A plain image with one object in it.
     x = torch.cat([randn(4, 32)[torch.arange(3000) % 4] + randn(3000, 32, seed=1) / 20, randn(1, 32, seed=2)])
     with Cost() as cost:
         assert find_most_isolated(Cosines(x)).tolist() == [3000]

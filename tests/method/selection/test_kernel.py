@@ -61,7 +61,7 @@ def test_the_kernel_chooses_what_the_loop_chooses(monkeypatch, on_kernel):
 
 
 @pytest.mark.parametrize("name", [row.name for row in methods() if row.name in ("foveate", "divprune", "score")])
-def test_several_pictures_are_one_launch(name, monkeypatch, on_kernel):
+def test_several_images_are_one_launch(name, monkeypatch, on_kernel):
     grids = [(1, 5, 8), (1, 9, 9), (1, 2, 3)]
     images = [
         VisualTokens(x, x[:3], grid, encoder=x.flip(1), cls_attention=x[:, 0].softmax(0))

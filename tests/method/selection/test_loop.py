@@ -47,7 +47,7 @@ RULES = {
 }
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 
-PICTURES = {
+IMAGES = {
     "random": lambda seed: randn(400, 12, seed=seed),
     "clusters": lambda seed: randn(15, 64, seed=seed)[torch.arange(400) % 15] + randn(400, 64, seed=seed + 50) / 3,
     "copies": lambda seed: randn(37, 24, seed=seed)[torch.arange(400) % 37],
@@ -62,10 +62,10 @@ PICTURES = {
 
 
 @every_rule
-@pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
-def test_blocks_choose_what_steps_choose(rule, picture, monkeypatch):
+@pytest.mark.parametrize("image", IMAGES.values(), ids=IMAGES)
+def test_blocks_choose_what_steps_choose(rule, image, monkeypatch):
     for seed in range(4):
-        x, taken = picture(seed), torch.arange(seed * 3) * 7
+        x, taken = image(seed), torch.arange(seed * 3) * 7
         chosen = rule(x, 90, taken)
         with monkeypatch.context() as patch:
             patch.setattr(selection, "select_greedily", loop.select_in_steps)
@@ -75,22 +75,22 @@ def test_blocks_choose_what_steps_choose(rule, picture, monkeypatch):
 @every_rule
 @pytest.mark.parametrize("share", [0, 0.3, 10_000])
 def test_any_number_of_candidates_will_do(rule, share, monkeypatch):
-    x = PICTURES["clusters"](0)
+    x = IMAGES["clusters"](0)
     expected = rule(x, 90, NONE)
     monkeypatch.setattr(loop, "CANDIDATES", share)
     assert torch.equal(rule(x, 90, NONE), expected)
 
 
 @pytest.mark.parametrize(
-    ("rule", "picture"),
+    ("rule", "image"),
     [
-        (rule, picture)
+        (rule, image)
         for rule in RULES
-        for picture in ("clusters", "blank but for a few", "blank")
-        if rule != "log_volume" or picture == "clusters"  # a copy's volume falls a little with every other copy chosen
+        for image in ("clusters", "blank but for a few", "blank")
+        if rule != "log_volume" or image == "clusters"  # a copy's volume falls a little with every other copy chosen
     ],
 )
-def test_many_are_certain_at_a_time(rule, picture, monkeypatch):
+def test_many_are_certain_at_a_time(rule, image, monkeypatch):
     sizes, right = [], loop._select_certain
 
     def counted(*args):
@@ -99,6 +99,6 @@ def test_many_are_certain_at_a_time(rule, picture, monkeypatch):
         return block
 
     monkeypatch.setattr(loop, "_select_certain", counted)
-    x = PICTURES[picture](0)
+    x = IMAGES[image](0)
     RULES[rule](x, 90, NONE)
     assert len(sizes) <= 30

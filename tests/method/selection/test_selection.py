@@ -158,7 +158,7 @@ def test_dpp_out_of_rank_goes_by_relevance():
 
 
 def test_dpp_is_exact_far_into_a_nearly_dependent_set():
-    # Two bundles of nearly parallel tokens: the residuals fall to 1e-3, and duplicates must still be told from them.
+    # Two bundles of nearly parallel tokens: the residuals fall to 1e-3, and duplicates must still be distinguished.
     x = torch.cat([torch.eye(40)[0] + 0.03 * randn(20, 40), torch.eye(40)[1] + 0.03 * randn(20, 40, seed=1)])
     chosen = select_dpp(x.repeat(2, 1), torch.ones(80), 40, NONE).tolist()
     assert len({i % 40 for i in chosen}) == 40
