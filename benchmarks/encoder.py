@@ -23,6 +23,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from foveate.apps.bench.memory import measure_peak
 from foveate.apps.bench.shapes import DTYPES, SHAPES, Shape, build, make_example
 from foveate.models import family_of
+from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.runtime.timing import prefill
@@ -95,7 +96,7 @@ def decoder_seconds(model: Any, inputs: Mapping[str, Any], count: int) -> float:
 def standing(name: str, model: Any, shape: Shape, side: int, rounds: int) -> Row:
     """The encoder's share of the time to first token, unpruned and pruned."""
     inputs = make_example(model, shape, (side, side))
-    words, count = family_of(model).words(inputs), SHAPES[name].count_layers()[0]
+    words, count = drop_raw(family_of(model), inputs), SHAPES[name].count_layers()[0]
     spent: dict[str, list[float]] = {"encoder": [], "selection": [], "unpruned": [], "pruned": []}
     for number in range(-1 if rounds > LONG else 0, rounds):
         started = time.perf_counter()
@@ -110,7 +111,7 @@ def standing(name: str, model: Any, shape: Shape, side: int, rounds: int) -> Row
         if number >= 0:
             for stage, lap in laps.items():
                 spent[stage].append(lap)
-    tokens, kept = short.report.total[0], len(short.report.kept[0])
+    tokens, kept = short.report.items[0].total, len(short.report.items[0].kept)
     row: Row = {"what": "standing", "model": name, "side": side, "tokens": tokens, "kept": kept, "rounds": rounds}
     row |= {f"{stage} s": spread(laps) for stage, laps in spent.items()}
     rest = {"unpruned": [0.0] * rounds, "pruned": spent["selection"]}

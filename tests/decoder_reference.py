@@ -7,8 +7,7 @@ from transformers import AutoModelForImageTextToText
 
 from foveate.conformance.registry import tiny_family
 from foveate.method.budget import to_budget
-from foveate.pipeline.prune import stop_ids
-from foveate.pipeline.question import find_question
+from foveate.pipeline.question import find_question, read_template
 
 
 def deep_model(family, depth=6, attention="sdpa", seed=0):
@@ -65,7 +64,7 @@ def raters(model, family, method, inputs, row, places, feature, end):
         return [end]
     ids, mask = inputs["input_ids"][row], inputs["attention_mask"][row]
     first = int((ids == family.token_id(model.config)).nonzero()[0])
-    template = family.template(model.config, stop_ids(model))
+    template = read_template(model, family)
     words = [p for p in find_question(ids.tolist(), first, template, (mask == 0).tolist()) if p > int(places[-1])]
     if not words:
         return [end]

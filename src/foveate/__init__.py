@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from foveate.method.zspaprune import ZSPAPrune
     from foveate.models import Family, families
     from foveate.pipeline.encode import Encoded, encode
-    from foveate.pipeline.prune import PrunedInputs, Report, prune_inputs
+    from foveate.pipeline.prune import prune_inputs
+    from foveate.pipeline.report import PrunedInputs, Report
     from foveate.runtime.chat_template import learn_template
     from foveate.runtime.load import LoadedModel, load
     from foveate.viz import draw
@@ -64,10 +65,10 @@ _HOMES = {
     "MMTok": "foveate.method.mmtok",
     "Method": "foveate.method",
     "PruMerge": "foveate.method.prumerge",
-    "PrunedInputs": "foveate.pipeline.prune",
+    "PrunedInputs": "foveate.pipeline.report",
     "PyramidDrop": "foveate.method.pyramiddrop",
     "Random": "foveate.method.random",
-    "Report": "foveate.pipeline.prune",
+    "Report": "foveate.pipeline.report",
     "SCoRe": "foveate.method.score",
     "Scope": "foveate.method.scope",
     "VisPruner": "foveate.method.vispruner",

@@ -1,5 +1,7 @@
 """The laws hold on every family, and each of them can be broken."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForImageTextToText
@@ -80,10 +82,10 @@ def test_forgotten_deepstack_breaks_the_masking_law(monkeypatch):
     family = lookup.family("qwen3_vl")
     right = type(family).keep
 
-    def keep(self, encoded, kept, *more):
-        out = right(self, encoded, kept, *more)
-        first = [torch.arange(len(indices)) for indices in kept]  # instead of the kept ones
-        out.deepstack_features = right(self, encoded, first, *more).deepstack_features
+    def keep(self, encoded, items):
+        out = right(self, encoded, items)
+        first = [replace(item, kept=torch.arange(len(item.kept))) for item in items]  # instead of the kept ones
+        out.deepstack_features = right(self, encoded, first).deepstack_features
         return out
 
     monkeypatch.setattr(type(family), "keep", keep)
@@ -97,13 +99,13 @@ def test_a_mask_of_ones_would_be_read_as_packed_sequences(monkeypatch):
 
 
 def test_questions_of_other_rows_break_the_ragged_law(monkeypatch):
-    from foveate.pipeline import prune
+    from foveate.pipeline import question, select
 
     monkeypatch.setattr(
-        prune, "find_question", lambda ids, first, template, ignored: list(range(len(ids) - 3, len(ids)))
+        question, "find_question", lambda ids, first, template, ignored: list(range(len(ids) - 3, len(ids)))
     )
-    right = prune.VisualTokens
-    monkeypatch.setattr(prune, "VisualTokens", lambda e, q, g: right(e.roll(len(e) // 3, 0), q, g))
+    right = select.VisualTokens
+    monkeypatch.setattr(select, "VisualTokens", lambda e, q, g: right(e.roll(len(e) // 3, 0), q, g))
     # A consistent change is no breach.
     assert status_of(lookup.family("llava"), "ragged batch = each row alone") == "holds"
     calls = []
@@ -112,7 +114,7 @@ def test_questions_of_other_rows_break_the_ragged_law(monkeypatch):
         calls.append(1)
         return right(embeds.roll(len(calls), 0), question, grid)
 
-    monkeypatch.setattr(prune, "VisualTokens", unstable)
+    monkeypatch.setattr(select, "VisualTokens", unstable)
     assert status_of(lookup.family("llava"), "ragged batch = each row alone") == "violated"
 
 
@@ -154,12 +156,14 @@ def test_generation_says_what_the_masked_full_model_says(model, family, settings
     inputs = laws.example(model, family, [(2, 5), (1, 9)])
     short = laws.prune_inputs(model, inputs, keep=0.4)
     words = {k: v for k, v in inputs.items() if k not in {"pixel_values", *family.encoder_inputs(model, inputs)}}
-    everything = [torch.arange(total) for total in short.report.total]
+    everything = [
+        replace(item, kept=torch.arange(item.total)) for item in laws.kept_items(model, family, inputs, short)
+    ]
     full = {
         **words,
         "position_ids": family.positions(model, inputs, inputs["attention_mask"]),
         "attention_mask": laws.staying(model, family, inputs, short).long(),
-        "mm_encoder_outputs": {"image": family.keep(family.encode(model, inputs), everything, [0, 0, 1])},
+        "mm_encoder_outputs": {"image": family.keep(family.encode(model, inputs), everything)},
     }
     new = {"max_new_tokens": 5, "min_new_tokens": 5, **settings}
     assert torch.equal(model.generate(**short, **new)[:, -5:], model.generate(**full, **new)[:, -5:])

@@ -24,7 +24,7 @@ def test_prompt_comes_back_whole(model, inputs):
     length = inputs["input_ids"].shape[1]
     with foveate.pruning(model, keep=3) as handle:
         out = model.generate(**inputs, **NEW)
-        assert [len(k) for k in handle.report.kept] == [3, 3, 3]
+        assert [len(item.kept) for item in handle.report.items] == [3, 3, 3]
     assert out.shape == (2, length + 3)
     assert torch.equal(out[:, :length], inputs["input_ids"])
     short = foveate.prune_inputs(model, inputs, keep=3)
@@ -61,7 +61,7 @@ def test_text_only_generation_is_the_stock_one(model, family):
     stock = model.generate(**inputs, **NEW)
     with foveate.pruning(model, keep=3) as handle:
         assert torch.equal(model.generate(**inputs, **NEW), stock)
-        assert handle.report.kept == ()
+        assert handle.report.items == ()
 
 
 def test_text_goes_on_from_a_cache(model, family):
@@ -83,7 +83,7 @@ def test_innermost_handle_decides_and_any_order_of_removal_works(llava):
 
     def kept(handle):
         llava.generate(**inputs, **NEW)
-        return len(handle.report.kept[0])
+        return len(handle.report.items[0].kept)
 
     outer = foveate.attach(llava, keep=8)
     with foveate.pruning(llava, keep=2) as inner:
@@ -105,7 +105,7 @@ def test_attaching_again_with_other_settings(llava):
     for keep in (2, 5):
         handle = foveate.attach(llava, keep=keep)
         llava.generate(**inputs, **NEW)
-        assert len(handle.report.kept[0]) == keep
+        assert len(handle.report.items[0].kept) == keep
         handle.remove()
     assert "generate" not in vars(llava)
 
@@ -124,7 +124,7 @@ def test_failed_call_leaves_the_handle_working(llava):
         with pytest.raises(RuntimeError, match="negative dimension"):
             llava.generate(**inputs, **NEW, num_beams=-1)
         llava.generate(**inputs, **NEW)
-        assert len(handle.report.kept[0]) == 2
+        assert len(handle.report.items[0].kept) == 2
 
 
 def test_somebody_elses_generate_is_given_back(llava):
@@ -165,7 +165,7 @@ def test_wrapper_with_our_attributes_does_not_hide_that_ours_is_gone(llava):
     first.remove()
     with foveate.pruning(llava, keep=3) as handle, torch.no_grad():
         llava.generate(**inputs, **NEW)
-        assert len(handle.report.kept[0]) == 3
+        assert len(handle.report.items[0].kept) == 3
         assert llava(**inputs).logits.shape[1] == inputs["input_ids"].shape[1] - 13
 
 
@@ -221,7 +221,8 @@ def test_bad_settings_attach_nothing(llava):
 def test_a_handle_explains_when_asked(model, inputs, explain):
     with foveate.pruning(model, keep=3, explain=explain) as handle:
         model(**inputs)
-        assert len(handle.report.core) == len(handle.report.relevance) == (3 if explain else 0)
+        explained = [item.core is not None and item.relevance is not None for item in handle.report.items]
+        assert explained == [explain] * 3
 
 
 def test_in_decoder_methods_do_not_explain(llava):

@@ -1,6 +1,7 @@
 """What stays on the model, and what is refused."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -106,7 +107,7 @@ def test_the_stock_generate_stays(model, inputs):
 def test_report_tells_the_grids_of_a_forward_call(model, inputs):
     with foveate.pruning(model, keep=0.3, method="pyramiddrop") as handle:
         model(**inputs)
-    assert [t * h * w for t, h, w in handle.report.grids] == list(handle.report.total)
+    assert [math.prod(item.grid) for item in handle.report.items] == [item.total for item in handle.report.items]
     assert handle.report.seconds > 0
     assert handle.report.notes == ()
 
@@ -161,7 +162,7 @@ def test_what_cannot_be_right_is_refused(model, inputs, change, told):
         with pytest.raises(FoveateError, match=told):
             model(**changed)
         model.generate(**inputs, **NEW)
-    assert handle.report.kept
+    assert handle.report.items
 
 
 def test_a_picture_at_the_end_is_refused(model, family):
@@ -220,7 +221,7 @@ def test_positional_arguments(llava):
     with foveate.pruning(model, keep=0.3, method="fastv") as handle:
         one = model(inputs["input_ids"], inputs["pixel_values"]).logits
         assert torch.equal(one, model(**inputs).logits)
-        assert len(handle.report.kept[0]) == 5
+        assert len(handle.report.items[0].kept) == 5
 
 
 TEXTS = {

@@ -46,7 +46,7 @@ def test_keep_all_is_the_untouched_model(model, family, method):
     stock, real = model(**inputs).logits, inputs["attention_mask"].bool()
     with foveate.pruning(model, keep=1.0, method=method) as handle:
         close(model(**inputs).logits[real], stock[real])
-    assert set(handle.report.visual_tokens) == {sum(handle.report.total)}
+    assert set(handle.report.visual_tokens) == {handle.report.total_count}
     assert handle.report.mean_share == 1.0
 
 
@@ -61,8 +61,8 @@ def test_pruned_is_the_reference(model, family, method, keep):
     assert stage_lists(handle.report) == stages
     assert found.shape == expected.shape
     close(found[stays], expected[stays])
-    assert [len(k) for k in handle.report.kept] == [
-        foveate.method.budget.to_budget(keep, n) for n in handle.report.total
+    assert [len(item.kept) for item in handle.report.items] == [
+        foveate.method.budget.to_budget(keep, n) for n in (item.total for item in handle.report.items)
     ]
 
 
@@ -91,7 +91,7 @@ def test_a_right_padded_batch_is_each_row_alone(model, family, method):
 
 
 def slow_stays(model, family, inputs, report):
-    stays, kept = inputs["attention_mask"].bool().clone(), iter(zip(report.kept, report.total, strict=True))
+    stays, kept = inputs["attention_mask"].bool().clone(), iter((item.kept, item.total) for item in report.items)
     for row, ids in enumerate(inputs["input_ids"]):
         places = (ids == family.token_id(model.config)).nonzero().squeeze(1)
         while len(places):
@@ -116,8 +116,8 @@ def test_a_ragged_batch_is_each_row_alone(model, family, method):
             assert torch.equal(together.sequences[row, -STEPS:], alone.sequences[0, -STEPS:])
             for one, other in zip(together.logits, alone.logits, strict=True):
                 close(one[row], other[0])
-            for n, kept in zip(mine, handle.report.kept, strict=True):
-                assert report.kept[n].tolist() == kept.tolist()
+            for n, item in zip(mine, handle.report.items, strict=True):
+                assert report.items[n].kept.tolist() == item.kept.tolist()
 
 
 def recomputed(model, family, method, inputs, sequences, stages):
@@ -289,4 +289,4 @@ def test_pruned_inputs_may_be_pruned_further(model, family):
         close(model(**short).logits[real], stock[real])
     with foveate.pruning(model, keep=2, method="fastv") as handle:
         model.generate(**short, **NEW)
-    assert [len(k) for k in handle.report.kept] == [2, 2]
+    assert [len(item.kept) for item in handle.report.items] == [2, 2]

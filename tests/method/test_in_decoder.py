@@ -170,8 +170,8 @@ def test_a_method_of_ones_own(family):
     inputs = example(model, family, [(2, 5)])
     with foveate.pruning(model, keep=2, method=Loudest()) as handle:
         model.generate(**inputs, max_new_tokens=2)
-        assert [len(k) for k in handle.report.stages[0].kept] == list(handle.report.total)
-        assert [len(k) for k in handle.report.kept] == [2, 2]
+        assert [len(k) for k in handle.report.stages[0].kept] == [item.total for item in handle.report.items]
+        assert [len(item.kept) for item in handle.report.items] == [2, 2]
         assert handle.report.method == "loudest"
     for after in ((), (0,), (6,), (3, 1), (2, 2)):
         with pytest.raises(InputError, match="this model has 6"):

@@ -114,9 +114,9 @@ def test_the_tiles_of_a_picture_share_its_budget():
               for name in ("input_ids", "attention_mask")}  # fmt: skip
     short = foveate.prune_inputs(model, {**inputs, **joined}, keep=7)
     tile = len(places) // 3
-    assert short.report.total == (2 * tile, tile)
-    assert short.report.grids == (None, (1, 4, 4))
-    assert [len(kept) for kept in short.report.kept] == [7, 7]
+    assert tuple(item.total for item in short.report.items) == (2 * tile, tile)
+    assert tuple(item.grid for item in short.report.items) == (None, (1, 4, 4))
+    assert [len(item.kept) for item in short.report.items] == [7, 7]
     whole = foveate.prune_inputs(model, {**inputs, **joined}, keep=1.0)
     assert torch.allclose(model(**whole).logits, model(**{**inputs, **joined}).logits, atol=1e-5)
 

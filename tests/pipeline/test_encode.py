@@ -94,7 +94,7 @@ def test_end_to_end_against_the_eager_tower(name, layer):
         extras = {extra: looked[extra][number] for extra in method.needs}
         tokens = VisualTokens(feature, feature[:0], (1, 4, 4), **extras)
         kept = method.select(tokens, to_budget(0.5, 16))
-        assert torch.equal(short.report.kept[number], kept)
+        assert torch.equal(short.report.items[number].kept, kept)
         mix = method.merge_weights(tokens, kept)
         held.append(feature[kept] if mix is None else mix @ feature)
     values = torch.cat(short["mm_encoder_outputs"]["image"].pooler_output)
@@ -103,7 +103,7 @@ def test_end_to_end_against_the_eager_tower(name, layer):
     length = inputs["input_ids"].shape[1]
     with foveate.pruning(model, keep=0.5, method=method) as handle:
         out = model.generate(**inputs, **NEW)
-        assert all(torch.equal(a, b) for a, b in zip(handle.report.kept, short.report.kept, strict=True))
+        assert same_kept(handle.report, short.report)
     assert torch.equal(out[:, :length], inputs["input_ids"])
     assert torch.equal(out[:, length:], model.generate(**short, **NEW)[:, -4:])
 
@@ -200,7 +200,7 @@ def test_one_encoding_serves_every_method():
         assert len(runs) == 1
     for name, short in ready.items():
         alone = foveate.prune_inputs(model, inputs, keep=5, method=name)
-        assert all(torch.equal(a, b) for a, b in zip(alone.report.kept, short.report.kept, strict=True))
+        assert same_kept(alone.report, short.report)
         assert torch.equal(model(**alone).logits, model(**short).logits)
     both = foveate.prune_inputs(model, inputs, keep=5, encoded=encoded)
     assert "pixel_values" not in both
@@ -231,7 +231,7 @@ def test_what_encoding_cannot_do_is_said():
         foveate.prune_inputs(model, {**words, **features}, keep=5, encoded=encoded)
     with pytest.raises(InputError, match="pixel_values or mm_encoder_outputs, not both"):
         foveate.encode(model, {**inputs, **features})
-    with pytest.raises(InputError, match="no picture to encode"):
+    with pytest.raises(InputError, match="no image to encode"):
         foveate.encode(model, words)
     with pytest.raises(InputError, match="image placeholders"):
         foveate.prune_inputs(model, example(model, LLAVA, [(2, 5)]), keep=5, encoded=encoded)
@@ -295,9 +295,14 @@ def test_every_level_of_every_family_is_merged_alike(model, family, dtype):
         for keep, method in ((0.99, Plain()), (0.99, Mean()), (3, Same()), (3, Plain()))
     )
     assert all(torch.equal(a, b) for a, b in zip(same, plain, strict=True))
-    sizes = foveate.prune_inputs(model, inputs, keep=1.0).report.total
+    sizes = [item.total for item in foveate.prune_inputs(model, inputs, keep=1.0).report.items]
     for before, after in zip(whole, merged, strict=True):
         assert after.dtype == dtype
         pictures = before.float().split(sizes[:2] if len(before) == sum(sizes[:2]) else sizes[2:])
         expected = torch.cat([picture / 2 + picture.mean(0) / 2 for picture in pictures])
         torch.testing.assert_close(after, expected.to(dtype), atol=1e-5 if dtype == torch.float32 else 1e-2, rtol=1e-2)
+
+
+def same_kept(one, other):
+    pairs = zip(one.items, other.items, strict=True)
+    return all(torch.equal(a.kept, b.kept) for a, b in pairs)

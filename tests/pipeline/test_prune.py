@@ -28,10 +28,10 @@ def inputs(model, family):
 def test_report_tells_what_was_kept(model, family, inputs):
     short = foveate.prune_inputs(model, inputs, keep=3)
     report = short.report
-    assert [len(k) for k in report.kept] == [3, 3, 3]
+    assert [len(item.kept) for item in report.items] == [3, 3, 3]
     assert report.method == "foveate"
     assert report.seconds > 0
-    for kept, total, grid in zip(report.kept, report.total, report.grids, strict=True):
+    for kept, total, grid in ((item.kept, item.total, item.grid) for item in report.items):
         assert kept.tolist() == sorted(set(kept.tolist()))
         assert kept.max() < total == grid[0] * grid[1] * grid[2]
     kept_ids = inputs["input_ids"][staying(model, family, inputs, short)]
@@ -40,30 +40,33 @@ def test_report_tells_what_was_kept(model, family, inputs):
 
 @pytest.mark.parametrize("keep", [3, 0.5, 1.0])
 def test_report_tells_why_when_asked(model, inputs, keep):
-    plain, told = (foveate.prune_inputs(model, inputs, keep=keep, explain=why).report for why in (False, True))
-    assert plain.relevance == plain.core == ()
-    assert plain.views == told.views
-    assert [k.tolist() for k in plain.kept] == [k.tolist() for k in told.kept]
-    for kept, total, relevance, core in zip(told.kept, told.total, told.relevance, told.core, strict=True):
-        assert core.shape == kept.shape
+    plain, explained = (foveate.prune_inputs(model, inputs, keep=keep, explain=why).report for why in (False, True))
+    for item, other in zip(plain.items, explained.items, strict=True):
+        assert item.relevance is item.core is None
+        assert item.tiles == other.tiles
+        assert item.kept.tolist() == other.kept.tolist()
+        assert other.core.shape == other.kept.shape
         if keep == 1.0:
-            assert relevance is None
-            assert not core.any()
+            assert other.relevance is None
+            assert not other.core.any()
             continue
-        assert relevance.shape == (total,)
-        assert set(kept[core].tolist()) == set(kept.tolist()) & set(relevance.topk(len(kept)).indices.tolist())
+        assert other.relevance.shape == (other.total,)
+        kept = set(other.kept.tolist())
+        assert set(other.kept[other.core].tolist()) == kept & set(other.relevance.topk(len(kept)).indices.tolist())
 
 
 def test_report_tells_where_tokens_lie(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=3).report
-    for views, (_, h, w) in zip(report.views, report.grids, strict=True):
+    for views, (_, h, w) in ((item.tiles, item.grid) for item in report.items):
         assert [(v.start, v.rows, v.columns, v.step) for v in views] == [(0, h, w, w)]
-    assert (report.overview, report.tiles_apart) == ("", False)
+    assert not any(item.is_part or tile.overview for item in report.items for tile in item.tiles)
 
 
 def test_share_is_per_picture(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=0.5).report
-    assert [len(k) for k in report.kept] == [foveate.method.budget.to_budget(0.5, n) for n in report.total]
+    assert [len(item.kept) for item in report.items] == [
+        foveate.method.budget.to_budget(0.5, item.total) for item in report.items
+    ]
 
 
 def test_callers_inputs_are_untouched(model, inputs):
@@ -114,7 +117,7 @@ def test_the_answer_under_a_loss_does_not_choose(model, family):
         )
         for ids in (inputs["input_ids"], changed)
     )
-    assert torch.equal(one.report.kept[0], other.report.kept[0])
+    assert torch.equal(one.report.items[0].kept, other.report.items[0].kept)
 
 
 def test_mask_may_be_absent(model, family):
@@ -157,7 +160,7 @@ def test_encoded_pictures_are_taken_as_they_are(model, family, inputs):
     encoded = family.encode(model, inputs)
     ready = {k: v for k, v in inputs.items() if k != "pixel_values"} | {"mm_encoder_outputs": {"image": encoded}}
     one, other = (foveate.prune_inputs(model, x, keep=3) for x in (inputs, ready))
-    assert all(torch.equal(a, b) for a, b in zip(one.report.kept, other.report.kept, strict=True))
+    assert same_kept(one.report, other.report)
     assert torch.equal(model(**one).logits, model(**other).logits)
     with pytest.raises(InputError, match="not both"):
         foveate.prune_inputs(model, {**ready, "pixel_values": inputs["pixel_values"]}, keep=3)
@@ -167,7 +170,7 @@ def test_text_passes_through(model, family):
     inputs = example(model, family, [(0, 5)])
     short = foveate.prune_inputs(model, inputs, keep=0.1)
     assert dict(short) == inputs
-    assert short.report.kept == ()
+    assert short.report.items == ()
     assert short.report.notes
 
 
@@ -177,7 +180,7 @@ def test_empty_question_falls_back_to_diversity_and_says_so(llava):
     report = foveate.prune_inputs(llava, inputs, keep=5, method="zspaprune").report
     assert "no question" in report.notes[0]
     diverse = foveate.prune_inputs(llava, inputs, keep=5, method="divprune").report
-    assert torch.equal(report.kept[0], diverse.kept[0])
+    assert torch.equal(report.items[0].kept, diverse.items[0].kept)
     assert diverse.notes == ()
 
 
@@ -190,7 +193,7 @@ def test_keep_out_of_range_is_refused(model, inputs, keep):
 def test_more_than_there_are_keeps_all_and_warns(model, inputs):
     with pytest.warns(FoveateWarning, match="keeps all"):
         report = foveate.prune_inputs(model, inputs, keep=10_000).report
-    assert tuple(map(len, report.kept)) == report.total
+    assert [len(item.kept) for item in report.items] == [item.total for item in report.items]
 
 
 def test_unknown_method_gets_a_hint(model, inputs):
@@ -220,7 +223,7 @@ def without(inputs, *names):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda x: without(x, "pixel_values", "image_grid_thw"), "no picture"),
+        (lambda x: without(x, "pixel_values", "image_grid_thw"), "no image"),
         (lambda x: {**x, "input_ids": torch.full_like(x["input_ids"], 11)}, "no placeholder is left"),
         (
             lambda x: {**x, "input_ids": x["input_ids"][:, :-20], "attention_mask": x["attention_mask"][:, :-20]},
@@ -253,7 +256,7 @@ def test_the_labels_of_a_decoder_hide_no_question():
     plain = foveate.prune_inputs(model, inputs, keep=4).report
     trained = foveate.prune_inputs(model, {**inputs, "labels": inputs["input_ids"]}, keep=4).report
     assert trained.notes == plain.notes
-    assert torch.equal(trained.kept[0], plain.kept[0])
+    assert torch.equal(trained.items[0].kept, plain.items[0].kept)
 
 
 def test_encoded_must_come_from_encode(model, inputs):
@@ -282,3 +285,8 @@ def test_every_method_runs_in_half_precision_on_every_family_that_gives_what_it_
         short = foveate.prune_inputs(model, inputs, keep=0.3, method=method.name)
     assert short["mm_encoder_outputs"]["image"].pooler_output[0].dtype == torch.bfloat16
     assert torch.isfinite(model(**short).logits).all()
+
+
+def same_kept(one, other):
+    pairs = zip(one.items, other.items, strict=True)
+    return all(torch.equal(a.kept, b.kept) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""How a budget is shared out: the laws of `choose`, on tensors alone."""
+"""How a budget is shared out: the laws of budgets and selection, on tensors alone."""
 
 import dataclasses
 import warnings
@@ -14,9 +14,38 @@ from foveate.method.budget import to_budget
 from foveate.method.prumerge import PruMerge
 from foveate.method.tokens import VisualTokens
 from foveate.method.visionzip import VisionZip
-from foveate.pipeline.select import REPEATS, Subject, apportion, check_per, choose, repeats
+from foveate.models.visual_input import VisualInput, make_visual_input
+from foveate.pipeline.budget import REPEATS, allocate_budget, apportion, find_repeats
+from foveate.pipeline.select import select_tokens
+from foveate.pipeline.settings import check_settings
 
 WIDTH = 16
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """Tokens to select from, in a row of the batch; `whole` ones are of a modality that is not pruned."""
+
+    row: int
+    tokens: VisualTokens
+    fixed: torch.Tensor | None = None
+    whole: bool = False
+
+    def item(self) -> VisualInput:
+        tokens, modality = self.tokens, "audio" if self.whole else "video" if self.tokens.grid else "image"
+        item = make_visual_input(modality, self.row, torch.arange(len(tokens.embeds)), 0, tokens.embeds)
+        extras = {name: getattr(tokens, name) for name in ("encoder", "cls_attention", "keys")}
+        return dataclasses.replace(item, grid=tokens.grid, protected=self.fixed, extras=extras)
+
+
+def choose(subjects, method, keep, per="image", *, explain=False):
+    """What is kept of each subject: the budget is allocated, then tokens are selected."""
+    items, questions = [subject.item() for subject in subjects], {s.row: s.tokens.question for s in subjects}
+    settings = check_settings(keep, method, per=per)
+    shares = allocate_budget(items, questions, settings)
+    return select_tokens(items, shares, questions, settings.method, explain=explain)
+
+
 NAMES = [row.name for row in methods() if row.prunes == "input"]
 MERGING = [PruMerge(), VisionZip(dominant=0.5)]
 every_method = pytest.mark.parametrize("method", [resolve(name) for name in NAMES], ids=NAMES)
@@ -60,7 +89,9 @@ def by_frame(choice, t, size):
 
 
 def same(one, other):
-    mixes = (one.mix is None) == (other.mix is None) and (one.mix is None or torch.equal(one.mix, other.mix))
+    mixes = (one.merge_weights is None) == (other.merge_weights is None) and (
+        one.merge_weights is None or torch.equal(one.merge_weights, other.merge_weights)
+    )
     return torch.equal(one.kept, other.kept) and mixes
 
 
@@ -94,7 +125,7 @@ def test_a_whole_picture_is_the_methods_own_choice(method):
     (choice,) = choose([one], method, 9)
     assert torch.equal(choice.kept, kept)
     mix = method.merge_weights(one.tokens, kept)
-    assert mix is choice.mix is None or torch.allclose(choice.mix, mix)
+    assert mix is choice.merge_weights is None or torch.allclose(choice.merge_weights, mix)
 
 
 @every_method
@@ -105,8 +136,8 @@ def test_every_frame_is_chosen_from_as_a_picture_of_its_own(method, keep):
     apart = choose([only(subject, range(n, n + 12), (1, 3, 4)) for n in (0, 12, 24)], method, keep)
     assert whole.kept.tolist() == [12 * n + i for n, choice in enumerate(apart) for i in choice.kept.tolist()]
     assert by_frame(whole, 3, 12) == [to_budget(keep, 12)] * 3
-    if whole.mix is not None:
-        assert torch.equal(whole.mix, torch.block_diag(*(choice.mix for choice in apart)))
+    if whole.merge_weights is not None:
+        assert torch.equal(whole.merge_weights, torch.block_diag(*(choice.merge_weights for choice in apart)))
 
 
 def test_a_picture_is_one_frame():
@@ -160,7 +191,7 @@ def test_a_prompt_with_too_few_tokens_names_the_way_out():
     subjects = [picture(seed=n, row=2) for n in range(3)]
     for keep, left in ((2, 2), (0.02, 1)):
         with pytest.raises(
-            KeepError, match=rf'leaves {left} tokens for the 3 pictures of row 2.*raise keep.*per="image"'
+            KeepError, match=rf'leaves {left} tokens for the 3 images of row 2.*raise keep.*per="image"'
         ):
             choose(subjects, resolve("divprune"), keep, "prompt")
     assert [len(c.kept) for c in choose(subjects, resolve("divprune"), 3, "prompt")] == [1, 1, 1]
@@ -169,10 +200,10 @@ def test_a_prompt_with_too_few_tokens_names_the_way_out():
 
 def test_other_ways_to_share_are_refused():
     for per in ("image", "frame", "prompt"):
-        check_per(per)
+        check_settings(1, "divprune", per=per)
     for per in ("picture", "", None):
         with pytest.raises(InputError, match='use "image", "frame" or "prompt"'):
-            check_per(per)
+            check_settings(1, "divprune", per=per)
 
 
 def test_more_than_there_is_keeps_all_and_warns():
@@ -242,7 +273,7 @@ def slow_repeats(frames):
 def test_repeats_are_those_of_a_plain_loop(step):
     for seed, (t, h, w) in enumerate([(2, 3, 4), (9, 2, 2), (5, 1, 1), (1, 4, 4)]):
         frames = noise(1, h, w, seed=seed) + step * noise(t, h, w, seed=seed + 40).cumsum(0)
-        marked = repeats(clip(frames).tokens)
+        marked = find_repeats(clip(frames).item())
         assert torch.equal(marked, slow_repeats(frames))
         assert not marked[: h * w].any()
         if step in (0.0, 1.0):  # nothing moves, or everything does
@@ -253,18 +284,18 @@ def test_repeats_see_a_slow_drift_and_a_return():
     turn = torch.linspace(0, 1.2, 13)  # 0.1 rad a frame: cosine 0.995 to the frame before, below 0.98 from 0.201 rad on
     frames = torch.zeros(13, 1, 1, WIDTH)
     frames[..., 0], frames[..., 1] = turn.cos()[:, None, None], turn.sin()[:, None, None]
-    fresh = ~repeats(clip(frames).tokens)
+    fresh = ~find_repeats(clip(frames).item())
     assert fresh.nonzero().flatten().tolist() == [0, 3, 6, 9, 12]
     one, other = noise(2, 1, 1, 1, seed=3)
     back = torch.stack([one, other, other, one])
-    assert repeats(clip(back[:, 0]).tokens).tolist() == [False, False, True, False]
+    assert find_repeats(clip(back[:, 0]).item()).tolist() == [False, False, True, False]
 
 
 def test_scale_is_no_news_and_nothing_is_no_repeat():
     frames = standing(3, 2, 2) * torch.tensor([1.0, 7.0, 0.1])[:, None, None, None]
-    assert repeats(clip(frames).tokens).tolist() == [False] * 4 + [True] * 8
-    assert not repeats(clip(torch.zeros(3, 2, 2, WIDTH)).tokens).any()
-    assert not repeats(picture(24).tokens).any()  # without a grid there are no places
+    assert find_repeats(clip(frames).item()).tolist() == [False] * 4 + [True] * 8
+    assert not find_repeats(clip(torch.zeros(3, 2, 2, WIDTH)).item()).any()
+    assert not find_repeats(picture(24).item()).any()  # without a grid there are no places
 
 
 @every_method
@@ -294,7 +325,7 @@ def test_keeping_everything_keeps_everything(method, per):
     for subject, choice in zip(subjects, choose(subjects, method, 1.0, per), strict=True):
         n = len(subject.tokens.embeds)
         assert choice.kept.tolist() == list(range(n))
-        assert choice.mix is None or torch.equal(choice.mix, torch.eye(n))
+        assert choice.merge_weights is None or torch.equal(choice.merge_weights, torch.eye(n))
 
 
 @every_method
@@ -304,7 +335,7 @@ def test_what_is_whole_stays_whole_and_costs_nothing(method, per):
     for keep in (6, 0.25):
         first, second = choose([whole, other], method, keep, per)
         assert first.kept.tolist() == list(range(24))
-        assert first.mix is None or torch.equal(first.mix, torch.eye(24))
+        assert first.merge_weights is None or torch.equal(first.merge_weights, torch.eye(24))
         assert same(second, choose([other], method, keep, per)[0])
 
 
@@ -358,7 +389,7 @@ def test_rows_of_a_mix_are_weights_and_fixed_tokens_hold_their_own(method, per, 
     for frames in (moving, still, half):
         subject = clip(frames, fixed=fixed)
         (choice,) = choose([subject], method, keep, per)
-        kept, mix = choice.kept, choice.mix
+        kept, mix = choice.kept, choice.merge_weights
         assert mix.shape == (len(kept), 36)
         assert mix.dtype == torch.float32
         assert bool((mix >= 0).all())
@@ -366,7 +397,7 @@ def test_rows_of_a_mix_are_weights_and_fixed_tokens_hold_their_own(method, per, 
         assert bool((mix[torch.arange(len(kept)), kept] > 0).all())
         own = fixed[kept]
         assert torch.equal(mix[own], torch.eye(36)[kept[own]])
-        stale = fixed | repeats(subject.tokens)  # nothing flows out of what was no candidate
+        stale = fixed | find_repeats(subject.item())  # nothing flows out of what was no candidate
         assert not mix[~own][:, stale].any()
         if per == "frame":
             assert not mix[(kept // 12)[:, None] != torch.arange(36)[None] // 12].any()
@@ -378,7 +409,7 @@ def test_a_mix_gives_constants_back(method):
     """Weights that sum to one leave a picture alone that is the same everywhere."""
     (choice,) = choose([picture(fixed=some_fixed(24, 4, 9))], method, 0.3)
     values = torch.full((24, 3), 2.5)
-    assert torch.allclose(choice.mix @ values, values[: len(choice.kept)])
+    assert torch.allclose(choice.merge_weights @ values, values[: len(choice.kept)])
 
 
 # -- why ---------------------------------------------------------------------------------------------------------------

@@ -25,15 +25,15 @@ def inputs(model, family):
 
 def frames(report, number):
     """How many tokens of each frame were kept."""
-    t, h, w = report.grids[number]
-    return (report.kept[number] // (h * w)).bincount(minlength=t).tolist()
+    t, h, w = report.items[number].grid
+    return (report.items[number].kept // (h * w)).bincount(minlength=t).tolist()
 
 
 def test_pictures_and_clips_of_one_prompt_are_pruned_each_by_its_own_share(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=0.5).report
-    assert report.modalities == ("image", "image", "image", "video", "video")
-    assert [len(kept) for kept in report.kept] == [to_budget(0.5, n) for n in report.total]
-    assert [grid[0] for grid in report.grids] == [1, 1, 1, 2, 3]
+    assert tuple(item.modality for item in report.items) == ("image", "image", "image", "video", "video")
+    assert [len(item.kept) for item in report.items] == [to_budget(0.5, item.total) for item in report.items]
+    assert [item.grid[0] for item in report.items] == [1, 1, 1, 2, 3]
 
 
 def test_words_between_the_frames_stay(model, family, inputs):
@@ -50,12 +50,12 @@ def test_a_budget_for_every_frame(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=2, per="frame").report
     assert frames(report, 3) == [2, 2]
     assert frames(report, 4) == [2, 2, 2]
-    assert [len(kept) for kept in report.kept[:3]] == [2, 2, 2]
+    assert [len(item.kept) for item in report.items[:3]] == [2, 2, 2]
 
 
 def test_a_budget_for_the_prompt(model, inputs):
     report = foveate.prune_inputs(model, inputs, keep=9, per="prompt").report
-    sizes = [len(kept) for kept in report.kept]
+    sizes = [len(item.kept) for item in report.items]
     assert min(sizes) >= 1
     assert [sizes[0] + sizes[3], sizes[4], sizes[1] + sizes[2]] == [9, 9, 9]  # the rows
     with pytest.raises(KeepError, match=r"keep=1 leaves 1 tokens for the 2 .* of row 0"):
@@ -66,7 +66,7 @@ def test_a_budget_for_the_prompt(model, inputs):
 @torch.no_grad()
 def test_what_is_not_named_stays_whole(model, inputs, wanted):
     report = foveate.prune_inputs(model, inputs, keep=0.4, modalities=wanted).report
-    for modality, kept, total in zip(report.modalities, report.kept, report.total, strict=True):
+    for modality, kept, total in ((item.modality, item.kept, item.total) for item in report.items):
         assert len(kept) == (to_budget(0.4, total) if modality in wanted else total)
     if not wanted:
         whole = foveate.prune_inputs(model, inputs, keep=0.4, modalities=wanted)
@@ -84,7 +84,7 @@ def test_a_standing_clip_costs_one_frame(model, family, inputs):
     standing = foveate.prune_inputs(model, {**inputs, "pixel_values_videos": still}, keep=0.9).report
     assert [frames(standing, n) for n in (3, 4)] == [[4, 0], [6, 0, 0]]
     every = foveate.prune_inputs(model, {**inputs, "pixel_values_videos": still}, keep=1.0).report
-    assert tuple(map(len, every.kept)) == every.total
+    assert [len(item.kept) for item in every.items] == [item.total for item in every.items]
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ def test_a_handle_prunes_clips_alike(model, inputs):
     with foveate.pruning(model, **settings) as handle:
         out = model.generate(**inputs, **NEW)
         logits = model(**inputs).logits
-    assert all(torch.equal(a, b) for a, b in zip(handle.report.kept, short.report.kept, strict=True))
+    assert same_kept(handle.report, short.report)
     length = inputs["input_ids"].shape[1]
     assert torch.equal(out[:, :length], inputs["input_ids"])
     assert torch.equal(out[:, length:], model.generate(**short, **NEW)[:, -4:])
@@ -117,7 +117,7 @@ def test_a_clip_beside_encoded_pictures_is_encoded_and_pruned_too(model, inputs)
     encoded = foveate.encode(model, {name: value for name, value in inputs.items() if "video" not in name})
     short = foveate.prune_inputs(model, inputs, keep=0.4, encoded=encoded)
     whole = foveate.prune_inputs(model, inputs, keep=0.4)
-    assert short.report.modalities == whole.report.modalities
+    assert tuple(item.modality for item in short.report.items) == tuple(item.modality for item in whole.report.items)
     assert torch.equal(model(**short).logits, model(**whole).logits)
 
 
@@ -144,14 +144,16 @@ def test_a_clip_without_its_pixels_and_pixels_without_a_place(model, inputs):
     def without(*names):
         return {name: value for name, value in inputs.items() if name not in names}
 
-    with pytest.raises(InputError, match="video placeholders but no clip came with it: pass pixel_values_videos"):
+    with pytest.raises(InputError, match="video placeholders but no video came with it: pass pixel_values_videos"):
         foveate.prune_inputs(model, without("pixel_values_videos", "video_grid_thw"), keep=0.5)
-    with pytest.raises(InputError, match="image placeholders but no picture came with it: pass pixel_values too"):
+    with pytest.raises(InputError, match="image placeholders but no image came with it: pass pixel_values too"):
         foveate.prune_inputs(model, without("pixel_values", "image_grid_thw"), keep=0.5)
     two = {**inputs, "input_ids": inputs["input_ids"].clone()}
     places = (two["input_ids"][1] == model.config.video_token_id).nonzero()
     two["input_ids"][1, places[-2:]] = 11
-    with pytest.raises(InputError, match="Clip 1 of 2 makes 18 tokens but row 1 has 16 video placeholders left for it"):
+    with pytest.raises(
+        InputError, match="Video 1 of 2 makes 18 tokens but row 1 has 16 video placeholders left for it"
+    ):
         foveate.prune_inputs(model, two, keep=0.5)
     two["input_ids"][2, -1] = model.config.image_token_id
     two["input_ids"][1, places[-2:]] = model.config.video_token_id
@@ -161,7 +163,7 @@ def test_a_clip_without_its_pixels_and_pixels_without_a_place(model, inputs):
 
 def test_clips_of_a_family_that_has_none_are_refused(llava):
     inputs = example(llava, lookup.family("llava"), [(1, 4)])
-    with pytest.raises(InputError, match=r"Clips of 'llava' models are not supported.*as pictures"):
+    with pytest.raises(InputError, match=r"Videos of 'llava' models are not supported.*as images"):
         foveate.prune_inputs(llava, {**inputs, "pixel_values_videos": torch.ones(1)}, keep=0.5)
 
 
@@ -182,7 +184,7 @@ def test_frames_that_cannot_be_told_apart_have_no_budget_of_their_own():
     family = lookup.family("llava_onevision")
     model = tiny_model(family)
     inputs = example(model, family, [(("video",), 4)])
-    with pytest.raises(InputError, match=r"frames of 'llava_onevision' clips cannot be told apart: use per=\"image\""):
+    with pytest.raises(InputError, match=r"frames of this model's videos cannot be told apart: use per=\"image\""):
         foveate.prune_inputs(model, inputs, keep=2, per="frame")
 
 
@@ -194,8 +196,10 @@ def test_sounds_are_pruned_where_they_are_named(model_type):
     inputs = example(model, family, [(("image", "audio", "video"), 5), (("audio",), 4)])
     everything = ("image", "video", "audio")
     short = foveate.prune_inputs(model, inputs, keep=0.4, modalities=everything)
-    assert short.report.modalities == ("image", "video", "audio", "audio")
-    assert [len(kept) for kept in short.report.kept] == [to_budget(0.4, n) for n in short.report.total]
+    assert tuple(item.modality for item in short.report.items) == ("image", "video", "audio", "audio")
+    assert [len(item.kept) for item in short.report.items] == [
+        to_budget(0.4, item.total) for item in short.report.items
+    ]
     assert "input_ids" not in short  # generate returns new tokens alone
     assert short["inputs_embeds"].shape[:2] == short["attention_mask"].shape
     with foveate.pruning(model, keep=0.4, modalities=everything):
@@ -205,7 +209,12 @@ def test_sounds_are_pruned_where_they_are_named(model_type):
     assert torch.equal(out[:, length:], model.generate(**short, **NEW))
 
     default = foveate.prune_inputs(model, inputs, keep=0.4)
-    assert default.report.modalities == ("image", "video")
+    assert tuple(item.modality for item in default.report.items) == ("image", "video")
     assert torch.equal(default["input_features"], inputs["input_features"])
     sounds = family.placeholders(model.config, inputs, "audio").sum()
     assert family.placeholders(model.config, default, "audio").sum() == sounds
+
+
+def same_kept(one, other):
+    pairs = zip(one.items, other.items, strict=True)
+    return all(torch.equal(a.kept, b.kept) for a, b in pairs)

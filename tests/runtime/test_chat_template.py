@@ -7,7 +7,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from foveate.errors import ModelError
-from foveate.pipeline.question import default_template, find_question
+from foveate.models.template import default_template
+from foveate.pipeline.question import find_question
 from foveate.runtime.chat_template import learn_template, read_template
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, vicuna_tokenizer
 

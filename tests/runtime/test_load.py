@@ -10,8 +10,7 @@ from transformers.utils import logging
 import foveate
 from foveate.errors import ModelError, UnknownFamilyError
 from foveate.models import family_of
-from foveate.pipeline.prune import stop_ids
-from foveate.pipeline.question import find_question
+from foveate.pipeline.question import find_question, read_template
 from foveate.runtime.load import BUNDLED, load, quiet
 from tiny import tiny_folder
 
@@ -38,7 +37,7 @@ def test_load_is_public(folders):
     loaded = foveate.load(str(folders("llava")))
     assert isinstance(loaded, foveate.LoadedModel)
     short = foveate.prune_inputs(loaded.model, inputs_of(loaded), keep=3)
-    assert len(short.report.kept[0]) == 3
+    assert len(short.report.items[0].kept) == 3
 
 
 def inputs_of(loaded):
@@ -62,7 +61,7 @@ def test_a_folder(folders, model_type):
 @pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl", "qwen3_vl"])
 def test_the_question_is_found_by_the_chat_template_of_the_folder(folders, model_type):
     loaded = load(str(folders(model_type)))
-    template = family_of(loaded.model).template(loaded.model.config, stop_ids(loaded.model))
+    template = read_template(loaded.model, family_of(loaded.model))
     assert template.learned
     ids = inputs_of(loaded)["input_ids"][0].tolist()
     where = find_question(ids, ids.index(loaded.model.config.image_token_id), template, [False] * len(ids))

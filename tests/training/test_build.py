@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from foveate.pipeline.question import default_template, find_question
+from foveate.models.template import default_template
+from foveate.pipeline.question import find_question
 from foveate.runtime.load import load
 from foveate.world.questions import list_words
 from foveate.world.scenes import sample_scene

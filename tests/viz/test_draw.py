@@ -15,7 +15,7 @@ from foveate.conformance.laws import example, tiny_model
 from foveate.conformance.registry import tiny_family
 from foveate.errors import InputError
 from foveate.models import lookup
-from foveate.models.item import Item, View, frames, lines, runs, squares
+from foveate.models.visual_input import Item, View, frames, lines, runs, squares
 from foveate.runtime.load import load, quiet
 from foveate.viz import check_overlay, save, visible_region
 from foveate.viz.legend import list_entries
@@ -94,7 +94,7 @@ def test_what_prunes_in_the_decoder_reports_grids_alone():
     with foveate.pruning(model, keep=5, method=foveate.FastV(layer=1)) as handle:
         model.generate(**example(model, lookup.family("llava"), [(1, 4)]), max_new_tokens=2)
     assert bright(pixels(over(Image.new("RGB", (64, 64), "white"), handle.report)), 4, 4) == set(
-        handle.report.kept[0].tolist()
+        handle.report.items[0].kept.tolist()
     )
 
 
@@ -488,8 +488,8 @@ def test_what_explaining_costs_is_not_timed(tmp_path, monkeypatch):
     monkeypatch.setattr(ask_module, "prune_inputs", lambda *args, **more: asked.append(more) or stock(*args, **more))
     plain, told = (ask_module.ask(loaded, scene(), "what color?", keep=3, explain=why) for why in (False, True))
     assert [more.get("explain", False) for more in asked] == [False] * (len(asked) - 1) + [True]
-    assert plain.report.core == ()
-    assert len(told.report.core[0]) == 3
+    assert tuple(item.core for item in plain.report.items) == ()
+    assert len(told.report.items[0].core) == 3
     assert told.answer == plain.answer
     assert draw(scene(), told.report, processor=loaded.processor).mode == "RGB"
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The commands of `foveate`, one package or module each."""

@@ -14,8 +14,11 @@ from PIL import Image
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
+from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import encode
-from foveate.pipeline.prune import Positions, PrunedInputs, Report, prune_inputs
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import PrunedInputs, Report
+from foveate.pipeline.settings import Positions
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
@@ -84,7 +87,7 @@ def ask(
         report = short.report
         if explain:
             why = prune_inputs(model, inputs, explain=True, **settings).report
-            report = replace(report, relevance=why.relevance, core=why.core)
+            report = replace(report, items=why.items)
     pruned, unpruned = (_take_median([getattr(r, name) for r in rounds]) for name in ("pruned", "unpruned"))
     return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*loaded.notes, *notes, *report.notes))
 
@@ -99,7 +102,7 @@ class _Round:
 def _run_round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
     """Encode once for both, with what the method needs, then prefill pruned and unpruned."""
     encoded, encoding = _time(model, partial(encode, model, inputs, methods=[settings["method"]]))
-    words = family_of(model).words(inputs)
+    words = drop_raw(family_of(model), inputs)
     short, select = _time(model, partial(prune_inputs, model, words, encoded=encoded, **settings))
     pruned = _time_prefill(model, short, encoding, select)
     whole = prune_inputs(model, words, encoded=encoded, **{**settings, "keep": 1.0})  # by law the stock model's inputs

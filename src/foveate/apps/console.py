@@ -83,7 +83,7 @@ def to_record(comparison: Comparison, *, keep: int | float, model: str, overlay:
 
 def count_tokens(comparison: Comparison) -> tuple[int, int]:
     """The kept and all visual tokens of the prompt."""
-    return sum(map(len, comparison.report.kept)), sum(comparison.report.total)
+    return comparison.report.kept_count, comparison.report.total_count
 
 
 def format_ms(seconds: float) -> str:

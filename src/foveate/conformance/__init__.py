@@ -1,1 +1,1 @@
-"""TODO."""
+"""What proves an adapter: laws, tiny models, and the doctor that runs them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,11 +16,14 @@ from torch import Tensor
 
 from foveate.conformance.registry import tiny_family
 from foveate.hooks.attach import attach, pruning
-from foveate.models import Family, base, family_of
+from foveate.models import Family, family_of
+from foveate.models.batch import mark_staying
 from foveate.models.capture import arguments_of
-from foveate.models.item import Item
+from foveate.models.inputs import find_modalities
 from foveate.models.lookup import family as registered
-from foveate.pipeline.prune import PrunedInputs, prune_inputs
+from foveate.models.visual_input import VisualInput
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import PrunedInputs
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HALF_TOLERANCE = 0.1
@@ -147,12 +150,12 @@ def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0
     """
     inputs = example(model, family, rows)
     short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.modalities))
-    found = items(model, family, inputs)
-    stays = base.staying(inputs["attention_mask"], found, short.report.kept)
+    found = kept_items(model, family, inputs, short)
+    stays = mark_staying(inputs["attention_mask"], found)
     if tiny_family(family).is_recurrent(model.config):
         full = spliced(model, family, inputs, short, stays)
     else:
-        full = _at(model(**tiny_family(family).mask_dropped(model, inputs, found, short.report.kept)).logits, stays)
+        full = _at(model(**tiny_family(family).mask_dropped(model, inputs, found)).logits, stays)
     return relative_error(_at(model(**short).logits, short["attention_mask"].bool()), full)
 
 
@@ -269,15 +272,16 @@ def _words(model: Any, family: Family) -> dict[str, Any]:
 _SCORES = {"return_dict_in_generate": True, "output_logits": True}
 
 
-def items(model: Any, family: Family, inputs: dict[str, Any]) -> list[Item]:
-    """What these inputs show."""
-    present = [m for m in family.modalities if m in family.present(inputs)]
-    return family.items(model, inputs, {m: family.encode(model, inputs, m) for m in present}, ())
+def kept_items(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs) -> list[VisualInput]:
+    """What these inputs show, encoded again, with what a report says was kept."""
+    outputs = {m: family.encode(model, inputs, m) for m in find_modalities(family, inputs)}
+    items = family.items(model, inputs, outputs, ())
+    return [replace(item, kept=own.kept) for item, own in zip(items, short.report.items, strict=True)]
 
 
 def staying(model: Any, family: Family, inputs: dict[str, Any], short: PrunedInputs) -> Tensor:
     """(b, L): the tokens of the full sequence that a report says were kept."""
-    return base.staying(inputs["attention_mask"], items(model, family, inputs), short.report.kept)
+    return mark_staying(inputs["attention_mask"], kept_items(model, family, inputs, short))
 
 
 def one_row(model: Any, family: Family, inputs: dict[str, Any], row: int, pictures: range) -> dict[str, Any]:

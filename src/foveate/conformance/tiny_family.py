@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from foveate.conformance import tiny_config
-from foveate.models.base import Family, Inputs, staying
-from foveate.models.item import Grid, Item
+from foveate.models.base import Family, Inputs
+from foveate.models.batch import mark_staying
+from foveate.models.visual_input import Grid, VisualInput
 
 
 class TinyFamily:
@@ -77,8 +77,8 @@ class TinyFamily:
         names = [self.family.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
         return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """The full model's inputs with the dropped tokens masked, positions kept: the reference for pruning."""
         mask = inputs["attention_mask"]
         positions = self.family.positions(model, inputs, mask)
-        return {**inputs, "attention_mask": staying(mask, items, kept).long(), "position_ids": positions}
+        return {**inputs, "attention_mask": mark_staying(mask, items).long(), "position_ids": positions}

@@ -19,18 +19,11 @@ from foveate.method.budget import check_keep
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
 from foveate.models.cache import NAMES
+from foveate.models.generation import has_own_decoder, read_stop_ids
 from foveate.pipeline.encode import check_needs
-from foveate.pipeline.prune import (
-    Positions,
-    PrunedInputs,
-    Report,
-    answers_apart,
-    check_modalities,
-    check_settings,
-    prune_inputs,
-    stop_ids,
-)
-from foveate.pipeline.select import Per
+from foveate.pipeline.prune import prune
+from foveate.pipeline.report import PrunedInputs, Report
+from foveate.pipeline.settings import Per, Positions, PruneSettings, check_modalities, check_settings
 
 CHAIN = "foveate_chain"  # the attribute of our `generate` that leads to the handles on the model
 
@@ -41,21 +34,14 @@ class Handle:
     Handles nest: the newest one still attached decides, and they may be removed in any order.
     """
 
-    def __init__(
-        self, chain: _Chain, keep: int | float, method: Method, positions: Positions, per: Per,
-        modalities: Sequence[str], explain: bool = False,
-    ) -> None:  # fmt: skip
-        self.explain = explain
-        self.keep, self.method, self.positions, self.per, self.modalities = keep, method, positions, per, modalities
+    def __init__(self, chain: _Chain, settings: PruneSettings) -> None:
+        self.settings = settings
         self.report: Report | None = None
         self._chain = chain
 
     def prune(self, inputs: Mapping[str, Any]) -> PrunedInputs:
         """The shorter inputs, with this handle's settings."""
-        short = prune_inputs(
-            self._chain.model, inputs, keep=self.keep, method=self.method, positions=self.positions, per=self.per,
-            modalities=self.modalities, explain=self.explain,
-        )  # fmt: skip
+        short = prune(self._chain.model, inputs, self.settings)
         self.report = short.report
         return short
 
@@ -97,15 +83,15 @@ def attach(
         if explain:
             raise InputError(f"explain=True is not for {found.name}, which chooses by attention alone: leave it out.")
         return _attach_decoder(model, keep, found, positions)
-    chosen = check_settings(keep, found, positions, per, modalities)
-    check_needs(model, family_of(model), chosen)
+    settings = check_settings(keep, found, positions, per, modalities, explain)
+    check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     front = model.__dict__.get("generate")
     chain = getattr(front, CHAIN, None)
     if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours
         chain = _Chain(model)
-    handle = Handle(chain, keep, chosen, positions, per, modalities, explain)
+    handle = Handle(chain, settings)
     chain.handles.append(handle)
     return handle
 
@@ -181,9 +167,9 @@ class _Chain:
         short = self.handles[-1].prune(given)
         self.generating = True
         try:
-            if not short.report.kept:
+            if not short.report.items:
                 return stock(**inputs, **settings)
-            ids, apart = inputs["input_ids"], answers_apart(self.model)
+            ids, apart = inputs["input_ids"], has_own_decoder(self.model)
             if not apart and "input_ids" not in short:
                 _check_unassisted(self.model, settings)
             length = short["attention_mask"].shape[1]
@@ -207,7 +193,13 @@ def _made_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
     """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
     pad = _setting(model, settings, "pad_token_id")
     stops = _setting(model, settings, "eos_token_id")
-    if pad is None or pad in (stop_ids(model) if stops is None else stops if isinstance(stops, list) else [stops]):
+    if pad is None or pad in (
+        read_stop_ids(model.config, model.generation_config)
+        if stops is None
+        else stops
+        if isinstance(stops, list)
+        else [stops]
+    ):
         return torch.ones_like(ids)
     return ids.ne(pad).long()
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.hooks.attention import Keys
-from foveate.hooks.prompt import Picture
+from foveate.hooks.prompt import RatedImage
 from foveate.hooks.report import Stage
 from foveate.hooks.slots import Slots
 from foveate.method.in_decoder import DecoderMethod
@@ -64,7 +64,7 @@ class Prefill(Following):
     """A prompt with pictures: looks at the attention before each drop, chooses, and cuts the sequence down."""
 
     def __init__(
-        self, config: Any, method: DecoderMethod, mask: Tensor, pictures: Sequence[Picture],
+        self, config: Any, method: DecoderMethod, mask: Tensor, images: Sequence[RatedImage],
         counts: Mapping[int, Sequence[int]], whole: int,
     ) -> None:  # fmt: skip
         """`counts` are, by the layer of each drop, how many tokens it leaves of each picture.
@@ -72,7 +72,7 @@ class Prefill(Following):
         After `whole` layers, and after the last, the language model itself needs the whole sequence.
         """
         super().__init__(config, (), None)
-        self.method, self.pictures, self.counts, self.whole = method, pictures, counts, whole
+        self.method, self.images, self.counts, self.whole = method, images, counts, whole
         self.depth = config.num_hidden_layers
         self.everything = self.now = Slots.whole(mask)
         self.stages: list[Stage] = []
@@ -106,18 +106,18 @@ class Prefill(Following):
     def _choose(self, drop: int, module: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> None:
         """`hidden` (b, S, d) and `rotary` are the input of the last layer before the drop."""
         here = self.holds(drop) or self.everything
-        before = self.stages[-1].kept if self.stages else [torch.arange(len(p.places)) for p in self.pictures]
+        before = self.stages[-1].kept if self.stages else [image.item.kept for image in self.images]
         cos, sin = (part.expand(len(hidden), -1, -1) for part in rotary)
         keys = Keys(module, hidden, (cos, sin), here.real.to(hidden.device))
         stays = torch.zeros_like(self.everything.real).scatter(1, here.places, here.real)
         kept = []
-        for picture, had, count in zip(self.pictures, before, self.counts[drop], strict=True):
-            places = picture.places[had.to(picture.places.device)]
-            attention = keys.rows(picture.row, here.where(picture.row, picture.raters).to(hidden.device))
-            columns = here.where(picture.row, places).to(hidden.device)
-            chosen = self.method.select(attention[..., columns], count).to(places.device)
-            stays[picture.row, places] = False
-            stays[picture.row, places[chosen]] = True
-            kept.append(had.to(chosen.device)[chosen])
+        for image, left, count in zip(self.images, before, self.counts[drop], strict=True):
+            row, places = image.item.row, image.item.columns[left.to(image.item.columns.device)]
+            attention = keys.rows(row, here.where(row, image.raters).to(hidden.device))
+            columns = here.where(row, places).to(hidden.device)
+            selected = self.method.select(attention[..., columns], count).to(places.device)
+            stays[row, places] = False
+            stays[row, places[selected]] = True
+            kept.append(left.to(selected.device)[selected])
         self.stages.append(Stage(drop, tuple(kept)))
         self.slots.append(Slots.of(drop, stays))

@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -23,15 +24,15 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import Following, Prefill
-from foveate.hooks.prompt import Prompt, answer_length, pictures_of
+from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import Slots
 from foveate.method.budget import to_budget
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
-from foveate.models.item import Grid
-from foveate.pipeline.prune import check_inputs
+from foveate.models.visual_input import Grid
+from foveate.pipeline.settings import check_inputs
 
 
 class DecoderHandle:
@@ -83,7 +84,6 @@ class _Hooks:
         self.call: Following | None = None
         self.answer = 0
         self.notes: tuple[str, ...] = ()
-        self.grids: tuple[Grid | None, ...] = ()
         self.pruned: WeakKeyDictionary[Any, tuple[Slots, ...]] = WeakKeyDictionary()  # by the cache that holds it
         self.installed = [
             model.register_forward_pre_hook(self.open, with_kwargs=True),
@@ -156,17 +156,18 @@ class _Hooks:
         handle, family, ids, given = self.handle, self.family, inputs["input_ids"], inputs.get("attention_mask")
         features = family.features(encoded)
         mask = torch.ones_like(ids) if given is None else given.to(ids.device)
-        prompt = Prompt(ids, mask, family.placeholders(self.model.config, inputs), features)
+        grids = _grids(family, self.model.config, inputs, features)
+        prompt = Prompt(ids, mask, family.placeholders(self.model.config, inputs), features, grids)
         if bool((prompt.visual & (mask == 0)).any()):
             raise InputError("attention_mask hides image placeholders: leave them visible, keep decides what stays.")
-        self.answer = answer_length(inputs.get("logits_to_keep", 0))
-        pictures, notes = pictures_of(self.model, family, handle.method, prompt, self.answer)
+        self.answer = count_answer_tokens(inputs.get("logits_to_keep", 0))
+        images, notes = rate_images(self.model, family, handle.method, prompt, self.answer)
         sizes = [len(feature) for feature in features]
         left = [handle.method.counts(n, to_budget(handle.keep, n), len(self.drops)) for n in sizes]
         counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
-        self.notes, self.grids = tuple(notes), _grids(family, self.model.config, inputs, features)
+        self.notes = tuple(notes)
         whole = family.whole_layers(self.model.config)
-        return Prefill(self.decoder.config, handle.method, mask, pictures, counts, whole)
+        return Prefill(self.decoder.config, handle.method, mask, images, counts, whole)
 
     def close(self, model: Any, args: Any, output: Any) -> None:
         del model, args
@@ -175,13 +176,13 @@ class _Hooks:
             return
         if call.cache is not None:
             self.pruned[call.cache] = tuple(slots.before(self.answer) for slots in call.slots)
-        handle, total = self.handle, tuple(len(picture.places) for picture in call.pictures)
-        per_layer = [sum(total)] * self.drops[0]
+        last = call.stages[-1].kept
+        items = tuple(replace(image.item, kept=kept) for image, kept in zip(call.images, last, strict=True))
+        per_layer = [sum(item.total for item in items)] * self.drops[0]
         for stage, end in zip(call.stages, (*self.drops[1:], len(self.decoder.layers)), strict=True):
             per_layer += [sum(map(len, stage.kept))] * (end - stage.layer)
-        handle.report = DecoderReport(
-            call.stages[-1].kept, total, self.grids, handle.method.name, call.seconds, self.notes,
-            rows=tuple(picture.row for picture in call.pictures), stages=tuple(call.stages),
+        self.handle.report = DecoderReport(
+            items, self.handle.method.name, call.seconds, self.notes, stages=tuple(call.stages),
             visual_tokens=tuple(per_layer),
         )  # fmt: skip
 

@@ -1,9 +1,9 @@
-"""What a call brings along: its pictures, and the text tokens whose attention tells which of their tokens stay."""
+"""What a call under an in-decoder method brings: its images, and the text tokens whose attention rates their tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,61 +12,63 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family
-from foveate.models.item import Span, match_places
-from foveate.pipeline.prune import stop_ids
-from foveate.pipeline.question import find_question
+from foveate.models.placeholders import match_placeholders
+from foveate.models.visual_input import Grid, VisualInput, make_visual_input
+from foveate.pipeline.question import find_question, read_template
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """`ids` and `mask` (b, L), `visual` (b, L) true for visual tokens; the pictures' `features` (n, d)."""
+    """`ids` and `mask` (b, L), `visual` (b, L) true for visual tokens; the images' `features` (n, d) and grids."""
 
     ids: Tensor
     mask: Tensor
     visual: Tensor
     features: Sequence[Tensor]
+    grids: Sequence[Grid | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """One picture: its row, its places (n,) there, and the places (r,) of the text tokens that rate it."""
+class RatedImage:
+    """One image, and the columns (r,) of the text tokens that rate its tokens."""
 
-    row: int
-    places: Tensor
+    item: VisualInput
     raters: Tensor
 
 
-def pictures_of(
+def rate_images(
     model: Any, family: Family, method: DecoderMethod, prompt: Prompt, answer: int
-) -> tuple[list[Picture], list[str]]:
-    """The pictures of a prompt that ends `answer` tokens before the call does; notes on those without a question.
+) -> tuple[list[RatedImage], list[str]]:
+    """The images of a prompt that ends `answer` tokens before the call does; notes on those without a question.
 
-    Raises `InputError` if placeholders and pictures do not match, or no text follows a picture.
+    Raises `InputError` if placeholders and images do not match, or no text follows an image.
     """
-    spans = match_places(prompt.visual, [len(f) for f in prompt.features])
-    last = _last_places(prompt.mask, prompt.mask.shape[1] - answer)
-    pictures, notes = [], []
+    spans = match_placeholders(prompt.visual, [len(f) for f in prompt.features])
+    last = _find_last_columns(prompt.mask, prompt.mask.shape[1] - answer)
+    images, notes = [], []
     for number, (span, feature) in enumerate(zip(spans, prompt.features, strict=True)):
         end = last[span.row]
-        if end <= int(span.places[-1]):
+        if end <= int(span.columns[-1]):
             raise InputError(
-                f"No text follows picture {number}, and {method.name} asks it which tokens matter: "
-                "put the question behind the picture."
+                f"No text follows image {number}, and {method.name} reads its attention to see which tokens matter: "
+                "put the question behind the image."
             )
-        asked = [end]
+        item = make_visual_input("image", span.row, span.columns, int(span.columns[0]), feature.detach())
+        item = replace(item, index=number, grid=prompt.grids[number])
+        columns = [end]
         if method.reads == "question":
-            asked = _question(model, family, prompt, span, end) or asked
-            if asked == [end]:
-                notes.append(f"No question follows picture {number}: the prompt's last token was asked alone.")
-        raters = torch.tensor(asked, device=prompt.ids.device)
+            columns = _find_question(model, family, prompt, item, end) or columns
+            if columns == [end]:
+                notes.append(f"No question follows image {number}: the prompt's last token alone rated its tokens.")
+        raters = torch.tensor(columns, device=prompt.ids.device)
         if method.reads == "question":
-            words = model.get_input_embeddings()(prompt.ids[span.row, raters]).detach()
-            raters = raters[method.raters(feature.detach(), words.to(feature)).to(raters.device)]
-        pictures.append(Picture(span.row, span.places, raters))
-    return pictures, notes
+            question = model.get_input_embeddings()(prompt.ids[span.row, raters]).detach()
+            raters = raters[method.raters(item.embeds, question.to(feature)).to(raters.device)]
+        images.append(RatedImage(item.without_embeds(), raters))
+    return images, notes
 
 
-def answer_length(logits_to_keep: Any) -> int:
+def count_answer_tokens(logits_to_keep: Any) -> int:
     """How many tokens at the end of a call are no prompt.
 
     Where the last n logits are wanted, the n - 1 tokens behind the first of them are an answer that is being scored, or
@@ -77,17 +79,17 @@ def answer_length(logits_to_keep: Any) -> int:
     return max(int(logits_to_keep) - 1, 0)
 
 
-def _last_places(mask: Tensor, end: int) -> list[int]:
+def _find_last_columns(mask: Tensor, end: int) -> list[int]:
     """Each row's last token before `end`."""
-    places = torch.arange(mask.shape[1], device=mask.device)
-    found: list[int] = places.where((mask != 0) & (places < end), -1).amax(1).tolist()
-    return found
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    last: list[int] = columns.where((mask != 0) & (columns < end), -1).amax(1).tolist()
+    return last
 
 
-def _question(model: Any, family: Family, prompt: Prompt, span: Span, end: int) -> list[int]:
-    """The places of the question's tokens that can see the picture."""
-    template = family.template(model.config, stop_ids(model))
-    first = int(prompt.visual[span.row].nonzero()[0])
-    hidden = (prompt.mask[span.row] == 0).tolist()
-    found = find_question(prompt.ids[span.row].tolist(), first, template, hidden)
-    return [place for place in found if int(span.places[-1]) < place <= end]
+def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput, end: int) -> list[int]:
+    """The columns of the question's tokens that can see the image."""
+    template = read_template(model, family)
+    first = int(prompt.visual[item.row].nonzero()[0])
+    hidden = (prompt.mask[item.row] == 0).tolist()
+    columns = find_question(prompt.ids[item.row].tolist(), first, template, hidden)
+    return [column for column in columns if int(item.columns[-1]) < column <= end]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foveate.pipeline.prune import Report
+from foveate.pipeline.report import Report
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,4 +36,4 @@ class DecoderReport(Report):
     @property
     def mean_share(self) -> float:
         """The same as a share of what there was."""
-        return self.mean_visual_tokens / sum(self.total) if self.total else 0.0
+        return self.mean_visual_tokens / self.total_count if self.items else 0.0

@@ -1,1 +1,1 @@
-"""TODO."""
+"""foveate inside other people's programs: vLLM and lmms-eval."""

@@ -20,7 +20,10 @@ from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
 from foveate.method.budget import check_keep
 from foveate.method.in_decoder import DecoderMethod
-from foveate.pipeline.prune import Positions, Report, answers_apart, prune_inputs
+from foveate.models.generation import has_own_decoder
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import Report
+from foveate.pipeline.settings import Positions
 from foveate.runtime.load import load
 
 
@@ -103,8 +106,8 @@ class FoveateLmms(lmms):
         settings = requests[0].args[2]
         new, report = self._generate(inputs, _select_options(settings, self._max_new_tokens))
         dropped = [0] * len(requests)
-        for row, total, kept in zip(report.rows, report.total, report.kept, strict=True):
-            dropped[row] += total - len(kept)
+        for item in report.items:
+            dropped[item.row] += item.total - len(item.kept)
         for row, (ids, mask) in enumerate(zip(new, inputs["attention_mask"], strict=True)):
             written = int((ids != tokenizer.pad_token_id).sum())
             counts = TokenCounts(input_tokens=int(mask.sum()) - dropped[row], output_tokens=written)
@@ -116,11 +119,11 @@ class FoveateLmms(lmms):
         if isinstance(self._settings["method"], DecoderMethod):
             with pruning(model, **self._settings) as handle:
                 out = model.generate(**inputs, **options)
-            report = handle.report or Report((), (), (), "", 0.0)
+            report = handle.report or Report((), "", 0.0)
         else:
             short = prune_inputs(model, inputs, **self._settings)
             out, report = model.generate(**short, **options), short.report
-        return out if answers_apart(model) else out[:, short["input_ids"].shape[1] :], report
+        return out if has_own_decoder(model) else out[:, short["input_ids"].shape[1] :], report
 
     def _read_request(self, request: Instance) -> tuple[list[dict[str, Any]], list[Image.Image]]:
         """The conversation of a request for a chat template, and its images in order."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
-from foveate.models.item import NOUNS, Grid, Item, Views, frames, match_places
-from foveate.models.kept import Mixes, keep_tokens, kept_output
-from foveate.models.sequence import count_positions, rewrite
-from foveate.pipeline.question import Template, default_template
+from foveate.models.batch import PromptBatch, mark_staying
+from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.placeholders import match_placeholders
+from foveate.models.sequence import count_positions, cut_sequence
+from foveate.models.template import Template, default_template
+from foveate.models.visual_input import Grid, Tiles, VisualInput, make_visual_input, tile_frames
 
 Inputs = Mapping[str, Any]
 Extras = Mapping[str, Tensor]
@@ -79,36 +81,10 @@ class Family:
 
     # -- encoding ---------------------------------------------------------------------------------------------------
 
-    def present(self, inputs: Inputs) -> list[str]:
-        """The modalities of which these inputs hold something that can be pruned, raw or encoded.
-
-        Raises `InputError` for clips where the family has none.
-        """
-        ready = inputs.get("mm_encoder_outputs") or {}
-        found = []
-        for modality, name in self.raw.items():
-            raw = inputs.get(name) is not None
-            if not raw and ready.get(modality) is None:
-                continue
-            if raw and ready.get(modality) is not None:
-                raise InputError(f"Give either {name} or mm_encoder_outputs, not both.")
-            if modality in self.modalities:
-                found.append(modality)
-            elif modality != "audio":
-                raise InputError(
-                    f"{NOUNS[modality].capitalize()}s of {self.model_type!r} models are not supported: "
-                    "remove them from the prompt, or pass a clip's frames as pictures."
-                )
-        return found
-
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """The inputs that only this modality's encoder reads; the shortened inputs go without them."""
         names = inspect.signature(getattr(model.base_model, f"get_{modality}_features")).parameters
         return {name: inputs[name] for name in names if inputs.get(name) is not None}
-
-    def words(self, inputs: Inputs) -> dict[str, Any]:
-        """The inputs without pixels and sounds, as they go with what was encoded before."""
-        return {name: value for name, value in inputs.items() if name not in self.raw.values()}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Run the stock tower and projector (or take the features that the caller already has)."""
@@ -131,15 +107,14 @@ class Family:
         """The tokens of every picture, clip or sound, (n, d) each, in the language model's space."""
         return list(encoded.pooler_output)
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
-        """A new encoder output that holds only the kept tokens; `rows` says in which row of the batch a picture is.
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
+        """A new encoder output that holds only the kept tokens of `items`, those of one row of the batch joined.
 
-        `mixes` are what `Method.merge_weights` gave for each picture; none: every token holds its own value.
-        DeepStack features (layers x pictures) lose the same tokens.
+        DeepStack features (layers x images) lose the same tokens.
         """
-        fields: dict[str, Any] = {"pooler_output": keep_tokens(encoded.pooler_output, kept, rows, mixes)}
+        fields: dict[str, Any] = {"pooler_output": keep_tokens(encoded.pooler_output, items)}
         if getattr(encoded, "deepstack_features", None) is not None:
-            fields["deepstack_features"] = [keep_tokens(f, kept, rows, mixes) for f in encoded.deepstack_features]
+            fields["deepstack_features"] = [keep_tokens(level, items) for level in encoded.deepstack_features]
         return kept_output(encoded, **fields)
 
     # -- the sequence -----------------------------------------------------------------------------------------------
@@ -170,35 +145,47 @@ class Family:
         square = modality == "image"
         return [(1, s, s) if square and s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
-        """(n,) for every picture: which of its tokens are structure (ends of rows) and always stay; None for none."""
+        """(n,) for every picture: which of its tokens always stay (ends of rows); None for none."""
         return [None] * len(features)
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
-        """How an item's tokens lie over its picture, tiles or frames, in their order; none where they cannot be drawn.
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
+        """How an item's tokens lie over its image, tiles or frames; empty where they cannot be drawn.
 
-        Every token that is not fixed lies in one of them. Cheap: every report has them.
+        Every token that is not protected lies in one of them. Cheap: every report has them.
         """
-        return () if item.grid is None else frames(item.grid, item.fixed)
+        return () if item.grid is None else tile_frames(item.grid, item.protected)
 
-    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
-        """Every picture, clip and sound that was encoded; `extras` are those of the pictures.
+    def items(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
+    ) -> list[VisualInput]:
+        """Every image, video and audio that was encoded; `extras` are those of the images.
 
         Raises `InputError` where placeholders and tokens do not match.
         """
-        found = []
+        items = []
         for modality, output in outputs.items():
             features = self.features(output, modality)
             places = self.placeholders(model.config, inputs, modality)
-            spans = match_places(places, [len(f) for f in features], modality)
+            spans = match_placeholders(places, [len(f) for f in features], modality)
             grids = self.grids(model.config, inputs, features, modality)
-            fixed = self.fixed(model, inputs, features, modality)
-            more = extras if modality == "image" and extras else [{}] * len(features)
-            for span, feature, grid, stays, extra in zip(spans, features, grids, fixed, more, strict=True):
-                found.append(Item(modality, span.row, span.places, int(span.places[0]), feature, grid, stays, extra))
-        return found
+            protected = self.protected(model, inputs, features, modality)
+            for n, (span, feature) in enumerate(zip(spans, features, strict=True)):
+                item = make_visual_input(modality, span.row, span.columns, int(span.columns[0]), feature)
+                own = extras[n] if modality == "image" and extras else {}
+                item = replace(item, index=n, grid=grids[n], protected=protected[n], extras=own)
+                items.append(
+                    replace(item, tiles=self._mark_overview(item, self.find_tiles(model.config, inputs, item)))
+                )
+        return items
+
+    def _mark_overview(self, item: VisualInput, tiles: Tiles) -> Tiles:
+        if not self.overview or item.modality != "image":
+            return tiles
+        at = 0 if self.overview == "first" else len(tiles) - 1
+        return tuple(replace(tile, overview=n == at) for n, tile in enumerate(tiles))
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Position ids of the unpruned sequence as `generate` would number them: (b, L).
@@ -226,27 +213,22 @@ class Family:
         """Which ids frame the user's words."""
         return default_template(config, stop_ids)
 
-    def shorten(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
-        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
-    ) -> dict[str, Any]:  # fmt: skip
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """The shorter inputs: ids, mask, positions and features of the tokens that stay."""
-        full = inputs.get("position_ids")
+        full = batch.inputs.get("position_ids")
         if full is None:
-            full = self.positions(model, inputs, mask)
-        gone = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, inputs, m) for m in outputs))
-        rest = {name: value for name, value in inputs.items() if name not in gone}
-        short = rewrite(rest, staying(mask, items, kept), full, pad_id=pad_id, compact=compact or self.counted)
+            full = self.positions(model, batch.inputs, batch.mask)
+        encoded = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, batch.inputs, m) for m in batch.outputs))
+        rest = {name: value for name, value in batch.inputs.items() if name not in encoded}
+        stays, compact = mark_staying(batch.mask, batch.items), batch.compact or self.counted
+        short = cut_sequence(rest, stays, full, pad_id=batch.pad_id, compact=compact)
         short["mm_encoder_outputs"] = {}
-        for modality, output in outputs.items():
-            own = [n for n, item in enumerate(items) if item.modality == modality]
-            rows = [items[n].row for n in own]
-            chosen, mixing = [kept[n] for n in own], [mixes[n] for n in own]
-            if modality == "audio":  # no model takes encoded sounds: they go in among the embedded words
-                sounds = keep_tokens([items[n].embeds for n in own], chosen, rows, mixing)
-                short = self.embed(model, short, torch.cat(sounds))
+        for modality, output in batch.outputs.items():
+            own = [item for item in batch.items if item.modality == modality]
+            if modality == "audio":  # no model takes encoded audios: they go in among the embedded words
+                short = self.embed(model, short, torch.cat(keep_tokens([item.embeds for item in own], own)))
             else:
-                short["mm_encoder_outputs"][modality] = self.keep(output, chosen, rows, mixing)
+                short["mm_encoder_outputs"][modality] = self.keep(output, own)
         return short
 
     def embed(self, model: Any, short: dict[str, Any], sounds: Tensor) -> dict[str, Any]:
@@ -266,15 +248,3 @@ class Family:
     def whole_layers(self, config: Any) -> int:
         """After how many of the first layers the language model itself still adds to the picture's places."""
         return 0
-
-
-def staying(mask: Tensor, items: Sequence[Item], kept: Sequence[Tensor]) -> Tensor:
-    """(b, L): true for the words and the kept tokens, false for padding and the dropped ones."""
-    stays = mask.bool().clone()
-    for item, indices in zip(items, kept, strict=True):
-        if not len(item.places):
-            continue  # its tokens are attended across to
-        chosen = torch.zeros_like(item.places, dtype=torch.bool)
-        chosen[indices.to(chosen.device)] = True
-        stays[item.row, item.places] &= chosen
-    return stays

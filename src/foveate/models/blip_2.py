@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,8 +12,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foveate.errors import InputError
 from foveate.models.base import Extras, Family, Inputs
-from foveate.models.item import Grid, Item, match_places
-from foveate.models.kept import Mixes, mixed
+from foveate.models.batch import PromptBatch
+from foveate.models.kept import keep_values
+from foveate.models.placeholders import match_placeholders
+from foveate.models.visual_input import Grid, VisualInput, make_visual_input, tile_frames
 
 
 class Blip2(Family):
@@ -42,33 +45,33 @@ class Blip2(Family):
         """The patches of all frames."""
         return list(encoded.last_hidden_state[:, :, 1:].flatten(1, 2))
 
-    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+    def items(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
+    ) -> list[VisualInput]:
         """A picture stands where its queries do."""
         ((modality, encoded),) = outputs.items()
         features = self.features(encoded, modality)
         size = encoded.last_hidden_state.shape[1] * model.config.num_query_tokens
-        spans = match_places(self.placeholders(model.config, inputs, modality), [size] * len(features), modality)
+        spans = match_placeholders(self.placeholders(model.config, inputs, modality), [size] * len(features), modality)
         grids = self.grids(model.config, inputs, features, modality)
-        return [
-            Item(modality, span.row, span.places[:0], int(span.places[0]), feature, grid)
-            for span, feature, grid in zip(spans, features, grids, strict=True)
-        ]
+        items = []
+        for n, (span, feature, grid) in enumerate(zip(spans, features, grids, strict=True)):
+            item = make_visual_input(modality, span.row, span.columns[:0], int(span.columns[0]), feature)
+            tiles = () if grid is None else tile_frames(grid)
+            items.append(replace(item, index=n, grid=grid, tiles=tiles))
+        return items
 
-    def shorten(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
-        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
-    ) -> dict[str, Any]:  # fmt: skip
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """Fewer patches before the Q-Former; where frames keep different numbers, they are padded."""
-        ((_, encoded),) = outputs.items()
-        frames, found = encoded.last_hidden_state.shape[1], []
-        for whole, item, indices, mix in zip(encoded.last_hidden_state, items, kept, mixes, strict=True):
-            chosen = indices.to(item.embeds.device)
-            values = item.embeds[chosen] if mix is None else mixed(item.embeds, mix)
-            frame = chosen // (len(item.embeds) // frames)
-            found += [torch.cat([whole[n, :1], values[frame == n]]) for n in range(frames)]
-        real = pad_sequence([torch.ones_like(one[:, 0]) for one in found], batch_first=True).long()
-        states = pad_sequence(found, batch_first=True)
-        return self.queried(model, {**inputs, "attention_mask": mask}, states, real, pad_id)
+        ((_, encoded),) = batch.outputs.items()
+        count, frames = encoded.last_hidden_state.shape[1], []
+        for whole, item in zip(encoded.last_hidden_state, batch.items, strict=True):
+            values = keep_values(item.embeds, item)
+            frame = item.kept.to(values.device) // (item.total // count)
+            frames += [torch.cat([whole[n, :1], values[frame == n]]) for n in range(count)]
+        real = pad_sequence([torch.ones_like(one[:, 0]) for one in frames], batch_first=True).long()
+        states = pad_sequence(frames, batch_first=True)
+        return self.queried(model, {**batch.inputs, "attention_mask": batch.mask}, states, real, batch.pad_id)
 
     def queried(self, model: Any, inputs: Inputs, states: Tensor, real: Tensor, pad_id: int) -> dict[str, Any]:
         """The prompt with what queries make of states (frames, n, d), of which only `real` (frames, n) ones count."""

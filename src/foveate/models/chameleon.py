@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid, Item, Views, ended_rows
-from foveate.models.kept import Mixes, keep_tokens
+from foveate.models.kept import keep_tokens
+from foveate.models.visual_input import Grid, Tiles, VisualInput, tile_rows
 
 
 class Chameleon(Family):
@@ -18,9 +18,9 @@ class Chameleon(Family):
 
     summary = "Chameleon; pictures in words of the vocabulary"
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """One tensor (N, 1, d), every token a picture of its own: the model takes no list, and beams repeat it well."""
-        tokens = keep_tokens(encoded.pooler_output, kept, rows, mixes)
+        tokens = keep_tokens(encoded.pooler_output, items)
         return type(encoded)(pooler_output=torch.cat(tokens)[:, None])
 
     def decoder(self, model: Any) -> Any:
@@ -34,7 +34,7 @@ class Emu3(Family):
     raster = False  # the ends of rows stand between the tokens
     summary = "Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """The ends of rows, found by what they look up."""
@@ -42,9 +42,9 @@ class Emu3(Family):
         end = model.get_input_embeddings()(word)
         return [(f == end.to(f)).all(-1) for f in features]
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """The rows between the ends."""
-        return ended_rows(item.fixed)
+        return tile_rows(item.protected)
 
     def decoder(self, model: Any) -> Any:
         """By its own name."""

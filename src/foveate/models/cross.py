@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from foveate.models.base import Extras, Family, Inputs
-from foveate.models.item import Item
-from foveate.models.kept import Mixes, keep_tokens
+from foveate.models.batch import PromptBatch
+from foveate.models.kept import keep_tokens
+from foveate.models.visual_input import VisualInput, make_visual_input
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,39 +51,36 @@ class CrossAttention(Family):
         """The states of every picture, without padding."""
         return [encoded.states[row, columns] for row, columns in encoded.places()]
 
-    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+    def items(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
+    ) -> list[VisualInput]:
         """A picture stands where the first word sees it."""
         encoded = outputs["image"]
         seen, features = self.seen(inputs, encoded), self.features(encoded)
-        grids, fixed = self.grids(model.config, inputs, features), self.fixed(model, inputs, features)
-        found = []
+        grids, protected = self.grids(model.config, inputs, features), self.protected(model, inputs, features)
+        items = []
         for n, (row, columns) in enumerate(encoded.places()):
             first = int(seen[row, :, columns].any(1).long().argmax())
-            extra = extras[n] if extras else {}
-            nowhere = columns.new_zeros(0)
-            found.append(Item("image", row, nowhere, first, features[n], grids[n], fixed[n], extra))
-        return found
+            item = make_visual_input("image", row, columns.new_zeros(0), first, features[n])
+            item = replace(item, index=n, grid=grids[n], protected=protected[n], extras=extras[n] if extras else {})
+            items.append(replace(item, tiles=self.find_tiles(model.config, inputs, item)))
+        return items
 
-    def shorten(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
-        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
-    ) -> dict[str, Any]:  # fmt: skip
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """The same prompt, and the states that stay. Where all of them do, their padding does too."""
-        encoded = outputs["image"]
-        gone = {"mm_encoder_outputs", *self.encoder_inputs(model, inputs)}
-        rest = {name: value for name, value in inputs.items() if name not in gone}
-        rest["attention_mask"] = mask
-        whole = all(mix is None and len(k) == len(item.embeds) for item, k, mix in zip(items, kept, mixes, strict=True))
-        seen = self.seen(inputs, encoded)
-        if whole:
+        encoded, items = batch.outputs["image"], batch.items
+        gone = {"mm_encoder_outputs", *self.encoder_inputs(model, batch.inputs)}
+        rest = {name: value for name, value in batch.inputs.items() if name not in gone}
+        rest["attention_mask"] = batch.mask
+        seen = self.seen(batch.inputs, encoded)
+        if all(item.merge_weights is None and len(item.kept) == item.total for item in items):
             return {**rest, **self.across(model, encoded.states, seen, torch.ones_like(encoded.owner).bool())}
-        rows = [item.row for item in items]
         columns = [encoded.owner.new_zeros(0) for _ in encoded.owner]
-        for (row, own), indices in zip(encoded.places(), kept, strict=True):
-            columns[row] = torch.cat([columns[row], own[indices.to(own.device)]])
+        for (row, own), item in zip(encoded.places(), items, strict=True):
+            columns[row] = torch.cat([columns[row], own[item.kept.to(own.device)]])
         values = [encoded.states.new_zeros(0, encoded.states.shape[-1]) for _ in encoded.owner]
-        joined = keep_tokens(self.features(encoded), kept, rows, mixes)
-        for row, states in zip(dict.fromkeys(rows), joined, strict=True):
+        joined = keep_tokens(self.features(encoded), items)
+        for row, states in zip(dict.fromkeys(item.row for item in items), joined, strict=True):
             values[row] = states
         index = pad_sequence(columns, batch_first=True, padding_value=-1)
         real = index >= 0

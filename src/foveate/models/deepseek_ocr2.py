@@ -17,7 +17,7 @@ class DeepseekOcr2(Family):
     raster = False  # several tiles, of queries that belong to no place
     summary = "DeepSeek-OCR 2; tiles of learned queries, the closing token stays"
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """The token that ends a picture."""
@@ -32,10 +32,10 @@ class UnlimitedOcr(DeepseekOcr2):
 
     summary = "Unlimited-OCR; tiles, newline and closing tokens stay"
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """The ends of rows too."""
         newline = model.base_model.image_newline
-        ends = super().fixed(model, inputs, features, modality)
+        ends = super().protected(model, inputs, features, modality)
         return [end | (f == newline.to(f)).all(-1) for f, end in zip(features, ends, strict=True) if end is not None]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveate.models.base import Family, Inputs
-from foveate.models.item import Item
-from foveate.models.kept import Mixes
+from foveate.models.base import Family
+from foveate.models.batch import PromptBatch
 
 DECODER = ("decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds", "labels")
 
@@ -28,14 +27,11 @@ class EncoderDecoder(Family):
         """The encoder's output for embedded words and tokens (b, L, d) at these positions (b, L)."""
         return model.get_encoder()(inputs_embeds=words, attention_mask=mask, position_ids=positions)
 
-    def shorten(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
-        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
-    ) -> dict[str, Any]:  # fmt: skip
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """The shorter prompt, encoded."""
-        own = {name: value for name, value in inputs.items() if name in DECODER}
-        prompt = {name: value for name, value in inputs.items() if name not in DECODER}
-        short = super().shorten(model, prompt, outputs, items, kept, mixes, mask=mask, pad_id=pad_id, compact=compact)
+        own = {name: value for name, value in batch.inputs.items() if name in DECODER}
+        prompt = {name: value for name, value in batch.inputs.items() if name not in DECODER}
+        short = super().shorten(model, replace(batch, inputs=prompt))
         ids, real = short["input_ids"], short["attention_mask"]
         tokens = torch.cat(list(short.pop("mm_encoder_outputs")["image"].pooler_output))
         places = self.placeholders(model.config, short) & (real != 0)

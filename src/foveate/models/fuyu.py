@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid, match_places
 from foveate.models.llama4 import LastState
-from foveate.pipeline.question import Template
+from foveate.models.placeholders import match_placeholders
+from foveate.models.template import Template
+from foveate.models.visual_input import Grid
 
 NEWLINE = 8  # so far behind the placeholder's id; no configuration names it
 
@@ -44,8 +45,8 @@ class Fuyu(LastState):
         if inputs.get("input_ids") is None:
             return super().grids(config, inputs, features, modality)
         found: list[Grid | None] = []
-        for span in match_places(self.placeholders(config, inputs), [len(f) for f in features]):
-            rows, count = int((span.places.diff() > 1).sum()) + 1, len(span.places)
+        for span in match_placeholders(self.placeholders(config, inputs), [len(f) for f in features]):
+            rows, count = int((span.columns.diff() > 1).sum()) + 1, len(span.columns)
             found.append((1, rows, count // rows) if count % rows == 0 else None)
         return found
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from foveate.models.base import Family
-from foveate.models.turn_markers import opened_by
-from foveate.pipeline.question import Template
+from foveate.models.template import Template, open_with
 
 GEMMA_VOCABULARY = 262144
 START_OF_TURN, BLANK_LINE = 105, 108  # of Gemma 3 and 4; no configuration names them
@@ -21,7 +20,7 @@ class Gemma(Family):
         plain = super().template(config, stop_ids)
         if config.get_text_config().vocab_size < GEMMA_VOCABULARY:
             return plain
-        return opened_by(START_OF_TURN, plain, filler=[BLANK_LINE])
+        return open_with(START_OF_TURN, plain, filler=[BLANK_LINE])
 
 
 class Gemma3(Gemma):

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from foveate.models.base import Inputs
 from foveate.models.gemma3 import Gemma
-from foveate.models.item import Grid
 from foveate.models.patches import FramesApart
+from foveate.models.visual_input import Grid
 
 
 class Gemma4(FramesApart, Gemma):

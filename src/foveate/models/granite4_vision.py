@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from foveate.models.kept import Mixes, keep_tokens, kept_output
+from foveate.models.kept import keep_tokens, kept_output
 from foveate.models.llava_next import Tiled
-from foveate.models.turn_markers import granite
-from foveate.pipeline.question import Template
+from foveate.models.template import Template, granite_template
+from foveate.models.visual_input import VisualInput
 
 
 class Granite4Vision(Tiled):
@@ -23,15 +23,15 @@ class Granite4Vision(Tiled):
         first = min(encoded.deepstack_features, key=lambda pair: pair[0])
         return list(first[1])
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """At every layer; as pooled tokens too, which beams count."""
-        layers = [(layer, keep_tokens(features, kept, rows, mixes)) for layer, features in encoded.deepstack_features]
-        pooled = keep_tokens(self.features(encoded), kept, rows, mixes)
+        layers = [(layer, keep_tokens(features, items)) for layer, features in encoded.deepstack_features]
+        pooled = keep_tokens(self.features(encoded), items)
         return kept_output(encoded, pooler_output=pooled, deepstack_features=layers)
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """Granite's."""
-        return granite(super().template(config, stop_ids), config.get_text_config().vocab_size)
+        return granite_template(super().template(config, stop_ids), config.get_text_config().vocab_size)
 
     def whole_layers(self, config: Any) -> int:
         """Features enter before these layers."""

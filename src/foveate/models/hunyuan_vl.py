@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Item, Views, ended_rows
-from foveate.models.kept import Mixes
+from foveate.models.batch import PromptBatch
 from foveate.models.patches import Patches
 from foveate.models.sequence import count_positions
-from foveate.pipeline.question import Template
+from foveate.models.template import Template
+from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class HunYuanVL(Patches):
@@ -28,7 +28,7 @@ class HunYuanVL(Patches):
     summary = "HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay"
     modalities = ("image",)
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """The first and the last token, and the end of every row."""
@@ -40,9 +40,9 @@ class HunYuanVL(Patches):
             found.append(ends)
         return found
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """The rows between the ends."""
-        return ended_rows(item.fixed)
+        return tile_rows(item.protected)
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Row by row, under a row that counts tokens."""
@@ -57,16 +57,13 @@ class HunYuanVL(Patches):
             rows.append(super().positions(model, own, mask[row : row + 1]))
         return torch.cat(rows, dim=1)
 
-    def shorten(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
-        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
-    ) -> dict[str, Any]:  # fmt: skip
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """The model itself takes the axes without a row that counts tokens."""
-        axes = inputs.get("position_ids")
+        axes = batch.inputs.get("position_ids")
         if axes is not None:
-            inputs = {**inputs, "position_ids": torch.cat([count_positions(mask)[None], axes])}
-        settings: dict[str, Any] = {"mask": mask, "pad_id": pad_id, "compact": compact}
-        short = super().shorten(model, inputs, outputs, items, kept, mixes, **settings)
+            axes = torch.cat([count_positions(batch.mask)[None], axes])
+            batch = replace(batch, inputs={**batch.inputs, "position_ids": axes})
+        short = super().shorten(model, batch)
         short["position_ids"] = short["position_ids"][1:]
         return short
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
 from foveate.models.patches import Patches
+from foveate.models.visual_input import Grid
 
 
 class HYV4VL(Patches):
@@ -26,7 +26,7 @@ class HYV4VL(Patches):
         found = super().grids(config, inputs, features, modality)
         return [None if grid is None else (grid[0], grid[1], grid[2] + 1) for grid in found]
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """Newlines, the last of each row."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Family
-from foveate.models.kept import Mixes, keep_tokens, kept_output
+from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.visual_input import VisualInput
 
 
 class Idefics3(Family):
@@ -26,9 +27,9 @@ class Idefics3(Family):
         joined = torch.cat(list(encoded.pooler_output))
         return list(joined.split(len(joined) // len(tiles)))
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """Of every tile."""
-        return kept_output(encoded, pooler_output=keep_tokens(self.features(encoded), kept, rows, mixes))
+        return kept_output(encoded, pooler_output=keep_tokens(self.features(encoded), items))
 
     def decoder(self, model: Any) -> Any:
         """It has another name here."""

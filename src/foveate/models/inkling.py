@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid
 from foveate.models.kept import kept_output
 from foveate.models.patches import Patches
+from foveate.models.visual_input import Grid
 
 
 class Inkling2(Patches):

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Mixes = Sequence[Tensor | None]
+from foveate.models.visual_input import VisualInput
 
 
 class TokenList(list[Tensor]):
@@ -55,21 +55,20 @@ def kept_output(output: Any, **fields: Any) -> Any:
     return (kind if kind.__name__.startswith("Kept") else _kept_type(kind))(**fields)
 
 
-def keep_tokens(
-    features: Sequence[Tensor], kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()
-) -> list[Tensor]:
-    """The kept tokens of every picture, (k, d), those of one row of the batch joined.
+def keep_tokens(features: Sequence[Tensor], items: Sequence[VisualInput]) -> list[Tensor]:
+    """What `items` keep of their `features`, (k, d) each, those of one row of the batch joined.
 
     Beam search repeats these entry by entry. Where a row has several, older transformers (5.18) gets their order wrong.
     """
     joined: dict[int, list[Tensor]] = {}
-    for feature, indices, row, mix in zip(features, kept, rows, mixes or [None] * len(kept), strict=True):
-        values = feature[indices.to(feature.device)] if mix is None else mixed(feature, mix)
-        joined.setdefault(row, []).append(values)
+    for feature, item in zip(features, items, strict=True):
+        joined.setdefault(item.row, []).append(keep_values(feature, item))
     return [torch.cat(parts) for parts in joined.values()]
 
 
-def mixed(feature: Tensor, mix: Tensor) -> Tensor:
-    """The weighted means `mix @ feature`, (k, n) @ (n, d), computed in float32."""
+def keep_values(feature: Tensor, item: VisualInput) -> Tensor:
+    """The kept tokens of a feature (n, d), or the weighted means (k, n) @ (n, d), computed in float32."""
+    if item.merge_weights is None:
+        return feature[item.kept.to(feature.device)]
     with torch.autocast(feature.device.type, enabled=False):
-        return (mix.to(feature.device) @ feature.float()).to(feature.dtype)
+        return (item.merge_weights.to(feature.device) @ feature.float()).to(feature.dtype)

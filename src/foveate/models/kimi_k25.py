@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
 from foveate.models.patches import Patches
+from foveate.models.visual_input import Grid
 
 
 class KimiK25(Patches):

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid
 from foveate.models.patches import Timestamped
-from foveate.models.turn_markers import opened_by
-from foveate.pipeline.question import Template
+from foveate.models.template import Template, open_with
+from foveate.models.visual_input import Grid
 
 IM_START = 6  # of LFM2; no configuration names it
 TILE_MARKS = range(1, 104)  # of LFM2, so far behind the placeholder's id: rows and columns, thumbnail, start, end
@@ -52,7 +51,7 @@ class Lfm2VL(Convolutions):
         plain = super().template(config, stop_ids)
         if config.image_token_id != IMAGE_TOKEN:
             return plain
-        return opened_by(IM_START, plain, (config.image_token_id + mark for mark in TILE_MARKS))
+        return open_with(IM_START, plain, (config.image_token_id + mark for mark in TILE_MARKS))
 
 
 class Lfm3VL(Convolutions, Timestamped):

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Item, Views
-from foveate.models.kept import Mixes, TokenList, keep_tokens, kept_output
-from foveate.models.turn_markers import opened_by
-from foveate.pipeline.question import Template
+from foveate.models.kept import TokenList, keep_tokens, kept_output
+from foveate.models.template import Template, open_with
+from foveate.models.visual_input import Tiles, VisualInput
 
 SPECIAL, HEADER_START = 200000, 200005  # of Llama 4: the first special id, and the one that opens a turn
 
@@ -19,9 +16,9 @@ SPECIAL, HEADER_START = 200000, 200005  # of Llama 4: the first special id, and 
 class LastState(Family):
     """Models that read the last hidden state of their encoder's output."""
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """What the model reads, and the same as pooled tokens, which beams count."""
-        tokens = TokenList(keep_tokens(encoded.last_hidden_state, kept, rows, mixes))
+        tokens = TokenList(keep_tokens(encoded.last_hidden_state, items))
         return kept_output(encoded, last_hidden_state=tokens, pooler_output=tokens)
 
 
@@ -42,14 +39,14 @@ class Llama4(LastState):
         projected = model.multi_modal_projector(encoded.last_hidden_state)
         return type(encoded)(last_hidden_state=encoded.last_hidden_state, pooler_output=projected)
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """None: a picture is padded to a canvas of tiles, and nothing tells how much of it."""
         return ()
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured; ends of headers, and separators of tiles, stand inside a turn."""
         plain, size = super().template(config, stop_ids), config.get_text_config().vocab_size
-        return opened_by(HEADER_START, plain, range(SPECIAL, size)) if size > HEADER_START else plain
+        return open_with(HEADER_START, plain, range(SPECIAL, size)) if size > HEADER_START else plain
 
     def decoder(self, model: Any) -> Any:
         """Without its head."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.models.base import Extras, Family, Inputs
 from foveate.models.capture import inputs_of
-from foveate.pipeline.question import Template, default_template
+from foveate.models.template import Template, default_template
 
 # "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, after a blank and at the start of a line or after a
 # special token; and the blank and newline that stand around the picture.

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid, Item, View, Views, lines, runs, squares
 from foveate.models.llava import Llava
+from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput, find_runs, tile_runs, tile_squares
 
 
 class Tiled(Family):
@@ -19,22 +19,22 @@ class Tiled(Family):
     raster = False  # the whole, then the tiles, with newlines between
     overview = "first"
 
-    def fixed(
+    def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
     ) -> list[Tensor | None]:
         """Newlines, which are all one learned vector."""
         newline = model.base_model.image_newline.detach()
         return [(feature == newline.to(feature)).all(-1) for feature in features]
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """The whole in a square, then the tiles joined, without their padding, in rows that each end in a newline."""
-        if item.grid is not None or item.fixed is None or item.modality != "image":
-            return super().views(config, inputs, item)
-        (first, end), *rest = runs(item.fixed)
+        if item.grid is not None or item.protected is None or item.modality != "image":
+            return super().find_tiles(config, inputs, item)
+        (first, end), *rest = find_runs(item.protected)
         whole = end - first - (rest[0][1] - rest[0][0]) if rest else 0
         side = math.isqrt(whole)
-        rows = lines([(whole, end), *rest]) if whole and side**2 == whole else ()
-        return (*squares(1, side), *rows) if rows else ()
+        rows = tile_runs([(whole, end), *rest]) if whole and side**2 == whole else ()
+        return (*tile_squares(1, side), *rows) if rows else ()
 
 
 class LlavaNext(Tiled, Llava):
@@ -81,14 +81,14 @@ class LlavaOnevision(Tiled):
     summary = "LLaVA-OneVision; tiles, newline tokens stay, pooled frames"
     modalities = ("image", "video")
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """Beside others a picture is a square alone, which it is padded to; a clip's frames are pooled squares."""
-        found, free = super().views(config, inputs, item), len(item.embeds) - 1  # one newline
-        if found or item.fixed is None or int(item.fixed.sum()) > 1:
+        found, free = super().find_tiles(config, inputs, item), len(item.embeds) - 1  # one newline
+        if found or item.protected is None or int(item.protected.sum()) > 1:
             return found
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
         if item.modality == "image":
-            return (View(0, side, side, side, padded=True),) if free == side**2 else ()
+            return (Tile(0, side, side, side, padded=True),) if free == side**2 else ()
         pooled = math.ceil(side / 2)
-        return () if free % pooled**2 else squares(free // pooled**2, pooled)
+        return () if free % pooled**2 else tile_squares(free // pooled**2, pooled)

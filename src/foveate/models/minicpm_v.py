@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid
 from foveate.models.sequence import count_positions
+from foveate.models.visual_input import Grid
 
 SIZES = {"image": "target_sizes", "video": "target_sizes_videos"}
 

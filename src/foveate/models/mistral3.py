@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid
-from foveate.pipeline.question import Template
+from foveate.models.template import Template
+from foveate.models.visual_input import Grid
 
 TEKKEN_VOCABULARY = 131072
 IMG_BREAK, IMG_END = 12, 13

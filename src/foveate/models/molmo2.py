@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
 from foveate.models.shared_placeholders import Together
-from foveate.pipeline.question import Template
+from foveate.models.template import Template
+from foveate.models.visual_input import Grid
 
 
 class Molmo2(Together):

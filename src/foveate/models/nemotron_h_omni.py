@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 
 class NemotronHOmni(Family):

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from foveate.models.base import Family
-from foveate.models.kept import Mixes
+from foveate.models.visual_input import VisualInput
 
 
 class Ovis2(Family):
@@ -17,8 +15,8 @@ class Ovis2(Family):
     tiles_apart = True  # the overview comes first, but the stock processor may lay out the tiles the wrong way round
     summary = "Ovis2; visual vocabulary, every tile counts as a picture"
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """With what the indicators in the prompt are embedded as."""
-        short = super().keep(encoded, kept, rows, mixes)
+        short = super().keep(encoded, items)
         short.visual_indicator_features = encoded.visual_indicator_features
         return short

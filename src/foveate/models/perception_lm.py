@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Extras, Family, Inputs
-from foveate.models.item import Item, Views, frames, squares
+from foveate.models.visual_input import VisualInput, tile_squares
 
 
 class PerceptionLM(Family):
@@ -34,22 +34,18 @@ class PerceptionLM(Family):
         encoded.pooler_output = encoded.pooler_output.unflatten(0, pixels.shape[:2]).flatten(1, 2)
         return encoded
 
-    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
+    def items(
+        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
+    ) -> list[VisualInput]:
         """Clips are squares of frames, and so is a picture of one tile."""
-        found = []
+        items = []
         for item in super().items(model, inputs, outputs, extras):
             output = outputs[item.modality]
             frames = getattr(output, "last_hidden_state", None)  # (b * t, n, d), before pooling
             count = 0 if frames is None else len(frames) // len(output.pooler_output)
+            side = math.isqrt(item.total // max(count, 1))
             if count == 1 or (count and item.modality == "video"):
-                side = math.isqrt(len(item.embeds) // count)
                 item = replace(item, grid=(count, side, side))
-            found.append(replace(item, tiles=max(count, 1)))
-        return found
-
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
-        """A square for every tile or frame."""
-        if item.grid is not None:
-            return frames(item.grid)
-        side = math.isqrt(len(item.embeds) // item.tiles)
-        return squares(item.tiles, side) if item.tiles > 1 and item.tiles * side**2 == len(item.embeds) else ()
+            tiles = tile_squares(count, side) if count * side**2 == item.total else ()
+            items.append(replace(item, tiles=self._mark_overview(item, tiles)))
+        return items

@@ -17,7 +17,7 @@ IGNORED_LABEL = -100
 ATTEND = 2
 
 
-def rewrite(
+def cut_sequence(
     inputs: Mapping[str, Any], stays: Tensor, positions: Tensor, *, pad_id: int, compact: bool = False
 ) -> dict[str, Any]:
     """Cut every tensor of the sequence down to the tokens that stay.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Item
-from foveate.models.kept import Mixes, keep_tokens, kept_output
+from foveate.models.batch import PromptBatch
+from foveate.models.inputs import find_modalities
+from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.visual_input import VisualInput
 
 
 def encoded_inputs(family: Family, model: Any, inputs: Inputs) -> dict[str, Any]:
     """These inputs with every picture and clip encoded, for models whose forward cannot encode them itself."""
-    shown = family.present(inputs)
+    shown = find_modalities(family, inputs)
     gone = set[str]().union(*(family.encoder_inputs(model, inputs, modality) for modality in shown))
     rest = {name: value for name, value in inputs.items() if name not in gone}
     return {**rest, "mm_encoder_outputs": {modality: family.encode(model, inputs, modality) for modality in shown}}
@@ -41,20 +43,14 @@ class Together(InClips):
     Encoded as pictures, in the order of the prompt, they fit.
     """
 
-    def shorten(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], items: Sequence[Item], kept: Sequence[Tensor],
-        mixes: Mixes, *, mask: Tensor, pad_id: int, compact: bool,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Pictures and clips as one output."""
-        settings: dict[str, Any] = {"mask": mask, "pad_id": pad_id, "compact": compact}
-        short = super().shorten(model, inputs, outputs, items, kept, mixes, **settings)
-        short["mm_encoder_outputs"] = {"image": join_outputs(next(iter(outputs.values())), items, kept, mixes)}
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
+        """Images and videos as one output."""
+        short = super().shorten(model, batch)
+        short["mm_encoder_outputs"] = {"image": join_outputs(next(iter(batch.outputs.values())), batch.items)}
         return short
 
 
-def join_outputs(output: Any, items: Sequence[Item], kept: Sequence[Tensor], mixes: Mixes = ()) -> Any:
-    """An encoder's output that holds the kept tokens of all items in the order of the prompt."""
-    order = sorted(range(len(items)), key=lambda n: (items[n].row, items[n].first))
-    features, rows = [items[n].embeds for n in order], [items[n].row for n in order]
-    mixing = [mixes[n] for n in order] if mixes else ()
-    return kept_output(output, pooler_output=keep_tokens(features, [kept[n] for n in order], rows, mixing))
+def join_outputs(output: Any, items: Sequence[VisualInput]) -> Any:
+    """An encoder's output that holds what all items keep, in the order of the prompt."""
+    ordered = sorted(items, key=lambda item: (item.row, item.first))
+    return kept_output(output, pooler_output=keep_tokens([item.embeds for item in ordered], ordered))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
-from foveate.models.base import Extras, Family, Inputs
-from foveate.models.item import Grid, Item, View, Views, squares
+from foveate.models.base import Family, Inputs
+from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput, tile_squares
 
 
 class Step3p7(Family):
@@ -26,20 +25,14 @@ class Step3p7(Family):
         side = token_side(config, config.vision_config.image_size)
         return [(1, side, side) if len(feature) == side**2 else None for feature in features]
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
-        """Squares: the tiles, whose side the processor sets, then the picture, whose side the configuration does."""
-        side = token_side(config, config.vision_config.image_size)
-        before = len(item.embeds) - side**2
-        tile = math.isqrt(before // max(item.tiles, 1))
-        tiles = squares(item.tiles, tile)
-        return (*tiles, View(before, side, side, side)) if item.tiles * tile**2 == before else ()
-
-    def items(self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]) -> list[Item]:
-        """With the number of tiles, where the inputs tell it."""
-        found, counts = super().items(model, inputs, outputs, extras), inputs.get("num_local_patches")
-        if counts is None or len(counts) != len(found):
-            return found
-        return [replace(item, tiles=count) for item, count in zip(found, counts.tolist(), strict=True)]
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
+        """Squares: the tiles, whose side the processor sets, then the image, whose side the configuration does."""
+        counts, side = inputs.get("num_local_patches"), token_side(config, config.vision_config.image_size)
+        count = 1 if counts is None or item.index >= len(counts) else int(counts[item.index])
+        before = item.total - side**2
+        tile = math.isqrt(before // max(count, 1))
+        overview = Tile(before, side, side, side)
+        return (*tile_squares(count, tile), overview) if count * tile**2 == before else ()
 
 
 def token_side(config: Any, pixels: int) -> int:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
-from foveate.models.item import Grid, Item, Views, squares
 from foveate.models.kept import kept_output
+from foveate.models.visual_input import Grid, Tiles, VisualInput, tile_squares
 
 
 class AyaVision(Family):
@@ -53,10 +53,10 @@ class InternVL(Family):
         side = _side(config)
         return [(1, side, side) if len(feature) == side**2 else None for feature in features]
 
-    def views(self, config: Any, inputs: Inputs, item: Item) -> Views:
+    def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """A square for every tile."""
         count, rest = divmod(len(item.embeds), _side(config) ** 2)
-        return () if rest else squares(count, _side(config))
+        return () if rest else tile_squares(count, _side(config))
 
 
 class QianfanOcr(InternVL):

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
-from foveate.models.kept import Mixes
 from foveate.models.llava import Llava
+from foveate.models.visual_input import Grid, VisualInput
 
 
 class VideoLlava(Llava):
@@ -33,9 +32,9 @@ class VideoLlava(Llava):
             encoded.pooler_output = encoded.pooler_output.unflatten(0, raw.shape[:2]).flatten(1, 2)
         return encoded
 
-    def keep(self, encoded: Any, kept: Sequence[Tensor], rows: Sequence[int], mixes: Mixes = ()) -> Any:
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """(k, 1, d) a row: the model flattens two axes."""
-        short = super().keep(encoded, kept, rows, mixes)
+        short = super().keep(encoded, items)
         short.pooler_output = [tokens[:, None] for tokens in short.pooler_output]
         return short
 

@@ -1,9 +1,9 @@
-"""`encode`: pictures through the vision encoder once, for any number of calls of `prune_inputs`."""
+"""Step 1: images, videos and audios through their encoders, once for any number of calls of `prune_inputs`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,66 +11,112 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.method import Method, methods, resolve
 from foveate.models import Family, family_of
+from foveate.models.inputs import find_modalities
+from foveate.pipeline.settings import PruneSettings
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """The pictures and clips of one batch after their encoders.
+    """The images and videos of one batch after their encoders.
 
-    `outputs` are the model's own, by modality, as it takes them in `mm_encoder_outputs`, without the hidden states of
-    the encoder's layers. `extras` are what methods read beside it, a mapping a picture, by the names of
-    `VisualTokens`' fields.
+    Args:
+        outputs: The model's own encoder outputs, by modality, as it takes them in `mm_encoder_outputs`, without the
+            hidden states of the encoder's layers.
+        extras: What methods read beside the output, a mapping for each image, by the names of `VisualTokens`' fields.
     """
 
-    outputs: Mapping[str, Any]
+    outputs: Mapping[str, Any] = field(default_factory=dict)
     extras: tuple[Mapping[str, Tensor], ...] = ()
 
 
 def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Method] = ()) -> Encoded:
     """Run the encoders once, for `prune_inputs(model, inputs, encoded=...)` with any of `methods`.
 
-    `inputs` are the processor's, with `pixel_values`, or clips as the model takes them; `methods` are names or
-    configured objects, of which only those that need extras (`foveate.methods()`) matter here. Where gradients are on,
-    all that the encoder keeps for them lives as long as the result: call it under `torch.no_grad()` unless you train.
+    Where gradients are on, all that the encoder keeps for them lives as long as the result: call this under
+    `torch.no_grad()` unless you train.
 
-    Raises `ModelError` if the model cannot give what they need, `InputError` for inputs without a picture.
+    Args:
+        model: A model of transformers.
+        inputs: The processor's output, with `pixel_values`, or videos as the model takes them.
+        methods: Names or configured methods. Only those that need extras (`foveate.methods()`) matter here.
+
+    Raises:
+        ModelError: The model cannot give what the methods need.
+        InputError: The inputs hold no image and no video.
+
+    Example:
+        encoded = foveate.encode(model, inputs, methods=["visionzip"])
+        short = foveate.prune_inputs(model, inputs, keep=0.1, method="visionzip", encoded=encoded)
     """
-    chosen = [resolve(method) for method in methods]
+    resolved = [resolve(method) for method in methods]
     family = family_of(model)
-    for method in chosen:
+    for method in resolved:
         check_needs(model, family, method)
     if inputs.get("mm_encoder_outputs"):
         raise InputError("Give either pixel_values or mm_encoder_outputs, not both.")
-    found = [modality for modality in family.present(inputs) if modality != "audio"]
-    if not found:
-        raise InputError("There is no picture to encode: pass pixel_values, as the model's processor returns them.")
-    return run(model, family, inputs, found, frozenset[str]().union(*(method.needs for method in chosen)))
+    modalities = [modality for modality in find_modalities(family, inputs) if modality != "audio"]
+    if not modalities:
+        raise InputError("There is no image to encode: pass pixel_values, as the model's processor returns them.")
+    return _run_encoders(model, family, inputs, modalities, frozenset[str]().union(*(m.needs for m in resolved)))
 
 
-def run(
+def encode_missing(
+    model: Any, family: Family, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None
+) -> Encoded:
+    """Encode what `inputs` show and `encoded` does not hold; no outputs where nothing is shown.
+
+    Raises `InputError` if `encoded` does not fit, or if placeholders came without an image.
+    """
+    shown = [m for m in find_modalities(family, inputs) if m != "audio" or m in settings.modalities]
+    if encoded is not None:
+        _check_encoded(encoded, settings.method, ready=bool(inputs.get("mm_encoder_outputs")))
+    ready = encoded or Encoded()
+    missing = [modality for modality in shown if modality not in ready.outputs]
+    _check_placeholders(model, family, inputs, [*ready.outputs, *missing])
+    if not missing:
+        return ready
+    needs = settings.method.needs if encoded is None or "image" in missing else frozenset[str]()
+    fresh = _run_encoders(model, family, inputs, missing, needs)
+    return Encoded({**ready.outputs, **fresh.outputs}, fresh.extras or ready.extras)
+
+
+def check_needs(model: Any, family: Family, method: Method) -> None:
+    """Raise `ModelError` if the model cannot give what the method needs; it names the methods that work on it."""
+    available = family.extras(model.config)
+    missing = method.needs - available
+    if missing:
+        needed = "the attention of a [CLS] token" if "cls_attention" in missing else " and ".join(sorted(missing))
+        work = ", ".join(row.name for row in methods() if row.prunes == "input" and available.issuperset(row.needs))
+        raise ModelError(
+            f"{method.name} needs {needed}, which the vision tower of this {model.config.model_type} model lacks: "
+            f"use one of {work}."
+        )
+
+
+def _run_encoders(
     model: Any, family: Family, inputs: Mapping[str, Any], modalities: Sequence[str], needs: frozenset[str]
 ) -> Encoded:
-    """The family's encoders on checked inputs; features that the caller has already are taken as they are."""
+    """Run the family's encoders on checked inputs; features that the caller already has are taken as they are."""
     outputs: dict[str, Any] = {}
     extras: Sequence[Mapping[str, Tensor]] = ()
     for modality in modalities:
         if modality != "image":
             if needs:
                 raise InputError(f"{modality} tokens have no {' and '.join(sorted(needs))}: use another method.")
-            outputs[modality] = _lean(family.encode(model, inputs, modality))
+            outputs[modality] = _drop_hidden_states(family.encode(model, inputs, modality))
             continue
         if needs and inputs.get(family.raw["image"]) is None:
             raise InputError(
                 f"mm_encoder_outputs hold no {' and '.join(sorted(needs))}, which this method reads: "
                 "pass pixel_values instead, or encoded=foveate.encode(model, inputs, methods=[...])."
             )
-        encoded, extras = family.encode_with(model, inputs, needs)
-        outputs[modality] = _lean(encoded)
+        output, extras = family.encode_with(model, inputs, needs)
+        outputs[modality] = _drop_hidden_states(output)
     return Encoded(outputs, tuple(extras))
 
 
-def _lean(output: Any) -> Any:
-    """Without the hidden states of the encoder's layers: nothing reads them once the features are made.
+def _drop_hidden_states(output: Any) -> Any:
+    """The output without the hidden states of the encoder's layers: nothing reads them once the features are made.
 
     Older transformers keeps those of all layers wherever a model reads one of them, newer versions that one alone.
     """
@@ -80,14 +126,26 @@ def _lean(output: Any) -> Any:
     return kind(**{field.name: getattr(output, field.name) for field in fields(kind) if field.name != "hidden_states"})
 
 
-def check_needs(model: Any, family: Family, method: Method) -> None:
-    """Raise `ModelError` if the model cannot give what the method reads; names those that work on it."""
-    given = family.extras(model.config)
-    missing = method.needs - given
+def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
+    if not isinstance(encoded, Encoded):
+        raise InputError(f"encoded is a {type(encoded).__name__}: pass what foveate.encode returned.")
+    if ready:
+        raise InputError("Give either mm_encoder_outputs or encoded, not both.")
+    missing = {name for extras in encoded.extras for name in method.needs - extras.keys()}
     if missing:
-        asked = "the attention of a [CLS] token" if "cls_attention" in missing else " and ".join(sorted(missing))
-        work = ", ".join(row.name for row in methods() if row.prunes == "input" and given.issuperset(row.needs))
-        raise ModelError(
-            f"{method.name} needs {asked}, which the vision tower of this {model.config.model_type} model has not: "
-            f"use one of {work}."
+        raise InputError(
+            f"encoded holds no {' and '.join(sorted(missing))}, which {method.name} reads: "
+            f'name it when you encode, foveate.encode(model, inputs, methods=["{method.name}"]).'
         )
+
+
+def _check_placeholders(model: Any, family: Family, inputs: Mapping[str, Any], shown: Sequence[str]) -> None:
+    """Raise `InputError` for placeholders whose image, video or audio did not come."""
+    for modality in family.modalities:
+        if modality in shown or modality == "audio":
+            continue
+        if bool(family.placeholders(model.config, inputs, modality).any()):
+            raise InputError(
+                f"The prompt has {modality} placeholders but no {modality} came with it: "
+                f"pass {family.raw[modality]} too."
+            )

@@ -1,133 +1,139 @@
-"""Which tokens of a prompt are the question: the user's words, found from the ids alone.
+"""Step 2: which tokens of a prompt are the question, read from the ids alone.
 
 A prompt is cut into turns. A turn opens with a control token and the role that follows it (`<|im_start|>user\\n`), or
-with a role spelled in ordinary tokens (`USER:`). The turn that holds a picture tells which opening is the user's; the
-question is the last turn that opens alike and has words, so that each turn of a conversation asks for itself.
+with a role spelled in ordinary tokens (`USER:`). The turn that holds the image shows which opening is the user's. The
+question is the last turn with that opening that has words, so each turn of a conversation has its own question.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from foveate.errors import ModelError
+import torch
+from torch import Tensor
+
+from foveate.models import Family
+from foveate.models.generation import has_own_decoder, read_stop_ids
+from foveate.models.sequence import IGNORED_LABEL
+from foveate.models.template import Template
+from foveate.models.visual_input import VisualInput
 
 ROLE_TOKENS = 2  # the role and the newline after a control token that opens a turn
+LEARNED = "foveate_template"  # the attribute of a model that `foveate.learn_template` sets
 
 
-@dataclass(frozen=True)
-class Template:
-    """The ids that frame the user's words.
+def read_template(model: Any, family: Family) -> Template:
+    """The model's template: as `foveate.learn_template` read it, else as the configuration describes it."""
+    config = model.config
+    learned = getattr(model, LEARNED, None)
+    if learned is not None:
+        config = copy.copy(config)  # the user's own configuration stays as it is
+        config.foveate_template = learned
+    return family.template(config, read_stop_ids(config, getattr(model, "generation_config", None)))
 
-    `controls` are special ids, and so is every id from `controls_from` on (None: no such border). `closers` end a turn;
-    `structure` stands inside one (pictures, padding); any other control opens one. `roles` are openings spelled in
-    ordinary tokens, each with all its spellings; `filler` are ordinary tokens that the template puts around the words.
-    Where the template is `learned`, roles say all: no control opens a turn.
+
+def locate_questions(
+    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[VisualInput]
+) -> tuple[dict[int, Tensor], list[str]]:
+    """The embeddings (m, d) of the question of every row that shows something, and notes on rows that have none.
+
+    m is 0 for a row without a question, and where visual tokens share no space with words.
     """
-
-    controls: frozenset[int]
-    controls_from: int | None
-    closers: frozenset[int]
-    structure: frozenset[int]
-    roles: tuple[tuple[tuple[int, ...], ...], ...] = ()
-    filler: frozenset[int] = frozenset()
-    learned: bool = False
-
-    def is_control(self, token: int) -> bool:
-        """Whether this id is no word."""
-        return token in self.controls or (self.controls_from is not None and token >= self.controls_from)
-
-
-def default_template(config: Any, stop_ids: Sequence[int]) -> Template:
-    """What a model's configuration tells of its template.
-
-    `stop_ids` end generation. Vocabularies put added special tokens at their end, so that the lowest special id in the
-    upper half marks where they begin. A checkpoint may name the rest itself, each role with its spellings in ids:
-    `config.foveate_template = {"roles": [[[5, 6], [7, 6]], [[8, 6]]], "filler": [9]}`, or have it learned from the chat
-    template (`foveate.learn_template`), which adds the special ids.
-    """
-    text = config.get_text_config()
-    named = [getattr(c, name, None) for c in (config, text) for name in _id_names(c)]
-    structure = {i for i in named if isinstance(i, int)} - set(stop_ids)
-    controls = structure | set(stop_ids)
-    high = [i for i in controls if i >= text.vocab_size // 2]
-    own = getattr(config, "foveate_template", None) or {}
-    try:
-        roles = tuple(tuple(tuple(map(int, spelling)) for spelling in role) for role in own.get("roles", ()))
-        filler = frozenset(map(int, own.get("filler", ())))
-        specials = frozenset(map(int, own.get("specials", ())))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ModelError(
-            "config.foveate_template is malformed: each of its roles is a list of spellings, "
-            "its filler and its specials are lists of ids."
-        ) from error
-    return Template(
-        controls=frozenset(controls) | specials,
-        controls_from=min(high, default=None),
-        closers=frozenset(stop_ids),
-        structure=frozenset(structure),
-        roles=roles,
-        filler=filler,
-        learned="specials" in own,
-    )
+    ids, template = inputs["input_ids"], read_template(model, family)
+    ignored = _mark_ignored(model, inputs, mask, items)
+    first: dict[int, VisualInput] = {}
+    for item in sorted(items, key=lambda item: (item.row, item.first)):
+        first.setdefault(item.row, item)
+    columns = {
+        row: find_question(ids[row].tolist(), item.first, template, ignored[row].tolist())
+        for row, item in first.items()
+    }
+    notes = [
+        f"Row {row} has no question: its tokens were selected for diversity alone."
+        for row, own in columns.items()
+        if not own
+    ]
+    if not family.compares and any(columns.values()):
+        notes.append("This model's tokens share no space with words: they were selected for diversity alone.")
+    if not family.compares:
+        return {row: item.embeds.detach()[:0] for row, item in first.items()}, notes
+    table = model.get_input_embeddings()
+    with torch.no_grad():
+        questions = {
+            row: table(ids[row, torch.tensor(own, dtype=torch.long, device=ids.device)]) for row, own in columns.items()
+        }
+    return questions, notes
 
 
-def _id_names(config: Any) -> list[str]:
-    """The names of a configuration's single-token fields: image_token_id, bos_token_id, vision_start_token_id, ..."""
-    return [name for name in vars(config) if name.endswith(("_token_id", "_token_index"))]
+def _mark_ignored(model: Any, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[VisualInput]) -> Tensor:
+    """(b, L): padding, answers that a loss is taken on, and what stands between an image's own tokens."""
+    ignored, labels = mask == 0, inputs.get("labels")
+    # The labels of a separate decoder say nothing about the prompt, whatever their length.
+    if labels is not None and not has_own_decoder(model) and labels.shape == mask.shape:
+        ignored |= labels.to(mask.device) != IGNORED_LABEL
+    for item in items:
+        if len(item.columns):  # ends of rows, markers of tiles, timestamps
+            ignored[item.row, item.columns[0] : item.columns[-1]] = True
+    return ignored
 
 
 def find_question(
     ids: Sequence[int], first_image: int, template: Template, ignored: Sequence[bool], *, own: bool = False
 ) -> list[int]:
-    """The places of the question's tokens in one row of ids, in order; empty if the user said nothing.
+    """The columns of the question's tokens in one row of ids, ascending; empty if the user said nothing.
 
-    `first_image` is the place of the row's first picture token; `ignored` marks padding and the answers that a loss is
-    taken on. With `own` the question is not the last one but the picture's own: of the turn it stands in, or where that
-    has no words, of the next of the user's that has some.
+    Args:
+        ids: The row's token ids.
+        first_image: Column of the row's first image token.
+        template: Which ids frame the user's words.
+        ignored: For each id, whether it is padding, structure or an answer that a loss is taken on.
+        own: Return the image's own question instead of the last one: that of the turn it stands in, or where that has
+            no words, of the next turn of the user that has some.
     """
-    openings = _openings(ids, template)
-    before = [place for place in openings if place <= first_image]
+    openings = _find_openings(ids, template)
+    before = [column for column in openings if column <= first_image]
     user = openings[before[-1]].role if before else ()
-    words: dict[int, list[int]] = {}
+    turns: dict[int, list[int]] = {}  # the user's turns that have words, and the columns of these
     role: tuple[int, ...] = ()
-    turn, heading, speaking = -1, 0, True
-    for place, token in enumerate(ids):
-        if place in openings:
-            turn, role, heading, speaking = place, openings[place].role, place + openings[place].length, True
-        if place < heading:
+    turn, heading, is_open = -1, 0, True
+    for column, token in enumerate(ids):
+        if column in openings:
+            turn, role, heading, is_open = column, openings[column].role, column + openings[column].length, True
+        if column < heading:
             continue
         if token in template.closers:
-            speaking = False
-        if ignored[place] or not speaking or template.is_control(token) or token in template.filler:
+            is_open = False
+        if ignored[column] or not is_open or template.is_control(token) or token in template.filler:
             continue
         if role == user:
-            words.setdefault(turn, []).append(place)
+            turns.setdefault(turn, []).append(column)
     if own:
-        words = {turn: places for turn, places in words.items() if turn >= (before[-1] if before else -1)}
-    return words[min(words) if own else max(words)] if words else []
+        turns = {turn: columns for turn, columns in turns.items() if turn >= (before[-1] if before else -1)}
+    return turns[min(turns) if own else max(turns)] if turns else []
 
 
 @dataclass(frozen=True)
 class _Opening:
-    """Who speaks from here on (comparable between turns), and how many tokens say so."""
+    """The role that speaks from here on (comparable between turns), and how many tokens spell it."""
 
     role: tuple[int, ...]
     length: int
 
 
-def _openings(ids: Sequence[int], template: Template) -> dict[int, _Opening]:
-    """Where turns open."""
-    found: dict[int, _Opening] = {}
-    for place, token in enumerate(ids):
+def _find_openings(ids: Sequence[int], template: Template) -> dict[int, _Opening]:
+    """The columns where turns open."""
+    openings: dict[int, _Opening] = {}
+    for column, token in enumerate(ids):
         if template.is_control(token) and not template.learned:
             if token not in template.closers and token not in template.structure:
-                opening = tuple(ids[place : place + 1 + ROLE_TOKENS])
-                found[place] = _Opening(opening, len(opening))
+                opening = tuple(ids[column : column + 1 + ROLE_TOKENS])
+                openings[column] = _Opening(opening, len(opening))
             continue
         for role, spellings in enumerate(template.roles):
             for spelling in spellings:
-                if tuple(ids[place : place + len(spelling)]) == spelling:
-                    found[place] = _Opening((role,), len(spelling))
-    return found
+                if tuple(ids[column : column + len(spelling)]) == spelling:
+                    openings[column] = _Opening((role,), len(spelling))
+    return openings

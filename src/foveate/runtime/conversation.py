@@ -10,7 +10,7 @@ from PIL import Image
 
 from foveate.errors import InputError, ModelError
 from foveate.models import family_of
-from foveate.pipeline.prune import answers_apart
+from foveate.models.generation import has_own_decoder
 from foveate.runtime.load import LoadedModel
 
 ChatMessage = Mapping[str, Any]
@@ -96,5 +96,5 @@ def _process(loaded: LoadedModel, text: list[str], images: list[list[Image.Image
 def generate_answers(loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int) -> list[str]:
     """The model's greedy answer to each row, without the prompt."""
     out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
-    new = out if answers_apart(loaded.model) else out[:, inputs["input_ids"].shape[1] :]
+    new = out if has_own_decoder(loaded.model) else out[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in loaded.processor.batch_decode(new, skip_special_tokens=True)]

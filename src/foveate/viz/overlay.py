@@ -10,7 +10,7 @@ from PIL import Image
 
 from foveate.errors import InputError
 from foveate.method.checks import is_int
-from foveate.pipeline.prune import Report
+from foveate.pipeline.report import Report
 from foveate.viz.legend import PAPER, draw_legend, list_entries
 from foveate.viz.paint import Panel, paint_panel
 from foveate.viz.panels import make_panels
@@ -26,7 +26,7 @@ def draw(
     report: Report,
     *,
     processor: Any = None,
-    item: int | slice | None = None,
+    item: int | None = None,
     legend: bool = True,
 ) -> Image.Image:
     """Draw which visual tokens a report kept, over the image that they belong to.
@@ -60,8 +60,8 @@ def draw(
         raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
     if not all(min(one.size) for one in images):
         raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
-    if not (item is None or isinstance(item, slice) or is_int(item)):
-        raise InputError(f"item={item!r} is not an index of the report: pass an int, or a slice.")
+    if not (item is None or is_int(item)):
+        raise InputError(f"item={item!r} is not an index of the report: pass an int.")
     groups = make_panels(images, report, processor, item)
     sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
     if not legend:

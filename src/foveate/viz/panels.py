@@ -10,34 +10,23 @@ from PIL import Image
 
 from foveate.errors import InputError
 from foveate.method.scoring import scale_min_max
-from foveate.models.item import View, Views, frames
-from foveate.pipeline.prune import Report
+from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_frames
+from foveate.pipeline.report import Report
 from foveate.viz.paint import Panel, TokenState
 from foveate.viz.region import pad_to_square, visible_region
 
-Placed = tuple[int, View]  # an item of the report, and one of its views
 
-
-def make_panels(
-    pictures: Sequence[Image.Image], report: Report, processor: Any, item: int | slice | None
-) -> list[list[Panel]]:
-    """The panels of every picture or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
-    items = _items(report, item)
-    placed = [[(n, view) for view in _views(report, n)] for n in items]
-    is_clip = all(_modality(report, n) == "video" for n in items)
-    together = len(items) == 1 or report.tiles_apart
-    if is_clip and together and len(pictures) > 1:
-        return _clip(pictures, report, [one for views in placed for one in views])
-    if len(pictures) == len(items):
-        groups = list(zip(pictures, placed, strict=True))
-    elif len(pictures) == 1 and report.tiles_apart and not is_clip:
-        groups = [(pictures[0], [one for views in placed for one in views])]
-    else:
+def make_panels(images: Sequence[Image.Image], report: Report, processor: Any, item: int | None) -> list[list[Panel]]:
+    """The panels of every image or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
+    items = _choose_items(report, item)
+    if len(items) == 1 and items[0].modality == "video" and len(images) > 1:
+        return _draw_video(images, items[0])
+    if len(images) != len(items):
         raise InputError(
-            f"{len(pictures)} pictures do not fit the {len(items)} of the report: give one for each, or the frames of "
-            "one clip, and name what is meant with item=0, or item=slice(0, 5) for the tiles of one picture."
+            f"{len(images)} images do not fit the {len(items)} of the report: give one for each, or the frames of "
+            "one video, and name what to draw with item=0."
         )
-    return [_picture(picture, report, views, processor) for picture, views in groups]
+    return [_draw_image(image, shown, processor) for image, shown in zip(images, items, strict=True)]
 
 
 def choose_layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -50,106 +39,92 @@ def choose_layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
     return min(ways, key=lambda way: (round(abs(math.log(way[1] / way[0]) - shape), 9), -way[0]))
 
 
-def _items(report: Report, item: int | slice | None) -> list[int]:
-    every = range(len(report.kept))
+def _choose_items(report: Report, item: int | None) -> list[VisualInput]:
+    count = len(report.items)
     if item is None:
-        found = [n for n in every if _modality(report, n) != "audio"]
-    elif isinstance(item, slice):
-        found = list(every[item])
+        items = [shown for shown in report.items if shown.modality != "audio"]
     else:
-        found = [every[item]] if -len(every) <= item < len(every) else []
-    if not found:
+        items = [report.items[item]] if -count <= item < count else []
+    if not items:
         where = "" if item is None else f" at item={item}"
-        raise InputError(f"The report holds no picture{where}: draw with that of a call that showed the model one.")
-    return found
-
-
-def _modality(report: Report, n: int) -> str:
-    return report.modalities[n] if report.modalities else "image"
-
-
-def _views(report: Report, n: int) -> Views:
-    """Of one item; what prunes in the decoder reports grids alone."""
-    grid = report.grids[n]
-    found = report.views[n] if report.views else () if grid is None else frames(grid)
-    if not found:
+        raise InputError(f"The report holds no image{where}: draw with that of a call that showed the model one.")
+    if not all(shown.tiles or shown.grid for shown in items):
         raise InputError("This model's tokens lie in no raster, so they cannot be drawn: leave the overlay out.")
-    return found
+    return items
 
 
-def _clip(pictures: Sequence[Image.Image], report: Report, placed: Sequence[Placed]) -> list[list[Panel]]:
-    """Each view on the frame in the middle of those that it stands for."""
-    count = len(placed)
-    if len(pictures) < count:
+def _read_tiles(item: VisualInput) -> Tiles:
+    """In-decoder methods report grids alone."""
+    return item.tiles or (() if item.grid is None else tile_frames(item.grid))
+
+
+def _draw_video(images: Sequence[Image.Image], item: VisualInput) -> list[list[Panel]]:
+    """Each tile on the frame in the middle of those that it shows."""
+    tiles = _read_tiles(item)
+    if len(images) < len(tiles):
         raise InputError(
-            f"The clip has tokens of {count} frames: give its {count} frames or more, not {len(pictures)}."
+            f"The video has tokens of {len(tiles)} frames: give its {len(tiles)} frames or more, not {len(images)}."
         )
-    middles = [int((number + 0.5) * len(pictures) / count) for number in range(count)]
-    return [[_panel(pictures[m], report, [one], (1, 1))] for m, one in zip(middles, placed, strict=True)]
+    middles = [int((number + 0.5) * len(images) / len(tiles)) for number in range(len(tiles))]
+    return [[_make_panel(images[m], item, [tile], (1, 1))] for m, tile in zip(middles, tiles, strict=True)]
 
 
-def _picture(picture: Image.Image, report: Report, placed: Sequence[Placed], processor: Any) -> list[Panel]:
-    first, view = placed[0]
-    if len(placed) == 1:
-        if view.padded:
-            picture = pad_to_square(picture)
-        elif processor is not None and _reshapes(report, first, view, processor):
-            picture = visible_region(picture, getattr(processor, "image_processor", processor))
-        return [_panel(picture, report, placed, (1, 1))]
-    if _modality(report, first) == "video":
-        raise InputError(f"The clip has tokens of {len(placed)} frames: give its frames as a sequence of pictures.")
-    tiles, whole = (placed[1:], placed[:1]) if report.overview == "first" else (placed[:-1], placed[-1:])
-    shapes = {(tile.rows, tile.columns) for _, tile in tiles}
-    if report.tiles_apart and not report.overview:
-        raise InputError("How this model's tiles lie on the picture cannot be told: draw them one by one, item=0.")
-    if not report.overview or len(shapes) > 1 or (report.tiles_apart and len(tiles) == 1):
-        raise InputError(
-            f"These {len(placed)} are not the tiles and the overview of one picture: name those with item=slice(0, 5)."
-        )
-    way = choose_layout(len(tiles), picture.size)
-    return [_panel(picture, report, tiles, way), _panel(picture, report, whole, (1, 1))]
+def _draw_image(image: Image.Image, item: VisualInput, processor: Any) -> list[Panel]:
+    tiles = _read_tiles(item)
+    if len(tiles) == 1:
+        if tiles[0].padded:
+            image = pad_to_square(image)
+        elif processor is not None and _reshapes(item, tiles[0], processor):
+            image = visible_region(image, getattr(processor, "image_processor", processor))
+        return [_make_panel(image, item, tiles, (1, 1))]
+    if item.modality == "video":
+        raise InputError(f"The video has tokens of {len(tiles)} frames: give its frames as a sequence of images.")
+    parts, whole = [tile for tile in tiles if not tile.overview], [tile for tile in tiles if tile.overview]
+    if len(whole) != 1 or len({(tile.rows, tile.columns) for tile in parts}) > 1:
+        raise InputError("How this model's tiles lie on the image is not known: leave the overlay out.")
+    layout = choose_layout(len(parts), image.size)
+    return [_make_panel(image, item, parts, layout), _make_panel(image, item, whole, (1, 1))]
 
 
-def _reshapes(report: Report, n: int, view: View, processor: Any) -> bool:
-    """Whether the processor may cut or pad a picture as a whole: not into tiles, and not a clip's frames.
+def _reshapes(item: VisualInput, tile: Tile, processor: Any) -> bool:
+    """Whether the processor may cut or pad an image as a whole: not into tiles, and not a video's frames.
 
     Where the raster is no square, what it pads is the batch.
     """
     pads = getattr(getattr(processor, "image_processor", processor), "do_pad", False)
-    tiled = report.tiles_apart or bool(report.overview)
-    whole = report.grids[n] is not None and not tiled and _modality(report, n) == "image"
-    return whole and (view.rows == view.columns or not pads)
+    is_whole = item.grid is not None and not tile.overview and item.modality == "image"
+    return is_whole and (tile.rows == tile.columns or not pads)
 
 
-def _panel(picture: Image.Image, report: Report, placed: Sequence[Placed], way: tuple[int, int]) -> Panel:
-    """The picture under all of these views, which are alike and lie in (rows, columns)."""
-    rows, columns = placed[0][1].rows, placed[0][1].columns
-    down, across = way
+def _make_panel(image: Image.Image, item: VisualInput, tiles: Sequence[Tile], layout: tuple[int, int]) -> Panel:
+    """The image under all of these tiles, which are alike and lie in (rows, columns)."""
+    rows, columns = tiles[0].rows, tiles[0].columns
+    down, across = layout
     size = down * rows * across * columns
     states = [TokenState.DROPPED] * size
     heat: list[float | None] = [None] * size
-    known = {n: _states(report, n) for n, _ in placed}
-    for number, (n, view) in enumerate(placed):
+    token_states, token_heat = _read_states(item)
+    for number, tile in enumerate(tiles):
         tile_row, tile_column = divmod(number, across)
-        for cell, token in enumerate(view.tokens()):
+        for cell, token in enumerate(tile.tokens()):
             row, column = divmod(cell, columns)
             place = (tile_row * rows + row) * across * columns + tile_column * columns + column
-            states[place], heat[place] = known[n][0][token], known[n][1][token]
-    return Panel(picture, down * rows, across * columns, states, heat)
+            states[place], heat[place] = token_states[token], token_heat[token]
+    return Panel(image, down * rows, across * columns, states, heat)
 
 
-def _states(report: Report, n: int) -> tuple[list[TokenState], list[float | None]]:
-    """What became of every token of an item, and the heat of the dropped ones; none where relevance says nothing."""
-    states = [TokenState.DROPPED] * report.total[n]
-    heat: list[float | None] = [None] * report.total[n]
-    relevance = report.relevance[n] if report.relevance else None
-    known = None if relevance is None else ~relevance.isnan()
-    scaled = None if relevance is None or known is None or not bool(known.any()) else scale_min_max(relevance[known])
-    explained = scaled is not None and bool(scaled.any())
-    core = report.core[n].tolist() if explained else []
-    for place, token in enumerate(report.kept[n].tolist()):
-        states[token] = (TokenState.CORE if core[place] else TokenState.COMPLEMENT) if explained else TokenState.KEPT
-    if explained and scaled is not None and known is not None:
+def _read_states(item: VisualInput) -> tuple[list[TokenState], list[float | None]]:
+    """The state of every token of an item, and the heat of the dropped ones; none where relevance says nothing."""
+    states = [TokenState.DROPPED] * item.total
+    heat: list[float | None] = [None] * item.total
+    known = None if item.relevance is None else ~item.relevance.isnan()
+    scaled = None
+    if item.relevance is not None and known is not None and bool(known.any()):
+        scaled = scale_min_max(item.relevance[known])
+    core = item.core.tolist() if item.core is not None and scaled is not None and bool(scaled.any()) else None
+    for place, token in enumerate(item.kept.tolist()):
+        states[token] = TokenState.KEPT if core is None else TokenState.CORE if core[place] else TokenState.COMPLEMENT
+    if core is not None and scaled is not None and known is not None:
         for token, value in zip(known.nonzero().squeeze(1).tolist(), scaled.tolist(), strict=True):
             heat[token] = None if states[token] is not TokenState.DROPPED else value
     return states, heat

@@ -46,7 +46,7 @@ def library(folder, rows, model="bundled", keep=KEEP, method="foveate", position
         out = loaded.model.generate(**short, max_new_tokens=8, do_sample=False)
         new = out[0, short["input_ids"].shape[1] :]
         answer = loaded.processor.decode(new, skip_special_tokens=True).strip()
-        answers.append((answer, sum(map(len, short.report.kept)), sum(short.report.total)))
+        answers.append((answer, short.report.kept_count, short.report.total_count))
     return answers
 
 

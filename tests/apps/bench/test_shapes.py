@@ -28,7 +28,7 @@ def test_a_shape_runs(name):
     assert not model.training
     inputs = make_example(model, SMALL[name], (56, 56), batch=2, words=6)
     short = prune_inputs(model, inputs, keep=3)
-    assert short.report.total == (TOKENS[name], TOKENS[name])
+    assert tuple(item.total for item in short.report.items) == (TOKENS[name], TOKENS[name])
     with torch.no_grad():
         logits, stock = model(**short).logits, model(**inputs).logits
     assert logits.isfinite().all()
@@ -66,7 +66,7 @@ def test_images_of_other_sizes():
     wide = make_example(model, SMALL["qwen2.5-vl-3b"], (56, 112), words=6)
     assert wide["image_grid_thw"].tolist() == [[1, 4, 8]]
     assert len(wide["input_ids"][0]) == 8 + 2 + 7
-    assert prune_inputs(model, wide, keep=3).report.grids == ((1, 2, 4),)
+    assert [item.grid for item in prune_inputs(model, wide, keep=3).report.items] == [(1, 2, 4)]
 
 
 def test_a_fixed_size_is_refused():

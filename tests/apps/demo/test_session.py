@@ -31,9 +31,9 @@ def test_a_look_shows_what_prune_inputs_keeps(demo, bundled, keep, method):
     with torch.no_grad():
         inputs = make_inputs(bundled, [image], [QUESTION])
         report = foveate.prune_inputs(bundled.model, inputs, keep=float(keep), method=method, explain=True).report
-    assert (look["kept"], look["total"], look["method"]) == (len(report.kept[0]), 576, method)
+    assert (look["kept"], look["total"], look["method"]) == (len(report.items[0].kept), 576, method)
     if keep < 1:
-        assert look["core"] == int(report.core[0].sum())
+        assert look["core"] == int(report.items[0].core.sum())
         assert look["core"] + look["complement"] == look["kept"]
     else:
         assert look["core"] is look["complement"] is None

@@ -87,7 +87,7 @@ def test_a_request_may_set_keep_and_method(client, bundled, scene, keep, method)
     result = client.chat.completions.create(**body("bundled", content(QUESTION, scene)), extra_body=options)
     pruned, answer = pruned_answer(bundled, make_inputs(bundled, [IMAGE], [QUESTION]), **options)
     assert result.choices[0].message.content.strip() == answer
-    assert result.foveate["kept"] == [len(pruned.report.kept[0])]
+    assert result.foveate["kept"] == [len(pruned.report.items[0].kept)]
     assert result.foveate["method"] == method
 
 
@@ -159,7 +159,7 @@ def test_other_families_in_one_piece_and_as_a_stream(model_type, tmp_path, scene
     assert result["choices"][0]["message"]["content"].strip() == answer
     deltas = [json.loads(line.removeprefix("data: "))["choices"][0]["delta"].get("content") or "" for line in lines]
     assert "".join(deltas).strip() == answer
-    assert result["foveate"]["kept"] == [len(kept) for kept in pruned.report.kept]
+    assert result["foveate"]["kept"] == [len(item.kept) for item in pruned.report.items]
     assert result["usage"]["prompt_tokens"] == pruned["input_ids"].shape[1]
 
 

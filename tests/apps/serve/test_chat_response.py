@@ -7,7 +7,7 @@ import torch
 from foveate.apps.serve.chat_response import ResponseWriter, server_sent_event
 from foveate.apps.serve.events import AnswerEnd
 from foveate.apps.serve.generation import GenerationResult, PrunedPrompt
-from foveate.pipeline.prune import PrunedInputs, Report
+from foveate.pipeline.report import PrunedInputs, Report
 
 
 @pytest.fixture

@@ -52,14 +52,14 @@ def test_measurements_are_those_of_ask(tiny):
     assert result.kv_bytes == expected.pruned.kv_bytes
     assert result.prefill_seconds > 0 < prompt.encode_seconds
     assert prompt.tokens == inputs["input_ids"].shape[1] - 11
-    assert prompt.report.kept[0].tolist() == expected.report.kept[0].tolist()
+    assert prompt.report.items[0].kept.tolist() == expected.report.items[0].kept.tolist()
 
 
 def test_text_alone(tiny):
     inputs = make_chat_inputs(tiny, [{"role": "user", "content": [{"type": "text", "text": "what shape"}]}], [])
     with torch.no_grad():
         prompt = prune_prompt(tiny, inputs, keep=5, method="visionzip", positions="original")
-    assert prompt.report.kept == ()
+    assert prompt.report.items == ()
     assert prompt.tokens == inputs["input_ids"].shape[1]
     text, _ = generate(tiny, prompt.inputs, max_new_tokens=6)
     assert text.strip() == generate_answers(tiny, inputs, 6)[0]
@@ -187,7 +187,7 @@ def test_the_last_question_decides(bundled):
     with torch.no_grad():
         for turns in ([first], later, [turn("user", None, "how many circles are there?")]):
             inputs = make_chat_inputs(bundled, turns, [IMAGE])
-            kept.append(foveate.prune_inputs(bundled.model, inputs, keep=0.1).report.kept[0].tolist())
+            kept.append(foveate.prune_inputs(bundled.model, inputs, keep=0.1).report.items[0].kept.tolist())
     assert kept[1] == kept[2] != kept[0]
 
 
@@ -197,7 +197,7 @@ def test_several_images_in_several_turns(tiny):
     inputs = make_chat_inputs(tiny, turns, [IMAGE, other, IMAGE])
     with torch.no_grad():
         report = foveate.prune_inputs(tiny.model, inputs, keep=5).report
-    assert [len(kept) for kept in report.kept] == [5, 5, 5]
+    assert [len(item.kept) for item in report.items] == [5, 5, 5]
 
 
 def test_text_that_contains_a_placeholder(tiny):

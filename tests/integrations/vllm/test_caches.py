@@ -120,12 +120,14 @@ def test_own_question(folders, references):
     kept = []
     for image, own in zip(images, (LONG, OTHER), strict=True):
         short = foveate.prune_inputs(reference.model, reference.inputs(chat(own), [image]), keep=0.8)
-        kept.append(tuple(short.report.kept[0].tolist()))
+        kept.append(tuple(short.report.items[0].kept.tolist()))
     assert_same(engine.answer(first, images[:1]), reference.answer(first, images[:1], keep=0.8))
     answer = engine.answer(talk, images)
     assert answer.cached >= 32
     assert_same(answer, reference.answer(talk, images, keep=0.8, method=FixedSelection(kept=tuple(kept))))
     assert kept[0] != tuple(
         reference.model
-        and foveate.prune_inputs(reference.model, reference.inputs(talk, images), keep=0.8).report.kept[0].tolist()
+        and foveate.prune_inputs(reference.model, reference.inputs(talk, images), keep=0.8)
+        .report.items[0]
+        .kept.tolist()
     )  # the library would select anew for the last question

@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from foveate import Report, draw
-from foveate.models.item import View, frames, squares
+from foveate.models.visual_input import View, frames, squares
 
 FOLDER = Path(__file__).parent
 

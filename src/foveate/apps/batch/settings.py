@@ -11,7 +11,7 @@ from foveate.errors import InputError
 from foveate.method import resolve_any
 from foveate.method.budget import check_keep
 from foveate.models.lookup import family
-from foveate.pipeline.prune import Positions
+from foveate.pipeline.settings import Positions
 from foveate.runtime.load import BUNDLED, locate, read_config
 
 BATCH = {"hf": 16, "vllm": 64}

@@ -18,8 +18,11 @@ from foveate.apps.bench.arms import BenchArm, LimitBenchArm, PrunedBenchArm, Unp
 from foveate.apps.bench.memory import measure_peak
 from foveate.apps.bench.settings import Budget
 from foveate.models import family_of
+from foveate.models.generation import has_own_decoder
+from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import encode
-from foveate.pipeline.prune import PrunedInputs, answers_apart, prune_inputs
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import PrunedInputs
 from foveate.runtime.timing import StageTimer, prefill
 
 REQUESTS = 3  # whole requests after the timed rounds, for memory and decoding
@@ -67,10 +70,10 @@ def prepare_case(
             f"No limit: the language model of {family.model_type!r} does not read its images in the prompt's own "
             "sequence, so that there is no shorter prompt to compare with."
         )
-    if answers_apart(model):
+    if has_own_decoder(model):
         notes.append("Selection includes the model's own encoder, which reads the text and the kept tokens.")
     for name, method, keep in budgets:
-        short = prune_inputs(model, family.words(inputs), keep=keep, method=method, encoded=encoded)
+        short = prune_inputs(model, drop_raw(family, inputs), keep=keep, method=method, encoded=encoded)
         kept, total = _count_tokens(short)
         short_length = length - (total - kept) if family.in_sequence else length
         pruned.append(PrunedBenchArm(model, f"{name} {keep}", kept, short_length, inputs, method, keep))
@@ -87,9 +90,8 @@ def prepare_case(
 
 def _count_tokens(short: PrunedInputs) -> tuple[int, int]:
     """Visual tokens of the first row, with all tiles of all of its images: how many were kept, and how many it had."""
-    report = short.report
-    first = [i for i, row in enumerate(report.rows) if row == 0]
-    return sum(len(report.kept[i]) for i in first), sum(report.total[i] for i in first)
+    first = short.report.by_row().get(0, ())
+    return sum(len(item.kept) for item in first), sum(item.total for item in first)
 
 
 def _make_limit(model: Any, inputs: Mapping[str, Any], short: PrunedInputs, kept: int, length: int) -> LimitBenchArm:

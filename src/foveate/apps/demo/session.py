@@ -26,7 +26,7 @@ from foveate.errors import InputError
 from foveate.method import resolve
 from foveate.models import family_of
 from foveate.pipeline.encode import Encoded, encode
-from foveate.pipeline.prune import Report
+from foveate.pipeline.report import Report
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import decode_image
 from foveate.runtime.load import LoadedModel
@@ -121,9 +121,10 @@ class DemoSession:
 
     def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
         report = prompt.report
-        kept, total = sum(map(len, report.kept)), sum(report.total)
-        explained = bool(report.core) and kept < total  # nothing was selected if all is kept
-        core = sum(int(marks.sum()) for marks in report.core) if explained else None
+        kept, total = report.kept_count, report.total_count
+        cores = [item.core for item in report.items if item.core is not None]
+        explained = bool(cores) and kept < total  # nothing was selected if all is kept
+        core = sum(int(marks.sum()) for marks in cores) if explained else None
         overlay = None
         try:
             overlay = draw_overlay(image, report, self.loaded.processor)
@@ -131,7 +132,7 @@ class DemoSession:
             notes = [*notes, str(error)]
         return KeptTokens(
             overlay, kept, total, core, None if core is None else kept - core,
-            heat=explained and any(scores is not None for scores in report.relevance),
+            heat=explained and any(item.relevance is not None for item in report.items),
             tokens=prompt.tokens, method=report.method,
             notes=list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes])),
         )  # fmt: skip
@@ -148,7 +149,7 @@ class DemoSession:
         clock.lap("all")
         before = encode_seconds + select_seconds
         cost = AnswerCost(
-            sum(map(len, prompt.report.kept)), prompt.tokens, encode_seconds, select_seconds, result.prefill_seconds,
+            prompt.report.kept_count, prompt.tokens, encode_seconds, select_seconds, result.prefill_seconds,
             before + result.prefill_seconds, before + clock.laps["all"], result.kv_bytes, result.tokens,
         )  # fmt: skip
         job.emit(AnswerDone(kind, cost, result.finish_reason))

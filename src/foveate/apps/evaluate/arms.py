@@ -22,9 +22,11 @@ from foveate.method import Method
 from foveate.method.budget import to_budget
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
-from foveate.models.sequence import rewrite
+from foveate.models.inputs import drop_raw
+from foveate.models.sequence import cut_sequence
 from foveate.pipeline.encode import Encoded, check_needs, encode
-from foveate.pipeline.prune import Positions, prune_inputs
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.settings import Positions
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
 
@@ -60,7 +62,7 @@ class EvalBatch:
     @property
     def words(self) -> dict[str, Any]:
         """The inputs without pixels."""
-        return family_of(self.loaded.model).words(self.inputs)
+        return drop_raw(family_of(self.loaded.model), self.inputs)
 
     def process(self, pictures: Sequence[Image.Image]) -> Any:
         """The prompts of the examples with these pictures."""
@@ -164,8 +166,8 @@ class PrunedEvalArm(EvalArm):
             batch.loaded.model, batch.words, keep=self.keep, method=self.method, positions=self.positions,
             encoded=batch.encoded,
         )  # fmt: skip
-        kept: list[list[int] | None] = [indices.tolist() for indices in short.report.kept]
-        return short, kept, [len(indices) for indices in short.report.kept]
+        kept: list[list[int] | None] = [item.kept.tolist() for item in short.report.items]
+        return short, kept, [len(item.kept) for item in short.report.items]
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ class InDecoderEvalArm(UnprunedEvalArm):
         with pruning(batch.loaded.model, keep=self._budget, method=self.method) as handle:
             answers = self.generate(batch, inputs)
         assert handle.report is not None
-        kept: list[list[int] | None] = [indices.tolist() for indices in handle.report.kept]
+        kept: list[list[int] | None] = [item.kept.tolist() for item in handle.report.items]
         report: Any = handle.report
         counts = [round(size * report.mean_share) for size in batch.sizes]
         return EvalAnswers(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
@@ -266,4 +268,4 @@ def _shortened(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
     rest = {name: value for name, value in inputs.items() if name not in gone}
     full = family.positions(model, inputs, inputs["attention_mask"])
     pad = model.generation_config.pad_token_id or 0
-    return rewrite(rest, stays, full, pad_id=pad, compact=True)
+    return cut_sequence(rest, stays, full, pad_id=pad, compact=True)

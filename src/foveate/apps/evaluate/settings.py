@@ -25,7 +25,7 @@ from foveate.method.grid import Grid
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.random import Random
 from foveate.method.registry import METHODS
-from foveate.pipeline.prune import Positions
+from foveate.pipeline.settings import Positions
 
 SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")
 RANDOM_SEEDS = (0, 1, 2)

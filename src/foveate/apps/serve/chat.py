@@ -15,7 +15,7 @@ from foveate.apps.serve.images import ImageSource, decode_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.worker import ModelJob
-from foveate.pipeline.prune import check_settings
+from foveate.pipeline.settings import check_settings
 from foveate.runtime.conversation import ChatMessage, make_chat_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.warnings import collect_warnings

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat,
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.generation import SamplingOptions
 from foveate.method.checks import is_number
-from foveate.pipeline.prune import Positions
+from foveate.pipeline.settings import Positions
 
 MAX_STOPS, STOP_LENGTH = 4, 256
 MAX_KEEP = 10**9

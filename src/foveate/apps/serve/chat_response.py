@@ -47,7 +47,7 @@ class ResponseWriter:
 
 def usage(end: AnswerEnd) -> dict[str, Any]:
     """The tokens that the model read and wrote; of the visual tokens those kept."""
-    kept = sum(len(kept) for kept in end.prompt.report.kept)
+    kept = end.prompt.report.kept_count
     return {
         "prompt_tokens": end.prompt.tokens,
         "completion_tokens": end.result.tokens,
@@ -61,8 +61,8 @@ def pruning_details(end: AnswerEnd) -> dict[str, Any]:
     report = end.prompt.report
     return {
         "method": report.method,
-        "kept": [len(kept) for kept in report.kept],
-        "total": list(report.total),
+        "kept": [len(item.kept) for item in report.items],
+        "total": [item.total for item in report.items],
         "seconds": {
             "encode": end.prompt.encode_seconds,
             "select": report.seconds,

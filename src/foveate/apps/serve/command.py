@@ -55,7 +55,7 @@ def serve_hf(
     require_serve()
     from foveate.apps.serve.run import serve_chat
     from foveate.apps.serve.settings import MEGAPIXEL, MIB, ServeLimits, ServeSettings
-    from foveate.pipeline.prune import check_settings
+    from foveate.pipeline.settings import check_settings
     from foveate.runtime.load import load, quiet
 
     check_settings(**pruning)

@@ -14,8 +14,12 @@ from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
+from foveate.models.generation import read_stop_ids
+from foveate.models.inputs import drop_raw, find_modalities
 from foveate.pipeline.encode import encode
-from foveate.pipeline.prune import Positions, PrunedInputs, Report, prune_inputs, stop_ids
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import PrunedInputs, Report
+from foveate.pipeline.settings import Positions
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer, kv_bytes
 
@@ -71,10 +75,10 @@ def prune_prompt(
     """`prune_inputs` with the encoder timed separately. Raises the same errors."""
     model, clock = loaded.model, StageTimer(loaded.model.device)
     family = family_of(model)
-    if encoded is None and any(modality != "audio" for modality in family.present(inputs)):
+    if encoded is None and any(modality != "audio" for modality in find_modalities(family, inputs)):
         encoded = encode(model, inputs, methods=[method])
     clock.lap("encode")
-    text_inputs = family.words(inputs) if encoded is not None else inputs
+    text_inputs = drop_raw(family, inputs) if encoded is not None else inputs
     pruned = prune_inputs(
         model, text_inputs, keep=keep, method=method, positions=positions, encoded=encoded, explain=explain
     )
@@ -112,7 +116,7 @@ def generate_answer(
             **inputs, streamer=streamer, stopping_criteria=criteria, max_new_tokens=max_new_tokens, num_beams=1,
             **sampling.generate_options(),
         )  # fmt: skip
-    if streamer.filter.done or streamer.last_token in stop_ids(model):
+    if streamer.filter.done or streamer.last_token in read_stop_ids(model.config, model.generation_config):
         reason: FinishReason = "stop"
     else:
         reason = "length" if streamer.count >= max_new_tokens else "cancelled"

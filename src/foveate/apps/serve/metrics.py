@@ -49,10 +49,10 @@ class ServeMetrics:
     def add_prompt(self, prompt: PrunedPrompt) -> None:
         """Count the tokens and seconds of a pruned prompt."""
         report = prompt.report
-        self._kept.inc(sum(len(kept) for kept in report.kept))
-        self._total.inc(sum(report.total))
+        self._kept.inc(report.kept_count)
+        self._total.inc(report.total_count)
         self._prompt.inc(prompt.tokens)
-        if report.kept:
+        if report.items:
             self._seconds["encode"].observe(prompt.encode_seconds)
             self._seconds["selection"].observe(report.seconds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from foveate.method import Method
-from foveate.pipeline.prune import Positions
+from foveate.pipeline.settings import Positions
 
 MIB = 2**20
 MEGAPIXEL = 10**6

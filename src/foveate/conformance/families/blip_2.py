@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.conformance.tiny_config import image_size
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid, Item
+from foveate.models.visual_input import Grid, VisualInput
 
 
 class TinyBlip2(TinyFamily):
     """Tiny models of `Blip2`."""
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """All patches, the dropped ones hidden from the queries."""
         states = self.family.encode(model, inputs, self.family.modalities[0]).last_hidden_state
         real = torch.zeros(states.shape[0], states.shape[1], states.shape[2] - 1, dtype=torch.long)
-        for own, indices in zip(real.flatten(1), kept, strict=True):
-            own[indices] = 1
+        for own, item in zip(real.flatten(1), items, strict=True):
+            own[item.kept] = 1
         real = torch.cat([torch.ones_like(real[..., :1]), real], dim=-1).to(states.device)
         full: dict[str, Any] = self.family.queried(model, inputs, states.flatten(0, 1), real.flatten(0, 1), 0)
         return full

@@ -9,7 +9,7 @@ import torch
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 SIZES = ((32, 24), (16, 32), (32, 32))  # of the pictures of Emu3's example
 STEPS = (9, 5)  # of the sounds of Apertus' example, a word each

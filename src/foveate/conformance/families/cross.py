@@ -6,23 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Item
+from foveate.models.visual_input import VisualInput
 
 
 class TinyCrossAttention(TinyFamily):
     """Tiny models of `CrossAttention`."""
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """All states, the dropped ones and padding hidden from every word."""
         encoded = self.family.encode(model, inputs)
         gone = self.family.encoder_inputs(model, inputs)
         rest = {name: value for name, value in inputs.items() if name not in gone}
         real = torch.zeros_like(encoded.owner, dtype=torch.bool)
-        for (row, columns), indices in zip(encoded.places(), kept, strict=True):
-            real[row, columns[indices.to(columns.device)]] = True
+        for (row, columns), item in zip(encoded.places(), items, strict=True):
+            real[row, columns[item.kept.to(columns.device)]] = True
         states = encoded.states * (encoded.owner >= 0)[..., None]
         return {**rest, **self.family.across(model, states, self.family.seen(inputs, encoded) & real[:, None], real)}

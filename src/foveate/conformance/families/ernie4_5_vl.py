@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foveate.conformance.families.patches import PATCH_GRIDS, TinyPatches
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 
 class TinyErnie45VL(TinyPatches):

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.conformance.families.encoder_decoder import TinyEncoderDecoder
 from foveate.models.base import Inputs
-from foveate.models.item import Item
+from foveate.models.visual_input import VisualInput
 
 
 class TinyFlorence2(TinyEncoderDecoder):
@@ -18,9 +17,9 @@ class TinyFlorence2(TinyEncoderDecoder):
 
     pads_left = False
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """It takes no positions."""
-        made = super().mask_dropped(model, inputs, items, kept)
+        made = super().mask_dropped(model, inputs, items)
         return {name: value for name, value in made.items() if name != "position_ids"}
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:

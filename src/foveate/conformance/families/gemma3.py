@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from foveate.conformance.tiny_family import TinyFamily
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 
 class TinyGemma(TinyFamily):

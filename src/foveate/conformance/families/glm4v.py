@@ -6,7 +6,7 @@ from typing import Any
 
 from foveate.conformance.families.patches import TinyPatches
 from foveate.conformance.families.shared_placeholders import TinyTogether
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 
 class TinyFrames(TinyPatches):

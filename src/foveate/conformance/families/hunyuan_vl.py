@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from foveate.conformance.families.patches import TinyPatches
 from foveate.models.base import Inputs
-from foveate.models.item import Grid, Item
+from foveate.models.visual_input import Grid, VisualInput
 
 
 class TinyHunYuanVL(TinyPatches):
     """Tiny models of `HunYuanVL`."""
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """Without that row here too."""
-        full = super().mask_dropped(model, inputs, items, kept)
+        full = super().mask_dropped(model, inputs, items)
         return {**full, "position_ids": full["position_ids"][1:]}
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:

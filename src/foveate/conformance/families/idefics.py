@@ -10,7 +10,7 @@ import torch
 from foveate.conformance.families.cross import TinyCrossAttention
 from foveate.conformance.tiny_config import image_size
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 
 class TinyIdefics(TinyCrossAttention):

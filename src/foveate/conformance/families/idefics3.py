@@ -9,7 +9,7 @@ import torch
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 
 class TinyIdefics3(TinyFamily):

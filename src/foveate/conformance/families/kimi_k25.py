@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
-
 from foveate.conformance.families.patches import PATCH_GRIDS, TinyPatches
 from foveate.models.base import Inputs
-from foveate.models.item import Grid, Item
+from foveate.models.inputs import find_modalities
 from foveate.models.shared_placeholders import encoded_inputs
+from foveate.models.visual_input import Grid, VisualInput
 
 
 class TinyKimiK25(TinyPatches):
@@ -28,7 +27,7 @@ class TinyKimiK25(TinyPatches):
         start, *ids = super().prompt_ids(config, modality, tokens, grid)
         return [*([20, 21] if modality == "video" else []), start, 22, 23, *ids]
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """With clips encoded by `encode`."""
-        full = super().mask_dropped(model, inputs, items, kept)
-        return encoded_inputs(self.family, model, full) if "video" in self.family.present(inputs) else full
+        full = super().mask_dropped(model, inputs, items)
+        return encoded_inputs(self.family, model, full) if "video" in find_modalities(self.family, inputs) else full

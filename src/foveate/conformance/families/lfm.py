@@ -9,8 +9,8 @@ import torch
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
 from foveate.models.lfm import TILE_MARKS
+from foveate.models.visual_input import Grid
 
 SIDES = ((2, 3), (3, 3), (2, 2), (4, 2))  # (h, w) in tokens
 

@@ -9,8 +9,8 @@ import torch
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
 from foveate.models.minicpm_v import SIZES
+from foveate.models.visual_input import Grid
 
 CROPS = {  # (h, w) in patches of the example's; 4 x 4 of them make a token, 2 x 2 where nothing is merged in the tower
     "image": ((8, 12), (12, 12), (4, 8), (8, 8)),

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from foveate.conformance.tiny_family import TinyFamily
-from foveate.models.item import Grid
 from foveate.models.mistral3 import IMG_BREAK, IMG_END
+from foveate.models.visual_input import Grid
 
 SIDES = ((2, 3), (3, 3), (2, 2), (4, 2))  # (h, w) in tokens
 

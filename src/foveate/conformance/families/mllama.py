@@ -9,7 +9,7 @@ import torch
 
 from foveate.conformance.families.cross import TinyCrossAttention
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 TILES = (2, 1, 4, 3)  # of the example's pictures
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from foveate.conformance.families.shared_placeholders import TinyTogether
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 SMALL, WIDTH = (2, 2), 3  # the example's small view, and the columns of its large ones
 PICTURES = (3, 4, 2)  # rows of the example's large views

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from foveate.conformance.families.patches import TinyPatches
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 START, SEPARATOR, END = 31, 32, 33  # any three words stand for the marks around pictures and between frames
 SAMPLES = (40, 24)  # of the example's sounds

@@ -9,7 +9,7 @@ import torch
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 PATCH_GRIDS = {  # (t, h, w) in patches; merged tokens are a quarter of these with the usual 2 x 2 merge
     "image": ((1, 4, 6), (1, 6, 6), (1, 4, 4), (1, 8, 4)),

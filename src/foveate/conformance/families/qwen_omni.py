@@ -9,7 +9,7 @@ import torch
 
 from foveate.conformance.families.patches import TinyPatches
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
+from foveate.models.visual_input import Grid
 
 FRAMES = (130, 72)  # of the example's sounds
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Item
+from foveate.models.inputs import find_modalities
 from foveate.models.shared_placeholders import encoded_inputs, join_outputs
+from foveate.models.visual_input import VisualInput
 
 
 class TinyTogether(TinyFamily):
     """Tiny models of `Together`."""
 
-    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[Item], kept: Sequence[Tensor]) -> dict[str, Any]:
+    def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """As they come, unless both are there."""
-        full = super().mask_dropped(model, inputs, items, kept)
-        if len(self.family.present(inputs)) == 1:
+        full = super().mask_dropped(model, inputs, items)
+        if len(find_modalities(self.family, inputs)) == 1:
             return full
         ready = encoded_inputs(self.family, model, full)
-        whole = [torch.arange(len(item.embeds)) for item in items]
-        joined = join_outputs(ready["mm_encoder_outputs"]["image"], items, whole)
+        whole = [replace(item, kept=torch.arange(item.total)) for item in items]
+        joined = join_outputs(ready["mm_encoder_outputs"]["image"], whole)
         return {**ready, "mm_encoder_outputs": {"image": joined}}

@@ -9,8 +9,8 @@ import torch
 
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
-from foveate.models.item import Grid
 from foveate.models.step3p7 import token_side
+from foveate.models.visual_input import Grid
 
 TILE = 16  # the side of the example's tiles, in pixels
 

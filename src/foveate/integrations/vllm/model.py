@@ -17,10 +17,12 @@ from torch import Tensor
 from foveate.integrations.vllm.engine import check_version
 from foveate.integrations.vllm.settings import FIELD, ImagePlan
 from foveate.method import resolve
-from foveate.method.tokens import VisualTokens
-from foveate.models.kept import mixed
+from foveate.models.kept import keep_values
 from foveate.models.lookup import family
-from foveate.pipeline.select import Subject, choose
+from foveate.models.visual_input import make_visual_input
+from foveate.pipeline.budget import allocate_budget
+from foveate.pipeline.select import select_tokens
+from foveate.pipeline.settings import PruneSettings
 
 check_version()
 AXES, BASE = 3, 256
@@ -76,7 +78,7 @@ class PrunedMRopeModel(Stock):
         width = self.config.get_text_config().hidden_size  # further columns are those of DeepStack
         embeds = [rows[:, :width] for rows in features]
         grids = self._family.grids(self.config, kwargs, embeds)
-        protected = self._family.fixed(self, kwargs, embeds)
+        protected = self._family.protected(self, kwargs, embeds)
         questions = self._embed_questions([plan.question for plan in plans])
         groups: dict[tuple[str, int], list[int]] = {}  # images that can be selected from in one call
         for n, (plan, mask) in enumerate(zip(plans, protected, strict=True)):
@@ -84,11 +86,14 @@ class PrunedMRopeModel(Stock):
                 groups.setdefault((plan.method, plan.kept - (0 if mask is None else int(mask.sum()))), []).append(n)
         kept, values = [torch.arange(len(rows), device=rows.device) for rows in features], list(features)
         for (method, budget), members in groups.items():
-            subjects = [Subject(n, VisualTokens(embeds[n], questions[n], grids[n]), protected[n]) for n in members]
-            for n, choice in zip(members, choose(subjects, resolve(method), budget), strict=True):
-                kept[n] = choice.kept
-                rows = features[n]
-                values[n] = rows[choice.kept] if choice.mix is None else mixed(rows, choice.mix)
+            settings = PruneSettings(budget, resolve(method))
+            items = [
+                replace(make_visual_input("image", n, kept[n][:0], 0, embeds[n]), grid=grids[n], protected=protected[n])
+                for n in members
+            ]
+            own = {n: questions[n] for n in members}
+            for item in select_tokens(items, allocate_budget(items, own, settings), own, settings.method):
+                kept[item.row], values[item.row] = item.kept, keep_values(features[item.row], item)
         results = []
         for rows, plan, grid, indices in zip(values, plans, grids, kept, strict=True):
             if plan.positions == "compact":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 from transformers import GenerationConfig
@@ -19,9 +18,10 @@ from foveate.errors import InputError, ModelError
 from foveate.integrations.vllm.settings import FIELD, ImagePlan, VllmSettings
 from foveate.method import resolve
 from foveate.method.checks import is_int
+from foveate.models.generation import read_stop_ids
 from foveate.models.lookup import family
-from foveate.pipeline.prune import stop_ids
-from foveate.pipeline.question import Template, find_question
+from foveate.models.template import Template
+from foveate.pipeline.question import find_question
 from foveate.runtime.chat_template import read_template
 
 logger = init_logger(__name__)
@@ -52,8 +52,7 @@ class PruningProcessor(Stock):
             except ModelError as error:
                 logger.warning("The question is looked for by special tokens alone. %s", error)
         stops = GenerationConfig(**(model_config.try_get_generation_config() or {}))
-        model = SimpleNamespace(config=config, generation_config=stops)
-        return family(config.model_type).template(config, stop_ids(model))
+        return family(config.model_type).template(config, read_stop_ids(config, stops))
 
     # -- vLLM's steps, in their order --------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.budget import to_budget
 from foveate.method.checks import is_int
-from foveate.pipeline.prune import check_settings
+from foveate.pipeline.settings import check_settings
 
 FIELD = "foveate"
 """The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
@@ -37,7 +37,7 @@ class VllmSettings:
     turn: str = "last"
 
     def __post_init__(self) -> None:
-        method = check_settings(self.keep, self.method, self.positions)
+        method = check_settings(self.keep, self.method, self.positions).method
         if method.needs:
             raise InputError(
                 f"{method.name} reads {' and '.join(sorted(method.needs))} from the vision tower, which vLLM does not "

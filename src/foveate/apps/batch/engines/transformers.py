@@ -13,7 +13,8 @@ from foveate.apps.batch.settings import BatchSettings
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
 from foveate.method.in_decoder import DecoderMethod
-from foveate.pipeline.prune import Report, prune_inputs
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import Report
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import load, quiet
 from foveate.runtime.warnings import collect_warnings
@@ -44,9 +45,9 @@ class TransformersEngine:
         """One batch. Raises what the processor and the model raise."""
         texts, report = self._generate(images, questions)
         kept, total = [0] * len(texts), [0] * len(texts)
-        for row, indices, size in zip(report.rows, report.kept, report.total, strict=True):  # tiles count apart
-            kept[row] += len(indices)
-            total[row] += size
+        for item in report.items:
+            kept[item.row] += len(item.kept)
+            total[item.row] += item.total
         return [Reply(*reply) for reply in zip(texts, kept, total, strict=True)]
 
     @torch.no_grad()

@@ -1,0 +1,91 @@
+"""What a call of `prune_inputs` returns: the shorter inputs and a report on what was kept."""
+
+from __future__ import annotations
+
+import warnings
+from collections import UserDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from foveate.models.visual_input import VisualInput
+
+# The parallel tuples of foveate 0.1, and the field of an item that replaces each.
+RENAMED = {
+    "kept": "kept", "total": "total", "grids": "grid", "modalities": "modality", "rows": "row",
+    "relevance": "relevance", "core": "core", "views": "tiles",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What was kept of every image, video and audio of a batch.
+
+    Args:
+        items: One record for each image, then for each video, then for each audio.
+        method: Name of the method.
+        seconds: Time to select tokens and to shorten the inputs, without the encoder.
+        notes: What the caller should know, in sentences.
+    """
+
+    items: tuple[VisualInput, ...]
+    method: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept_count(self) -> int:
+        """Number of kept visual tokens, all items together."""
+        return sum(len(item.kept) for item in self.items)
+
+    @property
+    def total_count(self) -> int:
+        """Number of visual tokens before pruning, all items together."""
+        return sum(item.total for item in self.items)
+
+    def by_row(self) -> dict[int, tuple[VisualInput, ...]]:
+        """The items of each row of the batch that has some."""
+        return _group(self.items, lambda item: item.row)
+
+    def by_image(self) -> dict[int, tuple[VisualInput, ...]]:
+        """The items of each image of the batch, by its number in reading order; several only for `is_part` items."""
+        return _group([item for item in self.items if item.modality == "image"], lambda item: item.index)
+
+    if not TYPE_CHECKING:  # old names work, but do not type-check
+
+        def __getattr__(self, name: str) -> Any:
+            if name not in RENAMED:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            text = f"report.{name} is deprecated: read {RENAMED[name]} of each of report.items."
+            warnings.warn(text, DeprecationWarning, stacklevel=2)
+            return tuple(getattr(item, RENAMED[name]) for item in self.items)
+
+
+def _group(items: Sequence[VisualInput], read_key: Callable[[VisualInput], int]) -> dict[int, tuple[VisualInput, ...]]:
+    groups: dict[int, tuple[VisualInput, ...]] = {}
+    for item in items:
+        groups[read_key(item)] = (*groups.get(read_key(item), ()), item)
+    return groups
+
+
+class PrunedInputs(UserDict[str, Any]):
+    """Shorter inputs for `model(**inputs)` and `model.generate(**inputs)`, with a `report`.
+
+    Example:
+        short = foveate.prune_inputs(model, inputs, keep=0.1)
+        model.generate(**short)
+        short.report.items[0].kept
+    """
+
+    def __init__(self, data: Mapping[str, Any], report: Report) -> None:
+        super().__init__(data)
+        self.report = report
+
+    def __getitem__(self, name: str) -> Any:
+        """A call changes the encoder outputs that it receives (beams expand them): every unpacking gets a copy."""
+        value = super().__getitem__(name)
+        if name == "encoder_outputs" and value is not None:
+            return type(value)(**value)
+        if name != "mm_encoder_outputs" or value is None:
+            return value
+        return {modality: None if output is None else type(output)(**output) for modality, output in value.items()}

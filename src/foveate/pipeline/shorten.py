@@ -1,0 +1,38 @@
+"""Step 5: the model's inputs without the dropped tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.models import Family
+from foveate.models.batch import PromptBatch
+from foveate.models.generation import read_pad_id
+from foveate.models.visual_input import VisualInput
+from foveate.pipeline.encode import Encoded
+from foveate.pipeline.settings import Positions
+
+
+def make_mask(inputs: Mapping[str, Any], items: Sequence[VisualInput]) -> Tensor:
+    """(b, L) the attention mask, ones where the caller passed none.
+
+    Raises `InputError` if it hides placeholders.
+    """
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    mask = torch.ones_like(ids) if mask is None else mask.to(ids.device)
+    if any(bool((mask[item.row, item.columns] == 0).any()) for item in items):
+        raise InputError("attention_mask hides image placeholders: leave them visible, keep decides which ones stay.")
+    return mask
+
+
+def shorten_inputs(
+    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
+    mask: Tensor, positions: Positions,
+) -> dict[str, Any]:  # fmt: skip
+    """The inputs of the stock model for the tokens that stay: ids, mask, positions, labels and encoder outputs."""
+    compact = positions == "compact"
+    return family.shorten(model, PromptBatch(inputs, encoded.outputs, items, mask, read_pad_id(model), compact))
