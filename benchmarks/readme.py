@@ -1,5 +1,6 @@
-"""Put the generated tables into the README, each between its two marks: what was measured, and the families."""
+"""Write the generated tables into README.md and docs/serving.md, each between its two marks."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -13,95 +14,122 @@ SERVED = ("llava-1.5-7b", "qwen2.5-vl-3b")
 SPEED = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-3b", "bundled", "bundled-qwen")
 
 
-def families() -> str:
-    """Every image-text-to-text model of the installed transformers, the supported ones first."""
+def make_family_table() -> str:
+    """List every image-text-to-text model of the installed transformers, the supported ones first."""
     rows = foveate.families()
     lines = ["| `config.model_type` | prunes | transformers | what |", "|---|---|---|---|"]
     lines += [
         f"| `{row.model_type}` | {', '.join(row.modalities)} | {row.versions} | {row.note} |"
-        for row in rows if row.status == "supported"
-    ]  # fmt: skip
+        for row in rows
+        if row.status == "supported"
+    ]
     lines += ["", "Not supported:", "", "| `config.model_type` | status | why |", "|---|---|---|"]
     lines += [f"| `{row.model_type}` | {row.status} | {row.note} |" for row in rows if row.status != "supported"]
     return "\n".join(lines)
 
 
-def speed() -> str:
-    """What `foveate bench` measured, a row a model and budget."""
+def make_speed_table() -> str:
+    """Show what `foveate bench` measured, one row per model and budget."""
     heads = (
-        "model, batch", "visual tokens", "time to first token saved", "prefill, times the limit",
-        "of what Amdahl allows", "KV cache, times the limit", "peak memory, times unpruned",
-        "selection, of what is left", "encoder, of what is left",
-    )  # fmt: skip
+        "model, batch",
+        "visual tokens",
+        "time to first token saved",
+        "prefill, times the limit",
+        "of what Amdahl allows",
+        "KV cache, times the limit",
+        "peak memory, times unpruned",
+        "selection, of what is left",
+        "encoder, of what is left",
+    )
     lines = [_row(heads), _row(["---"] * len(heads))]
     for name in SPEED:
         for case in json.loads((RESULTS / "speed" / name / "bench.json").read_text())["cases"]:
             for arm in case["arms"]:
                 if arm["kind"] == "pruned":
-                    lines.append(_row(_speed(f"`{name}`, {case['batch']}", case["visual_tokens"], arm)))
+                    lines.append(_row(_make_speed_cells(f"`{name}`, {case['batch']}", case["visual_tokens"], arm)))
     return "\n".join(lines)
 
 
-def _speed(where: str, total: int, arm: dict[str, Any]) -> list[str]:
-    found = {target["name"]: target for target in arm["targets"]}
-    ratios = [_figure(found[name], digits) for name, digits in (
-        ("prefill, times the limit", 3), ("TTFT gain, of what Amdahl allows", 2), ("KV bytes, times the limit", 0),
-        ("peak memory, times unpruned", 2),
-    )]  # fmt: skip
+def _make_speed_cells(where: str, total: int, arm: dict[str, Any]) -> list[str]:
+    targets = {target["name"]: target for target in arm["targets"]}
+    ratios = [
+        _format_spread(targets[name], digits)
+        for name, digits in (
+            ("prefill, times the limit", 3),
+            ("TTFT gain, of what Amdahl allows", 2),
+            ("KV bytes, times the limit", 0),
+            ("peak memory, times unpruned", 2),
+        )
+    ]
     left = arm["shares_of_what_is_left"]
-    saved = _figure({end: 100 * value for end, value in arm["saved"].items()}, 0)
+    saved = _format_spread({end: 100 * value for end, value in arm["saved"].items()}, 0)
     shares = [f"{100 * left[stage]:.1f} %" for stage in ("selection", "encoder")]
     return [where, f"{total} to {arm['kept']}", f"{saved} %", *ratios, *shares]
 
 
-def _figure(spread: dict[str, float], digits: int) -> str:
+def _format_spread(spread: dict[str, float], digits: int) -> str:
     low, middle, high = (f"{spread[end]:.{digits}f}" for end in ("low", "median", "high"))
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def selection() -> str:
-    """What `benchmarks/selection.py` measured: how many times faster than the textbook each rule is."""
+def make_selection_table() -> str:
+    """Show what `benchmarks/selection.py` measured: how many times faster than the textbook each rule is."""
     rows = json.loads((RESULTS / "selection.json").read_text())["rules"]
     sizes = sorted({(row["n"], row["k"], row["d"]) for row in rows})
     lines = [_row(["rule", *(f"{k} of {n}, d = {d}" for n, k, d in sizes)]), _row(["---"] * (len(sizes) + 1))]
     for rule in dict.fromkeys(row["rule"] for row in rows):
-        cells = {row["n"]: _times(row) for row in rows if row["rule"] == rule}
+        cells = {row["n"]: _format_times(row) for row in rows if row["rule"] == rule}
         lines.append(_row([rule, *(cells.get(n, "-") for n, _, _ in sizes)]))
     return "\n".join(lines)
 
 
-def serving() -> str:
-    """What `foveate bench --engine vllm` measured, a row an arm and number of clients."""
+def make_serving_table() -> str:
+    """Show what `foveate bench --engine vllm` measured, one row per arm and number of clients."""
     heads = (
-        "model", "requests at a time", "", "prompt tokens", "time to first token, times unpruned",
-        "requests a second, times unpruned", "KV blocks", "fit",
-    )  # fmt: skip
+        "model",
+        "requests at a time",
+        "",
+        "prompt tokens",
+        "time to first token, times unpruned",
+        "requests a second, times unpruned",
+        "KV blocks",
+        "fit",
+    )
     lines = [_row(heads), _row(["---"] * len(heads))]
     for name in SERVED:
         arms = json.loads((RESULTS / "serving" / name / "bench.json").read_text())["arms"]
         for cases in zip(*(arm["cases"] for arm in arms), strict=True):
             for arm, case in zip(arms, cases, strict=True):
-                times = [_figure(case[ratio], 2) for ratio in ("first_token_ratio", "throughput_ratio")]
-                lines.append(_row([
-                    f"`{name}`", str(case["clients"]), arm["name"], str(arm["prompt"]), *times, str(case["kv_blocks"]),
-                    str(arm["fit"]),
-                ]))  # fmt: skip
+                times = [_format_spread(case[ratio], 2) for ratio in ("first_token_ratio", "throughput_ratio")]
+                lines.append(
+                    _row(
+                        [
+                            f"`{name}`",
+                            str(case["clients"]),
+                            arm["name"],
+                            str(arm["prompt"]),
+                            *times,
+                            str(case["kv_blocks"]),
+                            str(arm["fit"]),
+                        ]
+                    )
+                )
     return "\n".join(lines)
 
 
-def questions() -> str:
-    """What `benchmarks/questions.py` measured: the whole time of several questions about one picture."""
+def make_questions_table() -> str:
+    """Show what `benchmarks/questions.py` measured: the total time of several questions about one image."""
     arms = json.loads((RESULTS / "serving" / "questions.json").read_text())["arms"]
     counts = [n for n in (1, 2, 4, 8) if n <= len(arms[0]["total_times_unpruned_by_questions"])]
     lines = [_row(["", "first, ms", "each later one, ms", *(f"all {n}, times unpruned" for n in counts)])]
     lines.append(_row(["---"] * (len(counts) + 3)))
     for arm in arms:
-        totals = [_figure(arm["total_times_unpruned_by_questions"][n - 1], 2) for n in counts]
+        totals = [_format_spread(arm["total_times_unpruned_by_questions"][n - 1], 2) for n in counts]
         lines.append(_row([arm["arm"], f"{arm['first_ms']:.0f}", f"{arm['later_ms']:.0f}", *totals]))
     return "\n".join(lines)
 
 
-def _times(row: dict[str, Any]) -> str:
+def _format_times(row: dict[str, Any]) -> str:
     took = f"{row['ms']['ours']:.0f} ms"
     if "times faster" not in row:
         return took
@@ -113,23 +141,29 @@ def _row(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def put(text: str, name: str, block: str) -> str:
-    """`text` with `block` between the marks of this name, where it has them."""
+def replace_block(text: str, name: str, block: str) -> str:
+    """Return `text` with `block` between the marks of this name, where it has them."""
     begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     return re.sub(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{block}\n{end}", text, flags=re.DOTALL)
 
 
 def main() -> None:
-    """Rewrite README.md in place."""
-    path = ROOT / "README.md"
-    text = put(path.read_text(), "families", families())
-    text = put(put(text, "speed", speed()), "selection", selection())
-    text = put(text, "serving", serving())
+    """Rewrite README.md and docs/serving.md in place."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    blocks = {
+        "families": make_family_table(),
+        "speed": make_speed_table(),
+        "selection": make_selection_table(),
+        "serving": make_serving_table(),
+        "questions": make_questions_table(),
+    }
     for results in sorted(RESULTS.glob("*/table.md")):
-        text = put(text, results.parent.name, results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0])
-    path.write_text(text)
-    page = ROOT / "docs" / "serving.md"
-    page.write_text(put(put(page.read_text(), "serving", serving()), "questions", questions()))
+        blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
+    for path in (ROOT / "README.md", ROOT / "docs" / "serving.md"):
+        text = path.read_text()
+        for name, block in blocks.items():
+            text = replace_block(text, name, block)
+        path.write_text(text)
 
 
 if __name__ == "__main__":

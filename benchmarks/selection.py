@@ -1,8 +1,9 @@
-"""The selection rules beside their textbook forms, in one process, turn by turn. Writes selection.json.
+"""The selection rules compared with their textbook forms, in turns in one process. Writes results/selection.json.
 
-Textbook: the full similarity matrix, then a Python loop that reads every choice back. Tokens are noisy copies of a few
-prototypes, some of them much noisier, as in a picture. Prints medians of milliseconds, their ratio and whether the
-choice is the same; then the memory of a long video's choice, and the default's time beside the prefill that it saves.
+Textbook means the full similarity matrix, then a Python loop that reads every choice back. Tokens are noisy copies of a
+few prototypes, some much noisier than others, as in an image. The results are medians of milliseconds, their ratio and
+whether the choice is the same; then the memory of a choice from a long video, and the default method's time compared
+with the prefill that it saves.
 """
 
 import argparse
@@ -26,19 +27,19 @@ NONE = torch.empty(0, dtype=torch.long)
 CASES = ((576, 64, 4096), (2880, 288, 4096), (16384, 1638, 1024))  # tokens, kept, width
 ROUNDS = {576: 15, 2880: 5, 16384: 1}
 VIDEO = (131072, 4096, 4096)
-MINUTES = 16384  # tokens, from which on some textbooks take minutes
+MINUTES = 16384  # number of tokens at which some textbooks take minutes
 
 
-def tokens(n: int, d: int) -> Tensor:
-    """(n, d) noisy copies of n / 40 prototypes; every tenth token is hardly one."""
+def make_tokens(n: int, d: int) -> Tensor:
+    """Make (n, d) noisy copies of n / 40 prototypes; every tenth token is mostly noise."""
     seeded = torch.Generator().manual_seed(0)
     prototypes = torch.randn(n // 40, d, generator=seeded)
-    found = torch.randn(n, d, generator=seeded).mul_(torch.where(torch.arange(n) % 10 == 0, 1.5, 0.5)[:, None])
-    return found.add_(prototypes[torch.randint(len(prototypes), (n,), generator=seeded)])
+    noise = torch.randn(n, d, generator=seeded).mul_(torch.where(torch.arange(n) % 10 == 0, 1.5, 0.5)[:, None])
+    return noise.add_(prototypes[torch.randint(len(prototypes), (n,), generator=seeded)])
 
 
-def weighted(embeds: Tensor, weight: Tensor, k: int) -> list[int]:
-    """`argmax_j w_j min_{i in S} (1 - cos)`, from the largest weight on."""
+def textbook_weighted(embeds: Tensor, weight: Tensor, k: int) -> list[int]:
+    """`argmax_j w_j min_{i in S} (1 - cos)`, starting from the largest weight."""
     unit = unit_rows(embeds)
     similarity = unit @ unit.T
     chosen = [int(weight.argmax())]
@@ -51,8 +52,8 @@ def weighted(embeds: Tensor, weight: Tensor, k: int) -> list[int]:
     return sorted(chosen)
 
 
-def farthest(embeds: Tensor, _: Tensor, k: int) -> list[int]:
-    """`argmin_j max_{i in S} cos`, from the token whose nearest neighbour is farthest on."""
+def textbook_farthest(embeds: Tensor, _: Tensor, k: int) -> list[int]:
+    """`argmin_j max_{i in S} cos`, starting from the token whose nearest neighbour is farthest."""
     unit = unit_rows(embeds)
     similarity = unit @ unit.T
     apart = similarity.clone().fill_diagonal_(-math.inf).amax(1)
@@ -65,7 +66,7 @@ def farthest(embeds: Tensor, _: Tensor, k: int) -> list[int]:
     return sorted(chosen)
 
 
-def volume(embeds: Tensor, relevance: Tensor, k: int) -> list[int]:
+def textbook_volume(embeds: Tensor, relevance: Tensor, k: int) -> list[int]:
     """Greedy MAP of the DPP `r_i cos r_j`, by the Cholesky rows of its whole kernel."""
     unit = unit_rows(embeds)
     kernel = relevance[:, None] * (unit @ unit.T) * relevance
@@ -79,7 +80,7 @@ def volume(embeds: Tensor, relevance: Tensor, k: int) -> list[int]:
     return sorted(chosen)
 
 
-def log_determinant(embeds: Tensor, bonus: Tensor, k: int) -> list[int]:
+def textbook_log_determinant(embeds: Tensor, bonus: Tensor, k: int) -> list[int]:
     """Greedy maximum of `sum_S bonus / 2 + log det(V_S V_S' + 0.01 I) / 2`, by Cholesky rows."""
     unit = unit_rows(embeds)
     kernel = (unit @ unit.T).add_(torch.eye(len(unit)), alpha=0.01)
@@ -94,7 +95,7 @@ def log_determinant(embeds: Tensor, bonus: Tensor, k: int) -> list[int]:
     return sorted(chosen)
 
 
-def coverage(embeds: Tensor, _: Tensor, k: int) -> list[int]:
+def textbook_coverage(embeds: Tensor, _: Tensor, k: int) -> list[int]:
     """MMTok without a question: `argmax_j sum_r max(0, W_rj - best_r)`, W the softmax of the cosines at 0.2."""
     unit = unit_rows(embeds)
     weights = (unit @ unit.T / 0.2).softmax(1)
@@ -107,39 +108,39 @@ def coverage(embeds: Tensor, _: Tensor, k: int) -> list[int]:
     return sorted(chosen)
 
 
-def by_method(name: str) -> Callable[[Tensor, Tensor, int], Tensor]:
-    """A method's choice without a question."""
+def use_method(name: str) -> Callable[[Tensor, Tensor, int], Tensor]:
+    """Return a method's choice without a question."""
     return lambda e, _, k: resolve(name).select(VisualTokens(e, e[:0]), k)
 
 
 RULES: dict[str, tuple[Callable[[Tensor, Tensor, int], Tensor], Callable[[Tensor, Tensor, int], list[int]]]] = {
     "weighted farthest point (foveate, score)": (
         lambda e, w, k: select_farthest([FarthestProblem(e, k, NONE, w)])[0],
-        weighted,
+        textbook_weighted,
     ),
     "farthest point (divprune, zspaprune)": (
         lambda e, _, k: select_farthest([FarthestProblem(e, k, NONE)])[0],
-        farthest,
+        textbook_farthest,
     ),
-    "determinantal point process (cdpruner)": (lambda e, w, k: select_dpp(e, w, k, NONE), volume),
+    "determinantal point process (cdpruner)": (lambda e, w, k: select_dpp(e, w, k, NONE), textbook_volume),
     "log-determinant (coin)": (
         lambda e, w, k: select_log_volume(e, w, k, NONE, share=0.5, ridge=0.01),
-        log_determinant,
+        textbook_log_determinant,
     ),
-    "coverage (mmtok)": (by_method("mmtok"), coverage),
+    "coverage (mmtok)": (use_method("mmtok"), textbook_coverage),
 }
-SLOW = (volume, log_determinant, coverage)
+SLOW = (textbook_volume, textbook_log_determinant, textbook_coverage)
 
 
-def compare() -> list[dict[str, object]]:
-    """Every rule beside its textbook."""
-    found = []
+def compare_rules() -> list[dict[str, object]]:
+    """Compare every rule with its textbook."""
+    results = []
     for n, k, d in CASES:
-        embeds = tokens(n, d)
+        embeds = make_tokens(n, d)
         weight = torch.rand(n, generator=torch.Generator().manual_seed(1)).exp()
         for name, (ours, textbook) in RULES.items():
             alone = n >= MINUTES and textbook in SLOW
-            if alone and textbook is coverage:
+            if alone and textbook is textbook_coverage:
                 continue
             spent: dict[str, list[float]] = {"ours": [], "textbook": []}
             theirs = None
@@ -156,20 +157,20 @@ def compare() -> list[dict[str, object]]:
             if theirs is not None:
                 row |= {"same choice": mine == theirs, "times faster": median["textbook"] / median["ours"]}
                 row["in common"] = len(set(mine) & set(theirs)) / k
-            found.append(row)
+            results.append(row)
             print(json.dumps(row), flush=True)
-    return found
+    return results
 
 
-def video() -> dict[str, object]:
-    """The default on a long clip, in half precision as models give it: seconds, and peak memory above the inputs."""
+def measure_video() -> dict[str, object]:
+    """Measure the default method on a long video in half precision: seconds, and peak memory above the inputs."""
     n, k, d = VIDEO
     embeds = torch.empty(n, d, dtype=torch.bfloat16)
     for start in range(0, n, 8192):
         embeds[start : start + 8192] = torch.randn(8192, d, generator=torch.Generator().manual_seed(start))
-    clip = VisualTokens(embeds, embeds[:30].clone(), (512, 16, 16))
+    video = VisualTokens(embeds, embeds[:30].clone(), (512, 16, 16))
     started = time.perf_counter()
-    peak = measure_peak(lambda: resolve("foveate").select(clip, k), torch.device("cpu"))
+    peak = measure_peak(lambda: resolve("foveate").select(video, k), torch.device("cpu"))
     row: dict[str, object] = {"n": n, "k": k, "d": d, "dtype": "bfloat16", "seconds": time.perf_counter() - started}
     row["GiB above the inputs"] = None if peak is None else peak.above / 2**30
     row["GiB of the textbook's matrix"] = 4 * n * n / 2**30
@@ -178,19 +179,19 @@ def video() -> dict[str, object]:
 
 
 @torch.no_grad()
-def beside_prefill() -> dict[str, object]:
-    """The default's time at n = 576, k = 64, d = 4096, of what it saves a decoder of 1.07 G parameters (5 layers)."""
+def compare_with_prefill() -> dict[str, object]:
+    """Compare the default's time (n = 576, k = 64, d = 4096) with what it saves a decoder of 1.07 G parameters."""
     n, k, d = CASES[0]
     model, _ = shapes.build(shapes.SHAPES["llava-1.5-7b"], 5)
-    decoder, embeds = model.base_model.language_model, tokens(n, d)
+    decoder, embeds = model.base_model.language_model, make_tokens(n, d)
     question = torch.randn(40, d, generator=torch.Generator().manual_seed(2))
-    picture = VisualTokens(embeds, question, (1, 24, 24))
+    image = VisualTokens(embeds, question, (1, 24, 24))
     spent: dict[str, list[float]] = {"whole": [], "pruned": [], "selection": []}
     for number in range(6):
         stages = (
             ("whole", lambda: decoder(inputs_embeds=torch.cat([embeds, question])[None])),
             ("pruned", lambda: decoder(inputs_embeds=torch.cat([embeds[:k], question])[None])),
-            ("selection", lambda: resolve("foveate").select(picture, k)),
+            ("selection", lambda: resolve("foveate").select(image, k)),
         )
         for stage, call in stages:
             started = time.perf_counter()
@@ -206,12 +207,12 @@ def beside_prefill() -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     torch.set_num_threads(parser.parse_args().threads)
-    found = {"prefill": beside_prefill(), "rules": compare(), "video": video()}
-    Path(__file__).with_name("results").joinpath("selection.json").write_text(json.dumps(found, indent=1) + "\n")
+    results = {"prefill": compare_with_prefill(), "rules": compare_rules(), "video": measure_video()}
+    Path(__file__).with_name("results").joinpath("selection.json").write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
