@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all set-up themselves, in .venv.
+# `make demo` and `make test` set everything up themselves, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -11,7 +11,7 @@ test: check
 	$(BIN)/python -m pytest
 	$(MAKE) test-oldest test-lmms test-kernel test-engine test-browser
 
-# The laws again, on the oldest transformers that pyproject.toml allows, which warns of names of its own.
+# The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
 test-oldest: .venv/oldest/ready
 	PYTHONPATH=.venv/oldest $(BIN)/python -m pytest -W ignore::FutureWarning tests/conformance/test_laws.py
 
@@ -19,7 +19,7 @@ test-oldest: .venv/oldest/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/oldest transformers==5.18.0
 	touch $@
 
-# The plug-in for lmms-eval, through its own evaluator; apart, since lmms-eval wants much that nothing else here needs.
+# The plug-in for lmms-eval, through its own evaluator. Separate, since lmms-eval needs many packages.
 test-lmms: .venv/lmms/ready
 	PYTHONPATH=.venv/lmms $(BIN)/python -m pytest -W ignore tests/integrations/test_lmms.py
 
@@ -27,16 +27,16 @@ test-lmms: .venv/lmms/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/lmms --requirement tests/lmms-requirements.txt
 	touch $@
 
-# The GPU kernel, in Triton's interpreter: a large package that torch for CPUs goes without, and Linux alone has.
+# The GPU kernel in Triton's interpreter. Triton is large, does not come with torch for CPUs, and exists for Linux only.
 test-kernel: .venv/triton/ready
-	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/method/selection/test_kernel.py || test $$? = 5  # none: no Triton here
+	PYTHONPATH=.venv/triton TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/method/selection/test_kernel.py || test $$? = 5  # 5: no tests, as Triton is not installed
 
 .venv/triton/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/triton 'triton==3.9.0; sys_platform == "linux"'
 	mkdir -p .venv/triton
 	touch $@
 
-# Inside vLLM and on Ray, in an environment of their own: vLLM chooses its own versions of much. Minutes to set up.
+# Inside vLLM and on Ray, in a separate environment, since vLLM pins many versions. The set-up takes minutes.
 test-engine: .venv/engine/ready
 	.venv/engine/bin/python -m pytest -W ignore tests/integrations/vllm tests/apps/batch
 
@@ -44,7 +44,7 @@ test-engine: .venv/engine/ready
 	PYTHON=$(PYTHON) bash tests/integrations/vllm/setup.sh .venv/engine
 	touch $@
 
-# The page of `foveate demo`, in a real Chromium.
+# The page of `foveate demo` in Chromium.
 test-browser: .venv/browser/ready
 	PYTHONPATH=.venv/browser $(BIN)/python -m pytest tests/browser
 
@@ -61,8 +61,8 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# On a CPU, `make -j2 train` trains both side by side, a core each. glibc keeps what it was given: large tensors would
-# otherwise be handed back to the system, and faulted in again, at every step.
+# On a CPU, `make -j2 train` trains both models at once, one core each. glibc must keep freed memory: otherwise large
+# tensors are returned to the system, and their pages faulted in again, at every step.
 TRAIN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 \
   $(BIN)/python -m training.train --out runs/world
 
@@ -71,7 +71,7 @@ train: train-llava train-qwen
 train-llava train-qwen: train-%: .venv/ready
 	$(TRAIN) --model $*
 
-# The tables and plots of the README. Killed and called again, it goes on where it stopped.
+# The tables and plots of the README. The same command resumes a run that was stopped.
 BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin
 CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
@@ -82,7 +82,7 @@ results: .venv/ready
 	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
 	$(BIN)/python benchmarks/readme.py
 
-# The speed tables: about half an hour on two cores, and nothing else should run beside it.
+# The speed tables: about half an hour on two cores. Run nothing else at the same time.
 BENCH := $(BIN)/foveate bench --no-plot
 SPEED := benchmarks/results/speed
 
@@ -96,7 +96,7 @@ speed: .venv/ready
 	$(BIN)/python benchmarks/encoder.py
 	$(BIN)/python benchmarks/readme.py
 
-# The tables of docs/serving.md: another half an hour, alone.
+# The tables of docs/serving.md: another half an hour. Run nothing else at the same time.
 SERVED := .venv/engine/bin/foveate bench --engine vllm --layers 2 --keep 0.111 --rounds 3
 
 serving: .venv/engine/ready
@@ -105,7 +105,7 @@ serving: .venv/engine/ready
 	.venv/engine/bin/python benchmarks/questions.py
 	$(BIN)/python benchmarks/readme.py
 
-# torch first and by itself, so that nothing else chooses its version.
+# torch is installed first and alone, so that no other package chooses its version.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch

@@ -43,6 +43,8 @@ def requirements(names) -> dict[str, Requirement]:
 
 
 DEPENDENCIES = requirements(PROJECT["project"]["dependencies"])
+OPTIONAL = {name: requirements(r) for name, r in PROJECT["project"]["optional-dependencies"].items()}
+ALL = {n: r for n, r in (DEPENDENCIES | OPTIONAL["serve"] | OPTIONAL["dev"]).items() if n != "foveate"}
 
 
 def imported(path: Path) -> set[str]:
@@ -57,11 +59,10 @@ def imported(path: Path) -> set[str]:
 
 
 def test_all_that_is_imported_is_declared():
-    optional = {name: requirements(r) for name, r in PROJECT["project"]["optional-dependencies"].items()}
     for path in SOURCES.rglob("*.py"):
         own = path.relative_to(SOURCES).as_posix()
         extras = [name for place, names in EXTRAS.items() if own.startswith(place) for name in names]
-        declared = set(DEPENDENCIES).union(*(optional[name] for name in extras))
+        declared = set(DEPENDENCIES).union(*(OPTIONAL[name] for name in extras))
         declared |= {name for name, module in WITH_TORCH.items() if module == own}
         assert imported(path) <= declared, own
 
@@ -90,9 +91,8 @@ def test_the_ends_of_the_range_of_transformers_are_what_is_tested():
     assert newest.rpartition(".")[0] == versions.NEWEST_TESTED
 
 
-@pytest.mark.parametrize("name", DEPENDENCIES)
-def test_every_dependency_is_in_the_constraints(name):
+@pytest.mark.parametrize("requirement", ALL.values(), ids=ALL)
+def test_every_dependency_of_the_tests_is_in_the_constraints(requirement):
     pins = requirements(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] not in "#")
-    assert name in pins
-    (pin,) = pins[name].specifier
-    assert DEPENDENCIES[name].specifier.contains(pin.version)
+    (pin,) = pins[canonicalize_name(requirement.name)].specifier
+    assert requirement.specifier.contains(pin.version)
