@@ -86,8 +86,8 @@ def test_files_that_are_no_modules_are_in_the_wheel():
 def test_the_ends_of_the_range_of_transformers_are_what_is_tested():
     oldest = re.search(r"transformers==(\S+)", (ROOT / "Makefile").read_text())[1]
     newest = re.search(r"^transformers==(\S+)", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
-    assert DEPENDENCIES["transformers"].specifier == Requirement(f"transformers{Family.versions}").specifier
-    assert oldest == f"{Family.versions.removeprefix('>=')}.0"
+    assert DEPENDENCIES["transformers"].specifier == Requirement(f"transformers{Family.traits.versions}").specifier
+    assert oldest == f"{Family.traits.versions.removeprefix('>=')}.0"
     assert newest.rpartition(".")[0] == versions.NEWEST_TESTED
 
 

@@ -44,8 +44,8 @@ def test_families_are_small():
 def test_a_family_says_what_it_is(name):
     found = FAMILIES.load(name)
     assert issubclass(found, Family)
-    assert 10 < len(found.summary) < 130
-    assert set(found.modalities) <= {"image", "video", "audio"}
+    assert 10 < len(found.traits.summary) < 130
+    assert set(found.traits.modalities) <= {"image", "video", "audio"}
 
 
 def tiny_llama():

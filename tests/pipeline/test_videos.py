@@ -38,7 +38,7 @@ def test_pictures_and_clips_of_one_prompt_are_pruned_each_by_its_own_share(model
 
 def test_words_between_the_frames_stay(model, family, inputs):
     short = foveate.prune_inputs(model, inputs, keep=1, per="image")
-    visual = {family.token_id(model.config, modality) for modality in family.modalities}
+    visual = {family.token_id(model.config, modality) for modality in family.traits.modalities}
     for long, mask, cut, left in zip(
         inputs["input_ids"], inputs["attention_mask"], short["input_ids"], short["attention_mask"], strict=True
     ):

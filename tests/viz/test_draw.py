@@ -371,10 +371,10 @@ def test_tiles_are_drawn_where_the_processor_cut_them_out(model_type, size):
             kept, views = [every if n == number else [] for n in range(count)], [squares(1, 2)] * count
         else:
             kept, views = [[4 * number + i for i in every]], [squares(count, 2)]
-        told = report(kept, views, overview=family.overview, tiles_apart=family.tiles_apart)
+        told = report(kept, views, overview=family.traits.overview, tiles_apart=family.tiles_apart)
         out = pixels(over(Image.new("RGB", size, "white"), told))
         width = (out.shape[1] - 8) // 2
-        is_overview = number == (0 if family.overview == "first" else count - 1)
+        is_overview = number == (0 if family.traits.overview == "first" else count - 1)
         half = out[:, width + 8 :] if is_overview else out[:, :width]
         other = out[:, :width] if is_overview else out[:, width + 8 :]
         assert other.max() < 130
@@ -433,7 +433,7 @@ def test_every_family_is_drawn_or_says_why_not(model_type):
     """The views hold every token that may be dropped, exactly once; and a report of the tiny model can be drawn."""
     family = lookup.family(model_type)
     model = tiny_model(family)
-    visual = tuple(m for m in family.modalities if m != "audio")
+    visual = tuple(m for m in family.traits.modalities if m != "audio")
     with torch.no_grad():
         told = foveate.prune_inputs(
             model, example(model, family, [((visual[0],) * 2, 4), (visual, 4)]), keep=0.4, explain=True

@@ -104,7 +104,7 @@ def example(model: Any, family: Family, rows: Sequence[Row], seed: int = 0) -> d
     shown = [(_main(family),) * show if isinstance(show, int) else tuple(show) for show, _ in rows]
     inputs: dict[str, Any] = {}
     spans: dict[str, Any] = {}
-    for modality in family.modalities:
+    for modality in family.traits.modalities:
         counts = [show.count(modality) for show in shown]
         if not sum(counts):
             continue
@@ -149,7 +149,7 @@ def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0
     given the embeddings of the tokens that stay, taken from the full model's own run.
     """
     inputs = example(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.modalities))
+    short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.traits.modalities))
     found = kept_items(model, family, inputs, short)
     stays = mark_staying(inputs["attention_mask"], found)
     if tiny_family(family).is_recurrent(model.config):
@@ -161,9 +161,9 @@ def masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0
 
 def modalities(model: Any, family: Family) -> float:
     """The same with clips and sounds, alone and beside pictures."""
-    others = [m for m in family.modalities if m != "image"]
+    others = [m for m in family.traits.modalities if m != "image"]
     rows: list[Row] = [((m,), 4) for m in others]
-    if "image" in family.modalities:
+    if "image" in family.traits.modalities:
         rows += [(("image", *others), 5), (1, 3)]
     return masked(model, family, rows)
 
@@ -257,15 +257,15 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
 
 def laws_of(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     """The laws that say something about this family."""
-    silent = {modalities} if family.modalities == ("image",) else set()
-    if family.needs_picture:
+    silent = {modalities} if family.traits.modalities == ("image",) else set()
+    if family.traits.needs_image:
         silent.add(text_only)
     return {name: law for name, law in LAWS.items() if law not in silent}
 
 
 def _words(model: Any, family: Family) -> dict[str, Any]:
     """Settings under which a random model does not say placeholders, for which there would be no picture."""
-    placeholders = [family.token_id(model.config, modality) for modality in family.modalities]
+    placeholders = [family.token_id(model.config, modality) for modality in family.traits.modalities]
     return {"max_new_tokens": STEPS, "suppress_tokens": placeholders}
 
 
@@ -321,7 +321,7 @@ def _like(model: Any, value: Any) -> Any:
 
 def _main(family: Family) -> str:
     """What stands for a picture: a clip in a family that has clips alone."""
-    return "image" if "image" in family.modalities else family.modalities[0]
+    return "image" if "image" in family.traits.modalities else family.traits.modalities[0]
 
 
 def relative_error(logits: Tensor, reference: Tensor) -> float:

@@ -56,7 +56,7 @@ class TinyFamily:
         if modality != "image":
             raise NotImplementedError(f"{type(self).__name__} makes no inputs of modality {modality}.")
         side = tiny_config.image_size(config)
-        return {self.family.raw[modality]: torch.randn(sum(rows), 3, side, side, generator=rng)}
+        return {self.family.traits.main_inputs[modality]: torch.randn(sum(rows), 3, side, side, generator=rng)}
 
     def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
         """The encoder's output for these inputs, which have no prompt yet."""
@@ -74,7 +74,7 @@ class TinyFamily:
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """The encoder's inputs for one row of the batch, which shows number `items` of all images (videos, audios)."""
-        names = [self.family.raw[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
+        names = [self.family.traits.main_inputs[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
         return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class _Chain:
 
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
-        raw = self.family.raw.values()
+        raw = self.family.traits.main_inputs.values()
         if self.generating or not any(inputs.get(name) is not None for name in raw):
             return None
         return (), dict(self.handles[-1].prune(inputs))

@@ -54,7 +54,7 @@ def attach_decoder(model: Any, *, keep: int | float, method: DecoderMethod) -> D
     Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
     """
     family = family_of(model)
-    if not family.in_decoder:
+    if not family.traits.in_decoder:
         raise ModelError(
             f"{method.name} prunes inside the decoder, which was not checked on {family.model_type!r} models: "
             "use a method that prunes the input, such as foveate."

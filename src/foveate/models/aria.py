@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.base import Family
 
 
 class Aria(Family):
     """`AriaForConditionalGeneration`; the budget is a crop's."""
 
-    raster = False  # a query belongs to no place
-    summary = "Aria; queries without places, every crop counts as a picture"
+    # a query belongs to no place
+    traits = replace(
+        Family.traits, raster=False, summary="Aria; queries without places, every crop counts as a picture"
+    )

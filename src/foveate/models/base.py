@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,8 +18,46 @@ from foveate.models.sequence import count_positions, cut_sequence
 from foveate.models.template import Template, default_template
 from foveate.models.visual_input import Grid, Tiles, VisualInput, make_visual_input, tile_frames
 
+MAIN_INPUTS = {"image": "pixel_values", "video": "pixel_values_videos", "audio": "input_features"}
+TYPE_IDS = {"image": 1, "video": 2, "audio": 3}
+
 Inputs = Mapping[str, Any]
 Extras = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Traits:
+    """The facts about a model family that need no model.
+
+    Args:
+        summary: One line: the models this covers and what is special about them.
+        modalities: What can be pruned, of "image", "video" and "audio".
+        versions: The versions of transformers on which the laws hold.
+        note: What every report on this family tells the caller, in a sentence.
+        main_inputs: The main input of each modality's encoder.
+        type_ids: What `mm_token_type_ids` calls each modality's placeholders.
+        in_decoder: Whether methods that prune between the decoder's layers have been checked on it.
+        in_sequence: Whether fewer visual tokens make the language model's own sequence shorter.
+        sequential_positions: Whether only the order of the tokens matters; then kept tokens are always numbered anew.
+        shared_space: Whether visual tokens and words lie in one space; else tokens are selected for diversity alone.
+        raster: Whether the tokens of an image lie in a raster; else `grids` knows of none.
+        overview: Where the whole image stands among its tiles, for families that see both.
+        needs_image: Whether the stock model cannot be called without an image.
+    """
+
+    summary: str = "text and image in one sequence, by the shared conventions"
+    modalities: tuple[str, ...] = ("image",)
+    versions: str = ">=5.18"
+    note: str = ""
+    main_inputs: Mapping[str, str] = field(default_factory=MAIN_INPUTS.copy)
+    type_ids: Mapping[str, int] = field(default_factory=TYPE_IDS.copy)
+    in_decoder: bool = False
+    in_sequence: bool = True
+    sequential_positions: bool = False
+    shared_space: bool = True
+    raster: bool = True
+    overview: Literal["", "first", "last"] = ""
+    needs_image: bool = False
 
 
 class Family:
@@ -30,51 +68,7 @@ class Family:
     are what `base_model.get_rope_index` says.
     """
 
-    summary: ClassVar[str] = "text and image in one sequence, by the shared conventions"
-    """One line: the models this covers and what is special about them."""
-
-    modalities: ClassVar[tuple[str, ...]] = ("image",)
-    """What can be pruned, of "image", "video" and "audio"."""
-
-    raw: ClassVar[Mapping[str, str]] = {
-        "image": "pixel_values",
-        "video": "pixel_values_videos",
-        "audio": "input_features",
-    }
-    """The main input of each modality's encoder."""
-
-    kinds: ClassVar[Mapping[str, int]] = {"image": 1, "video": 2, "audio": 3}
-    """What `mm_token_type_ids` calls each modality's placeholders."""
-
-    in_decoder: ClassVar[bool] = False
-    """Whether methods that prune between the decoder's layers have been checked on it."""
-
-    counted: ClassVar[bool] = False
-    """Whether only the order of the tokens matters, so that kept tokens are always numbered anew."""
-
-    note: ClassVar[str] = ""
-    """What every report on this family tells the caller, in a sentence."""
-
-    in_sequence: ClassVar[bool] = True
-    """Whether fewer visual tokens make the language model's own sequence shorter."""
-
-    raster: ClassVar[bool] = True
-    """Whether the tokens of a picture lie in a raster; else `grids` knows of none."""
-
-    overview: ClassVar[Literal["", "first", "last"]] = ""
-    """Where the whole picture stands among its tiles, for families that see both."""
-
-    tiles_apart: ClassVar[bool] = False
-    """Whether every tile (or frame) is an item of its own, so that several items may be one picture (or clip)."""
-
-    compares: ClassVar[bool] = True
-    """Whether tokens and words lie in one space; else the choice is for diversity alone."""
-
-    needs_picture: ClassVar[bool] = False
-    """Whether the stock model cannot be called without a picture."""
-
-    versions: ClassVar[str] = ">=5.18"
-    """The versions of transformers on which the laws hold; elsewhere the stock model, or its seam, is not right."""
+    traits: ClassVar[Traits] = Traits()
 
     def __init__(self, model_type: str) -> None:
         self.model_type = model_type
@@ -135,7 +129,7 @@ class Family:
 
         From `image_grid_thw` or `video_grid_thw`, after merging, where these are given; else squares.
         """
-        if not self.raster:
+        if not self.traits.raster:
             return [None] * len(features)
         thw = inputs.get(f"{modality}_grid_thw")
         if thw is not None:
@@ -176,16 +170,9 @@ class Family:
                 item = make_visual_input(modality, span.row, span.columns, int(span.columns[0]), feature)
                 own = extras[n] if modality == "image" and extras else {}
                 item = replace(item, index=n, grid=grids[n], protected=protected[n], extras=own)
-                items.append(
-                    replace(item, tiles=self._mark_overview(item, self.find_tiles(model.config, inputs, item)))
-                )
+                tiles = mark_overview(item, self.find_tiles(model.config, inputs, item), self.traits.overview)
+                items.append(replace(item, tiles=tiles))
         return items
-
-    def _mark_overview(self, item: VisualInput, tiles: Tiles) -> Tiles:
-        if not self.overview or item.modality != "image":
-            return tiles
-        at = 0 if self.overview == "first" else len(tiles) - 1
-        return tuple(replace(tile, overview=n == at) for n, tile in enumerate(tiles))
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Position ids of the unpruned sequence as `generate` would number them: (b, L).
@@ -205,8 +192,8 @@ class Family:
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
         """(b, L): 0 for text, else the kind of placeholder, as processors give `mm_token_type_ids`."""
         types = torch.zeros_like(inputs["input_ids"])
-        for modality in self.modalities:
-            types[self.placeholders(config, inputs, modality)] = self.kinds[modality]
+        for modality in self.traits.modalities:
+            types[self.placeholders(config, inputs, modality)] = self.traits.type_ids[modality]
         return types
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
@@ -220,24 +207,16 @@ class Family:
             full = self.positions(model, batch.inputs, batch.mask)
         encoded = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, batch.inputs, m) for m in batch.outputs))
         rest = {name: value for name, value in batch.inputs.items() if name not in encoded}
-        stays, compact = mark_staying(batch.mask, batch.items), batch.compact or self.counted
+        stays, compact = mark_staying(batch.mask, batch.items), batch.compact or self.traits.sequential_positions
         short = cut_sequence(rest, stays, full, pad_id=batch.pad_id, compact=compact)
         short["mm_encoder_outputs"] = {}
         for modality, output in batch.outputs.items():
             own = [item for item in batch.items if item.modality == modality]
             if modality == "audio":  # no model takes encoded audios: they go in among the embedded words
-                short = self.embed(model, short, torch.cat(keep_tokens([item.embeds for item in own], own)))
+                short = _embed_audio(self, model, short, torch.cat(keep_tokens([item.embeds for item in own], own)))
             else:
                 short["mm_encoder_outputs"][modality] = self.keep(output, own)
         return short
-
-    def embed(self, model: Any, short: dict[str, Any], sounds: Tensor) -> dict[str, Any]:
-        """The shorter inputs with `inputs_embeds` in place of `input_ids`: words, and the kept tokens of all sounds."""
-        ids = short.pop("input_ids")
-        words = model.get_input_embeddings()(ids)
-        places = self.placeholders(model.config, {**short, "input_ids": ids}, "audio") & (short["attention_mask"] != 0)
-        embeds = words.masked_scatter(places[..., None], sounds.to(words))
-        return {"inputs_embeds": embeds, **short}  # first: generate reads the size of the batch off the first tensor
 
     # -- the decoder ------------------------------------------------------------------------------------------------
 
@@ -248,3 +227,20 @@ class Family:
     def whole_layers(self, config: Any) -> int:
         """After how many of the first layers the language model itself still adds to the picture's places."""
         return 0
+
+
+def mark_overview(item: VisualInput, tiles: Tiles, overview: str) -> Tiles:
+    """The tiles of an image, of which the "first" or the "last" shows the whole image; "" for none."""
+    if not overview or item.modality != "image":
+        return tiles
+    at = 0 if overview == "first" else len(tiles) - 1
+    return tuple(replace(tile, overview=n == at) for n, tile in enumerate(tiles))
+
+
+def _embed_audio(family: Family, model: Any, short: dict[str, Any], audio: Tensor) -> dict[str, Any]:
+    """The shorter inputs with `inputs_embeds` in place of `input_ids`: words, and the kept tokens of all audios."""
+    ids = short.pop("input_ids")
+    words = model.get_input_embeddings()(ids)
+    places = family.placeholders(model.config, {**short, "input_ids": ids}, "audio") & (short["attention_mask"] != 0)
+    embeds = words.masked_scatter(places[..., None], audio.to(words))
+    return {"inputs_embeds": embeds, **short}  # first: generate reads the size of the batch off the first tensor

@@ -25,15 +25,19 @@ class Blip2(Family):
     among the words, their ids become padding's, and a blank picture of one patch stands for the rest.
     """
 
-    in_sequence = compares = False
-    summary = "BLIP-2; what the Q-Former attends to, chosen for diversity alone"
-    needs_picture = True
+    traits = replace(
+        Family.traits,
+        in_sequence=False,
+        shared_space=False,
+        summary="BLIP-2; what the Q-Former attends to, chosen for diversity alone",
+        needs_image=True,
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The stock tower alone: its output (pictures, frames, 1 + patches, d), pictures being of one frame."""
         from transformers.modeling_outputs import BaseModelOutput
 
-        pixels = inputs.get(self.raw[modality])
+        pixels = inputs.get(self.traits.main_inputs[modality])
         if pixels is None:
             raise InputError("What the Q-Former made of a picture cannot be pruned: pass pixel_values instead.")
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
@@ -75,7 +79,7 @@ class Blip2(Family):
 
     def queried(self, model: Any, inputs: Inputs, states: Tensor, real: Tensor, pad_id: int) -> dict[str, Any]:
         """The prompt with what queries make of states (frames, n, d), of which only `real` (frames, n) ones count."""
-        config, modality = model.config, self.modalities[0]
+        config, modality = model.config, self.traits.modalities[0]
         queries = model.query_tokens.expand(len(states), -1, -1)
         out = model.qformer(
             query_embeds=queries, encoder_hidden_states=states, encoder_attention_mask=real,
@@ -105,7 +109,7 @@ class Blip2(Family):
 class InstructBlip(Blip2):
     """`InstructBlipForConditionalGeneration`, whose Q-Former reads the instruction too. One picture a row."""
 
-    summary = "InstructBLIP; what the Q-Former attends to, chosen for diversity alone"
+    traits = replace(Blip2.traits, summary="InstructBLIP; what the Q-Former attends to, chosen for diversity alone")
 
     def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:
         """The same words for every frame."""
@@ -127,9 +131,12 @@ class InstructBlip(Blip2):
 class InstructBlipVideo(InstructBlip):
     """`InstructBlipVideoForConditionalGeneration`. A budget is for all frames of a clip. One clip a row."""
 
-    summary = "InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone"
-    modalities = ("video",)
-    raw = {"video": "pixel_values"}
+    traits = replace(
+        InstructBlip.traits,
+        summary="InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone",
+        modalities=("video",),
+        main_inputs={"video": "pixel_values"},
+    )
 
     def token_id(self, config: Any, modality: str = "image") -> int:
         """Under the name that this configuration has for it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from foveate.models.visual_input import Grid, Tiles, VisualInput, tile_rows
 class Chameleon(Family):
     """`ChameleonForConditionalGeneration`; pictures of one size."""
 
-    summary = "Chameleon; pictures in words of the vocabulary"
+    traits = replace(Family.traits, summary="Chameleon; pictures in words of the vocabulary")
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """One tensor (N, 1, d), every token a picture of its own: the model takes no list, and beams repeat it well."""
@@ -31,8 +32,10 @@ class Chameleon(Family):
 class Emu3(Family):
     """`Emu3ForConditionalGeneration`; every row of a picture ends in a word of its own."""
 
-    raster = False  # the ends of rows stand between the tokens
-    summary = "Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
+    # the ends of rows stand between the tokens
+    traits = replace(
+        Family.traits, raster=False, summary="Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
+    )
 
     def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -54,9 +57,12 @@ class Emu3(Family):
 class Apertus(Family):
     """`Apertus1p5ForConditionalGeneration`; the rows of a picture, and sounds, are in words too."""
 
-    summary = "Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too"
-    modalities = ("image", "audio")
-    raw = {**Family.raw, "audio": "input_values"}
+    traits = replace(
+        Family.traits,
+        summary="Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too",
+        modalities=("image", "audio"),
+        main_inputs={**Family.traits.main_inputs, "audio": "input_values"},
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

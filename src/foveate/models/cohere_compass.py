@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.patches import Timestamped
@@ -10,7 +11,9 @@ from foveate.models.patches import Timestamped
 class CohereCompass(Timestamped):
     """`CohereCompassForConditionalGeneration`. The attention window counts kept tokens."""
 
-    summary = "Cohere Compass; M-RoPE, windowed layers, DeepStack, a timestamp before every frame"
+    traits = replace(
+        Timestamped.traits, summary="Cohere Compass; M-RoPE, windowed layers, DeepStack, a timestamp before every frame"
+    )
 
     def whole_layers(self, config: Any) -> int:
         """One for each level of DeepStack."""

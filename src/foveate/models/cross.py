@@ -37,7 +37,7 @@ class States:
 class CrossAttention(Family):
     """The prompt stays as it is; each row keeps fewer states, and rows that keep fewer than others are padded."""
 
-    in_sequence = compares = False
+    traits = replace(Family.traits, in_sequence=False, shared_space=False)
 
     def seen(self, inputs: Inputs, encoded: States) -> Tensor:
         """(b, L, n): which word sees which state."""

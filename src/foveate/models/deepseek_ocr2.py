@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +15,10 @@ from foveate.models.base import Family, Inputs
 class DeepseekOcr2(Family):
     """`DeepseekOcr2ForConditionalGeneration`; the budget is a whole picture's, its tiles included."""
 
-    raster = False  # several tiles, of queries that belong to no place
-    summary = "DeepSeek-OCR 2; tiles of learned queries, the closing token stays"
+    # several tiles, of queries that belong to no place
+    traits = replace(
+        Family.traits, raster=False, summary="DeepSeek-OCR 2; tiles of learned queries, the closing token stays"
+    )
 
     def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -30,7 +33,7 @@ class DeepseekOcr2(Family):
 class UnlimitedOcr(DeepseekOcr2):
     """`UnlimitedOcrForConditionalGeneration`; its window is over generated words, the whole prompt stays in sight."""
 
-    summary = "Unlimited-OCR; tiles, newline and closing tokens stay"
+    traits = replace(DeepseekOcr2.traits, summary="Unlimited-OCR; tiles, newline and closing tokens stay")
 
     def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.base import Family
 
 
 class DeepseekVLHybrid(Family):
     """`DeepseekVLHybridForConditionalGeneration`."""
 
-    summary = "DeepSeek-VL 7B; SigLIP and SAM towers side by side"
+    traits = replace(Family.traits, summary="DeepSeek-VL 7B; SigLIP and SAM towers side by side")
 
 
 class Janus(Family):
     """`JanusForConditionalGeneration` where it answers in words."""
 
-    summary = "Janus and Janus-Pro; answers in words"
+    traits = replace(Family.traits, summary="Janus and Janus-Pro; answers in words")

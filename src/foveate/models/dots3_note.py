@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Inputs
@@ -14,8 +15,11 @@ class Dots3Note(Patches):
     The local windows, and the keys that the sparse layers pick, count kept tokens.
     """
 
-    summary = "dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; sounds too"
-    modalities = ("image", "video", "audio")
+    traits = replace(
+        Patches.traits,
+        summary="dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; sounds too",
+        modalities=("image", "video", "audio"),
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all chunks of sound in one row."""

@@ -17,7 +17,7 @@ DECODER = ("decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds
 class EncoderDecoder(Family):
     """The stock encoder runs on the tokens that stay; the decoder gets its output."""
 
-    in_sequence = False
+    traits = replace(Family.traits, in_sequence=False)
 
     def begin(self, config: Any) -> int:
         """The id that a decoder begins with."""

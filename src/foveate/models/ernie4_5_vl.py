@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,10 @@ from foveate.models.visual_input import Grid
 class Ernie45VL(Patches):
     """`Ernie4_5_VLMoeForConditionalGeneration`. `moe_mm_token_type_ids` lose the same tokens as the prompt."""
 
-    summary = "ERNIE 4.5 VL; M-RoPE, dynamic resolution, clips merge two frames, experts for text and for vision"
+    traits = replace(
+        Patches.traits,
+        summary="ERNIE 4.5 VL; M-RoPE, dynamic resolution, clips merge two frames, experts for text and for vision",
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

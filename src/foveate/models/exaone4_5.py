@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Patches
 
 
@@ -12,5 +14,8 @@ class Exaone45(Patches):
     whatever `positions` says. `forward` keeps them.
     """
 
-    summary = "EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew"
-    note = "generate of EXAONE 4.5 numbers the kept tokens anew, whatever positions says; forward does not."
+    traits = replace(
+        Patches.traits,
+        summary="EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew",
+        note="generate of EXAONE 4.5 numbers the kept tokens anew, whatever positions says; forward does not.",
+    )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.base import Family
 
 
 class FastVlm(Family):
     """`FastVlmForConditionalGeneration`."""
 
-    summary = "FastVLM; convolutional tower"
+    traits = replace(Family.traits, summary="FastVLM; convolutional tower")

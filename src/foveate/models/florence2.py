@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,8 +19,10 @@ class Florence2(EncoderDecoder):
     own position. The first token of a picture is the mean of the others.
     """
 
-    raster = False  # a mean comes first
-    summary = "Florence-2; encoder and decoder, the encoder reads what stays"
+    # a mean comes first
+    traits = replace(
+        EncoderDecoder.traits, raster=False, summary="Florence-2; encoder and decoder, the encoder reads what stays"
+    )
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Columns, padding or not."""

@@ -23,8 +23,7 @@ class Fuyu(LastState):
     Its processor joins the patches of all pictures, one a prompt: what a row of the batch shows counts as one picture.
     """
 
-    versions = ">=5.21"
-    summary = "Fuyu; no tower, newlines stay"
+    traits = replace(LastState.traits, versions=">=5.21", summary="Fuyu; no tower, newlines stay")
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Picture by picture."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Family
@@ -26,4 +27,4 @@ class Gemma(Family):
 class Gemma3(Gemma):
     """`Gemma3ForConditionalGeneration`. Every pan-and-scan crop is a picture; local windows count kept tokens."""
 
-    summary = "Gemma 3; pictures attend to themselves in both directions, local windows"
+    traits = replace(Gemma.traits, summary="Gemma 3; pictures attend to themselves in both directions, local windows")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,9 +19,12 @@ from foveate.models.visual_input import Grid
 class Gemma4(FramesApart, Gemma):
     """`Gemma4ForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
 
-    versions = ">=5.23"
-    summary = "Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; sounds pass through"
-    modalities = ("image", "video")
+    traits = replace(
+        FramesApart.traits,
+        versions=">=5.23",
+        summary="Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; sounds pass through",
+        modalities=("image", "video"),
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -43,4 +47,7 @@ class Gemma4(FramesApart, Gemma):
 class Gemma4Unified(Gemma4):
     """`Gemma4UnifiedForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
 
-    summary = "Gemma 4 without towers: patches go straight into the language model; sounds pass through"
+    traits = replace(
+        Gemma4.traits,
+        summary="Gemma 4 without towers: patches go straight into the language model; sounds pass through",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Patches
 from foveate.models.shared_placeholders import InClips, Together
 
@@ -16,7 +18,10 @@ class Glm4v(Together, Frames):
     Also GLM-OCR, and pictures beside clips, which the stock model refuses.
     """
 
-    summary = "GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps"
+    traits = replace(
+        Frames.traits,
+        summary="GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps",
+    )
 
 
 class Glm5Next(InClips, Frames):
@@ -26,4 +31,7 @@ class Glm5Next(InClips, Frames):
     neighbours among them.
     """
 
-    summary = "GLM-5.3; no positions, linear attention, sparse attention over pools, frames with timestamps"
+    traits = replace(
+        Frames.traits,
+        summary="GLM-5.3; no positions, linear attention, sparse attention over pools, frames with timestamps",
+    )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.base import Family
 
 
 class GotOcr2(Family):
     """`GotOcr2ForConditionalGeneration`; the budget is a tile's, or that of one page."""
 
-    overview, tiles_apart = "last", True
-    summary = "GOT-OCR 2, PP-Chart2Table; every tile and every page counts as a picture"
+    traits = replace(
+        Family.traits,
+        overview="last",
+        summary="GOT-OCR 2, PP-Chart2Table; every tile and every page counts as a picture",
+    )

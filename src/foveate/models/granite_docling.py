@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from foveate.models.visual_input import VisualInput
 class GraniteDocling(Idefics3):
     """`GraniteDoclingForConditionalGeneration`. Every tile has a budget of its own, on both routes."""
 
-    summary = "Granite Docling; a budget for every tile, markers of rows and columns stay, DeepStack"
+    traits = replace(
+        Idefics3.traits, summary="Granite Docling; a budget for every tile, markers of rows and columns stay, DeepStack"
+    )
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """Of every tile, at every layer."""

@@ -23,10 +23,14 @@ class HunYuanVL(Patches):
     In a batch the stock model numbers the pictures of all rows in one go; here each row counts its own, as alone.
     """
 
-    versions = ">=5.21"
-    raster = False  # the ends stand between the rows
-    summary = "HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay"
-    modalities = ("image",)
+    # the ends stand between the rows
+    traits = replace(
+        Patches.traits,
+        versions=">=5.21",
+        raster=False,
+        summary="HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay",
+        modalities=("image",),
+    )
 
     def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,10 @@ from foveate.models.visual_input import Grid
 class HYV4VL(Patches):
     """`HYV4VLForConditionalGeneration`. The sparse attention picks among the kept tokens."""
 
-    summary = "HY-V4-VL; M-RoPE, dynamic resolution, newline tokens stay, sparse attention with an indexer"
+    traits = replace(
+        Patches.traits,
+        summary="HY-V4-VL; M-RoPE, dynamic resolution, newline tokens stay, sparse attention with an indexer",
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

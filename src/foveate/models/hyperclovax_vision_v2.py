@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Patches
 
 
@@ -12,5 +14,8 @@ class HyperCLOVAXVisionV2(Patches):
     whatever `positions` says. `forward` keeps them.
     """
 
-    summary = "HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew"
-    note = "generate of HyperCLOVA X numbers the kept tokens anew, whatever positions says; forward does not."
+    traits = replace(
+        Patches.traits,
+        summary="HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew",
+        note="generate of HyperCLOVA X numbers the kept tokens anew, whatever positions says; forward does not.",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,10 +19,14 @@ class Idefics(CrossAttention):
     generate from latents: at the second step it takes them for patches, which are still to be resampled.
     """
 
-    versions = ">=5.18,<5.24"
-    raster = False  # latents, or patches after a class token
-    summary = "Idefics; cross-attention, with or without a resampler, chosen for diversity alone"
-    needs_picture = True
+    # latents, or patches after a class token
+    traits = replace(
+        CrossAttention.traits,
+        versions=">=5.18,<5.24",
+        raster=False,
+        summary="Idefics; cross-attention, with or without a resampler, chosen for diversity alone",
+        needs_image=True,
+    )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pictures, of any size where asked for."""

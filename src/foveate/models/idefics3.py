@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ from foveate.models.visual_input import VisualInput
 class Idefics3(Family):
     """`Idefics3ForConditionalGeneration`. Every tile has a budget of its own."""
 
-    overview, tiles_apart = "last", True
-    summary = "Idefics3; a budget for every tile, markers of rows and columns stay"
+    traits = replace(
+        Family.traits, overview="last", summary="Idefics3; a budget for every tile, markers of rows and columns stay"
+    )
 
     def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
         """The encoder joins all tiles of a row; the tower's output tells how many there are."""
@@ -39,12 +41,15 @@ class Idefics3(Family):
 class SmolVLM(Idefics3):
     """`SmolVLMForConditionalGeneration`, to which the frames of a clip are pictures."""
 
-    summary = "SmolVLM; a budget for every tile or frame, markers of rows and columns stay"
-    versions = ">=5.21"
+    traits = replace(
+        Idefics3.traits,
+        summary="SmolVLM; a budget for every tile or frame, markers of rows and columns stay",
+        versions=">=5.21",
+    )
 
 
 class Idefics2(Idefics3):
     """`Idefics2ForConditionalGeneration`. Every tile has a budget of its own; its tokens are a resampler's."""
 
-    raster = False  # a resampler's tokens lie on no raster
-    summary = "Idefics2; a budget for every tile, resampled tokens"
+    # a resampler's tokens lie on no raster
+    traits = replace(Idefics3.traits, raster=False, summary="Idefics2; a budget for every tile, resampled tokens")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -17,9 +18,12 @@ from foveate.models.visual_input import Grid
 class Inkling2(Patches):
     """`Inkling2ForConditionalGeneration`. Distances and local windows count kept tokens."""
 
-    summary = "Inkling 2; distances instead of positions, short convolutions, local windows"
-    modalities = ("image",)
-    counted = True
+    traits = replace(
+        Patches.traits,
+        summary="Inkling 2; distances instead of positions, short convolutions, local windows",
+        modalities=("image",),
+        sequential_positions=True,
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -35,10 +39,14 @@ class Inkling(Family):
     A picture is a run of placeholders: its inputs do not tell which squares belong together.
     """
 
-    raster = False  # the inputs do not tell how wide a picture is
-    summary = "Inkling; distances instead of positions, short convolutions, local windows; sounds pass through"
-    counted = True
-    raw = {**Family.raw, "audio": "audio_input_ids"}
+    # the inputs do not tell how wide a picture is
+    traits = replace(
+        Family.traits,
+        raster=False,
+        summary="Inkling; distances instead of positions, short convolutions, local windows; sounds pass through",
+        sequential_positions=True,
+        main_inputs={**Family.traits.main_inputs, "audio": "audio_input_ids"},
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all squares in one row."""

@@ -18,13 +18,13 @@ def find_modalities(family: Family, inputs: Mapping[str, Any]) -> list[str]:
     """
     ready = inputs.get("mm_encoder_outputs") or {}
     modalities = []
-    for modality, name in family.raw.items():
+    for modality, name in family.traits.main_inputs.items():
         is_raw = inputs.get(name) is not None
         if not is_raw and ready.get(modality) is None:
             continue
         if is_raw and ready.get(modality) is not None:
             raise InputError(f"Give either {name} or mm_encoder_outputs, not both.")
-        if modality in family.modalities:
+        if modality in family.traits.modalities:
             modalities.append(modality)
         elif modality != "audio":
             raise InputError(
@@ -36,4 +36,4 @@ def find_modalities(family: Family, inputs: Mapping[str, Any]) -> list[str]:
 
 def drop_raw(family: Family, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs without pixels and spectrograms, for use with what was encoded before."""
-    return {name: value for name, value in inputs.items() if name not in family.raw.values()}
+    return {name: value for name, value in inputs.items() if name not in family.traits.main_inputs.values()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +16,10 @@ from foveate.models.visual_input import Grid
 class KimiK25(Patches):
     """`Kimi_K25ForConditionalGeneration`. A budget of clips is one of each chunk: no input tells where a clip ends."""
 
-    summary = "Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip"
+    traits = replace(
+        Patches.traits,
+        summary="Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip",
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """As stock, but one by one: transformers 5.23 fails on chunks of several frames and of different lengths."""

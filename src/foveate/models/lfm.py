@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,8 +35,11 @@ class Convolutions(Family):
 class Lfm2VL(Convolutions):
     """`Lfm2VlForConditionalGeneration`. The budget is a tile's; convolutions run over the kept tokens."""
 
-    overview, tiles_apart = "last", True
-    summary = "LFM2-VL; every tile counts as a picture, short convolutions between attention"
+    traits = replace(
+        Convolutions.traits,
+        overview="last",
+        summary="LFM2-VL; every tile counts as a picture, short convolutions between attention",
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -57,4 +61,7 @@ class Lfm2VL(Convolutions):
 class Lfm3VL(Convolutions, Timestamped):
     """`Lfm3VlForConditionalGeneration`. Convolutions run over the kept tokens, local windows count them."""
 
-    summary = "LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps"
+    traits = replace(
+        Timestamped.traits,
+        summary="LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps",
+    )

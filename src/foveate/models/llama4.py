@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Family, Inputs
@@ -28,8 +29,11 @@ class Llama4(LastState):
     Tiles are mixed before the projector, which has no bias and no activation.
     """
 
-    versions = ">=5.18,<5.24"
-    summary = "Llama 4; every tile counts as a picture, chunked attention, experts"
+    traits = replace(
+        LastState.traits,
+        versions=">=5.18,<5.24",
+        summary="Llama 4; every tile counts as a picture, chunked attention, experts",
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """With the projected tokens as pooled ones."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -16,8 +17,8 @@ from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput, find_run
 class Tiled(Family):
     """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole picture's."""
 
-    raster = False  # the whole, then the tiles, with newlines between
-    overview = "first"
+    # the whole, then the tiles, with newlines between
+    traits = replace(Family.traits, raster=False, overview="first")
 
     def protected(
         self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -40,8 +41,7 @@ class Tiled(Family):
 class LlavaNext(Tiled, Llava):
     """`LlavaNextForConditionalGeneration`."""
 
-    summary = "LLaVA-NeXT (1.6); tiles, newline tokens stay"
-    in_decoder = False
+    traits = replace(Tiled.traits, summary="LLaVA-NeXT (1.6); tiles, newline tokens stay", in_decoder=False)
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: the tower sees tiles, not pictures."""
@@ -51,8 +51,11 @@ class LlavaNext(Tiled, Llava):
 class LlavaNextVideo(LlavaNext):
     """`LlavaNextVideoForConditionalGeneration`; a clip's pooled frames stand in one row."""
 
-    summary = "LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames"
-    modalities = ("image", "video")
+    traits = replace(
+        LlavaNext.traits,
+        summary="LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames",
+        modalities=("image", "video"),
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Older transformers (5.18) gives a clip's frames apart: (t, n, d)."""
@@ -78,8 +81,11 @@ class LlavaOnevision(Tiled):
     Large pictures are interpolated down to `vision_aspect_ratio`.
     """
 
-    summary = "LLaVA-OneVision; tiles, newline tokens stay, pooled frames"
-    modalities = ("image", "video")
+    traits = replace(
+        Tiled.traits,
+        summary="LLaVA-OneVision; tiles, newline tokens stay, pooled frames",
+        modalities=("image", "video"),
+    )
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """Beside others a picture is a square alone, which it is padded to; a clip's frames are pooled squares."""

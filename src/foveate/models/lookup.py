@@ -41,10 +41,10 @@ def family(model_type: str) -> Family:
     found = FAMILIES.load(model_type)
     if not issubclass(found, Family):
         raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.models.Family: derive it from that.")
-    if not is_installed(found.versions):
+    if not is_installed(found.traits.versions):
         raise UnknownFamilyError(
-            f"Models of type {model_type!r} need transformers {found.versions}, and this is {version('transformers')}: "
-            f"pip install 'transformers{found.versions}'."
+            f"Models of type {model_type!r} need transformers {found.traits.versions}, and this is "
+            f"{version('transformers')}: pip install 'transformers{found.traits.versions}'."
         )
     return found(model_type)
 
@@ -82,7 +82,8 @@ def available() -> list[str]:
     """The registered model types whose laws hold on the installed transformers."""
     from transformers import CONFIG_MAPPING
 
-    return [name for name in FAMILIES.names() if name in CONFIG_MAPPING and is_installed(FAMILIES.load(name).versions)]
+    names = [name for name in FAMILIES.names() if name in CONFIG_MAPPING]
+    return [name for name in names if is_installed(FAMILIES.load(name).traits.versions)]
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ def families() -> list[FamilyInfo]:
         architecture = MAPPING.get(name, "")
         if name in FAMILIES.names():
             own = FAMILIES.load(name)
-            status, note = "supported", own.summary
-            if not is_installed(own.versions):
-                status, note = "not yet", f"only with transformers {own.versions}, whose stock model is right"
-            found.append(FamilyInfo(name, architecture, status, own.modalities, own.versions, note))
+            status, note = "supported", own.traits.summary
+            if not is_installed(own.traits.versions):
+                status, note = "not yet", f"only with transformers {own.traits.versions}, whose stock model is right"
+            found.append(FamilyInfo(name, architecture, status, own.traits.modalities, own.traits.versions, note))
         else:
             status, reason = outside(name)
             found.append(FamilyInfo(name, architecture, status, (), "", reason))

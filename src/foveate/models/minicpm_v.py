@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isqrt
 from typing import Any
 
@@ -22,10 +23,13 @@ class MiniCPMV(Family):
     are one picture. The state of the linear layers runs over the kept tokens.
     """
 
-    versions = ">=5.20"
-    overview, tiles_apart = "first", True
-    summary = "MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each crop"
-    modalities = ("image", "video")
+    traits = replace(
+        Family.traits,
+        versions=">=5.20",
+        overview="first",
+        summary="MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each crop",
+        modalities=("image", "video"),
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -45,7 +49,10 @@ class MiniCPMV(Family):
 class MiniCPMV47(MiniCPMV):
     """`MiniCPMV4_7ForConditionalGeneration`. A budget is one of each crop."""
 
-    summary = "MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget for each crop"
+    traits = replace(
+        MiniCPMV.traits,
+        summary="MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget a crop",
+    )
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Slices lie on a canvas that the overview is stretched over."""

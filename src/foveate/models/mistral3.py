@@ -38,7 +38,10 @@ class ImageSizes(Family):
 class Mistral3(ImageSizes):
     """`Mistral3ForConditionalGeneration`, of Mistral or (Mistral Small 4) Mistral 4."""
 
-    summary = "Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay"
+    traits = replace(
+        ImageSizes.traits,
+        summary="Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay",
+    )
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured; where the vocabulary is Tekken's, [INST] and [/INST] open turns."""
@@ -51,10 +54,15 @@ class Mistral3(ImageSizes):
 class MistralLarge4(Mistral3):
     """`MistralLarge4ForConditionalGeneration`. The sparse attention picks among the kept tokens."""
 
-    summary = "Mistral Large 4; Pixtral's tower, ends of rows stay, sparse attention with an indexer, experts"
+    traits = replace(
+        Mistral3.traits,
+        summary="Mistral Large 4; Pixtral's tower, ends of rows stay, sparse attention with an indexer, experts",
+    )
 
 
 class LightOnOcr(ImageSizes):
     """`LightOnOcrForConditionalGeneration`. Its prompts seldom hold words, and all text of a page counts."""
 
-    summary = "LightOnOCR; Pixtral's tower, dynamic resolution; made to read whole pages"
+    traits = replace(
+        ImageSizes.traits, summary="LightOnOCR; Pixtral's tower, dynamic resolution; made to read whole pages"
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -94,8 +94,12 @@ class Mllama(CrossAttention):
     of whole pictures, and all of it is attended to.
     """
 
-    raster = False  # several tiles, each with a class token
-    summary = "Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone"
+    # several tiles, each with a class token
+    traits = replace(
+        CrossAttention.traits,
+        raster=False,
+        summary="Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone",
+    )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pictures, and how they were cut into tiles."""

@@ -20,8 +20,11 @@ class Molmo2(Together):
     A picture is both its views.
     """
 
-    summary = "Molmo 2; tiles, ends of rows of their own, pictures attend both ways, frames with timestamps"
-    modalities = ("image", "video")
+    traits = replace(
+        Together.traits,
+        summary="Molmo 2; tiles, ends of rows of their own, pictures attend both ways, frames with timestamps",
+        modalities=("image", "video"),
+    )
     marks = ("frame_start_token_id", "frame_end_token_id")
 
     def grids(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +17,10 @@ from foveate.models.visual_input import Grid
 class MuseGlimmer(Patches):
     """`MuseGlimmerForConditionalGeneration`; its local windows count kept tokens."""
 
-    summary = "Muse Glimmer; 1-D RoPE, dynamic resolution, local windows, a timestamp before every frame"
+    traits = replace(
+        Patches.traits,
+        summary="Muse Glimmer; 1-D RoPE, dynamic resolution, local windows, a timestamp before every frame",
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
@@ -32,9 +36,12 @@ class MuseGlimmer(Patches):
 class MuseSpark(MuseGlimmer):
     """`MuseSparkForConditionalGeneration`; its local windows count kept tokens."""
 
-    summary = "Muse Spark, mixture of experts; as Muse Glimmer; sounds too"
-    modalities = ("image", "video", "audio")
-    raw = {**Patches.raw, "audio": "input_values"}
+    traits = replace(
+        MuseGlimmer.traits,
+        summary="Muse Spark, mixture of experts; as Muse Glimmer; sounds too",
+        modalities=("image", "video", "audio"),
+        main_inputs={**Patches.traits.main_inputs, "audio": "input_values"},
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all sounds in one row."""

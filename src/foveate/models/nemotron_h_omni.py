@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -17,8 +18,11 @@ class NemotronHOmni(Family):
     Clips have the pictures' placeholders, so that the model takes either in one call; they are not pruned.
     """
 
-    summary = "Nemotron-H Omni; dynamic resolution, Mamba-2 and experts; sounds pass through"
-    counted = True
+    traits = replace(
+        Family.traits,
+        summary="Nemotron-H Omni; dynamic resolution, Mamba-2 and experts; sounds pass through",
+        sequential_positions=True,
+    )
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Family
@@ -12,8 +13,8 @@ from foveate.models.visual_input import VisualInput
 class Ovis2(Family):
     """`Ovis2ForConditionalGeneration`; the budget is a tile's."""
 
-    tiles_apart = True  # the overview comes first, but the stock processor may lay out the tiles the wrong way round
-    summary = "Ovis2; visual vocabulary, every tile counts as a picture"
+    # the overview comes first, but the stock processor may lay out the tiles the wrong way round
+    traits = replace(Family.traits, summary="Ovis2; visual vocabulary, every tile counts as a picture")
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """With what the indicators in the prompt are embedded as."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Patches
 
 
 class PaddleOCRVL(Patches):
     """`PaddleOCRVLForConditionalGeneration`."""
 
-    summary = "PaddleOCR-VL; M-RoPE, dynamic resolution"
-    modalities = ("image",)
+    traits = replace(Patches.traits, summary="PaddleOCR-VL; M-RoPE, dynamic resolution", modalities=("image",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from dataclasses import replace
 
 from foveate.models.base import Family
 
@@ -10,7 +10,7 @@ from foveate.models.base import Family
 class Patches(Family):
     """The conventions of Qwen2-VL's processor, which many successors share."""
 
-    modalities: ClassVar[tuple[str, ...]] = ("image", "video")
+    traits = replace(Family.traits, modalities=("image", "video"))
 
 
 class FramesApart(Family):

@@ -7,27 +7,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Extras, Family, Inputs
+from foveate.models.base import Extras, Family, Inputs, mark_overview
 from foveate.models.visual_input import VisualInput, tile_squares
 
 
 class PerceptionLM(Family):
     """`PerceptionLMForConditionalGeneration`; the budget is a whole picture's or clip's."""
 
-    versions = ">=5.20"
-    raster = False  # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
-    overview = "first"
-    summary = "PerceptionLM; pooled tiles and frames"
-    modalities = ("image", "video")
+    # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
+    traits = replace(
+        Family.traits,
+        versions=">=5.20",
+        raster=False,
+        overview="first",
+        summary="PerceptionLM; pooled tiles and frames",
+        modalities=("image", "video"),
+    )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pixels; clips go through the encoder of pictures."""
-        name = self.raw[modality]
+        name = self.traits.main_inputs[modality]
         return {} if inputs.get(name) is None else {name: inputs[name]}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The stock encoder's tiles or frames (b * t, n, d) joined to pictures or clips (b, t * n, d)."""
-        pixels = inputs.get(self.raw[modality])
+        pixels = inputs.get(self.traits.main_inputs[modality])
         if pixels is None:
             return super().encode(model, inputs, modality)
         encoded = model.base_model.get_image_features(pixels, return_dict=True)
@@ -47,5 +51,5 @@ class PerceptionLM(Family):
             if count == 1 or (count and item.modality == "video"):
                 item = replace(item, grid=(count, side, side))
             tiles = tile_squares(count, side) if count * side**2 == item.total else ()
-            items.append(replace(item, tiles=self._mark_overview(item, tiles)))
+            items.append(replace(item, tiles=mark_overview(item, tiles, self.traits.overview)))
         return items

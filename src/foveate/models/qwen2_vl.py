@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Patches
 
 
 class Qwen2VL(Patches):
     """`Qwen2VLForConditionalGeneration`."""
 
-    summary = "Qwen2-VL; M-RoPE, dynamic resolution"
+    traits = replace(Patches.traits, summary="Qwen2-VL; M-RoPE, dynamic resolution")

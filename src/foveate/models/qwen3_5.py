@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Timestamped
 
 
@@ -11,4 +13,7 @@ class Qwen35(Timestamped):
     The state of the linear layers runs over the kept tokens.
     """
 
-    summary = "Qwen3.5, dense or mixture of experts; M-RoPE, linear attention, a timestamp before every frame"
+    traits = replace(
+        Timestamped.traits,
+        summary="Qwen3.5, dense or mixture of experts; M-RoPE, linear attention, a timestamp before every frame",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.patches import Timestamped
@@ -10,8 +11,11 @@ from foveate.models.patches import Timestamped
 class Qwen3VL(Timestamped):
     """`Qwen3VLForConditionalGeneration`."""
 
-    summary = "Qwen3-VL; M-RoPE, dynamic resolution, DeepStack, a timestamp before every frame"
-    in_decoder = True
+    traits = replace(
+        Timestamped.traits,
+        summary="Qwen3-VL; M-RoPE, dynamic resolution, DeepStack, a timestamp before every frame",
+        in_decoder=True,
+    )
 
     def whole_layers(self, config: Any) -> int:
         """One for each level of DeepStack."""

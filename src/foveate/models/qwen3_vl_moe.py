@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.qwen3_vl import Qwen3VL
 
 
 class Qwen3VLMoe(Qwen3VL):
     """`Qwen3VLMoeForConditionalGeneration`. The router sees the tokens that are left, one by one."""
 
-    summary = "Qwen3-VL, mixture of experts; M-RoPE, DeepStack, a timestamp before every frame"
-    in_decoder = False
+    traits = replace(
+        Qwen3VL.traits,
+        summary="Qwen3-VL, mixture of experts; M-RoPE, DeepStack, a timestamp before every frame",
+        in_decoder=False,
+    )

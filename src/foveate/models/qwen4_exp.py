@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.patches import Timestamped
 
 
@@ -11,4 +13,7 @@ class Qwen4Exp(Timestamped):
     The linear layers' state, the blocks that attention picks and the n-grams of ids run over the kept tokens.
     """
 
-    summary = "Qwen4-Exp; M-RoPE, linear and block-sparse attention, n-gram embeddings, timestamps"
+    traits = replace(
+        Timestamped.traits,
+        summary="Qwen4-Exp; M-RoPE, linear and block-sparse attention, n-gram embeddings, timestamps",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -19,9 +20,12 @@ class Qwen25Omni(Patches):
     `forward` without an attention mask numbers all tokens in a row, and so does this family; `generate` makes a mask.
     """
 
-    versions = ">=5.21"
-    summary = "Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; sounds too"
-    modalities = ("image", "video", "audio")
+    traits = replace(
+        Patches.traits,
+        versions=">=5.21",
+        summary="Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; sounds too",
+        modalities=("image", "video", "audio"),
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all sounds in one row."""
@@ -48,7 +52,10 @@ class Qwen25Omni(Patches):
 class Qwen3Omni(Qwen25Omni):
     """`Qwen3OmniMoeThinkerForConditionalGeneration`, also with a clip's sound between its frames."""
 
-    summary = "Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; sounds too"
+    traits = replace(
+        Qwen25Omni.traits,
+        summary="Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; sounds too",
+    )
 
     def sound_lengths(self, frames: Tensor) -> Tensor:
         """Chunk by chunk it halves them three times, rounding up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,8 +16,7 @@ from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput, tile_squ
 class Step3p7(Family):
     """`Step3p7ForConditionalGeneration`; the budget is a whole picture's, local windows count kept tokens."""
 
-    overview = "last"
-    summary = "Step-3.7; tiles, local windows, mixture of experts"
+    traits = replace(Family.traits, overview="last", summary="Step-3.7; tiles, local windows, mixture of experts")
 
     def grids(
         self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"

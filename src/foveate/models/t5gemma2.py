@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Inputs
@@ -12,7 +13,9 @@ from foveate.models.gemma3 import Gemma
 class T5Gemma2(EncoderDecoder, Gemma):
     """`T5Gemma2ForConditionalGeneration`. Its stock encoder runs on the tokens that stay; local windows count those."""
 
-    summary = "T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows"
+    traits = replace(
+        EncoderDecoder.traits, summary="T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows"
+    )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """The pixels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -17,22 +18,25 @@ from foveate.models.visual_input import Grid, Tiles, VisualInput, tile_squares
 class AyaVision(Family):
     """`AyaVisionForConditionalGeneration`; the budget is a tile's, local windows count kept tokens."""
 
-    overview, tiles_apart = "last", True
-    summary = "Aya Vision; every tile counts as a picture, local windows"
+    traits = replace(
+        Family.traits, overview="last", summary="Aya Vision; every tile counts as a picture, local windows"
+    )
 
 
 class Cohere2Vision(Family):
     """`Cohere2VisionForConditionalGeneration`; the budget is a tile's, local windows count kept tokens."""
 
-    overview, tiles_apart = "last", True
-    summary = "Command A Vision; every tile counts as a picture, local windows"
+    traits = replace(
+        Family.traits, overview="last", summary="Command A Vision; every tile counts as a picture, local windows"
+    )
 
 
 class InternVL(Family):
     """`InternVLForConditionalGeneration`; the budget is a picture's, or that of one frame of a clip."""
 
-    overview = "last"
-    summary = "InternVL; tiles, every frame of a clip counts as a picture"
+    traits = replace(
+        Family.traits, overview="last", summary="InternVL; tiles, every frame of a clip counts as a picture"
+    )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Tiles (b, n, d) joined to pictures: those of one picture stand in one run of placeholders."""
@@ -62,7 +66,7 @@ class InternVL(Family):
 class QianfanOcr(InternVL):
     """`QianfanOCRForConditionalGeneration`; the budget is a picture's."""
 
-    summary = "Qianfan-OCR; tiles"
+    traits = replace(InternVL.traits, summary="Qianfan-OCR; tiles")
 
 
 def _side(config: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -17,7 +18,10 @@ DROPPED = "video_compression_mask"
 class VideoLlama3(Timestamped):
     """`VideoLlama3ForConditionalGeneration`. Clips hold what its processor's compression leaves of them."""
 
-    summary = "VideoLLaMA3; 1-D RoPE, dynamic resolution, clips after the processor's own compression"
+    traits = replace(
+        Timestamped.traits,
+        summary="VideoLLaMA3; 1-D RoPE, dynamic resolution, clips after the processor's own compression",
+    )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """The compression mask goes with the clips."""

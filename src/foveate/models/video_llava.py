@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,10 +16,13 @@ from foveate.models.visual_input import Grid, VisualInput
 class VideoLlava(Llava):
     """`VideoLlavaForConditionalGeneration`; the budget of a clip is for all of its frames."""
 
-    versions = ">=5.21"
-    summary = "Video-LLaVA; pictures and clips, each with its own tower"
-    modalities = ("image", "video")
-    in_decoder = False
+    traits = replace(
+        Llava.traits,
+        versions=">=5.21",
+        summary="Video-LLaVA; pictures and clips, each with its own tower",
+        modalities=("image", "video"),
+        in_decoder=False,
+    )
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: nobody looks into the two towers."""
@@ -27,7 +31,7 @@ class VideoLlava(Llava):
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The stock encoder's frames (b * t, n, d) joined to clips (b, t * n, d)."""
         encoded = super().encode(model, inputs, modality)
-        raw = inputs.get(self.raw[modality])
+        raw = inputs.get(self.traits.main_inputs[modality])
         if modality == "video" and raw is not None:
             encoded.pooler_output = encoded.pooler_output.unflatten(0, raw.shape[:2]).flatten(1, 2)
         return encoded

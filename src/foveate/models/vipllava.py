@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from foveate.models.base import Family
 
 
 class VipLlava(Family):
     """`VipLlavaForConditionalGeneration`."""
 
-    summary = "ViP-LLaVA; features of several vision layers side by side"
+    traits = replace(Family.traits, summary="ViP-LLaVA; features of several vision layers side by side")

@@ -105,7 +105,7 @@ def _run_encoders(
                 raise InputError(f"{modality} tokens have no {' and '.join(sorted(needs))}: use another method.")
             outputs[modality] = _drop_hidden_states(family.encode(model, inputs, modality))
             continue
-        if needs and inputs.get(family.raw["image"]) is None:
+        if needs and inputs.get(family.traits.main_inputs["image"]) is None:
             raise InputError(
                 f"mm_encoder_outputs hold no {' and '.join(sorted(needs))}, which this method reads: "
                 "pass pixel_values instead, or encoded=foveate.encode(model, inputs, methods=[...])."
@@ -141,11 +141,11 @@ def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
 
 def _check_placeholders(model: Any, family: Family, inputs: Mapping[str, Any], shown: Sequence[str]) -> None:
     """Raise `InputError` for placeholders whose image, video or audio did not come."""
-    for modality in family.modalities:
+    for modality in family.traits.modalities:
         if modality in shown or modality == "audio":
             continue
         if bool(family.placeholders(model.config, inputs, modality).any()):
             raise InputError(
                 f"The prompt has {modality} placeholders but no {modality} came with it: "
-                f"pass {family.raw[modality]} too."
+                f"pass {family.traits.main_inputs[modality]} too."
             )

@@ -72,5 +72,5 @@ def prune(
     short = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = time.perf_counter() - started
 
-    notes = [*(notes if method.prompt_aware else ()), *([family.note] if family.note else ())]
+    notes = [*(notes if method.prompt_aware else ()), *([family.traits.note] if family.traits.note else ())]
     return PrunedInputs(short, Report(tuple(i.without_embeds() for i in items), method.name, seconds, tuple(notes)))

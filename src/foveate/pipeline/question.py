@@ -56,9 +56,9 @@ def locate_questions(
         for row, own in columns.items()
         if not own
     ]
-    if not family.compares and any(columns.values()):
+    if not family.traits.shared_space and any(columns.values()):
         notes.append("This model's tokens share no space with words: they were selected for diversity alone.")
-    if not family.compares:
+    if not family.traits.shared_space:
         return {row: item.embeds.detach()[:0] for row, item in first.items()}, notes
     table = model.get_input_embeddings()
     with torch.no_grad():

@@ -32,7 +32,7 @@ def make_chat_inputs(loaded: LoadedModel, messages: Sequence[ChatMessage], image
     Raises `ModelError` without a chat template for it, `InputError` if the processor refuses its images or text, or if
     the model needs an image and there is none.
     """
-    if not images and family_of(loaded.model).needs_picture:
+    if not images and family_of(loaded.model).traits.needs_image:
         raise InputError(f"{loaded.name} cannot answer without an image: send one.")
     return _process(loaded, [apply_template(loaded, messages)], [list(images)] if images else None)
 

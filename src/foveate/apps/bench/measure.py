@@ -65,7 +65,7 @@ def prepare_case(
     length = total = inputs["input_ids"].shape[1]
     pruned: list[PrunedBenchArm] = []
     limits: dict[int, LimitBenchArm] = {}
-    if not family.in_sequence:
+    if not family.traits.in_sequence:
         notes.append(
             f"No limit: the language model of {family.model_type!r} does not read its images in the prompt's own "
             "sequence, so that there is no shorter prompt to compare with."
@@ -75,12 +75,12 @@ def prepare_case(
     for name, method, keep in budgets:
         short = prune_inputs(model, drop_raw(family, inputs), keep=keep, method=method, encoded=encoded)
         kept, total = _count_tokens(short)
-        short_length = length - (total - kept) if family.in_sequence else length
+        short_length = length - (total - kept) if family.traits.in_sequence else length
         pruned.append(PrunedBenchArm(model, f"{name} {keep}", kept, short_length, inputs, method, keep))
         notes += short.report.notes
         if kept == total:
             notes.append(f"{name} {keep} keeps all {total} visual tokens.")
-        if family.in_sequence and short_length not in limits:
+        if family.traits.in_sequence and short_length not in limits:
             limits[short_length] = _make_limit(model, inputs, short, kept, short_length)
     if any(limit.embeds is None for limit in limits.values()):
         notes.append("The limit is a prompt of as many words: this model takes no embeddings without their ids.")

@@ -125,7 +125,7 @@ class UnprunedEvalArm(EvalArm):
 
     def check(self, loaded: LoadedModel) -> None:
         """What is compared is how many tokens stand in the prompt."""
-        if not family_of(loaded.model).in_sequence:
+        if not family_of(loaded.model).traits.in_sequence:
             raise ModelError(
                 f"The pictures of {loaded.model.config.model_type!r} models do not stand in the decoder's sequence, "
                 "whose length the evaluation compares: use one whose do (`foveate families`)."

@@ -18,7 +18,7 @@ class TinyBlip2(TinyFamily):
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """All patches, the dropped ones hidden from the queries."""
-        states = self.family.encode(model, inputs, self.family.modalities[0]).last_hidden_state
+        states = self.family.encode(model, inputs, self.family.traits.modalities[0]).last_hidden_state
         real = torch.zeros(states.shape[0], states.shape[1], states.shape[2] - 1, dtype=torch.long)
         for own, item in zip(real.flatten(1), items, strict=True):
             own[item.kept] = 1
@@ -52,7 +52,7 @@ class TinyInstructBlip(TinyBlip2):
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """One instruction a picture."""
-        names = (self.family.raw[modality], "qformer_input_ids", "qformer_attention_mask")
+        names = (self.family.traits.main_inputs[modality], "qformer_input_ids", "qformer_attention_mask")
         return {name: inputs[name][items.start : items.stop] for name in names}
 
 

@@ -31,7 +31,7 @@ class TinyGemma4(TinyFramesApart, TinyGemma):
             padding = torch.full((longest - len(grid), 2), -1)
             places += [torch.cat([grid, padding])] * count
         pixels = torch.rand(len(places), longest, 3 * side**2, generator=rng)
-        made = {self.family.raw[modality]: pixels, f"{modality}_position_ids": torch.stack(places)}
+        made = {self.family.traits.main_inputs[modality]: pixels, f"{modality}_position_ids": torch.stack(places)}
         return made | ({"num_frames_per_video": torch.tensor(frames)} if modality == "video" else {})
 
     def patch(self, config: Any) -> tuple[int, int]:
@@ -45,7 +45,7 @@ class TinyGemma4(TinyFramesApart, TinyGemma):
         counts = inputs["num_frames_per_video"]
         ends = [0, *counts.cumsum(0).tolist()]
         frames = slice(ends[items.start], ends[items.stop])
-        own = {name: inputs[name][frames] for name in (self.family.raw[modality], "video_position_ids")}
+        own = {name: inputs[name][frames] for name in (self.family.traits.main_inputs[modality], "video_position_ids")}
         return {**own, "num_frames_per_video": counts[items.start : items.stop]}
 
 

@@ -27,14 +27,17 @@ class TinyMiniCPMV(TinyFamily):
         sizes = torch.tensor([crops[i % len(crops)] for i in range(sum(rows))])
         side = config.vision_config.patch_size
         strip = torch.randn(1, 3, side, side * int(sizes.prod(-1).sum()), generator=rng)
-        return {self.family.raw[modality]: strip, SIZES[modality]: sizes}
+        return {self.family.traits.main_inputs[modality]: strip, SIZES[modality]: sizes}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """A piece of the strip."""
-        sizes, strip = inputs[SIZES[modality]], inputs[self.family.raw[modality]]
+        sizes, strip = inputs[SIZES[modality]], inputs[self.family.traits.main_inputs[modality]]
         ends = [0, *(sizes.prod(-1).cumsum(0) * config.vision_config.patch_size).tolist()]
         own = slice(items.start, items.stop)
-        return {self.family.raw[modality]: strip[..., ends[own.start] : ends[own.stop]], SIZES[modality]: sizes[own]}
+        return {
+            self.family.traits.main_inputs[modality]: strip[..., ends[own.start] : ends[own.stop]],
+            SIZES[modality]: sizes[own],
+        }
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """Marks around every crop; the example's wide ones stand as slices of the one before."""

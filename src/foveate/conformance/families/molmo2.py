@@ -36,13 +36,13 @@ class TinyMolmo2(TinyTogether):
             pooling[-1][::3, -1] = -1
             start += own * patches
         pixels = torch.randn(sum(crops), patches, 3 * vision.patch_size**2, generator=rng)
-        found = {self.family.raw[modality]: pixels, f"{modality}_token_pooling": torch.cat(pooling)}
+        found = {self.family.traits.main_inputs[modality]: pixels, f"{modality}_token_pooling": torch.cat(pooling)}
         found[f"{modality}_grids"] = grids
         return found | ({"image_num_crops": torch.tensor(crops)} if modality == "image" else {})
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """Tokens count patches from the first picture on."""
-        grids, pixels = inputs[f"{modality}_grids"], inputs[self.family.raw[modality]]
+        grids, pixels = inputs[f"{modality}_grids"], inputs[self.family.traits.main_inputs[modality]]
         if modality == "image":
             crops, tokens = inputs["image_num_crops"], grids[:, 0] * grids[:, 1] + grids[:, 2] * grids[:, 3]
         else:
@@ -50,7 +50,7 @@ class TinyMolmo2(TinyTogether):
         own, first, last = slice(items.start, items.stop), *_ends(crops, items)
         pooling = inputs[f"{modality}_token_pooling"][slice(*_ends(tokens, items))]
         pooling = torch.where(pooling < 0, pooling, pooling - first * pixels.shape[1])
-        found = {self.family.raw[modality]: pixels[first:last], f"{modality}_token_pooling": pooling}
+        found = {self.family.traits.main_inputs[modality]: pixels[first:last], f"{modality}_token_pooling": pooling}
         found[f"{modality}_grids"] = grids[own]
         return found | ({"image_num_crops": crops[own]} if modality == "image" else {})
 
