@@ -9,11 +9,10 @@ from foveate.apps.evaluate.arms import (
     EvalBatch,
     InDecoderEvalArm,
     PrunedEvalArm,
-    ResizedEvalArm,
     UnprunedEvalArm,
-    cells,
 )
 from foveate.apps.evaluate.examples import sample_examples
+from foveate.apps.evaluate.resized import ResizedEvalArm, fit_cells
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import ModelError
 from foveate.method import resolve
@@ -90,7 +89,7 @@ def test_resize_has_about_the_tokens(loaded, examples):
 @pytest.mark.parametrize("aspect", [0.2, 0.8, 1.0, 1.5, 6.0])
 @pytest.mark.parametrize("k", [1, 2, 7, 64, 500])
 def test_cells_fit_and_look_alike(aspect, k):
-    columns, rows = cells(aspect, k)
+    columns, rows = fit_cells(aspect, k)
     assert 1 <= columns * rows <= k
     if k >= 64:
         assert columns * rows > 0.8 * k

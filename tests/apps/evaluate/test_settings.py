@@ -1,6 +1,7 @@
 import pytest
 
-from foveate.apps.evaluate.arms import BlindEvalArm, InDecoderEvalArm, PrunedEvalArm, ResizedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.arms import BlindEvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.apps.evaluate.settings import make_arms, parse_keeps, parse_methods
 from foveate.errors import FoveateError, InputError, KeepError, UnknownMethodError
 from foveate.method.zspaprune import ZSPAPrune

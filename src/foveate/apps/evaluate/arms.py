@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,20 +11,18 @@ from typing import Any, ClassVar
 
 import torch
 from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.errors import ModelError
 from foveate.hooks.attach import pruning
 from foveate.method import Method
-from foveate.method.budget import to_budget
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
 from foveate.models.inputs import drop_raw
 from foveate.models.sequence import cut_sequence
 from foveate.pipeline.encode import Encoded, check_needs, encode
 from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Positions
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
@@ -33,21 +30,21 @@ from foveate.runtime.load import LoadedModel
 
 @dataclass(eq=False)
 class EvalBatch:
-    """Some examples as the model's inputs; the pictures go through the encoder once for all arms."""
+    """Some examples as the model's inputs; the images go through the encoder once for all arms."""
 
     loaded: LoadedModel
     examples: Sequence[EvalExample]
     methods: Sequence[Method]
 
     @cached_property
-    def pictures(self) -> list[Image.Image]:
-        """One an example."""
+    def images(self) -> list[Image.Image]:
+        """The image of each example."""
         return [example.image() for example in self.examples]
 
     @cached_property
     def inputs(self) -> Any:
         """The processor's output."""
-        return self.process(self.pictures)
+        return self.process(self.images)
 
     @cached_property
     def encoded(self) -> Encoded:
@@ -56,23 +53,31 @@ class EvalBatch:
 
     @cached_property
     def sizes(self) -> list[int]:
-        """Visual tokens a picture."""
-        return [len(f) for f in family_of(self.loaded.model).features(self.encoded.outputs["image"])]
+        """The visual tokens of each image, all of its tiles together."""
+        return self.count_tokens(self.inputs)
 
     @property
-    def words(self) -> dict[str, Any]:
+    def text_inputs(self) -> dict[str, Any]:
         """The inputs without pixels."""
         return drop_raw(family_of(self.loaded.model), self.inputs)
 
-    def process(self, pictures: Sequence[Image.Image]) -> Any:
-        """The prompts of the examples with these pictures."""
-        return make_inputs(self.loaded, pictures, [example.question for example in self.examples])
+    def process(self, images: Sequence[Image.Image]) -> Any:
+        """The prompts of the examples with these images."""
+        return make_inputs(self.loaded, images, [example.question for example in self.examples])
+
+    def count_tokens(self, inputs: Mapping[str, Any]) -> list[int]:
+        """The visual tokens of each row."""
+        model = self.loaded.model
+        counts: list[int] = family_of(model).placeholders(model.config, inputs).sum(1).tolist()
+        return counts
 
 
 @dataclass(frozen=True)
 class EvalAnswers:
-    """The answers of a batch: the new text, which visual tokens the model saw (None: all), out of how many, and the
-    seconds of selection and decoding, a question.
+    """The answers to a batch.
+
+    `kept` are the visual tokens that the model saw of each image (None: all), `counts` their number, `seconds` the time
+    of selection and decoding per question.
     """
 
     answers: list[str]
@@ -81,9 +86,13 @@ class EvalAnswers:
     seconds: float
 
 
+ArmInputs = tuple[Mapping[str, Any], list[list[int] | None], list[int]]
+"""The model's inputs, and `kept` and `counts` as in `EvalAnswers`."""
+
+
 @dataclass(frozen=True)
 class EvalArm(ABC):
-    """One way to answer. `name` is shown, `keep` is the budget (None: there is none)."""
+    """One way to answer. `name` is the name in the results, `keep` the budget (None: there is none)."""
 
     name: str
     keep: int | float | None
@@ -99,8 +108,14 @@ class EvalArm(ABC):
         seed = "" if self.seed is None else f", seed {self.seed}"
         return self.name if self.keep is None else f"{self.name} @ {self.keep}{seed}"
 
+    @property
+    def budget(self) -> int | float:
+        """`keep`, in arms that have a budget."""
+        assert self.keep is not None
+        return self.keep
+
     def check(self, loaded: LoadedModel) -> None:  # noqa: B027
-        """Raise a `FoveateError` if this arm cannot be run on the model."""
+        """Raise a `FoveateError` if this arm cannot run on the model."""
 
     @torch.no_grad()
     def answer(self, batch: EvalBatch) -> EvalAnswers:
@@ -111,11 +126,11 @@ class EvalArm(ABC):
         return EvalAnswers(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
 
     @abstractmethod
-    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
-        """The model's inputs, the kept indices of every picture, and the number of visual tokens the model sees."""
+    def inputs(self, batch: EvalBatch) -> ArmInputs:
+        """The model's inputs for the batch."""
 
     def generate(self, batch: EvalBatch, inputs: Mapping[str, Any]) -> list[str]:
-        """The new text."""
+        """The answers to these inputs."""
         return generate_answers(batch.loaded, inputs, self.max_new_tokens)
 
 
@@ -124,28 +139,28 @@ class UnprunedEvalArm(EvalArm):
     """All visual tokens."""
 
     def check(self, loaded: LoadedModel) -> None:
-        """What is compared is how many tokens stand in the prompt."""
+        """Visual tokens must be part of the decoder's sequence, as the evaluation compares its length."""
         if not family_of(loaded.model).traits.in_sequence:
             raise ModelError(
-                f"The pictures of {loaded.model.config.model_type!r} models do not stand in the decoder's sequence, "
-                "whose length the evaluation compares: use one whose do (`foveate families`)."
+                f"The images of {loaded.model.config.model_type!r} models are not part of the decoder's sequence, "
+                "whose length the evaluation compares: use another model (`foveate families`)."
             )
 
-    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The stock inputs."""
         output = batch.encoded.outputs["image"]
-        fresh = {"image": type(output)(**output)}  # a forward pass changes what it is given
-        return {**batch.words, "mm_encoder_outputs": fresh}, [None] * len(batch.sizes), batch.sizes
+        copied = {"image": type(output)(**output)}  # a forward pass changes its encoder outputs
+        return {**batch.text_inputs, "mm_encoder_outputs": copied}, [None] * len(batch.sizes), batch.sizes
 
 
 @dataclass(frozen=True)
 class BlindEvalArm(EvalArm):
-    """No visual token at all: the floor."""
+    """No visual token: the lower limit."""
 
-    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
+    def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The prompts without placeholders."""
-        short = _shortened(batch, [0] * len(batch.sizes))
-        return short, [[] for _ in batch.sizes], [0] * len(batch.sizes)
+        rows = len(batch.sizes)
+        return cut_placeholders(batch, [0] * rows), [[] for _ in range(rows)], [0] * rows
 
 
 @dataclass(frozen=True)
@@ -156,18 +171,17 @@ class PrunedEvalArm(EvalArm):
     positions: Positions = field(default="original", kw_only=True)
 
     def check(self, loaded: LoadedModel) -> None:
-        """The model must give what the method reads."""
+        """The model must have what the method needs."""
         check_needs(loaded.model, family_of(loaded.model), self.method)
 
-    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
-        """What `prune_inputs` makes of them."""
-        assert self.keep is not None
+    def inputs(self, batch: EvalBatch) -> ArmInputs:
+        """The result of `prune_inputs`."""
         short = prune_inputs(
-            batch.loaded.model, batch.words, keep=self.keep, method=self.method, positions=self.positions,
+            batch.loaded.model, batch.text_inputs, keep=self.budget, method=self.method, positions=self.positions,
             encoded=batch.encoded,
         )  # fmt: skip
-        kept: list[list[int] | None] = [item.kept.tolist() for item in short.report.items]
-        return short, kept, [len(item.kept) for item in short.report.items]
+        kept = list_kept(short.report, len(batch.sizes))
+        return short, [*kept], [len(indices) for indices in kept]
 
 
 @dataclass(frozen=True)
@@ -177,95 +191,40 @@ class InDecoderEvalArm(UnprunedEvalArm):
     method: DecoderMethod = field(kw_only=True)
 
     def check(self, loaded: LoadedModel) -> None:
-        """It must attach."""
-        with pruning(loaded.model, keep=self._budget, method=self.method):
+        """The method must attach."""
+        with pruning(loaded.model, keep=self.budget, method=self.method):
             pass
 
     @torch.no_grad()
     def answer(self, batch: EvalBatch) -> EvalAnswers:
-        """The stock inputs, with the method attached."""
+        """Answer the stock inputs with the method attached."""
         started = time.perf_counter()
         inputs, _, _ = self.inputs(batch)
-        with pruning(batch.loaded.model, keep=self._budget, method=self.method) as handle:
+        with pruning(batch.loaded.model, keep=self.budget, method=self.method) as handle:
             answers = self.generate(batch, inputs)
-        assert handle.report is not None
-        kept: list[list[int] | None] = [item.kept.tolist() for item in handle.report.items]
         report: Any = handle.report
         counts = [round(size * report.mean_share) for size in batch.sizes]
-        return EvalAnswers(answers, kept, counts, (time.perf_counter() - started) / len(batch.examples))
-
-    @property
-    def _budget(self) -> int | float:
-        assert self.keep is not None
-        return self.keep
+        seconds = (time.perf_counter() - started) / len(batch.examples)
+        return EvalAnswers(answers, [*list_kept(report, len(batch.sizes))], counts, seconds)
 
 
-@dataclass(frozen=True)
-class ResizedEvalArm(EvalArm):
-    """A smaller picture, so that the encoder itself yields about k tokens: what pruning has to beat.
-
-    Where the processor takes any size, the picture is scaled before it. A tower of one size gets its pixels scaled to
-    whole patches and interpolates its position embeddings.
-    """
-
-    optional = True
-
-    def check(self, loaded: LoadedModel) -> None:
-        """The tower must take other sizes."""
-        model = loaded.model
-        tower = getattr(model.config.vision_config, "model_type", "")
-        if not (hasattr(model.config.vision_config, "spatial_merge_size") or tower == "clip_vision_model"):
-            raise ModelError(f"resize is not supported for a {tower} tower: leave it out with --no-resize.")
-
-    def inputs(self, batch: EvalBatch) -> tuple[Mapping[str, Any], list[list[int] | None], list[int]]:
-        """The smaller pictures' own."""
-        assert self.keep is not None
-        wanted = [to_budget(self.keep, size) for size in batch.sizes]
-        if "image_grid_thw" in batch.inputs:
-            inputs = batch.process(self._scaled(batch, wanted))
-            merge = batch.loaded.model.config.vision_config.spatial_merge_size
-            counts = [int(grid.prod()) // merge**2 for grid in inputs["image_grid_thw"]]
-        else:
-            counts, inputs = self._interpolated(batch, wanted)
-        return inputs, [None] * len(counts), counts
-
-    def _scaled(self, batch: EvalBatch, wanted: Sequence[int]) -> list[Image.Image]:
-        config = batch.loaded.model.config.vision_config
-        unit = config.patch_size * config.spatial_merge_size
-        small = []
-        for picture, k in zip(batch.pictures, wanted, strict=True):
-            columns, rows = cells(picture.width / picture.height, k)
-            small.append(picture.resize((columns * unit, rows * unit), Image.Resampling.BICUBIC))
-        return small
-
-    def _interpolated(self, batch: EvalBatch, wanted: Sequence[int]) -> tuple[list[int], dict[str, Any]]:
-        side, patch = max(1, round(math.sqrt(min(wanted)))), batch.loaded.model.config.vision_config.patch_size
-        pixels = F.interpolate(
-            batch.inputs["pixel_values"].float(), size=(side * patch, side * patch), mode="bicubic", antialias=True
-        )
-        core = batch.loaded.model.base_model
-        given = {"pixel_values": pixels.to(batch.loaded.model.dtype), "interpolate_pos_encoding": True}
-        encoded = core.get_image_features(**given, return_dict=True)
-        counts = [side * side] * len(wanted)
-        short = _shortened(batch, counts)
-        return counts, {**short, "mm_encoder_outputs": {"image": type(encoded)(pooler_output=encoded.pooler_output)}}
+def list_kept(report: Report, rows: int) -> list[list[int]]:
+    """The kept tokens of each row's image, counted over all of its tiles."""
+    kept: list[list[int]] = [[] for _ in range(rows)]
+    for row, items in report.by_row().items():
+        for number, item in enumerate(items):
+            before = sum(each.total for each in items[:number])
+            kept[row] += [before + i for i in item.kept.tolist()]
+    return kept
 
 
-def cells(aspect: float, k: int) -> tuple[int, int]:
-    """Columns and rows of at most `k` cells, as many as fit, of about this aspect (width / height)."""
-    fits = [(columns, max(1, min(round(columns / aspect), k // columns))) for columns in range(1, k + 1)]
-    return max(fits, key=lambda c: (c[0] * c[1] - k * abs(math.log(c[0] / c[1] / aspect)), c))
-
-
-def _shortened(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
-    """The prompts with only the first `counts` placeholders of every picture, numbered anew, without pixels."""
-    model, family = batch.loaded.model, family_of(batch.loaded.model)
-    inputs = batch.inputs
-    places: Tensor = family.placeholders(model.config, inputs)
-    limits = torch.tensor(list(counts), device=places.device)[:, None]
-    stays = inputs["attention_mask"].bool() & (~places | (places.cumsum(1) <= limits))
-    gone = {"pixel_values", *family.encoder_inputs(model, inputs)}
-    rest = {name: value for name, value in inputs.items() if name not in gone}
-    full = family.positions(model, inputs, inputs["attention_mask"])
-    pad = model.generation_config.pad_token_id or 0
-    return cut_sequence(rest, stays, full, pad_id=pad, compact=True)
+def cut_placeholders(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
+    """The prompts with only the first `counts` placeholders of each row, numbered anew, without pixels."""
+    model, family, inputs = batch.loaded.model, family_of(batch.loaded.model), batch.inputs
+    is_visual = family.placeholders(model.config, inputs)
+    limits = torch.tensor(list(counts), device=is_visual.device)[:, None]
+    stays = inputs["attention_mask"].bool() & (~is_visual | (is_visual.cumsum(1) <= limits))
+    of_encoder = {"pixel_values", *family.encoder_inputs(model, inputs)}
+    rest = {name: value for name, value in inputs.items() if name not in of_encoder}
+    positions = family.positions(model, inputs, inputs["attention_mask"])
+    return cut_sequence(rest, stays, positions, pad_id=model.generation_config.pad_token_id or 0, compact=True)

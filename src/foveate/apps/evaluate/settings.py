@@ -14,10 +14,10 @@ from foveate.apps.evaluate.arms import (
     EvalArm,
     InDecoderEvalArm,
     PrunedEvalArm,
-    ResizedEvalArm,
     UnprunedEvalArm,
 )
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
+from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
 from foveate.method import Method, resolve_any
 from foveate.method.budget import check_keep
