@@ -1,0 +1,157 @@
+import json
+import warnings
+
+import pytest
+import torch
+from PIL import Image
+from transformers import DynamicCache
+
+import foveate
+from foveate.apps.ask import ask, kv_bytes
+from foveate.errors import FoveateWarning
+from foveate.models import family_of
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.load import load, quiet
+from tiled import TILED, tiled_folder
+from tiny import tiny_folder
+
+
+def test_ask(run, folder, scene, tmp_path):
+    overlay = tmp_path / "kept.png"
+    code, out, err = run(
+        "ask", scene, "what color is the star?", "--model", folder, "--keep", 5, "--overlay", overlay, "--json",
+        "--max-new-tokens", 4,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    assert set(record) == {
+        "answer", "answer_unpruned", "kept", "total", "keep", "method", "model", "seconds", "kv_bytes", "peak_bytes",
+        "overlay", "notes",
+    }  # fmt: skip
+    assert (record["kept"], record["total"], record["keep"], record["method"]) == (5, 16, 5, "foveate")
+    assert record["model"] == folder
+    with Image.open(record["overlay"]) as drawn:
+        assert drawn.width == 512 < drawn.height  # the image above a legend
+    table = out[: out.index('{"answer"')]
+    for word in ("pruned", "unpruned", "5", "16", "time to first token", "KV cache", "vision encoder", "selection"):
+        assert word in table
+
+
+def test_timings(run, folder, scene):
+    _, out, _ = run("ask", scene, "what color?", "--model", folder, "--keep", 5, "--json", "--max-new-tokens", 1)
+    record = json.loads(out.splitlines()[-1])
+    pruned, unpruned = record["seconds"]["pruned"], record["seconds"]["unpruned"]
+    for timing in (pruned, unpruned):
+        assert timing["first_token"] == pytest.approx(timing["encode"] + timing["select"] + timing["prefill"])
+        assert min(timing["encode"], timing["prefill"]) > 0
+    assert pruned["select"] > 0 == unpruned["select"]
+    # Two layers, two heads of 16, keys and values of float32; 11 tokens fewer.
+    assert record["kv_bytes"]["unpruned"] - record["kv_bytes"]["pruned"] == 11 * 2 * 2 * 16 * 2 * 4
+
+
+def test_ask_without_json_ends_with_the_table(run, folder, scene):
+    code, out, _ = run("ask", scene, "how many?", "--model", folder, "--keep", "1.0", "--max-new-tokens", 2)
+    assert code == 0
+    assert "{" not in out
+    assert "100% of the visual tokens" in out
+
+
+def test_all_kept_is_the_unpruned_answer(folder, scene):
+    with quiet(), Image.open(scene) as image:
+        comparison = ask(load(folder), image, "how many are there", keep=1.0, max_new_tokens=8)
+    assert comparison.answer == comparison.answer_unpruned
+    assert comparison.pruned.kv_bytes == comparison.unpruned.kv_bytes
+
+
+def test_the_answer_is_that_of_generate(folder, scene):
+    """`ask` feeds the encoder's output by hand; the answers are those of the stock path."""
+    with quiet(), Image.open(scene) as image:
+        loaded = load(folder)
+        comparison = ask(loaded, image, "what shape is it", keep=3, method="grid", max_new_tokens=6)
+        turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what shape is it"}]}
+        text = loaded.processor.apply_chat_template([turn], add_generation_prompt=True)
+        inputs = loaded.processor(text=[text], images=[image], return_tensors="pt").to(loaded.model.device)
+        answers = []
+        for keep in (3, 1.0):
+            with foveate.pruning(loaded.model, keep=keep, method="grid"):
+                out = loaded.model.generate(**inputs, max_new_tokens=6, do_sample=False)
+            new = out[0, inputs["input_ids"].shape[1] :]
+            answers.append(loaded.processor.decode(new, skip_special_tokens=True).strip())
+    assert [comparison.answer, comparison.answer_unpruned] == answers
+
+
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
+def test_ask_the_other_families(run, scene, tmp_path, model_type):
+    code, out, err = run(
+        "ask", scene, "what color is it?", "--model", tiny_folder(model_type, tmp_path), "--keep", 0.25, "--json",
+        "--positions", "compact", "--method", "mmtok", "--max-new-tokens", 2,
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    assert record["kept"] == record["total"] // 4 > 1
+    assert record["overlay"] is None
+    for note in record["notes"]:
+        assert note.split()[0] in out
+
+
+@pytest.mark.parametrize("name", TILED)
+def test_ask_counts_the_tokens_of_all_tiles(run, tmp_path, name):
+    folder, image = tiled_folder(name, tmp_path), Image.new("RGB", (96, 64), "red")
+    image.save(tmp_path / "image.png")
+    code, out, err = run("ask", tmp_path / "image.png", "what?", "--model", folder, "--json", "--max-new-tokens", 1)
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    with quiet():
+        loaded = load(str(folder))
+    inputs = make_inputs(loaded, [image], ["what?"])
+    assert record["total"] == int(family_of(loaded.model).placeholders(loaded.model.config, inputs).sum())
+    length, kv = inputs["input_ids"].shape[1], record["kv_bytes"]  # some caches also count their tokens
+    short = length - record["total"] + record["kept"]
+    assert kv["pruned"] / kv["unpruned"] == pytest.approx(short / length, rel=1e-3)
+    assert f" {record['kept']} " in out
+
+
+def test_ask_the_bundled_model(run, scene):
+    code, out, _ = run("ask", scene, "what color is the star?", "--json", "--max-new-tokens", 2)
+    assert code == 0
+    record = json.loads(out.splitlines()[-1])
+    assert (record["kept"], record["total"], record["model"]) == (58, 576, "bundled")
+
+
+def test_warnings_of_foveate_become_notes(run, folder, scene):
+    code, out, err = run("ask", scene, "how many?", "--model", folder, "--keep", 99, "--json", "--max-new-tokens", 1)
+    assert (code, err) == (0, "")
+    notes = json.loads(out.splitlines()[-1])["notes"]
+    assert notes == ["keep=99 keeps all: the image has only 16 visual tokens."]
+
+
+def test_other_warnings_pass_through(folder, scene, monkeypatch):
+    monkeypatch.setattr("foveate.apps.ask.kv_bytes", lambda cache: warnings.warn("strange", stacklevel=1) or 0)
+    with quiet(), Image.open(scene) as image, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        ask(load(folder), image, "how many", keep=3, max_new_tokens=1)
+    assert {str(w.message) for w in caught if not issubclass(w.category, FoveateWarning)} >= {"strange"}
+
+
+def test_a_note_on_an_empty_question(run, scene, tmp_path):
+    folder = tiny_folder("qwen3_vl", tmp_path)
+    code, out, _ = run("ask", scene, "", "--model", folder, "--json", "--max-new-tokens", 1)
+    assert code == 0
+    assert "no question" in " ".join(json.loads(out.splitlines()[-1])["notes"])
+
+
+def test_answers_with_markup_and_control_characters(run, folder, scene, monkeypatch):
+    monkeypatch.setattr("foveate.apps.ask.generate_answers", lambda *_: ["[bold]x[/nope]\x1b[31m\ud800"])
+    code, out, _ = run("ask", scene, "how many?", "--model", folder, "--json")
+    assert code == 0
+    assert "[bold]x[/nope]" in out
+    assert "\x1b" not in out
+    assert json.loads(out.splitlines()[-1])["answer"] == "[bold]x[/nope]\x1b[31m\ud800"
+
+
+def test_kv_bytes_counts_all_tensors_of_the_cache():
+    cache = DynamicCache()
+    for layer, dtype in enumerate((torch.float32, torch.float16)):
+        cache.update(torch.zeros(1, 2, 5, 8, dtype=dtype), torch.zeros(1, 2, 5, 8, dtype=dtype), layer)
+    assert kv_bytes(cache) == 2 * 80 * 4 + 2 * 80 * 2
+    assert kv_bytes(DynamicCache()) == 0

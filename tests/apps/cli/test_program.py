@@ -1,0 +1,30 @@
+"""The command line as a program of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+
+def run_program(*arguments, **environment):
+    command = [sys.executable, "-c", "from foveate.apps.cli import main; main()", *arguments]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=settings, check=False)
+
+
+def test_program_on_a_plain_terminal(folder, scene):
+    done = run_program("ask", scene, "how many?", "--model", folder, "--json", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout.splitlines()[-1])["total"] == 16
+
+
+def test_program_refuses_in_one_line():
+    done = run_program("ask", "none.png", "why?", "--model", "nobody/nothing")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "foveate: There is no image none.png: check the path.\n"
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from foveate.apps import cli; print(not {'torch', 'transformers'}.isdisjoint(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
