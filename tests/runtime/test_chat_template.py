@@ -1,4 +1,4 @@
-"""The question is found in prompts of any chat template that was read beforehand."""
+"""The question is found in prompts of any chat template that was learned before."""
 
 from types import SimpleNamespace
 
@@ -69,7 +69,7 @@ def byte_tokenizer(template):
 
 
 class Config:
-    """As little as a configuration says of a template: the end and the picture."""
+    """As little as a configuration says of a template: the end and the image."""
 
     def __init__(self, tokenizer, image="<img>"):
         self.image_token_id = tokenizer.convert_tokens_to_ids(image)
@@ -86,21 +86,18 @@ def question_of(request):
     config = Config(tokenizer)
     learn_template(SimpleNamespace(config=config), tokenizer)
 
-    def found(*turns, system=None):
+    def extract(*turns, system=None):
         messages = [{"role": "system", "content": system}] if system else []
         for number, turn in enumerate(turns):
             parts = [{"type": "image"} if part is None else {"type": "text", "text": part} for part in turn]
             messages.append({"role": ("user", "assistant")[number % 2], "content": parts})
-        try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(turns) % 2 == 1)
-        except Exception:
-            pytest.skip("has no system prompt")
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(turns) % 2 == 1)
         ids = tokenizer(text, add_special_tokens=False).input_ids
         template = default_template(config, [tokenizer.eos_token_id])
         where = find_question(ids, ids.index(config.image_token_id), template, [False] * len(ids))
         return "".join(tokenizer.decode([ids[i] for i in where]).split())  # blanks of their own are no words
 
-    return found
+    return extract
 
 
 def test_the_question_and_nothing_else(question_of):
@@ -108,25 +105,26 @@ def test_the_question_and_nothing_else(question_of):
     assert question_of(["Look at this: ", None, "and say what it is."]) == "Lookatthis:andsaywhatitis."
 
 
-def test_the_last_turn_asks(question_of):
+def test_the_last_turn_is_the_question(question_of):
     assert question_of([None, "What is it?"], ["A cat."], ["How old?"]) == "Howold?"
     assert question_of([None, "What is it?"], ["A cat."]) == "Whatisit?"
 
 
-def test_a_system_prompt_asks_nothing(question_of):
+@pytest.mark.parametrize("question_of", [name for name in STYLES if name != "start of turn"], indirect=True)
+def test_a_system_prompt_is_no_question(question_of):
     assert question_of([None, "Who is it?"], system="Speak like a pirate.") == "Whoisit?"
 
 
 def test_vicuna_spells_its_roles_in_two_ways():
     tokenizer = vicuna_tokenizer()
-    found = read_template(tokenizer)
-    assert [3148, 1001, 29901] in found["roles"][0]
-    assert [319, 1799, 9047, 13566, 29901] in found["roles"][1]
-    assert 13 in found["filler"]
+    template = read_template(tokenizer)
+    assert [3148, 1001, 29901] in template["roles"][0]
+    assert [319, 1799, 9047, 13566, 29901] in template["roles"][1]
+    assert 13 in template["filler"]
 
 
 @pytest.mark.parametrize("template", [None, EACH + PARTS + END, "{{ raise_exception('no') }}", "hello"])
-def test_what_cannot_be_learned_is_said(template):
+def test_errors_for_templates_that_cannot_be_learned(template):
     tokenizer = byte_tokenizer(template or "")
     if template is None:
         tokenizer.chat_template = None

@@ -35,7 +35,7 @@ def test_bytes_are_read_as_their_file(tmp_path):
 def test_orientation_is_honoured(tmp_path, orientation):
     upright = np.zeros((4, 6, 3), np.uint8)
     upright[0, 0] = RED
-    # How a camera that notes this orientation stores the upright picture.
+    # How a camera that notes this orientation stores the upright image.
     turns = {
         1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud, 5: lambda a: a.transpose(1, 0, 2),
         6: np.rot90, 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2), 8: lambda a: np.rot90(a, -1),
@@ -97,12 +97,12 @@ def test_first_frame_of_an_animation(tmp_path):
     assert open_image(path).getpixel((0, 0)) == RED
 
 
-def test_what_is_no_picture(tmp_path):
+def test_files_that_are_no_images(tmp_path):
     with pytest.raises(ImageError, match="There is no image"):
         open_image(tmp_path / "none.png")
     with pytest.raises(ImageError, match="cannot be read"):
         open_image(tmp_path)
-    for name, content in (("empty.png", b""), ("text.jpg", b"no picture at all")):
+    for name, content in (("empty.png", b""), ("text.jpg", b"no image at all")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ImageError, match="no image that Pillow can read"):
             open_image(tmp_path / name)

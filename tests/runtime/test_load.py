@@ -72,7 +72,7 @@ def test_a_template_of_the_checkpoint_is_left_alone():
     assert "specials" not in load("bundled").model.config.foveate_template
 
 
-def test_a_folder_without_a_chat_template_says_how_the_question_is_looked_for(copy):
+def test_a_folder_without_a_chat_template_notes_how_the_question_is_found(copy):
     (copy / "chat_template.jinja").unlink()
     loaded = load(str(copy))
     assert any("found by special tokens alone" in note for note in loaded.notes)
@@ -80,7 +80,7 @@ def test_a_folder_without_a_chat_template_says_how_the_question_is_looked_for(co
 
 @pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
 def test_without_torchvision(folders, model_type, monkeypatch):
-    """The parts are put together by hand, with the settings of the files, and it is said so."""
+    """The parts are put together by hand, with the settings of the files, and a note says so."""
     import transformers
 
     def fails(*args, **kwargs):
@@ -101,7 +101,7 @@ def test_without_torchvision(folders, model_type, monkeypatch):
     assert tokens == int(inputs["image_grid_thw"].prod()) // 4 > 1
 
 
-def test_a_broken_torchvision_is_not_passed_over(folders, monkeypatch):
+def test_a_broken_torchvision_is_an_error(folders, monkeypatch):
     import transformers
 
     def fails(*args, **kwargs):

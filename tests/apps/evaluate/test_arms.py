@@ -43,19 +43,19 @@ def alone(loaded, example, method=None, keep=1.0):
 
 
 def test_whole_is_generate(loaded, examples):
-    given = UnprunedEvalArm("unpruned", None, **ARMS).answer(EvalBatch(loaded, examples, []))
-    assert given.answers == [alone(loaded, example) for example in examples]
-    assert given.kept == [None] * 4
+    result = UnprunedEvalArm("unpruned", None, **ARMS).answer(EvalBatch(loaded, examples, []))
+    assert result.answers == [alone(loaded, example) for example in examples]
+    assert result.kept == [None] * 4
 
 
 @pytest.mark.parametrize("name", ["zspaprune", "grid", "mmtok"])
 def test_pruned_is_prune_inputs_and_generate(loaded, examples, name):
     method = resolve(name)
     batch = EvalBatch(loaded, examples, [method])
-    given = PrunedEvalArm(name, 0.3, method=method, **ARMS).answer(batch)
-    assert given.answers == [alone(loaded, example, name, 0.3) for example in examples]
-    assert [len(kept) for kept in given.kept] == given.counts
-    assert [foveate.method.budget.to_budget(0.3, size) for size in batch.sizes] == given.counts
+    result = PrunedEvalArm(name, 0.3, method=method, **ARMS).answer(batch)
+    assert result.answers == [alone(loaded, example, name, 0.3) for example in examples]
+    assert [len(kept) for kept in result.kept] == result.counts
+    assert [foveate.method.budget.to_budget(0.3, size) for size in batch.sizes] == result.counts
 
 
 def test_the_blind_arm_sees_no_visual_token(loaded, examples):
@@ -100,8 +100,8 @@ def test_in_decoder_is_pruning_around_generate(loaded, examples):
     method = FastV(layer=1)
     arm = InDecoderEvalArm("fastv", 0.3, method=method, **ARMS)
     arm.check(loaded)
-    given = arm.answer(EvalBatch(loaded, examples, []))
-    for example, answer, count in zip(examples, given.answers, given.counts, strict=True):
+    result = arm.answer(EvalBatch(loaded, examples, []))
+    for example, answer, count in zip(examples, result.answers, result.counts, strict=True):
         with foveate.pruning(loaded.model, keep=0.3, method=method) as handle:
             assert alone(loaded, example) == answer
         assert count == pytest.approx(handle.report.mean_visual_tokens, abs=1)

@@ -60,7 +60,7 @@ def test_own_data(run, folder, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "text"),
     [
         (("--tasks", "readin"), "'reading'"),
         (("--split", "train"), "dev or test"),
@@ -72,12 +72,12 @@ def test_own_data(run, folder, tmp_path):
         (("--methods", "visionzip"), "visionzip"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_first_question(run, folder, monkeypatch, tmp_path, options, says):
+def test_errors_come_before_the_first_question(run, folder, monkeypatch, tmp_path, options, text):
     monkeypatch.setattr(runner, "_answer", None)
     code, _, err = run("--model", folder, "--limit", 1, *options)
     assert code == 2
     assert err.startswith("foveate: ")
-    assert says in err
+    assert text in err
     assert not (tmp_path / "results" / "answers.jsonl").exists()
 
 

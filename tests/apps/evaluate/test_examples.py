@@ -9,34 +9,36 @@ from foveate.world.questions import TASKS
 
 
 def test_the_world():
-    found = sample_examples(["all"], "dev", 3)
-    assert [example.task for example in found] == [task for task in TASKS for _ in range(3)]
-    assert len({example.id for example in found}) == len(found)
-    assert found[0].image().size[0] >= 176
-    assert [e.id for e in sample_examples(["counting"], "dev", 2)] == [e.id for e in found if e.task == "counting"][:2]
+    examples = sample_examples(["all"], "dev", 3)
+    assert [example.task for example in examples] == [task for task in TASKS for _ in range(3)]
+    assert len({example.id for example in examples}) == len(examples)
+    assert examples[0].image().size[0] >= 176
+    assert [e.id for e in sample_examples(["counting"], "dev", 2)] == [e.id for e in examples if e.task == "counting"][
+        :2
+    ]
 
 
 def test_splits_and_seeds_are_apart():
-    asked = [
+    images = [
         {example.image().tobytes() for example in sample_examples(["counting"], split, 5, seed)}
         for split in ("dev", "test")
         for seed in (0, 1)
     ]
-    assert len(set.union(*asked)) == 20
+    assert len(set.union(*images)) == 20
 
 
 @pytest.mark.parametrize(
-    ("tasks", "split", "says"), [(["countin"], "dev", "'counting'"), (["all"], "train", "dev or test")]
+    ("tasks", "split", "text"), [(["countin"], "dev", "'counting'"), (["all"], "train", "dev or test")]
 )
-def test_what_is_not_there(tasks, split, says):
+def test_unknown_tasks_and_splits(tasks, split, text):
     with pytest.raises(InputError) as raised:
         sample_examples(tasks, split, 1)
-    assert says in str(raised.value)
+    assert text in str(raised.value)
 
 
 def test_own_data(tmp_path):
     Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
     good = {"image": "a.png", "question": "what is it?", "answer": "a square"}
     lines = [
         json.dumps(good),
@@ -52,8 +54,8 @@ def test_own_data(tmp_path):
     ]
     path = tmp_path / "questions.jsonl"
     path.write_text("\n".join(lines))
-    found, skipped = read_data(path)
-    assert [(e.id, e.task, e.answers) for e in found] == [
+    examples, skipped = read_data(path)
+    assert [(e.id, e.task, e.answers) for e in examples] == [
         ("line-1", "data", ("a square",)),
         ("x", "shapes", ("square", "4")),
     ]

@@ -86,11 +86,11 @@ def test_a_model_that_is_never_right():
 
 def test_the_plot(tmp_path):
     draw_plot(summarize(some()), tmp_path / "plot.png")
-    with Image.open(tmp_path / "plot.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 900
-        seen = {color for _, color in picture.convert("RGB").getcolors(1 << 24)}
-    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= seen
+    with Image.open(tmp_path / "plot.png") as image:
+        assert image.format == "PNG"
+        assert image.width > 900
+        colors = {color for _, color in image.convert("RGB").getcolors(1 << 24)}
+    assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= colors
     draw_plot(summarize(some()), tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "plot.png").read_bytes()
 

@@ -8,13 +8,13 @@ from foveate.method.zspaprune import ZSPAPrune
 
 
 def test_methods_with_fields():
-    found = parse_methods("zspaprune(core=0.5, relevance=word_max), divprune,zspaprune")
-    assert list(found) == ["zspaprune(core=0.5, relevance=word_max)", "divprune", "zspaprune"]
-    assert found["zspaprune(core=0.5, relevance=word_max)"] == ZSPAPrune(core=0.5, relevance="word_max")
+    methods = parse_methods("zspaprune(core=0.5, relevance=word_max), divprune,zspaprune")
+    assert list(methods) == ["zspaprune(core=0.5, relevance=word_max)", "divprune", "zspaprune"]
+    assert methods["zspaprune(core=0.5, relevance=word_max)"] == ZSPAPrune(core=0.5, relevance="word_max")
 
 
 @pytest.mark.parametrize(
-    ("text", "error", "says"),
+    ("text", "error", "message"),
     [
         ("zspaprun", UnknownMethodError, "Did you mean 'zspaprune'"),
         ("zspaprune(nope=1)", InputError, "it has core, relevance"),
@@ -25,10 +25,10 @@ def test_methods_with_fields():
         ("zspaprune,,divprune", InputError, "is no method"),
     ],
 )
-def test_bad_methods(text, error, says):
+def test_bad_methods(text, error, message):
     with pytest.raises(error) as raised:
         parse_methods(text)
-    assert says in str(raised.value)
+    assert message in str(raised.value)
 
 
 def test_keeps():

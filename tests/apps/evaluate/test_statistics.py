@@ -64,17 +64,17 @@ def test_mean_relative_is_the_mean_of_ratios():
         "count": {"whole": np.array([1.0, 1]), "pruned": np.array([0.0, 1])},
         "never": {"whole": np.zeros(3), "pruned": np.ones(3)},
     }
-    found = average_relative(scores, "whole")
-    assert found["whole"][0] == 1.0
-    np.testing.assert_allclose(found["whole"][1], 1.0)
-    assert found["pruned"][0] == pytest.approx(((2 / 4) / (3 / 4) + (1 / 2) / 1) / 2)
-    assert found["pruned"][1].shape == (ROUNDS,)
+    relative = average_relative(scores, "whole")
+    assert relative["whole"][0] == 1.0
+    np.testing.assert_allclose(relative["whole"][1], 1.0)
+    assert relative["pruned"][0] == pytest.approx(((2 / 4) / (3 / 4) + (1 / 2) / 1) / 2)
+    assert relative["pruned"][1].shape == (ROUNDS,)
 
 
 def test_a_model_that_is_never_right_has_no_ratio():
-    found = average_relative({"color": {"whole": np.zeros(3), "pruned": np.ones(3)}}, "whole")
-    assert math.isnan(found["pruned"][0])
-    assert np.isnan(found["pruned"][1]).all()
+    relative = average_relative({"color": {"whole": np.zeros(3), "pruned": np.ones(3)}}, "whole")
+    assert math.isnan(relative["pruned"][0])
+    assert np.isnan(relative["pruned"][1]).all()
 
 
 def test_rounds_p():

@@ -10,7 +10,7 @@ import typer
 
 from foveate.apps.cli.options import Json, app
 
-WORDS = {"holds": "pass", "violated": "FAIL", "error": "ERROR"}
+LABELS = {"holds": "pass", "violated": "FAIL", "error": "ERROR"}
 
 
 @app.command()
@@ -32,7 +32,7 @@ def doctor(
             results = laws.check_family(subject) if model is None else laws.check(load(model).model)
             for law in results:
                 rows.append({"model": subject, **dataclasses.asdict(law), "passed": law.passed})
-                print(f"{WORDS[law.status]}  {subject}: {law.name}: {' '.join(law.figure.split())}")
+                print(f"{LABELS[law.status]}  {subject}: {law.name}: {' '.join(law.figure.split())}")
     passed = all(row["passed"] for row in rows)
     failed = "Some laws are violated or could not be run: please report this with the lines above."
     print("All laws hold." if passed else failed)
