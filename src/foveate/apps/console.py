@@ -1,4 +1,4 @@
-"""What the command line prints: tables for people, records for programs."""
+"""What the command line reads and prints: values of options, tables for people, records for programs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from foveate.errors import InputError
+
 if TYPE_CHECKING:
     from foveate.apps.ask import Comparison, FirstTokenTiming
     from foveate.apps.batch.run import BatchOutcome
+
+
+def parse_keep(text: str) -> int | float:
+    """A number of tokens, or with a dot (or an exponent) a share. Raises `InputError` for anything else."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise InputError(f"--keep {text!r} is no number: give a share (0.1) or a number of tokens (64).")
+
+
+def parse_object(option: str, text: str) -> dict[str, Any]:
+    """A JSON object. Raises `InputError` for anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f"{option} {text!r} is no JSON object: write it as '{{\"name\": value}}'.")
+    return value
 
 
 def print_comparison(comparison: Comparison) -> None:

@@ -9,26 +9,25 @@ from typing import Annotated
 import typer
 
 from foveate.apps import console
-from foveate.apps.arguments import parse_keep
-from foveate.apps.cli.options import Json, MaxNewTokens, MethodName, Model, Positions, PositionsChoice, app
+from foveate.apps.cli import options
 
 KEEP = "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token)."
 
 
-@app.command()
+@options.app.command()
 def ask(
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
     question: Annotated[str, typer.Argument(help="A question about the image.", metavar="QUESTION")],
     keep: Annotated[str, typer.Option(help=KEEP)] = "0.1",
-    method: MethodName = "foveate",
-    model: Model = "bundled",
-    positions: Positions = PositionsChoice.original,
+    method: options.MethodName = "foveate",
+    model: options.Model = "bundled",
+    positions: options.Positions = options.PositionsChoice.original,
     overlay: Annotated[Path | None, typer.Option(help="Draw the kept tokens into this image file.")] = None,
-    max_new_tokens: MaxNewTokens = 64,
-    as_json: Json = False,
+    max_new_tokens: options.MaxNewTokens = 64,
+    as_json: options.Json = False,
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
-    budget = parse_keep(keep)
+    budget = console.parse_keep(keep)
     from foveate import viz
     from foveate.apps.ask import ask as compare
     from foveate.method import resolve

@@ -9,55 +9,43 @@ from typing import Annotated
 import typer
 
 from foveate.apps import console
-from foveate.apps.arguments import parse_keep, parse_object
-from foveate.apps.cli.options import (
-    Engine,
-    EngineChoice,
-    Json,
-    MaxNewTokens,
-    MethodName,
-    Model,
-    Positions,
-    PositionsChoice,
-    ResultsFolder,
-    app,
-)
+from foveate.apps.cli import options
 
 QUESTIONS = 'A .jsonl or .parquet file with rows of "image", "question" and, optionally, "id".'
 ACTORS = "Models side by side; default: one for each GPU, else one for each machine."
 VLLM = "More arguments of vllm.LLM, as JSON: '{\"max_model_len\": 4096}'."
 
 
-@app.command()
+@options.app.command()
 def batch(
     questions: Annotated[Path, typer.Argument(help=QUESTIONS)],
-    out: ResultsFolder,
-    model: Model = "bundled",
+    out: options.ResultsFolder,
+    model: options.Model = "bundled",
     keep: Annotated[str, typer.Option(help="Visual tokens to keep, as in `ask`.")] = "0.1",
-    method: MethodName = "foveate",
-    positions: Positions = PositionsChoice.original,
-    engine: Engine = EngineChoice.hf,
+    method: options.MethodName = "foveate",
+    positions: options.Positions = options.PositionsChoice.original,
+    engine: options.Engine = options.EngineChoice.hf,
     batch: Annotated[int | None, typer.Option(min=1, help="Rows in a batch; default 16, with vLLM 64.")] = None,
     shard: Annotated[int, typer.Option(min=1, help="Rows of each file; a killed run loses unfinished files.")] = 256,
     actors: Annotated[int | None, typer.Option(min=1, help=ACTORS)] = None,
     address: Annotated[
         str | None, typer.Option(help="A Ray cluster: auto or host:port; default: this machine.")
     ] = None,
-    max_new_tokens: MaxNewTokens = 64,
+    max_new_tokens: options.MaxNewTokens = 64,
     vllm: Annotated[str, typer.Option(help=VLLM, metavar="JSON")] = "{}",
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Answer a file of questions about images, each row once, on this machine or on a Ray cluster."""
-    budget = parse_keep(keep)
+    budget = console.parse_keep(keep)
     from foveate.apps.batch.run import run
     from foveate.apps.batch.settings import BATCH, BatchSettings
     from foveate.apps.results import read_commit, read_versions
 
     settings = BatchSettings(
         model, budget, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
-        parse_object("--vllm", vllm),
+        console.parse_object("--vllm", vllm),
     )  # fmt: skip
-    about = {"versions": read_versions(*["vllm"] * (engine is EngineChoice.vllm)), "commit": read_commit()}
+    about = {"versions": read_versions(*["vllm"] * (engine is options.EngineChoice.vllm)), "commit": read_commit()}
     outcome = run(questions, out, settings, shard=shard, actors=actors, address=address, about=about)
     console.print_outcome(outcome)
     if as_json:

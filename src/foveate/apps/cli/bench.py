@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.apps.cli.options import Budgets, Engine, EngineChoice, Json, app
+from foveate.apps.cli import options
 
 MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b."
 CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
@@ -20,12 +20,12 @@ LAYERS = (
 )
 
 
-@app.command()
+@options.app.command()
 def bench(
     model: Annotated[str, typer.Option(help=MODEL)] = "bundled",
     method: Annotated[str, typer.Option(help="How to select the tokens: methods as in `eval`.")] = "foveate",
-    keep: Budgets = "1.0,0.333,0.111,0.056",
-    engine: Engine = EngineChoice.hf,
+    keep: options.Budgets = "1.0,0.333,0.111,0.056",
+    engine: options.Engine = options.EngineChoice.hf,
     batch: Annotated[str | None, typer.Option(help="hf: prompts at a time, separated by commas; default 1.")] = None,
     concurrency: Annotated[str | None, typer.Option(help=CONCURRENCY)] = None,
     requests: Annotated[int | None, typer.Option(min=1, help="vLLM: requests of each round; default 16.")] = None,
@@ -36,7 +36,7 @@ def bench(
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
     plot: Annotated[bool, typer.Option(help="hf: draw plot.png too.")] = True,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
     from foveate.apps.bench import settings
@@ -44,7 +44,7 @@ def bench(
     from foveate.apps.results import make_folder, read_versions
     from foveate.runtime.load import quiet
 
-    budgets, served = settings.parse_budgets(method, keep), engine is EngineChoice.vllm
+    budgets, served = settings.parse_budgets(method, keep), engine is options.EngineChoice.vllm
     only_vllm = {"--concurrency": concurrency, "--requests": requests}
     settings.check_options(engine.value, hf={"--batch": batch}, vllm=only_vllm)
     batches = settings.parse_batches(batch or "1", "--batch")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.apps.cli.options import Budgets, Json, MaxNewTokens, Model, Positions, PositionsChoice, ResultsFolder, app
+from foveate.apps.cli import options
 
 if TYPE_CHECKING:
     from foveate.apps.evaluate.runner import Row
@@ -19,23 +19,23 @@ METHODS = "Methods to compare, separated by commas: names, or name(field=value,.
 DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
 
 
-@app.command("eval")
+@options.app.command("eval")
 def evaluate(
-    model: Model = "bundled",
+    model: options.Model = "bundled",
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
-    keep: Budgets = "0.333,0.222,0.111,0.056",
+    keep: options.Budgets = "0.333,0.222,0.111,0.056",
     tasks: Annotated[str, typer.Option(help="Tasks of the bundled world, separated by commas, or all.")] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
     seed: Annotated[int, typer.Option(min=0, help="Seed that selects the questions.")] = 0,
-    out: ResultsFolder = Path("results"),
+    out: options.ResultsFolder = Path("results"),
     batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16,
-    positions: Positions = PositionsChoice.original,
-    max_new_tokens: MaxNewTokens = 8,
+    positions: options.Positions = options.PositionsChoice.original,
+    max_new_tokens: options.MaxNewTokens = 8,
     resize: Annotated[bool, typer.Option(help="Compare with smaller images too.")] = True,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
     from foveate.apps.evaluate import report, settings

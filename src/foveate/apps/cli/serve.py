@@ -6,18 +6,8 @@ from typing import Annotated
 
 import typer
 
-from foveate.apps.arguments import parse_keep
-from foveate.apps.cli.options import (
-    Engine,
-    EngineChoice,
-    Host,
-    MethodName,
-    Model,
-    Port,
-    Positions,
-    PositionsChoice,
-    app,
-)
+from foveate.apps import console
+from foveate.apps.cli import options
 
 ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key that every request must carry.")]
 FETCH = "A place to fetch images from, https://host; repeat it for more. Default: none."
@@ -27,16 +17,16 @@ TURN = (
 )
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@options.app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def serve(
     context: typer.Context,
-    model: Model = "bundled",
+    model: options.Model = "bundled",
     keep: Annotated[str, typer.Option(help="As in `ask`; a request may ask for another.")] = "0.1",
-    method: MethodName = "foveate",
-    positions: Positions = PositionsChoice.original,
-    engine: Engine = EngineChoice.hf,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
+    method: options.MethodName = "foveate",
+    positions: options.Positions = options.PositionsChoice.original,
+    engine: options.Engine = options.EngineChoice.hf,
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 8000,
     api_key: ApiKey = None,
     fetch_from: Annotated[list[str] | None, typer.Option(help=FETCH)] = None,
     max_body: Annotated[int | None, typer.Option(min=1, help="MiB of a request; default 20.")] = None,
@@ -50,14 +40,14 @@ def serve(
     show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
-    prunes = {"keep": parse_keep(keep), "method": method, "positions": positions.value}
+    prunes = {"keep": console.parse_keep(keep), "method": method, "positions": positions.value}
     from foveate.apps.serve import command
 
     limits = {
         "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
         "new": max_new_tokens, "waiting": max_waiting,
     }  # fmt: skip
-    if engine is EngineChoice.vllm:
+    if engine is options.EngineChoice.vllm:
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "grace": grace})
         command.serve_vllm(
             model, context.args, prunes, turn=turn or "last", show_only=show_only, host=host, port=port, api_key=api_key
@@ -69,11 +59,11 @@ def serve(
         )
 
 
-@app.command()
+@options.app.command()
 def demo(
-    model: Model = "bundled",
-    host: Host = "127.0.0.1",
-    port: Port = 7860,
+    model: options.Model = "bundled",
+    host: options.Host = "127.0.0.1",
+    port: options.Port = 7860,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Show a page: drop an image, ask a question, move a slider, and see which tokens are kept."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from foveate.apps.arguments import parse_keep
+from foveate.apps.console import parse_keep
 from foveate.apps.evaluate.arms import (
     BlindEvalArm,
     EvalArm,
