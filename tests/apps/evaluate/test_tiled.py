@@ -69,16 +69,6 @@ def test_pruned_answers(loaded, examples, keep):
         assert max(result.kept[n]) < batch.sizes[n]
 
 
-def test_an_int_is_tokens_of_an_image(loaded, examples):
-    """Ends of rows and other protected tokens stay beside them."""
-    result = PrunedEvalArm("grid", 5, method=resolve("grid")).answer(EvalBatch(loaded, examples, []))
-    protected = [
-        sum(0 if item.protected is None else int(item.protected.sum()) for item in alone(loaded, e, keep=1.0)[1].items)
-        for e in examples
-    ]
-    assert [count - extra for count, extra in zip(result.counts, protected, strict=True)] == [5] * len(examples)
-
-
 def test_the_blind_arm_sees_no_visual_token(loaded, examples):
     batch = EvalBatch(loaded, examples, [])
     inputs, kept, counts = BlindEvalArm("none", None).inputs(batch)

@@ -5,7 +5,6 @@ The commands import torch and transformers when they run, so that `--help` is qu
 
 from __future__ import annotations
 
-import importlib.metadata
 import io
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from foveate import __version__
 from foveate.apps.cli import ask, batch, bench, evaluate, serve, tables  # noqa: F401  each registers itself
 from foveate.apps.cli.options import app
 from foveate.errors import FoveateError
@@ -27,7 +27,7 @@ def root(
 ) -> None:
     """Prune the visual tokens of a vision-language model, guided by the question."""
     if version:
-        print(importlib.metadata.version("foveate"))
+        print(__version__)
     elif context.invoked_subcommand is None:
         print(context.get_help())
 
