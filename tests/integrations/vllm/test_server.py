@@ -99,7 +99,7 @@ def test_answers(server):
 @pytest.mark.heavy
 def test_refusals(server):
     for settings, sentence in (
-        ({"method": "clever"}, "There is no method 'clever'. There are: "),
+        ({"method": "clever"}, "There is no method 'clever'. Available: "),
         ({"keep": 0}, "keep=0 keeps no token: "),
         ({"keep": 1000}, "keep=1000 is more than the 576 tokens of the largest image: "),
         ({"method": "visionzip"}, "visionzip reads cls_attention and keys from the vision tower, which vLLM does not"),
