@@ -16,7 +16,7 @@ from foveate.errors import FoveateError, InputError
 from foveate.runtime.load import load
 from tiled import tiled_folder
 from tiny import tiny_folder
-from viz.golden.write import scene
+from viz.golden.write import make_scene
 
 pytest.importorskip("lmms_eval", reason="lmms-eval is not installed: pip install 'foveate[lmms]'")
 
@@ -92,7 +92,7 @@ def test_its_evaluator_gives_the_answers_of_ours(task, tmp_path, model, keep):
     assert score == pytest.approx(sum(row["right"] for row in rows) / len(rows))
 
 
-IMAGES = (Image.new("RGB", (96, 40), "red"), Image.new("RGB", (32, 32), "blue"), scene(90, 61))
+IMAGES = (Image.new("RGB", (96, 40), "red"), Image.new("RGB", (32, 32), "blue"), make_scene(90, 61))
 CHATS = ([0, "what color"], [1, 2, "which one is red"], ["how many"], [2, "and", 0, "then", 1, "what"])
 
 

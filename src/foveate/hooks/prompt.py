@@ -13,7 +13,7 @@ from foveate.errors import InputError
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family
 from foveate.models.placeholders import match_placeholders
-from foveate.models.visual_input import Grid, VisualInput, make_visual_input
+from foveate.models.visual_input import Grid, VisualInput, make_visual_input, tile_frames
 from foveate.pipeline.question import find_question, read_template
 
 
@@ -54,7 +54,8 @@ def rate_images(
                 "put the question behind the image."
             )
         item = make_visual_input("image", span.row, span.columns, int(span.columns[0]), feature.detach())
-        item = replace(item, index=number, grid=prompt.grids[number])
+        grid = prompt.grids[number]
+        item = replace(item, index=number, grid=grid, tiles=() if grid is None else tile_frames(grid))
         columns = [end]
         if method.reads == "question":
             columns = _find_question(model, family, prompt, item, end) or columns

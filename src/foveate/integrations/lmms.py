@@ -105,12 +105,11 @@ class FoveateLmms(lmms):
         inputs = inputs.to(model.device, model.dtype)
         settings = requests[0].args[2]
         new, report = self._generate(inputs, _select_options(settings, self._max_new_tokens))
-        dropped = [0] * len(requests)
-        for item in report.items:
-            dropped[item.row] += item.total - len(item.kept)
+        items = report.by_row()
         for row, (ids, mask) in enumerate(zip(new, inputs["attention_mask"], strict=True)):
             written = int((ids != tokenizer.pad_token_id).sum())
-            counts = TokenCounts(input_tokens=int(mask.sum()) - dropped[row], output_tokens=written)
+            dropped = sum(item.total - len(item.kept) for item in items.get(row, ()) if len(item.columns))
+            counts = TokenCounts(input_tokens=int(mask.sum()) - dropped, output_tokens=written)
             yield GenerationResult(_cut(tokenizer.decode(ids, skip_special_tokens=True), settings.get("until")), counts)
 
     def _generate(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Tensor, Report]:

@@ -1,4 +1,4 @@
-"""Which tokens of a report lie where on which picture."""
+"""Which tokens of a report lie where on which image."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from PIL import Image
 
 from foveate.errors import InputError
 from foveate.method.scoring import scale_min_max
-from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_frames
+from foveate.models.visual_input import Tile, VisualInput
 from foveate.pipeline.report import Report
 from foveate.viz.paint import Panel, TokenState
 from foveate.viz.region import pad_to_square, visible_region
@@ -18,92 +19,83 @@ from foveate.viz.region import pad_to_square, visible_region
 
 def make_panels(images: Sequence[Image.Image], report: Report, processor: Any, item: int | None) -> list[list[Panel]]:
     """The panels of every image or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
-    items = _choose_items(report, item)
+    items = _select_items(report, item)
     if len(items) == 1 and items[0].modality == "video" and len(images) > 1:
-        return _draw_video(images, items[0])
+        return _make_frame_panels(images, items[0])
     if len(images) != len(items):
         raise InputError(
-            f"{len(images)} images do not fit the {len(items)} of the report: give one for each, or the frames of "
-            "one video, and name what to draw with item=0."
+            f"{len(images)} images do not fit the {len(items)} of the report: pass one for each, or the frames of one "
+            "video, or select one of the report, such as item=0."
         )
-    return [_draw_image(image, shown, processor) for image, shown in zip(images, items, strict=True)]
+    return [_make_image_panels(image, visual, processor) for image, visual in zip(images, items, strict=True)]
 
 
 def choose_layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of so many square tiles of a picture of this (width, height): the nearest to its shape.
+    """(rows, columns) of `count` square tiles of an image of this (width, height): the nearest to its shape.
 
-    No input tells it. Processors choose the number so that some arrangement fits the picture well, and this finds it.
+    The model's inputs do not contain it. Processors choose a number of tiles for which some layout fits the image well.
     """
     shape = math.log(size[0] / size[1])
-    ways = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
-    return min(ways, key=lambda way: (round(abs(math.log(way[1] / way[0]) - shape), 9), -way[0]))
+    layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    return min(layouts, key=lambda layout: (round(abs(math.log(layout[1] / layout[0]) - shape), 9), -layout[0]))
 
 
-def _choose_items(report: Report, item: int | None) -> list[VisualInput]:
-    count = len(report.items)
+def _select_items(report: Report, item: int | None) -> list[VisualInput]:
     if item is None:
-        items = [shown for shown in report.items if shown.modality != "audio"]
+        items = [visual for visual in report.items if visual.modality != "audio"]
     else:
-        items = [report.items[item]] if -count <= item < count else []
-    if not items:
+        items = list(report.items[item:][:1]) if -len(report.items) <= item else []
+    if not items or items[0].modality == "audio":
         where = "" if item is None else f" at item={item}"
-        raise InputError(f"The report holds no image{where}: draw with that of a call that showed the model one.")
-    if not all(shown.tiles or shown.grid for shown in items):
-        raise InputError("This model's tokens lie in no raster, so they cannot be drawn: leave the overlay out.")
+        raise InputError(f"The report holds no image{where}: draw the report of a call with an image.")
+    if not all(visual.tiles for visual in items):
+        raise InputError("This model's tokens form no raster, so they cannot be drawn: leave the overlay out.")
     return items
 
 
-def _read_tiles(item: VisualInput) -> Tiles:
-    """In-decoder methods report grids alone."""
-    return item.tiles or (() if item.grid is None else tile_frames(item.grid))
+def _make_frame_panels(images: Sequence[Image.Image], video: VisualInput) -> list[list[Panel]]:
+    """Each frame of the video's tokens on the middle one of the images that it covers."""
+    count = len(video.tiles)
+    if len(images) < count:
+        raise InputError(f"The video has tokens of {count} frames: pass its {count} frames or more, not {len(images)}.")
+    middles = [int((number + 0.5) * len(images) / count) for number in range(count)]
+    return [[_make_panel(images[m], video, [tile], (1, 1))] for m, tile in zip(middles, video.tiles, strict=True)]
 
 
-def _draw_video(images: Sequence[Image.Image], item: VisualInput) -> list[list[Panel]]:
-    """Each tile on the frame in the middle of those that it shows."""
-    tiles = _read_tiles(item)
-    if len(images) < len(tiles):
-        raise InputError(
-            f"The video has tokens of {len(tiles)} frames: give its {len(tiles)} frames or more, not {len(images)}."
-        )
-    middles = [int((number + 0.5) * len(images) / len(tiles)) for number in range(len(tiles))]
-    return [[_make_panel(images[m], item, [tile], (1, 1))] for m, tile in zip(middles, tiles, strict=True)]
-
-
-def _draw_image(image: Image.Image, item: VisualInput, processor: Any) -> list[Panel]:
-    tiles = _read_tiles(item)
-    if len(tiles) == 1:
-        if tiles[0].padded:
+def _make_image_panels(image: Image.Image, visual: VisualInput, processor: Any) -> list[Panel]:
+    if len(visual.tiles) == 1:
+        if visual.tiles[0].padded:
             image = pad_to_square(image)
-        elif processor is not None and _reshapes(item, tiles[0], processor):
-            image = visible_region(image, getattr(processor, "image_processor", processor))
-        return [_make_panel(image, item, tiles, (1, 1))]
-    if item.modality == "video":
-        raise InputError(f"The video has tokens of {len(tiles)} frames: give its frames as a sequence of images.")
-    parts, whole = [tile for tile in tiles if not tile.overview], [tile for tile in tiles if tile.overview]
-    if len(whole) != 1 or len({(tile.rows, tile.columns) for tile in parts}) > 1:
-        raise InputError("How this model's tiles lie on the image is not known: leave the overlay out.")
-    layout = choose_layout(len(parts), image.size)
-    return [_make_panel(image, item, parts, layout), _make_panel(image, item, whole, (1, 1))]
+        elif processor is not None:
+            image = _crop_as_processor(image, visual, getattr(processor, "image_processor", processor))
+        return [_make_panel(image, visual, visual.tiles, (1, 1))]
+    if visual.modality == "video":
+        raise InputError(f"The video has tokens of {len(visual.tiles)} frames: pass its frames as a sequence.")
+    tiles, overviews = ([tile for tile in visual.tiles if tile.overview is whole] for whole in (False, True))
+    if len(overviews) != 1 or len({(tile.rows, tile.columns) for tile in tiles}) != 1:
+        raise InputError("How this model's tiles lie over the image is unknown: leave the overlay out.")
+    layout = choose_layout(len(tiles), image.size)
+    return [_make_panel(image, visual, tiles, layout), _make_panel(image, visual, overviews, (1, 1))]
 
 
-def _reshapes(item: VisualInput, tile: Tile, processor: Any) -> bool:
-    """Whether the processor may cut or pad an image as a whole: not into tiles, and not a video's frames.
+def _crop_as_processor(image: Image.Image, visual: VisualInput, image_processor: Any) -> Image.Image:
+    """The region that reaches the model, if the processor crops or pads whole images (not tiles, not frames).
 
-    Where the raster is no square, what it pads is the batch.
+    A processor that pads to something else than a square pads the batch.
     """
-    pads = getattr(getattr(processor, "image_processor", processor), "do_pad", False)
-    is_whole = item.grid is not None and not tile.overview and item.modality == "image"
-    return is_whole and (tile.rows == tile.columns or not pads)
+    (tile,) = visual.tiles
+    is_whole = visual.modality == "image" and visual.grid is not None and not (tile.overview or visual.is_part)
+    pads_batch = getattr(image_processor, "do_pad", False) and tile.rows != tile.columns
+    return visible_region(image, image_processor) if is_whole and not pads_batch else image
 
 
-def _make_panel(image: Image.Image, item: VisualInput, tiles: Sequence[Tile], layout: tuple[int, int]) -> Panel:
-    """The image under all of these tiles, which are alike and lie in (rows, columns)."""
+def _make_panel(image: Image.Image, visual: VisualInput, tiles: Sequence[Tile], layout: tuple[int, int]) -> Panel:
+    """The image under equal tiles that lie in (rows, columns) over it."""
     rows, columns = tiles[0].rows, tiles[0].columns
     down, across = layout
-    size = down * rows * across * columns
-    states = [TokenState.DROPPED] * size
-    heat: list[float | None] = [None] * size
-    token_states, token_heat = _read_states(item)
+    states = [TokenState.DROPPED] * (down * rows * across * columns)
+    heat: list[float | None] = [None] * len(states)
+    token_states, token_heat = _read_states(visual)
     for number, tile in enumerate(tiles):
         tile_row, tile_column = divmod(number, across)
         for cell, token in enumerate(tile.tokens()):
@@ -113,18 +105,18 @@ def _make_panel(image: Image.Image, item: VisualInput, tiles: Sequence[Tile], la
     return Panel(image, down * rows, across * columns, states, heat)
 
 
-def _read_states(item: VisualInput) -> tuple[list[TokenState], list[float | None]]:
-    """The state of every token of an item, and the heat of the dropped ones; none where relevance says nothing."""
-    states = [TokenState.DROPPED] * item.total
-    heat: list[float | None] = [None] * item.total
-    known = None if item.relevance is None else ~item.relevance.isnan()
-    scaled = None
-    if item.relevance is not None and known is not None and bool(known.any()):
-        scaled = scale_min_max(item.relevance[known])
-    core = item.core.tolist() if item.core is not None and scaled is not None and bool(scaled.any()) else None
-    for place, token in enumerate(item.kept.tolist()):
-        states[token] = TokenState.KEPT if core is None else TokenState.CORE if core[place] else TokenState.COMPLEMENT
-    if core is not None and scaled is not None and known is not None:
-        for token, value in zip(known.nonzero().squeeze(1).tolist(), scaled.tolist(), strict=True):
-            heat[token] = None if states[token] is not TokenState.DROPPED else value
+def _read_states(visual: VisualInput) -> tuple[list[TokenState], list[float | None]]:
+    """The state of every token, and the heat of the dropped ones. A constant relevance explains nothing."""
+    relevance = torch.full((visual.total,), torch.nan) if visual.relevance is None else visual.relevance
+    known = ~relevance.isnan()
+    scaled = scale_min_max(relevance[known]) if bool(known.any()) else relevance[known]
+    explained = bool(scaled.any())
+    states = [TokenState.DROPPED] * visual.total
+    core = visual.core.tolist() if explained and visual.core is not None else []
+    for place, token in enumerate(visual.kept.tolist()):
+        states[token] = (TokenState.CORE if core[place] else TokenState.COMPLEMENT) if explained else TokenState.KEPT
+    heat: list[float | None] = [None] * visual.total
+    for token, value in zip(known.nonzero().squeeze(1).tolist(), scaled.tolist(), strict=True):
+        if explained and states[token] is TokenState.DROPPED:
+            heat[token] = value
     return states, heat

@@ -20,9 +20,8 @@ from foveate.method import resolve
 from foveate.models.kept import keep_values
 from foveate.models.lookup import family
 from foveate.models.visual_input import make_visual_input
-from foveate.pipeline.budget import allocate_budget
+from foveate.pipeline.budget import Share
 from foveate.pipeline.select import select_tokens
-from foveate.pipeline.settings import PruneSettings
 
 check_version()
 AXES, BASE = 3, 256
@@ -79,28 +78,25 @@ class PrunedMRopeModel(Stock):
         embeds = [rows[:, :width] for rows in features]
         grids = self._family.grids(self.config, kwargs, embeds)
         protected = self._family.protected(self, kwargs, embeds)
-        questions = self._embed_questions([plan.question for plan in plans])
-        groups: dict[tuple[str, int], list[int]] = {}  # images that can be selected from in one call
-        for n, (plan, mask) in enumerate(zip(plans, protected, strict=True)):
-            if plan.kept < plan.total:
-                groups.setdefault((plan.method, plan.kept - (0 if mask is None else int(mask.sum()))), []).append(n)
-        kept, values = [torch.arange(len(rows), device=rows.device) for rows in features], list(features)
-        for (method, budget), members in groups.items():
-            settings = PruneSettings(budget, resolve(method))
-            items = [
-                replace(make_visual_input("image", n, kept[n][:0], 0, embeds[n]), grid=grids[n], protected=protected[n])
-                for n in members
-            ]
-            own = {n: questions[n] for n in members}
-            for item in select_tokens(items, allocate_budget(items, own, settings), own, settings.method):
-                kept[item.row], values[item.row] = item.kept, keep_values(features[item.row], item)
+        questions = dict(enumerate(self._embed_questions([plan.question for plan in plans])))
+        items = [
+            replace(make_visual_input("image", n, torch.arange(0), 0, rows), grid=grids[n], protected=protected[n])
+            for n, rows in enumerate(embeds)
+        ]
+        for method in dict.fromkeys(plan.method for plan in plans):
+            shares = []
+            for n, plan in enumerate(plans):
+                if plan.method == method and plan.kept < plan.total:
+                    candidates = items[n].selectable.nonzero().squeeze(1)
+                    shares.append(Share(n, candidates, plan.kept - plan.total + len(candidates)))
+            items = select_tokens(items, shares, questions, resolve(method))
         results = []
-        for rows, plan, grid, indices in zip(values, plans, grids, kept, strict=True):
+        for rows, plan, item in zip(features, plans, items, strict=True):
             if plan.positions == "compact":
                 offsets = torch.arange(plan.kept).expand(AXES, -1)
             else:
-                offsets = self.make_offsets(plan.total, grid).to(rows.device)[:, indices]
-            results.append(append_offsets(rows, offsets.to(rows.device)))
+                offsets = self.make_offsets(plan.total, item.grid).to(rows.device)[:, item.kept]
+            results.append(append_offsets(keep_values(rows, item), offsets.to(rows.device)))
         return results
 
     def _embed_questions(self, questions: Sequence[Sequence[int]]) -> list[Tensor]:

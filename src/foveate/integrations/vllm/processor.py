@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -45,14 +46,14 @@ class PruningProcessor(Stock):
     def template(self) -> Template:
         """How the chat template frames the user's text, as `foveate.runtime.load` reads it."""
         model_config = self.info.ctx.model_config
-        config = model_config.hf_config
+        config = copy(model_config.hf_config)
         if getattr(config, "foveate_template", None) is None:
             try:
                 config.foveate_template = read_template(self.info.get_hf_processor())
             except ModelError as error:
                 logger.warning("The question is looked for by special tokens alone. %s", error)
-        stops = GenerationConfig(**(model_config.try_get_generation_config() or {}))
-        return family(config.model_type).template(config, read_stop_ids(config, stops))
+        generation = GenerationConfig(**(model_config.try_get_generation_config() or {}))
+        return family(config.model_type).template(config, read_stop_ids(config, generation))
 
     # -- vLLM's steps, in their order --------------------------------------------------------------------------------
 

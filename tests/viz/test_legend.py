@@ -1,0 +1,51 @@
+"""The strip that explains the marks."""
+
+import numpy as np
+from PIL import Image
+
+from foveate import draw
+from foveate.models.visual_input import Tile
+from foveate.viz.legend import list_entries
+from foveate.viz.paint import AMBER, SKY
+from foveate.viz.panels import make_panels
+from viz.drawing import WHITE, draw_bare, explained, pixels, plain
+from viz.golden.write import make_item, make_report
+
+
+def test_the_legend_counts_and_wraps():
+    wide, narrow = (
+        draw(Image.new("RGB", size), explained([1, 2, 5], [True, False, True])) for size in ((900, 600), (9, 90))
+    )
+    assert wide.size[0] == 900
+    assert narrow.size[0] < 60  # a strip narrower than most words: nothing is lost, it only gets long
+    assert narrow.size[1] > 512 + 100
+    strip = pixels(wide.crop((0, 600, 900, wide.height)))
+    assert (strip[-1] == 255).all()
+    assert ((strip == AMBER).all(-1).sum(), (strip == SKY).all(-1).sum()) > (8, 8)
+    assert (strip == 0).all(-1).sum() > 100  # text
+    counts = {draw(WHITE, plain(range(n))).tobytes() for n in (1, 2, 3)}
+    assert len(counts) == 3
+    assert draw(WHITE, plain([0])).size[1] < draw(WHITE, explained([0], [True])).size[1]  # three marks take more room
+
+
+def test_the_legend_says_no_more_than_there_is():
+    def read_legend(report):
+        return [text for _, text in list_entries(make_panels([WHITE], report, None, None)[0])]
+
+    assert read_legend(plain([1, 2])) == ["kept 2 of 6"]
+    assert read_legend(plain([])) == ["kept 0 of 6"]
+    marks = ["core 1: the most relevant", "complement 1: different from the rest"]
+    assert read_legend(explained([1, 2], [True, False])) == [*marks, "heat: relevance"]
+    nothing_dropped = explained([*range(6)], [False] * 6)
+    assert read_legend(nothing_dropped)[1:] == ["complement 6: different from the rest"]
+    ended_rows = make_report(make_item([0, 2, 5], (Tile(0, 2, 2, 3),), total=6))
+    assert read_legend(ended_rows) == ["kept 1 of 4"]  # ends of rows do not count
+
+
+def test_the_legend_is_readable_at_512_pixels():
+    out = draw(WHITE, explained([1, 2, 5], [True, False, True]))
+    ink = pixels(out.convert("L"))[draw_bare(WHITE, plain([0])).height :]
+    lines = np.flatnonzero(np.diff((ink[:, 60:] < 100).any(1).astype(int)))
+    assert out.width == 512
+    assert np.diff(lines)[::2].min() >= 9  # pixels from the top of an ascender to the base line, at least
+    assert ink[:, -4:].min() > 200  # no word runs off the edge
