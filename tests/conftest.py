@@ -8,10 +8,10 @@ from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
 from tiny import tiny_folder
 
-torch.set_num_threads(1)  # the models are tiny, and two threads on a busy machine are slower than one
+torch.set_num_threads(1)  # the models are tiny: on a busy machine two threads are slower than one
 
 
-# One of each kind: counted positions, M-RoPE, DeepStack. The laws run on every family (test_laws.py).
+# One family of each kind: counted positions, M-RoPE, DeepStack. tests/conformance runs the laws on every family.
 KINDS = ("llava", "qwen2_5_vl", "qwen3_vl")
 
 
@@ -41,7 +41,7 @@ def bundled():
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    """A random LLaVA, which goes on for as long as it may."""
+    """A random LLaVA. It never ends an answer by itself."""
     with quiet():
         return load(str(tiny_folder("llava", tmp_path_factory.mktemp("llava"))))
 

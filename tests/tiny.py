@@ -20,23 +20,23 @@ QWEN_SPECIALS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>",
 )  # fmt: skip
-PART = "{% if part['type'] == 'image' %}PICTURE{% else %}{{ part['text'] }}{% endif %}"
+PART = "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}"
 PARTS = "{% for part in message['content'] %}" + PART + "{% endfor %}"
 LLAVA_CHAT = (
     "{% for message in messages %}{{ message['role'].upper() }}: "
-    + PARTS.replace("PICTURE", "<image>\n")
+    + PARTS.replace("IMAGE", "<image>\n")
     + " {% endfor %}"
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 QWEN_CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
-    + PARTS.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>")
+    + PARTS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     + "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
 def tiny_folder(model_type: str, folder: Path) -> Path:
-    """Save a random model of the family with its tokenizer and processor; returns the folder."""
+    """Save a random model of the family with its tokenizer and processor, and return the folder."""
     config = tiny_family(lookup.family(model_type)).make_config()
     torch.manual_seed(0)
     model = transformers.AutoModelForImageTextToText.from_config(config).eval()
@@ -89,10 +89,10 @@ def _save_qwen(model_type: str, config: object, folder: Path) -> None:
 
     patch = config.vision_config.patch_size
     cell = patch * config.vision_config.spatial_merge_size
-    pictures = Qwen2VLImageProcessorPil(
+    image_processor = Qwen2VLImageProcessorPil(
         patch_size=patch, size={"shortest_edge": 4 * cell**2, "longest_edge": 36 * cell**2}
     )
-    settings = pictures.to_dict() | {
+    settings = image_processor.to_dict() | {
         "image_processor_type": "Qwen2VLImageProcessor",
         "processor_class": {"qwen2_5_vl": "Qwen2_5_VLProcessor", "qwen3_vl": "Qwen3VLProcessor"}[model_type],
     }
