@@ -7,9 +7,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from foveate.errors import ModelError
-from foveate.models.template import default_template
-from foveate.pipeline.question import find_question
-from foveate.runtime.chat_template import learn_template, read_template
+from foveate.models import Family
+from foveate.pipeline.question import find_question, read_template
+from foveate.runtime.chat_template import learn_template, read_chat_template
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, vicuna_tokenizer
 
 PARTS = (
@@ -84,7 +84,9 @@ class Config:
 def question_of(request):
     tokenizer = byte_tokenizer(STYLES[request.param])
     config = Config(tokenizer)
-    learn_template(SimpleNamespace(config=config), tokenizer)
+    model = SimpleNamespace(config=config)
+    learn_template(model, tokenizer)
+    template = read_template(model, Family("llava"))
 
     def extract(*turns, system=None):
         messages = [{"role": "system", "content": system}] if system else []
@@ -93,7 +95,6 @@ def question_of(request):
             messages.append({"role": ("user", "assistant")[number % 2], "content": parts})
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=len(turns) % 2 == 1)
         ids = tokenizer(text, add_special_tokens=False).input_ids
-        template = default_template(config, [tokenizer.eos_token_id])
         where = find_question(ids, ids.index(config.image_token_id), template, [False] * len(ids))
         return "".join(tokenizer.decode([ids[i] for i in where]).split())  # blanks of their own are no words
 
@@ -117,7 +118,7 @@ def test_a_system_prompt_is_no_question(question_of):
 
 def test_vicuna_spells_its_roles_in_two_ways():
     tokenizer = vicuna_tokenizer()
-    template = read_template(tokenizer)
+    template = read_chat_template(tokenizer)
     assert [3148, 1001, 29901] in template["roles"][0]
     assert [319, 1799, 9047, 13566, 29901] in template["roles"][1]
     assert 13 in template["filler"]
@@ -129,9 +130,9 @@ def test_errors_for_templates_that_cannot_be_learned(template):
     if template is None:
         tokenizer.chat_template = None
     with pytest.raises(ModelError, match=r"set config\.foveate_template by hand"):
-        read_template(tokenizer)
+        read_chat_template(tokenizer)
 
 
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(ModelError, match="load the fast one"):
-        read_template(SimpleNamespace(is_fast=False))
+        read_chat_template(SimpleNamespace(is_fast=False))

@@ -68,7 +68,23 @@ def test_the_question_is_found_by_the_chat_template_of_the_folder(folders, model
     assert loaded.processor.tokenizer.decode([ids[i] for i in where]).replace(" ", "") == "whatcolorisit?"
 
 
+def test_a_learned_template_is_not_saved(folders, tmp_path):
+    loaded = load(str(folders("llava")))
+    assert loaded.model.foveate_template["specials"]
+    loaded.model.save_pretrained(tmp_path)
+    assert "foveate_template" not in (tmp_path / "config.json").read_text()
+    assert not hasattr(loaded.model.config, "foveate_template")
+
+
+def test_models_that_share_a_configuration_share_no_template(folders):
+    loaded = load(str(folders("llava")))
+    other = type(loaded.model)(loaded.model.config)
+    assert other.config is loaded.model.config
+    assert [read_template(model, family_of(model)).learned for model in (loaded.model, other)] == [True, False]
+
+
 def test_a_template_of_the_checkpoint_is_left_alone():
+    assert not hasattr(load("bundled").model, "foveate_template")
     assert "specials" not in load("bundled").model.config.foveate_template
 
 

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from foveate.errors import ModelError
+from foveate.pipeline.question import LEARNED
 
 # Text that no template contains, and that starts and ends with a letter.
 FIRST, ANSWER, SECOND, SYSTEM = "quail whale", "otter heron", "raven tapir", "lemur bison"
@@ -21,7 +22,8 @@ FIRST, ANSWER, SECOND, SYSTEM = "quail whale", "otter heron", "raven tapir", "le
 def learn_template(model: Any, processor: Any) -> None:
     """Let `prune_inputs` find the question in prompts that this processor's chat template writes.
 
-    What was learned is stored in `model.config.foveate_template`. `foveate.load` calls this itself.
+    What was learned is stored on the model object, as its attribute `foveate_template`; the configuration does not
+    change, and `save_pretrained` does not write it. `foveate.load` calls this itself.
 
     Args:
         model: The model whose prompts will be pruned.
@@ -30,10 +32,10 @@ def learn_template(model: Any, processor: Any) -> None:
     Raises:
         ModelError: There is no chat template that separates user and assistant.
     """
-    model.config.foveate_template = read_template(processor)
+    setattr(model, LEARNED, read_chat_template(processor))
 
 
-def read_template(processor: Any) -> dict[str, Any]:
+def read_chat_template(processor: Any) -> dict[str, Any]:
     """The template as ids: the openings of "roles" in all their spellings, "filler" tokens, and "specials".
 
     Raises `ModelError` as `learn_template` does.

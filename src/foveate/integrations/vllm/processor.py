@@ -23,7 +23,7 @@ from foveate.models.generation import read_stop_ids
 from foveate.models.lookup import family
 from foveate.models.template import Template
 from foveate.pipeline.question import find_question
-from foveate.runtime.chat_template import read_template
+from foveate.runtime.chat_template import read_chat_template
 
 logger = init_logger(__name__)
 Stock: Any = object  # a stock processor follows in the bases of every subclass
@@ -49,7 +49,7 @@ class PruningProcessor(Stock):
         config = copy(model_config.hf_config)
         if getattr(config, "foveate_template", None) is None:
             try:
-                config.foveate_template = read_template(self.info.get_hf_processor())
+                config.foveate_template = read_chat_template(self.info.get_hf_processor())
             except ModelError as error:
                 logger.warning("The question is looked for by special tokens alone. %s", error)
         generation = GenerationConfig(**(model_config.try_get_generation_config() or {}))
