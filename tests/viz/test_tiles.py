@@ -147,7 +147,7 @@ def test_every_family_is_drawn_or_says_why_not(model_type):
     """The tiles hold every token that may be dropped, exactly once; and a report of the tiny model can be drawn."""
     family = lookup.family(model_type)
     model = tiny_model(family)
-    visual = tuple(m for m in family.modalities if m != "audio")
+    visual = tuple(m for m in family.traits.modalities if m != "audio")
     with torch.no_grad():
         inputs = example(model, family, [((visual[0],) * 2, 4), (visual, 4)])
         report = foveate.prune_inputs(model, inputs, keep=0.4, explain=True).report
