@@ -47,6 +47,10 @@ AYA_MARKERS = (
     *(f"TILE_{n}" for n in range(1, 9)),
 )
 INTERNVL_MARKERS = ("<IMG_CONTEXT>", "<img>", "</img>", "<video>")
+BOX_MARKERS = ("<image>", "<start>", "<end>")
+MINICPM_MARKERS = (
+    "<image_pad>", "<video_pad>", "<image>", "</image>", "<slice>", "</slice>", "<image_id>", "</image_id>",
+)  # fmt: skip
 OVIS_MARKERS = ("<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>", "<image>")
 
 
@@ -202,7 +206,105 @@ def _ovis2() -> Recipe:
     return config, processor.save_pretrained
 
 
+def _idefics2() -> Recipe:
+    from transformers import Idefics2ImageProcessorPil
+
+    config = transformers.Idefics2Config(
+        text_config={"model_type": "mistral", "sliding_window": None, **TEXT},
+        vision_config={**VISION, "image_size": 4 * SIDE, "patch_size": 8},
+        perceiver_config={
+            "hidden_size": 64, "resampler_n_latents": 8, "resampler_depth": 1, "resampler_n_heads": 4,
+            "resampler_head_dim": 16, "num_key_value_heads": 2,
+        },
+        image_token_id=_id(IDEFICS_MARKERS, "<image>"),
+    )  # fmt: skip
+    images = Idefics2ImageProcessorPil(
+        size={"shortest_edge": 2 * SIDE, "longest_edge": 4 * SIDE}, do_image_splitting=True
+    )
+    processor = transformers.Idefics2Processor(
+        images, _tokenizer(IDEFICS_MARKERS), image_seq_len=8, chat_template=_chat("<image>")
+    )
+    return config, processor.save_pretrained
+
+
+def _granite_docling() -> Recipe:
+    from transformers import GraniteDoclingImageProcessorPil
+
+    config = transformers.GraniteDoclingConfig(
+        text_config={"model_type": "granite", **TEXT, "num_hidden_layers": 3},
+        vision_config={**VISION, "out_hidden_size": 64, "scale_factor": 2, "deepstack_visual_indexes": [0, 1]},
+        image_token_id=_id(IDEFICS_MARKERS, "<image>"),
+    )  # fmt: skip
+    images = GraniteDoclingImageProcessorPil(size={"height": SIDE, "width": SIDE}, max_patches=6)
+    processor = transformers.GraniteDoclingProcessor(
+        images, _tokenizer(IDEFICS_MARKERS), image_seq_len=16, chat_template=_chat("<image>")
+    )
+    return config, processor.save_pretrained
+
+
+def _got_ocr2() -> Recipe:
+    from transformers import GotOcr2ImageProcessorPil
+
+    specials = ("<imgpad>", "<img>", "</img>")
+    config = transformers.GotOcr2Config(
+        text_config={"model_type": "qwen2", **TEXT}, image_token_id=_id(specials, "<imgpad>"),
+        vision_config={
+            "image_size": 2 * SIDE, "patch_size": 4, "output_channels": 8, "window_size": 3, "global_attn_indexes": [1],
+            "hidden_size": 32, "mlp_dim": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+        },
+    )  # fmt: skip
+    images = GotOcr2ImageProcessorPil(size={"height": 2 * SIDE, "width": 2 * SIDE}, crop_to_patches=True, max_patches=6)
+    processor = transformers.GotOcr2Processor(images, _tokenizer(specials), chat_template=_chat("<img><imgpad></img>"))
+    return config, processor.save_pretrained
+
+
+def _gemma3() -> Recipe:
+    from transformers import Gemma3ImageProcessorPil
+
+    config = transformers.Gemma3Config(
+        text_config={**TEXT, "layer_types": ["sliding_attention", "full_attention"]},
+        vision_config={"model_type": "siglip_vision_model", **VISION}, mm_tokens_per_image=16,
+        image_token_id=_id(BOX_MARKERS, "<image>"), boi_token_id=_id(BOX_MARKERS, "<start>"),
+        eoi_token_id=_id(BOX_MARKERS, "<end>"), eos_token_id=EOS,
+    )  # fmt: skip
+    images = Gemma3ImageProcessorPil(
+        size={"height": SIDE, "width": SIDE}, do_pan_and_scan=True, pan_and_scan_min_crop_size=8,
+        pan_and_scan_max_num_crops=4, pan_and_scan_min_ratio_to_activate=1.2,
+    )  # fmt: skip
+    tokenizer = _tokenizer(BOX_MARKERS, image_token="<image>", boi_token="<start>", eoi_token="<end>")
+    processor = transformers.Gemma3Processor(images, tokenizer, chat_template=_chat("<start>"), image_seq_length=16)
+    return config, processor.save_pretrained
+
+
+def _minicpm() -> Recipe:
+    from transformers import MiniCPMV4_6ImageProcessorPil
+
+    config = transformers.MiniCPMV4_6Config(
+        text_config={
+            **TEXT, "head_dim": 32, "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "rope_parameters": {
+                "rope_type": "default", "mrope_interleaved": True, "mrope_section": [4, 2, 2],
+                "partial_rotary_factor": 0.5, "rope_theta": 10000.0,
+            },
+        },
+        vision_config={**VISION, "image_size": 2 * SIDE}, insert_layer_id=0,
+        image_token_id=_id(MINICPM_MARKERS, "<image_pad>"), video_token_id=_id(MINICPM_MARKERS, "<video_pad>"),
+    )  # fmt: skip
+    images = MiniCPMV4_6ImageProcessorPil(scale_resolution=SIDE, patch_size=4, max_slice_nums=4)
+    names = ("image_token", "video_token", "image_start_token", "image_end_token", "slice_start_token")
+    names = (*names, "slice_end_token", "image_id_start_token", "image_id_end_token")
+    tokenizer = _tokenizer(MINICPM_MARKERS, **dict(zip(names, MINICPM_MARKERS, strict=True)))
+    return config, lambda folder: _save_parts(folder, images, tokenizer, _chat("<image_pad>"), "MiniCPMV4_6Processor")
+
+
+CALLS: dict[str, dict[str, object]] = {
+    "gemma3": {"do_pan_and_scan": True, "pan_and_scan_min_crop_size": 8},
+    "got_ocr2": {"crop_to_patches": True, "max_patches": 6, "num_image_tokens": 16},
+}
+"""Arguments with which a family's processor cuts images into tiles, beside text and images."""
+
 TILED: dict[str, Callable[[], Recipe]] = {
-    "aya_vision": _aya_vision, "idefics3": _idefics3, "internvl": _internvl, "llava_next": _llava_next,
-    "ovis2": _ovis2, "smolvlm": _smolvlm,
+    "aya_vision": _aya_vision, "gemma3": _gemma3, "got_ocr2": _got_ocr2, "granite_docling": _granite_docling,
+    "idefics2": _idefics2, "idefics3": _idefics3, "internvl": _internvl, "llava_next": _llava_next,
+    "minicpmv4_6": _minicpm, "ovis2": _ovis2, "smolvlm": _smolvlm,
 }  # fmt: skip

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from foveate.models.base import Family
+from foveate.models.tiling import TiledFamily
 
 
-class Aria(Family):
-    """`AriaForConditionalGeneration`; the budget is a crop's."""
+class Aria(TiledFamily):
+    """`AriaForConditionalGeneration`. Nothing tells the crops of one image from images without text between."""
 
     # a query belongs to no place
     traits = replace(
-        Family.traits, raster=False, summary="Aria; queries without places, every crop counts as a picture"
+        TiledFamily.traits,
+        raster=False,
+        summary="Aria; queries without places; several crops in one run may be several images",
     )

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Family
+from foveate.models.base import Family, Inputs
+from foveate.models.overview import is_overview
+from foveate.models.prompt_rows import PromptRow, Starts
 from foveate.models.template import Template, open_with
+from foveate.models.tiling import TiledFamily
 
 GEMMA_VOCABULARY = 262144
+WORDS = 4  # ids that the words between an image and its first crop have at least
 START_OF_TURN, BLANK_LINE = 105, 108  # of Gemma 3 and 4; no configuration names them
 
 
@@ -24,7 +28,42 @@ class Gemma(Family):
         return open_with(START_OF_TURN, plain, filler=[BLANK_LINE])
 
 
-class Gemma3(Gemma):
-    """`Gemma3ForConditionalGeneration`. Every pan-and-scan crop is a picture; local windows count kept tokens."""
+class PanAndScan(TiledFamily, Gemma):
+    """An image may be followed by crops of itself; pixels tell whether the images after it are such crops."""
 
-    traits = replace(Gemma.traits, summary="Gemma 3; pictures attend to themselves in both directions, local windows")
+    traits = replace(TiledFamily.traits, overview="first")
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """The processor puts many words between an image and its crops, and the same few ids between two crops."""
+        starts: list[bool] = []
+        while len(starts) < len(row.runs):
+            n, count = len(starts), 1
+            while n + count < len(row.runs) and (count < 2 or row.before(n + count) == row.before(n + 2)):
+                count += 1
+            if count > 2 and len(row.before(n + 1)) >= len(row.before(n + 2)) + WORDS:
+                shown = self._shows_crops(inputs, row.first + n, count)
+                if shown is None:
+                    return None
+                count = count if shown else 1
+            else:
+                count = 1
+            starts += [True, *[False] * (count - 1)]
+        return starts
+
+    def _shows_crops(self, inputs: Inputs, first: int, count: int) -> bool | None:
+        """Whether an image shows the ones after it side by side or one below the other; None where no pixels tell."""
+        pixels = inputs.get("pixel_values")
+        if pixels is None:
+            return None
+        overview, *crops = pixels[first : first + count]
+        answers = [is_overview(crops, overview, rows) for rows in (1, len(crops))]
+        return None if None in answers else any(answers)
+
+
+class Gemma3(PanAndScan):
+    """`Gemma3ForConditionalGeneration`. Pan-and-scan crops belong to their image; local windows count kept tokens."""
+
+    traits = replace(
+        PanAndScan.traits,
+        summary="Gemma 3; images attend to themselves in both directions, local windows, crops where pixels tell them",
+    )

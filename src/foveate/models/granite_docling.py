@@ -8,23 +8,33 @@ from typing import Any
 
 import torch
 
+from foveate.models.base import Inputs
 from foveate.models.idefics3 import Idefics3
 from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.prompt_rows import PromptRow, Starts, starts_at_first_tile
 from foveate.models.template import Template, granite_template
 from foveate.models.visual_input import VisualInput
 
 
 class GraniteDocling(Idefics3):
-    """`GraniteDoclingForConditionalGeneration`. Every tile has a budget of its own, on both routes."""
+    """`GraniteDoclingForConditionalGeneration`. An image is all of its tiles, on both routes."""
 
-    traits = replace(
-        Idefics3.traits, summary="Granite Docling; a budget for every tile, markers of rows and columns stay, DeepStack"
-    )
+    traits = replace(Idefics3.traits, summary="Granite Docling; tiles, markers of rows and columns stay, DeepStack")
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """By the mark of the first tile: an image of one tile has no overview."""
+        return starts_at_first_tile(row)
+
+    def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
+        """`keep` cuts the levels of DeepStack as the tokens."""
+        regrouped = super().regroup(encoded, sizes)
+        regrouped.deepstack_features = encoded.deepstack_features
+        return regrouped
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
-        """Of every tile, at every layer."""
+        """Of every image, at every layer."""
         tokens = super().keep(encoded, items).pooler_output
-        counts = [len(tile) for tile in self.features(encoded)]
+        counts = [len(image) for image in self.features(encoded)]
         levels = [torch.cat(list(level)).split(counts) for level in encoded.deepstack_features]
         deep = [keep_tokens(level, items) for level in levels]
         return kept_output(encoded, pooler_output=tokens, deepstack_features=deep)

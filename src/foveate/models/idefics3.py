@@ -9,17 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.models.base import Family
+from foveate.models.base import Inputs
 from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.overview import is_overview
+from foveate.models.prompt_rows import PromptRow, Starts, starts_after_overview
+from foveate.models.tiling import TiledFamily
 from foveate.models.visual_input import VisualInput
 
+SPLIT = 5  # tiles of a split image of Idefics2: four quarters, then the whole
 
-class Idefics3(Family):
-    """`Idefics3ForConditionalGeneration`. Every tile has a budget of its own."""
 
-    traits = replace(
-        Family.traits, overview="last", summary="Idefics3; a budget for every tile, markers of rows and columns stay"
-    )
+class Idefics3(TiledFamily):
+    """`Idefics3ForConditionalGeneration`. An image is all of its tiles, as the marks in the prompt tell."""
+
+    traits = replace(TiledFamily.traits, overview="last", summary="Idefics3; tiles, markers of rows and columns stay")
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """By the mark of the overview, which is an image's last tile."""
+        return starts_after_overview(row)
 
     def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
         """The encoder joins all tiles of a row; the tower's output tells how many there are."""
@@ -30,7 +37,7 @@ class Idefics3(Family):
         return list(joined.split(len(joined) // len(tiles)))
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
-        """Of every tile."""
+        """Of every image."""
         return kept_output(encoded, pooler_output=keep_tokens(self.features(encoded), items))
 
     def decoder(self, model: Any) -> Any:
@@ -39,17 +46,49 @@ class Idefics3(Family):
 
 
 class SmolVLM(Idefics3):
-    """`SmolVLMForConditionalGeneration`, to which the frames of a clip are pictures."""
+    """`SmolVLMForConditionalGeneration`. Every frame of a video is an image: the prompt marks it as one."""
 
     traits = replace(
         Idefics3.traits,
-        summary="SmolVLM; a budget for every tile or frame, markers of rows and columns stay",
+        summary="SmolVLM; tiles, every frame of a video is an image, markers of rows and columns stay",
         versions=">=5.21",
     )
 
 
 class Idefics2(Idefics3):
-    """`Idefics2ForConditionalGeneration`. Every tile has a budget of its own; its tokens are a resampler's."""
+    """`Idefics2ForConditionalGeneration`. Five tiles are one image where the pixels of the fifth show the others'."""
 
     # a resampler's tokens lie on no raster
-    traits = replace(Idefics3.traits, raster=False, summary="Idefics2; a budget for every tile, resampled tokens")
+    traits = replace(
+        Idefics3.traits,
+        raster=False,
+        summary="Idefics2; tiles where the pixels tell which are one image, resampled tokens",
+    )
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """Images without text between are tiles in one chain, with a fence before, between and after them."""
+        fence = row.after(row.last())[:1]
+        if not fence or any(row.before(n)[-1:] != fence or row.after(n)[:1] != fence for n in range(len(row.runs))):
+            return None
+        starts: list[bool] = []
+        heads = [n for n in range(len(row.runs)) if n == 0 or row.before(n) != fence]
+        for first, end in zip(heads, [*heads[1:], len(row.runs)], strict=True):
+            if (end - first) % SPLIT:
+                starts += [True] * (end - first)
+                continue
+            for n in range(first, end, SPLIT):
+                is_split = self._is_split(inputs, row.row, n)
+                if is_split is None:
+                    return None
+                starts += [True, *[not is_split] * (SPLIT - 1)]
+        return starts
+
+    def _is_split(self, inputs: Inputs, row: int, first: int) -> bool | None:
+        """Whether five tiles of a row are the quarters of an image and the whole; None where no pixels tell."""
+        pixels, masks = inputs.get("pixel_values"), inputs.get("pixel_attention_mask")
+        if pixels is None or masks is None:
+            return None
+        tiles = []
+        for tile, mask in zip(pixels[row, first : first + SPLIT], masks[row, first : first + SPLIT], strict=True):
+            tiles.append(tile[:, : int(mask.any(1).sum()), : int(mask.any(0).sum())])
+        return is_overview(tiles[:-1], tiles[-1], rows=2)

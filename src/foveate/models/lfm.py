@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.models.base import Family, Inputs
 from foveate.models.patches import Timestamped
+from foveate.models.prompt_rows import PromptRow, Starts, starts_between_ends, starts_with
 from foveate.models.template import Template, open_with
-from foveate.models.visual_input import Grid
+from foveate.models.tiling import Shape, TiledFamily
 
 IM_START = 6  # of LFM2; no configuration names it
 TILE_MARKS = range(1, 104)  # of LFM2, so far behind the placeholder's id: rows and columns, thumbnail, start, end
@@ -32,23 +32,26 @@ class Convolutions(Family):
         return short
 
 
-class Lfm2VL(Convolutions):
-    """`Lfm2VlForConditionalGeneration`. The budget is a tile's; convolutions run over the kept tokens."""
+class Lfm2VL(TiledFamily, Convolutions):
+    """`Lfm2VlForConditionalGeneration`; convolutions run over the kept tokens.
+
+    Without its special tokens (`use_image_special_tokens=False`) tiles and images cannot be told apart.
+    """
 
     traits = replace(
-        Convolutions.traits,
-        overview="last",
-        summary="LFM2-VL; every tile counts as a picture, short convolutions between attention",
+        Convolutions.traits, overview="last", summary="LFM2-VL; tiles, short convolutions between attention"
     )
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """Marks stand at an image's start and end."""
+        if config.image_token_id == IMAGE_TOKEN:
+            return starts_with(row, IMAGE_TOKEN + TILE_MARKS[-2])
+        return starts_between_ends(row, self.template(config, []).is_control)
+
+    def tile_shapes(self, config: Any, inputs: Inputs, modality: str) -> list[Shape]:
         """As `spatial_shapes` says, in merged patches."""
-        shapes = inputs.get("spatial_shapes")
-        if shapes is None:
-            return [None] * len(features)
-        return [(1, h // config.downsample_factor, w // config.downsample_factor) for h, w in shapes.tolist()]
+        shapes, side = inputs.get("spatial_shapes"), config.downsample_factor
+        return [] if shapes is None else [(-(-h // side), -(-w // side)) for h, w in shapes.tolist()]
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured, and what LFM2's vocabulary has beside."""

@@ -8,7 +8,9 @@ from typing import Any
 
 from foveate.models.base import Family, Inputs
 from foveate.models.kept import TokenList, keep_tokens, kept_output
+from foveate.models.prompt_rows import PromptRow, Starts, starts_with
 from foveate.models.template import Template, open_with
+from foveate.models.tiling import TiledFamily, split_tokens
 from foveate.models.visual_input import Tiles, VisualInput
 
 SPECIAL, HEADER_START = 200000, 200005  # of Llama 4: the first special id, and the one that opens a turn
@@ -23,25 +25,35 @@ class LastState(Family):
         return kept_output(encoded, last_hidden_state=tokens, pooler_output=tokens)
 
 
-class Llama4(LastState):
-    """`Llama4ForConditionalGeneration`. The budget is a tile's; chunks and temperature of attention count kept tokens.
+class Llama4(TiledFamily, LastState):
+    """`Llama4ForConditionalGeneration`; chunks and temperature of attention count kept tokens.
 
-    Tiles are mixed before the projector, which has no bias and no activation.
+    Tokens are mixed before the projector, which has no bias and no activation.
     """
 
     traits = replace(
         LastState.traits,
         versions=">=5.18,<5.24",
-        summary="Llama 4; every tile counts as a picture, chunked attention, experts",
+        overview="last",
+        summary="Llama 4; tiles, chunked attention, experts",
     )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """With the projected tokens as pooled ones."""
-        encoded = super().encode(model, inputs, modality)
-        if getattr(encoded, "pooler_output", None) is not None:
-            return encoded
-        projected = model.multi_modal_projector(encoded.last_hidden_state)
-        return type(encoded)(last_hidden_state=encoded.last_hidden_state, pooler_output=projected)
+        encoded = LastState.encode(self, model, inputs, modality)
+        if getattr(encoded, "pooler_output", None) is None:
+            state = encoded.last_hidden_state
+            encoded = type(encoded)(last_hidden_state=state, pooler_output=model.multi_modal_projector(state))
+        return self.join_tiles(model.config, inputs, encoded, modality)
+
+    def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
+        """What the model reads too."""
+        names = ("last_hidden_state", "pooler_output")
+        return kept_output(encoded, **{name: split_tokens(getattr(encoded, name), sizes) for name in names})
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """By the mark of an image's beginning."""
+        return starts_with(row, config.boi_token_id)
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """None: a picture is padded to a canvas of tiles, and nothing tells how much of it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from math import isqrt
 from typing import Any
@@ -10,36 +9,39 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
+from foveate.models.prompt_rows import PromptRow, Starts, starts_with_kind
 from foveate.models.sequence import count_positions
-from foveate.models.visual_input import Grid
+from foveate.models.tiling import Shape, TiledFamily
 
 SIZES = {"image": "target_sizes", "video": "target_sizes_videos"}
 
 
-class MiniCPMV(Family):
+class MiniCPMV(TiledFamily):
     """`MiniCPMV4_6ForConditionalGeneration`, `MiniCPMOcrForConditionalGeneration`.
 
-    A budget is one of each crop: of a picture's overview, of each of its slices, of a frame. No input tells which crops
-    are one picture. The state of the linear layers runs over the kept tokens.
+    An image is its overview and slices. Every frame of a video is a visual input: no input tells where a video ends.
+    The state of the linear layers runs over the kept tokens.
     """
 
     traits = replace(
-        Family.traits,
+        TiledFamily.traits,
         versions=">=5.20",
         overview="first",
-        summary="MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each crop",
+        summary="MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each frame",
         modalities=("image", "video"),
     )
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """One mark stands before an overview, another one before a slice."""
+        return starts_with_kind(row)
+
+    def tile_shapes(self, config: Any, inputs: Inputs, modality: str) -> list[Shape]:
         """The side of what one token stands for follows from the counts."""
-        found: list[Grid | None] = []
-        for (height, width), feature in zip(inputs[SIZES[modality]].tolist(), features, strict=True):
-            side = isqrt(height * width // len(feature))
-            found.append((1, height // side, width // side))
-        return found
+        if inputs.get(SIZES[modality]) is None:
+            return []
+        sizes: list[list[int]] = inputs[SIZES[modality]].tolist()
+        side = isqrt(sum(h * w for h, w in sizes) // int(self.placeholders(config, inputs, modality).sum()))
+        return [(h // side, w // side) for h, w in sizes]
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """All axes alike: four rows tell the model's linear layers and masks from gaps in the count."""
@@ -47,11 +49,11 @@ class MiniCPMV(Family):
 
 
 class MiniCPMV47(MiniCPMV):
-    """`MiniCPMV4_7ForConditionalGeneration`. A budget is one of each crop."""
+    """`MiniCPMV4_7ForConditionalGeneration`."""
 
     traits = replace(
         MiniCPMV.traits,
-        summary="MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget a crop",
+        summary="MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget a frame",
     )
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:

@@ -6,18 +6,30 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Family
+from foveate.models.base import Inputs
+from foveate.models.prompt_rows import PromptRow, Starts, starts_with
+from foveate.models.tiling import TiledFamily
 from foveate.models.visual_input import VisualInput
 
 
-class Ovis2(Family):
-    """`Ovis2ForConditionalGeneration`; the budget is a tile's."""
+class Ovis2(TiledFamily):
+    """`Ovis2ForConditionalGeneration`."""
 
-    # the overview comes first, but the stock processor may lay out the tiles the wrong way round
-    traits = replace(Family.traits, summary="Ovis2; visual vocabulary, every tile counts as a picture")
+    # no overview, as the tiles must not be drawn: the stock processor may lay them out the wrong way round
+    traits = replace(TiledFamily.traits, summary="Ovis2; tiles, visual vocabulary")
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """By the indicator of an image's start."""
+        return starts_with(row, config.visual_indicator_token_ids[0])
+
+    def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
+        """With the indicators."""
+        return self._with_indicators(super().regroup(encoded, sizes), encoded)
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """With what the indicators in the prompt are embedded as."""
-        short = super().keep(encoded, items)
-        short.visual_indicator_features = encoded.visual_indicator_features
-        return short
+        return self._with_indicators(super().keep(encoded, items), encoded)
+
+    def _with_indicators(self, output: Any, encoded: Any) -> Any:
+        output.visual_indicator_features = encoded.visual_indicator_features
+        return output

@@ -7,10 +7,10 @@ from typing import Any
 
 from foveate.models.base import Inputs
 from foveate.models.encoder_decoder import EncoderDecoder
-from foveate.models.gemma3 import Gemma
+from foveate.models.gemma3 import PanAndScan
 
 
-class T5Gemma2(EncoderDecoder, Gemma):
+class T5Gemma2(EncoderDecoder, PanAndScan):
     """`T5Gemma2ForConditionalGeneration`. Its stock encoder runs on the tokens that stay; local windows count those."""
 
     traits = replace(
@@ -23,10 +23,10 @@ class T5Gemma2(EncoderDecoder, Gemma):
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The text encoder has the tower."""
-        ready = (inputs.get("mm_encoder_outputs") or {}).get(modality)
-        return (
-            model.get_encoder().get_image_features(inputs["pixel_values"], return_dict=True) if ready is None else ready
-        )
+        encoded = (inputs.get("mm_encoder_outputs") or {}).get(modality)
+        if encoded is None:
+            encoded = model.get_encoder().get_image_features(inputs["pixel_values"], return_dict=True)
+        return self.join_tiles(model.config, inputs, encoded, modality)
 
     def begin(self, config: Any) -> int:
         """As T5Gemma 2's `generate` does."""

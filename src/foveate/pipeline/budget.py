@@ -53,10 +53,10 @@ def allocate_budget(
     if not is_int(keep) and keep == 1:
         return []
     pruned = [n for n, item in enumerate(items) if item.modality in settings.modalities]
-    if is_int(keep) and per == "image" and any(items[n].is_part for n in pruned):
+    if is_int(keep) and per != "prompt" and any(items[n].is_part for n in pruned):
         raise KeepError(
             f"keep={keep} counts tokens per image, and nothing in these inputs tells which tiles are one image: "
-            "use a share (keep=0.1)."
+            'use a share (keep=0.1) or per="prompt".'
         )
     totals = _allocate_rows(items, pruned, questions, keep) if per == "prompt" else {}
     shares = []

@@ -73,4 +73,6 @@ def prune(
     seconds = time.perf_counter() - started
 
     notes = [*(notes if method.prompt_aware else ()), *([family.traits.note] if family.traits.note else ())]
+    if any(item.is_part for item in items):
+        notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
     return PrunedInputs(short, Report(tuple(i.without_embeds() for i in items), method.name, seconds, tuple(notes)))

@@ -1,4 +1,4 @@
-"""LFM2-VL and LFM3-VL: language models of short convolutions and attention; tiles, or merged patches of any size."""
+"""LFM2-VL: a language model of short convolutions and attention, with tiles."""
 
 from __future__ import annotations
 
@@ -7,30 +7,46 @@ from typing import Any
 
 import torch
 
-from foveate.conformance.tiny_family import TinyFamily
+from foveate.conformance.families.tiling import Layout, TinyTiledFamily
 from foveate.models.base import Inputs
-from foveate.models.lfm import TILE_MARKS
 from foveate.models.visual_input import Grid
 
-SIDES = ((2, 3), (3, 3), (2, 2), (4, 2))  # (h, w) in tokens
+TILE = (2, 2)  # (h, w) in tokens
+# The layout of an image's tiles, and (h, w) in tokens of its overview: each image has another number of tokens.
+IMAGES: tuple[tuple[Layout, tuple[int, int]], ...] = (((1, 2), (2, 3)), ((1, 1), (3, 3)), ((2, 2), (4, 2)))
+START, END, OVERVIEW, FIRST = 315, 316, 317, 310
 
 
-class TinyLfm2VL(TinyFamily):
+class TinyLfm2VL(TinyTiledFamily):
     """Tiny models of `Lfm2VL`."""
 
+    def layout(self, number: int) -> Layout:
+        """Of the tiles."""
+        return IMAGES[number % len(IMAGES)][0]
+
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Tiles of different sizes, as rows of patches padded to the longest."""
-        shapes = torch.tensor([SIDES[i % len(SIDES)] for i in range(sum(rows))]) * config.downsample_factor
-        longest = max(h * w for h, w in SIDES) * config.downsample_factor**2
+        """Tiles and overviews of different sizes, as rows of patches padded to the longest."""
+        sides = []
+        for number, count in enumerate(self.count_tiles(range(sum(rows)))):
+            sides += [*[TILE] * (count - 1), IMAGES[number % len(IMAGES)][1]]
+        shapes = torch.tensor(sides) * config.downsample_factor
+        longest = int(shapes.prod(-1).max())
         pixels = torch.randn(len(shapes), longest, 3 * config.vision_config.patch_size**2, generator=rng)
         mask = (torch.arange(longest) < shapes.prod(-1, keepdim=True)).long()
         return {"pixel_values": pixels, "spatial_shapes": shapes, "pixel_attention_mask": mask}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """Tile by tile."""
-        names = ("pixel_values", "spatial_shapes", "pixel_attention_mask")
-        return {name: inputs[name][items.start : items.stop] for name in names}
+        first = sum(self.count_tiles(range(items.start)))
+        tiles = slice(first, first + sum(self.count_tiles(items)))
+        return {name: inputs[name][tiles] for name in ("pixel_values", "spatial_shapes", "pixel_attention_mask")}
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """After the mark of the tile."""
-        return [config.image_token_id + TILE_MARKS[0], *super().prompt_ids(config, modality, tokens, grid)]
+        """A mark before every tile and before an overview beside tiles, others at an image's start and end."""
+        token = [config.image_token_id]
+        for (rows, columns), (h, w) in IMAGES:
+            count = rows * columns if rows * columns > 1 else 0
+            if count * TILE[0] * TILE[1] + h * w == tokens:
+                tiles = [i for n in range(count) for i in (FIRST + n, *token * (TILE[0] * TILE[1]))]
+                return [START, *tiles, *([OVERVIEW] if count else []), *token * (h * w), END]
+        raise AssertionError(f"No image has {tokens} tokens.")
