@@ -14,7 +14,9 @@ class T5Gemma2(EncoderDecoder, PanAndScan):
     """`T5Gemma2ForConditionalGeneration`. Its stock encoder runs on the tokens that stay; local windows count those."""
 
     traits = replace(
-        EncoderDecoder.traits, summary="T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows"
+        EncoderDecoder.traits,
+        overview="first",
+        summary="T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows",
     )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
