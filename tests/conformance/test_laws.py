@@ -93,7 +93,7 @@ def test_forgotten_deepstack_breaks_the_masking_law(monkeypatch):
 
 
 def test_a_mask_of_ones_would_be_read_as_packed_sequences(monkeypatch):
-    """The trap behind `rewrite.ATTEND`: if this passes one day, the marker can go."""
+    """The trap behind `sequence.ATTEND`: if this passes one day, the marker can go."""
     monkeypatch.setattr(rewrite, "ATTEND", 1)
     assert status_of(lookup.family("llava"), "cached decoding = recomputation") == "violated"
 

@@ -273,7 +273,7 @@ def test_drafts_are_refused_for_pruned_sounds(how):
     with foveate.pruning(model, keep=0.3):
         model.generate(**inputs, **draft)  # sounds stay whole, as words
     with foveate.pruning(model, keep=0.3, modalities=("audio",)):
-        with pytest.raises(InputError, match="prompt_lookup_num_tokens does not work with pruned sounds"):
+        with pytest.raises(InputError, match="prompt_lookup_num_tokens does not work with pruned audio"):
             model.generate(**inputs, **draft)
         model.generate(**inputs, **NEW)
 

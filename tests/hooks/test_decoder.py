@@ -145,8 +145,8 @@ def test_bad_settings_attach_nothing(model):
         (lambda i: {**i, "attention_mask": i["attention_mask"] * 0}, "hides image placeholders"),
         (lambda i: {**i, "input_ids": None, "inputs_embeds": torch.zeros(2, 4, 64)}, "inputs_embeds hide"),
         (lambda i: {**i, "input_ids": i["input_ids"].clamp(max=200)}, "no placeholder is left"),
-        (lambda i: {**i, "pixel_values_videos": i["pixel_values"]}, "prunes pictures, not clips"),
-        (lambda i: {**i, "mm_encoder_outputs": {"video": 1}}, "prunes pictures, not clips|not both"),
+        (lambda i: {**i, "pixel_values_videos": i["pixel_values"]}, "prunes images, not videos"),
+        (lambda i: {**i, "mm_encoder_outputs": {"video": 1}}, "prunes images, not videos|not both"),
         (
             lambda i: {**i, "attention_mask": None, "position_ids": torch.arange(99)[: i["input_ids"].shape[1]] // 2},
             None,

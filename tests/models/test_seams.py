@@ -177,7 +177,7 @@ def test_generate_goes_on_at_the_given_positions(model_type):
 
 @torch.no_grad()
 def test_generate_drops_a_mask_of_ones_and_no_other(llava):
-    """`rewrite.ATTEND`: a mask of twos is kept, so that gaps in the positions are no borders of packed sequences."""
+    """`sequence.ATTEND`: a mask of twos is kept, so that gaps in the positions are no borders of packed sequences."""
     inputs = example(llava, lookup.family("llava"), [(0, 6)])
     for value, kept in ((1, False), (ATTEND, True)):
         first = seen_by_forward(llava, **{**inputs, "attention_mask": inputs["attention_mask"] * value})[0]
@@ -186,14 +186,14 @@ def test_generate_drops_a_mask_of_ones_and_no_other(llava):
 
 @torch.no_grad()
 def test_any_number_but_zero_in_a_mask_means_attend(llava):
-    """`rewrite.ATTEND` must mean what 1 means."""
+    """`sequence.ATTEND` must mean what 1 means."""
     inputs = example(llava, lookup.family("llava"), [(0, 6), (0, 3)])
     twos = {**inputs, "attention_mask": inputs["attention_mask"] * ATTEND}
     assert torch.equal(llava(**twos).logits, llava(**inputs).logits)
 
 
 def test_gaps_without_a_mask_are_borders_of_packed_sequences(llava):
-    """The trap that `rewrite.ATTEND` is for; `test_laws` tells when it is no longer needed."""
+    """The trap that `sequence.ATTEND` is for; `test_laws` tells when it is no longer needed."""
     ids = torch.arange(10, 16)[None]
     gapped = torch.tensor([[0, 1, 2, 7, 8, 9]])
     with torch.no_grad():
@@ -204,7 +204,7 @@ def test_gaps_without_a_mask_are_borders_of_packed_sequences(llava):
 
 @torch.no_grad()
 def test_generate_hides_padding_where_there_is_no_mask(llava):
-    """`handle._made_mask` does the same, so that a handle chooses on what the model will see."""
+    """`attach._make_mask` does the same, so that a handle chooses on what the model will see."""
     ids = torch.tensor([[302, 302, 10, 11, 12]])
     first = seen_by_forward(llava, input_ids=ids, pad_token_id=302, eos_token_id=301)[0]
     assert first["attention_mask"].tolist() == [[0, 0, 1, 1, 1]]
@@ -251,7 +251,7 @@ def test_generate_takes_the_size_of_a_batch_from_the_first_tensor(llava):
 
 @torch.no_grad()
 def test_generate_from_embeddings_returns_new_tokens_alone(llava):
-    """`handle._with_prompt` puts the caller's prompt in front of them."""
+    """`attach._restore_prompt` puts the caller's prompt in front of them."""
     embeds = llava.get_input_embeddings()(torch.arange(10, 15)[None])
     assert llava.generate(inputs_embeds=embeds, **NEW).shape == (1, 2)
 

@@ -1,4 +1,4 @@
-"""`attach` and `pruning`: a live model whose `generate` and `forward` prune the pictures they are given."""
+"""`attach` and `pruning`: switch pruning on for a live model, in its `generate` and its `forward`."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ from foveate.pipeline.prune import prune
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Per, Positions, PruneSettings, check_modalities, check_settings
 
-CHAIN = "foveate_chain"  # the attribute of our `generate` that leads to the handles on the model
+CHAIN = "foveate_chain"  # attribute of our `generate` that holds the model's handles
 
 
 class Handle:
-    """Pruning that is switched on for one model. `report` tells of the last call; `remove()` switches it off.
+    """Pruning that is switched on for one model.
 
-    Handles nest: the newest one still attached decides, and they may be removed in any order.
+    `report` is that of the last call; `remove()` switches pruning off. Several handles may be attached: the newest one
+    decides, and they may be removed in any order.
     """
 
     def __init__(self, chain: _Chain, settings: PruneSettings) -> None:
@@ -58,38 +59,47 @@ def attach(
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False,
 ) -> Handle | DecoderHandle:  # fmt: skip
-    """Prune every picture that `model.generate(...)` and `model(...)` are given, until `handle.remove()`.
+    """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
 
-    The settings are `prune_inputs`'. Pictures that come encoded already (`mm_encoder_outputs`, as `prune_inputs` makes
-    them) are handed on as they are. `generate` still returns the caller's own prompt in front of the new tokens;
-    `model(...)` returns logits of the shorter sequence.
+    Inputs that are encoded already (`mm_encoder_outputs`) pass through. `generate` still returns the caller's prompt in
+    front of the new tokens; `model(...)` returns logits of the shorter sequence. An in-decoder method (`FastV`) prunes
+    between the layers: its `keep` is what the last drop leaves of each image, it allows one handle at a time, and
+    `model(...)` returns logits of the caller's sequence, without a meaning at dropped tokens.
 
-    An in-decoder method (`FastV` and kin) prunes between the layers instead: see `foveate.hooks.decoder`. `keep` is
-    then what its last drop leaves of each picture, positions are the original ones, and `model(...)` returns logits of
-    the caller's sequence, which mean nothing at the places of dropped tokens. One such handle at a time, and none
-    beside it.
+    Args:
+        model: A vision-language model of transformers, with its head.
+        keep, method, positions, per, modalities, explain: As in `prune_inputs`.
 
-    Raises a `FoveateError`, and attaches nothing, if the model or the settings cannot be used.
+    Returns:
+        A handle with `report` and `remove()`.
+
+    Raises:
+        FoveateError: The model or the settings cannot be used. Nothing is attached then.
+
+    Example:
+        handle = foveate.attach(model, keep=64)
+        model.generate(**inputs)
+        handle.remove()
     """
-    found = resolve_any(method)
+    resolved = resolve_any(method)
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
-    if isinstance(found, DecoderMethod):
+    if isinstance(resolved, DecoderMethod):
         if per != "image":
-            raise InputError(f"per={per!r} is not for {found.name}, which counts by picture: leave it out.")
+            raise InputError(f"per={per!r} is not for {resolved.name}, which counts by image: leave it out.")
         check_modalities(modalities)
         if "image" not in modalities:
-            raise InputError(f"modalities={modalities!r} is not for {found.name}, which prunes pictures: leave it out.")
+            raise InputError(f"modalities={modalities!r} is not for {resolved.name}, which takes images: leave it out.")
         if explain:
-            raise InputError(f"explain=True is not for {found.name}, which chooses by attention alone: leave it out.")
-        return _attach_decoder(model, keep, found, positions)
-    settings = check_settings(keep, found, positions, per, modalities, explain)
+            raise InputError(f"explain=True is not for {resolved.name}, which goes by attention alone: leave it out.")
+        return _attach_decoder(model, keep, resolved, positions)
+    settings = check_settings(keep, resolved, positions, per, modalities, explain)
     check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     front = model.__dict__.get("generate")
     chain = getattr(front, CHAIN, None)
-    if chain is None or chain.front is not front:  # somebody's wrapper may carry the attribute of ours
+    if chain is None or chain.front is not front:  # functools.wraps copies our attribute to a wrapper
         chain = _Chain(model)
     handle = Handle(chain, settings)
     chain.handles.append(handle)
@@ -112,7 +122,12 @@ def pruning(
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
-    """`attach` for the length of a with-block."""
+    """`attach` for the length of a with-block, with the same arguments.
+
+    Example:
+        with foveate.pruning(model, keep=0.1) as handle:
+            model.generate(**inputs)
+    """
     handle = attach(
         model, keep=keep, method=method, positions=positions, per=per, modalities=modalities, explain=explain
     )
@@ -123,13 +138,13 @@ def pruning(
 
 
 class _Chain:
-    """What `attach` puts on a model: a `generate` in front of the stock one, and a hook in front of `forward`."""
+    """What `attach` puts on a model: a `generate` before the stock one, and a hook before `forward`."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.family = model, family_of(model)
         self.handles: list[Handle] = []
         self.generating = False
-        self.own_generate = model.__dict__.get("generate")  # somebody else's, set on the object
+        self.own_generate = model.__dict__.get("generate")  # set on the object by other code
         stock = model.generate
         parameters = list(inspect.signature(stock).parameters)
 
@@ -144,7 +159,7 @@ class _Chain:
     def uninstall(self) -> None:
         self.hook.remove()
         if self.model.__dict__.get("generate") is not self.front:
-            return  # somebody wrapped ours: it stays behind theirs, without a handle, and calls the stock one
+            return  # other code wrapped ours: it stays there without a handle and calls the stock one
         if self.own_generate is None:
             del self.model.generate
         else:
@@ -152,34 +167,34 @@ class _Chain:
 
     @torch.no_grad()
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
-        # Assistants and decoding loops call generate again; pictures that come encoded are the caller's business.
+        # Assistants and decoding loops call generate again; encoded inputs were pruned by the caller.
         if self.generating or not self.handles or kwargs.get("mm_encoder_outputs"):
             return stock(**kwargs)
         if kwargs.get("inputs") is not None:
             kwargs["input_ids"] = kwargs.pop("inputs")
-        # The cache goes by its older name too, which the signature does not tell.
+        # The cache has an older name too, which is not in the signature.
         names = {*inspect.signature(self.model.forward).parameters, "input_ids", "inputs_embeds", *NAMES}
         inputs = {name: value for name, value in kwargs.items() if name in names}
         settings = {name: value for name, value in kwargs.items() if name not in inputs}
-        given = dict(inputs)
-        if given.get("attention_mask") is None and isinstance(given.get("input_ids"), Tensor):
-            given["attention_mask"] = _made_mask(self.model, settings, given["input_ids"])
-        short = self.handles[-1].prune(given)
+        prompt = dict(inputs)
+        if prompt.get("attention_mask") is None and isinstance(prompt.get("input_ids"), Tensor):
+            prompt["attention_mask"] = _make_mask(self.model, settings, prompt["input_ids"])
+        short = self.handles[-1].prune(prompt)
         self.generating = True
         try:
             if not short.report.items:
                 return stock(**inputs, **settings)
-            ids, apart = inputs["input_ids"], has_own_decoder(self.model)
-            if not apart and "input_ids" not in short:
+            ids, separate = inputs["input_ids"], has_own_decoder(self.model)
+            if not separate and "input_ids" not in short:
                 _check_unassisted(self.model, settings)
             length = short["attention_mask"].shape[1]
-            out = stock(**short, **_shorter_limits(self.model, settings, 0 if apart else ids.shape[1] - length))
+            out = stock(**short, **_shorten_limits(self.model, settings, 0 if separate else ids.shape[1] - length))
         finally:
             self.generating = False
-        if apart:
+        if separate:
             return out
         # From embeddings, generate returns the new tokens alone.
-        return _with_prompt(out, ids, length if "input_ids" in short else 0)
+        return _restore_prompt(out, ids, length if "input_ids" in short else 0)
 
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
@@ -189,17 +204,13 @@ class _Chain:
         return (), dict(self.handles[-1].prune(inputs))
 
 
-def _made_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
+def _make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
     """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
-    pad = _setting(model, settings, "pad_token_id")
-    stops = _setting(model, settings, "eos_token_id")
-    if pad is None or pad in (
-        read_stop_ids(model.config, model.generation_config)
-        if stops is None
-        else stops
-        if isinstance(stops, list)
-        else [stops]
-    ):
+    pad = _read_setting(model, settings, "pad_token_id")
+    stops = _read_setting(model, settings, "eos_token_id")
+    if stops is None:
+        stops = read_stop_ids(model.config, model.generation_config)
+    if pad is None or pad in (stops if isinstance(stops, list) else [stops]):
         return torch.ones_like(ids)
     return ids.ne(pad).long()
 
@@ -207,38 +218,38 @@ def _made_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
 def _check_unassisted(model: Any, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for assisted decoding from embeddings: transformers cuts the mask down to no prompt at all."""
     names = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
-    found = next((name for name in names if _setting(model, settings, name) is not None), None)
-    if found is not None:
+    option = next((name for name in names if _read_setting(model, settings, name) is not None), None)
+    if option is not None:
         raise InputError(
-            f"{found} does not work with pruned sounds, which are handed on as embeddings: "
+            f"{option} does not work with pruned audio, which goes on as embeddings: "
             'leave it out, or "audio" out of modalities.'
         )
 
 
-def _setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
-    """What a call of `generate` goes by: its argument, else its configuration's, else the model's own."""
+def _read_setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
+    """The value of an option of `generate`: its argument, else its configuration's, else the model's own."""
     configs = (settings.get("generation_config"), model.generation_config)
     values = (settings.get(name), *(getattr(config, name, None) for config in configs))
     return next((value for value in values if value is not None), None)
 
 
-def _shorter_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
-    """`max_length` and `min_length` count the prompt: take off what it lost, so that they mean the same."""
-    given = settings.get("generation_config")
+def _shorten_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
+    """`max_length` and `min_length` count the prompt: subtract the dropped tokens, so that they mean the same."""
+    config = settings.get("generation_config")
     shorter = {}
     for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        length = _setting(model, settings, name)
-        if length and _setting(model, settings, instead) is None:
+        length = _read_setting(model, settings, name)
+        if length and _read_setting(model, settings, instead) is None:
             shorter[name] = max(length - dropped, 0)
-    if given is None or not shorter:
+    if config is None or not shorter:
         return {**settings, **shorter}
-    changed = copy.deepcopy(given)
+    changed = copy.deepcopy(config)
     changed.update(**shorter)
     return {**{k: v for k, v in settings.items() if k not in shorter}, "generation_config": changed}
 
 
-def _with_prompt(out: Any, ids: Tensor, short_length: int) -> Any:
-    """The caller's prompt in place of the short one; rows are repeated where `generate` returned several each."""
+def _restore_prompt(out: Any, ids: Tensor, short_length: int) -> Any:
+    """The output with the caller's prompt instead of the short one, repeated where `generate` returned several rows."""
     sequences = out if isinstance(out, Tensor) else out.sequences
     prompt = ids.to(sequences.device).repeat_interleave(len(sequences) // len(ids), dim=0)
     whole = torch.cat([prompt, sequences[:, short_length:]], dim=1)

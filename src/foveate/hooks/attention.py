@@ -1,4 +1,4 @@
-"""A few rows of one layer's attention, from its own projections, so that the model keeps its fast kernels."""
+"""A few rows of one layer's attention, computed from its projections, so that the model keeps its fast kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KNOWN = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text
 
 
 def check_stack(config: Any) -> None:
-    """Raise `ModelError` unless the text model of this `config` is one whose attention is known here."""
+    """Raise `ModelError` unless the text model of this `config` is one whose attention `Keys` computes."""
     text = config.get_text_config()
     if text.model_type not in KNOWN:
         raise ModelError(
@@ -37,20 +37,20 @@ class Keys:
         """`hidden` (b, S, d) is the layer's input, `rotary` its cos and sin (b, S, d_h), `real` (b, S) no padding."""
         self.attention, self.rotary, self.real = layer.self_attn, rotary, real
         self.normed = layer.input_layernorm(hidden)
-        self.keys = self._heads("k", self.normed, *rotary)  # (b, key heads, S, d_h)
+        self.keys = self._project("k", self.normed, *rotary)  # (b, key heads, S, d_h)
 
     def rows(self, row: int, queries: Tensor) -> Tensor:
-        """What the slots `queries` (r,) of one row of the batch attend to: (heads, r, S), in float32."""
+        """The attention of the slots `queries` (r,) of one row of the batch: (heads, r, S), in float32."""
         cos, sin = (part[row, queries] for part in self.rotary)
-        asked = self._heads("q", self.normed[row, queries], cos, sin)  # (heads, r, d_h)
-        keys = self.keys[row].repeat_interleave(asked.shape[0] // self.keys.shape[1], dim=0)
-        logits = (asked.float() @ keys.float().transpose(1, 2)) * self.attention.scaling
+        heads = self._project("q", self.normed[row, queries], cos, sin)  # (heads, r, d_h)
+        keys = self.keys[row].repeat_interleave(heads.shape[0] // self.keys.shape[1], dim=0)
+        logits = (heads.float() @ keys.float().transpose(1, 2)) * self.attention.scaling
         slots = torch.arange(keys.shape[1], device=queries.device)
-        seen = self.real[row] & (slots <= queries[:, None])  # (r, S)
-        weights: Tensor = logits.masked_fill(~seen, -torch.inf).softmax(-1)
+        visible = self.real[row] & (slots <= queries[:, None])  # (r, S)
+        weights: Tensor = logits.masked_fill(~visible, -torch.inf).softmax(-1)
         return weights
 
-    def _heads(self, which: str, normed: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _project(self, which: str, normed: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Project (..., S, d), normalise a head at a time where the stack does, and rotate: (..., heads, S, d_h)."""
         projected = getattr(self.attention, f"{which}_proj")(normed).unflatten(-1, (-1, self.attention.head_dim))
         norm = getattr(self.attention, f"{which}_norm", None)

@@ -17,7 +17,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models.cache import cache_name, cache_of
 
 
-class Following:
+class DecodeCall:
     """Tokens after a pruned prompt: each layer's mask is as wide as that layer's own cache."""
 
     def __init__(self, config: Any, slots: Sequence[Slots], mask: Tensor | None) -> None:
@@ -28,22 +28,22 @@ class Following:
     def before(self, layer: int, module: Any, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """The layer's input and keyword arguments, changed to what it holds."""
         del module
-        here = self.holds(layer)
-        return hidden, kwargs if here is None else {**kwargs, **self.seen(layer, here, hidden, kwargs)}
+        here = self.find_slots(layer)
+        return hidden, kwargs if here is None else {**kwargs, **self.make_arguments(layer, here, hidden, kwargs)}
 
     def after(self, layer: int, hidden: Tensor) -> Tensor:
         """The layer's output as the language model expects it."""
         del layer
         return hidden
 
-    def holds(self, layer: int) -> Slots | None:
+    def find_slots(self, layer: int) -> Slots | None:
         """What a layer holds, None before the first drop."""
         return next((slots for slots in reversed(self.slots) if slots.layer <= layer), None)
 
-    def seen(self, layer: int, here: Slots, hidden: Tensor, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    def make_arguments(self, layer: int, here: Slots, hidden: Tensor, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The mask and the position ids for `hidden` (b, q, d) in a layer that holds `here` of the prompt."""
         if here.layer not in self._masks:
-            # Loaded long since where there is a model, but not where only this package was imported.
+            # Imported late: importing foveate must not import transformers' modelling code.
             from transformers.masking_utils import create_causal_mask
 
             cache = cache_of(kwargs)
@@ -51,7 +51,7 @@ class Following:
             self._masks[here.layer] = create_causal_mask(
                 config=self.config,
                 inputs_embeds=hidden,
-                attention_mask=here.mask(past + hidden.shape[1], self.mask).to(hidden.device),
+                attention_mask=here.make_mask(past + hidden.shape[1], self.mask).to(hidden.device),
                 **{cache_name(create_causal_mask): cache},
                 layer_idx=layer,
             )
@@ -60,64 +60,64 @@ class Following:
         return {"attention_mask": self._masks[here.layer], "position_ids": None}
 
 
-class Prefill(Following):
-    """A prompt with pictures: looks at the attention before each drop, chooses, and cuts the sequence down."""
+class PrefillCall(DecodeCall):
+    """A prompt with images: reads the attention before each drop, selects tokens, and cuts the sequence down."""
 
     def __init__(
         self, config: Any, method: DecoderMethod, mask: Tensor, images: Sequence[RatedImage],
         counts: Mapping[int, Sequence[int]], whole: int,
     ) -> None:  # fmt: skip
-        """`counts` are, by the layer of each drop, how many tokens it leaves of each picture.
+        """`counts` are, by the layer of each drop, how many tokens it leaves of each image.
 
         After `whole` layers, and after the last, the language model itself needs the whole sequence.
         """
         super().__init__(config, (), None)
         self.method, self.images, self.counts, self.whole = method, images, counts, whole
         self.depth = config.num_hidden_layers
-        self.everything = self.now = Slots.whole(mask)
+        self.whole_prompt = self.current = Slots.make_whole(mask)
         self.stages: list[Stage] = []
         self.cache: Any = None
         self.seconds = 0.0
 
     def before(self, layer: int, module: Any, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
-        """Cut down to what is held here; where a drop comes next, choose by this layer's attention."""
-        here, rotary = self.holds(layer), kwargs["position_embeddings"]
+        """Cut the input down to what this layer holds; before a drop, select tokens by this layer's attention."""
+        here, rotary = self.find_slots(layer), kwargs["position_embeddings"]
         if here is not None:
-            if here is not self.now:
-                hidden = here.cut(hidden if self.now is self.everything else self.now.spread(hidden))
+            if here is not self.current:
+                hidden = here.cut(hidden if self.current is self.whole_prompt else self.current.scatter(hidden))
             rotary = tuple(here.cut(part) for part in rotary)
-            kwargs = {**kwargs, **self.seen(layer, here, hidden, kwargs), "position_embeddings": rotary}
-            self.now = here
+            kwargs = {**kwargs, **self.make_arguments(layer, here, hidden, kwargs), "position_embeddings": rotary}
+            self.current = here
         if layer + 1 in self.counts:
             started = time.perf_counter()
             with torch.no_grad():
-                self._choose(layer + 1, module, hidden, rotary)
+                self._select(layer + 1, module, hidden, rotary)
             self.seconds += time.perf_counter() - started
             self.cache = cache_of(kwargs)
         return hidden, kwargs
 
     def after(self, layer: int, hidden: Tensor) -> Tensor:
-        """Spread out again where the language model reads or adds to the whole sequence."""
-        if self.now is self.everything or self.whole <= layer < self.depth - 1:
+        """Scatter the output back where the language model reads or adds to the whole sequence."""
+        if self.current is self.whole_prompt or self.whole <= layer < self.depth - 1:
             return hidden
-        hidden, self.now = self.now.spread(hidden), self.everything
+        hidden, self.current = self.current.scatter(hidden), self.whole_prompt
         return hidden
 
-    def _choose(self, drop: int, module: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> None:
+    def _select(self, drop: int, module: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor]) -> None:
         """`hidden` (b, S, d) and `rotary` are the input of the last layer before the drop."""
-        here = self.holds(drop) or self.everything
+        here = self.find_slots(drop) or self.whole_prompt
         before = self.stages[-1].kept if self.stages else [image.item.kept for image in self.images]
         cos, sin = (part.expand(len(hidden), -1, -1) for part in rotary)
         keys = Keys(module, hidden, (cos, sin), here.real.to(hidden.device))
-        stays = torch.zeros_like(self.everything.real).scatter(1, here.places, here.real)
+        stays = torch.zeros_like(self.whole_prompt.real).scatter(1, here.places, here.real)
         kept = []
         for image, left, count in zip(self.images, before, self.counts[drop], strict=True):
             row, places = image.item.row, image.item.columns[left.to(image.item.columns.device)]
-            attention = keys.rows(row, here.where(row, image.raters).to(hidden.device))
-            columns = here.where(row, places).to(hidden.device)
+            attention = keys.rows(row, here.find_slots(row, image.raters).to(hidden.device))
+            columns = here.find_slots(row, places).to(hidden.device)
             selected = self.method.select(attention[..., columns], count).to(places.device)
             stays[row, places] = False
             stays[row, places[selected]] = True
             kept.append(left.to(selected.device)[selected])
         self.stages.append(Stage(drop, tuple(kept)))
-        self.slots.append(Slots.of(drop, stays))
+        self.slots.append(Slots.make_kept(drop, stays))

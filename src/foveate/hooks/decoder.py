@@ -1,11 +1,11 @@
-"""`attach` for in-decoder methods: hooks on a live model, and what they remember of the caches it filled.
+"""`attach` for in-decoder methods: hooks on a live model, and a record of the caches that it filled.
 
-One hook before and one after the model's `forward` open and close a call; one before and one after each decoder layer
-from the first look on cut the sequence down. Nothing is replaced, and `generate` is the stock one.
+One hook before and one after the model's `forward` open and close a call. One before and one after each decoder layer,
+from the first drop on, cut the sequence down. Nothing is replaced, and `generate` is the stock one.
 
-What stays is chosen once, in the call that brings the pictures, by the last token of its prompt. So without
-a cache every step of `generate` chooses anew, by the newest token; and with `prefill_chunk_size` the last token of the
-chunk that holds the pictures decides. Hidden states and attentions, where asked for, are of what a layer held.
+Tokens are selected once, in the call that brings the images, by the last token of its prompt. Without a cache every
+step of `generate` selects again, by the newest token; with `prefill_chunk_size` the last token of the chunk with the
+images decides. Hidden states and attentions, where requested, are of the tokens that a layer held.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
-from foveate.hooks.call import Following, Prefill
+from foveate.hooks.call import DecodeCall, PrefillCall
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import Slots
@@ -36,7 +36,7 @@ from foveate.pipeline.settings import check_inputs
 
 
 class DecoderHandle:
-    """In-decoder pruning that is switched on for one model. `report` tells of the last prompt; `remove()` ends it."""
+    """In-decoder pruning that is switched on for one model. `report` is that of the last prompt; `remove()` ends it."""
 
     def __init__(self, model: Any, keep: int | float, method: DecoderMethod) -> None:
         self.keep, self.method = keep, method
@@ -81,7 +81,7 @@ class _Hooks:
         self.model, self.handle, self.family = model, handle, family_of(model)
         self.decoder = self.family.decoder(model)
         self.drops = handle.method.layers(len(self.decoder.layers))
-        self.call: Following | None = None
+        self.call: DecodeCall | None = None
         self.answer = 0
         self.notes: tuple[str, ...] = ()
         self.pruned: WeakKeyDictionary[Any, tuple[Slots, ...]] = WeakKeyDictionary()  # by the cache that holds it
@@ -118,18 +118,18 @@ class _Hooks:
         inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
         self.call = None
         cache = cache_of(inputs)
-        pictures = _has_pictures(inputs)
+        has_images = _has_images(inputs)
         if cache is not None and cache.get_seq_length() > 0:
-            if pictures:
+            if has_images:
                 raise InputError(
                     "The cache (past_key_values) already holds a part of this prompt: "
-                    "pass the whole conversation with its pictures, without a cache."
+                    "pass the whole conversation with its images, without a cache."
                 )
             self.call = self._following(cache, inputs)
             return None
         if cache is not None:
             self.pruned.pop(cache, None)  # it was reset
-        if not pictures:
+        if not has_images:
             return None
         _check_call(inputs, self.handle.method.name)
         encoded = self.family.encode(model, inputs)
@@ -137,7 +137,7 @@ class _Hooks:
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
         return (), {**rest, "mm_encoder_outputs": {"image": encoded}}
 
-    def _following(self, cache: Any, inputs: dict[str, Any]) -> Following | None:
+    def _following(self, cache: Any, inputs: dict[str, Any]) -> DecodeCall | None:
         ids, mask, slots = inputs.get("input_ids"), inputs.get("attention_mask"), self.pruned.get(cache)
         if slots is None:
             if len({cache.get_seq_length(number) for number in range(len(self.decoder.layers))}) > 1:
@@ -150,13 +150,13 @@ class _Hooks:
             raise InputError(
                 f"The cache holds a pruned prompt of {len(slots[0].real)} rows: go on with input_ids of as many rows."
             )
-        return Following(self.decoder.config, slots, mask)
+        return DecodeCall(self.decoder.config, slots, mask)
 
-    def _prefill(self, inputs: dict[str, Any], encoded: Any) -> Prefill:
-        handle, family, ids, given = self.handle, self.family, inputs["input_ids"], inputs.get("attention_mask")
+    def _prefill(self, inputs: dict[str, Any], encoded: Any) -> PrefillCall:
+        handle, family, ids, mask = self.handle, self.family, inputs["input_ids"], inputs.get("attention_mask")
         features = family.features(encoded)
-        mask = torch.ones_like(ids) if given is None else given.to(ids.device)
-        grids = _grids(family, self.model.config, inputs, features)
+        mask = torch.ones_like(ids) if mask is None else mask.to(ids.device)
+        grids = _read_grids(family, self.model.config, inputs, features)
         prompt = Prompt(ids, mask, family.placeholders(self.model.config, inputs), features, grids)
         if bool((prompt.visual & (mask == 0)).any()):
             raise InputError("attention_mask hides image placeholders: leave them visible, keep decides what stays.")
@@ -167,15 +167,15 @@ class _Hooks:
         counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
         self.notes = tuple(notes)
         whole = family.whole_layers(self.model.config)
-        return Prefill(self.decoder.config, handle.method, mask, images, counts, whole)
+        return PrefillCall(self.decoder.config, handle.method, mask, images, counts, whole)
 
     def close(self, model: Any, args: Any, output: Any) -> None:
         del model, args
         call, self.call = self.call, None
-        if output is None or not isinstance(call, Prefill):
+        if output is None or not isinstance(call, PrefillCall):
             return
         if call.cache is not None:
-            self.pruned[call.cache] = tuple(slots.before(self.answer) for slots in call.slots)
+            self.pruned[call.cache] = tuple(slots.drop_answer(self.answer) for slots in call.slots)
         last = call.stages[-1].kept
         items = tuple(replace(image.item, kept=kept) for image, kept in zip(call.images, last, strict=True))
         per_layer = [sum(item.total for item in items)] * self.drops[0]
@@ -187,14 +187,14 @@ class _Hooks:
         )  # fmt: skip
 
 
-def _has_pictures(inputs: dict[str, Any]) -> bool:
+def _has_images(inputs: dict[str, Any]) -> bool:
     ready = inputs.get("mm_encoder_outputs") or {}
     raw = (inputs.get(name) for name in ("pixel_values", "pixel_values_videos"))
     return any(output is not None for output in (*raw, *ready.values()))
 
 
 def _check_call(inputs: dict[str, Any], name: str) -> None:
-    """Raise `InputError` for a call with pictures that cannot be pruned layer by layer."""
+    """Raise `InputError` for a call with images that cannot be pruned layer by layer."""
     cache, mask = cache_of(inputs), inputs.get("attention_mask")
     if cache is not None and cache.is_compileable:
         raise InputError(
@@ -205,11 +205,11 @@ def _check_call(inputs: dict[str, Any], name: str) -> None:
     ready = inputs.get("mm_encoder_outputs") or {}
     if inputs.get("pixel_values_videos") is not None or ready.get("video") is not None:
         raise InputError(
-            f"{name} prunes pictures, not clips: pass the frames as pictures, or use a method that prunes the input."
+            f"{name} prunes images, not videos: pass the frames as images, or use a method that prunes the input."
         )
     if inputs.get("labels") is not None:
         raise InputError(
-            f"{name} asks the prompt's last token which visual tokens matter, and with labels that is the answer's: "
+            f"{name} reads the attention of the prompt's last token, and with labels that is the answer's: "
             "train with a method that prunes the input, or leave the labels out."
         )
     positions = inputs.get("position_ids")
@@ -222,13 +222,15 @@ def _check_call(inputs: dict[str, Any], name: str) -> None:
         )
 
 
-def _grids(family: Family, config: Any, inputs: dict[str, Any], features: Sequence[Tensor]) -> tuple[Grid | None, ...]:
-    """The pictures' grids, None where the call does not tell: `generate` and `prune_inputs` may hold them back."""
+def _read_grids(
+    family: Family, config: Any, inputs: dict[str, Any], features: Sequence[Tensor]
+) -> tuple[Grid | None, ...]:
+    """The images' grids, None where the call lacks them: `generate` and `prune_inputs` may leave them out."""
     try:
         grids = family.grids(config, inputs, features)
     except KeyError:
         grids = []
     if len(grids) != len(features):
         return (None,) * len(features)
-    whole = zip(grids, features, strict=True)
-    return tuple(grid if grid is not None and math.prod(grid) == len(f) else None for grid, f in whole)
+    pairs = zip(grids, features, strict=True)
+    return tuple(grid if grid is not None and math.prod(grid) == len(f) else None for grid, f in pairs)

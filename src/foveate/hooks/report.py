@@ -11,7 +11,7 @@ from foveate.pipeline.report import Report
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One drop: how many layers ran before it, and per picture the ascending indices (k,) of the tokens it left."""
+    """One drop: how many layers ran before it, and for each image the ascending indices (k,) of the tokens it left."""
 
     layer: int
     kept: tuple[Tensor, ...]
@@ -19,10 +19,10 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class DecoderReport(Report):
-    """What was kept, as in every report (`kept` is what the last drop left), and what each layer really saw.
+    """What the last drop left of every image, and how many tokens each layer ran on.
 
-    `stages` are the drops; `visual_tokens` the number of visual tokens that each decoder layer ran on, all pictures of
-    the call together. With beams, each beam's copy of a picture counts. `seconds` is the time to choose alone.
+    `stages` are the drops; `visual_tokens` the number of visual tokens that each decoder layer ran on, all images of
+    the call together. With beams, each beam's copy of an image counts. `seconds` is the time to select alone.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -30,10 +30,10 @@ class DecoderReport(Report):
 
     @property
     def mean_visual_tokens(self) -> float:
-        """Visual tokens per layer, averaged over the layers: the budget to compare an input method's with."""
+        """Visual tokens per layer, the mean over the layers: the budget to compare with that of an input method."""
         return sum(self.visual_tokens) / len(self.visual_tokens) if self.visual_tokens else 0.0
 
     @property
     def mean_share(self) -> float:
-        """The same as a share of what there was."""
+        """The same as a share of the tokens before pruning."""
         return self.mean_visual_tokens / self.total_count if self.items else 0.0

@@ -1,4 +1,4 @@
-"""Which places of the prompt a layer still holds: cutting tensors down to them, and spreading them out again."""
+"""Which columns of the prompt a layer still holds: cut tensors down to them, and scatter them back."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Slots:
     real: Tensor
 
     @classmethod
-    def whole(cls, mask: Tensor) -> Slots:
+    def make_whole(cls, mask: Tensor) -> Slots:
         """Everything, before the first drop; `mask` (b, L) is 0 on padding."""
         places = torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
         return cls(0, mask.shape[1], places, mask.bool())
 
     @classmethod
-    def of(cls, layer: int, stays: Tensor) -> Slots:
+    def make_kept(cls, layer: int, stays: Tensor) -> Slots:
         """The places where `stays` (b, L) is true."""
         places, real = kept_places(stays, left=True)
         return cls(layer, stays.shape[1], places, real)
 
-    def before(self, answer: int) -> Slots:
-        """The same without the last `answer` tokens, which a cache may lose again; with them where they are padded."""
+    def drop_answer(self, answer: int) -> Slots:
+        """The same without the last `answer` tokens, which a cache may drop again; unchanged where they are padded."""
         if not answer or not bool((self.real & (self.places >= self.length - answer)).sum(1).eq(answer).all()):
             return self
         return Slots(self.layer, self.length - answer, self.places[:, :-answer], self.real[:, :-answer])
 
-    def where(self, row: int, places: Tensor) -> Tensor:
+    def find_slots(self, row: int, places: Tensor) -> Tensor:
         """The slots that hold these places of a row."""
         slot = torch.full((self.length,), -1, device=self.places.device)
         slot[self.places[row]] = torch.arange(self.places.shape[1], device=slot.device)
@@ -53,19 +53,19 @@ class Slots:
         index = self.places.to(states.device)[..., None].expand(-1, -1, states.shape[-1])
         return states.expand(len(index), -1, -1).gather(1, index)
 
-    def spread(self, states: Tensor) -> Tensor:
-        """(b, S, d) -> (b, L, d), zero where nothing is held."""
+    def scatter(self, states: Tensor) -> Tensor:
+        """(b, S, d) -> (b, L, d), zero at dropped tokens."""
         index = self.places.to(states.device)[..., None].expand(-1, -1, states.shape[-1])
         return states.new_zeros(len(states), self.length, states.shape[-1]).scatter(1, index, states)
 
-    def mask(self, held: int, mask: Tensor | None) -> Tensor:
-        """(b, held) of `held` keys that a layer has with those that came after the prompt: true is "attend".
+    def make_mask(self, keys: int, mask: Tensor | None) -> Tensor:
+        """(b, keys) bool, true is "attend", for the `keys` of a layer: the prompt's and those that came after it.
 
         `mask` is the caller's, of the prompt and what came after it, or None.
 
         Raises `InputError` if mask or cache do not fit the prompt that was pruned.
         """
-        later = held - self.places.shape[1]
+        later = keys - self.places.shape[1]
         if later < 0:
             raise InputError("The cache was cut back into the pruned prompt: give the whole prompt again, without it.")
         if mask is None:
