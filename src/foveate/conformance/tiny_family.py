@@ -27,6 +27,12 @@ class TinyFamily:
     overrides: ClassVar[Mapping[str, Any]] = {}
     """Keyword arguments of the tiny configuration, where `configs.json` has none for the model type."""
 
+    markers: ClassVar[tuple[str, str]] = ("vision_start_token_id", "vision_end_token_id")
+    """What the configuration calls the tokens before and after an image, if it has any."""
+
+    item_inputs: ClassVar[tuple[str, ...]] = ()
+    """Inputs that have one entry for each image, beside the pixels and those whose name begins with `image_`."""
+
     pads_left: ClassVar[bool] = True
     """Whether its tokenizer pads on the left."""
 
@@ -64,7 +70,7 @@ class TinyFamily:
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """The ids that stand for one image, video or audio of so many tokens in a prompt."""
-        around: list[Any] = [getattr(config, f"vision_{end}_token_id", None) for end in ("start", "end")]
+        around: list[Any] = [getattr(config, name, None) for name in self.markers]
         ids = [self.family.token_id(config, modality)] * tokens
         return ids if None in around else [around[0], *ids, around[1]]
 
@@ -74,7 +80,11 @@ class TinyFamily:
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """The encoder's inputs for one row of the batch, which shows number `items` of all images (videos, audios)."""
-        names = [self.family.traits.main_inputs[modality], *(n for n in inputs if n.startswith(f"{modality}_"))]
+        names = [
+            self.family.traits.main_inputs[modality],
+            *self.item_inputs,
+            *(n for n in inputs if n.startswith(f"{modality}_")),
+        ]
         return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""What the tiny models of single families need beside their conventions."""
+"""The tiny halves of the families that do not follow the shared conventions."""

@@ -1,4 +1,4 @@
-"""Aria: learned queries look at a picture's patches, as many as its resolution needs; a mixture of experts."""
+"""Aria: images padded to a square."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from foveate.conformance.tiny_family import TinyFamily
-from foveate.models.base import Inputs
 
 
 class TinyAria(TinyFamily):
     """Tiny models of `Aria`."""
 
+    item_inputs = ("pixel_mask",)
     overrides = {
         "text_config": {"model_type": "aria_text", "moe_num_experts": 4},
         "projector_patch_to_query_dict": {16: 9, 64: 12},
@@ -21,14 +21,9 @@ class TinyAria(TinyFamily):
     }
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures padded to a square, on the right and below."""
+        """With padding on the right and below."""
         made = super().make_inputs(config, modality, rows, rng)
         mask = torch.ones_like(made["pixel_values"][:, 0], dtype=torch.bool)
         mask[::2, 16:] = False
         mask[1::3, :, 20:] = False
         return made | {"pixel_mask": mask}
-
-    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """With the mask of the padding."""
-        mask = inputs["pixel_mask"][items.start : items.stop]
-        return super().select_inputs(config, inputs, modality, row, items) | {"pixel_mask": mask}

@@ -1,4 +1,4 @@
-"""BLIP-2 and InstructBLIP: a Q-Former's queries attend across to the patches; the prompt holds what becomes of them."""
+"""BLIP-2 and InstructBLIP: one placeholder for each query of the Q-Former."""
 
 from __future__ import annotations
 
@@ -27,45 +27,42 @@ class TinyBlip2(TinyFamily):
         return full
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """One placeholder a query."""
+        """One placeholder for each query."""
         return [self.family.token_id(config, modality)] * config.num_query_tokens
 
     def choose_assistant(self, model: Any) -> Any:
-        """The language model: its own `generate` asks for a picture."""
+        """The language model: `generate` of the whole model needs an image."""
         return model.language_model
 
     def randomize_zeros(self, model: Any) -> None:
-        """Queries start out all alike."""
+        """Queries are all alike at first."""
         model.query_tokens.normal_()
 
 
 class TinyInstructBlip(TinyBlip2):
     """Tiny models of `InstructBlip`."""
 
+    item_inputs = ("qformer_input_ids", "qformer_attention_mask")
+
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Instructions of different lengths."""
+        """An instruction of another length for each image."""
         side = image_size(config)
         pixels = torch.randn(sum(rows), 3, side, side, generator=rng)
         ids = torch.randint(10, 300, (sum(rows), 5), generator=rng)
         mask = torch.tensor([[1, 1, 1, 1 - n % 2, 1 - n % 2] for n in range(sum(rows))])
         return {"pixel_values": pixels, "qformer_input_ids": ids, "qformer_attention_mask": mask}
 
-    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """One instruction a picture."""
-        names = (self.family.traits.main_inputs[modality], "qformer_input_ids", "qformer_attention_mask")
-        return {name: inputs[name][items.start : items.stop] for name in names}
-
 
 class TinyInstructBlipVideo(TinyInstructBlip):
     """Tiny models of `InstructBlipVideo`."""
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """One placeholder a query of each frame."""
+        """One placeholder for each query of each frame."""
         frames = 1 if grid is None else grid[0]
         return super().prompt_ids(config, modality, tokens, grid) * frames
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Clips of three frames."""
+        """Videos of three frames."""
         made = super().make_inputs(config, modality, [3 * count for count in rows], rng)
         count = sum(rows)
         return {

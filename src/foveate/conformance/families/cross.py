@@ -1,4 +1,4 @@
-"""Models that attend across to their pictures: the encoder's states lie beside the sequence, not in it."""
+"""Models that attend across to their images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DeepSeek-OCR 2 and Unlimited-OCR: a picture's tiles, then the whole of it, then one token that ends it."""
+"""DeepSeek-OCR 2 and Unlimited-OCR: images with and without tiles."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
 
 
-class TinyDeepseekOcr2(TinyFamily):
-    """Tiny models of `DeepseekOcr2`."""
+class TinyLocalTiles(TinyFamily):
+    """Tiny models that take the tiles of all images in one tensor, `pixel_values_local`."""
 
-    tiles: ClassVar[tuple[tuple[int, int], ...]] = ((2, 1), (0, 0), (1, 3), (0, 0))
-    """Columns and rows of tiles in the pictures of the example."""
+    tile_counts: ClassVar[tuple[int, ...]] = (2, 0, 3, 0)
+    """Tiles of the images, in turn."""
+
+    def image_sides(self, config: Any) -> tuple[int, int]:
+        """The sides of an image and of a tile, in pixels."""
+        raise NotImplementedError
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures with and without tiles."""
-        side = config.vision_config.sam_config.image_size
-        counts = [x * y for x, y in (self.tiles[i % len(self.tiles)] for i in range(sum(rows)))]
+        """Images with and without tiles."""
+        side, tile = self.image_sides(config)
+        counts = [self.tile_counts[i % len(self.tile_counts)] for i in range(sum(rows))]
         return {
             "pixel_values": torch.randn(sum(rows), 3, side, side, generator=rng),
-            "pixel_values_local": torch.randn(sum(counts), 3, side, side, generator=rng),
+            "pixel_values_local": torch.randn(sum(counts), 3, tile, tile, generator=rng),
             "num_local_patches": torch.tensor(counts),
         }
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Tiles of all pictures lie in one tensor, which is left out where there are none."""
+        """Without `pixel_values_local` where the row's images have no tiles."""
         counts = inputs["num_local_patches"]
         ends = [0, *counts.cumsum(0).tolist()]
         tiles = inputs["pixel_values_local"][ends[items.start] : ends[items.stop]]
@@ -36,13 +40,22 @@ class TinyDeepseekOcr2(TinyFamily):
         return {**own, "pixel_values_local": tiles} if len(tiles) else own
 
 
+class TinyDeepseekOcr2(TinyLocalTiles):
+    """Tiny models of `DeepseekOcr2`."""
+
+    def image_sides(self, config: Any) -> tuple[int, int]:
+        """Tiles as large as the images."""
+        side = int(config.vision_config.sam_config.image_size)
+        return side, side
+
+
 class TinyUnlimitedOcr(TinyDeepseekOcr2):
     """Tiny models of `UnlimitedOcr`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures without tiles, whose numbers the model takes as lists."""
+        """Images without tiles: the model takes their number as a list."""
         return {"pixel_values": super().make_inputs(config, modality, rows, rng)["pixel_values"]}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """One view a picture."""
+        """Images alone."""
         return {"pixel_values": inputs["pixel_values"][items.start : items.stop]}

@@ -1,4 +1,4 @@
-"""ERNIE 4.5 VL: pictures of any size, clips that merge two frames, M-RoPE, experts of their own for what is seen."""
+"""ERNIE 4.5 VL: videos of an even number of frames."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class TinyErnie45VL(TinyPatches):
     patch_grids = {**PATCH_GRIDS, "video": ((4, 4, 4), (2, 4, 6))}
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks of their own around pictures and clips."""
+        """Markers of the modality at both ends."""
         start, end = (getattr(config, f"{modality}_{end}_token_id") for end in ("start", "end"))
         return [start, *super().prompt_ids(config, modality, tokens, grid), end]

@@ -1,4 +1,4 @@
-"""Florence-2: pictures among the words of an encoder, whose output a decoder attends across to."""
+"""Florence-2: padded on the right."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ class TinyFlorence2(TinyEncoderDecoder):
         return {name: value for name, value in made.items() if name != "position_ids"}
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures of 2 x 2 tokens."""
+        """Images of 2 x 2 tokens."""
         return {"pixel_values": torch.randn(sum(rows), 3, 64, 64, generator=rng)}

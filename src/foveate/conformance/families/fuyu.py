@@ -1,4 +1,4 @@
-"""Fuyu: no tower, patches go straight into the language model, and each row of them ends in a newline of the prompt."""
+"""Fuyu: flattened patches, and a newline after each row of them in the prompt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TinyFuyu(TinyFamily):
         return {"pixel_values": torch.randn(sum(rows), 9, width, generator=rng)}
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Row by row, each with its newline, before the beginning of the text."""
+        """Row by row, each with its newline, then the first token of the text."""
         _, h, w = grid or (1, 1, tokens)
         row = [*super().prompt_ids(config, modality, w, None), config.image_token_id + NEWLINE]
         return [*row * h, config.get_text_config().bos_token_id]

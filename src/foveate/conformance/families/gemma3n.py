@@ -1,4 +1,4 @@
-"""Gemma 3n: a convolutional tower whose last map is the picture's tokens; every layer reads the ids once more."""
+"""Gemma 3n: a tower of transformers instead of timm's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TinyGemma3n(TinyGemma):
     """Tiny models of `Gemma3n`."""
 
     def make_config(self, **changes: Any) -> Any:
-        """With another tower of the same output where timm's MobileNet would be."""
+        """With a ResNet in place of timm's MobileNet, whose output has the same shape."""
         from transformers import CONFIG_MAPPING
 
         config = super().make_config(**changes)

@@ -1,4 +1,4 @@
-"""Gemma 4: padded patches with their places beside them, pooled to rasters of any shape; timestamps before frames."""
+"""Gemma 4: padded patches of images and frames, with their positions beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 
 from foveate.conformance.families.gemma3 import TinyGemma
 from foveate.conformance.families.patches import TinyFramesApart
-from foveate.models.base import Inputs
 
 SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
 FRAMES = (2, 3)
@@ -19,7 +18,7 @@ class TinyGemma4(TinyFramesApart, TinyGemma):
     """Tiny models of `Gemma4`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures and clips of different shapes, each padded with patches at (-1, -1)."""
+        """Images and videos of different shapes, padded with patches at (-1, -1)."""
         side, pool = self.patch(config)
         number = range(sum(rows))
         shapes = [SIDES[modality][i % len(SIDES[modality])] for i in number]
@@ -37,16 +36,6 @@ class TinyGemma4(TinyFramesApart, TinyGemma):
     def patch(self, config: Any) -> tuple[int, int]:
         """The side of a patch in pixels, and how many of them a token is wide."""
         return config.vision_config.patch_size, config.vision_config.pooling_kernel_size
-
-    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """The frames of all clips lie in one long tensor."""
-        if modality != "video":
-            return super().select_inputs(config, inputs, modality, row, items)
-        counts = inputs["num_frames_per_video"]
-        ends = [0, *counts.cumsum(0).tolist()]
-        frames = slice(ends[items.start], ends[items.stop])
-        own = {name: inputs[name][frames] for name in (self.family.traits.main_inputs[modality], "video_position_ids")}
-        return {**own, "num_frames_per_video": counts[items.start : items.stop]}
 
 
 class TinyGemma4Unified(TinyGemma4):

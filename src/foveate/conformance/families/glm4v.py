@@ -1,4 +1,4 @@
-"""GLM-4V: pictures of any size, M-RoPE, and clips whose frames are spelled as pictures between two ids of their own."""
+"""GLM-4V: the frames of a video stand as images between two markers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class TinyFrames(TinyPatches):
     """Tiny models of `Frames`."""
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """A frame, a word, and so on."""
+        """In a video a text token after each frame."""
         frames = grid[0] if modality == "video" and grid is not None else 1
         one = [config.image_start_token_id, *[config.image_token_id] * (tokens // frames), config.image_end_token_id]
         if modality == "image":

@@ -1,4 +1,4 @@
-"""Idefics: gated layers before those of the language model attend across to the pictures."""
+"""Idefics: a mask says which token sees which image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TinyIdefics(TinyCrossAttention):
     """Tiny models of `Idefics`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Blank pictures in rows that have fewer."""
+        """With blank images in rows that have fewer."""
         side = image_size(config)
         pixels = torch.randn(len(rows), max(rows), 3, side, side, generator=rng)
         for row, count in enumerate(rows):
@@ -25,7 +25,7 @@ class TinyIdefics(TinyCrossAttention):
         return {"pixel_values": pixels}
 
     def prompt_inputs(self, config: Any, inputs: Inputs) -> dict[str, Any]:
-        """A word sees the last picture before it."""
+        """A text token sees the last image before it."""
         number = self.family.placeholders(config, inputs).cumsum(1) - 1
         last = number[..., None] == torch.arange(inputs["pixel_values"].shape[1], device=number.device)
         return {"image_attention_mask": last.long()}
@@ -36,5 +36,5 @@ class TinyIdefics(TinyCrossAttention):
         return [around, around + 1, around]
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """A row's pictures lie together."""
+        """The images of a row are one entry."""
         return {"pixel_values": inputs["pixel_values"][row : row + 1]}

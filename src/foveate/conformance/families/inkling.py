@@ -1,4 +1,4 @@
-"""Inkling: a token for every 40 x 40 pixels; attention by distance, and short convolutions over the neighbours."""
+"""Inkling: squares of all images in one tensor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from foveate.conformance.families.patches import TinyPatches
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
 
-PATCHES = (6, 9, 4, 8)  # of the images, in turn
+SQUARES = (6, 9, 4, 8)  # of the images, in turn
 
 
 class TinyInkling2(TinyPatches):
@@ -31,7 +31,7 @@ class TinyInkling2(TinyPatches):
     }  # fmt: skip
 
     def patch_shape(self, config: Any) -> tuple[int, ...]:
-        """A token's whole square of the picture."""
+        """The square of pixels that makes one token."""
         side = config.vision_config.patch_size * config.vision_config.spatial_merge_size
         return (side, side, 3)
 
@@ -50,22 +50,22 @@ class TinyInkling(TinyFamily):
     }  # fmt: skip
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures of different sizes."""
+        """Images of different sizes."""
         vision = config.vision_config
-        total = sum(PATCHES[i % len(PATCHES)] for i in range(sum(rows)))
+        total = sum(SQUARES[i % len(SQUARES)] for i in range(sum(rows)))
         shape = (total, vision.temporal_patch_size, vision.patch_size, vision.patch_size, 3)
         return {"pixel_values": torch.randn(shape, generator=rng)}
 
     def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
         """With a prompt of placeholders alone: only their runs tell the images apart."""
         total, ids = len(inputs["pixel_values"]), list[int]()
-        for end, size in zip(accumulate(cycle(PATCHES)), cycle(PATCHES), strict=False):
+        for end, size in zip(accumulate(cycle(SQUARES)), cycle(SQUARES), strict=False):
             if end > total:
                 break
             ids += [*[self.family.token_id(model.config)] * size, 0]
         return super().encode_inputs(model, {**inputs, "input_ids": torch.tensor([ids])}, modality)
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Squares of all pictures lie in one tensor."""
+        """The squares of the row's images."""
         ends = [0, *accumulate(self.family.sizes(config, inputs))]
         return {"pixel_values": inputs["pixel_values"][ends[items.start] : ends[items.stop]]}

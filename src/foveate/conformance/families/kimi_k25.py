@@ -1,4 +1,4 @@
-"""Kimi K2.5: pictures of any size, and clips in chunks of some frames that are averaged to one."""
+"""Kimi K2.5: text tokens inside the markers of images and video chunks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class TinyKimiK25(TinyPatches):
     patch_grids = {**PATCH_GRIDS, "video": ((2, 4, 4), (1, 4, 4), (3, 4, 6))}
 
     def patch_shape(self, config: Any) -> tuple[int, ...]:
-        """Channels and sides."""
+        """Channels, height, width."""
         side = config.vision_config.patch_size
         return (3, side, side)
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Words that say when and what come before the tokens."""
+        """Text tokens for the time and the kind come before the placeholders."""
         start, *ids = super().prompt_ids(config, modality, tokens, grid)
         return [*([20, 21] if modality == "video" else []), start, 22, 23, *ids]
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
-        """With clips encoded by `encode`."""
+        """With videos encoded by `encode`."""
         full = super().mask_dropped(model, inputs, items)
         return encoded_inputs(self.family, model, full) if "video" in find_modalities(self.family, inputs) else full

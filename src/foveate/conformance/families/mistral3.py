@@ -1,4 +1,4 @@
-"""Mistral 3: Pixtral's tower, pictures of any size in merged patches, every row of which ends in a token of its own."""
+"""Mistral 3 and LightOnOCR: images of different sizes, padded to the largest."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TinyImageSizes(TinyFamily):
     """Tiny models of `ImageSizes`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures of different sizes."""
+        """With the sizes beside them."""
         side = self.family.side(config)
         sizes = torch.tensor([SIDES[i % len(SIDES)] for i in range(sum(rows))]) * side
         height, width = sizes.amax(0).tolist()
@@ -30,7 +30,7 @@ class TinyMistral3(TinyImageSizes):
     """Tiny models of `Mistral3`."""
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Row by row, each with its end."""
+        """Row by row, each with a token that ends it."""
         if grid is None:
             return super().prompt_ids(config, modality, tokens, grid)
         row = [*super().prompt_ids(config, modality, grid[2], None), IMG_BREAK]

@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision: tiles of a picture, which some layers of the language model attend across to."""
+"""Llama 3.2 Vision: images of different numbers of tiles."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from foveate.conformance.families.cross import TinyCrossAttention
 from foveate.models.base import Inputs
 from foveate.models.visual_input import Grid
 
-TILES = (2, 1, 4, 3)  # of the example's pictures
+TILES = (2, 1, 4, 3)  # of the images, in turn
 
 
 class TinyMllama(TinyCrossAttention):
     """Tiny models of `Mllama`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures of different numbers of tiles, padded to the same number of pictures in each row."""
+        """Rows padded to the same number of images, images to the same number of tiles."""
         vision = config.vision_config
         shape = (len(rows), max(rows), vision.max_num_tiles)
         pixels = torch.randn(*shape, 3, vision.image_size, vision.image_size, generator=rng)
         ids, tiles, number = torch.zeros(shape[:2], dtype=torch.long), torch.zeros(shape, dtype=torch.long), 0
-        tiles[..., 0] = 1  # so the processor has it, in padding too
+        tiles[..., 0] = 1  # as in the processor's output, in padding too
         for row, count in enumerate(rows):
             pixels[row, count:] = 0
-            for picture in range(count):
+            for image in range(count):
                 size = TILES[number % len(TILES)]
-                ids[row, picture] = vision.supported_aspect_ratios.index([1, size]) + 1
-                tiles[row, picture, :size], pixels[row, picture, size:] = 1, 0
+                ids[row, image] = vision.supported_aspect_ratios.index([1, size]) + 1
+                tiles[row, image, :size], pixels[row, image, size:] = 1, 0
                 number += 1
         return {"pixel_values": pixels, "aspect_ratio_ids": ids, "aspect_ratio_mask": tiles}
 
     def prompt_inputs(self, config: Any, inputs: Inputs) -> dict[str, Any]:
-        """A word sees the last picture before it."""
+        """A text token sees the last image before it."""
         if "aspect_ratio_mask" not in inputs:
             return {}
         number = self.family.placeholders(config, inputs).cumsum(1) - 1
@@ -47,12 +47,12 @@ class TinyMllama(TinyCrossAttention):
         return [self.family.token_id(config)]
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """A row's pictures lie together."""
+        """The images of a row are one entry."""
         names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
         return {name: inputs[name][row : row + 1] for name in names}
 
     def randomize_zeros(self, model: Any) -> None:
-        """Open the gates, which start closed."""
+        """Gates start closed."""
         for name, parameter in model.named_parameters():
             if "gate" in name.rsplit(".", 1)[-1]:
                 parameter.fill_(0.5)

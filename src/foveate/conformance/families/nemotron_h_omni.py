@@ -1,4 +1,4 @@
-"""Nemotron-H Omni: pictures of any size as merged patches, in a language model of Mamba-2, attention and experts."""
+"""Nemotron-H Omni: patches of all images in one tensor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import torch
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
 
-SHAPES = ((4, 6), (6, 6), (4, 4), (8, 4))  # of the example's pictures, in patches
+SHAPES = ((4, 6), (6, 6), (4, 4), (8, 4))  # (h, w) of the images in patches
 
 
 class TinyNemotronHOmni(TinyFamily):
     """Tiny models of `NemotronHOmni`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures of different sizes."""
+        """Images of different sizes."""
         sizes = torch.tensor([SHAPES[i % len(SHAPES)] for i in range(sum(rows))])
         width = 3 * config.vision_config.patch_size**2
         return {
@@ -26,7 +26,7 @@ class TinyNemotronHOmni(TinyFamily):
         }
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Patches of all pictures lie in one long tensor."""
+        """The patches of the row's images."""
         sizes = inputs["image_grid_hw"]
         ends = [0, *sizes.prod(-1).cumsum(0).tolist()]
         pixels = inputs["pixel_values"][ends[items.start] : ends[items.stop]]

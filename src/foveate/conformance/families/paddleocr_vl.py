@@ -1,4 +1,4 @@
-"""PaddleOCR-VL: pictures of any size as patches that keep their shape, and M-RoPE."""
+"""PaddleOCR-VL: patches that keep their shape."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ class TinyPaddleOCRVL(TinyPatches):
     """Tiny models of `PaddleOCRVL`."""
 
     def patch_shape(self, config: Any) -> tuple[int, ...]:
-        """Channels and sides."""
+        """Channels, height, width."""
         side = config.vision_config.patch_size
         return (3, side, side)

@@ -1,4 +1,4 @@
-"""Pictures and clips of any size as one long row of flattened patches: `image_grid_thw`, `video_grid_thw`."""
+"""Images and videos of any size as one long row of flattened patches: `image_grid_thw`, `video_grid_thw`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class TinyPatches(TinyFamily):
     """Tiny models of `Patches`."""
 
     patch_grids: ClassVar[Mapping[str, Sequence[tuple[int, int, int]]]] = PATCH_GRIDS
-    """(t, h, w) in patches of the pictures and clips, in turn."""
+    """(t, h, w) of the images and videos in patches, in turn."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Pictures and clips of different sizes."""
+        """Images and videos of different sizes."""
         shapes = self.patch_grids[modality]
         grids = [shapes[i % len(shapes)] for i in range(sum(rows))]
         count = sum(t * h * w for t, h, w in grids)
@@ -37,7 +37,7 @@ class TinyPatches(TinyFamily):
         return (3 * getattr(vision, "temporal_patch_size", 1) * vision.patch_size**2,)
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Patches of all pictures lie in one long tensor."""
+        """The patches of the row's images."""
         grids = inputs[f"{modality}_grid_thw"]
         ends = [0, *grids.prod(-1).cumsum(0).tolist()]
         pixels = inputs[self.family.traits.main_inputs[modality]][ends[items.start] : ends[items.stop]]
@@ -51,7 +51,7 @@ class TinyFramesApart(TinyFamily):
     """Tiny models of `FramesApart`."""
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Two words, then a frame, and so on."""
+        """In a video two text tokens before each frame."""
         if modality != "video" or grid is None:
             return super().prompt_ids(config, modality, tokens, grid)
         frame = super().prompt_ids(config, modality, tokens // grid[0], grid)

@@ -1,4 +1,4 @@
-"""PerceptionLM: a picture's tiles, or a clip's frames, pooled, in one row."""
+"""PerceptionLM: an image's tiles or a video's frames in one entry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen4-Exp: as Qwen3.5, with attention to chosen blocks, several residual streams and embeddings of n-grams."""
+"""Qwen4-Exp: a convolution over n-grams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class TinyQwen4Exp(TinyTimestamped):
     """Tiny models of `Qwen4Exp`."""
 
     def randomize_zeros(self, model: Any) -> None:
-        """The convolution over n-grams starts at zero."""
+        """The convolution starts at zero."""
         for layer in self.family.decoder(model).layers:
             if layer.ple is not None:
                 layer.ple.conv1d.weight.normal_(std=0.05)

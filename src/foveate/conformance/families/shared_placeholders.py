@@ -1,4 +1,4 @@
-"""Clips on the placeholders of pictures: told apart by the marks around a clip, encoded together."""
+"""Videos on the placeholders of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Video-LLaVA: pictures as in LLaVA-1.5, clips through a tower of their own, frame by frame with [CLS] tokens."""
+"""Video-LLaVA: videos of three frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class TinyVideoLlava(TinyFamily):
     """Tiny models of `VideoLlava`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Clips of three frames."""
+        """Frame by frame."""
         if modality == "image":
             return super().make_inputs(config, modality, rows, rng)
         side = image_size(config)
