@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from foveate.conformance.laws import tiny_model
+from foveate.conformance.batches import make_tiny_model
 from foveate.models import Family, lookup
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import draw_scene
@@ -22,12 +22,12 @@ def family(request) -> Family:
 
 @pytest.fixture
 def model(family):
-    return tiny_model(family)
+    return make_tiny_model(family)
 
 
 @pytest.fixture
 def llava():
-    return tiny_model(lookup.family("llava"))
+    return make_tiny_model(lookup.family("llava"))
 
 
 # -- models with a processor, for the server and the page ----------------------------------------------------------

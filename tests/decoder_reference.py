@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from transformers import AutoModelForImageTextToText
 
-from foveate.conformance.registry import tiny_family
+from foveate.conformance.registry import to_tiny_family
 from foveate.method.budget import to_budget
 from foveate.pipeline.question import find_question, read_template
 
 
 def deep_model(family, depth=6, attention="sdpa", seed=0):
     """The family's tiny model with more layers, so that there is something between them."""
-    config = tiny_family(family).make_config()
+    config = to_tiny_family(family).make_config()
     text = config.get_text_config()
     text.num_hidden_layers = depth
     if getattr(text, "layer_types", None):

@@ -9,7 +9,7 @@ import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from foveate.conformance.registry import tiny_family
+from foveate.conformance.registry import to_tiny_family
 from foveate.models import lookup
 from foveate.runtime.load import quiet
 
@@ -37,7 +37,7 @@ QWEN_CHAT = (
 
 def tiny_folder(model_type: str, folder: Path) -> Path:
     """Save a random model of the family with its tokenizer and processor, and return the folder."""
-    config = tiny_family(lookup.family(model_type)).make_config()
+    config = to_tiny_family(lookup.family(model_type)).make_config()
     torch.manual_seed(0)
     model = transformers.AutoModelForImageTextToText.from_config(config).eval()
     model.generation_config.do_sample = False

@@ -6,11 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from foveate.conformance import laws
-from foveate.conformance.registry import tiny_family
+from foveate.conformance import laws, reference
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.conformance.reference import find_kept_items, mark_kept
+from foveate.conformance.registry import to_tiny_family
 from foveate.models import Family, family_of, lookup
 from foveate.models import sequence as rewrite
 from foveate.models.sequence import count_positions
+from foveate.pipeline.prune import prune_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
@@ -18,24 +21,23 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 @pytest.fixture(autouse=True)
 def absolute_limit(monkeypatch):
     """Hold tiny models to 1e-5 whatever the size of their logits; test_tolerance.py has the relative limit."""
-    monkeypatch.setattr(laws, "logit_size", lambda logits: 1.0)
+    monkeypatch.setattr(reference, "logit_size", lambda logits: 1.0)
 
 
 @pytest.mark.parametrize("model_type", lookup.available())
 def test_every_law_holds(model_type):
     results = laws.check_family(model_type)
-    assert [r.name for r in results] == list(laws.laws_of(lookup.family(model_type)))
+    assert [r.name for r in results] == list(laws.select_laws(lookup.family(model_type)))
     assert all(r.passed for r in results), results
 
 
 @pytest.mark.parametrize("name", list(laws.LAWS))
 def test_law_with_eager_attention(family, name):
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(
-        tiny_family(family).make_config(), attn_implementation="eager"
-    ).eval()
-    if name not in laws.laws_of(family):
-        pytest.skip("says nothing about this family")
+    config = to_tiny_family(family).make_config()
+    model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager").eval()
+    if name not in laws.select_laws(family):
+        pytest.skip("does not apply to this family")
     with torch.no_grad():
         assert laws.LAWS[name](model, family) <= laws.TOLERANCE[torch.float32]
 
@@ -44,7 +46,7 @@ def test_check_reports_every_law_and_restores_the_mode(model):
     model.train()
     model.base_model.language_model.eval()  # as where a part is frozen
     results = laws.check(model)
-    assert [r.name for r in results] == list(laws.laws_of(family_of(model)))
+    assert [r.name for r in results] == list(laws.select_laws(family_of(model)))
     assert all(r.passed for r in results), results
     assert model.training
     assert not model.base_model.language_model.training
@@ -64,12 +66,12 @@ def test_check_reports_every_law_and_restores_the_mode(model):
 def test_other_parts_in_the_same_family(model_type, part, other):
     found = lookup.family(model_type)
     select = {"vision_feature_select_strategy": "full"} if part == "vision_config" else {}
-    results = laws.check(laws.tiny_model(found, **{part: other, **select}), found)
+    results = laws.check(make_tiny_model(found, **{part: other, **select}), found)
     assert all(result.passed for result in results), results
 
 
 def status_of(family, law):
-    return {result.name: result.status for result in laws.check(laws.tiny_model(family), family)}[law]
+    return {result.name: result.status for result in laws.check(make_tiny_model(family), family)}[law]
 
 
 def test_renumbered_positions_break_the_masking_law(monkeypatch):
@@ -153,16 +155,16 @@ def test_family_of_finds_the_registered_class(model, family):
 @torch.no_grad()
 def test_generation_says_what_the_masked_full_model_says(model, family, settings):
     """Decoding goes on at the positions, and beams see the features, of the full prompt."""
-    inputs = laws.example(model, family, [(2, 5), (1, 9)])
-    short = laws.prune_inputs(model, inputs, keep=0.4)
+    inputs = make_batch(model, family, [(2, 5), (1, 9)])
+    short = prune_inputs(model, inputs, keep=0.4)
     words = {k: v for k, v in inputs.items() if k not in {"pixel_values", *family.encoder_inputs(model, inputs)}}
     everything = [
-        replace(item, kept=torch.arange(item.total)) for item in laws.kept_items(model, family, inputs, short)
+        replace(item, kept=torch.arange(item.total)) for item in find_kept_items(model, family, inputs, short)
     ]
     full = {
         **words,
         "position_ids": family.positions(model, inputs, inputs["attention_mask"]),
-        "attention_mask": laws.staying(model, family, inputs, short).long(),
+        "attention_mask": mark_kept(model, family, inputs, short).long(),
         "mm_encoder_outputs": {"image": family.keep(family.encode(model, inputs), everything)},
     }
     new = {"max_new_tokens": 5, "min_new_tokens": 5, **settings}

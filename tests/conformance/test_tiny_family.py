@@ -9,7 +9,7 @@ import pytest
 
 import foveate.models
 from foveate.conformance.families.patches import TinyTimestamped
-from foveate.conformance.registry import BUILTIN, TINY_FAMILIES, tiny_family
+from foveate.conformance.registry import BUILTIN, TINY_FAMILIES, to_tiny_family
 from foveate.conformance.tiny_config import read_overrides
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models import Family
@@ -24,14 +24,14 @@ def test_every_tiny_half_belongs_to_a_family(model_type):
 
 
 def test_a_family_of_the_shared_conventions_needs_no_tiny_half():
-    assert type(tiny_family(Family("mine"))) is TinyFamily
+    assert type(to_tiny_family(Family("mine"))) is TinyFamily
 
 
 def test_a_plug_in_has_the_tiny_half_of_the_adapter_it_derives_from():
     class Mine(Qwen3VL):
         pass
 
-    assert type(tiny_family(Mine("mine"))) is TinyTimestamped
+    assert type(to_tiny_family(Mine("mine"))) is TinyTimestamped
 
 
 def test_overrides_are_those_of_families():
@@ -46,7 +46,7 @@ def test_a_name_in_the_overrides_stands_for_those_of_that_model_type():
 
 
 def test_changes_replace_overrides():
-    tiny = tiny_family(FAMILIES.load("llava")("llava"))
+    tiny = to_tiny_family(FAMILIES.load("llava")("llava"))
     assert tiny.make_config().vision_feature_layer == -2
     assert tiny.make_config(vision_feature_layer=-1).vision_feature_layer == -1
 

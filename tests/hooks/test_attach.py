@@ -7,7 +7,7 @@ from transformers import GenerationConfig
 
 import foveate
 from caches import with_cache
-from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import FoveateError, InputError, KeepError, ModelError
 from foveate.models import lookup
 from foveate.models.cache import NAMES, cache_of
@@ -17,7 +17,7 @@ NEW = {"max_new_tokens": 3, "min_new_tokens": 3}
 
 @pytest.fixture
 def inputs(model, family):
-    return example(model, family, [(2, 5), (1, 7)])
+    return make_batch(model, family, [(2, 5), (1, 7)])
 
 
 def test_prompt_comes_back_whole(model, inputs):
@@ -40,7 +40,7 @@ def test_dict_outputs_and_several_sequences(model, inputs):
 
 
 def test_forward_is_pruned_positional_arguments_too(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     length = inputs["input_ids"].shape[1]
     with foveate.pruning(llava, keep=4), torch.no_grad():
         assert llava(**inputs).logits.shape[1] == length - 12
@@ -57,7 +57,7 @@ def test_training_step_under_a_handle(model, inputs):
 
 
 def test_text_only_generation_is_the_stock_one(model, family):
-    inputs = example(model, family, [(0, 5), (0, 2)])
+    inputs = make_batch(model, family, [(0, 5), (0, 2)])
     stock = model.generate(**inputs, **NEW)
     with foveate.pruning(model, keep=3) as handle:
         assert torch.equal(model.generate(**inputs, **NEW), stock)
@@ -66,7 +66,7 @@ def test_text_only_generation_is_the_stock_one(model, family):
 
 def test_text_goes_on_from_a_cache(model, family):
     """A conversation without pictures may keep its cache while a handle is on."""
-    inputs = example(model, family, [(0, 5)])
+    inputs = make_batch(model, family, [(0, 5)])
 
     def talk():
         first = model.generate(**inputs, **NEW, return_dict_in_generate=True)
@@ -79,7 +79,7 @@ def test_text_goes_on_from_a_cache(model, family):
 
 
 def test_innermost_handle_decides_and_any_order_of_removal_works(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
 
     def kept(handle):
         llava.generate(**inputs, **NEW)
@@ -101,7 +101,7 @@ def test_innermost_handle_decides_and_any_order_of_removal_works(llava):
 
 
 def test_attaching_again_with_other_settings(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     for keep in (2, 5):
         handle = foveate.attach(llava, keep=keep)
         llava.generate(**inputs, **NEW)
@@ -117,7 +117,7 @@ def test_block_left_by_an_error_leaves_nothing(llava):
 
 
 def test_failed_call_leaves_the_handle_working(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     with foveate.pruning(llava, keep=2) as handle:
         with pytest.raises(FoveateError):
             llava.generate(input_ids=inputs["input_ids"], **NEW)
@@ -137,7 +137,7 @@ def test_somebody_elses_generate_is_given_back(llava):
 
 
 def test_wrapping_in_front_of_ours_survives_removal(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     expected = llava.generate(**inputs, **NEW, return_dict_in_generate=True, output_logits=True).logits
     handle = foveate.attach(llava, keep=2)
     ours = llava.generate
@@ -159,7 +159,7 @@ def test_pruned_inputs_are_not_pruned_again(model, inputs):
 
 
 def test_wrapper_with_our_attributes_does_not_hide_that_ours_is_gone(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     first = foveate.attach(llava, keep=2)
     llava.generate = functools.wraps(llava.generate)(lambda *a, ours=llava.generate, **k: ours(*a, **k))
     first.remove()
@@ -178,7 +178,7 @@ def test_signature_survives(model):
 
 @pytest.mark.parametrize("how", ["argument", "config", "model", "model beside a config"])
 def test_max_length_counts_the_callers_prompt(llava, how):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     limit = {"max_length": inputs["input_ids"].shape[1] + 2, "min_length": inputs["input_ids"].shape[1] + 2}
     if how.startswith("model"):
         llava.generation_config.update(**limit)
@@ -190,7 +190,7 @@ def test_max_length_counts_the_callers_prompt(llava, how):
 
 
 def test_inputs_argument_and_positional_ids(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     ids, pixels = inputs["input_ids"], inputs["pixel_values"]
     with foveate.pruning(llava, keep=2):
         expected = llava.generate(input_ids=ids, pixel_values=pixels, **NEW)
@@ -199,7 +199,7 @@ def test_inputs_argument_and_positional_ids(llava):
 
 
 def test_inputs_embeds_are_refused(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     embeds = llava.get_input_embeddings()(inputs["input_ids"])
     with foveate.pruning(llava, keep=2), pytest.raises(InputError, match="inputs_embeds"):
         llava.generate(inputs_embeds=embeds, pixel_values=inputs["pixel_values"], **NEW)
@@ -234,7 +234,7 @@ def test_in_decoder_methods_do_not_explain(llava):
 
 
 def test_static_cache(llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     with foveate.pruning(llava, keep=3):
         dynamic = llava.generate(**inputs, **NEW)
         static = llava.generate(**inputs, **NEW, cache_implementation="static", disable_compile=True)
@@ -244,7 +244,7 @@ def test_static_cache(llava):
 @pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_a_filled_cache_is_refused_under_either_name(llava, name):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     cache = cache_of(llava(**inputs, use_cache=True))
     with foveate.pruning(llava, keep=3), pytest.raises(InputError, match="past_key_values"):
         llava.generate(**inputs, **NEW, **{name: cache})
@@ -253,7 +253,7 @@ def test_a_filled_cache_is_refused_under_either_name(llava, name):
 @pytest.mark.parametrize("ends", [False, True])
 def test_padding_without_a_mask_is_seen_as_generate_sees_it(llava, ends):
     """Hidden, unless its id ends generation too."""
-    inputs = example(llava, foveate.models.family_of(llava), [(2, 5), (1, 7)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(2, 5), (1, 7)])
     ids = inputs["input_ids"].masked_fill(inputs.pop("attention_mask") == 0, llava.config.text_config.pad_token_id)
     inputs |= {"input_ids": ids, "eos_token_id": [301, 302] if ends else 301, "pad_token_id": 302}
     stock = llava.generate(**inputs, **NEW)
@@ -266,8 +266,8 @@ def test_padding_without_a_mask_is_seen_as_generate_sees_it(llava, ends):
 def test_drafts_are_refused_for_pruned_sounds(how):
     """transformers would cut the prompt out of the mask."""
     family = lookup.family("qwen2_5_omni_thinker")
-    model = tiny_model(family)
-    inputs = example(model, family, [(("audio",), 5)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("audio",), 5)])
     draft = {"prompt_lookup_num_tokens": 2, **NEW}
     draft = draft if how == "argument" else {"generation_config": GenerationConfig(**draft)}
     with foveate.pruning(model, keep=0.3):

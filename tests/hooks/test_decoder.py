@@ -12,8 +12,8 @@ import foveate
 from caches import with_cache
 from decoder_reference import deep_model
 from foveate import FastV
-from foveate.conformance.laws import example
-from foveate.conformance.registry import tiny_family
+from foveate.conformance.batches import make_batch
+from foveate.conformance.registry import to_tiny_family
 from foveate.errors import FoveateError, InputError, KeepError, ModelError
 from foveate.hooks.attention import Keys
 from foveate.models import lookup
@@ -29,7 +29,7 @@ def model(family):
 
 @pytest.fixture
 def inputs(model, family):
-    return example(model, family, [(2, 5), (1, 7)])
+    return make_batch(model, family, [(2, 5), (1, 7)])
 
 
 @pytest.fixture(autouse=True)
@@ -166,7 +166,7 @@ def test_what_cannot_be_right_is_refused(model, inputs, change, told):
 
 
 def test_a_picture_at_the_end_is_refused(model, family):
-    inputs = example(model, family, [(1, 4)])
+    inputs = make_batch(model, family, [(1, 4)])
     end = int((inputs["input_ids"][0] == family.token_id(model.config)).nonzero().max()) + 1
     short = {n: v[:, :end] if v.shape == inputs["input_ids"].shape else v for n, v in inputs.items()}
     with foveate.pruning(model, keep=0.3, method="fastv"), pytest.raises(InputError, match="No text follows"):
@@ -175,7 +175,7 @@ def test_a_picture_at_the_end_is_refused(model, family):
 
 def test_a_question_before_the_picture_is_noted(family):
     model = deep_model(family)
-    inputs = example(model, family, [(1, 1)])
+    inputs = make_batch(model, family, [(1, 1)])
     with foveate.pruning(model, keep=0.3, method="sparsevlm") as handle:
         model(**{**inputs, "input_ids": with_control_at_the_end(inputs["input_ids"], model)})
     assert "prompt's last token" in handle.report.notes[0]
@@ -217,7 +217,7 @@ def test_static_cache_is_refused(model, inputs):
 
 def test_positional_arguments(llava):
     model = deep_model(lookup.family("llava"))
-    inputs = example(model, foveate.models.family_of(model), [(1, 5)])
+    inputs = make_batch(model, foveate.models.family_of(model), [(1, 5)])
     with foveate.pruning(model, keep=0.3, method="fastv") as handle:
         one = model(inputs["input_ids"], inputs["pixel_values"]).logits
         assert torch.equal(one, model(**inputs).logits)
@@ -230,7 +230,7 @@ TEXTS = {
 
 
 def llava_on(kind, **extra):
-    config = tiny_family(lookup.family("llava")).make_config()
+    config = to_tiny_family(lookup.family("llava")).make_config()
     common = {k: getattr(config.text_config, k) for k in (
         "vocab_size", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
         "max_position_embeddings", "bos_token_id", "eos_token_id", "pad_token_id",
@@ -254,7 +254,7 @@ def test_rows_are_what_the_layer_itself_computes_in_every_family(family):
 
 
 def check_rows(model, family):
-    inputs, seen = example(model, family, [(2, 5), (1, 9)]), {}
+    inputs, seen = make_batch(model, family, [(2, 5), (1, 9)]), {}
     layer = model.base_model.language_model.layers[1]
 
     def look(_, args, kwargs):

@@ -10,7 +10,7 @@ import foveate
 from caches import with_cache
 from decoder_reference import deep_model, eager_twin, slow
 from foveate import FastV, PyramidDrop, SparseVLM
-from foveate.conformance.laws import example, one_row
+from foveate.conformance.batches import make_batch, take_row
 from foveate.models.cache import cache_of
 
 METHODS = [FastV(layer=1), FastV(), PyramidDrop(), SparseVLM()]
@@ -42,7 +42,7 @@ def stage_lists(report):
 
 @every_method
 def test_keep_all_is_the_untouched_model(model, family, method):
-    inputs = example(model, family, ROWS)
+    inputs = make_batch(model, family, ROWS)
     stock, real = model(**inputs).logits, inputs["attention_mask"].bool()
     with foveate.pruning(model, keep=1.0, method=method) as handle:
         close(model(**inputs).logits[real], stock[real])
@@ -54,7 +54,7 @@ def test_keep_all_is_the_untouched_model(model, family, method):
 @pytest.mark.parametrize("keep", [0.3, 2])
 def test_pruned_is_the_reference(model, family, method, keep):
     """The same choice, and the same logits as the stock layers run one by one with the dropped tokens masked."""
-    inputs = example(model, family, ROWS)
+    inputs = make_batch(model, family, ROWS)
     expected, stages, stays = slow(eager_twin(model, family), family, method, inputs, keep)
     with foveate.pruning(model, keep=keep, method=method) as handle:
         found = model(**inputs).logits
@@ -68,7 +68,7 @@ def test_pruned_is_the_reference(model, family, method, keep):
 
 @every_method
 def test_one_row_without_mask_and_without_cache(model, family, method):
-    inputs = example(model, family, [(2, 6)])
+    inputs = make_batch(model, family, [(2, 6)])
     expected, stages, stays = slow(eager_twin(model, family), family, method, inputs, 0.4)
     del inputs["attention_mask"]
     with foveate.pruning(model, keep=0.4, method=method) as handle:
@@ -79,7 +79,7 @@ def test_one_row_without_mask_and_without_cache(model, family, method):
 
 @every_method
 def test_a_right_padded_batch_is_each_row_alone(model, family, method):
-    left = example(model, family, [(2, 5), (1, 9)])
+    left = make_batch(model, family, [(2, 5), (1, 9)])
     shift = [int((row == 0).sum()) for row in left["attention_mask"]]
     names = [n for n in left if left[n].shape[:2] == left["input_ids"].shape]
     right = {**left, **{n: torch.stack([r.roll(-s) for r, s in zip(left[n], shift, strict=True)]) for n in names}}
@@ -105,14 +105,14 @@ def slow_stays(model, family, inputs, report):
 @every_method
 def test_a_ragged_batch_is_each_row_alone(model, family, method):
     rows = [(2, 5), (1, 11), (1, 2), (0, 3)]
-    inputs, pictures = example(model, family, rows), 0
+    inputs, pictures = make_batch(model, family, rows), 0
     with foveate.pruning(model, keep=0.3, method=method) as handle:
         together = model.generate(**inputs, **NEW, output_logits=True)
         report = handle.report
         for row, (count, _) in enumerate(rows[:3]):
             mine = range(pictures, pictures + count)
             pictures += count
-            alone = model.generate(**one_row(model, family, inputs, row, mine), **NEW, output_logits=True)
+            alone = model.generate(**take_row(model, family, inputs, row, mine), **NEW, output_logits=True)
             assert torch.equal(together.sequences[row, -STEPS:], alone.sequences[0, -STEPS:])
             for one, other in zip(together.logits, alone.logits, strict=True):
                 close(one[row], other[0])
@@ -136,7 +136,7 @@ def recomputed(model, family, method, inputs, sequences, stages):
 @pytest.mark.parametrize("rows", [[(1, 5)], [(2, 5), (1, 3)]], ids=["one row", "batch"])
 @pytest.mark.parametrize("sample", [False, True], ids=["greedy", "sampled"])
 def test_cached_decoding_is_recomputation(model, family, method, rows, sample):
-    inputs = example(model, family, rows)
+    inputs = make_batch(model, family, rows)
     given = inputs if len(rows) > 1 else {k: v for k, v in inputs.items() if k != "attention_mask"}
     torch.manual_seed(0)
     with foveate.pruning(model, keep=0.3, method=method) as handle:
@@ -150,7 +150,7 @@ def test_cached_decoding_is_recomputation(model, family, method, rows, sample):
 @every_method
 def test_beams_score_what_recomputation_scores(model, family, method):
     """The cache is reordered among beams; each returned sequence must have the score it has alone."""
-    inputs = example(model, family, [(2, 5), (1, 3)])
+    inputs = make_batch(model, family, [(2, 5), (1, 3)])
     settings = {**NEW, "num_beams": 3, "num_return_sequences": 2, "output_scores": True, "length_penalty": 0.0}
     with foveate.pruning(model, keep=0.3, method=method) as handle:
         out = model.generate(**inputs, **settings)
@@ -173,7 +173,7 @@ def eos(model):
 @every_method
 @pytest.mark.parametrize("how", ["lookup", "assistant"])
 def test_assisted_decoding_says_what_greedy_decoding_says(model, family, method, how):
-    inputs = example(model, family, [(1, 5)])
+    inputs = make_batch(model, family, [(1, 5)])
     inputs["input_ids"][0, -1] = inputs["input_ids"][0, -4]  # something to look up at once
     extra = {"prompt_lookup_num_tokens": 2} if how == "lookup" else {"assistant_model": copy.deepcopy(model)}
     settings = {**NEW, "max_new_tokens": 8, "min_new_tokens": 8}
@@ -186,7 +186,7 @@ def test_assisted_decoding_says_what_greedy_decoding_says(model, family, method,
 
 @every_method
 def test_caches_are_as_long_as_reported(model, family, method):
-    inputs = example(model, family, [(2, 6)])
+    inputs = make_batch(model, family, [(2, 6)])
     text = inputs["input_ids"].shape[1] - sum(n for n in sizes(model, family, inputs))
     with foveate.pruning(model, keep=0.3, method=method) as handle:
         cache = cache_of(model(**inputs, use_cache=True))
@@ -211,7 +211,7 @@ def next_positions(model, family, inputs, count):
 @every_method
 def test_several_tokens_at_once_after_the_prompt(model, family, method):
     """A turn of text behind a cached, pruned prompt, one token at a time or all at once."""
-    inputs = example(model, family, [(2, 5), (1, 3)])
+    inputs = make_batch(model, family, [(2, 5), (1, 3)])
     new = torch.randint(10, 200, (2, 3), generator=torch.Generator().manual_seed(1))
     mask = torch.cat([inputs["attention_mask"], torch.ones_like(new)], 1)
     with foveate.pruning(model, keep=0.3, method=method) as handle:
@@ -231,7 +231,7 @@ def test_several_tokens_at_once_after_the_prompt(model, family, method):
 
 @every_method
 def test_scoring_an_answer_leaves_the_choice_to_the_prompt(model, family, method):
-    inputs = example(model, family, [(1, 8)])
+    inputs = make_batch(model, family, [(1, 8)])
     prompt = {k: v[:, :-2] if v.shape == inputs["input_ids"].shape else v for k, v in inputs.items()}
     with foveate.pruning(model, keep=0.3, method=method) as handle:
         first = model(**prompt).logits
@@ -242,7 +242,7 @@ def test_scoring_an_answer_leaves_the_choice_to_the_prompt(model, family, method
 
 
 def test_text_only_is_untouched(model, family):
-    inputs = example(model, family, [(0, 6), (0, 3)])
+    inputs = make_batch(model, family, [(0, 6), (0, 3)])
     stock = model.generate(**inputs, **NEW, output_logits=True)
     with foveate.pruning(model, keep=0.3, method="fastv") as handle:
         out = model.generate(**inputs, **NEW, output_logits=True)
@@ -253,7 +253,7 @@ def test_text_only_is_untouched(model, family):
 
 
 def test_a_cache_that_was_reset_is_a_new_one(model, family):
-    pictures, text = example(model, family, [(1, 6)]), example(model, family, [(0, 6)])
+    pictures, text = make_batch(model, family, [(1, 6)]), make_batch(model, family, [(0, 6)])
     stock, cache = model(**text).logits, DynamicCache(config=model.config.get_text_config())
     with foveate.pruning(model, keep=0.3, method="pyramiddrop"):
         model(**pictures, **with_cache(model, cache))
@@ -264,7 +264,7 @@ def test_a_cache_that_was_reset_is_a_new_one(model, family):
 
 @every_method
 def test_half_precision(model, family, method):
-    inputs = example(model.to(torch.bfloat16), family, [(2, 5), (1, 3)])
+    inputs = make_batch(model.to(torch.bfloat16), family, [(2, 5), (1, 3)])
     with foveate.pruning(model, keep=0.3, method=method):
         assert torch.isfinite(model(**inputs).logits).all()
         model.generate(**inputs, **NEW)
@@ -272,7 +272,7 @@ def test_half_precision(model, family, method):
 
 @every_method
 def test_gradients_flow(model, family, method):
-    inputs = example(model, family, [(1, 5)])
+    inputs = make_batch(model, family, [(1, 5)])
     with torch.enable_grad(), foveate.pruning(model, keep=0.3, method=method):
         model(**inputs).logits[:, -1].square().sum().backward()
     grads = [p.grad for p in model.base_model.language_model.layers.parameters()]
@@ -281,7 +281,7 @@ def test_gradients_flow(model, family, method):
 
 def test_pruned_inputs_may_be_pruned_further(model, family):
     """`prune_inputs` first, and what it left goes on under an in-decoder method."""
-    inputs = example(model, family, [(2, 5), (1, 9)])
+    inputs = make_batch(model, family, [(2, 5), (1, 9)])
     short = foveate.prune_inputs(model, inputs, keep=0.6)
     stock = model(**short).logits
     real = short["attention_mask"].bool()

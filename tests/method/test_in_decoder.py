@@ -9,7 +9,7 @@ import torch
 
 import foveate
 from foveate import DecoderMethod, FastV, PyramidDrop, SparseVLM
-from foveate.conformance.laws import example
+from foveate.conformance.batches import make_batch
 from foveate.errors import FoveateError, InputError
 from foveate.method import resolve, resolve_any
 from foveate.method.in_decoder import select_highest
@@ -125,7 +125,7 @@ def test_is_a_value_and_registered(method):
 
 @every_method
 def test_the_input_seam_says_where_to_go(method, llava):
-    inputs = example(llava, foveate.models.family_of(llava), [(1, 5)])
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     for chosen in (method, method.name):
         with pytest.raises(InputError, match=r"foveate\.pruning or foveate\.attach"):
             foveate.prune_inputs(llava, inputs, keep=0.5, method=chosen)
@@ -167,7 +167,7 @@ def test_a_method_of_ones_own(family):
     from decoder_reference import deep_model
 
     model = deep_model(family)
-    inputs = example(model, family, [(2, 5)])
+    inputs = make_batch(model, family, [(2, 5)])
     with foveate.pruning(model, keep=2, method=Loudest()) as handle:
         model.generate(**inputs, max_new_tokens=2)
         assert [len(k) for k in handle.report.stages[0].kept] == [item.total for item in handle.report.items]

@@ -9,7 +9,7 @@ from transformers import GitConfig, GitForCausalLM, LlamaConfig, LlamaForCausalL
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING
 
 import foveate
-from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError, ModelError, UnknownFamilyError
 from foveate.models import lookup
 from foveate.models.base import Family
@@ -77,7 +77,7 @@ def test_a_forward_of_its_own_is_refused(llava):
             return super().forward(*args, **kwargs)
 
     Remote.forward.__module__ = "transformers_modules.somebody.modeling_llava"
-    inputs = example(llava, lookup.family("llava"), [(1, 4)])
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 4)])
     llava.__class__ = Remote
     with pytest.raises(ModelError, match=r"forward of its own \(remote code\).*trust_remote_code=False"):
         foveate.prune_inputs(llava, inputs, keep=0.5)
@@ -97,7 +97,7 @@ def test_a_family_of_other_versions_names_them(monkeypatch, llava):
 def test_half_precision_obeys_the_laws_loosely(name):
     from foveate.conformance import laws
 
-    results = laws.check(tiny_model(lookup.family(name)).to(torch.bfloat16))
+    results = laws.check(make_tiny_model(lookup.family(name)).to(torch.bfloat16))
     assert all(result.passed for result in results), results
 
 
@@ -105,8 +105,8 @@ def test_half_precision_obeys_the_laws_loosely(name):
 def test_the_tiles_of_a_picture_share_its_budget():
     """InternVL's processor writes them in one run of placeholders."""
     family = lookup.family("internvl")
-    model = tiny_model(family)
-    inputs = example(model, family, [(3, 5)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(3, 5)])
     ids = inputs["input_ids"][0]
     places = (ids == model.config.image_token_id).nonzero().squeeze(1)
     gap = int(places[places.diff().argmax()]) + 1  # the word between the first two pictures
@@ -125,8 +125,8 @@ def test_the_tiles_of_a_picture_share_its_budget():
 def test_squares_without_their_placeholders_are_refused():
     """Inkling tells pictures apart by the runs of their placeholders."""
     family = lookup.family("inkling_mm_model")
-    model = tiny_model(family)
-    inputs = example(model, family, [(2, 5)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(2, 5)])
     inputs["input_ids"][0, family.placeholders(model.config, inputs)[0].nonzero()[-1]] = 11
     with pytest.raises(InputError, match="let the model's own processor build both"):
         foveate.prune_inputs(model, inputs, keep=0.5)

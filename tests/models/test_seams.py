@@ -12,7 +12,7 @@ import torch
 from transformers import CONFIG_MAPPING, DynamicCache, PreTrainedConfig, StaticCache
 from transformers.generation import GenerationMixin
 
-from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.models import lookup
 from foveate.models.base import Family
 from foveate.models.cache import NAMES, cache_name, cache_of
@@ -77,7 +77,7 @@ def test_forward_takes_encoded_pictures(model_type):
     family = lookup.family(model_type)
     if not family.traits.in_sequence or type(family).shorten is not Family.shorten:
         pytest.skip("has a seam of its own")
-    model = tiny_model(family)
+    model = make_tiny_model(family)
     names = parameters(model.forward) | parameters(model.base_model.forward)
     assert "mm_encoder_outputs" in names, "`prune_inputs` cannot hand over tokens"
 
@@ -87,8 +87,8 @@ def test_forward_takes_encoded_pictures(model_type):
 def test_encoders_pool_a_tensor_a_picture(model_type):
     """`Family.encode` calls base_model.get_image_features and reads one entry of pooler_output for every picture."""
     family = lookup.family(model_type)
-    model = tiny_model(family)
-    inputs = example(model, family, [(2, 3)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(2, 3)])
     encoder = model.base_model.get_image_features
     assert "pixel_values" in parameters(encoder), "`Family.encoder_inputs` picks inputs by these names"
     output = encoder(**family.encoder_inputs(model, inputs), return_dict=True)
@@ -101,7 +101,7 @@ def test_encoders_pool_a_tensor_a_picture(model_type):
 def test_beams_set_the_pooled_tokens_to_a_plain_list(llava):
     """`kept._kept_type` answers to that: it makes a `TokenList` again, and repeats last_hidden_state alike."""
     family = lookup.family("llava")
-    inputs = example(llava, family, [(1, 3)])
+    inputs = make_batch(llava, family, [(1, 3)])
     tokens = TokenList(family.features(family.encode(llava, inputs)))
     output = kept_output(family.encode(llava, inputs), pooler_output=tokens, last_hidden_state=TokenList(tokens))
     found = llava._expand_multimodal_outputs(inputs["input_ids"], {"image": output}, expand_size=3)["image"]
@@ -125,13 +125,13 @@ def test_what_is_read_of_a_clip_tower(llava):
 
 def test_the_newline_of_tiled_pictures():
     """`family.llava_next` knows the tokens at the ends of rows by this vector, and never drops them."""
-    model = tiny_model(lookup.family("llava_next"))
+    model = make_tiny_model(lookup.family("llava_next"))
     assert model.base_model.image_newline.shape == (model.config.text_config.hidden_size,)
 
 
 def test_the_parts_of_blip_2():
     """`family.blip_2` runs tower, Q-Former and projection one by one, with fewer patches between them."""
-    model = tiny_model(lookup.family("blip-2"))
+    model = make_tiny_model(lookup.family("blip-2"))
     assert {"query_embeds", "encoder_hidden_states", "encoder_attention_mask"} <= parameters(model.qformer.forward)
     assert {"vision_model", "qformer", "language_projection", "language_model"} <= set(model._modules)
     assert model.query_tokens.shape[1] == model.config.num_query_tokens
@@ -139,7 +139,7 @@ def test_the_parts_of_blip_2():
 
 def test_the_encoder_of_an_encoder_decoder():
     """`family.florence2` adds positions of its own to the embedded words: the encoder's table, from its offset on."""
-    encoder = tiny_model(lookup.family("florence2")).get_encoder()
+    encoder = make_tiny_model(lookup.family("florence2")).get_encoder()
     assert encoder.embed_positions.weight.ndim == 2
     assert isinstance(encoder.embed_positions.offset, int)
     assert {"inputs_embeds", "attention_mask"} <= parameters(encoder.forward)
@@ -152,8 +152,8 @@ def test_the_encoder_of_an_encoder_decoder():
 def test_positions_of_m_rope(model_type):
     """`Family.positions` asks the model for three axes and picks the arguments by these names."""
     family = lookup.family(model_type)
-    model = tiny_model(family)
-    inputs = example(model, family, [(1, 3)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 3)])
     names = {"input_ids", "image_grid_thw", "attention_mask", "mm_token_type_ids"}
     assert names <= parameters(model.base_model.get_rope_index)
     axes, _ = model.base_model.get_rope_index(**{name: inputs[name] for name in names})
@@ -165,8 +165,8 @@ def test_positions_of_m_rope(model_type):
 def test_generate_goes_on_at_the_given_positions(model_type):
     """Pruned prompts come with positions that have gaps: the next token must follow the last of them, not a count."""
     family = lookup.family(model_type)
-    model = tiny_model(family)
-    inputs = example(model, family, [(0, 6)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(0, 6)])
     positions = torch.arange(0, 2 * inputs["input_ids"].shape[1], 2)[None]
     given = positions if model_type == "llava" else positions.expand(4, 1, -1).clone()
     mask = {"attention_mask": inputs["attention_mask"] * ATTEND}
@@ -178,7 +178,7 @@ def test_generate_goes_on_at_the_given_positions(model_type):
 @torch.no_grad()
 def test_generate_drops_a_mask_of_ones_and_no_other(llava):
     """`sequence.ATTEND`: a mask of twos is kept, so that gaps in the positions are no borders of packed sequences."""
-    inputs = example(llava, lookup.family("llava"), [(0, 6)])
+    inputs = make_batch(llava, lookup.family("llava"), [(0, 6)])
     for value, kept in ((1, False), (ATTEND, True)):
         first = seen_by_forward(llava, **{**inputs, "attention_mask": inputs["attention_mask"] * value})[0]
         assert (first.get("attention_mask") is not None) == kept
@@ -187,7 +187,7 @@ def test_generate_drops_a_mask_of_ones_and_no_other(llava):
 @torch.no_grad()
 def test_any_number_but_zero_in_a_mask_means_attend(llava):
     """`sequence.ATTEND` must mean what 1 means."""
-    inputs = example(llava, lookup.family("llava"), [(0, 6), (0, 3)])
+    inputs = make_batch(llava, lookup.family("llava"), [(0, 6), (0, 3)])
     twos = {**inputs, "attention_mask": inputs["attention_mask"] * ATTEND}
     assert torch.equal(llava(**twos).logits, llava(**inputs).logits)
 
@@ -268,7 +268,7 @@ def test_drafts_from_embeddings_lose_the_mask(llava):
 def test_models_that_cannot_go_back_say_so(llava):
     """The law of decoding modes leaves assistants out where this is set."""
     assert llava._is_stateful is False
-    assert tiny_model(lookup.family("qwen3_5"))._is_stateful is True
+    assert make_tiny_model(lookup.family("qwen3_5"))._is_stateful is True
 
 
 def test_lengths_live_in_the_generation_configuration(llava):
@@ -304,7 +304,9 @@ def test_an_empty_cache_of_cross_attention_counts_as_filled_by_the_first_call():
     module = importlib.import_module("transformers.models.mllama.modeling_mllama")
     projected = []
     cache = SimpleNamespace(update=lambda keys, values, *_, **__: projected.append(keys.shape) or (keys, values))
-    attention = module.MllamaTextCrossAttention(tiny_model(lookup.family("mllama")).config.text_config, layer_idx=1)
+    attention = module.MllamaTextCrossAttention(
+        make_tiny_model(lookup.family("mllama")).config.text_config, layer_idx=1
+    )
     assert {"cross_attention_states", cache_name(attention.forward)} <= parameters(attention.forward)
     with torch.no_grad():
         states = torch.ones(1, 0, attention.hidden_size)
@@ -320,11 +322,11 @@ def test_an_empty_cache_of_cross_attention_counts_as_filled_by_the_first_call():
 def test_what_is_read_of_a_decoder_layer(model_type):
     """`decoder.attention.Keys` computes a few rows of a layer's attention, `decoder.call` cuts what goes into it."""
     family = lookup.family(model_type)
-    model = tiny_model(family)
+    model = make_tiny_model(family)
     layer = family.decoder(model).layers[0]
     calls = []
     hook = layer.register_forward_pre_hook(lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
-    model(**example(model, family, [(1, 3)]))
+    model(**make_batch(model, family, [(1, 3)]))
     hook.remove()
     ((args, kwargs),) = calls
     assert args[0].ndim == 3, "the hidden states are the first positional argument"

@@ -7,8 +7,8 @@ import torch
 from transformers import AutoModelForImageTextToText, SiglipVisionConfig
 
 import foveate
-from foveate.conformance.laws import example, tiny_model
-from foveate.conformance.registry import tiny_family
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.conformance.registry import to_tiny_family
 from foveate.errors import InputError, ModelError
 from foveate.method import Method, resolve
 from foveate.method.budget import to_budget
@@ -22,7 +22,7 @@ NEW = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 
 
 def tiny(attention="sdpa", **changes):
-    config = tiny_family(LLAVA).make_config()
+    config = to_tiny_family(LLAVA).make_config()
     for name, value in changes.items():
         setattr(config, name, value)
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def slow_look(pixels, layer, strategy="default"):
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
 def test_llava_sees_what_an_eager_tower_hands_out(layer, strategy):
     model = tiny(vision_feature_layer=layer, vision_feature_select_strategy=strategy)
-    inputs = example(model, LLAVA, [(2, 5), (1, 3)])
+    inputs = make_batch(model, LLAVA, [(2, 5), (1, 3)])
     encoded = foveate.encode(model, inputs, methods=NEEDY)
     expected = slow_look(inputs["pixel_values"], layer, strategy)
     assert len(encoded.extras) == 3
@@ -72,7 +72,7 @@ def test_llava_sees_what_an_eager_tower_hands_out(layer, strategy):
 
 def test_a_layer_named_in_the_call_is_the_one_looked_at():
     model = tiny()
-    inputs = {**example(model, LLAVA, [(1, 5)]), "vision_feature_layer": -1}
+    inputs = {**make_batch(model, LLAVA, [(1, 5)]), "vision_feature_layer": -1}
     found = foveate.encode(model, inputs, methods=["visionzip"]).extras[0]["cls_attention"]
     torch.testing.assert_close(found, slow_look(inputs["pixel_values"], -1)["cls_attention"][0], atol=1e-5, rtol=1e-4)
     with pytest.raises(InputError, match="before any attention"):
@@ -85,7 +85,7 @@ def test_a_layer_named_in_the_call_is_the_one_looked_at():
 def test_end_to_end_against_the_eager_tower(name, layer):
     """prune_inputs and generate keep, and hold, what the method says of the slow reference's extras."""
     model, method = tiny(vision_feature_layer=layer), resolve(name)
-    inputs = example(model, LLAVA, [(2, 5), (1, 7)])
+    inputs = make_batch(model, LLAVA, [(2, 5), (1, 7)])
     short = foveate.prune_inputs(model, inputs, keep=0.5, method=method)
     looked = slow_look(inputs["pixel_values"], layer)
     features = model.base_model.get_image_features(inputs["pixel_values"], return_dict=True).pooler_output
@@ -111,7 +111,7 @@ def test_end_to_end_against_the_eager_tower(name, layer):
 @pytest.mark.parametrize("name", NEEDY)
 def test_keeping_all_is_the_untouched_model(name):
     model = tiny()
-    inputs = example(model, LLAVA, [(2, 5)])
+    inputs = make_batch(model, LLAVA, [(2, 5)])
     with torch.no_grad():
         short = foveate.prune_inputs(model, inputs, keep=1.0, method=name)
         torch.testing.assert_close(model(**short).logits, model(**inputs).logits, atol=1e-5, rtol=0)
@@ -124,7 +124,7 @@ def hooks(model):
 
 def test_nothing_stays_on_the_model():
     model = tiny()
-    inputs = example(model, LLAVA, [(1, 5)])
+    inputs = make_batch(model, LLAVA, [(1, 5)])
     foveate.encode(model, inputs)  # transformers puts hooks of its own on a tower when it first runs
     before = hooks(model)
     encoded = foveate.encode(model, inputs, methods=NEEDY)
@@ -152,7 +152,7 @@ def test_watching_ends_with_the_block():
 
 
 def siglip():
-    config = tiny_family(LLAVA).make_config()
+    config = to_tiny_family(LLAVA).make_config()
     config.vision_config = SiglipVisionConfig(
         hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=2, image_size=32, patch_size=8
     )
@@ -161,8 +161,8 @@ def siglip():
 
 
 WITHOUT_CLS = {
-    "qwen2_5_vl": lambda: tiny_model(lookup.family("qwen2_5_vl")),
-    "qwen3_vl": lambda: tiny_model(lookup.family("qwen3_vl")),
+    "qwen2_5_vl": lambda: make_tiny_model(lookup.family("qwen2_5_vl")),
+    "qwen3_vl": lambda: make_tiny_model(lookup.family("qwen3_vl")),
     "siglip": siglip,
     "layer 0": lambda: tiny(vision_feature_layer=0),
 }
@@ -191,7 +191,7 @@ def test_a_tower_without_cls_is_refused_before_anything_runs(kind):
 @torch.no_grad()
 def test_one_encoding_serves_every_method():
     model = tiny()
-    inputs = example(model, LLAVA, [(2, 5), (1, 7)])
+    inputs = make_batch(model, LLAVA, [(2, 5), (1, 7)])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     with inputs_of(model.base_model.vision_tower) as runs:
         names = [row.name for row in foveate.methods() if row.prunes == "input"]
@@ -209,7 +209,7 @@ def test_one_encoding_serves_every_method():
 @pytest.mark.parametrize("name", ["zspaprune", "coin"])
 @torch.no_grad()
 def test_encoded_on_every_family(model, family, name):
-    inputs = example(model, family, [(2, 5), (1, 7)])
+    inputs = make_batch(model, family, [(2, 5), (1, 7)])
     encoded = foveate.encode(model, inputs, methods=[name])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     one = foveate.prune_inputs(model, words, keep=0.4, method=name, encoded=encoded)
@@ -219,7 +219,7 @@ def test_encoded_on_every_family(model, family, name):
 
 def test_what_encoding_cannot_do_is_said():
     model = tiny()
-    inputs = example(model, LLAVA, [(1, 5)])
+    inputs = make_batch(model, LLAVA, [(1, 5)])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     encoded = foveate.encode(model, inputs, methods=["visionzip"])
     features = {"mm_encoder_outputs": {"image": encoded.outputs["image"]}}
@@ -234,14 +234,14 @@ def test_what_encoding_cannot_do_is_said():
     with pytest.raises(InputError, match="no image to encode"):
         foveate.encode(model, words)
     with pytest.raises(InputError, match="image placeholders"):
-        foveate.prune_inputs(model, example(model, LLAVA, [(2, 5)]), keep=5, encoded=encoded)
+        foveate.prune_inputs(model, make_batch(model, LLAVA, [(2, 5)]), keep=5, encoded=encoded)
     foveate.prune_inputs(model, {**words, **features}, keep=5, method="coin")
 
 
 @pytest.mark.parametrize("name", NEEDY)
 def test_a_loss_reaches_the_tower(name):
     model = tiny().train()
-    inputs = example(model, LLAVA, [(1, 5)])
+    inputs = make_batch(model, LLAVA, [(1, 5)])
     short = foveate.prune_inputs(model, {**inputs, "labels": inputs["input_ids"].clone()}, keep=5, method=name)
     with torch.autocast("cpu", torch.bfloat16):
         model(**short).loss.backward()
@@ -289,7 +289,7 @@ def values(output):
 @torch.no_grad()
 def test_every_level_of_every_family_is_merged_alike(model, family, dtype):
     model.to(dtype)
-    inputs = example(model, family, [(2, 5), (1, 7)])
+    inputs = make_batch(model, family, [(2, 5), (1, 7)])
     whole, merged, same, plain = (
         values(foveate.prune_inputs(model, inputs, keep=keep, method=method)["mm_encoder_outputs"]["image"])
         for keep, method in ((0.99, Plain()), (0.99, Mean()), (3, Same()), (3, Plain()))

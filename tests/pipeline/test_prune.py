@@ -6,7 +6,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import foveate
 from caches import with_cache
-from foveate.conformance.laws import example, staying, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.conformance.reference import mark_kept
 from foveate.errors import (
     FoveateError,
     FoveateWarning,
@@ -22,7 +23,7 @@ from foveate.models.cache import cache_of
 
 @pytest.fixture
 def inputs(model, family):
-    return example(model, family, [(2, 5), (1, 7)])
+    return make_batch(model, family, [(2, 5), (1, 7)])
 
 
 def test_report_tells_what_was_kept(model, family, inputs):
@@ -34,7 +35,7 @@ def test_report_tells_what_was_kept(model, family, inputs):
     for kept, total, grid in ((item.kept, item.total, item.grid) for item in report.items):
         assert kept.tolist() == sorted(set(kept.tolist()))
         assert kept.max() < total == grid[0] * grid[1] * grid[2]
-    kept_ids = inputs["input_ids"][staying(model, family, inputs, short)]
+    kept_ids = inputs["input_ids"][mark_kept(model, family, inputs, short)]
     assert torch.equal(short["input_ids"][short["attention_mask"].bool()], kept_ids)
 
 
@@ -96,7 +97,7 @@ def test_loss_on_pruned_inputs_reaches_all_of_the_model(model, family, inputs):
     tower = model.base_model.vision_tower if hasattr(model.base_model, "vision_tower") else model.base_model.visual
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in tower.parameters())
     # the same loss as the full model takes with the dropped tokens masked
-    stays = staying(model, family, inputs, short)
+    stays = mark_kept(model, family, inputs, short)
     full = {
         **inputs,
         "attention_mask": stays.long(),
@@ -106,7 +107,7 @@ def test_loss_on_pruned_inputs_reaches_all_of_the_model(model, family, inputs):
 
 
 def test_the_answer_under_a_loss_does_not_choose(model, family):
-    inputs = example(model, family, [(1, 9)])
+    inputs = make_batch(model, family, [(1, 9)])
     labels = inputs["input_ids"].clone()
     labels[:, :-3] = -100
     changed = inputs["input_ids"].clone()
@@ -121,7 +122,7 @@ def test_the_answer_under_a_loss_does_not_choose(model, family):
 
 
 def test_mask_may_be_absent(model, family):
-    inputs = example(model, family, [(1, 6)])
+    inputs = make_batch(model, family, [(1, 6)])
     short = foveate.prune_inputs(model, inputs, keep=4)
     del inputs["attention_mask"]
     bare = foveate.prune_inputs(model, inputs, keep=4)
@@ -130,7 +131,7 @@ def test_mask_may_be_absent(model, family):
 
 
 def test_right_padded_batch_as_collators_make_it(model, family):
-    inputs = example(model, family, [(1, 9), (1, 3)])
+    inputs = make_batch(model, family, [(1, 9), (1, 3)])
     flipped = dict(inputs)
     for row, pad in enumerate((inputs["attention_mask"] == 0).sum(-1).tolist()):
         for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
@@ -167,7 +168,7 @@ def test_encoded_pictures_are_taken_as_they_are(model, family, inputs):
 
 
 def test_text_passes_through(model, family):
-    inputs = example(model, family, [(0, 5)])
+    inputs = make_batch(model, family, [(0, 5)])
     short = foveate.prune_inputs(model, inputs, keep=0.1)
     assert dict(short) == inputs
     assert short.report.items == ()
@@ -250,8 +251,8 @@ def test_inputs_that_do_not_fit_are_refused(model, inputs, change, told):
 def test_the_labels_of_a_decoder_hide_no_question():
     """They may have the prompt's shape by chance."""
     family = lookup.family("t5gemma2")
-    model = tiny_model(family)
-    inputs = example(model, family, [(1, 9)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 9)])
     del inputs["decoder_input_ids"]
     plain = foveate.prune_inputs(model, inputs, keep=4).report
     trained = foveate.prune_inputs(model, {**inputs, "labels": inputs["input_ids"]}, keep=4).report

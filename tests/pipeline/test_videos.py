@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import foveate
-from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import FoveateError, InputError, KeepError
 from foveate.method.budget import to_budget
 from foveate.models import lookup
@@ -20,7 +20,7 @@ def family(request):
 
 @pytest.fixture
 def inputs(model, family):
-    return example(model, family, [(("image", "video"), 5), (("video",), 4), (2, 3), (0, 3)])
+    return make_batch(model, family, [(("image", "video"), 5), (("video",), 4), (2, 3), (0, 3)])
 
 
 def frames(report, number):
@@ -162,14 +162,14 @@ def test_a_clip_without_its_pixels_and_pixels_without_a_place(model, inputs):
 
 
 def test_clips_of_a_family_that_has_none_are_refused(llava):
-    inputs = example(llava, lookup.family("llava"), [(1, 4)])
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 4)])
     with pytest.raises(InputError, match=r"Videos of 'llava' models are not supported.*as images"):
         foveate.prune_inputs(llava, {**inputs, "pixel_values_videos": torch.ones(1)}, keep=0.5)
 
 
 def test_clips_have_no_extras():
-    model = tiny_model(lookup.family("qwen2_5_vl"))
-    inputs = example(model, lookup.family("qwen2_5_vl"), [(("video",), 4)])
+    model = make_tiny_model(lookup.family("qwen2_5_vl"))
+    inputs = make_batch(model, lookup.family("qwen2_5_vl"), [(("video",), 4)])
     with pytest.raises(FoveateError, match="needs the attention"):
         foveate.prune_inputs(model, inputs, keep=0.5, method="visionzip")
 
@@ -182,8 +182,8 @@ def test_a_method_inside_the_decoder_prunes_pictures_alone(model):
 
 def test_frames_that_cannot_be_told_apart_have_no_budget_of_their_own():
     family = lookup.family("llava_onevision")
-    model = tiny_model(family)
-    inputs = example(model, family, [(("video",), 4)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("video",), 4)])
     with pytest.raises(InputError, match=r"frames of this model's videos cannot be told apart: use per=\"image\""):
         foveate.prune_inputs(model, inputs, keep=2, per="frame")
 
@@ -192,8 +192,8 @@ def test_frames_that_cannot_be_told_apart_have_no_budget_of_their_own():
 @torch.no_grad()
 def test_sounds_are_pruned_where_they_are_named(model_type):
     family = lookup.family(model_type)
-    model = tiny_model(family)
-    inputs = example(model, family, [(("image", "audio", "video"), 5), (("audio",), 4)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("image", "audio", "video"), 5), (("audio",), 4)])
     everything = ("image", "video", "audio")
     short = foveate.prune_inputs(model, inputs, keep=0.4, modalities=everything)
     assert tuple(item.modality for item in short.report.items) == ("image", "video", "audio", "audio")

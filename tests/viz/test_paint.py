@@ -7,7 +7,7 @@ from PIL import Image
 
 import foveate
 from foveate import draw
-from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.models import lookup
 from foveate.models.visual_input import Tile, tile_frames
 from foveate.viz.paint import AMBER, SKY
@@ -48,9 +48,9 @@ def test_rows_may_end_in_a_protected_token():
 
 
 def test_methods_that_prune_in_the_decoder():
-    model = tiny_model(lookup.family("llava"))
+    model = make_tiny_model(lookup.family("llava"))
     with foveate.pruning(model, keep=5, method=foveate.FastV(layer=1)) as handle:
-        model.generate(**example(model, lookup.family("llava"), [(1, 4)]), max_new_tokens=2)
+        model.generate(**make_batch(model, lookup.family("llava"), [(1, 4)]), max_new_tokens=2)
     (item,) = handle.report.items
     assert bright(pixels(draw_bare(Image.new("RGB", (64, 64), "white"), handle.report)), 4, 4) == set(
         item.kept.tolist()

@@ -9,8 +9,8 @@ from PIL import Image
 
 import foveate
 from foveate import draw
-from foveate.conformance.laws import example, tiny_model
-from foveate.conformance.registry import tiny_family
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.conformance.registry import to_tiny_family
 from foveate.errors import InputError
 from foveate.models import lookup
 from foveate.models.visual_input import Tile, find_runs, make_visual_input, tile_runs, tile_squares
@@ -105,7 +105,7 @@ def test_joined_tiles_without_their_padding_cover_the_image(model_type, size):
     if model_type not in lookup.available():
         pytest.skip("not in this transformers")
     family = lookup.family(model_type)
-    model = tiny_model(family)
+    model = make_tiny_model(family)
     config, side = model.config, model.config.vision_config.image_size
     across = _tokens_across(model_type, config)
     processor = LlavaNextImageProcessorPil(
@@ -146,10 +146,10 @@ def _tokens_across(model_type, config):
 def test_every_family_is_drawn_or_says_why_not(model_type):
     """The tiles hold every token that may be dropped, exactly once; and a report of the tiny model can be drawn."""
     family = lookup.family(model_type)
-    model = tiny_model(family)
+    model = make_tiny_model(family)
     visual = tuple(m for m in family.traits.modalities if m != "audio")
     with torch.no_grad():
-        inputs = example(model, family, [((visual[0],) * 2, 4), (visual, 4)])
+        inputs = make_batch(model, family, [((visual[0],) * 2, 4), (visual, 4)])
         report = foveate.prune_inputs(model, inputs, keep=0.4, explain=True).report
     for n, item in enumerate(report.items):
         assert item.core.shape == item.kept.shape
@@ -185,7 +185,7 @@ def test_tiles_without_a_grid(model_type, count, tiles):
     protected = None if model_type == "internvl" else torch.arange(count) == count - 1
     item = make_visual_input("image", 0, torch.arange(count), 0, torch.zeros(count, 1))
     item = dataclasses.replace(item, protected=protected)
-    assert family.find_tiles(tiny_family(family).make_config(), {}, item) == tiles
+    assert family.find_tiles(to_tiny_family(family).make_config(), {}, item) == tiles
 
 
 def test_uneven_rows_are_no_raster():

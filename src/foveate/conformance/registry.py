@@ -97,7 +97,7 @@ TINY_FAMILIES: Registry[TinyFamily] = Registry(
 )
 
 
-def tiny_family(family: Family) -> TinyFamily:
+def to_tiny_family(family: Family) -> TinyFamily:
     """The tiny half of an adapter: as registered for its model type, else for the built-in adapter it derives from."""
     registered = set(TINY_FAMILIES.names())
     bases = [f"{cls.__module__}:{cls.__name__}" for cls in type(family).__mro__]

@@ -5,7 +5,7 @@ from transformers import DynamicCache
 from foveate.apps.bench.arms import STAGES
 from foveate.apps.bench.measure import REQUESTS, count_turns, measure_case, prepare_case
 from foveate.apps.bench.model import open_model
-from foveate.conformance.laws import example, tiny_model
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.method import resolve
 from foveate.models import family_of, lookup
 from foveate.runtime.timing import kv_bytes
@@ -16,8 +16,8 @@ BUDGETS = [("grid", resolve("grid"), 3), ("divprune", resolve("divprune"), 3), (
 
 def make_case(model_type, rows=((1, 6),), budgets=BUDGETS, rounds=2):
     family = lookup.family(model_type)
-    model = tiny_model(family)
-    case = prepare_case(model, example(model, family, rows), budgets, batch=len(rows), size=(32, 32))
+    model = make_tiny_model(family)
+    case = prepare_case(model, make_batch(model, family, rows), budgets, batch=len(rows), size=(32, 32))
     calls = []
     measure_case(case, rounds=rounds, new_tokens=2, on_turn=lambda: calls.append(1))
     assert len(calls) == count_turns(case, rounds)
@@ -71,8 +71,8 @@ def test_kv_bytes_by_hand():
 
 def test_the_limit_is_the_stock_model_on_the_same_tokens():
     family = lookup.family("llava")
-    model = tiny_model(family)
-    inputs = example(model, family, [(1, 6)])
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 6)])
     case = prepare_case(model, inputs, BUDGETS[:1], batch=1, size=(32, 32))
     limit, arm = case.limits[case.pruned[0].length], case.pruned[0]
     with torch.no_grad():

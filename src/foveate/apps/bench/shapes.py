@@ -14,7 +14,7 @@ from torch import Tensor
 from foveate.apps.bench import published
 from foveate.apps.bench.memory import read_free_memory
 from foveate.apps.bench.published import Size
-from foveate.conformance.registry import tiny_family
+from foveate.conformance.registry import to_tiny_family
 from foveate.errors import InputError
 from foveate.models import Family, family_of
 
@@ -216,4 +216,4 @@ def _make_image_ids(model: Any, family: Family, image: dict[str, Tensor]) -> lis
     """The ids of one image in a prompt, after running its encoder to count them."""
     tokens = family.features(family.encode(model, image))
     grids = family.grids(model.config, image, tokens)
-    return tiny_family(family).prompt_ids(model.config, "image", len(tokens[0]), grids[0])
+    return to_tiny_family(family).prompt_ids(model.config, "image", len(tokens[0]), grids[0])
