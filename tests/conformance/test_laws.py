@@ -64,9 +64,9 @@ def test_check_reports_every_law_and_restores_the_mode(model):
     ],
 )
 def test_other_parts_in_the_same_family(model_type, part, other):
-    found = lookup.family(model_type)
+    family = lookup.family(model_type)
     select = {"vision_feature_select_strategy": "full"} if part == "vision_config" else {}
-    results = laws.check(make_tiny_model(found, **{part: other, **select}), found)
+    results = laws.check(make_tiny_model(family, **{part: other, **select}), family)
     assert all(result.passed for result in results), results
 
 

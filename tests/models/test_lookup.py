@@ -1,4 +1,4 @@
-"""The table of families is whole, and what it does not hold is refused with a sentence."""
+"""The table of families is complete; models that are not in it are refused with an error that says why."""
 
 import inspect
 import statistics
@@ -35,17 +35,17 @@ def test_a_model_is_either_registered_or_left_out():
 
 
 def test_families_are_small():
-    """A family says what differs: half of them do so in less than 40 lines."""
+    """An adapter holds only what differs: half of them have less than 40 lines."""
     lines = [len(inspect.getsource(FAMILIES.load(name)).splitlines()) for name in FAMILIES.names()]
     assert statistics.median(lines) < 40
 
 
 @pytest.mark.parametrize("name", FAMILIES.names())
-def test_a_family_says_what_it_is(name):
-    found = FAMILIES.load(name)
-    assert issubclass(found, Family)
-    assert 10 < len(found.traits.summary) < 130
-    assert set(found.traits.modalities) <= {"image", "video", "audio"}
+def test_every_family_has_a_summary_and_modalities(name):
+    family_class = FAMILIES.load(name)
+    assert issubclass(family_class, Family)
+    assert 10 < len(family_class.traits.summary) < 130
+    assert set(family_class.traits.modalities) <= {"image", "video", "audio"}
 
 
 def tiny_llama():
@@ -54,7 +54,7 @@ def tiny_llama():
     )
 
 
-def test_a_model_without_a_family_is_told_what_was_tried():
+def test_the_error_for_an_unknown_model_names_what_it_lacks():
     lacks = r"'llama' are not supported: .* lacks mm_encoder_outputs .* get_image_features .*CONTRIBUTING"
     with pytest.raises(UnknownFamilyError, match=lacks):
         foveate.prune_inputs(tiny_llama(), {"input_ids": torch.ones(1, 3).long()}, keep=0.1)
@@ -65,13 +65,13 @@ def test_a_model_without_a_family_is_told_what_was_tried():
         )
 
 
-def test_a_model_that_fits_the_conventions_is_told_so(llava):
+def test_the_error_for_an_unknown_model_of_the_conventions_says_so(llava):
     llava.config.model_type = "llava_of_mine"
     with pytest.raises(UnknownFamilyError, match="has what the shared conventions need, but no law was checked"):
         foveate.prune_inputs(llava, {}, keep=0.1)
 
 
-def test_a_forward_of_its_own_is_refused(llava):
+def test_remote_code_is_refused(llava):
     class Remote(type(llava)):
         def forward(self, *args, **kwargs):
             return super().forward(*args, **kwargs)
@@ -84,8 +84,7 @@ def test_a_forward_of_its_own_is_refused(llava):
 
 
 def test_a_family_of_other_versions_names_them(monkeypatch, llava):
-    found = FAMILIES.load("llava")
-    monkeypatch.setattr(found, "versions", ">=99")
+    monkeypatch.setattr(FAMILIES.load("llava"), "versions", ">=99")
     with pytest.raises(UnknownFamilyError, match=r"'llava' need transformers >=99, and this is .*pip install"):
         foveate.prune_inputs(llava, {}, keep=0.5)
     assert "llava" not in lookup.available()
@@ -102,14 +101,14 @@ def test_half_precision_obeys_the_laws_loosely(name):
 
 
 @torch.no_grad()
-def test_the_tiles_of_a_picture_share_its_budget():
+def test_the_tiles_of_an_image_share_its_budget():
     """InternVL's processor writes them in one run of placeholders."""
     family = lookup.family("internvl")
     model = make_tiny_model(family)
     inputs = make_batch(model, family, [(3, 5)])
     ids = inputs["input_ids"][0]
     places = (ids == model.config.image_token_id).nonzero().squeeze(1)
-    gap = int(places[places.diff().argmax()]) + 1  # the word between the first two pictures
+    gap = int(places[places.diff().argmax()]) + 1  # the text token between the first two images
     joined = {name: torch.cat([inputs[name][:, :gap], inputs[name][:, gap + 1 :]], 1)
               for name in ("input_ids", "attention_mask")}  # fmt: skip
     short = foveate.prune_inputs(model, {**inputs, **joined}, keep=7)
@@ -121,9 +120,9 @@ def test_the_tiles_of_a_picture_share_its_budget():
     assert torch.allclose(model(**whole).logits, model(**{**inputs, **joined}).logits, atol=1e-5)
 
 
-@pytest.mark.skipif("inkling_mm_model" not in lookup.available(), reason="newer transformers alone has it")
+@pytest.mark.skipif("inkling_mm_model" not in lookup.available(), reason="only newer transformers has it")
 def test_squares_without_their_placeholders_are_refused():
-    """Inkling tells pictures apart by the runs of their placeholders."""
+    """Inkling tells images apart by the runs of their placeholders."""
     family = lookup.family("inkling_mm_model")
     model = make_tiny_model(family)
     inputs = make_batch(model, family, [(2, 5)])

@@ -1,1 +1,1 @@
-"""What proves an adapter: laws, tiny models, and the doctor that runs them."""
+"""The laws of pruning, and the tiny random models and batches on which they are checked."""

@@ -1,4 +1,4 @@
-"""The tiny models of the families by `config.model_type`: built-in ones, and plug-ins."""
+"""The tiny halves of the families by `config.model_type`: where the built-in ones are defined, and plug-ins."""
 
 from __future__ import annotations
 

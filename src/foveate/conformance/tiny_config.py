@@ -1,4 +1,4 @@
-"""Tiny configurations of any architecture: its own defaults, with the numbers that make it large made small by name."""
+"""Tiny configurations of any architecture: its defaults, with the numbers that make it large made small by name."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def read_overrides(model_type: str) -> dict[str, Any] | None:
     return table[overrides] if isinstance(overrides, str) else overrides
 
 
-def make_config(model_type: str, own: Mapping[str, Any]) -> Any:
-    """The default configuration of `model_type` made small; what `own` says (nested, as keyword arguments) stands.
+def make_config(model_type: str, overrides: Mapping[str, Any]) -> Any:
+    """The default configuration of `model_type` made small, but for the `overrides` (nested keyword arguments).
 
     Special tokens get ids from 300 on, those of one name the same in every part.
     """
     from transformers import CONFIG_MAPPING
 
-    config = CONFIG_MAPPING[model_type](**own)
-    _shrink(config, "text", own)
-    _number(config, own, {})
+    config = CONFIG_MAPPING[model_type](**overrides)
+    _shrink(config, "text", overrides)
+    _number_special_tokens(config, overrides, {})
     return config
 
 
 def image_size(config: Any) -> int:
-    """The side of the pictures that the vision tower of a configuration expects; a timm tower may take any."""
+    """The side of the images that the vision tower expects, in pixels; 256 where a timm tower takes any."""
     vision = config.vision_config
     size = getattr(vision, "image_size", None) or (getattr(vision, "model_args", None) or {}).get("img_size", 256)
     return int(size[0] if isinstance(size, (list, tuple)) else size)
@@ -66,31 +66,33 @@ def _parts(config: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(config).items() if isinstance(value, PreTrainedConfig)}
 
 
-def _shrink(config: Any, name: str, own: Any) -> None:
+def _shrink(config: Any, name: str, overrides: Any) -> None:
+    """Make the numbers of a configuration, and of those inside it, small by name."""
     sizes = ENCODER if any(word in name for word in ENCODERS) else TEXT
-    given = own if isinstance(own, Mapping) else {}
+    own = overrides if isinstance(overrides, Mapping) else {}
     for key, value in list(vars(config).items()):
-        if key in sizes and isinstance(value, int) and not isinstance(value, bool) and key not in given:
+        if key in sizes and isinstance(value, int) and not isinstance(value, bool) and key not in own:
             setattr(config, key, sizes[key])
     for key in ("layer_types", "mlp_layer_types"):
         kinds = getattr(config, key, None)
-        if isinstance(kinds, list) and len(kinds) > 2 and key not in given and "num_hidden_layers" not in given:
+        if isinstance(kinds, list) and len(kinds) > 2 and key not in own and "num_hidden_layers" not in own:
             setattr(config, key, [kinds[0], kinds[-1]])
     rope = getattr(config, "rope_parameters", None)
-    if isinstance(rope, dict) and "mrope_section" in rope and "rope_parameters" not in given:
+    if isinstance(rope, dict) and "mrope_section" in rope and "rope_parameters" not in own:
         half = int(config.head_dim * rope.get("partial_rotary_factor", 1.0)) // 2 if hasattr(config, "head_dim") else 8
         rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
     for key, part in _parts(config).items():
-        _shrink(part, key, given.get(key))
+        _shrink(part, key, own.get(key))
 
 
-def _number(config: Any, own: Any, ids: dict[str, int]) -> None:
-    given = own if isinstance(own, Mapping) else {}
+def _number_special_tokens(config: Any, overrides: Any, ids: dict[str, int]) -> None:
+    """Number the special tokens of a configuration, and of those inside it; `ids` are those numbered so far."""
+    own = overrides if isinstance(overrides, Mapping) else {}
     for key, value in list(vars(config).items()):
-        if not key.endswith(("_token_id", "_token_index")) or key in given or value is None:
+        if not key.endswith(("_token_id", "_token_index")) or key in own or value is None:
             continue
         name = key.replace("_token_index", "_token_id")
         ids.setdefault(name, FIRST_SPECIAL + len(ids))
         setattr(config, key, ids[name])
     for key, part in _parts(config).items():
-        _number(part, given.get(key), ids)
+        _number_special_tokens(part, own.get(key), ids)

@@ -17,7 +17,7 @@ class TinyBlip2(TinyFamily):
     """Tiny models of `Blip2`."""
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
-        """All patches, the dropped ones hidden from the queries."""
+        """All patches; the dropped ones are hidden from the queries."""
         states = self.family.encode(model, inputs, self.family.traits.modalities[0]).last_hidden_state
         real = torch.zeros(states.shape[0], states.shape[1], states.shape[2] - 1, dtype=torch.long)
         for own, item in zip(real.flatten(1), items, strict=True):

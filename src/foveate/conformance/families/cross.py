@@ -16,7 +16,7 @@ class TinyCrossAttention(TinyFamily):
     """Tiny models of `CrossAttention`."""
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
-        """All states, the dropped ones and padding hidden from every word."""
+        """All states; the dropped ones and padding are hidden from every text token."""
         encoded = self.family.encode(model, inputs)
         gone = self.family.encoder_inputs(model, inputs)
         rest = {name: value for name, value in inputs.items() if name not in gone}

@@ -19,7 +19,7 @@ class TinyDots3Note(TinyPatches):
         """Audios padded to the longest."""
         if modality != "audio":
             return super().make_inputs(config, modality, rows, rng)
-        sound = config.audio_config
+        audio = config.audio_config
         lengths = torch.tensor([SAMPLES[i % len(SAMPLES)] for i in range(sum(rows))])
-        features = torch.randn(len(lengths), sound.feature_size, max(SAMPLES) // sound.hop_length, generator=rng)
+        features = torch.randn(len(lengths), audio.feature_size, max(SAMPLES) // audio.hop_length, generator=rng)
         return {"input_features": features, "chunk_sample_lengths": lengths}

@@ -18,7 +18,7 @@ class TinyFlorence2(TinyEncoderDecoder):
     pads_left = False
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
-        """It takes no positions."""
+        """Without positions, which the model does not take."""
         made = super().mask_dropped(model, inputs, items)
         return {name: value for name, value in made.items() if name != "position_ids"}
 

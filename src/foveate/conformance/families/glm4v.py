@@ -18,8 +18,8 @@ class TinyFrames(TinyPatches):
         one = [config.image_start_token_id, *[config.image_token_id] * (tokens // frames), config.image_end_token_id]
         if modality == "image":
             return one
-        clip = [token for number in range(frames) for token in (*one, 20 + number)]
-        return [config.video_start_token_id, *clip, config.video_end_token_id]
+        video = [token for number in range(frames) for token in (*one, 20 + number)]
+        return [config.video_start_token_id, *video, config.video_end_token_id]
 
 
 class TinyGlm4v(TinyTogether, TinyFrames):

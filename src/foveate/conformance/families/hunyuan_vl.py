@@ -16,6 +16,6 @@ class TinyHunYuanVL(TinyPatches):
     markers = ("im_start_id", "im_end_id")
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
-        """Without that row here too."""
+        """Without the row of positions that counts tokens."""
         full = super().mask_dropped(model, inputs, items)
         return {**full, "position_ids": full["position_ids"][1:]}

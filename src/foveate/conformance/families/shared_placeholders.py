@@ -19,7 +19,7 @@ class TinyTogether(TinyFamily):
     """Tiny models of `Together`."""
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
-        """As they come, unless both are there."""
+        """Images and videos encoded together where both are there."""
         full = super().mask_dropped(model, inputs, items)
         if len(find_modalities(self.family, inputs)) == 1:
             return full
