@@ -127,7 +127,7 @@ def compare_ragged_batch(model: Any, family: Family) -> float:
         alone = prune_inputs(model, own, keep=0.3)
         first += count
         here = slice(row, row + 1)
-        own_logits = logits_at(together[here], short["attention_mask"][here].bool())
+        own_logits = logits_at(together[here], short["attention_mask"][here].bool()).flatten(0, -2)
         worst = max(worst, relative_error(own_logits, model(**alone).logits[0]))
     return worst
 
