@@ -24,6 +24,7 @@ from foveate.models.generation import has_own_decoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Positions
+from foveate.runtime.conversation import process_prompts
 from foveate.runtime.load import load
 
 
@@ -66,8 +67,8 @@ class FoveateLmms(lmms):
         super().__init__()
         if unknown:
             raise InputError(
-                f"foveate has no setting {sorted(unknown)[0]!r}: --model_args takes pretrained, keep, method, "
-                "positions, batch_size, max_new_tokens, device."
+                f"foveate has no setting {min(unknown)!r}: --model_args takes pretrained, keep, method, positions, "
+                "batch_size, max_new_tokens, device."
             )
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
@@ -94,23 +95,19 @@ class FoveateLmms(lmms):
 
     @torch.no_grad()
     def _answer(self, requests: Sequence[Instance]) -> Iterator[GenerationResult]:
-        model, processor = self._loaded.model, self._loaded.processor
+        processor = self._loaded.processor
         chats, images = zip(*(self._read_request(request) for request in requests), strict=True)
         texts = [processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
-        bos, tokenizer = processor.tokenizer.bos_token, processor.tokenizer
-        tokenizer.padding_side = "left"
-        extra = {"add_special_tokens": False} if bos and texts[0].startswith(bos) else {}
-        images = [list(row) for row in images] if any(images) else None
-        inputs = processor(text=texts, images=images, padding=True, return_tensors="pt", **extra)
-        inputs = inputs.to(model.device, model.dtype)
+        inputs = process_prompts(self._loaded, texts, list(images) if any(images) else None)
         settings = requests[0].args[2]
         new, report = self._generate(inputs, _select_options(settings, self._max_new_tokens))
         items = report.by_row()
         for row, (ids, mask) in enumerate(zip(new, inputs["attention_mask"], strict=True)):
-            written = int((ids != tokenizer.pad_token_id).sum())
+            written = int((ids != processor.tokenizer.pad_token_id).sum())
             dropped = sum(item.total - len(item.kept) for item in items.get(row, ()) if len(item.columns))
             counts = TokenCounts(input_tokens=int(mask.sum()) - dropped, output_tokens=written)
-            yield GenerationResult(_cut(tokenizer.decode(ids, skip_special_tokens=True), settings.get("until")), counts)
+            text = processor.tokenizer.decode(ids, skip_special_tokens=True)
+            yield GenerationResult(_cut(text, settings.get("until")), counts)
 
     def _generate(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Tensor, Report]:
         """The new tokens (b, n) of each row, and what was kept."""

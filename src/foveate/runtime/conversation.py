@@ -23,7 +23,9 @@ def make_inputs(loaded: LoadedModel, images: Sequence[Image.Image], questions: S
     Raises `ModelError` without a usable chat template, `InputError` if the processor refuses an image or a question.
     """
     # Every processor takes a list of images for each row, but not every one a flat list.
-    return _process(loaded, [format_question(loaded, question) for question in questions], [[each] for each in images])
+    return process_prompts(
+        loaded, [format_question(loaded, question) for question in questions], [[each] for each in images]
+    )
 
 
 def make_chat_inputs(loaded: LoadedModel, messages: Sequence[ChatMessage], images: Sequence[Image.Image]) -> Any:
@@ -34,7 +36,7 @@ def make_chat_inputs(loaded: LoadedModel, messages: Sequence[ChatMessage], image
     """
     if not images and family_of(loaded.model).traits.needs_image:
         raise InputError(f"{loaded.name} cannot answer without an image: send one.")
-    return _process(loaded, [apply_template(loaded, messages)], [list(images)] if images else None)
+    return process_prompts(loaded, [apply_template(loaded, messages)], [list(images)] if images else None)
 
 
 def format_question(loaded: LoadedModel, question: str) -> str:
@@ -78,7 +80,8 @@ def check_question(question: str, placeholder: str | None) -> None:
         raise InputError(f"The question contains {placeholder!r}, which stands for an image: leave it out.")
 
 
-def _process(loaded: LoadedModel, text: list[str], images: list[list[Image.Image]] | None) -> Any:
+def process_prompts(loaded: LoadedModel, text: list[str], images: list[list[Image.Image]] | None) -> Any:
+    """The model's inputs for prompts and the images of each. Raises `InputError` if the processor refuses them."""
     processor, model = loaded.processor, loaded.model
     processor.tokenizer.padding_side = "left"
     bos = processor.tokenizer.bos_token
