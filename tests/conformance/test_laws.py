@@ -148,7 +148,7 @@ def test_a_handle_that_stays_breaks_the_trace_law(monkeypatch):
 def test_family_of_finds_the_registered_class(model, family):
     assert type(family_of(model)) is type(family)
     assert isinstance(family, Family)
-    assert family.traits.summary
+    assert lookup.describe(type(family))
 
 
 @pytest.mark.parametrize("settings", [{}, {"num_beams": 3}, {"num_beams": 4, "num_return_sequences": 2}])

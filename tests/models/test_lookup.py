@@ -45,7 +45,7 @@ def test_families_are_small():
 def test_every_family_has_a_summary_and_modalities(name):
     family_class = FAMILIES.load(name)
     assert issubclass(family_class, Family)
-    assert 10 < len(family_class.traits.summary) < 130
+    assert 10 < len(lookup.describe(family_class)) < 130
     assert set(family_class.traits.modalities) <= {"image", "video", "audio"}
 
 

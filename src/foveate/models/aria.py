@@ -8,11 +8,10 @@ from foveate.models.tiling import TiledFamily
 
 
 class Aria(TiledFamily):
-    """`AriaForConditionalGeneration`. Nothing tells the crops of one image from images without text between."""
+    """Aria; queries without places; several crops in one run may be several images.
+
+    Nothing tells the crops of one image from images without text between.
+    """
 
     # a query belongs to no place
-    traits = replace(
-        TiledFamily.traits,
-        raster=False,
-        summary="Aria; queries without places; several crops in one run may be several images",
-    )
+    traits = replace(TiledFamily.traits, raster=False)

@@ -23,6 +23,9 @@ TYPE_IDS = {"image": 1, "video": 2, "audio": 3}
 
 Inputs = Mapping[str, Any]
 Extras = Mapping[str, Tensor]
+Features = Sequence[Tensor]
+Grids = list[Grid | None]
+Masks = list[Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,6 @@ class Traits:
     """The facts about a model family that need no model.
 
     Args:
-        summary: One line: the models this covers and what is special about them.
         modalities: What can be pruned, of "image", "video" and "audio".
         versions: The versions of transformers on which the laws hold.
         note: What every report on this family tells the caller, in a sentence.
@@ -45,7 +47,6 @@ class Traits:
         needs_image: Whether the stock model cannot be called without an image.
     """
 
-    summary: str = "text and image in one sequence, by the shared conventions"
     modalities: tuple[str, ...] = ("image",)
     versions: str = ">=5.18"
     note: str = ""
@@ -61,11 +62,12 @@ class Traits:
 
 
 class Family:
-    """How one family of models turns pictures into tokens and numbers their positions.
+    """Text and image in one sequence, by the shared conventions.
 
-    The defaults hold for a model that joins text and image in one sequence: `base_model.get_image_features(...)` makes
-    the features, `config.image_token_id` marks their places, and positions count the tokens that are not padding, or
-    are what `base_model.get_rope_index` says.
+    An adapter says how one family of models turns images into tokens and numbers their positions. The first line of its
+    docstring is its row in `foveate families`. The defaults hold for a model that joins text and image in one sequence:
+    `base_model.get_image_features(...)` makes the features, `config.image_token_id` marks their places, and positions
+    count the tokens that are not padding, or are what `base_model.get_rope_index` says.
     """
 
     traits: ClassVar[Traits] = Traits()
@@ -122,9 +124,7 @@ class Family:
         places: Tensor = inputs["input_ids"] == self.token_id(config, modality)
         return places
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """(t, h, w) of every picture's tokens in raster order; None where there is no such raster.
 
         From `image_grid_thw` or `video_grid_thw`, after merging, where these are given; else squares.
@@ -139,9 +139,7 @@ class Family:
         square = modality == "image"
         return [(1, s, s) if square and s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
 
-    def protected(
-        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Tensor | None]:
+    def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """(n,) for every picture: which of its tokens always stay (ends of rows); None for none."""
         return [None] * len(features)
 
@@ -152,9 +150,7 @@ class Family:
         """
         return () if item.grid is None else tile_frames(item.grid, item.protected)
 
-    def items(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
-    ) -> list[VisualInput]:
+    def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """Every image, video and audio that was encoded; `extras` are those of the images.
 
         Raises `InputError` where placeholders and tokens do not match.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,27 +11,23 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from foveate.errors import InputError
-from foveate.models.base import Extras, Family, Inputs
+from foveate.models.base import Extras, Family, Features, Grids, Inputs
 from foveate.models.batch import PromptBatch
 from foveate.models.kept import keep_values
 from foveate.models.placeholders import match_placeholders
-from foveate.models.visual_input import Grid, VisualInput, make_visual_input, tile_frames
+from foveate.models.visual_input import VisualInput, make_visual_input, tile_frames
 
 
 class Blip2(Family):
-    """`Blip2ForConditionalGeneration`. The prompt keeps its length; the class token of a picture always stays.
+    """BLIP-2; what the Q-Former attends to, chosen for diversity alone.
+
+    The prompt keeps its length; the class token of a picture always stays.
 
     The model's own `generate` takes no encoded pictures, but embedded words. So what becomes of the queries goes in
     among the words, their ids become padding's, and a blank picture of one patch stands for the rest.
     """
 
-    traits = replace(
-        Family.traits,
-        in_sequence=False,
-        shared_space=False,
-        summary="BLIP-2; what the Q-Former attends to, chosen for diversity alone",
-        needs_image=True,
-    )
+    traits = replace(Family.traits, in_sequence=False, shared_space=False, needs_image=True)
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The stock tower alone: its output (pictures, frames, 1 + patches, d), pictures being of one frame."""
@@ -49,9 +45,7 @@ class Blip2(Family):
         """The patches of all frames."""
         return list(encoded.last_hidden_state[:, :, 1:].flatten(1, 2))
 
-    def items(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
-    ) -> list[VisualInput]:
+    def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """A picture stands where its queries do."""
         ((modality, encoded),) = outputs.items()
         features = self.features(encoded, modality)
@@ -107,9 +101,10 @@ class Blip2(Family):
 
 
 class InstructBlip(Blip2):
-    """`InstructBlipForConditionalGeneration`, whose Q-Former reads the instruction too. One picture a row."""
+    """InstructBLIP; what the Q-Former attends to, chosen for diversity alone.
 
-    traits = replace(Blip2.traits, summary="InstructBLIP; what the Q-Former attends to, chosen for diversity alone")
+    Whose Q-Former reads the instruction too. One picture a row.
+    """
 
     def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:
         """The same words for every frame."""
@@ -129,14 +124,12 @@ class InstructBlip(Blip2):
 
 
 class InstructBlipVideo(InstructBlip):
-    """`InstructBlipVideoForConditionalGeneration`. A budget is for all frames of a clip. One clip a row."""
+    """InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone.
 
-    traits = replace(
-        InstructBlip.traits,
-        summary="InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone",
-        modalities=("video",),
-        main_inputs={"video": "pixel_values"},
-    )
+    A budget is for all frames of a clip. One clip a row.
+    """
+
+    traits = replace(InstructBlip.traits, modalities=("video",), main_inputs={"video": "pixel_values"})
 
     def token_id(self, config: Any, modality: str = "image") -> int:
         """Under the name that this configuration has for it."""
@@ -147,9 +140,7 @@ class InstructBlipVideo(InstructBlip):
         made = super().blank(config, like)
         return {**made, "pixel_values": made["pixel_values"][:, None]}
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Frames are squares."""
         vision = config.vision_config
         side = vision.image_size // vision.patch_size

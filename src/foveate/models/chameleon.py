@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from foveate.models.base import Family, Inputs
+from foveate.models.base import Family, Features, Grids, Inputs, Masks
 from foveate.models.kept import keep_tokens
-from foveate.models.visual_input import Grid, Tiles, VisualInput, tile_rows
+from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class Chameleon(Family):
-    """`ChameleonForConditionalGeneration`; pictures of one size."""
+    """Chameleon; pictures in words of the vocabulary.
 
-    traits = replace(Family.traits, summary="Chameleon; pictures in words of the vocabulary")
+    Pictures of one size.
+    """
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """One tensor (N, 1, d), every token a picture of its own: the model takes no list, and beams repeat it well."""
@@ -30,16 +30,15 @@ class Chameleon(Family):
 
 
 class Emu3(Family):
-    """`Emu3ForConditionalGeneration`; every row of a picture ends in a word of its own."""
+    """Emu3; pictures of any size in words of the vocabulary, ends of rows stay.
+
+    Every row of a picture ends in a word of its own.
+    """
 
     # the ends of rows stand between the tokens
-    traits = replace(
-        Family.traits, raster=False, summary="Emu3; pictures of any size in words of the vocabulary, ends of rows stay"
-    )
+    traits = replace(Family.traits, raster=False)
 
-    def protected(
-        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Tensor | None]:
+    def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The ends of rows, found by what they look up."""
         word = torch.tensor(model.config.vocabulary_map["<|extra_200|>"], device=features[0].device)
         end = model.get_input_embeddings()(word)
@@ -55,18 +54,16 @@ class Emu3(Family):
 
 
 class Apertus(Family):
-    """`Apertus1p5ForConditionalGeneration`; the rows of a picture, and sounds, are in words too."""
+    """Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too.
+
+    The rows of a picture, and sounds, are in words too.
+    """
 
     traits = replace(
-        Family.traits,
-        summary="Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too",
-        modalities=("image", "audio"),
-        main_inputs={**Family.traits.main_inputs, "audio": "input_values"},
+        Family.traits, modalities=("image", "audio"), main_inputs={**Family.traits.main_inputs, "audio": "input_values"}
     )
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """In squares of the quantizer's scale; sounds have none."""
         sizes, side = inputs.get(f"{modality}_sizes"), config.vision_config.spatial_scale_factor
         return [None] * len(features) if sizes is None else [(1, h // side, w // side) for h, w in sizes.tolist()]

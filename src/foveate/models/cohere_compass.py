@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from foveate.models.patches import Timestamped
 
 
 class CohereCompass(Timestamped):
-    """`CohereCompassForConditionalGeneration`. The attention window counts kept tokens."""
+    """Cohere Compass; M-RoPE, windowed layers, DeepStack, a timestamp before every frame.
 
-    traits = replace(
-        Timestamped.traits, summary="Cohere Compass; M-RoPE, windowed layers, DeepStack, a timestamp before every frame"
-    )
+    The attention window counts kept tokens.
+    """
 
     def whole_layers(self, config: Any) -> int:
         """One for each level of DeepStack."""

@@ -9,20 +9,18 @@ from foveate.models.qwen3_vl import Qwen3VL
 
 
 class Cosmos3Edge(Timestamped):
-    """`Cosmos3EdgeForConditionalGeneration`: a SigLIP 2 tower, merged patches, an MLP."""
+    """Cosmos3 Edge; M-RoPE, dynamic resolution, a timestamp before every frame.
 
-    traits = replace(
-        Timestamped.traits,
-        versions=">=5.23",
-        summary="Cosmos3 Edge; M-RoPE, dynamic resolution, a timestamp before every frame",
-    )
+    A SigLIP 2 tower, merged patches, an MLP.
+    """
+
+    traits = replace(Timestamped.traits, versions=">=5.23")
 
 
 class Cosmos3Omni(Qwen3VL):
-    """`Cosmos3OmniForConditionalGeneration`, which is Qwen3-VL by another name."""
+    """Cosmos3 Omni's reasoner, as Qwen3-VL; M-RoPE, DeepStack, a timestamp before every frame.
 
-    traits = replace(
-        Qwen3VL.traits,
-        summary="Cosmos3 Omni's reasoner, as Qwen3-VL; M-RoPE, DeepStack, a timestamp before every frame",
-        in_decoder=False,
-    )
+    Which is Qwen3-VL by another name.
+    """
+
+    traits = replace(Qwen3VL.traits, in_decoder=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,9 +51,7 @@ class CrossAttention(Family):
         """The states of every picture, without padding."""
         return [encoded.states[row, columns] for row, columns in encoded.places()]
 
-    def items(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
-    ) -> list[VisualInput]:
+    def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """A picture stands where the first word sees it."""
         encoded = outputs["image"]
         seen, features = self.seen(inputs, encoded), self.features(encoded)

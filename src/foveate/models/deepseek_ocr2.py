@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from foveate.models.base import Family, Inputs
+from foveate.models.base import Family, Features, Inputs, Masks
 
 
 class DeepseekOcr2(Family):
-    """`DeepseekOcr2ForConditionalGeneration`; the budget is a whole picture's, its tiles included."""
+    """DeepSeek-OCR 2; tiles of learned queries, the closing token stays.
+
+    The budget is a whole picture's, its tiles included.
+    """
 
     # several tiles, of queries that belong to no place
-    traits = replace(
-        Family.traits, raster=False, summary="DeepSeek-OCR 2; tiles of learned queries, the closing token stays"
-    )
+    traits = replace(Family.traits, raster=False)
 
-    def protected(
-        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Tensor | None]:
+    def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The token that ends a picture."""
         ends = [torch.zeros(len(f), dtype=torch.bool, device=f.device) for f in features]
         for end in ends:
@@ -31,13 +28,12 @@ class DeepseekOcr2(Family):
 
 
 class UnlimitedOcr(DeepseekOcr2):
-    """`UnlimitedOcrForConditionalGeneration`; its window is over generated words, the whole prompt stays in sight."""
+    """Unlimited-OCR; tiles, newline and closing tokens stay.
 
-    traits = replace(DeepseekOcr2.traits, summary="Unlimited-OCR; tiles, newline and closing tokens stay")
+    Its window is over generated words, the whole prompt stays in sight.
+    """
 
-    def protected(
-        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Tensor | None]:
+    def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The ends of rows too."""
         newline = model.base_model.image_newline
         ends = super().protected(model, inputs, features, modality)

@@ -10,16 +10,14 @@ from foveate.models.patches import Patches
 
 
 class Dots3Note(Patches):
-    """`Dots3NoteForConditionalGeneration`; the budget of a sound is for every chunk of a minute.
+    """dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; sounds too.
+
+    The budget of a sound is for every chunk of a minute.
 
     The local windows, and the keys that the sparse layers pick, count kept tokens.
     """
 
-    traits = replace(
-        Patches.traits,
-        summary="dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; sounds too",
-        modalities=("image", "video", "audio"),
-    )
+    traits = replace(Patches.traits, modalities=("image", "video", "audio"))
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all chunks of sound in one row."""

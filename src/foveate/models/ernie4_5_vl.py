@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.patches import Patches
-from foveate.models.visual_input import Grid
 
 
 class Ernie45VL(Patches):
-    """`Ernie4_5_VLMoeForConditionalGeneration`. `moe_mm_token_type_ids` lose the same tokens as the prompt."""
+    """ERNIE 4.5 VL; M-RoPE, dynamic resolution, clips merge two frames, experts for text and for vision.
 
-    traits = replace(
-        Patches.traits,
-        summary="ERNIE 4.5 VL; M-RoPE, dynamic resolution, clips merge two frames, experts for text and for vision",
-    )
+    `moe_mm_token_type_ids` lose the same tokens as the prompt.
+    """
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Clips have half their frames."""
         merge = config.vision_config.temporal_merge_size if modality == "video" else 1
         found = super().grids(config, inputs, features, modality)

@@ -8,7 +8,9 @@ from foveate.models.patches import Patches
 
 
 class Exaone45(Patches):
-    """`Exaone4_5_ForConditionalGeneration`. The attention window counts kept tokens.
+    """EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew.
+
+    The attention window counts kept tokens.
 
     Its `generate` throws position ids away and numbers the tokens that it is given: there kept tokens move together,
     whatever `positions` says. `forward` keeps them.
@@ -16,6 +18,5 @@ class Exaone45(Patches):
 
     traits = replace(
         Patches.traits,
-        summary="EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew",
         note="generate of EXAONE 4.5 numbers the kept tokens anew, whatever positions says; forward does not.",
     )

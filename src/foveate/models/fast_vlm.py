@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from foveate.models.base import Family
 
 
 class FastVlm(Family):
-    """`FastVlmForConditionalGeneration`."""
-
-    traits = replace(Family.traits, summary="FastVLM; convolutional tower")
+    """FastVLM; convolutional tower."""

@@ -13,16 +13,16 @@ from foveate.models.encoder_decoder import EncoderDecoder
 
 
 class Florence2(EncoderDecoder):
-    """`Florence2ForConditionalGeneration`. The stock text encoder runs on the tokens that stay, at their own positions.
+    """Florence-2; encoder and decoder, the encoder reads what stays.
+
+    The stock text encoder runs on the tokens that stay, at their own positions.
 
     It counts positions along the sequence. What it will add to a token is taken off beforehand, for that of the token's
     own position. The first token of a picture is the mean of the others.
     """
 
     # a mean comes first
-    traits = replace(
-        EncoderDecoder.traits, raster=False, summary="Florence-2; encoder and decoder, the encoder reads what stays"
-    )
+    traits = replace(EncoderDecoder.traits, raster=False)
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Columns, padding or not."""

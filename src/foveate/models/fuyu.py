@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.llama4 import LastState
 from foveate.models.placeholders import match_placeholders
 from foveate.models.template import Template
@@ -18,12 +18,14 @@ NEWLINE = 8  # so far behind the placeholder's id; no configuration names it
 
 
 class Fuyu(LastState):
-    """`FuyuForCausalLM`, given `pixel_values` (its processor's `return_legacy_image_output=False`).
+    """Fuyu; no tower, newlines stay.
+
+    Given `pixel_values` (its processor's `return_legacy_image_output=False`).
 
     Its processor joins the patches of all pictures, one a prompt: what a row of the batch shows counts as one picture.
     """
 
-    traits = replace(LastState.traits, versions=">=5.21", summary="Fuyu; no tower, newlines stay")
+    traits = replace(LastState.traits, versions=">=5.21")
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Picture by picture."""
@@ -37,9 +39,7 @@ class Fuyu(LastState):
             pictures = list(tokens.split(sizes)) if sum(sizes) == len(tokens) else [tokens]
         return type(encoded)(last_hidden_state=pictures, pooler_output=pictures)
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As many rows as the prompt has, or a square before there is one."""
         if inputs.get("input_ids") is None:
             return super().grids(config, inputs, features, modality)

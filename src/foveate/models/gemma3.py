@@ -61,9 +61,7 @@ class PanAndScan(TiledFamily, Gemma):
 
 
 class Gemma3(PanAndScan):
-    """`Gemma3ForConditionalGeneration`. Pan-and-scan crops belong to their image; local windows count kept tokens."""
+    """Gemma 3; images attend to themselves in both directions, local windows, crops where pixels tell them.
 
-    traits = replace(
-        PanAndScan.traits,
-        summary="Gemma 3; images attend to themselves in both directions, local windows, crops where pixels tell them",
-    )
+    Pan-and-scan crops belong to their image; local windows count kept tokens.
+    """

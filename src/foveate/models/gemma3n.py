@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from foveate.models.gemma3 import Gemma
 
 
 class Gemma3n(Gemma):
-    """`Gemma3nForConditionalGeneration`. Pictures of one size; sounds stay whole; local windows count kept tokens."""
+    """Gemma 3n; embeddings for every layer, local windows; sounds pass through.
 
-    traits = replace(Gemma.traits, summary="Gemma 3n; embeddings for every layer, local windows; sounds pass through")
+    Pictures of one size; sounds stay whole; local windows count kept tokens.
+    """

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.gemma3 import Gemma
 from foveate.models.patches import FramesApart
 from foveate.models.visual_input import Grid
 
 
 class Gemma4(FramesApart, Gemma):
-    """`Gemma4ForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
+    """Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; sounds pass through.
 
-    traits = replace(
-        FramesApart.traits,
-        versions=">=5.23",
-        summary="Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; sounds pass through",
-        modalities=("image", "video"),
-    )
+    Sounds stay whole; local windows count kept tokens.
+    """
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    traits = replace(FramesApart.traits, versions=">=5.23", modalities=("image", "video"))
+
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As the places of the patches say; a clip's frames are all of one shape."""
         places = inputs.get(f"{modality}_position_ids")
         if places is None:
@@ -45,9 +39,7 @@ class Gemma4(FramesApart, Gemma):
 
 
 class Gemma4Unified(Gemma4):
-    """`Gemma4UnifiedForConditionalGeneration`. Sounds stay whole; local windows count kept tokens."""
+    """Gemma 4 without towers: patches go straight into the language model; sounds pass through.
 
-    traits = replace(
-        Gemma4.traits,
-        summary="Gemma 4 without towers: patches go straight into the language model; sounds pass through",
-    )
+    Sounds stay whole; local windows count kept tokens.
+    """

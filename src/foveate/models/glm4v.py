@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from foveate.models.patches import Patches
 from foveate.models.shared_placeholders import InClips, Together
 
@@ -13,25 +11,15 @@ class Frames(Patches):
 
 
 class Glm4v(Together, Frames):
-    """`Glm4vForConditionalGeneration`, `Glm4vMoeForConditionalGeneration`, `Glm46VForConditionalGeneration`.
+    """GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps.
 
     Also GLM-OCR, and pictures beside clips, which the stock model refuses.
     """
 
-    traits = replace(
-        Frames.traits,
-        summary="GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps",
-    )
-
 
 class Glm5Next(InClips, Frames):
-    """`Glm5NextForConditionalGeneration`.
+    """GLM-5.3; no positions, linear attention, sparse attention over pools, frames with timestamps.
 
     The state of the linear layers runs over the kept tokens, and the pools of the sparse attention's indexer hold
     neighbours among them.
     """
-
-    traits = replace(
-        Frames.traits,
-        summary="GLM-5.3; no positions, linear attention, sparse attention over pools, frames with timestamps",
-    )

@@ -15,13 +15,12 @@ from foveate.models.tiling import TiledFamily
 
 
 class GotOcr2(TiledFamily):
-    """`GotOcr2ForConditionalGeneration`. Tiles of one image and pages stand alike in one run: the pixels tell."""
+    """GOT-OCR 2, PP-Chart2Table; tiles where the pixels tell them from pages.
 
-    traits = replace(
-        TiledFamily.traits,
-        overview="last",
-        summary="GOT-OCR 2, PP-Chart2Table; tiles where the pixels tell them from pages",
-    )
+    Tiles of one image and pages stand alike in one run: the pixels tell.
+    """
+
+    traits = replace(TiledFamily.traits, overview="last")
     joins_runs = True
 
     def tile_size(self, config: Any) -> int:

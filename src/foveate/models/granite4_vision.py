@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -15,11 +14,10 @@ from foveate.models.visual_input import VisualInput
 
 
 class Granite4Vision(Tiled):
-    """`Granite4VisionForConditionalGeneration`. Tokens are chosen by the features that enter first."""
+    """Granite 4 Vision; tiles, newline tokens stay, features enter at several layers.
 
-    traits = replace(
-        Tiled.traits, summary="Granite 4 Vision; tiles, newline tokens stay, features enter at several layers"
-    )
+    Tokens are chosen by the features that enter first.
+    """
 
     def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
         """Those that enter first."""

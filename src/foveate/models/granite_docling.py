@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,9 +16,10 @@ from foveate.models.visual_input import VisualInput
 
 
 class GraniteDocling(Idefics3):
-    """`GraniteDoclingForConditionalGeneration`. An image is all of its tiles, on both routes."""
+    """Granite Docling; tiles, markers of rows and columns stay, DeepStack.
 
-    traits = replace(Idefics3.traits, summary="Granite Docling; tiles, markers of rows and columns stay, DeepStack")
+    An image is all of its tiles, on both routes.
+    """
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the mark of the first tile: an image of one tile has no overview."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Inputs, Masks
 from foveate.models.batch import PromptBatch
 from foveate.models.patches import Patches
 from foveate.models.sequence import count_positions
@@ -18,23 +18,15 @@ from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class HunYuanVL(Patches):
-    """`HunYuanVLForConditionalGeneration`.
+    """HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay.
 
     In a batch the stock model numbers the pictures of all rows in one go; here each row counts its own, as alone.
     """
 
     # the ends stand between the rows
-    traits = replace(
-        Patches.traits,
-        versions=">=5.21",
-        raster=False,
-        summary="HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay",
-        modalities=("image",),
-    )
+    traits = replace(Patches.traits, versions=">=5.21", raster=False, modalities=("image",))
 
-    def protected(
-        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Tensor | None]:
+    def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The first and the last token, and the end of every row."""
         found: list[Tensor | None] = []
         widths = inputs["image_grid_thw"][:, 2] // model.config.vision_config.spatial_merge_size

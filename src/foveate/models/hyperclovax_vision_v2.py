@@ -8,7 +8,7 @@ from foveate.models.patches import Patches
 
 
 class HyperCLOVAXVisionV2(Patches):
-    """`HyperCLOVAXVisionV2ForConditionalGeneration`.
+    """HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew.
 
     Its `generate` throws position ids away and numbers the tokens that it is given: there kept tokens move together,
     whatever `positions` says. `forward` keeps them.
@@ -16,6 +16,5 @@ class HyperCLOVAXVisionV2(Patches):
 
     traits = replace(
         Patches.traits,
-        summary="HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew",
         note="generate of HyperCLOVA X numbers the kept tokens anew, whatever positions says; forward does not.",
     )

@@ -13,20 +13,16 @@ from foveate.models.cross import CrossAttention, States
 
 
 class Idefics(CrossAttention):
-    """`IdeficsForVisionText2Text`. Each token is handed on as a picture of its own, which the mask then shows or hides.
+    """Idefics; cross-attention, with or without a resampler, chosen for diversity alone.
+
+    Each token is handed on as a picture of its own, which the mask then shows or hides.
 
     With a resampler its latents are what is kept, else patches. From transformers 5.24 on the stock model cannot
     generate from latents: at the second step it takes them for patches, which are still to be resampled.
     """
 
     # latents, or patches after a class token
-    traits = replace(
-        CrossAttention.traits,
-        versions=">=5.18,<5.24",
-        raster=False,
-        summary="Idefics; cross-attention, with or without a resampler, chosen for diversity alone",
-        needs_image=True,
-    )
+    traits = replace(CrossAttention.traits, versions=">=5.18,<5.24", raster=False, needs_image=True)
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pictures, of any size where asked for."""

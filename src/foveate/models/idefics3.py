@@ -20,9 +20,12 @@ SPLIT = 5  # tiles of a split image of Idefics2: four quarters, then the whole
 
 
 class Idefics3(TiledFamily):
-    """`Idefics3ForConditionalGeneration`. An image is all of its tiles, as the marks in the prompt tell."""
+    """Idefics3; tiles, markers of rows and columns stay.
 
-    traits = replace(TiledFamily.traits, overview="last", summary="Idefics3; tiles, markers of rows and columns stay")
+    An image is all of its tiles, as the marks in the prompt tell.
+    """
+
+    traits = replace(TiledFamily.traits, overview="last")
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the mark of the overview, which is an image's last tile."""
@@ -46,24 +49,22 @@ class Idefics3(TiledFamily):
 
 
 class SmolVLM(Idefics3):
-    """`SmolVLMForConditionalGeneration`. Every frame of a video is an image: the prompt marks it as one."""
+    """SmolVLM; tiles, every frame of a video is an image, markers of rows and columns stay.
 
-    traits = replace(
-        Idefics3.traits,
-        summary="SmolVLM; tiles, every frame of a video is an image, markers of rows and columns stay",
-        versions=">=5.21",
-    )
+    Every frame of a video is an image: the prompt marks it as one.
+    """
+
+    traits = replace(Idefics3.traits, versions=">=5.21")
 
 
 class Idefics2(Idefics3):
-    """`Idefics2ForConditionalGeneration`. Five tiles are one image where the pixels of the fifth show the others'."""
+    """Idefics2; tiles where the pixels tell which are one image, resampled tokens.
+
+    Five tiles are one image where the pixels of the fifth show the others'.
+    """
 
     # a resampler's tokens lie on no raster
-    traits = replace(
-        Idefics3.traits,
-        raster=False,
-        summary="Idefics2; tiles where the pixels tell which are one image, resampled tokens",
-    )
+    traits = replace(Idefics3.traits, raster=False)
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """Images without text between are tiles in one chain, with a fence before, between and after them."""

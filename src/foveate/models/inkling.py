@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
 from torch import Tensor
 
-from foveate.models.base import Family, Inputs
+from foveate.models.base import Family, Features, Grids, Inputs
 from foveate.models.kept import kept_output
 from foveate.models.patches import Patches
-from foveate.models.visual_input import Grid
 
 
 class Inkling2(Patches):
-    """`Inkling2ForConditionalGeneration`. Distances and local windows count kept tokens."""
+    """Inkling 2; distances instead of positions, short convolutions, local windows.
 
-    traits = replace(
-        Patches.traits,
-        summary="Inkling 2; distances instead of positions, short convolutions, local windows",
-        modalities=("image",),
-        sequential_positions=True,
-    )
+    Distances and local windows count kept tokens.
+    """
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    traits = replace(Patches.traits, modalities=("image",), sequential_positions=True)
+
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """The processor counts tokens, not patches."""
         thw = inputs.get("image_grid_thw")
         return [None] * len(features) if thw is None else [(t, h, w) for t, h, w in thw.tolist()]
 
 
 class Inkling(Family):
-    """`InklingForConditionalGeneration`. Distances and local windows count kept tokens.
+    """Inkling; distances instead of positions, short convolutions, local windows; sounds pass through.
+
+    Distances and local windows count kept tokens.
 
     A picture is a run of placeholders: its inputs do not tell which squares belong together.
     """
@@ -43,7 +39,6 @@ class Inkling(Family):
     traits = replace(
         Family.traits,
         raster=False,
-        summary="Inkling; distances instead of positions, short convolutions, local windows; sounds pass through",
         sequential_positions=True,
         main_inputs={**Family.traits.main_inputs, "audio": "audio_input_ids"},
     )

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.patches import Patches
-from foveate.models.visual_input import Grid
 
 
 class KimiK25(Patches):
-    """`Kimi_K25ForConditionalGeneration`. A budget of clips is one of each chunk: no input tells where a clip ends."""
+    """Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip.
 
-    traits = replace(
-        Patches.traits,
-        summary="Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip",
-    )
+    A budget of clips is one of each chunk: no input tells where a clip ends.
+    """
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """As stock, but one by one: transformers 5.23 fails on chunks of several frames and of different lengths."""
@@ -31,9 +24,7 @@ class KimiK25(Patches):
         tokens = [core.mm_projector(output.pooler_output).squeeze(1) for output in outputs]
         return type(outputs[0])(pooler_output=tokens)
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """One frame for each chunk."""
         height, width = config.vision_config.merge_kernel_size
         return [(1, h // height, w // width) for _, h, w in inputs[f"{modality}_grid_thw"].tolist()]

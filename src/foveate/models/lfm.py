@@ -33,14 +33,14 @@ class Convolutions(Family):
 
 
 class Lfm2VL(TiledFamily, Convolutions):
-    """`Lfm2VlForConditionalGeneration`; convolutions run over the kept tokens.
+    """LFM2-VL; tiles, short convolutions between attention.
+
+    Convolutions run over the kept tokens.
 
     Without its special tokens (`use_image_special_tokens=False`) tiles and images cannot be told apart.
     """
 
-    traits = replace(
-        Convolutions.traits, overview="last", summary="LFM2-VL; tiles, short convolutions between attention"
-    )
+    traits = replace(Convolutions.traits, overview="last")
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """Marks stand at an image's start and end."""
@@ -62,9 +62,7 @@ class Lfm2VL(TiledFamily, Convolutions):
 
 
 class Lfm3VL(Convolutions, Timestamped):
-    """`Lfm3VlForConditionalGeneration`. Convolutions run over the kept tokens, local windows count them."""
+    """LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps.
 
-    traits = replace(
-        Timestamped.traits,
-        summary="LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps",
-    )
+    Convolutions run over the kept tokens, local windows count them.
+    """

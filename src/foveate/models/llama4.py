@@ -26,17 +26,14 @@ class LastState(Family):
 
 
 class Llama4(TiledFamily, LastState):
-    """`Llama4ForConditionalGeneration`; chunks and temperature of attention count kept tokens.
+    """Llama 4; tiles, chunked attention, experts.
+
+    Chunks and temperature of attention count kept tokens.
 
     Tokens are mixed before the projector, which has no bias and no activation.
     """
 
-    traits = replace(
-        LastState.traits,
-        versions=">=5.18,<5.24",
-        overview="last",
-        summary="Llama 4; tiles, chunked attention, experts",
-    )
+    traits = replace(LastState.traits, versions=">=5.18,<5.24", overview="last")
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """With the projected tokens as pooled ones."""

@@ -25,11 +25,9 @@ VICUNA_VOCABULARIES = (32000, 32064)
 
 
 class Llava(Family):
-    """`LlavaForConditionalGeneration`."""
+    """LLaVA-1.5 and kin (LlavaForConditionalGeneration); 1-D RoPE."""
 
-    traits = replace(
-        Family.traits, in_decoder=True, summary="LLaVA-1.5 and kin (LlavaForConditionalGeneration); 1-D RoPE"
-    )
+    traits = replace(Family.traits, in_decoder=True)
 
     def extras(self, config: Any) -> frozenset[str]:
         """All of them where the tower is CLIP's; the other towers have no [CLS] token."""

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Family, Inputs
+from foveate.models.base import Family, Features, Grids, Inputs, Masks
 from foveate.models.llava import Llava
-from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput, find_runs, tile_runs, tile_squares
+from foveate.models.visual_input import Tile, Tiles, VisualInput, find_runs, tile_runs, tile_squares
 
 
 class Tiled(Family):
@@ -20,9 +17,7 @@ class Tiled(Family):
     # the whole, then the tiles, with newlines between
     traits = replace(Family.traits, raster=False, overview="first")
 
-    def protected(
-        self, model: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Tensor | None]:
+    def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """Newlines, which are all one learned vector."""
         newline = model.base_model.image_newline.detach()
         return [(feature == newline.to(feature)).all(-1) for feature in features]
@@ -39,9 +34,9 @@ class Tiled(Family):
 
 
 class LlavaNext(Tiled, Llava):
-    """`LlavaNextForConditionalGeneration`."""
+    """LLaVA-NeXT (1.6); tiles, newline tokens stay."""
 
-    traits = replace(Tiled.traits, summary="LLaVA-NeXT (1.6); tiles, newline tokens stay", in_decoder=False)
+    traits = replace(Tiled.traits, in_decoder=False)
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: the tower sees tiles, not pictures."""
@@ -49,13 +44,12 @@ class LlavaNext(Tiled, Llava):
 
 
 class LlavaNextVideo(LlavaNext):
-    """`LlavaNextVideoForConditionalGeneration`; a clip's pooled frames stand in one row."""
+    """LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames.
 
-    traits = replace(
-        LlavaNext.traits,
-        summary="LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames",
-        modalities=("image", "video"),
-    )
+    A clip's pooled frames stand in one row.
+    """
+
+    traits = replace(LlavaNext.traits, modalities=("image", "video"))
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Older transformers (5.18) gives a clip's frames apart: (t, n, d)."""
@@ -64,9 +58,7 @@ class LlavaNextVideo(LlavaNext):
             encoded.pooler_output = [clip.flatten(0, -2) for clip in encoded.pooler_output]
         return encoded
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Clips have one after pooling."""
         if modality == "image":
             return super().grids(config, inputs, features, modality)
@@ -76,16 +68,14 @@ class LlavaNextVideo(LlavaNext):
 
 
 class LlavaOnevision(Tiled):
-    """`LlavaOnevisionForConditionalGeneration`; several pictures in one row come without tiles, clips end in a newline.
+    """LLaVA-OneVision; tiles, newline tokens stay, pooled frames.
+
+    Several pictures in one row come without tiles, clips end in a newline.
 
     Large pictures are interpolated down to `vision_aspect_ratio`.
     """
 
-    traits = replace(
-        Tiled.traits,
-        summary="LLaVA-OneVision; tiles, newline tokens stay, pooled frames",
-        modalities=("image", "video"),
-    )
+    traits = replace(Tiled.traits, modalities=("image", "video"))
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """Beside others a picture is a square alone, which it is padded to; a clip's frames are pooled squares."""

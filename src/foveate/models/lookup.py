@@ -86,6 +86,11 @@ def available() -> list[str]:
     return [name for name in names if is_installed(FAMILIES.load(name).traits.versions)]
 
 
+def describe(adapter: type[Family]) -> str:
+    """The first line of an adapter's docstring: the models it covers and what is special about them."""
+    return (adapter.__doc__ or "").splitlines()[0].rstrip(".")
+
+
 @dataclass(frozen=True)
 class FamilyInfo:
     """A row of `foveate.families()`.
@@ -111,7 +116,7 @@ def families() -> list[FamilyInfo]:
         architecture = MAPPING.get(name, "")
         if name in FAMILIES.names():
             own = FAMILIES.load(name)
-            status, note = "supported", own.traits.summary
+            status, note = "supported", describe(own)
             if not is_installed(own.traits.versions):
                 status, note = "not yet", f"only with transformers {own.traits.versions}, whose stock model is right"
             found.append(FamilyInfo(name, architecture, status, own.traits.modalities, own.traits.versions, note))

@@ -17,19 +17,13 @@ SIZES = {"image": "target_sizes", "video": "target_sizes_videos"}
 
 
 class MiniCPMV(TiledFamily):
-    """`MiniCPMV4_6ForConditionalGeneration`, `MiniCPMOcrForConditionalGeneration`.
+    """MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each frame.
 
     An image is its overview and slices. Every frame of a video is a visual input: no input tells where a video ends.
     The state of the linear layers runs over the kept tokens.
     """
 
-    traits = replace(
-        TiledFamily.traits,
-        versions=">=5.20",
-        overview="first",
-        summary="MiniCPM-V 4.6, MiniCPM-OCR; linear attention, dynamic resolution, slices, a budget for each frame",
-        modalities=("image", "video"),
-    )
+    traits = replace(TiledFamily.traits, versions=">=5.20", overview="first", modalities=("image", "video"))
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """One mark stands before an overview, another one before a slice."""
@@ -49,12 +43,7 @@ class MiniCPMV(TiledFamily):
 
 
 class MiniCPMV47(MiniCPMV):
-    """`MiniCPMV4_7ForConditionalGeneration`."""
-
-    traits = replace(
-        MiniCPMV.traits,
-        summary="MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget a frame",
-    )
+    """MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget a frame."""
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Slices lie on a canvas that the overview is stretched over."""

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Family, Inputs
+from foveate.models.base import Family, Features, Grids, Inputs
 from foveate.models.template import Template
-from foveate.models.visual_input import Grid
 
 TEKKEN_VOCABULARY = 131072
 IMG_BREAK, IMG_END = 12, 13
@@ -20,9 +17,7 @@ INST, INST_END = 3, 4
 class ImageSizes(Family):
     """Pictures of any size, padded to the largest: `image_sizes` says how large each is."""
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As `image_sizes` says, in merged patches."""
         sizes = inputs.get("image_sizes")
         if sizes is None:
@@ -36,12 +31,10 @@ class ImageSizes(Family):
 
 
 class Mistral3(ImageSizes):
-    """`Mistral3ForConditionalGeneration`, of Mistral or (Mistral Small 4) Mistral 4."""
+    """Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay.
 
-    traits = replace(
-        ImageSizes.traits,
-        summary="Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay",
-    )
+    Of Mistral or (Mistral Small 4) Mistral 4.
+    """
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured; where the vocabulary is Tekken's, [INST] and [/INST] open turns."""
@@ -52,17 +45,14 @@ class Mistral3(ImageSizes):
 
 
 class MistralLarge4(Mistral3):
-    """`MistralLarge4ForConditionalGeneration`. The sparse attention picks among the kept tokens."""
+    """Mistral Large 4; Pixtral's tower, ends of rows stay, sparse attention with an indexer, experts.
 
-    traits = replace(
-        Mistral3.traits,
-        summary="Mistral Large 4; Pixtral's tower, ends of rows stay, sparse attention with an indexer, experts",
-    )
+    The sparse attention picks among the kept tokens.
+    """
 
 
 class LightOnOcr(ImageSizes):
-    """`LightOnOcrForConditionalGeneration`. Its prompts seldom hold words, and all text of a page counts."""
+    """LightOnOCR; Pixtral's tower, dynamic resolution; made to read whole pages.
 
-    traits = replace(
-        ImageSizes.traits, summary="LightOnOCR; Pixtral's tower, dynamic resolution; made to read whole pages"
-    )
+    Its prompts seldom hold words, and all text of a page counts.
+    """

@@ -87,7 +87,9 @@ class _Mask(_Told):
 
 
 class Mllama(CrossAttention):
-    """`MllamaForConditionalGeneration`. A budget is for all tiles of a picture; padding tiles are never kept.
+    """Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone.
+
+    A budget is for all tiles of a picture; padding tiles are never kept.
 
     In the stock model a word that sees no picture (all before the first one) still attends to every state, whatever the
     mask says: here, to every state that stays. Not for `cache_implementation="static"`, whose room for states is that
@@ -95,11 +97,7 @@ class Mllama(CrossAttention):
     """
 
     # several tiles, each with a class token
-    traits = replace(
-        CrossAttention.traits,
-        raster=False,
-        summary="Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone",
-    )
+    traits = replace(CrossAttention.traits, raster=False)
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pictures, and how they were cut into tiles."""

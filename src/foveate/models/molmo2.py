@@ -8,28 +8,23 @@ from typing import Any
 
 from torch import Tensor
 
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.shared_placeholders import Together
 from foveate.models.template import Template
-from foveate.models.visual_input import Grid
 
 
 class Molmo2(Together):
-    """`Molmo2ForConditionalGeneration`, also with pictures beside clips, which the stock model refuses.
+    """Molmo 2; tiles, ends of rows of their own, pictures attend both ways, frames with timestamps.
+
+    Also with pictures beside clips, which the stock model refuses.
 
     A picture is both its views.
     """
 
-    traits = replace(
-        Together.traits,
-        summary="Molmo 2; tiles, ends of rows of their own, pictures attend both ways, frames with timestamps",
-        modalities=("image", "video"),
-    )
+    traits = replace(Together.traits, modalities=("image", "video"))
     marks = ("frame_start_token_id", "frame_end_token_id")
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Two views are no raster."""
         if modality == "image":
             return [None] * len(features)

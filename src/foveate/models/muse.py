@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.patches import Patches
-from foveate.models.visual_input import Grid
 
 
 class MuseGlimmer(Patches):
-    """`MuseGlimmerForConditionalGeneration`; its local windows count kept tokens."""
+    """Muse Glimmer; 1-D RoPE, dynamic resolution, local windows, a timestamp before every frame.
 
-    traits = replace(
-        Patches.traits,
-        summary="Muse Glimmer; 1-D RoPE, dynamic resolution, local windows, a timestamp before every frame",
-    )
+    Its local windows count kept tokens.
+    """
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """The tower's own name for the merge."""
         thw = inputs.get(f"{modality}_grid_thw")
         if thw is None:
@@ -34,11 +27,13 @@ class MuseGlimmer(Patches):
 
 
 class MuseSpark(MuseGlimmer):
-    """`MuseSparkForConditionalGeneration`; its local windows count kept tokens."""
+    """Muse Spark, mixture of experts; as Muse Glimmer; sounds too.
+
+    Its local windows count kept tokens.
+    """
 
     traits = replace(
         MuseGlimmer.traits,
-        summary="Muse Spark, mixture of experts; as Muse Glimmer; sounds too",
         modalities=("image", "video", "audio"),
         main_inputs={**Patches.traits.main_inputs, "audio": "input_values"},
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Inputs
@@ -13,10 +12,9 @@ from foveate.models.visual_input import VisualInput
 
 
 class Ovis2(TiledFamily):
-    """`Ovis2ForConditionalGeneration`."""
+    """Ovis2; tiles, visual vocabulary."""
 
     # no overview, as the tiles must not be drawn: the stock processor may lay them out the wrong way round
-    traits = replace(TiledFamily.traits, summary="Ovis2; tiles, visual vocabulary")
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the indicator of an image's start."""

@@ -8,6 +8,6 @@ from foveate.models.patches import Patches
 
 
 class PaddleOCRVL(Patches):
-    """`PaddleOCRVLForConditionalGeneration`."""
+    """PaddleOCR-VL; M-RoPE, dynamic resolution."""
 
-    traits = replace(Patches.traits, summary="PaddleOCR-VL; M-RoPE, dynamic resolution", modalities=("image",))
+    traits = replace(Patches.traits, modalities=("image",))

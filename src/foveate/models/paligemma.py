@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,11 +11,10 @@ from foveate.models.base import Family, Inputs
 
 
 class PaliGemma(Family):
-    """`PaliGemmaForConditionalGeneration`, of Gemma or (PaliGemma 2) Gemma 2, whose windows count kept tokens."""
+    """PaliGemma and PaliGemma 2; the whole prompt attends to itself in both directions.
 
-    traits = replace(
-        Family.traits, summary="PaliGemma and PaliGemma 2; the whole prompt attends to itself in both directions"
-    )
+    Of Gemma or (PaliGemma 2) Gemma 2, whose windows count kept tokens.
+    """
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
         """0 for all of the prompt, pictures too; 1 marks the answers that a loss is taken on."""

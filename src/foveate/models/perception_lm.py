@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +12,13 @@ from foveate.models.visual_input import VisualInput, tile_squares
 
 
 class PerceptionLM(Family):
-    """`PerceptionLMForConditionalGeneration`; the budget is a whole picture's or clip's."""
+    """PerceptionLM; pooled tiles and frames.
+
+    The budget is a whole picture's or clip's.
+    """
 
     # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
-    traits = replace(
-        Family.traits,
-        versions=">=5.20",
-        raster=False,
-        overview="first",
-        summary="PerceptionLM; pooled tiles and frames",
-        modalities=("image", "video"),
-    )
+    traits = replace(Family.traits, versions=">=5.20", raster=False, overview="first", modalities=("image", "video"))
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pixels; clips go through the encoder of pictures."""
@@ -38,9 +34,7 @@ class PerceptionLM(Family):
         encoded.pooler_output = encoded.pooler_output.unflatten(0, pixels.shape[:2]).flatten(1, 2)
         return encoded
 
-    def items(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
-    ) -> list[VisualInput]:
+    def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """Clips are squares of frames, and so is a picture of one tile."""
         items = []
         for item in super().items(model, inputs, outputs, extras):

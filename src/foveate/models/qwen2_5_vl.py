@@ -8,8 +8,6 @@ from foveate.models.patches import Patches
 
 
 class Qwen25VL(Patches):
-    """`Qwen2_5_VLForConditionalGeneration`."""
+    """Qwen2.5-VL; M-RoPE, dynamic resolution, window attention in the tower."""
 
-    traits = replace(
-        Patches.traits, summary="Qwen2.5-VL; M-RoPE, dynamic resolution, window attention in the tower", in_decoder=True
-    )
+    traits = replace(Patches.traits, in_decoder=True)

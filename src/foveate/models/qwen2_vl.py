@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from foveate.models.patches import Patches
 
 
 class Qwen2VL(Patches):
-    """`Qwen2VLForConditionalGeneration`."""
-
-    traits = replace(Patches.traits, summary="Qwen2-VL; M-RoPE, dynamic resolution")
+    """Qwen2-VL; M-RoPE, dynamic resolution."""

@@ -9,13 +9,9 @@ from foveate.models.patches import Timestamped
 
 
 class Qwen3VL(Timestamped):
-    """`Qwen3VLForConditionalGeneration`."""
+    """Qwen3-VL; M-RoPE, dynamic resolution, DeepStack, a timestamp before every frame."""
 
-    traits = replace(
-        Timestamped.traits,
-        summary="Qwen3-VL; M-RoPE, dynamic resolution, DeepStack, a timestamp before every frame",
-        in_decoder=True,
-    )
+    traits = replace(Timestamped.traits, in_decoder=True)
 
     def whole_layers(self, config: Any) -> int:
         """One for each level of DeepStack."""

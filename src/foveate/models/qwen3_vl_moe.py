@@ -8,10 +8,9 @@ from foveate.models.qwen3_vl import Qwen3VL
 
 
 class Qwen3VLMoe(Qwen3VL):
-    """`Qwen3VLMoeForConditionalGeneration`. The router sees the tokens that are left, one by one."""
+    """Qwen3-VL, mixture of experts; M-RoPE, DeepStack, a timestamp before every frame.
 
-    traits = replace(
-        Qwen3VL.traits,
-        summary="Qwen3-VL, mixture of experts; M-RoPE, DeepStack, a timestamp before every frame",
-        in_decoder=False,
-    )
+    The router sees the tokens that are left, one by one.
+    """
+
+    traits = replace(Qwen3VL.traits, in_decoder=False)

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from foveate.models.patches import Timestamped
 
 
 class Qwen4Exp(Timestamped):
-    """`Qwen4ExpForConditionalGeneration`.
+    """Qwen4-Exp; M-RoPE, linear and block-sparse attention, n-gram embeddings, timestamps.
 
     The linear layers' state, the blocks that attention picks and the n-grams of ids run over the kept tokens.
     """
-
-    traits = replace(
-        Timestamped.traits,
-        summary="Qwen4-Exp; M-RoPE, linear and block-sparse attention, n-gram embeddings, timestamps",
-    )

@@ -15,17 +15,14 @@ CHUNK = 100  # frames that Qwen3-Omni's convolutions see together
 
 
 class Qwen25Omni(Patches):
-    """`Qwen2_5OmniThinkerForConditionalGeneration`, also with a clip's sound between its frames.
+    """Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; sounds too.
+
+    Also with a clip's sound between its frames.
 
     `forward` without an attention mask numbers all tokens in a row, and so does this family; `generate` makes a mask.
     """
 
-    traits = replace(
-        Patches.traits,
-        versions=">=5.21",
-        summary="Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; sounds too",
-        modalities=("image", "video", "audio"),
-    )
+    traits = replace(Patches.traits, versions=">=5.21", modalities=("image", "video", "audio"))
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all sounds in one row."""
@@ -50,12 +47,10 @@ class Qwen25Omni(Patches):
 
 
 class Qwen3Omni(Qwen25Omni):
-    """`Qwen3OmniMoeThinkerForConditionalGeneration`, also with a clip's sound between its frames."""
+    """Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; sounds too.
 
-    traits = replace(
-        Qwen25Omni.traits,
-        summary="Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; sounds too",
-    )
+    Also with a clip's sound between its frames.
+    """
 
     def sound_lengths(self, frames: Tensor) -> Tensor:
         """Chunk by chunk it halves them three times, rounding up."""

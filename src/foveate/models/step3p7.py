@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Family, Inputs
-from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput, tile_squares
+from foveate.models.base import Family, Features, Grids, Inputs
+from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_squares
 
 
 class Step3p7(Family):
-    """`Step3p7ForConditionalGeneration`; the budget is a whole picture's, local windows count kept tokens."""
+    """Step-3.7; tiles, local windows, mixture of experts.
 
-    traits = replace(Family.traits, overview="last", summary="Step-3.7; tiles, local windows, mixture of experts")
+    The budget is a whole picture's, local windows count kept tokens.
+    """
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    traits = replace(Family.traits, overview="last")
+
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """A square for a picture without tiles."""
         side = token_side(config, config.vision_config.image_size)
         return [(1, side, side) if len(feature) == side**2 else None for feature in features]

@@ -11,13 +11,12 @@ from foveate.models.gemma3 import PanAndScan
 
 
 class T5Gemma2(EncoderDecoder, PanAndScan):
-    """`T5Gemma2ForConditionalGeneration`. Its stock encoder runs on the tokens that stay; local windows count those."""
+    """T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows.
 
-    traits = replace(
-        EncoderDecoder.traits,
-        overview="first",
-        summary="T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows",
-    )
+    Its stock encoder runs on the tokens that stay; local windows count those.
+    """
+
+    traits = replace(EncoderDecoder.traits, overview="first")
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """The pixels."""

@@ -11,9 +11,12 @@ from foveate.models.tiling import TiledFamily
 
 
 class AyaVision(TiledFamily):
-    """`AyaVisionForConditionalGeneration`; local windows count kept tokens."""
+    """Aya Vision; tiles, local windows.
 
-    traits = replace(TiledFamily.traits, overview="last", summary="Aya Vision; tiles, local windows")
+    Local windows count kept tokens.
+    """
+
+    traits = replace(TiledFamily.traits, overview="last")
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """Marks stand at an image's start and end."""
@@ -21,9 +24,12 @@ class AyaVision(TiledFamily):
 
 
 class Cohere2Vision(TiledFamily):
-    """`Cohere2VisionForConditionalGeneration`; local windows count kept tokens."""
+    """Command A Vision; tiles, local windows.
 
-    traits = replace(TiledFamily.traits, overview="last", summary="Command A Vision; tiles, local windows")
+    Local windows count kept tokens.
+    """
+
+    traits = replace(TiledFamily.traits, overview="last")
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """One line break stands between two tiles of an image."""
@@ -31,9 +37,12 @@ class Cohere2Vision(TiledFamily):
 
 
 class InternVL(TiledFamily):
-    """`InternVLForConditionalGeneration`. An image's tiles stand in one run; every frame of a video is an image."""
+    """InternVL; tiles, every frame of a video is an image.
 
-    traits = replace(TiledFamily.traits, overview="last", summary="InternVL; tiles, every frame of a video is an image")
+    An image's tiles stand in one run; every frame of a video is an image.
+    """
+
+    traits = replace(TiledFamily.traits, overview="last")
     joins_runs = True
 
     def tile_size(self, config: Any) -> int:
@@ -43,6 +52,4 @@ class InternVL(TiledFamily):
 
 
 class QianfanOcr(InternVL):
-    """`QianfanOCRForConditionalGeneration`."""
-
-    traits = replace(InternVL.traits, summary="Qianfan-OCR; tiles")
+    """Qianfan-OCR; tiles."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, ClassVar
@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from foveate.models.base import Extras, Family, Inputs
+from foveate.models.base import Extras, Family, Features, Grids, Inputs
 from foveate.models.kept import kept_output
 from foveate.models.placeholders import match_placeholders
 from foveate.models.prompt_rows import PromptRow, Starts, read_rows
-from foveate.models.visual_input import Grid, Tile, Tiles, VisualInput
+from foveate.models.visual_input import Tile, Tiles, VisualInput
 
 Shape = tuple[int, int]  # rows and columns of tokens
 
@@ -68,9 +68,7 @@ class TiledFamily(Family):
         """The same output, with an entry for each of these sizes."""
         return kept_output(encoded, pooler_output=split_tokens(self.features(encoded), sizes))
 
-    def items(
-        self, model: Any, inputs: Inputs, outputs: Mapping[str, Any], extras: Sequence[Extras]
-    ) -> list[VisualInput]:
+    def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """With `is_part` where entries of the encoder's output may be tiles of one image."""
         items = super().items(model, inputs, outputs, extras)
         apart = set()
@@ -92,9 +90,7 @@ class TiledFamily(Family):
         """Tokens of a tile where all have the same number; None where each stands in a run of its own."""
         return None
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Of images of one tile."""
         sizes = [len(tokens) for tokens in features]
         if not self.traits.raster or "input_ids" not in inputs:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.patches import Timestamped
-from foveate.models.visual_input import Grid
 
 DROPPED = "video_compression_mask"
 
 
 class VideoLlama3(Timestamped):
-    """`VideoLlama3ForConditionalGeneration`. Clips hold what its processor's compression leaves of them."""
+    """VideoLLaMA3; 1-D RoPE, dynamic resolution, clips after the processor's own compression.
 
-    traits = replace(
-        Timestamped.traits,
-        summary="VideoLLaMA3; 1-D RoPE, dynamic resolution, clips after the processor's own compression",
-    )
+    Clips hold what its processor's compression leaves of them.
+    """
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """The compression mask goes with the clips."""
@@ -37,9 +30,7 @@ class VideoLlama3(Timestamped):
         clips = [clip[own.to(clip.device)] for clip, own in zip(encoded.pooler_output, stays, strict=True)]
         return type(encoded)(**{**encoded, "pooler_output": clips})
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Where no token was left out."""
         merges, thw = inputs[f"{modality}_merge_sizes"].tolist(), inputs[f"{modality}_grid_thw"].tolist()
         whole = [(t, h // merge, w // merge) for (t, h, w), merge in zip(thw, merges, strict=True)]

@@ -6,23 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
-from foveate.models.base import Inputs
+from foveate.models.base import Features, Grids, Inputs
 from foveate.models.llava import Llava
-from foveate.models.visual_input import Grid, VisualInput
+from foveate.models.visual_input import VisualInput
 
 
 class VideoLlava(Llava):
-    """`VideoLlavaForConditionalGeneration`; the budget of a clip is for all of its frames."""
+    """Video-LLaVA; pictures and clips, each with its own tower.
 
-    traits = replace(
-        Llava.traits,
-        versions=">=5.21",
-        summary="Video-LLaVA; pictures and clips, each with its own tower",
-        modalities=("image", "video"),
-        in_decoder=False,
-    )
+    The budget of a clip is for all of its frames.
+    """
+
+    traits = replace(Llava.traits, versions=">=5.21", modalities=("image", "video"), in_decoder=False)
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: nobody looks into the two towers."""
@@ -42,9 +37,7 @@ class VideoLlava(Llava):
         short.pooler_output = [tokens[:, None] for tokens in short.pooler_output]
         return short
 
-    def grids(
-        self, config: Any, inputs: Inputs, features: Sequence[Tensor], modality: str = "image"
-    ) -> list[Grid | None]:
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """None for clips: every frame begins with its [CLS] token."""
         if modality == "video":
             return [None] * len(features)
