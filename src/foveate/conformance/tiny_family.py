@@ -14,11 +14,11 @@ from foveate.models.visual_input import Grid, VisualInput
 
 
 class TinyFamily:
-    """The tiny models of one family, for the laws.
+    """Tiny models of one family, for the laws.
 
-    A subclass overrides what its family does not share. Subclasses of built-in families stand in
-    `foveate.conformance.families`; plug-ins name theirs in the entry-point group `foveate.conformance`, under the same
-    `config.model_type` as their adapter.
+    A subclass overrides what differs in its family. Those of the built-in families are in
+    `foveate.conformance.families`. A plug-in names its own in the entry-point group `foveate.conformance`, under the
+    `config.model_type` of its adapter.
 
     Args:
         family: The adapter of the model family.
@@ -37,7 +37,8 @@ class TinyFamily:
     """Whether its tokenizer pads on the left."""
 
     def __init__(self, family: Family) -> None:
-        self.family: Any = family  # of the adapter class that the subclass goes with
+        self.family: Any = family  # of the adapter class that the subclass belongs to
+        self.main_inputs = family.traits.main_inputs
 
     def make_config(self, **changes: Any) -> Any:
         """The configuration of a tiny model with all of the family's traits; `changes` are further overrides."""
@@ -58,18 +59,32 @@ class TinyFamily:
         return any("attention" not in kind or "linear" in kind for kind in kinds)
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """The encoder's inputs for random images (or videos, audios), `rows` of them in each row of the batch."""
+        """The encoder's inputs for random images (or videos, audios).
+
+        Args:
+            config: The model's configuration.
+            modality: "image", "video" or "audio".
+            rows: How many of them each row of the batch shows. They should differ in size where the model allows it.
+            rng: The generator of all random numbers.
+        """
         if modality != "image":
             raise NotImplementedError(f"{type(self).__name__} makes no inputs of modality {modality}.")
         side = tiny_config.image_size(config)
-        return {self.family.traits.main_inputs[modality]: torch.randn(sum(rows), 3, side, side, generator=rng)}
+        return {self.main_inputs[modality]: torch.randn(sum(rows), 3, side, side, generator=rng)}
 
     def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
         """The encoder's output for these inputs, which have no prompt yet."""
         return self.family.encode(model, inputs, modality)
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """The ids that stand for one image, video or audio of so many tokens in a prompt."""
+        """The ids that stand for one image, video or audio in a prompt, as the family's processor writes them.
+
+        Args:
+            config: The model's configuration.
+            modality: "image", "video" or "audio".
+            tokens: How many visual tokens it has.
+            grid: (t, h, w) of these, as the adapter's `grids` says.
+        """
         around: list[Any] = [getattr(config, name, None) for name in self.markers]
         ids = [self.family.token_id(config, modality)] * tokens
         return ids if None in around else [around[0], *ids, around[1]]
@@ -79,12 +94,16 @@ class TinyFamily:
         return {}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """The encoder's inputs for one row of the batch, which shows number `items` of all images (videos, audios)."""
-        names = [
-            self.family.traits.main_inputs[modality],
-            *self.item_inputs,
-            *(n for n in inputs if n.startswith(f"{modality}_")),
-        ]
+        """The encoder's inputs for one row of the batch.
+
+        Args:
+            config: The model's configuration.
+            inputs: The inputs of the whole batch.
+            modality: "image", or the first modality of a family without images.
+            row: Which row of the batch.
+            items: Which of all images the row shows.
+        """
+        names = [self.main_inputs[modality], *self.item_inputs, *(n for n in inputs if n.startswith(f"{modality}_"))]
         return {name: inputs[name][items.start : items.stop] for name in names if name in inputs}
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:

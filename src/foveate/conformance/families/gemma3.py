@@ -1,4 +1,4 @@
-"""Gemma 3: images of one size, pooled to a square of tokens that attend to each other in both directions."""
+"""Gemma 3: images of one size, some with crops, between markers of its own."""
 
 from __future__ import annotations
 
@@ -9,15 +9,12 @@ import torch
 
 from foveate.conformance.families.tiling import Layout, TinyTiledFamily, show_overview
 from foveate.conformance.tiny_family import TinyFamily
-from foveate.models.visual_input import Grid
 
 
 class TinyGemma(TinyFamily):
     """Tiny models of `Gemma`."""
 
-    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Between the marks of beginning and end."""
-        return [config.boi_token_id, *super().prompt_ids(config, modality, tokens, grid), config.eoi_token_id]
+    markers = ("boi_token_id", "eoi_token_id")
 
 
 class TinyGemma3(TinyTiledFamily):
@@ -41,7 +38,7 @@ class TinyGemma3(TinyTiledFamily):
         return made
 
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
-        """Marks around every image and crop; words between an image and its crops, a blank between two crops."""
+        """Markers around every image and crop; text between an image and its crops, a blank between two crops."""
         count, image = layout[0] * layout[1], [config.boi_token_id, *tile, config.eoi_token_id]
         crops = [*range(20, 30), *[*image, 19] * (count - 1), *image] if count > 1 else []
         return [*image, *crops]

@@ -30,7 +30,7 @@ class TinyGemma4(TinyFramesApart, TinyGemma):
             padding = torch.full((longest - len(grid), 2), -1)
             places += [torch.cat([grid, padding])] * count
         pixels = torch.rand(len(places), longest, 3 * side**2, generator=rng)
-        made = {self.family.traits.main_inputs[modality]: pixels, f"{modality}_position_ids": torch.stack(places)}
+        made = {self.main_inputs[modality]: pixels, f"{modality}_position_ids": torch.stack(places)}
         return made | ({"num_frames_per_video": torch.tensor(frames)} if modality == "video" else {})
 
     def patch(self, config: Any) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from foveate.conformance.families.tiling import Layout, TinyTiledFamily, show_ov
 from foveate.conformance.tiny_config import image_size
 from foveate.models.base import Inputs
 
-FENCE, OVERVIEW, FIRST = 20, 19, 30  # the mark of a tile is FIRST + 10 * its row + its column
+FENCE, OVERVIEW, FIRST = 20, 19, 30  # the marker of a tile is FIRST + 10 * its row + its column
 
 
 class TinyIdefics3(TinyTiledFamily):
@@ -30,12 +30,12 @@ class TinyIdefics3(TinyTiledFamily):
         return {"pixel_values": pixels, "pixel_attention_mask": real}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """A row's tiles lie together."""
+        """The tiles of a row are one entry."""
         names = ("pixel_values", "pixel_attention_mask")
         return {name: inputs[name][row : row + 1, : sum(self.count_tiles(items))] for name in names}
 
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
-        """A fence and a mark before every tile, line ends after rows, a fence after the overview."""
+        """A fence and a marker before every tile, line ends after rows, a fence after the overview."""
         return [*(self.mark_rows(layout, tile) if layout != (1, 1) else []), FENCE, OVERVIEW, *tile, FENCE]
 
     def mark_rows(self, layout: Layout, tile: list[int]) -> list[int]:
@@ -71,7 +71,7 @@ class TinyIdefics2(TinyIdefics3):
         return [FENCE, *[*tile, FENCE] * (5 if layout == (2, 2) else 1)]
 
     def randomize_zeros(self, model: Any) -> None:
-        """The resampler's latents start out all alike."""
+        """The resampler's latents are all alike at first."""
         model.base_model.connector.perceiver_resampler.latents.normal_()
 
 
@@ -79,7 +79,7 @@ class TinyGraniteDocling(TinyIdefics3):
     """Tiny models of `GraniteDocling`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """One entry of the mask for a tile."""
+        """The mask has one entry for each tile."""
         made = super().make_inputs(config, modality, rows, rng)
         return {**made, "pixel_attention_mask": made["pixel_attention_mask"].flatten(2).any(-1)}
 

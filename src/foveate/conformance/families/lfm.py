@@ -1,4 +1,4 @@
-"""LFM2-VL: a language model of short convolutions and attention, with tiles."""
+"""LFM2-VL: tiles and overviews of different sizes, as rows of patches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TinyLfm2VL(TinyTiledFamily):
         return IMAGES[number % len(IMAGES)][0]
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Tiles and overviews of different sizes, as rows of patches padded to the longest."""
+        """Tiles and overviews padded to the longest."""
         sides = []
         for number, count in enumerate(self.count_tiles(range(sum(rows)))):
             sides += [*[TILE] * (count - 1), IMAGES[number % len(IMAGES)][1]]
@@ -36,13 +36,13 @@ class TinyLfm2VL(TinyTiledFamily):
         return {"pixel_values": pixels, "spatial_shapes": shapes, "pixel_attention_mask": mask}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Tile by tile."""
+        """The tiles of the row's images."""
         first = sum(self.count_tiles(range(items.start)))
         tiles = slice(first, first + sum(self.count_tiles(items)))
         return {name: inputs[name][tiles] for name in ("pixel_values", "spatial_shapes", "pixel_attention_mask")}
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """A mark before every tile and before an overview beside tiles, others at an image's start and end."""
+        """A marker before every tile and before an overview beside tiles, others at an image's start and end."""
         token = [config.image_token_id]
         for (rows, columns), (h, w) in IMAGES:
             count = rows * columns if rows * columns > 1 else 0

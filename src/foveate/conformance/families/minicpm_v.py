@@ -1,4 +1,4 @@
-"""MiniCPM-V: an image, its slices and every frame of a video as crops of any size, patches of all in one long strip."""
+"""MiniCPM-V: overviews, slices and frames as crops, the patches of all in one long strip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from foveate.models.minicpm_v import SIZES
 from foveate.models.visual_input import Grid
 
 # (h, w) in patches of an overview (or frame) and of its slices, which lie in rows of two: each image has another number
-# of patches. 4 x 4 patches make a token, or 2 x 2 where nothing is merged in the tower.
+# of patches. 4 x 4 patches make a token, or 2 x 2 where the tower merges nothing.
 IMAGES: dict[str, tuple[tuple[tuple[int, int], ...], ...]] = {
     "image": (((8, 12),), ((12, 12), (4, 8), (4, 8)), ((8, 8),), ((8, 8), *((8, 4),) * 4)),
     "video": (((8, 8),), ((8, 8),), ((12, 8),)),
@@ -32,11 +32,11 @@ class TinyMiniCPMV(TinyTiledFamily):
         return [crop for number in numbers for crop in images[number % len(images)]]
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Crops of different sizes in one strip."""
+        """Crops of different sizes."""
         sizes = torch.tensor(self.crops(modality, range(sum(rows))))
         side = config.vision_config.patch_size
         strip = torch.randn(1, 3, side, side * int(sizes.prod(-1).sum()), generator=rng)
-        return {self.family.traits.main_inputs[modality]: strip, SIZES[modality]: sizes}
+        return {self.main_inputs[modality]: strip, SIZES[modality]: sizes}
 
     def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
         """The crops of each image joined."""
@@ -51,18 +51,18 @@ class TinyMiniCPMV(TinyTiledFamily):
         return self.family.regroup(encoded, images)
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """A piece of the strip."""
-        sizes, strip = inputs[SIZES[modality]], inputs[self.family.traits.main_inputs[modality]]
+        """The crops' part of the strip."""
+        sizes, strip = inputs[SIZES[modality]], inputs[self.main_inputs[modality]]
         first = len(self.crops(modality, range(items.start)))
         own = slice(first, first + len(self.crops(modality, items)))
         ends = [0, *(sizes.prod(-1).cumsum(0) * config.vision_config.patch_size).tolist()]
         return {
-            self.family.traits.main_inputs[modality]: strip[..., ends[own.start] : ends[own.stop]],
+            self.main_inputs[modality]: strip[..., ends[own.start] : ends[own.stop]],
             SIZES[modality]: sizes[own],
         }
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks around every crop, others around slices, and a line end between rows of slices."""
+        """Markers around every crop, others around slices, and a line end between rows of slices."""
         crops = next(one for one in IMAGES[modality] if sum(map(prod, one)) in (4 * tokens, 16 * tokens))
         side = sum(map(prod, crops)) // tokens
         ids = []

@@ -36,7 +36,7 @@ class TinyMolmo2(TinyTogether):
             pooling[-1][::3, -1] = -1
             start += own * patches
         pixels = torch.randn(sum(crops), patches, 3 * vision.patch_size**2, generator=rng)
-        made = {self.family.traits.main_inputs[modality]: pixels, f"{modality}_token_pooling": torch.cat(pooling)}
+        made = {self.main_inputs[modality]: pixels, f"{modality}_token_pooling": torch.cat(pooling)}
         made[f"{modality}_grids"] = grids
         return made | ({"image_num_crops": torch.tensor(crops)} if modality == "image" else {})
 

@@ -29,7 +29,7 @@ class TinyPatches(TinyFamily):
         grids = [shapes[i % len(shapes)] for i in range(sum(rows))]
         count = sum(t * h * w for t, h, w in grids)
         pixels = torch.randn(count, *self.patch_shape(config), generator=rng)
-        return {self.family.traits.main_inputs[modality]: pixels, f"{modality}_grid_thw": torch.tensor(grids)}
+        return {self.main_inputs[modality]: pixels, f"{modality}_grid_thw": torch.tensor(grids)}
 
     def patch_shape(self, config: Any) -> tuple[int, ...]:
         """The shape of one patch."""
@@ -40,9 +40,9 @@ class TinyPatches(TinyFamily):
         """The patches of the row's images."""
         grids = inputs[f"{modality}_grid_thw"]
         ends = [0, *grids.prod(-1).cumsum(0).tolist()]
-        pixels = inputs[self.family.traits.main_inputs[modality]][ends[items.start] : ends[items.stop]]
+        pixels = inputs[self.main_inputs[modality]][ends[items.start] : ends[items.stop]]
         return {
-            self.family.traits.main_inputs[modality]: pixels,
+            self.main_inputs[modality]: pixels,
             f"{modality}_grid_thw": grids[items.start : items.stop],
         }
 

@@ -18,4 +18,4 @@ class TinyPerceptionLM(TinyFamily):
         """Two tiles, or three frames."""
         count = 2 if modality == "image" else 3
         side = image_size(config)
-        return {self.family.traits.main_inputs[modality]: torch.randn(sum(rows), count, 3, side, side, generator=rng)}
+        return {self.main_inputs[modality]: torch.randn(sum(rows), count, 3, side, side, generator=rng)}

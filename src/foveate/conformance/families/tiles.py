@@ -71,7 +71,7 @@ class TinyLlama4(TinyTiledFamily):
     """Tiny models of `Llama4`."""
 
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
-        """Separators after tiles, another mark before the overview."""
+        """Separators after tiles, another marker before the overview."""
         ids = [config.boi_token_id]
         for number in range(layout[0] * layout[1] if layout != (1, 1) else 0):
             ids += [*tile, 21 if (number + 1) % layout[1] == 0 else 20]

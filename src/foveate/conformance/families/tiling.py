@@ -1,4 +1,4 @@
-"""Families whose encoder sees an image as tiles: images of several tiles and of one, with the marks of a processor."""
+"""Families whose encoder sees an image as tiles: images of several tiles and of one, between markers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foveate.models.base import Inputs
 from foveate.models.visual_input import Grid
 
 Layout = tuple[int, int]  # rows and columns of tiles; an overview stands beside several
-BLOCK = 8  # pixels that overviews and tiles share a colour over: smaller ones would not survive the scaling
+BLOCK = 8  # pixels that overviews and tiles share a colour over: the scaling would blur smaller ones
 LAYOUTS: tuple[Layout, ...] = ((1, 2), (1, 1), (2, 2), (3, 1))  # of different numbers of tiles
 
 
@@ -43,7 +43,7 @@ class TinyTiledFamily(TinyFamily):
         return super().make_inputs(config, modality, [sum(map(sum, map(self.count_tiles, self.split_rows(rows))))], rng)
 
     def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
-        """The tiles of each image joined, as the prompt will tell."""
+        """The tiles of each image joined, as `encode` joins them once there is a prompt."""
         encoded = super().encode_inputs(model, inputs, modality)
         sizes = [len(tokens) for tokens in self.family.features(encoded, modality)]
         images: list[int] = []
@@ -54,7 +54,7 @@ class TinyTiledFamily(TinyFamily):
         return self.family.regroup(encoded, images)
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
-        """Marks, and the placeholders of every tile."""
+        """Markers, and the placeholders of every tile."""
         tile = [self.family.token_id(config, modality)] * self.tile_tokens
         count = tokens // self.tile_tokens
         return self.mark_tiles(config, next(one for one in LAYOUTS if one[0] * one[1] == max(count - 1, 1)), tile)
