@@ -57,9 +57,10 @@ OVIS_MARKERS = ("<IMG_ATOM>", "<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_RO
 def tiled_folder(name: str, folder: Path) -> Path:
     """Save a random model of the family with its tokenizer and real processor for `foveate.runtime.load.load`.
 
-    `name` is a key of `TILED`. Tiles have sides of 32 pixels and 16 tokens (LLaVA-NeXT: 64). Returns the folder.
+    `name` is a key of `TILED` or `MORE_TILED`. Tiles have sides of 32 pixels and 16 tokens (LLaVA-NeXT: 64). Returns
+    the folder.
     """
-    config, save_processor = TILED[name]()
+    config, save_processor = {**TILED, **MORE_TILED}[name]()
     torch.manual_seed(SEED)
     model = transformers.AutoModelForImageTextToText.from_config(config).eval()
     model.generation_config.update(do_sample=False, pad_token_id=PAD, eos_token_id=EOS)
@@ -304,7 +305,10 @@ CALLS: dict[str, dict[str, object]] = {
 """Arguments with which a family's processor cuts images into tiles, beside text and images."""
 
 TILED: dict[str, Callable[[], Recipe]] = {
-    "aya_vision": _aya_vision, "gemma3": _gemma3, "got_ocr2": _got_ocr2, "granite_docling": _granite_docling,
-    "idefics2": _idefics2, "idefics3": _idefics3, "internvl": _internvl, "llava_next": _llava_next,
-    "minicpmv4_6": _minicpm, "ovis2": _ovis2, "smolvlm": _smolvlm,
+    "aya_vision": _aya_vision, "idefics3": _idefics3, "internvl": _internvl, "llava_next": _llava_next,
+    "ovis2": _ovis2, "smolvlm": _smolvlm,
+}  # fmt: skip
+MORE_TILED: dict[str, Callable[[], Recipe]] = {
+    "gemma3": _gemma3, "got_ocr2": _got_ocr2, "granite_docling": _granite_docling, "idefics2": _idefics2,
+    "minicpmv4_6": _minicpm,
 }  # fmt: skip

@@ -7,13 +7,14 @@ from PIL import Image
 
 import foveate
 from foveate.errors import InputError, KeepError
-from foveate.models import family_of
+from foveate.models import family_of, lookup
 from foveate.pipeline.prune import prune_inputs
 from foveate.runtime.load import load
-from tiled import CALLS, TILED, tiled_folder
+from tiled import CALLS, MORE_TILED, TILED, tiled_folder
 
 SIZES = ((96, 64), (40, 90), (30, 30), (200, 50))  # (width, height); one after the other, without words between
-JOINED = tuple(name for name in TILED if name != "llava_next")  # the encoder returns tiles
+NAMES = tuple(name for name in (*TILED, *MORE_TILED) if name in lookup.available())
+JOINED = tuple(name for name in NAMES if name != "llava_next")  # the encoder returns tiles
 FLAT = ("idefics2",)  # tokens that lie on no raster
 
 
@@ -55,7 +56,7 @@ def inputs_of(loaded, name, sizes=SIZES, rows=None, **more):
     return loaded.processor(images=images or None, text=texts, return_tensors="pt", **settings)
 
 
-@pytest.mark.parametrize("name", TILED)
+@pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_folders_load_and_answer(loaded, name):
     model = loaded(name)
@@ -64,7 +65,7 @@ def test_folders_load_and_answer(loaded, name):
     assert model.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == length + 2
 
 
-@pytest.mark.parametrize("name", TILED)
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [SIZES, SIZES[:1], SIZES[2:3], (SIZES[2], SIZES[0]), (SIZES[1],) * 3], ids=str)
 @torch.no_grad()
 def test_one_item_for_each_image_in_a_row(loaded, name, sizes):
@@ -138,10 +139,10 @@ def test_encoded_before_or_by_the_caller(loaded, name):
     model = loaded(name).model
     inputs = inputs_of(loaded(name), name, SIZES[:2])
     report = prune_inputs(model, inputs, keep=3).report
-    again = prune_inputs(model, inputs, keep=3, encoded=foveate.encode(model, inputs)).report
-    family = family_of(model)
-    stock = model.base_model.get_image_features(**family.encoder_inputs(model, inputs), return_dict=True)
+    encoded, family = foveate.encode(model, inputs), family_of(model)
     words = {k: v for k, v in inputs.items() if k not in {"pixel_values", *family.encoder_inputs(model, inputs)}}
+    again = prune_inputs(model, words, keep=3, encoded=encoded).report
+    stock = model.base_model.get_image_features(**family.encoder_inputs(model, inputs), return_dict=True)
     needs_pixels = name in ("gemma3", "got_ocr2", "idefics2")
     if needs_pixels:
         with pytest.raises(KeepError, match="tells which tiles are one image"):

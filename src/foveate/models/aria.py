@@ -1,4 +1,4 @@
-"""Aria: learned queries look at a picture's patches, as many as its resolution needs; a mixture of experts."""
+"""Aria: learned queries look at an image's patches, as many as its resolution needs; a mixture of experts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemma 3: pictures of one size, pooled to a square of tokens that attend to each other in both directions."""
+"""Gemma 3: images of one size, pooled to a square of tokens that attend to each other in both directions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Gemma(Family):
     """What the prompts of Gemma 3 and its successors share."""
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
-        """As configured; a turn opens with Gemma's own token, and blank lines stand around pictures."""
+        """As configured; a turn opens with Gemma's own token, and blank lines stand around images."""
         plain = super().template(config, stop_ids)
         if config.get_text_config().vocab_size < GEMMA_VOCABULARY:
             return plain

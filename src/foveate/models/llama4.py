@@ -53,7 +53,7 @@ class Llama4(TiledFamily, LastState):
         return starts_with(row, config.boi_token_id)
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
-        """None: a picture is padded to a canvas of tiles, and nothing tells how much of it."""
+        """None: an image is padded to a canvas of tiles, and nothing tells how much of it."""
         return ()
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:

@@ -1,4 +1,4 @@
-"""MiniCPM-V: a picture, its slices and every frame of a clip as crops of any size, patches of all in one long strip."""
+"""MiniCPM-V: an image, its slices and every frame of a video as crops of any size, patches of all in one long strip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""T5Gemma 2: Gemma 3's pictures among the words of an encoder, whose output a decoder attends across to."""
+"""T5Gemma 2: Gemma 3's images among the words of an encoder, whose output a decoder attends across to."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from foveate.models.prompt_rows import PromptRow, Starts, read_rows
 from foveate.models.visual_input import Tile, Tiles, VisualInput
 
 Shape = tuple[int, int]  # rows and columns of tokens
+JOINED = "foveate_joined"  # attribute of outputs with one entry for each image: their pixels may be gone later
 
 
 class TiledFamily(Family):
@@ -60,9 +61,11 @@ class TiledFamily(Family):
             return encoded
         sizes = [len(tokens) for tokens in self.features(encoded, modality)]
         images = self.find_sizes(config, inputs, sizes, modality)
-        if images is None or images == sizes or sum(images) != sum(sizes):
+        if images is None or sum(images) != sum(sizes):
             return encoded  # where the sums differ, `items` says in which row
-        return self.regroup(encoded, images)
+        regrouped = self.regroup(encoded, images)
+        setattr(regrouped, JOINED, True)
+        return regrouped
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """The same output, with an entry for each of these sizes."""
@@ -74,7 +77,7 @@ class TiledFamily(Family):
         apart = set()
         for modality, output in outputs.items():
             sizes = [len(tokens) for tokens in self.features(output, modality)]
-            if self.find_sizes(model.config, inputs, sizes, modality) != sizes:
+            if not getattr(output, JOINED, False) and self.find_sizes(model.config, inputs, sizes, modality) != sizes:
                 apart.add(modality)
         return [self._as_part(item) if item.modality in apart else item for item in items]
 
