@@ -95,12 +95,12 @@ class Family:
         return frozenset()
 
     def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[Extras]]:
-        """`encode` for pictures, and the extras named in `needs` (some of `extras(config)`), without gradients."""
+        """`encode` for images, and the extras named in `needs` (some of `extras(config)`), without gradients."""
         encoded = self.encode(model, inputs)
         return encoded, [{} for _ in self.features(encoded)]
 
     def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
-        """The tokens of every picture, clip or sound, (n, d) each, in the language model's space."""
+        """The tokens of every image, video or audio, (n, d) each, in the language model's space."""
         return list(encoded.pooler_output)
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
@@ -125,9 +125,9 @@ class Family:
         return places
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
-        """(t, h, w) of every picture's tokens in raster order; None where there is no such raster.
+        """(t, h, w) of every image's tokens in raster order; None where there is no such raster.
 
-        From `image_grid_thw` or `video_grid_thw`, after merging, where these are given; else squares.
+        From `image_grid_thw` or `video_grid_thw`, after merging, where the inputs hold them; else squares.
         """
         if not self.traits.raster:
             return [None] * len(features)
@@ -140,7 +140,7 @@ class Family:
         return [(1, s, s) if square and s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
-        """(n,) for every picture: which of its tokens always stay (ends of rows); None for none."""
+        """(n,) for every image: which of its tokens always stay (ends of rows); None for none."""
         return [None] * len(features)
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
@@ -178,11 +178,11 @@ class Family:
         index = getattr(model.base_model, "get_rope_index", None)
         if index is None:
             return count_positions(mask)
-        given = {**inputs, "attention_mask": mask}
-        if given.get("mm_token_type_ids") is None:
-            given["mm_token_type_ids"] = self.token_types(model.config, inputs)
+        arguments = {**inputs, "attention_mask": mask}
+        if arguments.get("mm_token_type_ids") is None:
+            arguments["mm_token_type_ids"] = self.token_types(model.config, inputs)
         names = inspect.signature(index).parameters
-        axes, _ = index(**{name: given[name] for name in names if given.get(name) is not None})
+        axes, _ = index(**{name: arguments[name] for name in names if arguments.get(name) is not None})
         return torch.cat([count_positions(mask)[None], axes.to(mask.device)])
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
@@ -221,7 +221,7 @@ class Family:
         return model.base_model.language_model
 
     def whole_layers(self, config: Any) -> int:
-        """After how many of the first layers the language model itself still adds to the picture's places."""
+        """After how many of the first layers the language model itself still adds to the image's places."""
         return 0
 
 

@@ -21,21 +21,21 @@ from foveate.models.visual_input import VisualInput, make_visual_input, tile_fra
 class Blip2(Family):
     """BLIP-2; what the Q-Former attends to, chosen for diversity alone.
 
-    The prompt keeps its length; the class token of a picture always stays.
+    The prompt keeps its length; the class token of an image always stays.
 
-    The model's own `generate` takes no encoded pictures, but embedded words. So what becomes of the queries goes in
-    among the words, their ids become padding's, and a blank picture of one patch stands for the rest.
+    The model's own `generate` takes no encoded images, but embedded words. So what becomes of the queries goes in
+    among the words, their ids become padding's, and a blank image of one patch stands for the rest.
     """
 
     traits = replace(Family.traits, in_sequence=False, shared_space=False, needs_image=True)
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """The stock tower alone: its output (pictures, frames, 1 + patches, d), pictures being of one frame."""
+        """The stock tower alone: its output (images, frames, 1 + patches, d), images being of one frame."""
         from transformers.modeling_outputs import BaseModelOutput
 
         pixels = inputs.get(self.traits.main_inputs[modality])
         if pixels is None:
-            raise InputError("What the Q-Former made of a picture cannot be pruned: pass pixel_values instead.")
+            raise InputError("What the Q-Former made of an image cannot be pruned: pass pixel_values instead.")
         frames = pixels.shape[1] if pixels.ndim == 5 else 1
         interpolate = bool(inputs.get("interpolate_pos_encoding"))
         states = model.vision_model(pixels.flatten(0, -4), interpolate_pos_encoding=interpolate).last_hidden_state
@@ -46,7 +46,7 @@ class Blip2(Family):
         return list(encoded.last_hidden_state[:, :, 1:].flatten(1, 2))
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
-        """A picture stands where its queries do."""
+        """An image stands where its queries do."""
         ((modality, encoded),) = outputs.items()
         features = self.features(encoded, modality)
         size = encoded.last_hidden_state.shape[1] * model.config.num_query_tokens
@@ -95,7 +95,7 @@ class Blip2(Family):
         return {}
 
     def blank(self, config: Any, like: Tensor) -> dict[str, Any]:
-        """A picture that no placeholder asks for."""
+        """An image that no placeholder asks for."""
         side = config.vision_config.patch_size
         return {"pixel_values": like.new_zeros(1, 3, side, side), "interpolate_pos_encoding": True}
 
@@ -103,7 +103,7 @@ class Blip2(Family):
 class InstructBlip(Blip2):
     """InstructBLIP; what the Q-Former attends to, chosen for diversity alone.
 
-    Whose Q-Former reads the instruction too. One picture a row.
+    Whose Q-Former reads the instruction too. One image a row.
     """
 
     def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:
@@ -124,9 +124,9 @@ class InstructBlip(Blip2):
 
 
 class InstructBlipVideo(InstructBlip):
-    """InstructBLIP on clips; what the Q-Former attends to, chosen for diversity alone.
+    """InstructBLIP on videos; what the Q-Former attends to, chosen for diversity alone.
 
-    A budget is for all frames of a clip. One clip a row.
+    A budget is for all frames of a video. One video a row.
     """
 
     traits = replace(InstructBlip.traits, modalities=("video",), main_inputs={"video": "pixel_values"})

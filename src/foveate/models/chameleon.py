@@ -1,4 +1,4 @@
-"""Chameleon, Emu3 and Apertus 1.5: pictures in words of the vocabulary, looked up and put in like features."""
+"""Chameleon, Emu3 and Apertus 1.5: images in words of the vocabulary, looked up and put in like features."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class Chameleon(Family):
-    """Chameleon; pictures in words of the vocabulary.
+    """Chameleon; images in words of the vocabulary.
 
-    Pictures of one size.
+    Images of one size.
     """
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
-        """One tensor (N, 1, d), every token a picture of its own: the model takes no list, and beams repeat it well."""
+        """One tensor (N, 1, d), every token an image of its own: the model takes no list, and beams repeat it well."""
         tokens = keep_tokens(encoded.pooler_output, items)
         return type(encoded)(pooler_output=torch.cat(tokens)[:, None])
 
@@ -30,16 +30,16 @@ class Chameleon(Family):
 
 
 class Emu3(Family):
-    """Emu3; pictures of any size in words of the vocabulary, ends of rows stay.
+    """Emu3; images of any size in words of the vocabulary, ends of rows stay.
 
-    Every row of a picture ends in a word of its own.
+    Every row of an image ends in a word of its own.
     """
 
     # the ends of rows stand between the tokens
     traits = replace(Family.traits, raster=False)
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
-        """The ends of rows, found by what they look up."""
+        """The ends of rows, recognized by their embedding."""
         word = torch.tensor(model.config.vocabulary_map["<|extra_200|>"], device=features[0].device)
         end = model.get_input_embeddings()(word)
         return [(f == end.to(f)).all(-1) for f in features]
@@ -54,9 +54,9 @@ class Emu3(Family):
 
 
 class Apertus(Family):
-    """Apertus 1.5; pictures of any size in words of the vocabulary, ends of rows stay; sounds too.
+    """Apertus 1.5; images of any size in words of the vocabulary, ends of rows stay; audio too.
 
-    The rows of a picture, and sounds, are in words too.
+    The rows of an image, and audios, are in words too.
     """
 
     traits = replace(
@@ -64,6 +64,6 @@ class Apertus(Family):
     )
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
-        """In squares of the quantizer's scale; sounds have none."""
+        """In squares of the quantizer's scale; audios have none."""
         sizes, side = inputs.get(f"{modality}_sizes"), config.vision_config.spatial_scale_factor
         return [None] * len(features) if sizes is None else [(1, h // side, w // side) for h, w in sizes.tolist()]

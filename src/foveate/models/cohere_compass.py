@@ -1,4 +1,4 @@
-"""Cohere Compass: pictures as in Qwen3-VL, in a decoder of windowed layers and layers that may go without positions."""
+"""Cohere Compass: images as in Qwen3-VL, in a decoder of windowed layers and layers that may go without positions."""
 
 from __future__ import annotations
 

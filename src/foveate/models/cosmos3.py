@@ -1,4 +1,4 @@
-"""Cosmos 3 reasoners: packed patches of any size, M-RoPE, a timestamp before every frame of a clip."""
+"""Cosmos 3 reasoners: packed patches of any size, M-RoPE, a timestamp before every frame of a video."""
 
 from __future__ import annotations
 

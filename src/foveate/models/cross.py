@@ -1,4 +1,4 @@
-"""Models that attend across to their pictures: the encoder's states lie beside the sequence, not in it."""
+"""Models that attend across to their images: the encoder's states lie beside the sequence, not in it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from foveate.models.visual_input import VisualInput, make_visual_input
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What a batch's words attend across to: `states` (b, n, d), and of which of the row's pictures each is one.
+    """What a batch's words attend across to: `states` (b, n, d), and of which of the row's images each is one.
 
-    `owner` (b, n) counts the pictures of a row from 0; -1 is padding.
+    `owner` (b, n) counts the images of a row from 0; -1 is padding.
     """
 
     states: Tensor
     owner: Tensor
 
     def places(self) -> list[tuple[int, Tensor]]:
-        """The row of every picture, and the columns of its states there."""
+        """The row of every image, and the columns of its states there."""
         counts = (self.owner.amax(1) + 1).tolist()
         return [
             (row, (self.owner[row] == n).nonzero().squeeze(1)) for row, count in enumerate(counts) for n in range(count)
@@ -45,14 +45,14 @@ class CrossAttention(Family):
 
     def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
         """The model's inputs for these states (b, n, d); none but `real` (b, n) ones count at all."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how its model takes encoded pictures.")
+        raise NotImplementedError(f"{type(self).__name__} does not say how its model takes encoded images.")
 
     def features(self, encoded: Any, modality: str = "image") -> list[Tensor]:
-        """The states of every picture, without padding."""
+        """The states of every image, without padding."""
         return [encoded.states[row, columns] for row, columns in encoded.places()]
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
-        """A picture stands where the first word sees it."""
+        """An image stands where the first word sees it."""
         encoded = outputs["image"]
         seen, features = self.seen(inputs, encoded), self.features(encoded)
         grids, protected = self.grids(model.config, inputs, features), self.protected(model, inputs, features)

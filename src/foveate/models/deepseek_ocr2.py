@@ -1,4 +1,4 @@
-"""DeepSeek-OCR 2 and Unlimited-OCR: a picture's tiles, then the whole of it, then one token that ends it."""
+"""DeepSeek-OCR 2 and Unlimited-OCR: an image's tiles, then the whole of it, then one token that ends it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from foveate.models.base import Family, Features, Inputs, Masks
 class DeepseekOcr2(Family):
     """DeepSeek-OCR 2; tiles of learned queries, the closing token stays.
 
-    The budget is a whole picture's, its tiles included.
+    The budget is a whole image's, its tiles included.
     """
 
     # several tiles, of queries that belong to no place
     traits = replace(Family.traits, raster=False)
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
-        """The token that ends a picture."""
+        """The token that ends an image."""
         ends = [torch.zeros(len(f), dtype=torch.bool, device=f.device) for f in features]
         for end in ends:
             end[-1] = True

@@ -1,4 +1,4 @@
-"""DeepSeek-VL and Janus: one picture, one square of tokens, of two towers in the hybrid."""
+"""DeepSeek-VL and Janus: one image, one square of tokens, of two towers in the hybrid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dots3-note: pictures and clips of any size as merged patches, sounds in chunks of a minute, plain positions."""
+"""dots3-note: images and videos of any size as merged patches, audios in chunks of a minute, plain positions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from foveate.models.patches import Patches
 
 
 class Dots3Note(Patches):
-    """dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; sounds too.
+    """dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; audio too.
 
-    The budget of a sound is for every chunk of a minute.
+    The budget of an audio is for every chunk of a minute.
 
     The local windows, and the keys that the sparse layers pick, count kept tokens.
     """
@@ -20,7 +20,7 @@ class Dots3Note(Patches):
     traits = replace(Patches.traits, modalities=("image", "video", "audio"))
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """The tower gives all chunks of sound in one row."""
+        """The tower gives all chunks of audio in one row."""
         encoded = super().encode(model, inputs, modality)
         if modality == "audio":
             each = model.config.audio_config.samples_per_token

@@ -1,4 +1,4 @@
-"""Models whose encoder reads the pictures among the words, and whose decoder attends across to its output."""
+"""Models whose encoder reads the images among the words, and whose decoder attends across to its output."""
 
 from __future__ import annotations
 

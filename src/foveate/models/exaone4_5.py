@@ -12,7 +12,7 @@ class Exaone45(Patches):
 
     The attention window counts kept tokens.
 
-    Its `generate` throws position ids away and numbers the tokens that it is given: there kept tokens move together,
+    Its `generate` throws position ids away and numbers the tokens that it receives: there kept tokens move together,
     whatever `positions` says. `forward` keeps them.
     """
 

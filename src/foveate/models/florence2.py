@@ -1,4 +1,4 @@
-"""Florence-2: pictures among the words of an encoder, whose output a decoder attends across to."""
+"""Florence-2: images among the words of an encoder, whose output a decoder attends across to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Florence2(EncoderDecoder):
     The stock text encoder runs on the tokens that stay, at their own positions.
 
     It counts positions along the sequence. What it will add to a token is taken off beforehand, for that of the token's
-    own position. The first token of a picture is the mean of the others.
+    own position. The first token of an image is the mean of the others.
     """
 
     # a mean comes first

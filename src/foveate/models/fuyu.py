@@ -22,34 +22,34 @@ class Fuyu(LastState):
 
     Given `pixel_values` (its processor's `return_legacy_image_output=False`).
 
-    Its processor joins the patches of all pictures, one a prompt: what a row of the batch shows counts as one picture.
+    Its processor joins the patches of all images, one a prompt: what a row of the batch shows counts as one image.
     """
 
     traits = replace(LastState.traits, versions=">=5.21")
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """Picture by picture."""
+        """Image by image."""
         encoded = super().encode(model, inputs, modality)
         tokens = encoded.last_hidden_state
         if not isinstance(tokens, Tensor):
             return encoded
-        pictures = list(tokens)
+        images = list(tokens)
         if tokens.ndim == 2:
             sizes = [size for size in self.placeholders(model.config, inputs).sum(-1).tolist() if size]
-            pictures = list(tokens.split(sizes)) if sum(sizes) == len(tokens) else [tokens]
-        return type(encoded)(last_hidden_state=pictures, pooler_output=pictures)
+            images = list(tokens.split(sizes)) if sum(sizes) == len(tokens) else [tokens]
+        return type(encoded)(last_hidden_state=images, pooler_output=images)
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As many rows as the prompt has, or a square before there is one."""
         if inputs.get("input_ids") is None:
             return super().grids(config, inputs, features, modality)
-        found: list[Grid | None] = []
+        grids: list[Grid | None] = []
         for span in match_placeholders(self.placeholders(config, inputs), [len(f) for f in features]):
             rows, count = int((span.columns.diff() > 1).sum()) + 1, len(span.columns)
-            found.append((1, rows, count // rows) if count % rows == 0 else None)
-        return found
+            grids.append((1, rows, count // rows) if count % rows == 0 else None)
+        return grids
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
-        """The newlines of a picture are no words."""
+        """The newlines of an image are no words."""
         plain = super().template(config, stop_ids)
         return replace(plain, filler=plain.filler | {config.image_token_id + NEWLINE})

@@ -1,4 +1,4 @@
-"""Gemma 3n: a convolutional tower whose last map is the picture's tokens; every layer reads the ids once more."""
+"""Gemma 3n: a convolutional tower whose last map is the image's tokens; every layer reads the ids once more."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from foveate.models.gemma3 import Gemma
 
 
 class Gemma3n(Gemma):
-    """Gemma 3n; embeddings for every layer, local windows; sounds pass through.
+    """Gemma 3n; embeddings for every layer, local windows; audio passes through.
 
-    Pictures of one size; sounds stay whole; local windows count kept tokens.
+    Images of one size; audios stay whole; local windows count kept tokens.
     """

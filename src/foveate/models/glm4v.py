@@ -1,4 +1,4 @@
-"""GLM-4V: pictures of any size, M-RoPE, and clips whose frames are spelled as pictures between two ids of their own."""
+"""GLM-4V: images of any size, M-RoPE, and videos whose frames are spelled as images between two ids of their own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from foveate.models.shared_placeholders import InClips, Together
 
 
 class Frames(Patches):
-    """A clip's frames as its processor writes them."""
+    """A video's frames as its processor writes them."""
 
 
 class Glm4v(Together, Frames):
     """GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps.
 
-    Also GLM-OCR, and pictures beside clips, which the stock model refuses.
+    Also GLM-OCR, and images beside videos, which the stock model refuses.
     """
 
 

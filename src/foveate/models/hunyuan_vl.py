@@ -1,4 +1,4 @@
-"""HunYuan-VL: pictures of any size, learned tokens at each end and after every row, RoPE with a picture's number."""
+"""HunYuan-VL: images of any size, learned tokens at each end and after every row, RoPE with an image's number."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class HunYuanVL(Patches):
-    """HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and pictures stay.
+    """HunYuan-VL; four-axis RoPE, dynamic resolution, tokens at the ends of rows and images stay.
 
-    In a batch the stock model numbers the pictures of all rows in one go; here each row counts its own, as alone.
+    In a batch the stock model numbers the images of all rows in one go; here each row counts its own, as alone.
     """
 
     # the ends stand between the rows
@@ -28,13 +28,13 @@ class HunYuanVL(Patches):
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The first and the last token, and the end of every row."""
-        found: list[Tensor | None] = []
+        masks: list[Tensor | None] = []
         widths = inputs["image_grid_thw"][:, 2] // model.config.vision_config.spatial_merge_size
         for feature, width in zip(features, widths.tolist(), strict=True):
             ends = torch.arange(len(feature)) % (width + 1) == 0
             ends[-1] = True
-            found.append(ends)
-        return found
+            masks.append(ends)
+        return masks
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """The rows between the ends."""

@@ -1,4 +1,4 @@
-"""HY-V4-VL: pictures of any size whose rows end in a newline token, M-RoPE, sparse attention with an indexer."""
+"""HY-V4-VL: images of any size whose rows end in a newline token, M-RoPE, sparse attention with an indexer."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class HYV4VL(Patches):
         """With a column of newlines; None where the inputs do not say."""
         if inputs.get(f"{modality}_grid_thw") is None:
             return [None] * len(features)
-        found = super().grids(config, inputs, features, modality)
-        return [None if grid is None else (grid[0], grid[1], grid[2] + 1) for grid in found]
+        grids = super().grids(config, inputs, features, modality)
+        return [None if grid is None else (grid[0], grid[1], grid[2] + 1) for grid in grids]
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """Newlines, the last of each row."""

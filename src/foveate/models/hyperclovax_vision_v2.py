@@ -10,7 +10,7 @@ from foveate.models.patches import Patches
 class HyperCLOVAXVisionV2(Patches):
     """HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew.
 
-    Its `generate` throws position ids away and numbers the tokens that it is given: there kept tokens move together,
+    Its `generate` throws position ids away and numbers the tokens that it receives: there kept tokens move together,
     whatever `positions` says. `forward` keeps them.
     """
 

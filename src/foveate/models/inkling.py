@@ -28,14 +28,14 @@ class Inkling2(Patches):
 
 
 class Inkling(Family):
-    """Inkling; distances instead of positions, short convolutions, local windows; sounds pass through.
+    """Inkling; distances instead of positions, short convolutions, local windows; audio passes through.
 
     Distances and local windows count kept tokens.
 
-    A picture is a run of placeholders: its inputs do not tell which squares belong together.
+    An image is a run of placeholders: its inputs do not tell which squares belong together.
     """
 
-    # the inputs do not tell how wide a picture is
+    # the inputs do not tell how wide an image is
     traits = replace(
         Family.traits,
         raster=False,
@@ -55,6 +55,6 @@ class Inkling(Family):
         return kept_output(encoded, pooler_output=tokens.split(sizes))
 
     def sizes(self, config: Any, inputs: Inputs) -> list[int]:
-        """How many tokens every picture of the prompt has."""
+        """How many tokens every image of the prompt has."""
         rows = [groupby(row) for row in self.placeholders(config, inputs).tolist()]
         return [len(list(run)) for row in rows for is_picture, run in row if is_picture]

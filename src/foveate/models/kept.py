@@ -15,7 +15,7 @@ from foveate.models.visual_input import VisualInput
 class TokenList(list[Tensor]):
     """The kept tokens, one tensor (k, d) a row of the batch.
 
-    Some models join a list of pictures with `torch.cat`, others expect one tensor and call `.to(...)` on it: asked for
+    Some models join a list of images with `torch.cat`, others expect one tensor and call `.to(...)` on it: asked for
     anything that a list has not, this one answers as the joined tensor (N, d) does.
     """
 

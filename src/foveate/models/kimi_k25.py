@@ -1,4 +1,4 @@
-"""Kimi K2.5: pictures of any size, and clips in chunks of some frames that are averaged to one."""
+"""Kimi K2.5: images of any size, and videos in chunks of some frames that are averaged to one."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from foveate.models.patches import Patches
 
 
 class KimiK25(Patches):
-    """Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a clip.
+    """Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a video.
 
-    A budget of clips is one of each chunk: no input tells where a clip ends.
+    A budget of videos is one of each chunk: no input tells where a video ends.
     """
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:

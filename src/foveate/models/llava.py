@@ -15,7 +15,7 @@ from foveate.models.capture import inputs_of
 from foveate.models.template import Template, default_template
 
 # "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, after a blank and at the start of a line or after a
-# special token; and the blank and newline that stand around the picture.
+# special token; and the blank and newline that stand around the image.
 VICUNA_ROLES = (
     ((3148, 1001, 29901), (11889, 29901)),
     ((319, 1799, 9047, 13566, 29901), (29909, 1799, 9047, 13566, 29901)),
@@ -49,8 +49,8 @@ class Llava(Family):
         attention = tower.encoder.layers[layer].self_attn
         with inputs_of(core.multi_modal_projector) as features, inputs_of(attention) as states:
             encoded = self.encode(model, inputs)
-        found = {"encoder": features[0].detach(), **_cls_row(attention, states[0], features[0].shape[1])}
-        return encoded, [{name: found[name][i] for name in needs} for i in range(len(features[0]))]
+        extras = {"encoder": features[0].detach(), **_cls_row(attention, states[0], features[0].shape[1])}
+        return encoded, [{name: extras[name][i] for name in needs} for i in range(len(features[0]))]
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As the checkpoint's `config.foveate_template` says; Vicuna's roles where the vocabulary is Llama 2's."""

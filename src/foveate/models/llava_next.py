@@ -1,4 +1,4 @@
-"""LLaVA-NeXT: a picture as a whole and in tiles, whose joined rows each end in a newline token."""
+"""LLaVA-NeXT: an image as a whole and in tiles, whose joined rows each end in a newline token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from foveate.models.visual_input import Tile, Tiles, VisualInput, find_runs, til
 
 
 class Tiled(Family):
-    """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole picture's."""
+    """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole image's."""
 
     # the whole, then the tiles, with newlines between
     traits = replace(Family.traits, raster=False, overview="first")
@@ -39,27 +39,27 @@ class LlavaNext(Tiled, Llava):
     traits = replace(Tiled.traits, in_decoder=False)
 
     def extras(self, config: Any) -> frozenset[str]:
-        """None: the tower sees tiles, not pictures."""
+        """None: the tower sees tiles, not images."""
         return frozenset()
 
 
 class LlavaNextVideo(LlavaNext):
     """LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames.
 
-    A clip's pooled frames stand in one row.
+    A video's pooled frames stand in one row.
     """
 
     traits = replace(LlavaNext.traits, modalities=("image", "video"))
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """Older transformers (5.18) gives a clip's frames apart: (t, n, d)."""
+        """Older transformers (5.18) gives a video's frames apart: (t, n, d)."""
         encoded = super().encode(model, inputs, modality)
         if modality == "video":
-            encoded.pooler_output = [clip.flatten(0, -2) for clip in encoded.pooler_output]
+            encoded.pooler_output = [video.flatten(0, -2) for video in encoded.pooler_output]
         return encoded
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
-        """Clips have one after pooling."""
+        """Videos have one after pooling."""
         if modality == "image":
             return super().grids(config, inputs, features, modality)
         vision = config.vision_config
@@ -70,18 +70,18 @@ class LlavaNextVideo(LlavaNext):
 class LlavaOnevision(Tiled):
     """LLaVA-OneVision; tiles, newline tokens stay, pooled frames.
 
-    Several pictures in one row come without tiles, clips end in a newline.
+    Several images in one row come without tiles, videos end in a newline.
 
-    Large pictures are interpolated down to `vision_aspect_ratio`.
+    Large images are interpolated down to `vision_aspect_ratio`.
     """
 
     traits = replace(Tiled.traits, modalities=("image", "video"))
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
-        """Beside others a picture is a square alone, which it is padded to; a clip's frames are pooled squares."""
-        found, free = super().find_tiles(config, inputs, item), len(item.embeds) - 1  # one newline
-        if found or item.protected is None or int(item.protected.sum()) > 1:
-            return found
+        """Beside others an image is a square alone, which it is padded to; a video's frames are pooled squares."""
+        tiles, free = super().find_tiles(config, inputs, item), len(item.embeds) - 1  # one newline
+        if tiles or item.protected is None or int(item.protected.sum()) > 1:
+            return tiles
         vision = config.vision_config
         side = vision.image_size // vision.patch_size
         if item.modality == "image":

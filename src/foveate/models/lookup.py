@@ -38,15 +38,15 @@ def family(model_type: str) -> Family:
     """The registered family of this name. Raises `UnknownFamilyError` with what to do if there is none."""
     if model_type not in FAMILIES.names():
         raise UnknownFamilyError(_unknown(model_type, outside(model_type)[1]))
-    found = FAMILIES.load(model_type)
-    if not issubclass(found, Family):
+    adapter = FAMILIES.load(model_type)
+    if not issubclass(adapter, Family):
         raise UnknownFamilyError(f"The plug-in for {model_type!r} is no foveate.models.Family: derive it from that.")
-    if not is_installed(found.traits.versions):
+    if not is_installed(adapter.traits.versions):
         raise UnknownFamilyError(
-            f"Models of type {model_type!r} need transformers {found.traits.versions}, and this is "
-            f"{version('transformers')}: pip install 'transformers{found.traits.versions}'."
+            f"Models of type {model_type!r} need transformers {adapter.traits.versions}, and this is "
+            f"{version('transformers')}: pip install 'transformers{adapter.traits.versions}'."
         )
-    return found(model_type)
+    return adapter(model_type)
 
 
 def outside(model_type: str) -> tuple[str, str]:
@@ -111,7 +111,7 @@ def families() -> list[FamilyInfo]:
     """Every image-text-to-text model of the installed transformers, and what plug-ins add, one row a model type."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING
 
-    found = []
+    rows = []
     for name in sorted({*MAPPING, *available()}):
         architecture = MAPPING.get(name, "")
         if name in FAMILIES.names():
@@ -119,8 +119,8 @@ def families() -> list[FamilyInfo]:
             status, note = "supported", describe(own)
             if not is_installed(own.traits.versions):
                 status, note = "not yet", f"only with transformers {own.traits.versions}, whose stock model is right"
-            found.append(FamilyInfo(name, architecture, status, own.traits.modalities, own.traits.versions, note))
+            rows.append(FamilyInfo(name, architecture, status, own.traits.modalities, own.traits.versions, note))
         else:
             status, reason = outside(name)
-            found.append(FamilyInfo(name, architecture, status, (), "", reason))
-    return found
+            rows.append(FamilyInfo(name, architecture, status, (), "", reason))
+    return rows

@@ -1,4 +1,4 @@
-"""Mistral 3: Pixtral's tower, pictures of any size in merged patches, every row of which ends in a token of its own."""
+"""Mistral 3: Pixtral's tower, images of any size in merged patches, every row of which ends in a token of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INST, INST_END = 3, 4
 
 
 class ImageSizes(Family):
-    """Pictures of any size, padded to the largest: `image_sizes` says how large each is."""
+    """Images of any size, padded to the largest: `image_sizes` says how large each is."""
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As `image_sizes` says, in merged patches."""

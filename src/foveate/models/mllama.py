@@ -1,4 +1,4 @@
-"""Llama 3.2 Vision: tiles of a picture, which some layers of the language model attend across to."""
+"""Llama 3.2 Vision: tiles of an image, which some layers of the language model attend across to."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class _Step:
     cached: bool = False
 
 
-class _Told(Tensor):
-    """A tensor that stays what it is through all that `generate` does to inputs."""
+class _Preserved(Tensor):
+    """Tensor subclass preserved by the operations that `generate` applies to inputs."""
 
     step: _Step
     tail: bool = False
@@ -31,9 +31,9 @@ class _Told(Tensor):
     @classmethod
     def of(cls, values: Tensor, step: _Step, tail: bool = False) -> Any:
         """These values, and what goes with them."""
-        told = values.as_subclass(cls)
-        told.step, told.tail = step, tail
-        return told
+        marked = values.as_subclass(cls)
+        marked.step, marked.tail = step, tail
+        return marked
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -47,7 +47,7 @@ class _Told(Tensor):
         return cls.of(out, one.step, one.tail or (func.__name__ == "__getitem__" and out.shape[1] < one.shape[1]))
 
 
-class _States(_Told):
+class _States(_Preserved):
     """The states (b, n, d) of kept tokens, of which nothing is left once the cache holds their keys and values."""
 
     @classmethod
@@ -59,14 +59,14 @@ class _States(_Told):
         return super().__torch_function__(func, types, args, kwargs)
 
 
-class _Mask(_Told):
+class _Mask(_Preserved):
     """(b, L, 1, n): 1 where a word sees a state, 0 where it does not, `HIDDEN` where no word ever does.
 
     The stock code makes it additive, after it has repeated each column for every token of a tile: there is one a token
     already. It opens all of a row that sees nothing; hidden columns stay closed there.
     """
 
-    stays = _Told.stays | {"__getitem__", "cat", "expand", "view", "unsqueeze", "__rsub__", "masked_fill"}
+    stays = _Preserved.stays | {"__getitem__", "cat", "expand", "view", "unsqueeze", "__rsub__", "masked_fill"}
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -89,26 +89,26 @@ class _Mask(_Told):
 class Mllama(CrossAttention):
     """Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone.
 
-    A budget is for all tiles of a picture; padding tiles are never kept.
+    A budget is for all tiles of an image; padding tiles are never kept.
 
-    In the stock model a word that sees no picture (all before the first one) still attends to every state, whatever the
+    In the stock model a word that sees no image (all before the first one) still attends to every state, whatever the
     mask says: here, to every state that stays. Not for `cache_implementation="static"`, whose room for states is that
-    of whole pictures, and all of it is attended to.
+    of whole images, and all of it is attended to.
     """
 
     # several tiles, each with a class token
     traits = replace(CrossAttention.traits, raster=False)
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
-        """Pictures, and how they were cut into tiles."""
+        """Images, and how they were cut into tiles."""
         names = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
         return {name: inputs[name] for name in names if inputs.get(name) is not None}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> States:
         """The stock tower and projector."""
-        core, given = model.base_model, self.encoder_inputs(model, inputs)
-        states = core.multi_modal_projector(core.vision_model(**given).last_hidden_state)
-        real = given["aspect_ratio_mask"].bool() & (given["aspect_ratio_ids"] != 0)[..., None]
+        core, encoder_inputs = model.base_model, self.encoder_inputs(model, inputs)
+        states = core.multi_modal_projector(core.vision_model(**encoder_inputs).last_hidden_state)
+        real = encoder_inputs["aspect_ratio_mask"].bool() & (encoder_inputs["aspect_ratio_ids"] != 0)[..., None]
         number = torch.arange(real.shape[1], device=real.device)[:, None]
         owner = torch.where(real, number, -1)[..., None].expand(states.shape[:-1])
         return States(states.flatten(1, 3), owner.flatten(1))

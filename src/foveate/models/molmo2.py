@@ -1,4 +1,4 @@
-"""Molmo 2: a picture as one small view and one of tiles, their tokens pooled from patches, which all see each other."""
+"""Molmo 2: an image as one small view and one of tiles, their tokens pooled from patches, which all see each other."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from foveate.models.template import Template
 
 
 class Molmo2(Together):
-    """Molmo 2; tiles, ends of rows of their own, pictures attend both ways, frames with timestamps.
+    """Molmo 2; tiles, ends of rows of their own, images attend both ways, frames with timestamps.
 
-    Also with pictures beside clips, which the stock model refuses.
+    Also with images beside videos, which the stock model refuses.
 
-    A picture is both its views.
+    An image is both its views.
     """
 
     traits = replace(Together.traits, modalities=("image", "video"))
@@ -31,7 +31,7 @@ class Molmo2(Together):
         return [(t, h, w) for t, h, w in inputs["video_grids"].tolist()]
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
-        """All ids beyond the words' are pictures and what frames them."""
+        """All ids beyond the words' are images and what frames them."""
         beyond: Tensor = inputs["input_ids"] >= config.text_config.vocab_size
         return beyond.long()
 

@@ -1,4 +1,4 @@
-"""Muse: pictures and clips of any size as patches that are merged after the tower, every fourth layer without RoPE."""
+"""Muse: images and videos of any size as patches that are merged after the tower, every fourth layer without RoPE."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MuseGlimmer(Patches):
 
 
 class MuseSpark(MuseGlimmer):
-    """Muse Spark, mixture of experts; as Muse Glimmer; sounds too.
+    """Muse Spark, mixture of experts; as Muse Glimmer; audio too.
 
     Its local windows count kept tokens.
     """
@@ -39,7 +39,7 @@ class MuseSpark(MuseGlimmer):
     )
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """The tower gives all sounds in one row."""
+        """The tower gives all audios in one row."""
         encoded = super().encode(model, inputs, modality)
         if modality == "audio":
             mask, each = inputs.get("input_values_mask"), model.config.audio_config.samples_per_token

@@ -1,4 +1,4 @@
-"""Nemotron-H Omni: pictures of any size as merged patches, in a language model of Mamba-2, attention and experts."""
+"""Nemotron-H Omni: images of any size as merged patches, in a language model of Mamba-2, attention and experts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from foveate.models.base import Family, Features, Grids, Inputs
 
 
 class NemotronHOmni(Family):
-    """Nemotron-H Omni; dynamic resolution, Mamba-2 and experts; sounds pass through.
+    """Nemotron-H Omni; dynamic resolution, Mamba-2 and experts; audio passes through.
 
     Without positions of its own, the state of Mamba-2 runs over the kept tokens.
 
-    Clips have the pictures' placeholders, so that the model takes either in one call; they are not pruned.
+    Videos have the images' placeholders, so that the model takes either in one call; they are not pruned.
     """
 
     traits = replace(Family.traits, sequential_positions=True)

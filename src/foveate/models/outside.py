@@ -3,12 +3,12 @@
 NUMBERS = "its generate numbers new words by the length of the cache, which is wrong on padded rows even unpruned"
 
 OUTSIDE = {
-    "blip": ("not yet", "its forward runs the tower itself and takes neither encoded pictures nor a mask over them"),
+    "blip": ("not yet", "its forward runs the tower itself and takes neither encoded images nor a mask over them"),
     "diffusion_gemma": (
         "not yet",
-        "it writes by block diffusion, with a generate of its own that never lets go of the pictures",
+        "it writes by block diffusion, with a generate of its own that never lets go of the images",
     ),
-    "evolla": ("not applicable", "it reads proteins, not pictures"),
+    "evolla": ("not applicable", "it reads proteins, not images"),
     "git": ("not yet", "while decoding it counts on the tower's full number of patches"),
     "kosmos-2": ("not yet", NUMBERS),
     "kosmos-2.5": ("not yet", NUMBERS),
@@ -16,9 +16,9 @@ OUTSIDE = {
         "not yet",
         "its sparse layers compare position ids with places in the cache, which is wrong on padded rows even unpruned",
     ),
-    "mistral4": ("not applicable", "it is a language model alone; with pictures it comes as mistral3"),
+    "mistral4": ("not applicable", "it is a language model alone; with images it comes as mistral3"),
     "pi0": ("not applicable", "it answers with a robot's actions, not in words"),
-    "pix2struct": ("not applicable", "the question is drawn into the picture: there is no prompt"),
+    "pix2struct": ("not applicable", "the question is drawn into the image: there is no prompt"),
     "pp_formulanet": ("not applicable", "it reads formulas from pixels alone: no question can be asked"),
     "udop": (
         "not yet",
@@ -26,6 +26,6 @@ OUTSIDE = {
     ),
     "vision-encoder-decoder": (
         "not yet",
-        "its forward takes no mask over the picture, so rows cannot keep different numbers of tokens",
+        "its forward takes no mask over the image, so rows cannot keep different numbers of tokens",
     ),
 }

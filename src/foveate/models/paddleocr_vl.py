@@ -1,4 +1,4 @@
-"""PaddleOCR-VL: pictures of any size as patches that keep their shape, and M-RoPE."""
+"""PaddleOCR-VL: images of any size as patches that keep their shape, and M-RoPE."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PaliGemma: pictures of one size before a prompt that attends to itself in both directions."""
+"""PaliGemma: images of one size before a prompt that attends to itself in both directions."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ class PaliGemma(Family):
     """
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
-        """0 for all of the prompt, pictures too; 1 marks the answers that a loss is taken on."""
+        """0 for all of the prompt, images too; 1 marks the answers that a loss is taken on."""
         return torch.zeros_like(inputs["input_ids"])

@@ -1,4 +1,4 @@
-"""Pictures and clips of any size as one long row of flattened patches: `image_grid_thw`, `video_grid_thw`."""
+"""Images and videos of any size as one long row of flattened patches: `image_grid_thw`, `video_grid_thw`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Patches(Family):
 
 
 class FramesApart(Family):
-    """A clip's frames stand apart in the prompt, each after the words of its timestamp."""
+    """A video's frames stand apart in the prompt, each after the words of its timestamp."""
 
 
 class Timestamped(FramesApart, Patches):

@@ -1,4 +1,4 @@
-"""PerceptionLM: a picture's tiles, or a clip's frames, pooled, in one row."""
+"""PerceptionLM: an image's tiles, or a video's frames, pooled, in one row."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from foveate.models.visual_input import VisualInput, tile_squares
 class PerceptionLM(Family):
     """PerceptionLM; pooled tiles and frames.
 
-    The budget is a whole picture's or clip's.
+    The budget is a whole image's or video's.
     """
 
     # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
     traits = replace(Family.traits, versions=">=5.20", raster=False, overview="first", modalities=("image", "video"))
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
-        """Pixels; clips go through the encoder of pictures."""
+        """Pixels; videos go through the encoder of images."""
         name = self.traits.main_inputs[modality]
         return {} if inputs.get(name) is None else {name: inputs[name]}
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """The stock encoder's tiles or frames (b * t, n, d) joined to pictures or clips (b, t * n, d)."""
+        """The stock encoder's tiles or frames (b * t, n, d) joined to images or videos (b, t * n, d)."""
         pixels = inputs.get(self.traits.main_inputs[modality])
         if pixels is None:
             return super().encode(model, inputs, modality)
@@ -35,7 +35,7 @@ class PerceptionLM(Family):
         return encoded
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
-        """Clips are squares of frames, and so is a picture of one tile."""
+        """Videos are squares of frames, and so is an image of one tile."""
         items = []
         for item in super().items(model, inputs, outputs, extras):
             output = outputs[item.modality]

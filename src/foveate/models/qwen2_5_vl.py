@@ -1,4 +1,4 @@
-"""Qwen2.5-VL: pictures of any size, merged patches, three-axis rotary positions (M-RoPE)."""
+"""Qwen2.5-VL: images of any size, merged patches, three-axis rotary positions (M-RoPE)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen2-VL: pictures and clips of any size, merged patches, three-axis rotary positions (M-RoPE)."""
+"""Qwen2-VL: images and videos of any size, merged patches, three-axis rotary positions (M-RoPE)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen3-VL with a mixture of experts: pictures become tokens as in Qwen3-VL."""
+"""Qwen3-VL with a mixture of experts: images become tokens as in Qwen3-VL."""
 
 from __future__ import annotations
 

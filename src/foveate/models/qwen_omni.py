@@ -1,4 +1,4 @@
-"""Qwen-Omni thinkers: pictures and clips as in Qwen-VL, and sounds, one token every few frames of a spectrogram."""
+"""Qwen-Omni thinkers: images and videos as in Qwen-VL, and audios, one token every few frames of a spectrogram."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ CHUNK = 100  # frames that Qwen3-Omni's convolutions see together
 
 
 class Qwen25Omni(Patches):
-    """Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; sounds too.
+    """Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; audio too.
 
-    Also with a clip's sound between its frames.
+    Also with a video's audio between its frames.
 
     `forward` without an attention mask numbers all tokens in a row, and so does this family; `generate` makes a mask.
     """
@@ -25,7 +25,7 @@ class Qwen25Omni(Patches):
     traits = replace(Patches.traits, versions=">=5.21", modalities=("image", "video", "audio"))
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """The tower gives all sounds in one row."""
+        """The tower gives all audios in one row."""
         encoded = super().encode(model, inputs, modality)
         if modality == "audio":
             lengths = self.sound_lengths(inputs["feature_attention_mask"].sum(-1))
@@ -33,23 +33,23 @@ class Qwen25Omni(Patches):
         return encoded
 
     def sound_lengths(self, frames: Tensor) -> Tensor:
-        """How many tokens the tower makes of sounds of so many frames: it halves them twice."""
+        """How many tokens the tower makes of audios of so many frames: it halves them twice."""
         return (frames + 1) // 2 // 2
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
-        """Time runs in seconds, along clips and sounds alike."""
+        """Time runs in seconds, along videos and audios alike."""
         if inputs.get("attention_mask") is None:
             return count_positions(mask).expand(4, -1, -1)
-        given = {**inputs, "second_per_grids": inputs.get("video_second_per_grid")}
+        arguments = {**inputs, "second_per_grids": inputs.get("video_second_per_grid")}
         if inputs.get("feature_attention_mask") is not None:
-            given["audio_seqlens"] = inputs["feature_attention_mask"].sum(-1)
-        return super().positions(model, given, mask)
+            arguments["audio_seqlens"] = inputs["feature_attention_mask"].sum(-1)
+        return super().positions(model, arguments, mask)
 
 
 class Qwen3Omni(Qwen25Omni):
-    """Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; sounds too.
+    """Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; audio too.
 
-    Also with a clip's sound between its frames.
+    Also with a video's audio between its frames.
     """
 
     def sound_lengths(self, frames: Tensor) -> Tensor:

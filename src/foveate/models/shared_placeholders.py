@@ -1,4 +1,4 @@
-"""Clips on the placeholders of pictures: told apart by the marks around a clip, encoded together."""
+"""Videos on the placeholders of images: told apart by the marks around a video, encoded together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from foveate.models.visual_input import VisualInput
 
 
 def encoded_inputs(family: Family, model: Any, inputs: Inputs) -> dict[str, Any]:
-    """These inputs with every picture and clip encoded, for models whose forward cannot encode them itself."""
+    """These inputs with every image and video encoded, for models whose forward cannot encode them itself."""
     shown = find_modalities(family, inputs)
     gone = set[str]().union(*(family.encoder_inputs(model, inputs, modality) for modality in shown))
     rest = {name: value for name, value in inputs.items() if name not in gone}
@@ -23,13 +23,13 @@ def encoded_inputs(family: Family, model: Any, inputs: Inputs) -> dict[str, Any]
 
 
 class InClips(Family):
-    """A clip's tokens stand on placeholders of pictures, between a mark that begins it and one that ends it."""
+    """A video's tokens stand on placeholders of images, between a mark that begins it and one that ends it."""
 
     marks: ClassVar[tuple[str, str]] = ("video_start_token_id", "video_end_token_id")
     """What the configuration calls the two marks."""
 
     def placeholders(self, config: Any, inputs: Inputs, modality: str = "image") -> Tensor:
-        """A placeholder is a clip's from one mark to the other."""
+        """A placeholder is a video's from one mark to the other."""
         ids = inputs["input_ids"]
         starts, ends = (ids == getattr(config, mark) for mark in self.marks)
         inside = starts.cumsum(-1) > ends.cumsum(-1)
@@ -40,7 +40,7 @@ class InClips(Family):
 class Together(InClips):
     """The stock model puts one modality's tokens on all placeholders: it refuses a batch that shows both.
 
-    Encoded as pictures, in the order of the prompt, they fit.
+    Encoded as images, in the order of the prompt, they fit.
     """
 
     def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Step-3.7: a picture's tiles, each between marks, then the whole of it; a mixture of experts with local windows."""
+"""Step-3.7: an image's tiles, each between marks, then the whole of it; a mixture of experts with local windows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_squares
 class Step3p7(Family):
     """Step-3.7; tiles, local windows, mixture of experts.
 
-    The budget is a whole picture's, local windows count kept tokens.
+    The budget is a whole image's, local windows count kept tokens.
     """
 
     traits = replace(Family.traits, overview="last")
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
-        """A square for a picture without tiles."""
+        """A square for an image without tiles."""
         side = token_side(config, config.vision_config.image_size)
         return [(1, side, side) if len(feature) == side**2 else None for feature in features]
 
@@ -34,6 +34,6 @@ class Step3p7(Family):
 
 
 def token_side(config: Any, pixels: int) -> int:
-    """Tokens along the side of a square picture: patches, halved twice by strided convolutions."""
+    """Tokens along the side of a square image: patches, halved twice by strided convolutions."""
     patches = int(pixels // config.vision_config.patch_size)
     return -(-patches // 4)

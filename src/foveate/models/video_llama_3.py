@@ -1,4 +1,4 @@
-"""VideoLLaMA3: pictures of any size, one token a patch or a block of patches, and clips without what frames repeat."""
+"""VideoLLaMA3: images of any size, one token a patch or a block of patches, and videos without what frames repeat."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ DROPPED = "video_compression_mask"
 
 
 class VideoLlama3(Timestamped):
-    """VideoLLaMA3; 1-D RoPE, dynamic resolution, clips after the processor's own compression.
+    """VideoLLaMA3; 1-D RoPE, dynamic resolution, videos after the processor's own compression.
 
-    Clips hold what its processor's compression leaves of them.
+    Videos hold what its processor's compression leaves of them.
     """
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
-        """The compression mask goes with the clips."""
-        found = super().encoder_inputs(model, inputs, modality)
-        return found | {DROPPED: inputs[DROPPED]} if modality == "video" and inputs.get(DROPPED) is not None else found
+        """The compression mask goes with the videos."""
+        own = super().encoder_inputs(model, inputs, modality)
+        return own | {DROPPED: inputs[DROPPED]} if modality == "video" and inputs.get(DROPPED) is not None else own
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The forward drops the tokens that the mask leaves out only later."""
         encoded = super().encode(model, {n: v for n, v in inputs.items() if n != DROPPED}, modality)
         if modality == "image" or inputs.get(DROPPED) is None:
             return encoded
-        stays = inputs[DROPPED].split([len(clip) for clip in encoded.pooler_output])
-        clips = [clip[own.to(clip.device)] for clip, own in zip(encoded.pooler_output, stays, strict=True)]
-        return type(encoded)(**{**encoded, "pooler_output": clips})
+        stays = inputs[DROPPED].split([len(video) for video in encoded.pooler_output])
+        videos = [video[own.to(video.device)] for video, own in zip(encoded.pooler_output, stays, strict=True)]
+        return type(encoded)(**{**encoded, "pooler_output": videos})
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Where no token was left out."""

@@ -1,4 +1,4 @@
-"""Video-LLaVA: pictures as in LLaVA-1.5, clips through a tower of their own, frame by frame with [CLS] tokens."""
+"""Video-LLaVA: images as in LLaVA-1.5, videos through a tower of their own, frame by frame with [CLS] tokens."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from foveate.models.visual_input import VisualInput
 
 
 class VideoLlava(Llava):
-    """Video-LLaVA; pictures and clips, each with its own tower.
+    """Video-LLaVA; images and videos, each with its own tower.
 
-    The budget of a clip is for all of its frames.
+    The budget of a video is for all of its frames.
     """
 
     traits = replace(Llava.traits, versions=">=5.21", modalities=("image", "video"), in_decoder=False)
@@ -24,7 +24,7 @@ class VideoLlava(Llava):
         return frozenset()
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
-        """The stock encoder's frames (b * t, n, d) joined to clips (b, t * n, d)."""
+        """The stock encoder's frames (b * t, n, d) joined to videos (b, t * n, d)."""
         encoded = super().encode(model, inputs, modality)
         raw = inputs.get(self.traits.main_inputs[modality])
         if modality == "video" and raw is not None:
@@ -38,7 +38,7 @@ class VideoLlava(Llava):
         return short
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
-        """None for clips: every frame begins with its [CLS] token."""
+        """None for videos: every frame begins with its [CLS] token."""
         if modality == "video":
             return [None] * len(features)
         return super().grids(config, inputs, features, modality)
