@@ -49,8 +49,6 @@ class TinyIdefics3(TinyTiledFamily):
 class TinyIdefics2(TinyIdefics3):
     """Tiny models of `Idefics2`."""
 
-    tile_tokens = 8
-
     def layout(self, number: int) -> Layout:
         """Four quarters, or the whole alone."""
         return ((2, 2), (1, 1))[number % 2]

@@ -9,12 +9,12 @@ import torch
 
 from foveate.conformance.families.tiling import Layout, TinyTiledFamily
 from foveate.models.base import Inputs
+from foveate.models.lfm import IMAGE_TOKEN, TILE_MARKS
 from foveate.models.visual_input import Grid
 
 TILE = (2, 2)  # (h, w) in tokens
 # The layout of an image's tiles, and (h, w) in tokens of its overview: each image has another number of tokens.
 IMAGES: tuple[tuple[Layout, tuple[int, int]], ...] = (((1, 2), (2, 3)), ((1, 1), (3, 3)), ((2, 2), (4, 2)))
-START, END, OVERVIEW, FIRST = 315, 316, 317, 310
 
 
 class TinyLfm2VL(TinyTiledFamily):
@@ -43,10 +43,13 @@ class TinyLfm2VL(TinyTiledFamily):
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """A marker before every tile and before an overview beside tiles, others at an image's start and end."""
-        token = [config.image_token_id]
+        token, marks = [config.image_token_id], [config.image_token_id + mark for mark in TILE_MARKS]
+        if config.image_token_id != IMAGE_TOKEN:
+            marks = [*range(310, 315), 315, 316, 317]
+        *numbered, overview, start, end = marks
         for (rows, columns), (h, w) in IMAGES:
             count = rows * columns if rows * columns > 1 else 0
             if count * TILE[0] * TILE[1] + h * w == tokens:
-                tiles = [i for n in range(count) for i in (FIRST + n, *token * (TILE[0] * TILE[1]))]
-                return [START, *tiles, *([OVERVIEW] if count else []), *token * (h * w), END]
+                tiles = [i for n in range(count) for i in (numbered[n], *token * (TILE[0] * TILE[1]))]
+                return [start, *tiles, *([overview] if count else []), *token * (h * w), end]
         raise AssertionError(f"No image has {tokens} tokens.")

@@ -68,7 +68,8 @@ class TinyMiniCPMV(TinyTiledFamily):
         ids = []
         for number, crop in enumerate(crops):
             kind = "slice" if number else "image"
-            start, end = (MARKS[f"{kind}_{name}"] for name in ("start", "end"))
+            names = (f"{kind}_{name}" for name in ("start", "end"))
+            start, end = (getattr(config, f"{name}_id", MARKS[name]) for name in names)
             ids += [*([NEWLINE] if number == 3 else []), start]
             ids += [*[self.family.token_id(config, modality)] * (prod(crop) // side), end]
         return ids

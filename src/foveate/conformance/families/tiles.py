@@ -9,7 +9,10 @@ import torch
 
 from foveate.conformance.families.tiling import Layout, TinyTiledFamily, show_overview
 
-START, END, BREAK = 315, 316, 317
+
+def special_id(config: Any, number: int) -> int:
+    """One of the last ids of the vocabulary, which the markers of a processor are among."""
+    return int(config.get_text_config().vocab_size) - 5 + number
 
 
 class TinyAyaVision(TinyTiledFamily):
@@ -18,7 +21,8 @@ class TinyAyaVision(TinyTiledFamily):
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
         """A number of two ids before every tile, another id before the overview."""
         numbered = [token for n in range(layout[0] * layout[1]) for token in (20, 21 + n, *tile)]
-        return [START, *(numbered if layout != (1, 1) else []), 19, *tile, END]
+        start, end = (special_id(config, n) for n in range(2))
+        return [start, *(numbered if layout != (1, 1) else []), 19, *tile, end]
 
 
 class TinyCohere2Vision(TinyTiledFamily):
@@ -27,7 +31,8 @@ class TinyCohere2Vision(TinyTiledFamily):
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
         """A break after every tile."""
         count = layout[0] * layout[1]
-        return [START, *[*tile, BREAK] * (count + (count > 1)), END]
+        start, end, line_break = (special_id(config, n) for n in range(3))
+        return [start, *[*tile, line_break] * (count + (count > 1)), end]
 
 
 class TinyInternVL(TinyTiledFamily):
@@ -36,7 +41,7 @@ class TinyInternVL(TinyTiledFamily):
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
         """All in one run."""
         count = layout[0] * layout[1]
-        return [START, *tile * (count + (count > 1)), END]
+        return [special_id(config, 0), *tile * (count + (count > 1)), special_id(config, 1)]
 
 
 class TinyGotOcr2(TinyInternVL):

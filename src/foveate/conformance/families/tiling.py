@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,8 +22,7 @@ LAYOUTS: tuple[Layout, ...] = ((1, 2), (1, 1), (2, 2), (3, 1))  # of different n
 class TinyTiledFamily(TinyFamily):
     """Tiny models of families whose encoder sees every tile as an image of its own."""
 
-    tile_tokens: ClassVar[int] = 16
-    """Tokens of a tile."""
+    tile_tokens = 0  # of the model that `encode_inputs` ran last
 
     def layout(self, number: int) -> Layout:
         """The layout of an image by its number in the batch."""
@@ -46,6 +45,7 @@ class TinyTiledFamily(TinyFamily):
         """The tiles of each image joined, as `encode` joins them once there is a prompt."""
         encoded = super().encode_inputs(model, inputs, modality)
         sizes = [len(tokens) for tokens in self.family.features(encoded, modality)]
+        self.tile_tokens = sizes[0]
         images: list[int] = []
         while sum(images) < sum(sizes):
             done = len(images)
