@@ -6,8 +6,6 @@ A plug-in package needs no more than this in its pyproject.toml:
     mine = "my_package.mine:Mine"
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from functools import cached_property

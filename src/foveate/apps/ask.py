@@ -1,7 +1,5 @@
 """`ask`: one question about one image, answered by the pruned and by the unpruned model, side by side."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Folders of results: one run each, files that are written as a whole, and what a run records about itself."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os

@@ -1,7 +1,5 @@
 """Tiny random models, and random batches for them or for a user's model."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any

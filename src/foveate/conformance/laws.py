@@ -4,8 +4,6 @@ Each law returns its largest error in logits, relative to their size (see `relat
 at all raises.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

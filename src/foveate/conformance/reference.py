@@ -1,7 +1,5 @@
 """What a pruned model must agree with: the stock model on the tokens that were kept."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

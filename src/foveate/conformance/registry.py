@@ -1,7 +1,5 @@
 """The tiny halves of the families by `config.model_type`: where the built-in ones are defined, and plug-ins."""
 
-from __future__ import annotations
-
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.errors import UnknownFamilyError
 from foveate.models.base import Family

@@ -1,7 +1,5 @@
 """Tiny configurations of any architecture: its defaults, with the numbers that make it large made small by name."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from importlib.resources import files

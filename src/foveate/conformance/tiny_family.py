@@ -1,7 +1,5 @@
 """Tiny random models of a family and their inputs, by the conventions that most families share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """A few rows of one layer's attention, computed from its projections, so that the model keeps its fast kernels."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

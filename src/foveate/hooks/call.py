@@ -1,7 +1,5 @@
 """One forward call under an in-decoder method: a prompt that is being pruned, or tokens that follow a pruned one."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -8,8 +8,6 @@ step of `generate` selects again, by the newest token; with `prefill_chunk_size`
 images decides. Hidden states and attentions, where requested, are of the tokens that a layer held.
 """
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Sequence

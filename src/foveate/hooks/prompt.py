@@ -1,7 +1,5 @@
 """What a call under an in-decoder method brings: its images, and the text tokens whose attention rates their tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

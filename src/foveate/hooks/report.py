@@ -1,7 +1,5 @@
 """What an in-decoder method kept, drop by drop and layer by layer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """`Method`: the base class of all methods that prune the input."""
 
-from __future__ import annotations
-
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

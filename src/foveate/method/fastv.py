@@ -1,7 +1,5 @@
 """FastV: an image is worth half of its tokens after layer 2."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

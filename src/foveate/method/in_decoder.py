@@ -1,7 +1,5 @@
 """`DecoderMethod`: the base class of methods that drop visual tokens between the layers of the decoder."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

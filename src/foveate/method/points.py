@@ -1,7 +1,5 @@
 """`FarthestPoints`: the base class of methods that are one problem of farthest points."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

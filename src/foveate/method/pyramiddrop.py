@@ -1,7 +1,5 @@
 """PyramidDrop: fewer tokens after each stage of layers."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

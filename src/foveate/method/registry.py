@@ -1,7 +1,5 @@
 """The methods by name, built-in ones and plug-ins of other packages, and `select`, which needs nothing but tensors."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 

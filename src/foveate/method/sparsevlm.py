@@ -1,7 +1,5 @@
 """SparseVLM: the question tokens that fit the image rate its tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 

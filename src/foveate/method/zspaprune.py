@@ -1,7 +1,5 @@
 """ZSPAPrune: a core of the tokens nearest to the question, balanced by diversity."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

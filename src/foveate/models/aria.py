@@ -1,7 +1,5 @@
 """Aria: learned queries look at an image's patches, as many as its resolution needs; a mixture of experts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.tiling import TiledFamily

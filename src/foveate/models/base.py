@@ -1,7 +1,5 @@
 """The conventions that most vision-language models of transformers share; a family file holds only what differs."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Mapping, Sequence

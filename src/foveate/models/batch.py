@@ -1,7 +1,5 @@
 """A batch of prompts as `Family.shorten` receives it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """BLIP-2 and InstructBLIP: a Q-Former's queries attend across to the patches; the prompt holds what becomes of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

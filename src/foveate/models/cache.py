@@ -1,7 +1,5 @@
 """The KV cache in a call's arguments or a model's output, which transformers called `past_key_values` before 5.24."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any

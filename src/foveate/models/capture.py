@@ -1,7 +1,5 @@
 """A look at what goes into one module of a model, while a block of code runs it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

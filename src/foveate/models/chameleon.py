@@ -1,7 +1,5 @@
 """Chameleon, Emu3 and Apertus 1.5: images in words of the vocabulary, looked up and put in like features."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

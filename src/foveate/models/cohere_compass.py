@@ -1,7 +1,5 @@
 """Cohere Compass: images as in Qwen3-VL, in a decoder of windowed layers and layers that may go without positions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.models.patches import Timestamped

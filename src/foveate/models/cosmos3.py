@@ -1,7 +1,5 @@
 """Cosmos 3 reasoners: packed patches of any size, M-RoPE, a timestamp before every frame of a video."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.patches import Timestamped

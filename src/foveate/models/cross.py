@@ -1,7 +1,5 @@
 """Models that attend across to their images: the encoder's states lie beside the sequence, not in it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any

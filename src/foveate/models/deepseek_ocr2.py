@@ -1,7 +1,5 @@
 """DeepSeek-OCR 2 and Unlimited-OCR: an image's tiles, then the whole of it, then one token that ends it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """DeepSeek-VL and Janus: one image, one square of tokens, of two towers in the hybrid."""
 
-from __future__ import annotations
-
 from foveate.models.base import Family
 
 

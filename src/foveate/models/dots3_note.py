@@ -1,7 +1,5 @@
 """dots3-note: images and videos of any size as merged patches, audios in chunks of a minute, plain positions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Models whose encoder reads the images among the words, and whose decoder attends across to its output."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

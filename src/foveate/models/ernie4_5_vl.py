@@ -1,7 +1,5 @@
 """ERNIE 4.5 VL: images of any size, videos that merge two frames, M-RoPE, experts of their own for what is seen."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.models.base import Features, Grids, Inputs

@@ -1,7 +1,5 @@
 """EXAONE 4.5: the tower of Qwen2.5-VL, one-dimensional positions, windowed layers and layers without positions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.patches import Patches

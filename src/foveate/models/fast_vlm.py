@@ -1,7 +1,5 @@
 """FastVLM: the last map of a convolutional tower, row by row."""
 
-from __future__ import annotations
-
 from foveate.models.base import Family
 
 

@@ -1,7 +1,5 @@
 """Florence-2: images among the words of an encoder, whose output a decoder attends across to."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

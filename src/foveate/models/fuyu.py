@@ -1,7 +1,5 @@
 """Fuyu: no tower, patches go straight into the language model, and each row of them ends in a newline of the prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

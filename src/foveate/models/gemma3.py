@@ -1,7 +1,5 @@
 """Gemma 3: images of one size, pooled to a square of tokens that attend to each other in both directions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

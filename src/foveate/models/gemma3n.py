@@ -1,7 +1,5 @@
 """Gemma 3n: a convolutional tower whose last map is the image's tokens; every layer reads the ids once more."""
 
-from __future__ import annotations
-
 from foveate.models.gemma3 import Gemma
 
 

@@ -1,7 +1,5 @@
 """Gemma 4: padded patches with their places beside them, pooled to rasters of any shape; timestamps before frames."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

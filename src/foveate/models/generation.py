@@ -1,7 +1,5 @@
 """What a model's configurations say about generation."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

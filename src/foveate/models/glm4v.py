@@ -1,7 +1,5 @@
 """GLM-4V: images of any size, M-RoPE, and videos whose frames are spelled as images between two ids of their own."""
 
-from __future__ import annotations
-
 from foveate.models.patches import Patches
 from foveate.models.shared_placeholders import InClips, Together
 

@@ -1,7 +1,5 @@
 """GOT-OCR 2 and PP-Chart2Table: a SAM tower whose patches two strided convolutions make fewer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

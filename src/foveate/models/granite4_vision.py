@@ -1,7 +1,5 @@
 """Granite 4 Vision: LLaVA-NeXT's tiles; features of several vision layers, each before a layer of the decoder."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

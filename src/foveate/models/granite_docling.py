@@ -1,7 +1,5 @@
 """Granite Docling: tiles of a fixed number of tokens, and features of several vision layers (DeepStack)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

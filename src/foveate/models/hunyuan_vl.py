@@ -1,7 +1,5 @@
 """HunYuan-VL: images of any size, learned tokens at each end and after every row, RoPE with an image's number."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """HY-V4-VL: images of any size whose rows end in a newline token, M-RoPE, sparse attention with an indexer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.models.base import Features, Grids, Inputs, Masks

@@ -1,7 +1,5 @@
 """HyperCLOVA X SEED Think: the tower of Qwen2.5-VL through a linear layer, one-dimensional positions."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.patches import Patches

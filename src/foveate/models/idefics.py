@@ -1,7 +1,5 @@
 """Idefics: gated layers before those of the language model attend across to the images."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

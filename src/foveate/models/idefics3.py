@@ -1,7 +1,5 @@
 """Idefics2, Idefics3 and SmolVLM: tiles of a fixed number of tokens, rows padded with blank tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

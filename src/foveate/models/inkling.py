@@ -1,7 +1,5 @@
 """Inkling: a token for every 40 x 40 pixels; attention by distance, and short convolutions over the neighbours."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import groupby
 from typing import Any

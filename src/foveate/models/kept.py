@@ -1,7 +1,5 @@
 """What an encoder's output holds after pruning: the kept tokens, row by row of the batch."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from typing import Any

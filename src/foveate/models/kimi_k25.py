@@ -1,7 +1,5 @@
 """Kimi K2.5: images of any size, and videos in chunks of some frames that are averaged to one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.models.base import Features, Grids, Inputs

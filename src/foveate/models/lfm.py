@@ -1,7 +1,5 @@
 """LFM2-VL and LFM3-VL: language models of short convolutions and attention; tiles, or merged patches of any size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Llama 4: tiles of one size, pixel-shuffled; the model itself projects them into the language model's space."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """LLaVA-1.5: CLIP patches through an MLP, one-dimensional rotary positions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

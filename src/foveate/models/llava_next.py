@@ -1,7 +1,5 @@
 """LLaVA-NeXT: an image as a whole and in tiles, whose joined rows each end in a newline token."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

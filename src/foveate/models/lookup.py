@@ -1,7 +1,5 @@
 """Which family a model belongs to, and the table of all that transformers has."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from importlib.metadata import version
 from inspect import signature

@@ -1,7 +1,5 @@
 """MiniCPM-V: an image, its slices and every frame of a video as crops of any size, patches of all in one long strip."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from math import isqrt
 from typing import Any

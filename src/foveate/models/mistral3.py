@@ -1,7 +1,5 @@
 """Mistral 3: Pixtral's tower, images of any size in merged patches, every row of which ends in a token of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

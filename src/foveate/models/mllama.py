@@ -1,7 +1,5 @@
 """Llama 3.2 Vision: tiles of an image, which some layers of the language model attend across to."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 

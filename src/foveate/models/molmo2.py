@@ -1,7 +1,5 @@
 """Molmo 2: an image as one small view and one of tiles, their tokens pooled from patches, which all see each other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

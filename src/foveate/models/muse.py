@@ -1,7 +1,5 @@
 """Muse: images and videos of any size as patches that are merged after the tower, every fourth layer without RoPE."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Nemotron-H Omni: images of any size as merged patches, in a language model of Mamba-2, attention and experts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Whether an encoder's input shows the whole image that other inputs are the tiles of, by their pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Ovis2: patches as mixtures of a visual vocabulary, whose last entries say in the prompt how tiles lie."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

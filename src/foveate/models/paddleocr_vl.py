@@ -1,7 +1,5 @@
 """PaddleOCR-VL: images of any size as patches that keep their shape, and M-RoPE."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.patches import Patches

@@ -1,7 +1,5 @@
 """PaliGemma: images of one size before a prompt that attends to itself in both directions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

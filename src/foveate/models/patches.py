@@ -1,7 +1,5 @@
 """Images and videos of any size as one long row of flattened patches: `image_grid_thw`, `video_grid_thw`."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.base import Family

@@ -1,7 +1,5 @@
 """PerceptionLM: an image's tiles, or a video's frames, pooled, in one row."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Which placeholders of a prompt belong to which image, video or audio."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

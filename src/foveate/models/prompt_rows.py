@@ -1,7 +1,5 @@
 """Which runs of placeholders in a prompt are the tiles of one image, by the ids around them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby

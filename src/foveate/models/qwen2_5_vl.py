@@ -1,7 +1,5 @@
 """Qwen2.5-VL: images of any size, merged patches, three-axis rotary positions (M-RoPE)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.patches import Patches

@@ -1,7 +1,5 @@
 """Qwen2-VL: images and videos of any size, merged patches, three-axis rotary positions (M-RoPE)."""
 
-from __future__ import annotations
-
 from foveate.models.patches import Patches
 
 

@@ -1,7 +1,5 @@
 """Qwen3.5: merged patches of any size, M-RoPE, and three layers of gated delta rule for one of attention."""
 
-from __future__ import annotations
-
 from foveate.models.patches import Timestamped
 
 

@@ -1,7 +1,5 @@
 """Qwen3-VL: as Qwen2.5-VL, with interleaved M-RoPE, features of several vision layers (DeepStack), and timestamps."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Qwen3-VL with a mixture of experts: images become tokens as in Qwen3-VL."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from foveate.models.qwen3_vl import Qwen3VL

@@ -1,7 +1,5 @@
 """Qwen4-Exp: as Qwen3.5, with attention to chosen blocks, several residual streams and embeddings of n-grams."""
 
-from __future__ import annotations
-
 from foveate.models.patches import Timestamped
 
 

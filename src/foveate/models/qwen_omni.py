@@ -1,7 +1,5 @@
 """Qwen-Omni thinkers: images and videos as in Qwen-VL, and audios, one token every few frames of a spectrogram."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The model families by `config.model_type`: where the built-in ones are defined, and plug-ins."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.errors import UnknownFamilyError

@@ -1,7 +1,5 @@
 """Shorter inputs: the ids, masks, positions and labels of the tokens that stay, re-padded where rows differ."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

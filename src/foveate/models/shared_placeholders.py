@@ -1,7 +1,5 @@
 """Videos on the placeholders of images: told apart by the marks around a video, encoded together."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Step-3.7: an image's tiles, each between marks, then the whole of it; a mixture of experts with local windows."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """T5Gemma 2: Gemma 3's images among the words of an encoder, whose output a decoder attends across to."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

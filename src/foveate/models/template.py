@@ -1,7 +1,5 @@
 """Which token ids of a model's vocabulary frame the user's words."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Aya Vision, Command A Vision, InternVL and Qianfan-OCR: square tiles, the overview last."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

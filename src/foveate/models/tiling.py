@@ -1,7 +1,5 @@
 """Families whose encoder returns every tile of an image as an entry of its own: `encode` joins those of one image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

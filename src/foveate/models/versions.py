@@ -1,7 +1,5 @@
 """Which versions of transformers foveate is tested with."""
 
-from __future__ import annotations
-
 import warnings
 from functools import cache
 from importlib.metadata import version

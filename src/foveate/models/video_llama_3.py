@@ -1,7 +1,5 @@
 """VideoLLaMA3: images of any size, one token a patch or a block of patches, and videos without what frames repeat."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.models.base import Features, Grids, Inputs

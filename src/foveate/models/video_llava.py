@@ -1,7 +1,5 @@
 """Video-LLaVA: images as in LLaVA-1.5, videos through a tower of their own, frame by frame with [CLS] tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """ViP-LLaVA: CLIP patches of several layers side by side through an MLP."""
 
-from __future__ import annotations
-
 from foveate.models.base import Family
 
 

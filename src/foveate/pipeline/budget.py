@@ -4,8 +4,6 @@ Tokens of a video that repeat the same place of an earlier frame are no candidat
 the budget of the other frames stays unspent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

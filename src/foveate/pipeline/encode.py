@@ -1,7 +1,5 @@
 """Step 1: images, videos and audios through their encoders, once for any number of calls of `prune_inputs`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any

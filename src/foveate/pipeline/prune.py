@@ -1,7 +1,5 @@
 """`prune_inputs`: a model's inputs, rewritten so that only the visual tokens that the question needs are left."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ with a role spelled in ordinary tokens (`USER:`). The turn that holds the image 
 question is the last turn with that opening that has words, so each turn of a conversation has its own question.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

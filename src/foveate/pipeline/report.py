@@ -1,7 +1,5 @@
 """What a call of `prune_inputs` returns: the shorter inputs and a report on what was kept."""
 
-from __future__ import annotations
-
 import warnings
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Step 4: the method selects tokens from each share of the budget; the results are joined to one record an item."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 

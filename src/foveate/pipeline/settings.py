@@ -1,7 +1,5 @@
 """The settings of a call of `prune_inputs`, and the checks on settings and inputs that run before anything else."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast

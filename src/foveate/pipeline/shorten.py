@@ -1,7 +1,5 @@
 """Step 5: the model's inputs without the dropped tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

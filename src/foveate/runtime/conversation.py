@@ -1,7 +1,5 @@
 """Conversations with images as the model's inputs, and its greedy answers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

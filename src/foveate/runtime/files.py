@@ -1,7 +1,5 @@
 """`open_image`: an image file as upright RGB."""
 
-from __future__ import annotations
-
 import os
 import warnings
 from io import BytesIO

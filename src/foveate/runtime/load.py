@@ -1,7 +1,5 @@
 """`load`: a model and its processor, from the hub, from a folder, or one of the two small bundled ones."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import re

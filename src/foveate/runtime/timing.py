@@ -1,7 +1,5 @@
 """Timing of a request: the seconds of its stages, and the bytes of its cache."""
 
-from __future__ import annotations
-
 import inspect
 import time
 from collections.abc import Mapping

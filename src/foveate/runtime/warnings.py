@@ -1,7 +1,5 @@
 """`collect_warnings`: foveate's own warnings as sentences, for programs that show or send them."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager

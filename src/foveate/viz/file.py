@@ -1,7 +1,5 @@
 """The file of an overlay: its path is checked before anything runs, and it is written in one step."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

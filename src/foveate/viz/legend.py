@@ -1,7 +1,5 @@
 """The strip under an overlay that explains its marks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont

@@ -1,7 +1,5 @@
 """`draw`: panels side by side or in a contact sheet, above a legend."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

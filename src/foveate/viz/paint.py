@@ -1,7 +1,5 @@
 """One panel: an image, and the state of the token in each cell of the raster over it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum

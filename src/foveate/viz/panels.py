@@ -1,7 +1,5 @@
 """Which tokens of a report lie where on which image."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The region of an image that reaches the model."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from PIL import Image

@@ -1,7 +1,5 @@
 """Draw a scene of the world as an image: background, filled forms, text."""
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A `variant` divides a task further: the kind of negative, of chart, of relation.
 """
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence

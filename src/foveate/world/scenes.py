@@ -1,7 +1,5 @@
 """What drawn images hold: scenes of coloured shapes and signs, and charts. A seed determines everything."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace

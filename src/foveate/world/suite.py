@@ -1,7 +1,5 @@
 """Held-out questions for every task, on a split to choose settings with ("dev") and one to report on ("test")."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass

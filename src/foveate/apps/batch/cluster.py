@@ -1,7 +1,5 @@
 """Ray: connect to a cluster, and divide it among workers."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """The folder of answers. The files of a shard appear when all of its rows are finished, never in part."""
 
-from __future__ import annotations
-
 import json
 import os
 import uuid

@@ -1,7 +1,5 @@
 """The formats of a file of questions: JSON lines and Parquet."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from bisect import bisect_left, bisect_right

@@ -1,7 +1,5 @@
 """The run: shards without answers go to the workers, and a shard counts once it is on disk."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Answer one shard: batch by batch, row by row where a batch fails; rows that fail are set aside."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice

@@ -1,7 +1,5 @@
 """The interface of a file of questions: it is cut into shards by row number, and each row is checked."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass

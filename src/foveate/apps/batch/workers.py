@@ -1,7 +1,5 @@
 """Ray Data's actors: each loads a model, and answers one shard after another."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator, Sequence

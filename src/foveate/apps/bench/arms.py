@@ -1,7 +1,5 @@
 """The arms of a case: the unpruned model, the pruned model and the limit, each a way to run the same request."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

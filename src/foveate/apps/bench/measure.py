@@ -1,7 +1,5 @@
 """The measurement: the arms take turns, round by round."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

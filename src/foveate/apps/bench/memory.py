@@ -1,7 +1,5 @@
 """Peak memory of one call, and free memory: the process's own on Linux, the allocator's on CUDA."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The model of a run: a published shape with random weights, or a checkpoint with its processor and a drawn image."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

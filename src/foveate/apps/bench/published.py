@@ -1,7 +1,5 @@
 """Configurations of published models, and noise in the shape of the image inputs that they take."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

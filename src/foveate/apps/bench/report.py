@@ -1,7 +1,5 @@
 """What a run prints and draws: tables, targets and verdict of every case, and the stages of the time to first token."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

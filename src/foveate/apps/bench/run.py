@@ -1,7 +1,5 @@
 """The run: every batch size and image size in turn."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Sequence
 from functools import partial

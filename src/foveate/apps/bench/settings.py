@@ -1,7 +1,5 @@
 """Parse budgets, batches and image sizes; errors are raised before a model is loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TypeVar
 

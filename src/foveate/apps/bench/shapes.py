@@ -1,7 +1,5 @@
 """Models in the shape of published ones, with random weights, on whose values time and memory do not depend."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping

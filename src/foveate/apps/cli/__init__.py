@@ -3,8 +3,6 @@
 The commands import torch and transformers when they run, so that `--help` is quick.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """`foveate ask`."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Annotated

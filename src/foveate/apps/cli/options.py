@@ -1,7 +1,5 @@
 """The Typer app, and the options that several commands share."""
 
-from __future__ import annotations
-
 from enum import Enum
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`foveate serve` and `foveate demo`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`foveate methods`, `foveate families` and `foveate doctor`."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Annotated

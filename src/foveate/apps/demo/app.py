@@ -1,7 +1,5 @@
 """The application of `foveate demo`: its page, its gallery, and questions about one image at a time."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import socket

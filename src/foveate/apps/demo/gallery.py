@@ -1,7 +1,5 @@
 """The gallery: drawn scenes that no bundled model was trained on, with questions whose answers are known."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`HostCheck`: refuses requests that name another host, and sets the security headers of every response."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 from collections.abc import Collection, Sequence

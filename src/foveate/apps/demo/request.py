@@ -1,7 +1,5 @@
 """The body of a demo request: parsing and checks."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

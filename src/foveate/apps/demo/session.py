@@ -1,7 +1,5 @@
 """`DemoSession`: shows which tokens a question keeps, and answers it with these tokens and with all."""
 
-from __future__ import annotations
-
 import base64
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace

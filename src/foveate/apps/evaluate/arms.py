@@ -1,7 +1,5 @@
 """The arms of an evaluation: each is one way to answer the same batch of questions."""
 
-from __future__ import annotations
-
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The questions: the tasks of the drawn world, or the user's own from a file."""
 
-from __future__ import annotations
-
 import difflib
 import json
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The results of a run: a summary, Markdown tables and a plot, all from its rows alone."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The arm that prunes nothing and makes images smaller."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

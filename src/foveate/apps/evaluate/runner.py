@@ -1,7 +1,5 @@
 """The run: every arm answers the same questions, batch by batch, and answers are on disk before the next ones."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import warnings

@@ -1,7 +1,5 @@
 """Arms from the command line: methods by name and fields, budgets, and the arms that every run includes."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Sequence

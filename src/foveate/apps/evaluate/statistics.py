@@ -1,7 +1,5 @@
 """Intervals and paired tests. All random numbers have a fixed seed, so that a table can be reproduced."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The server's application: chat completions, models, health and metrics."""
 
-from __future__ import annotations
-
 import asyncio
 import hmac
 import logging

@@ -1,7 +1,5 @@
 """One chat completion: check the request, run the job, collect or stream its events."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The body of an OpenAI chat completion: parsing and checks."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """`foveate serve`: checks its options, and starts the server of the selected engine."""
 
-from __future__ import annotations
-
 import math
 import sys
 from collections.abc import Mapping, Sequence

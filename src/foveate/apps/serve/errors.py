@@ -1,7 +1,5 @@
 """Refused requests, with the HTTP status and the body that OpenAI's clients understand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The events of a chat job, in the order in which they come."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from foveate.apps.serve.generation import GenerationResult, PrunedPrompt

@@ -1,7 +1,5 @@
 """Prune one prompt, and generate its answer as pieces of text, with timings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

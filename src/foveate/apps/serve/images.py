@@ -1,7 +1,5 @@
 """Images of a request: data URLs, or files from origins that the server may fetch from."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import re

@@ -1,7 +1,5 @@
 """HTTP helpers of the server and the demo: bounded bodies, and jobs that end when their client disconnects."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 

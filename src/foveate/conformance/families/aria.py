@@ -1,7 +1,5 @@
 """Aria: images padded to a square."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """BLIP-2 and InstructBLIP: one placeholder for each query of the Q-Former."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

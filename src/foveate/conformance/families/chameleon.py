@@ -1,7 +1,5 @@
 """Chameleon, Emu3 and Apertus 1.5: images (and audios) as tokens of the vocabulary."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Models that attend across to their images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """DeepSeek-OCR 2 and Unlimited-OCR: images with and without tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """DeepSeek-VL's hybrid: every image in two resolutions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """dots3-note: audios of different lengths beside images and videos."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

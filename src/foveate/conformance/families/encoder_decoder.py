@@ -1,7 +1,5 @@
 """Models whose encoder reads the prompt, and whose decoder attends across to its output."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

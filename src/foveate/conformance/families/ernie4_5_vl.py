@@ -1,7 +1,5 @@
 """ERNIE 4.5 VL: videos of an even number of frames."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.conformance.families.patches import PATCH_GRIDS, TinyPatches

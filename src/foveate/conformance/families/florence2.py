@@ -1,7 +1,5 @@
 """Florence-2: padded on the right."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

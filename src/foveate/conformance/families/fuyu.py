@@ -1,7 +1,5 @@
 """Fuyu: flattened patches, and a newline after each row of them in the prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gemma 3: images of one size, some with crops, between markers of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Gemma 3n: a tower of transformers instead of timm's."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.conformance.families.gemma3 import TinyGemma

@@ -1,7 +1,5 @@
 """Gemma 4: padded patches of images and frames, with their positions beside them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

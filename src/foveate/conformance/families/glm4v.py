@@ -1,7 +1,5 @@
 """GLM-4V: the frames of a video stand as images between two markers."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.conformance.families.patches import TinyPatches

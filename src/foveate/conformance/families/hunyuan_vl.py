@@ -1,7 +1,5 @@
 """HunYuan-VL: markers of its own around images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Idefics: a mask says which token sees which image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

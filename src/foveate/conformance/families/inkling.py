@@ -1,7 +1,5 @@
 """Inkling: squares of all images in one tensor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate, cycle
 from typing import Any

@@ -1,7 +1,5 @@
 """Kimi K2.5: text tokens inside the markers of images and video chunks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """LFM2-VL: tiles and overviews of different sizes, as rows of patches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """LLaVA-NeXT and its successors: images of different shapes, in tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """MiniCPM-V: overviews, slices and frames as crops, the patches of all in one long strip."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import prod
 from typing import Any

@@ -1,7 +1,5 @@
 """Mistral 3 and LightOnOCR: images of different sizes, padded to the largest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

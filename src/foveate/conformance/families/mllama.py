@@ -1,7 +1,5 @@
 """Llama 3.2 Vision: images of different numbers of tiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Molmo 2: an image as an overview and a raster of tiles, their tokens pooled from patches."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Muse: markers around images and between frames; audios."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Nemotron-H Omni: patches of all images in one tensor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """PaddleOCR-VL: patches that keep their shape."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.conformance.families.patches import TinyPatches

@@ -1,7 +1,5 @@
 """Images and videos of any size as one long row of flattened patches: `image_grid_thw`, `video_grid_thw`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """PerceptionLM: an image's tiles or a video's frames in one entry."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

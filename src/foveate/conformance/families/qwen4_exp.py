@@ -1,7 +1,5 @@
 """Qwen4-Exp: a convolution over n-grams."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.conformance.families.patches import TinyTimestamped

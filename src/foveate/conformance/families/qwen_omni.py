@@ -1,7 +1,5 @@
 """Qwen-Omni thinkers: audios beside the images and videos of Qwen-VL."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Step-3.7: an image's tiles, each between markers, then the whole image."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from foveate.conformance.families.deepseek_ocr2 import TinyLocalTiles

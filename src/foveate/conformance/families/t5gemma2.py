@@ -1,7 +1,5 @@
 """T5Gemma 2: the encoder has the configuration of images and markers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

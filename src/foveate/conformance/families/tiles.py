@@ -1,7 +1,5 @@
 """Aya Vision, Command A Vision, InternVL, Qianfan-OCR, GOT-OCR 2, Ovis2 and Llama 4: tiles of one size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

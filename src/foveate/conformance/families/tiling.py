@@ -1,7 +1,5 @@
 """Families whose encoder sees an image as tiles: images of several tiles and of one, between markers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any

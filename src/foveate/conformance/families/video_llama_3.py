@@ -1,7 +1,5 @@
 """VideoLLaMA3: a merge size for each image and video, and videos without repeated tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Video-LLaVA: videos of three frames."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The rule of greedy maximum coverage."""
 
-from __future__ import annotations
-
 from typing import Protocol
 
 import torch

@@ -1,7 +1,5 @@
 """The engines that answer: transformers and vLLM."""
 
-from __future__ import annotations
-
 from foveate.apps.batch.engines.base import BatchEngine
 from foveate.apps.batch.settings import BatchSettings
 from foveate.errors import FoveateError, ModelError

@@ -1,7 +1,5 @@
 """The interface of an engine: images and questions in, replies out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Answers by vLLM, which prunes by foveate's plug-in and does not report how many tokens it kept."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Clients that send their next request when the last one is answered, to an engine in this process."""
 
-from __future__ import annotations
-
 import math
 import os
 import time

@@ -1,7 +1,5 @@
 """Save a published model's shape as a folder for vLLM: configuration, tokenizer and processor, without weights."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

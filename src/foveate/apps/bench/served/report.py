@@ -1,7 +1,5 @@
 """What the run in vLLM prints and writes: ratios within a round, their median and quartiles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any

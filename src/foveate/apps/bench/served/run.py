@@ -1,7 +1,5 @@
 """The run: stock vLLM, the plug-in and the limit take turns, at every number of clients."""
 
-from __future__ import annotations
-
 import math
 import tempfile
 from collections.abc import Mapping, Sequence
