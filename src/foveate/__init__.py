@@ -9,128 +9,90 @@ import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from foveate.errors import FoveateError, FoveateWarning
-    from foveate.hooks.attach import Handle, attach, pruning
-    from foveate.hooks.decoder import DecoderHandle
-    from foveate.hooks.report import DecoderReport
-    from foveate.method import Method, methods, select
-    from foveate.method.cdpruner import CDPruner
-    from foveate.method.coin import CoIn
-    from foveate.method.divprune import DivPrune
-    from foveate.method.fastv import FastV
-    from foveate.method.foveate import Foveate
-    from foveate.method.grid import Grid
-    from foveate.method.holov import HoloV
-    from foveate.method.in_decoder import DecoderMethod
-    from foveate.method.mmtok import MMTok
-    from foveate.method.prumerge import PruMerge
-    from foveate.method.pyramiddrop import PyramidDrop
-    from foveate.method.random import Random
-    from foveate.method.scope import Scope
-    from foveate.method.score import SCoRe
-    from foveate.method.sparsevlm import SparseVLM
-    from foveate.method.tokens import VisualTokens
-    from foveate.method.visionzip import VisionZip
-    from foveate.method.vispruner import VisPruner
-    from foveate.method.zspaprune import ZSPAPrune
-    from foveate.models import Family, families
-    from foveate.pipeline.encode import Encoded, encode
-    from foveate.pipeline.prune import prune_inputs
-    from foveate.pipeline.report import PrunedInputs, Report
-    from foveate.runtime.chat_template import learn_template
-    from foveate.runtime.load import LoadedModel, load
-    from foveate.viz import draw
+if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each name when it is first used
+    from foveate.errors import FoveateError as FoveateError
+    from foveate.errors import FoveateWarning as FoveateWarning
+    from foveate.hooks.attach import Handle as Handle
+    from foveate.hooks.attach import attach as attach
+    from foveate.hooks.attach import pruning as pruning
+    from foveate.hooks.decoder import DecoderHandle as DecoderHandle
+    from foveate.hooks.report import DecoderReport as DecoderReport
+    from foveate.method import Method as Method
+    from foveate.method import methods as methods
+    from foveate.method import select as select
+    from foveate.method.cdpruner import CDPruner as CDPruner
+    from foveate.method.coin import CoIn as CoIn
+    from foveate.method.divprune import DivPrune as DivPrune
+    from foveate.method.fastv import FastV as FastV
+    from foveate.method.foveate import Foveate as Foveate
+    from foveate.method.grid import Grid as Grid
+    from foveate.method.holov import HoloV as HoloV
+    from foveate.method.in_decoder import DecoderMethod as DecoderMethod
+    from foveate.method.mmtok import MMTok as MMTok
+    from foveate.method.prumerge import PruMerge as PruMerge
+    from foveate.method.pyramiddrop import PyramidDrop as PyramidDrop
+    from foveate.method.random import Random as Random
+    from foveate.method.scope import Scope as Scope
+    from foveate.method.score import SCoRe as SCoRe
+    from foveate.method.sparsevlm import SparseVLM as SparseVLM
+    from foveate.method.tokens import VisualTokens as VisualTokens
+    from foveate.method.visionzip import VisionZip as VisionZip
+    from foveate.method.vispruner import VisPruner as VisPruner
+    from foveate.method.zspaprune import ZSPAPrune as ZSPAPrune
+    from foveate.models import Family as Family
+    from foveate.models import families as families
+    from foveate.models.visual_input import Tile as Tile
+    from foveate.models.visual_input import VisualInput as VisualInput
+    from foveate.pipeline.encode import Encoded as Encoded
+    from foveate.pipeline.encode import encode as encode
+    from foveate.pipeline.prune import prune_inputs as prune_inputs
+    from foveate.pipeline.report import PrunedInputs as PrunedInputs
+    from foveate.pipeline.report import Report as Report
+    from foveate.runtime.chat_template import learn_template as learn_template
+    from foveate.runtime.load import LoadedModel as LoadedModel
+    from foveate.runtime.load import load as load
+    from foveate.viz import draw as draw
 
 __version__ = "0.2.0"
 
-# Where each public name lives. It is imported when first asked for, so that the command line need not wait for torch.
-_HOMES = {
-    "CDPruner": "foveate.method.cdpruner",
-    "CoIn": "foveate.method.coin",
-    "DecoderHandle": "foveate.hooks.decoder",
-    "DecoderMethod": "foveate.method.in_decoder",
-    "DecoderReport": "foveate.hooks.report",
-    "DivPrune": "foveate.method.divprune",
-    "Encoded": "foveate.pipeline.encode",
-    "Family": "foveate.models",
-    "FastV": "foveate.method.fastv",
-    "Foveate": "foveate.method.foveate",
-    "FoveateError": "foveate.errors",
-    "FoveateWarning": "foveate.errors",
-    "Grid": "foveate.method.grid",
-    "Handle": "foveate.hooks.attach",
-    "HoloV": "foveate.method.holov",
-    "LoadedModel": "foveate.runtime.load",
-    "MMTok": "foveate.method.mmtok",
-    "Method": "foveate.method",
-    "PruMerge": "foveate.method.prumerge",
-    "PrunedInputs": "foveate.pipeline.report",
-    "PyramidDrop": "foveate.method.pyramiddrop",
-    "Random": "foveate.method.random",
-    "Report": "foveate.pipeline.report",
-    "SCoRe": "foveate.method.score",
-    "Scope": "foveate.method.scope",
-    "VisPruner": "foveate.method.vispruner",
-    "VisionZip": "foveate.method.visionzip",
-    "SparseVLM": "foveate.method.sparsevlm",
-    "VisualTokens": "foveate.method.tokens",
-    "ZSPAPrune": "foveate.method.zspaprune",
-    "attach": "foveate.hooks.attach",
-    "draw": "foveate.viz",
-    "encode": "foveate.pipeline.encode",
-    "families": "foveate.models",
-    "learn_template": "foveate.runtime.chat_template",
-    "load": "foveate.runtime.load",
-    "methods": "foveate.method",
-    "prune_inputs": "foveate.pipeline.prune",
-    "pruning": "foveate.hooks.attach",
-    "select": "foveate.method",
+# Where each public name is defined. The command line need not wait for torch.
+_MODULES = {
+    "foveate.errors": "FoveateError FoveateWarning",
+    "foveate.hooks.attach": "Handle attach pruning",
+    "foveate.hooks.decoder": "DecoderHandle",
+    "foveate.hooks.report": "DecoderReport",
+    "foveate.method": "Method methods select",
+    "foveate.method.cdpruner": "CDPruner",
+    "foveate.method.coin": "CoIn",
+    "foveate.method.divprune": "DivPrune",
+    "foveate.method.fastv": "FastV",
+    "foveate.method.foveate": "Foveate",
+    "foveate.method.grid": "Grid",
+    "foveate.method.holov": "HoloV",
+    "foveate.method.in_decoder": "DecoderMethod",
+    "foveate.method.mmtok": "MMTok",
+    "foveate.method.prumerge": "PruMerge",
+    "foveate.method.pyramiddrop": "PyramidDrop",
+    "foveate.method.random": "Random",
+    "foveate.method.scope": "Scope",
+    "foveate.method.score": "SCoRe",
+    "foveate.method.sparsevlm": "SparseVLM",
+    "foveate.method.tokens": "VisualTokens",
+    "foveate.method.visionzip": "VisionZip",
+    "foveate.method.vispruner": "VisPruner",
+    "foveate.method.zspaprune": "ZSPAPrune",
+    "foveate.models": "Family families",
+    "foveate.models.visual_input": "Tile VisualInput",
+    "foveate.pipeline.encode": "Encoded encode",
+    "foveate.pipeline.prune": "prune_inputs",
+    "foveate.pipeline.report": "PrunedInputs Report",
+    "foveate.runtime.chat_template": "learn_template",
+    "foveate.runtime.load": "LoadedModel load",
+    "foveate.viz": "draw",
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = [
-    "CDPruner",
-    "CoIn",
-    "DecoderHandle",
-    "DecoderMethod",
-    "DecoderReport",
-    "DivPrune",
-    "Encoded",
-    "Family",
-    "FastV",
-    "Foveate",
-    "FoveateError",
-    "FoveateWarning",
-    "Grid",
-    "Handle",
-    "HoloV",
-    "LoadedModel",
-    "MMTok",
-    "Method",
-    "PruMerge",
-    "PrunedInputs",
-    "PyramidDrop",
-    "Random",
-    "Report",
-    "SCoRe",
-    "Scope",
-    "SparseVLM",
-    "VisPruner",
-    "VisionZip",
-    "VisualTokens",
-    "ZSPAPrune",
-    "attach",
-    "draw",
-    "encode",
-    "families",
-    "learn_template",
-    "load",
-    "methods",
-    "prune_inputs",
-    "pruning",
-    "select",
-]
-
+__all__ = sorted(_HOMES)
 
 # Modules under their names of version 0.1, for one release.
 _MOVED = {"vllm": "foveate.integrations.vllm"}
@@ -142,9 +104,9 @@ def __getattr__(name: str) -> object:
         return import_module(_MOVED[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'foveate' has no attribute {name!r}")
-    found: object = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = found
-    return found
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
