@@ -1,10 +1,9 @@
 """`ask`: one question about one image, answered by the pruned and by the unpruned model, side by side."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from PIL import Image
@@ -22,7 +21,6 @@ from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 from foveate.runtime.warnings import collect_warnings
 
-T = TypeVar("T")
 ROUNDS = 3  # after one warm-up; pruned and unpruned alternate, so that a slow moment affects both
 
 
@@ -78,50 +76,41 @@ def ask(
     inputs = make_inputs(loaded, [image], [question])
     settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
     with torch.no_grad(), collect_warnings() as notes:
-        _run_round(model, inputs, settings)  # the warm-up
-        rounds = [_run_round(model, inputs, settings) for _ in range(ROUNDS)]
-        short = rounds[-1].short
+        rounds = [_run_round(model, inputs, settings) for _ in range(1 + ROUNDS)][1:]  # the first one warms up
+        short = rounds[-1][0]
         answer, unpruned_answer = (generate_answers(loaded, each, max_new_tokens)[0] for each in (short, inputs))
         report = short.report
         if explain:
-            why = prune_inputs(model, inputs, explain=True, **settings).report
-            report = replace(report, items=why.items)
-    pruned, unpruned = (_take_median([getattr(r, name) for r in rounds]) for name in ("pruned", "unpruned"))
+            report = replace(report, items=prune_inputs(model, inputs, explain=True, **settings).report.items)
+    pruned, unpruned = (_take_median([timings[n] for _, *timings in rounds]) for n in (0, 1))
     return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*loaded.notes, *notes, *report.notes))
 
 
-@dataclass(frozen=True, eq=False)
-class _Round:
-    short: PrunedInputs
-    pruned: FirstTokenTiming
-    unpruned: FirstTokenTiming
-
-
-def _run_round(model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]) -> _Round:
+def _run_round(
+    model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
+) -> tuple[PrunedInputs, FirstTokenTiming, FirstTokenTiming]:
     """Encode once for both, with what the method needs, then prefill pruned and unpruned."""
-    encoded, encoding = _time(model, partial(encode, model, inputs, methods=[settings["method"]]))
-    words = drop_raw(family_of(model), inputs)
-    short, select = _time(model, partial(prune_inputs, model, words, encoded=encoded, **settings))
-    pruned = _time_prefill(model, short, encoding, select)
-    whole = prune_inputs(model, words, encoded=encoded, **{**settings, "keep": 1.0})  # by law the stock model's inputs
-    return _Round(short, pruned, _time_prefill(model, whole, encoding, 0.0))
+    text_inputs, timer = drop_raw(family_of(model), inputs), StageTimer(model.device)
+    encoded = encode(model, inputs, methods=[settings["method"]])
+    timer.lap("encode")
+    short = prune_inputs(model, text_inputs, encoded=encoded, **settings)
+    timer.lap("select")
+    encoding, selection = timer.laps["encode"], timer.laps["select"]
+    pruned = _time_prefill(model, short, encoding, selection)
+    # By law these are the inputs of the stock model.
+    whole = prune_inputs(model, text_inputs, encoded=encoded, **{**settings, "keep": 1.0})
+    return short, pruned, _time_prefill(model, whole, encoding, 0.0)
 
 
 def _time_prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float) -> FirstTokenTiming:
     on_cuda = model.device.type == "cuda"
     if on_cuda:
         torch.cuda.reset_peak_memory_stats(model.device)
-    out, seconds = _time(model, partial(prefill, model, inputs))
-    peak = torch.cuda.max_memory_allocated(model.device) if on_cuda else None
-    return FirstTokenTiming(encode, select, seconds, kv_bytes(cache_of(out)), peak)
-
-
-def _time(model: Any, call: Callable[[], T]) -> tuple[T, float]:
-    """The call's result and its seconds, the accelerator's work included."""
     timer = StageTimer(model.device)
-    result = call()
-    timer.lap("call")
-    return result, timer.laps["call"]
+    out = prefill(model, inputs)
+    timer.lap("prefill")
+    peak = torch.cuda.max_memory_allocated(model.device) if on_cuda else None
+    return FirstTokenTiming(encode, select, timer.laps["prefill"], kv_bytes(cache_of(out)), peak)
 
 
 def _take_median(timings: Sequence[FirstTokenTiming]) -> FirstTokenTiming:

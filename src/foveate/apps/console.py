@@ -42,7 +42,7 @@ def parse_object(option: str, text: str) -> dict[str, Any]:
 def print_comparison(comparison: Comparison) -> None:
     """Print the answers, their time and memory, and the notes."""
     console, pruned, unpruned = Console(highlight=False), comparison.pruned, comparison.unpruned
-    kept, total = count_tokens(comparison)
+    kept, total = comparison.report.kept_count, comparison.report.total_count
     title = f"{comparison.report.method}, {kept / total:.0%} of the visual tokens"
     table = Table("", "pruned", "unpruned", title=title)
     table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
@@ -87,12 +87,11 @@ def to_record(comparison: Comparison, *, keep: int | float, model: str, overlay:
     """
     timings = {"pruned": comparison.pruned, "unpruned": comparison.unpruned}
     parts = ("first_token", "encode", "select", "prefill")
-    kept, total = count_tokens(comparison)
     return {
         "answer": comparison.answer,
         "answer_unpruned": comparison.answer_unpruned,
-        "kept": kept,
-        "total": total,
+        "kept": comparison.report.kept_count,
+        "total": comparison.report.total_count,
         "keep": keep,
         "method": comparison.report.method,
         "model": model,
@@ -102,11 +101,6 @@ def to_record(comparison: Comparison, *, keep: int | float, model: str, overlay:
         "overlay": None if overlay is None else str(overlay),
         "notes": list(comparison.notes),
     }
-
-
-def count_tokens(comparison: Comparison) -> tuple[int, int]:
-    """The kept and all visual tokens of the prompt."""
-    return comparison.report.kept_count, comparison.report.total_count
 
 
 def format_ms(seconds: float) -> str:
