@@ -9,9 +9,7 @@ import torch
 from PIL import Image
 
 from foveate.method import Method
-from foveate.models import family_of
 from foveate.models.cache import cache_of
-from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
@@ -90,15 +88,15 @@ def _run_round(
     model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[PrunedInputs, FirstTokenTiming, FirstTokenTiming]:
     """Encode once for both, with what the method needs, then prefill pruned and unpruned."""
-    text_inputs, timer = drop_raw(family_of(model), inputs), StageTimer(model.device)
+    timer = StageTimer(model.device)
     encoded = encode(model, inputs, methods=[settings["method"]])
     timer.lap("encode")
-    short = prune_inputs(model, text_inputs, encoded=encoded, **settings)
+    short = prune_inputs(model, inputs, encoded=encoded, **settings)
     timer.lap("select")
     encoding, selection = timer.laps["encode"], timer.laps["select"]
     pruned = _time_prefill(model, short, encoding, selection)
     # By law these are the inputs of the stock model.
-    whole = prune_inputs(model, text_inputs, encoded=encoded, **{**settings, "keep": 1.0})
+    whole = prune_inputs(model, inputs, encoded=encoded, **{**settings, "keep": 1.0})
     return short, pruned, _time_prefill(model, whole, encoding, 0.0)
 
 

@@ -9,9 +9,7 @@ from torch import Tensor
 
 from foveate.apps.bench.memory import MemoryPeak
 from foveate.method import Method
-from foveate.models import family_of
 from foveate.models.cache import cache_of
-from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
@@ -73,7 +71,7 @@ class UnprunedBenchArm(BenchArm):
 
     def make_prompt(self, encoded: Encoded) -> Mapping[str, Any]:
         """All of the encoder's output."""
-        return prune_inputs(self.model, drop_raw(family_of(self.model), self.inputs), keep=1.0, encoded=encoded)
+        return prune_inputs(self.model, self.inputs, keep=1.0, encoded=encoded)
 
     def make_request(self) -> Mapping[str, Any]:
         """The processor's output."""
@@ -101,8 +99,7 @@ class PrunedBenchArm(BenchArm):
 
     def make_prompt(self, encoded: Encoded) -> Mapping[str, Any]:
         """The shorter inputs."""
-        words = drop_raw(family_of(self.model), self.inputs)
-        return prune_inputs(self.model, words, keep=self.keep, method=self.method, encoded=encoded)
+        return prune_inputs(self.model, self.inputs, keep=self.keep, method=self.method, encoded=encoded)
 
     def make_request(self) -> Mapping[str, Any]:
         """The shorter inputs."""

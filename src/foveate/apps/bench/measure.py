@@ -17,7 +17,6 @@ from foveate.apps.bench.memory import measure_peak
 from foveate.apps.bench.settings import Budget
 from foveate.models import family_of
 from foveate.models.generation import has_own_decoder
-from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs
@@ -71,7 +70,7 @@ def prepare_case(
     if has_own_decoder(model):
         notes.append("Selection includes the model's own encoder, which reads the text and the kept tokens.")
     for name, method, keep in budgets:
-        short = prune_inputs(model, drop_raw(family, inputs), keep=keep, method=method, encoded=encoded)
+        short = prune_inputs(model, inputs, keep=keep, method=method, encoded=encoded)
         kept, total = _count_tokens(short)
         short_length = length - (total - kept) if family.traits.in_sequence else length
         pruned.append(PrunedBenchArm(model, f"{name} {keep}", kept, short_length, inputs, method, keep))

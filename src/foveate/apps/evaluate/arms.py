@@ -54,11 +54,6 @@ class EvalBatch:
         """The visual tokens of each image, all of its tiles together."""
         return self.count_tokens(self.inputs)
 
-    @property
-    def text_inputs(self) -> dict[str, Any]:
-        """The inputs without pixels."""
-        return drop_raw(family_of(self.loaded.model), self.inputs)
-
     def process(self, images: Sequence[Image.Image]) -> Any:
         """The prompts of the examples with these images."""
         return make_inputs(self.loaded, images, [example.question for example in self.examples])
@@ -146,9 +141,10 @@ class UnprunedEvalArm(EvalArm):
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The stock inputs."""
-        output = batch.encoded.outputs["image"]
+        output, family = batch.encoded.outputs["image"], family_of(batch.loaded.model)
         copied = {"image": type(output)(**output)}  # a forward pass changes its encoder outputs
-        return {**batch.text_inputs, "mm_encoder_outputs": copied}, [None] * len(batch.sizes), batch.sizes
+        inputs = {**drop_raw(family, batch.inputs), "mm_encoder_outputs": copied}
+        return inputs, [None] * len(batch.sizes), batch.sizes
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,7 @@ class PrunedEvalArm(EvalArm):
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The result of `prune_inputs`."""
         short = prune_inputs(
-            batch.loaded.model, batch.text_inputs, keep=self.budget, method=self.method, positions=self.positions,
+            batch.loaded.model, batch.inputs, keep=self.budget, method=self.method, positions=self.positions,
             encoded=batch.encoded,
         )  # fmt: skip
         kept = list_kept(short.report, len(batch.sizes))

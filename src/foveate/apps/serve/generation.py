@@ -13,7 +13,7 @@ from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.models.generation import read_stop_ids
-from foveate.models.inputs import drop_raw, find_modalities
+from foveate.models.inputs import find_modalities
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
@@ -72,13 +72,11 @@ def prune_prompt(
 ) -> PrunedPrompt:  # fmt: skip
     """`prune_inputs` with the encoder timed separately. Raises the same errors."""
     model, clock = loaded.model, StageTimer(loaded.model.device)
-    family = family_of(model)
-    if encoded is None and any(modality != "audio" for modality in find_modalities(family, inputs)):
+    if encoded is None and any(modality != "audio" for modality in find_modalities(family_of(model), inputs)):
         encoded = encode(model, inputs, methods=[method])
     clock.lap("encode")
-    text_inputs = drop_raw(family, inputs) if encoded is not None else inputs
     pruned = prune_inputs(
-        model, text_inputs, keep=keep, method=method, positions=positions, encoded=encoded, explain=explain
+        model, inputs, keep=keep, method=method, positions=positions, encoded=encoded, explain=explain
     )
     mask = pruned.get("attention_mask")
     tokens = pruned["input_ids"].shape[1] if mask is None else int(mask.bool().sum())
