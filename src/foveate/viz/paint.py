@@ -44,11 +44,9 @@ class Panel:
     def cell_box(self, index: int, size: tuple[int, int]) -> Box:
         """The pixels of one token. Neighbours share a border; together the cells fill the image."""
         row, column = divmod(index, self.columns)
-        width, height = size
-        return (
-            round(column * width / self.columns), round(row * height / self.rows),
-            round((column + 1) * width / self.columns), round((row + 1) * height / self.rows),
-        )  # fmt: skip
+        left, right = (round(n * size[0] / self.columns) for n in (column, column + 1))
+        top, bottom = (round(n * size[1] / self.rows) for n in (row, row + 1))
+        return left, top, right, bottom
 
 
 def paint_panel(panel: Panel, size: tuple[int, int]) -> Image.Image:

@@ -24,9 +24,14 @@ REQUIRED_NAMES = {
     "vllm.multimodal.processing": ("PromptReplacement",),
 }
 PROCESSOR_METHODS = (
-    "apply", "get_dummy_inputs", "_apply_hf_processor_main", "_get_cache_missing_processor_kwargs",
-    "_get_mm_fields_config", "_get_mm_hashes", "_get_prompt_updates",
-)  # fmt: skip
+    "apply",
+    "get_dummy_inputs",
+    "_apply_hf_processor_main",
+    "_get_cache_missing_processor_kwargs",
+    "_get_mm_fields_config",
+    "_get_mm_hashes",
+    "_get_prompt_updates",
+)
 """The methods of `BaseMultiModalProcessor` that are overridden."""
 
 
