@@ -103,23 +103,25 @@ def test_half_precision_obeys_the_laws_loosely(name):
 
 
 @torch.no_grad()
-def test_the_tiles_of_an_image_share_its_budget():
+@pytest.mark.parametrize(("apart", "totals"), [(True, (48, 16, 80)), (False, (64, 80))])
+def test_the_tiles_of_an_image_share_its_budget(apart, totals):
     """InternVL's processor writes them in one run of placeholders."""
     family = lookup.family("internvl")
     model = make_tiny_model(family)
     inputs = make_batch(model, family, [(3, 5)])
     ids = inputs["input_ids"][0]
     places = (ids == model.config.image_token_id).nonzero().squeeze(1)
-    gap = int(places[places.diff().argmax()]) + 1  # the text token between the first two images
-    joined = {name: torch.cat([inputs[name][:, :gap], inputs[name][:, gap + 1 :]], 1)
-              for name in ("input_ids", "attention_mask")}  # fmt: skip
-    short = foveate.prune_inputs(model, {**inputs, **joined}, keep=7)
-    tile = len(places) // 3
-    assert tuple(item.total for item in short.report.items) == (2 * tile, tile)
-    assert tuple(item.grid for item in short.report.items) == (None, (1, 4, 4))
-    assert [len(item.kept) for item in short.report.items] == [7, 7]
-    whole = foveate.prune_inputs(model, {**inputs, **joined}, keep=1.0)
-    assert torch.allclose(model(**whole).logits, model(**{**inputs, **joined}).logits, atol=1e-5)
+    first = int((places.diff() > 1).nonzero()[0])
+    if not apart:  # without what is between the first two images they are one run
+        stays = torch.ones_like(ids, dtype=torch.bool)
+        stays[places[first] + 1 : places[first + 1]] = False
+        inputs |= {name: inputs[name][:, stays] for name in ("input_ids", "attention_mask")}
+    short = foveate.prune_inputs(model, inputs, keep=7)
+    assert tuple(item.total for item in short.report.items) == totals
+    assert tuple(item.grid for item in short.report.items) == tuple((1, 4, 4) if n == 16 else None for n in totals)
+    assert [len(item.kept) for item in short.report.items] == [7] * len(totals)
+    whole = foveate.prune_inputs(model, inputs, keep=1.0)
+    assert torch.allclose(model(**whole).logits, model(**inputs).logits, atol=1e-5)
 
 
 @pytest.mark.skipif("inkling_mm_model" not in lookup.available(), reason="only newer transformers has it")
