@@ -13,6 +13,9 @@ from foveate.runtime.load import load
 from tiled import TILED, tiled_folder
 from tiny import tiny_folder
 
+# GOT-OCR2 has no chat template, and its processor takes no list of images for each row.
+NAMES = [name for name in TILED if name in lookup.available() and name != "got_ocr2"]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -57,15 +60,16 @@ def test_images_of_many_sizes(folder, tmp_path):
     assert len({total for _, _, total in expected}) > 1
 
 
-@pytest.mark.parametrize("name", [name for name in TILED if name in lookup.available()])
-def test_all_tiles_of_an_image_are_counted(folder, tmp_path, name):
+@pytest.mark.parametrize("keep", [0.25, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_all_tiles_of_an_image_are_counted(folder, tmp_path, name, keep):
     rows = []
     for i, size in enumerate([(96, 64), (40, 90), (30, 30)]):
         Image.effect_noise(size, 90).convert("RGB").save(folder / f"tiled-{i}.png")
         rows.append({"image": f"tiled-{i}.png", "question": "what color is it?" + " or not" * i})
     model = str(tiled_folder(name, tmp_path))
-    expected = library(folder, rows, model, 0.25)
-    assert get_replies(open_engine(settings(model=model, keep=0.25)), folder, rows) == expected
+    expected = library(folder, rows, model, keep)
+    assert get_replies(open_engine(settings(model=model, keep=keep)), folder, rows) == expected
     loaded = load(model)
     for row, (_, kept, total) in zip(rows, expected, strict=True):
         inputs = make_inputs(loaded, [open_image(folder / row["image"])], [row["question"]])

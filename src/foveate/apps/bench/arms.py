@@ -97,13 +97,13 @@ class PrunedBenchArm(BenchArm):
     def __post_init__(self) -> None:
         self.methods = (self.method,)
 
-    def make_prompt(self, encoded: Encoded) -> Mapping[str, Any]:
+    def make_prompt(self, encoded: Encoded | None = None) -> Mapping[str, Any]:
         """The shorter inputs."""
         return prune_inputs(self.model, self.inputs, keep=self.keep, method=self.method, encoded=encoded)
 
     def make_request(self) -> Mapping[str, Any]:
         """The shorter inputs."""
-        return prune_inputs(self.model, self.inputs, keep=self.keep, method=self.method)
+        return self.make_prompt()
 
 
 @dataclass(eq=False)

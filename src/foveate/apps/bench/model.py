@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from foveate.apps.bench import shapes
 from foveate.apps.bench.published import Size
@@ -79,18 +78,19 @@ class CheckpointModel(BenchModel):
 
     def make_inputs(self, batch: int, size: Size) -> Mapping[str, Any]:
         """The same prompt in every row; a size that makes no difference is an error."""
-        row = self._make_row(size)
-        others = [] if size == self.size else [(size[0] * 2, size[1] * 2), (max(1, size[0] // 2), max(1, size[1] // 2))]
-        is_own = tuple(row["pixel_values"].shape[-2:]) == size
-        if others and not is_own and all(_get_shapes(self._make_row(other)) == _get_shapes(row) for other in others):
-            raise InputError(
-                f"The processor of {self.name} makes the same of an image of {format_size(size)} as of smaller and "
-                "larger ones: leave --image-size out, or give sizes that this model can distinguish."
-            )
-        return {name: _repeat(value, batch) for name, value in row.items()}
+        inputs: Mapping[str, Any] = self._process(size, batch)
+        if size != self.size and tuple(inputs["pixel_values"].shape[-2:]) != size:
+            sizes = [size, (size[0] * 2, size[1] * 2), (max(1, size[0] // 2), max(1, size[1] // 2))]
+            own, double, half = (_get_shapes(self._process(each)) for each in sizes)
+            if own == double == half:
+                raise InputError(
+                    f"The processor of {self.name} makes the same of an image of {format_size(size)} as of smaller and "
+                    "larger ones: leave --image-size out, or give sizes that this model can distinguish."
+                )
+        return inputs
 
-    def _make_row(self, size: Size) -> Any:
-        return make_inputs(self.loaded, [self.image.resize((size[1], size[0]))], [QUESTION])
+    def _process(self, size: Size, batch: int = 1) -> Any:
+        return make_inputs(self.loaded, [self.image.resize((size[1], size[0]))] * batch, [QUESTION] * batch)
 
 
 def open_model(name: str, *, layers: int | None = None, dtype: str | None = None) -> BenchModel:
@@ -121,12 +121,5 @@ def check_options(name: str, layers: int | None, dtype: str | None) -> tuple[str
     return None
 
 
-def _get_shapes(inputs: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(value.shape) for name, value in inputs.items() if isinstance(value, Tensor)}
-
-
-def _repeat(value: Any, batch: int) -> Any:
-    """Processors join the images and rows of a batch along the first axis."""
-    if isinstance(value, Tensor):
-        return torch.cat([value] * batch)
-    return value * batch if isinstance(value, list) else value
+def _get_shapes(inputs: Mapping[str, Any]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in inputs.items() if isinstance(value, torch.Tensor)}

@@ -29,4 +29,5 @@ class BatchEngine(Protocol):
 
 def make_probe() -> tuple[list[Image.Image], list[str]]:
     """What any model can answer: if an engine fails on this, the fault is the engine's and not a row's."""
-    return [Image.new("RGB", (448, 448), "white")], ["What is this?"]
+    # Not of one color: some families recognize the tiles of an image by what they show.
+    return [Image.radial_gradient("L").resize((448, 448)).convert("RGB")], ["What is this?"]
