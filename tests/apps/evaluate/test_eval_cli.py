@@ -7,6 +7,7 @@ from PIL import Image
 
 from foveate.apps import cli
 from foveate.apps.evaluate import runner
+from tiled import tiled_folder
 from tiny import tiny_folder
 
 
@@ -57,6 +58,24 @@ def test_own_data(run, folder, tmp_path):
     assert [line.split(" of ")[0] for line in record["skipped"]] == ["Line 2", "Line 3"]
     assert err.count("was skipped") == 2
     assert "Line 2" in (tmp_path / "results" / "table.md").read_text()
+
+
+def test_images_of_several_tiles(run, tmp_path):
+    folder = tiled_folder("idefics3", tmp_path / "model")
+    for name, size in (("wide.png", (96, 32)), ("square.png", (64, 64))):
+        Image.new("RGB", size, "red").save(tmp_path / name)
+    lines = [json.dumps({"image": n, "question": "what", "answer": "red"}) for n in ("wide.png", "square.png")]
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    options = ("--methods", "divprune", "--keep", "3", "--data", tmp_path / "mine.jsonl", "--json", "--no-plot")
+    code, out, err = run("--model", folder, *options)
+    assert code == 0
+    record = json.loads(out.splitlines()[-1])
+    (note,) = record["notes"]
+    assert note.startswith("resize was left out: 'idefics3' models do not take smaller images")
+    assert f"Note: {note}\n" in err
+    assert note in (tmp_path / "results" / "table.md").read_text()
+    tokens = {arm["name"]: arm["tokens"] for arm in record["arms"]}
+    assert tokens == {"unpruned": (64 + 160) / 2, "none": 0, "grid": 3, "random": 3, "divprune": 3}
 
 
 @pytest.mark.parametrize(

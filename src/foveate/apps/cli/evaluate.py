@@ -43,6 +43,7 @@ def evaluate(
     from foveate.apps.evaluate.runner import evaluate as run
     from foveate.apps.results import read_commit, read_versions
     from foveate.runtime.load import load, quiet
+    from foveate.runtime.warnings import collect_warnings
 
     arms = settings.make_arms(
         settings.parse_methods(methods), settings.parse_keeps(keep), positions=positions.value,
@@ -61,20 +62,22 @@ def evaluate(
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
         "resize": resize, "versions": read_versions(), "commit": read_commit(),
     }  # fmt: skip
-    with quiet():
+    with quiet(), collect_warnings() as notes:
         rows = run(load(model), examples, arms, batch=batch, out=out, settings=decisive)
-    record = _write(rows, decisive, skipped, out, plot=plot)
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
+    record = _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot)
     if as_json:
         print(json.dumps(record))
 
 
-def _write(rows: Sequence[Row], settings: dict[str, Any], skipped: list[str], out: Path, *, plot: bool) -> Any:
+def _write(rows: Sequence[Row], about: dict[str, Any], out: Path, *, plot: bool) -> Any:
     """Write summary.json, table.md and plot.png, print the table, and return the summary."""
     from foveate.apps.evaluate import report
 
     summary = report.summarize(rows)
-    record = {"settings": settings, "skipped": skipped, **summary.record()}
-    table = report.format_tables(summary) + "".join(f"\n{line}" for line in skipped)
+    record = {**about, **summary.record()}
+    table = report.format_tables(summary) + "".join(f"\n{line}" for line in (*about["skipped"], *about["notes"]))
     (out / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
     (out / "table.md").write_text(table)
     if plot:

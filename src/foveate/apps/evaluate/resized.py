@@ -40,7 +40,7 @@ class ResizedEvalArm(EvalArm):
             loaded.model(**inputs)
         except Exception as error:  # they refuse in many ways
             raise ModelError(f"{loaded.model.config.model_type!r} models do not take smaller images.") from error
-        if counts != batch.count_tokens(inputs) or counts[0] > 2 * TRIAL_TOKENS:
+        if counts != batch.count_tokens(inputs) or counts >= batch.sizes:
             raise ModelError(f"{loaded.model.config.model_type!r} models cut smaller images into as many tokens.")
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:

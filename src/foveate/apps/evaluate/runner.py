@@ -35,7 +35,8 @@ def evaluate(
     twice = [label for label, count in labels.items() if count > 1]
     if twice:
         raise InputError(f"{twice[0]} is requested twice: leave one of them out.")
-    arms = [arm for arm in arms if _can_run(arm, loaded)]
+    can_run = {name: _can_run(arm, loaded) for name, arm in {arm.name: arm for arm in arms}.items()}
+    arms = [arm for arm in arms if can_run[arm.name]]
     groups = [examples[i : i + batch] for i in range(0, len(examples), batch)]
     rows = _resume(out, groups, [arm.label for arm in arms], settings or {}) if out else []
     done = {(row["id"], row["arm"]) for row in rows}
