@@ -133,16 +133,14 @@ def read_config(where: str) -> Any:
     except OSError as error:
         if Path(where).is_dir():
             raise ModelError(
-                f"The config.json of {where} cannot be read ({_first_line(error)}): download it again."
+                f"The config.json of {where} cannot be read ({_cause(error)}): download it again."
             ) from error
         raise ModelError(
-            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_first_line(error)}): "
+            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_cause(error)}): "
             f"download it first (`hf download {where}`) or pass a local folder."
         ) from error
     except Exception as error:  # transformers raises many kinds of errors for odd contents
-        raise ModelError(
-            f"The config.json of {where} is not one that transformers knows: {_first_line(error)}"
-        ) from error
+        raise ModelError(f"The config.json of {where} is not one that transformers knows: {_cause(error)}") from error
 
 
 def _load_weights(where: str, device: str, dtype: Any) -> Any:
@@ -152,7 +150,7 @@ def _load_weights(where: str, device: str, dtype: Any) -> Any:
         model, info = auto.from_pretrained(where, dtype=dtype, output_loading_info=True)
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise ModelError(
-            f"The weights of {where} cannot be read ({_first_line(error)}): they are damaged, cut short or "
+            f"The weights of {where} cannot be read ({_cause(error)}): they are damaged, cut short or "
             "another model's; download them again."
         ) from error
     missing = sorted(info["missing_keys"])
@@ -177,14 +175,12 @@ def _load_processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
         except (ImportError, ValueError) as error:
             if importlib.util.find_spec("torchvision") is not None or "torchvision" not in str(error).lower():
                 raise
-            processor = _without_videos(where, config)
+            processor = _make_without_videos(where, config)
             notes = ("torchvision is not installed: images go through Pillow, and videos cannot be read.",)
     except ImportError as error:
-        raise ModelError(f"The processor of {where} needs another package: {_first_line(error)}.") from error
+        raise ModelError(f"The processor of {where} needs another package: {_cause(error)}.") from error
     except Exception as error:  # the tokenizers library, for one, raises bare Exceptions on damaged files
-        raise ModelError(
-            f"The processor of {where} cannot be loaded ({_first_line(error)}): download all files."
-        ) from error
+        raise ModelError(f"The processor of {where} cannot be loaded ({_cause(error)}): download all files.") from error
     if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
         raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")
     return processor, notes
@@ -201,7 +197,7 @@ class _NoVideos:
         raise ModelError("Videos cannot be read without torchvision: install it.")
 
 
-def _without_videos(where: str, config: Any) -> Any:
+def _make_without_videos(where: str, config: Any) -> Any:
     """The model's own processor without its video processor, which cannot be created without torchvision."""
     auto = _import("transformers")
     stock: Any = auto.PROCESSOR_MAPPING[type(config)]
@@ -224,7 +220,7 @@ def _without_videos(where: str, config: Any) -> Any:
     return without_videos.from_args_and_dict([parts[part] for part in stock.get_attributes()], settings)
 
 
-def _first_line(error: Exception) -> str:
+def _cause(error: Exception) -> str:
     """The first line of another library's error, without its full stop."""
     lines = str(error).strip().splitlines()
     return lines[0].strip().rstrip(".:") if lines else type(error).__name__
