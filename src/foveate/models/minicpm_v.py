@@ -11,7 +11,7 @@ from foveate.models.prompt_rows import PromptRow, Starts, starts_with_kind
 from foveate.models.sequence import count_positions
 from foveate.models.tiling import Shape, TiledFamily
 
-SIZES = {"image": "target_sizes", "video": "target_sizes_videos"}
+SIZE_INPUTS = {"image": "target_sizes", "video": "target_sizes_videos"}
 
 
 class MiniCPMV(TiledFamily):
@@ -29,9 +29,9 @@ class MiniCPMV(TiledFamily):
 
     def tile_shapes(self, config: Any, inputs: Inputs, modality: str) -> list[Shape]:
         """The side of what one token stands for follows from the counts."""
-        if inputs.get(SIZES[modality]) is None:
+        if inputs.get(SIZE_INPUTS[modality]) is None:
             return []
-        sizes: list[list[int]] = inputs[SIZES[modality]].tolist()
+        sizes: list[list[int]] = inputs[SIZE_INPUTS[modality]].tolist()
         side = isqrt(sum(h * w for h, w in sizes) // int(self.placeholders(config, inputs, modality).sum()))
         return [(h // side, w // side) for h, w in sizes]
 

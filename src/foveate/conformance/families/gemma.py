@@ -1,12 +1,31 @@
-"""Gemma 4: padded patches of images and frames, with their positions beside them."""
+"""Gemma 3n, Gemma 4 and T5Gemma 2."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from foveate.conformance.families.gemma3 import TinyGemma
+from foveate.conformance.families.cross import TinyEncoderDecoder
 from foveate.conformance.families.patches import TinyFramesApart
+from foveate.conformance.families.tiled import TinyGemma
+
+TOWER: dict[str, Any] = {
+    "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic",
+    "hidden_size": 16, "vocab_size": 10, "vocab_offset": 300, "rms_norm_eps": 1e-6, "image_size": 32,
+}  # fmt: skip
+
+
+class TinyGemma3n(TinyGemma):
+    """Tiny models of `Gemma3n`."""
+
+    def make_config(self, **changes: Any) -> Any:
+        """With a ResNet in place of timm's MobileNet, whose output has the same shape."""
+        from transformers import CONFIG_MAPPING
+
+        config = super().make_config(**changes)
+        vars(config)["vision_config"] = CONFIG_MAPPING["resnet"](**TOWER)  # an assignment would insist on timm's
+        return config
+
 
 SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
 FRAMES = (2, 3)
@@ -42,3 +61,21 @@ class TinyGemma4Unified(TinyGemma4):
     def patch(self, config: Any) -> tuple[int, int]:
         """The processor merges patches already."""
         return config.vision_config.model_patch_size, 1
+
+
+class TinyT5Gemma2(TinyEncoderDecoder, TinyGemma):
+    """Tiny models of `T5Gemma2`."""
+
+    def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Any) -> list[int]:
+        """With the markers of the encoder's configuration."""
+        return super().prompt_ids(config.encoder, modality, tokens, grid)
+
+    def randomize_zeros(self, model: Any) -> None:
+        """The projector and the end marker start at zero."""
+        encoder = model.get_encoder()
+        encoder.multi_modal_projector.mm_input_projection_weight.normal_()
+        model.get_input_embeddings().eoi_embedding.normal_()
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """As the encoder's configuration says."""
+        return super().make_inputs(config.encoder, modality, rows, rng)
