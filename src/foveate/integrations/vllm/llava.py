@@ -5,12 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from vllm.model_executor.models.llava import (
-    LlavaDummyInputsBuilder,
-    LlavaForConditionalGeneration,
-    LlavaMultiModalProcessor,
-    LlavaProcessingInfo,
-)
+from vllm.model_executor.models import llava
 from vllm.model_executor.models.utils import WeightsMapper
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.parse import ImageProcessorItems
@@ -58,14 +53,14 @@ class RopeProcessor(PruningProcessor):
             )
 
 
-class PrunedLlavaProcessor(RopeProcessor, LlavaMultiModalProcessor):
+class PrunedLlavaProcessor(RopeProcessor, llava.LlavaMultiModalProcessor):
     """`LlavaMultiModalProcessor`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedLlavaProcessor, info=LlavaProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
+    PrunedLlavaProcessor, info=llava.LlavaProcessingInfo, dummy_inputs=llava.LlavaDummyInputsBuilder
 )
-class PrunedLlava(PrunedRopeModel, LlavaForConditionalGeneration):
+class PrunedLlava(PrunedRopeModel, llava.LlavaForConditionalGeneration):
     """`LlavaForConditionalGeneration`."""
 
-    hf_to_vllm_mapper = TOWER_NAMES | LlavaForConditionalGeneration.hf_to_vllm_mapper
+    hf_to_vllm_mapper = TOWER_NAMES | llava.LlavaForConditionalGeneration.hf_to_vllm_mapper

@@ -5,18 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
-from vllm.model_executor.models.llava import LlavaDummyInputsBuilder
-from vllm.model_executor.models.llava_next import (
-    LlavaNextForConditionalGeneration,
-    LlavaNextMultiModalProcessor,
-    LlavaNextProcessingInfo,
-)
-from vllm.model_executor.models.llava_onevision import (
-    LlavaOnevisionDummyInputsBuilder,
-    LlavaOnevisionForConditionalGeneration,
-    LlavaOnevisionMultiModalProcessor,
-    LlavaOnevisionProcessingInfo,
-)
+from vllm.model_executor.models import llava, llava_next, llava_onevision
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from foveate.integrations.vllm.llava import TOWER_NAMES, RopeProcessor, read_sizes
@@ -46,27 +35,29 @@ class TiledProcessor(RopeProcessor):
         return int(newlines)
 
 
-class PrunedLlavaNextProcessor(TiledProcessor, LlavaNextMultiModalProcessor):
+class PrunedLlavaNextProcessor(TiledProcessor, llava_next.LlavaNextMultiModalProcessor):
     """`LlavaNextMultiModalProcessor`."""
 
 
-class PrunedLlavaOnevisionProcessor(TiledProcessor, LlavaOnevisionMultiModalProcessor):
+class PrunedLlavaOnevisionProcessor(TiledProcessor, llava_onevision.LlavaOnevisionMultiModalProcessor):
     """`LlavaOnevisionMultiModalProcessor`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedLlavaNextProcessor, info=LlavaNextProcessingInfo, dummy_inputs=LlavaDummyInputsBuilder
+    PrunedLlavaNextProcessor, info=llava_next.LlavaNextProcessingInfo, dummy_inputs=llava.LlavaDummyInputsBuilder
 )
-class PrunedLlavaNext(PrunedRopeModel, LlavaNextForConditionalGeneration):
+class PrunedLlavaNext(PrunedRopeModel, llava_next.LlavaNextForConditionalGeneration):
     """`LlavaNextForConditionalGeneration`."""
 
-    hf_to_vllm_mapper = TOWER_NAMES | LlavaNextForConditionalGeneration.hf_to_vllm_mapper
+    hf_to_vllm_mapper = TOWER_NAMES | llava_next.LlavaNextForConditionalGeneration.hf_to_vllm_mapper
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedLlavaOnevisionProcessor, info=LlavaOnevisionProcessingInfo, dummy_inputs=LlavaOnevisionDummyInputsBuilder
+    PrunedLlavaOnevisionProcessor,
+    info=llava_onevision.LlavaOnevisionProcessingInfo,
+    dummy_inputs=llava_onevision.LlavaOnevisionDummyInputsBuilder,
 )
-class PrunedLlavaOnevision(PrunedRopeModel, LlavaOnevisionForConditionalGeneration):
+class PrunedLlavaOnevision(PrunedRopeModel, llava_onevision.LlavaOnevisionForConditionalGeneration):
     """`LlavaOnevisionForConditionalGeneration`."""
 
-    hf_to_vllm_mapper = TOWER_NAMES | LlavaOnevisionForConditionalGeneration.hf_to_vllm_mapper
+    hf_to_vllm_mapper = TOWER_NAMES | llava_onevision.LlavaOnevisionForConditionalGeneration.hf_to_vllm_mapper

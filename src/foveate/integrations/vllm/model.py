@@ -128,12 +128,7 @@ class PrunedMRopeModel(Stock):
         )
 
     def forward(
-        self,
-        input_ids: Any,
-        positions: Tensor,
-        intermediate_tensors: Any = None,
-        inputs_embeds: Any = None,
-        **kwargs: Any,
+        self, input_ids: Any, positions: Any, intermediate_tensors: Any = None, inputs_embeds: Any = None, **kwargs: Any
     ) -> Any:
         """The stock model's, with the offsets of kept tokens added to their positions."""
         count = positions.shape[-1]

@@ -7,24 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.model_executor.models.qwen2_5_vl import (
-    Qwen2_5_VLDummyInputsBuilder,
-    Qwen2_5_VLForConditionalGeneration,
-    Qwen2_5_VLMultiModalProcessor,
-    Qwen2_5_VLProcessingInfo,
-)
-from vllm.model_executor.models.qwen2_vl import (
-    Qwen2VLDummyInputsBuilder,
-    Qwen2VLForConditionalGeneration,
-    Qwen2VLMultiModalProcessor,
-    Qwen2VLProcessingInfo,
-)
-from vllm.model_executor.models.qwen3_vl import (
-    Qwen3VLDummyInputsBuilder,
-    Qwen3VLForConditionalGeneration,
-    Qwen3VLMultiModalProcessor,
-    Qwen3VLProcessingInfo,
-)
+from vllm.model_executor.models import qwen2_5_vl, qwen2_vl, qwen3_vl
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from foveate.integrations.vllm.model import PrunedMRopeModel
@@ -57,34 +40,36 @@ class PrunedQwen(PrunedMRopeModel):
         return torch.stack([axis.flatten() for axis in torch.meshgrid(*map(torch.arange, grid), indexing="ij")])
 
 
-class PrunedQwen2VLProcessor(QwenProcessor, Qwen2VLMultiModalProcessor):
+class PrunedQwen2VLProcessor(QwenProcessor, qwen2_vl.Qwen2VLMultiModalProcessor):
     """`Qwen2VLMultiModalProcessor`."""
 
 
-class PrunedQwen25VLProcessor(QwenProcessor, Qwen2_5_VLMultiModalProcessor):
+class PrunedQwen25VLProcessor(QwenProcessor, qwen2_5_vl.Qwen2_5_VLMultiModalProcessor):
     """`Qwen2_5_VLMultiModalProcessor`."""
 
 
-class PrunedQwen3VLProcessor(QwenProcessor, Qwen3VLMultiModalProcessor):
+class PrunedQwen3VLProcessor(QwenProcessor, qwen3_vl.Qwen3VLMultiModalProcessor):
     """`Qwen3VLMultiModalProcessor`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedQwen2VLProcessor, info=Qwen2VLProcessingInfo, dummy_inputs=Qwen2VLDummyInputsBuilder
+    PrunedQwen2VLProcessor, info=qwen2_vl.Qwen2VLProcessingInfo, dummy_inputs=qwen2_vl.Qwen2VLDummyInputsBuilder
 )
-class PrunedQwen2VL(PrunedQwen, Qwen2VLForConditionalGeneration):
+class PrunedQwen2VL(PrunedQwen, qwen2_vl.Qwen2VLForConditionalGeneration):
     """`Qwen2VLForConditionalGeneration`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedQwen25VLProcessor, info=Qwen2_5_VLProcessingInfo, dummy_inputs=Qwen2_5_VLDummyInputsBuilder
+    PrunedQwen25VLProcessor,
+    info=qwen2_5_vl.Qwen2_5_VLProcessingInfo,
+    dummy_inputs=qwen2_5_vl.Qwen2_5_VLDummyInputsBuilder,
 )
-class PrunedQwen25VL(PrunedQwen, Qwen2_5_VLForConditionalGeneration):
+class PrunedQwen25VL(PrunedQwen, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
     """`Qwen2_5_VLForConditionalGeneration`."""
 
 
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedQwen3VLProcessor, info=Qwen3VLProcessingInfo, dummy_inputs=Qwen3VLDummyInputsBuilder
+    PrunedQwen3VLProcessor, info=qwen3_vl.Qwen3VLProcessingInfo, dummy_inputs=qwen3_vl.Qwen3VLDummyInputsBuilder
 )
-class PrunedQwen3VL(PrunedQwen, Qwen3VLForConditionalGeneration):
+class PrunedQwen3VL(PrunedQwen, qwen3_vl.Qwen3VLForConditionalGeneration):
     """`Qwen3VLForConditionalGeneration`."""
