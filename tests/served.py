@@ -31,7 +31,7 @@ from foveate.apps.serve.run import address, bind
 PATIENCE = 300.0  # seconds: it only ends a test that hangs, so that no result depends on the machine's speed
 EXIT_CODES = (0, -signal.SIGTERM)  # of a stopped server; uvicorn raises the signal again once everything is closed
 FOVEATE = Path(sys.executable).with_name("foveate")
-HELD = Path(__file__).with_name("held.py")
+PAUSED = Path(__file__).with_name("paused.py")
 
 
 @contextmanager
@@ -168,20 +168,20 @@ def busy(server, worker) -> Iterator[threading.Event]:
 
 
 @contextmanager
-def held_model(model, step: int) -> Iterator[SimpleNamespace]:
+def paused_model(model, step: int) -> Iterator[SimpleNamespace]:
     """The model waits before its forward pass number `step` from now on.
 
     `reached` is set then, `release` lets it go on, `steps` are the passes so far.
     """
     state = SimpleNamespace(reached=threading.Event(), release=threading.Event(), steps=[])
 
-    def hold(_module, _arguments):
+    def pause(_module, _arguments):
         state.steps.append(1)
         if len(state.steps) == step:
             state.reached.set()
             state.release.wait(PATIENCE)
 
-    hook = model.register_forward_pre_hook(hold)
+    hook = model.register_forward_pre_hook(pause)
     try:
         yield state
     finally:
@@ -193,12 +193,12 @@ def held_model(model, step: int) -> Iterator[SimpleNamespace]:
 
 
 @contextmanager
-def serving(*options, hold: Path | None = None, **environment):
+def serving(*options, pause: Path | None = None, **environment):
     """A server process, its address, and the file of its output.
 
-    While the file `hold` exists every answer stops half-way (see held.py).
+    While the file `pause` exists every answer stops half-way (see paused.py).
     """
-    command = [FOVEATE] if hold is None else [sys.executable, HELD, hold]
+    command = [FOVEATE] if pause is None else [sys.executable, PAUSED, pause]
     with NamedTemporaryFile("w", suffix=".log", delete=False) as out:
         log = Path(out.name)
         process = subprocess.Popen(

@@ -16,7 +16,7 @@ from foveate.apps.demo import session
 from foveate.apps.demo.app import STATIC, available_methods, make_demo_app, serve_demo
 from foveate.apps.demo.gallery import THEMES, make_gallery
 from foveate.apps.serve.run import bind
-from served import PATIENCE, busy, data_url, held_model, running_app, to_file, wait_for
+from served import PATIENCE, busy, data_url, paused_model, running_app, to_file, wait_for
 
 # -- static files --------------------------------------------------------------------------------------------------
 
@@ -113,13 +113,13 @@ def test_images_that_are_no_scene(demo, path):
 
 def test_a_client_that_leaves_frees_the_model(tiny_demo, tiny):
     tiny_demo.post("/look", make_body(question="what color is it"))  # after the warm-up
-    with held_model(tiny.model, 5) as held:
+    with paused_model(tiny.model, 5) as pause:
         request = make_body(question="what color is it")
         stream = httpx.stream("POST", f"{tiny_demo.url}/ask", json=request, timeout=PATIENCE, trust_env=False)
         with stream as response:
             lines = response.iter_lines()  # kept, since a freed iterator closes the connection
             assert json.loads(next(lines))["type"] == "look"
-            assert held.reached.wait(PATIENCE)
+            assert pause.reached.wait(PATIENCE)
             assert tiny_demo.worker.count_jobs()[0] == 1
         wait_for(lambda: tiny_demo.worker.count_jobs() == (0, 0))
 

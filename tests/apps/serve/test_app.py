@@ -16,7 +16,7 @@ from foveate.runtime.conversation import generate_answers, make_chat_inputs, mak
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
-from served import PATIENCE, body, content, data_url, get, held_model, post, read_metrics, refusal, running_app, to_file
+from served import PATIENCE, body, content, data_url, get, paused_model, post, read_metrics, refusal, running_app, to_file
 from tiny import tiny_folder
 
 IMAGE = draw_scene(sample_scene(0, 3))
@@ -66,18 +66,18 @@ def test_streaming(client, scene, usage):
 
 
 def test_pieces_arrive_while_the_model_generates(server, bundled, scene):
-    """The first piece arrives although the model is held at the second token."""
+    """The first piece arrives although the model is paused at the second token."""
     request = body("bundled", content("describe the picture", scene), stream=True, max_tokens=8)
     path = f"{server.url}/v1/chat/completions"
     with (
-        held_model(bundled.model, 3) as held,
+        paused_model(bundled.model, 3) as pause,
         httpx.stream("POST", path, json=request, timeout=PATIENCE, trust_env=False) as response,
     ):
         lines = (line for line in response.iter_lines() if line.startswith("data: {"))
         first = [json.loads(next(lines)[6:])["choices"][0]["delta"] for _ in range(2)]
         assert first[1]["content"]
-        assert not held.release.is_set()
-        held.release.set()
+        assert not pause.release.is_set()
+        pause.release.set()
         assert len(list(lines)) > 1
 
 

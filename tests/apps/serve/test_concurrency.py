@@ -19,7 +19,7 @@ from served import (
     content,
     data_url,
     get,
-    held_model,
+    paused_model,
     open_request,
     post,
     read_metrics,
@@ -104,16 +104,16 @@ def test_a_client_that_leaves_during_an_answer(tiny, stream):
     """The model, which would go on for 400 tokens, stops at the next one."""
     app = make_app(tiny, ServeSettings())
     request = body(tiny.name, "star", stream=stream, max_tokens=400)
-    with held_model(tiny.model, 5) as held:
+    with paused_model(tiny.model, 5) as pause:
         with running_app(app) as server:
             with open_request(server.url, request) as connection:
-                assert held.reached.wait(PATIENCE)
+                assert pause.reached.wait(PATIENCE)
                 if stream:
                     assert connection.recv(100).startswith(b"HTTP/1.1 200")
             wait_for(lambda: app.state.worker.count_jobs() == (0, 0))
             wait_for(lambda: read_metrics(server.url).get(("foveate_requests_total", "499")) == 1)
-            held.release.set()
-        assert len(held.steps) == 5
+            pause.release.set()
+        assert len(pause.steps) == 5
 
 
 # -- failures inside -----------------------------------------------------------------------------------------------

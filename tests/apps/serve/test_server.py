@@ -60,9 +60,9 @@ def test_an_api_key_from_the_environment():
 
 
 @pytest.fixture
-def hold(tmp_path):
+def pause(tmp_path):
     """A file; while it exists every answer stops half-way."""
-    return tmp_path / "hold"
+    return tmp_path / "pause"
 
 
 @pytest.fixture
@@ -71,14 +71,14 @@ def model(tmp_path):
     return str(tiny_folder("llava", tmp_path / "model"))
 
 
-def test_sigterm_finishes_running_and_waiting_requests(model, hold):
+def test_sigterm_finishes_running_and_waiting_requests(model, pause):
     with (
-        serving("--model", model, "--grace", str(PATIENCE), hold=hold) as (process, url, log),
+        serving("--model", model, "--grace", str(PATIENCE), pause=pause) as (process, url, log),
         ThreadPoolExecutor(4) as pool,
     ):
         request = body(model, "star", max_tokens=200)
         quiet = post(url, request).json()["choices"]
-        hold.touch()
+        pause.touch()
         stream = {"url": f"{url}/v1/chat/completions", "json": {**request, "stream": True}}
         with httpx.stream("POST", **stream, timeout=PATIENCE, trust_env=False) as response:
             lines = (line.removeprefix("data: ") for line in response.iter_lines() if line)
@@ -89,7 +89,7 @@ def test_sigterm_finishes_running_and_waiting_requests(model, hold):
             wait_for(lambda: "Shutting down" in log.read_text())
             with pytest.raises(httpx.TransportError):
                 post(url, request)
-            hold.unlink()
+            pause.unlink()
             events = list(lines)
         assert events[-1] == "[DONE]"
         text = "".join(json.loads(line)["choices"][0]["delta"].get("content") or "" for line in events[:-1])
@@ -100,13 +100,13 @@ def test_sigterm_finishes_running_and_waiting_requests(model, hold):
 
 
 @pytest.mark.parametrize("grace", ["0", "1"])
-def test_after_the_grace_period_open_requests_are_refused(model, hold, grace):
+def test_after_the_grace_period_open_requests_are_refused(model, pause, grace):
     """Whole answers by their status, streams by a last event, and a request that still sends its body.
 
     Neither the answers nor that body end by themselves before the server has.
     """
-    hold.touch()
-    with serving("--model", model, "--grace", grace, hold=hold) as (process, url, log), ThreadPoolExecutor(9) as pool:
+    pause.touch()
+    with serving("--model", model, "--grace", grace, pause=pause) as (process, url, log), ThreadPoolExecutor(9) as pool:
         request = body(model, "star", max_tokens=200)
         waiting = [pool.submit(post, url, {**request, "stream": n % 2 == 0}) for n in range(8)]
         ended = threading.Event()

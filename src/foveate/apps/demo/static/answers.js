@@ -1,4 +1,4 @@
-// The right side: what is kept, what was answered, and what it cost.
+// The right side: the kept tokens, the answers, and their costs.
 
 const $ = (id) => document.getElementById(id);
 const ROWS = [
@@ -8,34 +8,34 @@ const ROWS = [
   ["encode", "vision encoder", time, "less"],
   ["select", "selection", time, "less"],
   ["prefill", "prefill", time, "less"],
-  ["seconds", "Time in all", time, "less"],
+  ["seconds", "Total time", time, "less"],
   ["kv_bytes", "KV cache", bytes, "less"],
 ];
-const PARTS = new Set(["encode", "select", "prefill"]); // of the time to the first token
+const PARTS = new Set(["encode", "select", "prefill"]); // parts of the time to the first token
 const costs = {};
 
-/** The kept tokens, over the picture and in words. */
-export function showLook(seen) {
-  const share = `${seen.kept} of ${seen.total} tokens`;
+/** Shows the kept tokens over the image, and returns their count in words. */
+export function showKept(look) {
+  const share = `${look.kept} of ${look.total} tokens`;
   const overlay = $("overlay");
-  overlay.hidden = seen.overlay === null;
-  if (seen.overlay) overlay.src = seen.overlay;
-  const why = seen.core === null ? "" : `, ${seen.core} core and ${seen.complement} complement`;
-  overlay.alt = `The picture, with the kept tokens bright: ${seen.kept} of ${seen.total}${why}.`;
+  overlay.hidden = look.overlay === null;
+  if (look.overlay) overlay.src = look.overlay;
+  const why = look.core === null ? "" : `, ${look.core} core and ${look.complement} complement`;
+  overlay.alt = `The image with the kept tokens bright: ${look.kept} of ${look.total}${why}.`;
   $("pruned-count").textContent = share;
-  $("unpruned-count").textContent = `all ${seen.total} tokens`;
-  $("legend").replaceChildren(...legend(seen));
-  $("notes").replaceChildren(...seen.notes.map((note) => element("li", note)));
+  $("unpruned-count").textContent = `all ${look.total} tokens`;
+  $("legend").replaceChildren(...legend(look));
+  $("notes").replaceChildren(...look.notes.map((note) => element("li", note)));
   return share;
 }
 
-function legend(seen) {
+function legend(look) {
   const marks = [];
-  if (seen.core !== null) {
-    if (seen.core) marks.push(["core", `core ${seen.core}: the most relevant`]);
-    marks.push(["complement", `complement ${seen.complement}: unlike the rest`]);
+  if (look.core !== null) {
+    if (look.core) marks.push(["core", `core ${look.core}: the most relevant`]);
+    marks.push(["complement", `complement ${look.complement}: unlike the rest`]);
   }
-  if (seen.heat) marks.push(["heat", "dropped; the redder, the more relevant"]);
+  if (look.heat) marks.push(["heat", "dropped; redder is more relevant"]);
   return marks.map(([kind, text]) => {
     const item = element("li", text);
     item.prepend(element("i", "", kind));
@@ -43,92 +43,93 @@ function legend(seen) {
   });
 }
 
-/** Without them: nothing is known of a picture that nothing was asked about. */
-export function clearLook() {
+/** Removes the kept tokens: there is no question about this image yet. */
+export function clearKept() {
   $("overlay").hidden = true;
   for (const id of ["pruned-count", "unpruned-count", "legend", "notes"]) $(id).replaceChildren();
 }
 
-/** The plain picture beside the overlay. */
+/** Shows the image without overlay. */
 export function showPlain(url, name) {
-  Object.assign($("plain"), { src: url, alt: `The whole picture: ${name}.`, hidden: false });
+  Object.assign($("plain"), { src: url, alt: `The whole image: ${name}.`, hidden: false });
 }
 
-/** Without answers; the kept tokens stay. */
+/** Removes the answers; the kept tokens stay. */
 export function clearAnswers() {
   $("answers").classList.remove("stale");
   for (const which of ["pruned", "unpruned"]) {
     delete costs[which];
-    const said = $(which);
-    said.textContent = "";
-    said.className = "said";
-    said.removeAttribute("aria-busy");
+    const text = $(which);
+    text.textContent = "";
+    text.className = "answer-text";
+    text.removeAttribute("aria-busy");
   }
   $("cost").hidden = true;
   $("truth").hidden = true;
 }
 
-/** Ready for new ones to this question, with its true answer where that is known. */
+/** Prepares for answers to a question, with its true answer if that is known. */
 export function openAnswers(question, truth) {
   clearAnswers();
   $("caption").textContent = "Question";
-  $("asked").textContent = question;
+  $("question-title").textContent = question;
   $("truth").hidden = truth === undefined;
   $("truth").textContent = truth === undefined ? "" : `True answer: ${truth}`;
   for (const which of ["pruned", "unpruned"]) $(which).setAttribute("aria-busy", "true");
 }
 
-export function nothingAsked() {
+/** Removes everything about an earlier question. */
+export function reset() {
   clearAnswers();
   $("caption").textContent = "Nothing asked yet";
-  $("asked").textContent = "Ask to compare both answers";
+  $("question-title").textContent = "Ask to compare both answers";
 }
 
-/** More of an answer. It is text, whatever it looks like. */
+/** Adds to an answer. It is inserted as text, never as markup. */
 export function addPiece({ answer, text }) {
-  const said = $(answer);
-  said.textContent = (said.textContent + text).trimStart();
-  said.classList.toggle("long", said.textContent.length > 60);
+  const shown = $(answer);
+  shown.textContent = (shown.textContent + text).trimStart();
+  shown.classList.toggle("long", shown.textContent.length > 60);
 }
 
-/** An answer is complete. */
+/** Completes an answer. */
 export function showCost({ answer, cost, reason }, truth) {
-  const said = $(answer);
-  said.removeAttribute("aria-busy");
-  if (!said.textContent.trim()) said.textContent = "(nothing)";
-  if (reason === "length") said.textContent += " …";
+  const shown = $(answer);
+  shown.removeAttribute("aria-busy");
+  if (!shown.textContent.trim()) shown.textContent = "(nothing)";
+  if (reason === "length") shown.textContent += " …";
   if (truth !== undefined) {
-    const right = said.textContent.trim().toLowerCase() === truth.toLowerCase();
-    said.append(" ", element("span", right ? "right" : "wrong", right ? "mark right" : "mark wrong"));
+    const right = shown.textContent.trim().toLowerCase() === truth.toLowerCase();
+    shown.append(" ", element("span", right ? "right" : "wrong", right ? "mark right" : "mark wrong"));
   }
   costs[answer] = cost;
   $("cost").hidden = false;
   $("rows").replaceChildren(...ROWS.map((row) => costRow(row, {})));
 }
 
-/** How many times less the pruned answer took. */
+/** Shows how many times less the pruned answer took. */
 export function showSaved({ saved }) {
   $("rows").replaceChildren(...ROWS.map((row) => costRow(row, saved)));
 }
 
-/** They are about earlier settings now. */
+/** Marks the answers as those of earlier settings. */
 export function markStale() {
   if (!$("pruned").textContent) return;
   $("answers").classList.add("stale");
-  $("caption").textContent = "Answered with earlier settings; ask again for these";
+  $("caption").textContent = "These answers are for earlier settings; ask again to update them";
 }
 
-/** What is left of answers that were not finished. */
+/** Ends the busy state of unfinished answers. */
 export function settle() {
   for (const which of ["pruned", "unpruned"]) $(which).removeAttribute("aria-busy");
 }
 
-function costRow([name, title, form, word], saved) {
+function costRow([name, title, format, word], saved) {
   const row = element("tr", "", PARTS.has(name) ? "part" : "");
   const head = element("th", title);
   head.scope = "row";
   const { pruned, unpruned } = costs;
-  const cell = (cost) => element("td", cost ? (cost[name] ? form(cost[name]) : "–") : "");
+  const cell = (cost) => element("td", cost ? (cost[name] ? format(cost[name]) : "–") : "");
   row.append(head, cell(pruned), cell(unpruned), element("td", ratio(saved[name], word)));
   return row;
 }
@@ -148,8 +149,8 @@ function bytes(count) {
 }
 
 export function element(name, text, kind = "") {
-  const made = document.createElement(name);
-  made.textContent = text;
-  if (kind) made.className = kind;
-  return made;
+  const node = document.createElement(name);
+  node.textContent = text;
+  if (kind) node.className = kind;
+  return node;
 }

@@ -1,26 +1,26 @@
-// The example pictures, and the questions that go with one.
+// The example images, and the questions of one.
 
 import { element } from "./answers.js";
 
-/** A thumbnail for every scene; `open(scene)` is called with the one that is pressed. */
+/** A thumbnail for every scene; `open(scene)` is called with the pressed one. */
 export function fillGallery(list, scenes, open) {
   list.replaceChildren(...scenes.map((scene) => thumbnail(scene, () => open(scene))));
 }
 
-/** Shows which scene is the picture, if any. */
-export function pressScene(list, scene) {
+/** Marks the scene that is shown, if any. */
+export function markScene(list, scene) {
   for (const button of list.querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.title === scene?.title));
   }
 }
 
-/** A button for every question; `take(text)` is called with the one that is pressed. */
+/** A button for every question; `take(text)` is called with the pressed one. */
 export function suggest(list, questions, take) {
   list.replaceChildren(
     ...questions.map(({ text }) => {
       const button = Object.assign(element("button", text), { type: "button" });
       button.addEventListener("click", () => take(text));
-      return item(button);
+      return listItem(button);
     }),
   );
 }
@@ -31,11 +31,11 @@ function thumbnail(scene, open) {
   button.setAttribute("aria-pressed", "false");
   button.append(image);
   button.addEventListener("click", open);
-  return item(button);
+  return listItem(button);
 }
 
-function item(child) {
-  const made = document.createElement("li");
-  made.append(child);
-  return made;
+function listItem(child) {
+  const item = document.createElement("li");
+  item.append(child);
+  return item;
 }

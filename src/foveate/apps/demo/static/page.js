@@ -1,63 +1,63 @@
-// The page: one picture, one question, one slider.
+// The page: one image, one question, one slider.
 
 import * as answers from "./answers.js";
-import { fillGallery, pressScene, suggest } from "./gallery.js";
-import { fetched, readPicture, takeFiles } from "./picture.js";
+import { fillGallery, markScene, suggest } from "./gallery.js";
+import { fetchImage, readImage, takeFiles } from "./image.js";
 import { ask, get, look } from "./server.js";
 import { sketch } from "./sketch.js";
 
 const $ = (id) => document.getElementById(id);
-const WAIT = 120; // milliseconds without a change before the kept tokens are drawn anew
+const WAIT = 120; // milliseconds without a change before the kept tokens are requested again
 const state = {
-  limits: null, methods: [], // what the server told
-  picture: null, truths: new Map(), // a data URL, and the answers that are known, by question
-  opening: null, // a promise of the next picture: whether it was taken
-  shown: {}, // the wish whose kept tokens are drawn
-  asking: null, wanted: null, // the AbortController of the answers that come in, and what they are about
-  looking: null, timer: 0, // that of the kept tokens on their way, and the wait before them
+  limits: null, methods: [], // from the server
+  image: null, truths: new Map(), // a data URL, and the known answers by question
+  opening: null, // a promise of the next image: whether it was accepted
+  shown: {}, // the request whose kept tokens are shown
+  asking: null, request: null, // the AbortController and the request of the answers in progress
+  looking: null, timer: 0, // the AbortController of the kept tokens in progress, and the timer before them
 };
 
-function wish(picture = state.picture) {
+function makeRequest(image = state.image) {
   const keep = Number($("keep").value) / 100;
-  return { picture, question: $("question").value.trim(), keep, method: $("method").value };
+  return { picture: image, question: $("question").value.trim(), keep, method: $("method").value };
 }
 
-function complete({ picture, question, method }) {
+function isComplete({ picture, question, method }) {
   return Boolean(picture && question && method);
 }
 
-// -- the kept tokens: the newest request wins ------------------------------------------------------------------------
+// -- kept tokens: the newest request wins ----------------------------------------------------------------------------
 
-function changed() {
+function onChange() {
   answers.markStale();
   clearTimeout(state.timer);
-  if (!state.opening) state.looking?.abort(); // else it is the new picture's
-  if (!state.asking && !state.opening) state.timer = setTimeout(relook, WAIT); // else once these are through
+  if (!state.opening) state.looking?.abort(); // else it belongs to the new image
+  if (!state.asking && !state.opening) state.timer = setTimeout(lookAgain, WAIT); // else once these are done
 }
 
-/** Draws the kept tokens anew if something else is wanted by now. */
+/** Requests the kept tokens again if the settings have changed since. */
 function catchUp() {
-  const now = wish();
-  if (complete(now) && Object.keys(now).some((name) => now[name] !== state.shown[name])) changed();
+  const request = makeRequest();
+  if (isComplete(request) && Object.keys(request).some((name) => request[name] !== state.shown[name])) onChange();
 }
 
-async function relook() {
-  const wanted = wish();
-  if (complete(wanted)) await attempt(async () => seen(await newest(wanted), wanted));
+async function lookAgain() {
+  const request = makeRequest();
+  if (isComplete(request)) await attempt(async () => showKept(await lookNewest(request), request));
 }
 
-async function newest(wanted) {
+async function lookNewest(request) {
   clearTimeout(state.timer);
   state.looking?.abort();
-  const mine = (state.looking = new AbortController());
-  const found = await look(wanted, mine.signal);
-  mine.signal.throwIfAborted();
-  return found;
+  const controller = (state.looking = new AbortController());
+  const kept = await look(request, controller.signal);
+  controller.signal.throwIfAborted();
+  return kept;
 }
 
-function seen(found, wanted) {
-  state.shown = wanted;
-  showShare(`${$("keep").value} %, ${answers.showLook(found)}`);
+function showKept(kept, request) {
+  state.shown = request;
+  showShare(`${$("keep").value} %, ${answers.showKept(kept)}`);
 }
 
 function showShare(text) {
@@ -65,154 +65,154 @@ function showShare(text) {
   $("keep").setAttribute("aria-valuetext", text);
 }
 
-// -- pictures --------------------------------------------------------------------------------------------------------
+// -- images ----------------------------------------------------------------------------------------------------------
 
-/** Shows another picture once the server has taken it; what it refuses leaves the old one. */
+/** Shows another image once the server has accepted it; a refused one leaves the old image. */
 async function adopt(url, name, { scene = null, drawing = false } = {}) {
   if (state.asking) stop();
   const questions = scene?.questions ?? [];
   const typed = $("question").value;
-  const wanted = { ...wish(url), ...(scene && { question: questions[0].text }) };
-  const found = complete(wanted) ? await newest(wanted) : null;
-  if (scene && $("question").value === typed) $("question").value = wanted.question; // unless another was typed meanwhile
-  Object.assign(state, { picture: url, truths: new Map(questions.map(({ text, answer }) => [text, answer])) });
+  const request = { ...makeRequest(url), ...(scene && { question: questions[0].text }) };
+  const kept = isComplete(request) ? await lookNewest(request) : null;
+  if (scene && $("question").value === typed) $("question").value = request.question; // unless another was typed
+  Object.assign(state, { image: url, truths: new Map(questions.map(({ text, answer }) => [text, answer])) });
   $("draw").setAttribute("aria-pressed", String(drawing));
   $("palette").hidden = $("canvas").hidden = !drawing;
-  Object.assign($("picture"), { src: url, alt: `The picture that is asked about: ${name}.`, hidden: drawing });
-  pressScene($("gallery"), scene);
+  Object.assign($("image"), { src: url, alt: `The image of the question: ${name}.`, hidden: drawing });
+  markScene($("gallery"), scene);
   suggest($("suggestions"), questions, (text) => {
     $("question").value = text;
-    changed();
+    onChange();
   });
-  answers.nothingAsked();
+  answers.reset();
   answers.showPlain(url, name);
-  if (found) seen(found, wanted);
-  else answers.clearLook();
+  if (kept) showKept(kept, request);
+  else answers.clearKept();
 }
 
-/** Reads a picture and shows it: the last one that was chosen, and who asks meanwhile asks about that one. */
-function choose(read, name, how) {
-  const mine = attempt(async () => {
+/** Reads an image and shows it. The last one that was chosen wins, and a question asked meanwhile waits for it. */
+function choose(read, name, options) {
+  const opening = attempt(async () => {
     const url = await read();
-    if (state.opening === mine) await adopt(url, name, how);
+    if (state.opening === opening) await adopt(url, name, options);
   }).then((done) => {
-    if (state.opening === mine) {
+    if (state.opening === opening) {
       state.opening = null;
       catchUp();
     }
     return done;
   });
-  state.opening = mine;
+  state.opening = opening;
 }
 
 function openFile(file) {
-  choose(() => readPicture(file, state.limits), file.name || "pasted");
+  choose(() => readImage(file, state.limits), file.name || "pasted");
 }
 
 function openScene(scene) {
-  choose(() => fetched(scene.picture), scene.title, { scene });
+  choose(() => fetchImage(scene.picture), scene.title, { scene });
 }
 
 function openDrawing(url) {
   choose(async () => url, "drawing", { drawing: true });
 }
 
-// -- asking ----------------------------------------------------------------------------------------------------------
+// -- answers ---------------------------------------------------------------------------------------------------------
 
 async function run() {
   if (state.opening && !(await state.opening)) return;
   if (state.asking) return;
-  const wanted = wish();
-  if (!wanted.question) return fail("There is no question: type one.");
-  if (!wanted.picture) return fail("There is no picture: open, draw or choose one.");
+  const request = makeRequest();
+  if (!request.question) return showError("There is no question: type one.");
+  if (!request.picture) return showError("There is no image: open, draw or choose one.");
   clearTimeout(state.timer);
   state.looking?.abort();
-  const mine = new AbortController();
-  Object.assign(state, { asking: mine, wanted });
-  const truth = state.truths.get(wanted.question);
-  answers.openAnswers(wanted.question, truth);
-  busy(true);
-  await attempt(() => ask(wanted, mine.signal, (event) => told(event, truth, mine.signal)));
-  if (state.asking === mine) halt();
+  const controller = new AbortController();
+  Object.assign(state, { asking: controller, request });
+  const truth = state.truths.get(request.question);
+  answers.openAnswers(request.question, truth);
+  showBusy(true);
+  await attempt(() => ask(request, controller.signal, (event) => onEvent(event, truth, controller.signal)));
+  if (state.asking === controller) halt();
 }
 
-function told(event, truth, signal) {
+function onEvent(event, truth, signal) {
   if (signal.aborted) return;
-  if (event.type === "look") seen(event, state.wanted);
+  if (event.type === "look") showKept(event, state.request);
   if (event.type === "piece") answers.addPiece(event);
   if (event.type === "cost") answers.showCost(event, truth);
   if (event.type === "saved") {
     answers.showSaved(event);
-    say("Both answers are here.");
+    showStatus("Both answers are here.");
   }
 }
 
-/** No more answers, and the kept tokens of what was wanted meanwhile. */
+/** Ends the answers, and shows the kept tokens for settings that changed meanwhile. */
 function halt() {
   state.asking.abort();
   state.asking = null;
-  busy(false);
+  showBusy(false);
   answers.settle();
   catchUp();
 }
 
 function stop() {
   halt();
-  say("Stopped.");
+  showStatus("Stopped.");
 }
 
-function busy(asking) {
+function showBusy(asking) {
   $("go").textContent = asking ? "Stop" : "Ask";
   $("go").classList.toggle("stop", asking);
   $("answers").classList.toggle("busy", asking);
   if (!asking) return;
-  say("Asking.");
+  showStatus("Asking.");
   if (matchMedia("(max-width: 55rem)").matches) $("answers").scrollIntoView({ block: "end" });
 }
 
-// -- what is said ----------------------------------------------------------------------------------------------------
+// -- messages --------------------------------------------------------------------------------------------------------
 
 async function attempt(work) {
-  fail("");
+  showError("");
   try {
     await work();
     return true;
   } catch (error) {
-    if (error.name !== "AbortError") fail(error.message);
+    if (error.name !== "AbortError") showError(error.message);
     return false;
   }
 }
 
-function fail(text) {
+function showError(text) {
   $("error").textContent = text;
   $("dismiss").hidden = !text;
 }
 
-function say(text) {
+function showStatus(text) {
   $("status").textContent = text;
 }
 
-// -- the beginning ---------------------------------------------------------------------------------------------------
+// -- start -----------------------------------------------------------------------------------------------------------
 
-function summarize() {
-  const chosen = state.methods.find(({ name }) => name === $("method").value);
-  $("summary").textContent = `Keeps ${chosen.summary} (${chosen.paper}).`;
+function showSummary() {
+  const method = state.methods.find(({ name }) => name === $("method").value);
+  $("summary").textContent = `Keeps ${method.summary} (${method.paper}).`;
 }
 
-function wire() {
+function addListeners() {
   $("go").addEventListener("click", () => (state.asking ? stop() : run()));
-  $("dismiss").addEventListener("click", () => fail(""));
-  $("question").addEventListener("input", changed);
+  $("dismiss").addEventListener("click", () => showError(""));
+  $("question").addEventListener("input", onChange);
   $("question").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.isComposing && !state.asking) run();
   });
   $("keep").addEventListener("input", () => {
     showShare(`${$("keep").value} %`);
-    changed();
+    onChange();
   });
   $("method").addEventListener("change", () => {
-    summarize();
-    changed();
+    showSummary();
+    onChange();
   });
   $("file").addEventListener("change", ({ target }) => {
     const [file] = target.files;
@@ -224,16 +224,16 @@ function wire() {
   $("draw").addEventListener("click", () => openDrawing(drawing.url()));
 }
 
-async function begin() {
+async function start() {
   const [about, scenes] = await Promise.all([get("/about"), get("/scenes")]);
   Object.assign(state, { limits: about.limits, methods: about.methods });
   $("model").textContent = about.model;
   $("method").append(...about.methods.map(({ name }) => new Option(name, name, false, name === about.method)));
   $("keep").value = Math.round(100 * about.keep);
-  summarize();
-  wire();
+  showSummary();
+  addListeners();
   fillGallery($("gallery"), scenes, openScene);
   openScene(scenes[0]);
 }
 
-attempt(begin);
+attempt(start);

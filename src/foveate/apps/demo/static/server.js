@@ -1,61 +1,61 @@
-// What the server is asked, and how it says no.
+// Requests to the server, and its errors.
 
-/** A refusal, in the server's own sentence. */
-export class Refusal extends Error {}
+/** A refused request, with the server's own sentence. */
+export class RequestError extends Error {}
 
-const LOST = "The server cannot be reached: see whether `foveate demo` still runs, then ask again.";
+const LOST = "The server cannot be reached: check that `foveate demo` still runs, then ask again.";
 
 export function get(path) {
-  return reached(async () => (await checked(await fetch(path))).json());
+  return reach(async () => (await check(await fetch(path))).json());
 }
 
-/** The kept tokens of a wish: {picture, question, keep, method}. */
-export function look(wish, signal) {
-  return reached(async () => (await post("/look", wish, signal)).json());
+/** The kept tokens of a request: {picture, question, keep, method}. */
+export function look(request, signal) {
+  return reach(async () => (await post("/look", request, signal)).json());
 }
 
-/** Both answers; `tell` gets every event as it comes. */
-export function ask(wish, signal, tell) {
-  return reached(async () => {
-    const response = await post("/ask", wish, signal);
+/** Both answers; `onEvent` is called with every event as it arrives. */
+export function ask(request, signal, onEvent) {
+  return reach(async () => {
+    const response = await post("/ask", request, signal);
     let last = null;
-    for await (const event of lines(response.body)) {
-      if (event.type === "error") throw new Refusal(event.error);
-      tell(event);
+    for await (const event of readLines(response.body)) {
+      if (event.type === "error") throw new RequestError(event.error);
+      onEvent(event);
       last = event.type;
     }
-    if (last !== "saved") throw new Refusal(LOST);
+    if (last !== "saved") throw new RequestError(LOST);
   });
 }
 
-async function post(path, wish, signal) {
+async function post(path, request, signal) {
   const headers = { "Content-Type": "application/json" };
-  return checked(await fetch(path, { method: "POST", headers, body: JSON.stringify(wish), signal }));
+  return check(await fetch(path, { method: "POST", headers, body: JSON.stringify(request), signal }));
 }
 
-async function checked(response) {
+async function check(response) {
   if (response.ok) return response;
-  const told = await response.json().catch(() => ({}));
-  throw new Refusal(told.error ?? `The server answered with status ${response.status}: its log says why.`);
+  const body = await response.json().catch(() => ({}));
+  throw new RequestError(body.error ?? `The server answered with status ${response.status}: its log says why.`);
 }
 
-async function reached(call) {
+async function reach(call) {
   try {
     return await call();
   } catch (error) {
-    if (error.name === "AbortError" || error instanceof Refusal) throw error;
-    throw new Refusal(LOST);
+    if (error.name === "AbortError" || error instanceof RequestError) throw error;
+    throw new RequestError(LOST);
   }
 }
 
-async function* lines(body) {
+async function* readLines(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  let held = "";
+  let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
-    const parts = (held + value).split("\n");
-    held = parts.pop();
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
     yield* parts.map((part) => JSON.parse(part));
   }
 }

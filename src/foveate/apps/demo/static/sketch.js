@@ -6,17 +6,17 @@ const COLORS = [
   ["orange", "#f5871e"], ["purple", "#8c3caf"], ["white", "#f8f8f8"], ["black", "#161616"],
 ];
 
-/** Wires the canvas; `drawn` is called after every stroke with the picture as a data URL. */
-export function sketch(canvas, { colors, brush, clear }, drawn) {
+/** Makes the canvas drawable; `onStroke` is called after every stroke with the image as a data URL. */
+export function sketch(canvas, { colors, brush, clear }, onStroke) {
   const pen = canvas.getContext("2d");
   let color = COLORS[0][1];
   let from = null;
 
-  const wipe = () => {
+  const fill = () => {
     pen.fillStyle = PAPER;
     pen.fillRect(0, 0, canvas.width, canvas.height);
   };
-  const place = (event) => {
+  const toCanvas = (event) => {
     const box = canvas.getBoundingClientRect();
     return [
       ((event.clientX - box.left) * canvas.width) / box.width,
@@ -35,32 +35,32 @@ export function sketch(canvas, { colors, brush, clear }, drawn) {
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
-    from = place(event);
+    from = toCanvas(event);
     stroke(from);
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (from) event.getCoalescedEvents().forEach((each) => stroke(place(each)));
+    if (from) event.getCoalescedEvents().forEach((each) => stroke(toCanvas(each)));
   });
   for (const end of ["pointerup", "pointercancel"]) {
     canvas.addEventListener(end, () => {
-      if (from) drawn(canvas.toDataURL("image/png"));
+      if (from) onStroke(canvas.toDataURL("image/png"));
       from = null;
     });
   }
   clear.addEventListener("click", () => {
-    wipe();
-    drawn(canvas.toDataURL("image/png"));
+    fill();
+    onStroke(canvas.toDataURL("image/png"));
   });
   colors.append(...COLORS.map(([name, code], i) => swatch(name, code, i === 0, () => (color = code))));
-  wipe();
+  fill();
   return { url: () => canvas.toDataURL("image/png") };
 }
 
-function swatch(name, code, checked, chosen) {
+function swatch(name, code, checked, onChoose) {
   const label = document.createElement("label");
   const input = Object.assign(document.createElement("input"), { type: "radio", name: "color", value: name, checked });
   input.setAttribute("aria-label", name);
-  input.addEventListener("change", chosen);
+  input.addEventListener("change", onChoose);
   label.append(input);
   label.style.setProperty("--color", code);
   label.title = name;

@@ -1,4 +1,4 @@
-// From a file that somebody chose, dropped or pasted to a picture that can be sent.
+// From a file that was chosen, dropped or pasted to an image that can be sent.
 
 const KINDS = [
   ["image/png", [0x89, 0x50, 0x4e, 0x47]],
@@ -6,20 +6,20 @@ const KINDS = [
   ["image/gif", [0x47, 0x49, 0x46, 0x38]],
   ["image/webp", [0x52, 0x49, 0x46, 0x46]],
 ];
-const SPARE = 16 * 1024; // bytes of a request beside the picture
+const SPARE = 16 * 1024; // bytes of a request beside the image
 
-/** The file as a data URL. Throws an Error whose message is a sentence for whoever chose it. */
-export async function readPicture(file, limits) {
-  const largest = Math.floor(((limits.bytes - SPARE) * 3) / 4); // base64 makes four letters of three bytes
+/** The file as a data URL. Throws an Error whose message is a sentence for the user. */
+export async function readImage(file, limits) {
+  const largest = Math.floor(((limits.bytes - SPARE) * 3) / 4); // base64 makes four characters of three bytes
   if (file.size > largest) {
     throw new Error(`${named(file)} has ${mib(file.size)} MiB, and the limit is ${mib(largest)} MiB: scale it down.`);
   }
   const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
   const kind = KINDS.find(([, bytes]) => bytes.every((byte, i) => byte === head[i]));
-  const bad = `${named(file)} is no picture that can be read: use a PNG, JPEG, WebP or GIF file.`;
+  const bad = `${named(file)} is not a readable image: use a PNG, JPEG, WebP or GIF file.`;
   if (!kind) throw new Error(bad);
   const url = await dataUrl(new Blob([file], { type: kind[0] }));
-  const { naturalWidth: width, naturalHeight: height } = await decoded(url).catch(() => {
+  const { naturalWidth: width, naturalHeight: height } = await decode(url).catch(() => {
     throw new Error(bad);
   });
   if (width * height > limits.pixels) {
@@ -31,30 +31,30 @@ export async function readPicture(file, limits) {
   return url;
 }
 
-/** A picture of the server's own. */
-export async function fetched(path) {
+/** An image of the server as a data URL. */
+export async function fetchImage(path) {
   return dataUrl(await (await fetch(path)).blob());
 }
 
-/** Calls `open` with a file that is dropped on the page or pasted; `stage` shows that it would be taken. */
+/** Calls `open` with a file that is dropped on the page or pasted; `stage` marks a possible drop. */
 export function takeFiles(stage, open) {
-  const files = (event) => [...(event.dataTransfer?.items ?? [])].some(({ kind }) => kind === "file");
+  const hasFile = (event) => [...(event.dataTransfer?.items ?? [])].some(({ kind }) => kind === "file");
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
-    stage.classList.toggle("over", files(event));
+    stage.classList.toggle("drag-over", hasFile(event));
   });
-  for (const end of ["dragleave", "drop"]) document.addEventListener(end, () => stage.classList.remove("over"));
+  for (const end of ["dragleave", "drop"]) document.addEventListener(end, () => stage.classList.remove("drag-over"));
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     if (event.dataTransfer.files[0]) open(event.dataTransfer.files[0]);
   });
   document.addEventListener("paste", (event) => {
-    const words = event.clipboardData.types.includes("text/plain"); // of a table, say, which comes as a picture too
-    if (event.clipboardData.files[0] && !words) open(event.clipboardData.files[0]);
+    const hasText = event.clipboardData.types.includes("text/plain"); // a copied table comes as an image too
+    if (event.clipboardData.files[0] && !hasText) open(event.clipboardData.files[0]);
   });
 }
 
-async function decoded(url) {
+async function decode(url) {
   const image = new Image();
   image.src = url;
   await image.decode();
@@ -70,5 +70,5 @@ function dataUrl(blob) {
   });
 }
 
-const named = (file) => (file.name ? `“${file.name}”` : "The picture");
+const named = (file) => (file.name ? `“${file.name}”` : "The image");
 const mib = (bytes) => (bytes / 2 ** 20).toFixed(1);

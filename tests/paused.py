@@ -1,4 +1,4 @@
-"""`foveate`, but every answer stops at its 100th token while a file exists.  usage: held.py FILE COMMAND ..."""
+"""`foveate`, but every answer stops at its 100th token while a file exists.  usage: paused.py FILE COMMAND ..."""
 
 import sys
 import time
@@ -7,16 +7,16 @@ from pathlib import Path
 from foveate.apps import cli
 from foveate.apps.serve.generation import StopWhen
 
-HELD_TOKEN = 100
-hold = Path(sys.argv.pop(1))
+PAUSE_TOKEN = 100
+pause = Path(sys.argv.pop(1))
 
 
-class HeldStopWhen(StopWhen):
+class PausedStopWhen(StopWhen):
     calls = 0
 
     def __call__(self, input_ids, scores, **more):
         self.calls += 1
-        while self.calls == HELD_TOKEN and hold.exists() and not self.condition():
+        while self.calls == PAUSE_TOKEN and pause.exists() and not self.condition():
             time.sleep(0.01)
         return super().__call__(input_ids, scores, **more)
 
@@ -24,5 +24,5 @@ class HeldStopWhen(StopWhen):
 if __name__ == "__main__":
     from foveate.apps.serve import generation
 
-    generation.StopWhen = HeldStopWhen
+    generation.StopWhen = PausedStopWhen
     cli.main()
