@@ -17,9 +17,12 @@ from foveate.apps.demo.events import AnswerCost, Savings
 from foveate.apps.demo.gallery import make_gallery
 from foveate.apps.demo.request import make_request
 from foveate.apps.demo.session import CACHED_IMAGES, DemoSession
+from foveate.models import family_of
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import decode_image
+from foveate.runtime.load import load, quiet
 from served import data_url, to_file
+from tiled import tiled_folder
 
 # -- the kept tokens -----------------------------------------------------------------------------------------------
 
@@ -53,6 +56,24 @@ def test_the_overlay_of_a_large_image_is_small(demo):
     data = base64.b64decode(look["overlay"].partition(",")[2])
     assert max(decode_image(data).size) <= 1024
     assert len(data) < 4_000_000
+
+
+def test_an_image_of_several_tiles_counts_as_one(tmp_path):
+    with quiet():
+        loaded = load(str(tiled_folder("smolvlm", tmp_path)))
+    image = Image.effect_noise((96, 64), 90).convert("RGB")
+    inputs = make_inputs(loaded, [image], ["what color is it"])
+    with running_demo(loaded) as demo:
+        events = demo.ask(picture=data_url(to_file(image)), question="what color is it", keep=0.3, method="foveate")
+    look = events[0]
+    assert look["total"] == family_of(loaded.model).placeholders(loaded.model.config, inputs).sum()
+    report = foveate.prune_inputs(loaded.model, inputs, keep=0.3, explain=True).report
+    assert (look["kept"], look["core"]) == (len(report.items[0].kept), int(report.items[0].core.sum()))
+    expected = viz.draw(image, report, processor=loaded.processor, legend=False)
+    overlay = Image.open(BytesIO(base64.b64decode(look["overlay"].partition(",")[2])))
+    assert overlay.tobytes() == expected.tobytes()
+    costs = {event["answer"]: event["cost"]["visual_tokens"] for event in events if event["type"] == "cost"}
+    assert costs == {"pruned": look["kept"], "unpruned": look["total"]}
 
 
 # -- the cache -----------------------------------------------------------------------------------------------------

@@ -12,11 +12,25 @@ from PIL import Image
 import foveate
 from foveate.apps.serve.app import make_app
 from foveate.apps.serve.settings import ServeSettings
+from foveate.models import family_of
 from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
-from served import PATIENCE, body, content, data_url, get, paused_model, post, read_metrics, refusal, running_app, to_file
+from served import (
+    PATIENCE,
+    body,
+    content,
+    data_url,
+    get,
+    paused_model,
+    post,
+    read_metrics,
+    refusal,
+    running_app,
+    to_file,
+)
+from tiled import tiled_folder
 from tiny import tiny_folder
 
 IMAGE = draw_scene(sample_scene(0, 3))
@@ -111,7 +125,7 @@ def test_a_later_turn_selects_for_its_own_question(client, bundled, scene):
 def test_text_without_an_image(client):
     result = client.chat.completions.create(**body("bundled", "how many?", max_tokens=3))
     assert (result.foveate["kept"], result.foveate["total"]) == ([], [])
-    assert result.foveate["notes"] == ["No picture: nothing was pruned."]
+    assert result.foveate["notes"] == ["No image: nothing was pruned."]
 
 
 def test_an_image_without_text(client, scene):
@@ -161,6 +175,29 @@ def test_other_families_in_one_piece_and_as_a_stream(model_type, tmp_path, scene
     assert "".join(deltas).strip() == answer
     assert result["foveate"]["kept"] == [len(item.kept) for item in pruned.report.items]
     assert result["usage"]["prompt_tokens"] == pruned["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("name", ["llava_next", "smolvlm"])
+def test_an_image_of_several_tiles_counts_as_one(name, tmp_path):
+    """A number of tokens is that of the whole image, and the counts are those of images."""
+    with quiet():
+        loaded = load(str(tiled_folder(name, tmp_path)))
+    images = [Image.effect_noise(size, 90).convert("RGB") for size in ((96, 64), (30, 30))]
+    turn = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "what color is it"}]
+    inputs = make_chat_inputs(loaded, [{"role": "user", "content": turn}], images)
+    pruned, answer = pruned_answer(loaded, inputs, 5, keep=9)
+    request = body(loaded.name, content("what color is it", *(data_url(to_file(image)) for image in images)))
+    with running_app(make_app(loaded, ServeSettings(keep=9))) as server:
+        result = post(server.url, {**request, "max_tokens": 5}).json()
+        metrics = read_metrics(server.url)
+    assert result["choices"][0]["message"]["content"].strip() == answer
+    kept, total = result["foveate"]["kept"], result["foveate"]["total"]
+    assert kept == [len(item.kept) for item in pruned.report.items]
+    assert len(kept) == 2
+    assert sum(total) == family_of(loaded.model).placeholders(loaded.model.config, inputs).sum()
+    assert result["usage"]["prompt_tokens_details"]["image_tokens"] == sum(kept)
+    assert metrics["foveate_kept_visual_tokens_total",] == sum(kept)
+    assert metrics["foveate_visual_tokens_total",] == sum(total)
 
 
 def test_compact_positions_need_less_room(server, scene):

@@ -7,6 +7,7 @@ import torch
 from foveate.apps.serve.chat_response import ResponseWriter, server_sent_event
 from foveate.apps.serve.events import AnswerEnd
 from foveate.apps.serve.generation import GenerationResult, PrunedPrompt
+from foveate.models.visual_input import VisualInput
 from foveate.pipeline.report import PrunedInputs, Report
 
 
@@ -18,7 +19,9 @@ def writer():
 @pytest.fixture
 def end():
     """The end of an answer about two images."""
-    report = Report((torch.arange(5), torch.arange(3)), (16, 16), ((1, 4, 4),) * 2, "grid", 0.25, ("careful",))
+    every = torch.arange(16)
+    items = [VisualInput("image", 0, every, 0, 16, torch.zeros(0, 8), every[:k], index=n) for n, k in enumerate((5, 3))]
+    report = Report(tuple(items), "grid", 0.25, ("careful",))
     prompt = PrunedPrompt(PrunedInputs({}, report), 0.5, 20)
     return AnswerEnd(prompt, GenerationResult(7, "length", 0.125, 4096), ("a note",))
 
