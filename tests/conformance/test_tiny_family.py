@@ -13,7 +13,7 @@ from foveate.conformance.registry import BUILTIN, TINY_FAMILIES, to_tiny_family
 from foveate.conformance.tiny_config import read_overrides
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models import Family
-from foveate.models.qwen3_vl import Qwen3VL
+from foveate.models.qwen_vl import Qwen3VL
 from foveate.models.registry import FAMILIES
 
 

@@ -9,8 +9,7 @@ from transformers import (
 
 from foveate.errors import ModelError
 from foveate.models.llava import Llava
-from foveate.models.qwen2_5_vl import Qwen25VL
-from foveate.models.qwen3_vl import Qwen3VL
+from foveate.models.qwen_vl import Qwen3VL, Qwen25VL
 from foveate.models.template import Template, default_template
 from foveate.pipeline.question import find_question
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, qwen_tokenizer, vicuna_tokenizer

@@ -6,10 +6,7 @@ from foveate.models.tiling import TiledFamily
 
 
 class Aria(TiledFamily):
-    """Aria; queries without places; several crops in one run may be several images.
-
-    Nothing tells the crops of one image from images without text between.
-    """
+    """Aria; queries without places; several crops in one run may be several images."""
 
     # a query belongs to no place
     traits = replace(TiledFamily.traits, raster=False)

@@ -99,10 +99,7 @@ class Blip2(Family):
 
 
 class InstructBlip(Blip2):
-    """InstructBLIP; what the Q-Former attends to, chosen for diversity alone.
-
-    Whose Q-Former reads the instruction too. One image a row.
-    """
+    """InstructBLIP; what the Q-Former attends to, chosen for diversity alone."""
 
     def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:
         """The same words for every frame."""
@@ -122,10 +119,7 @@ class InstructBlip(Blip2):
 
 
 class InstructBlipVideo(InstructBlip):
-    """InstructBLIP on videos; what the Q-Former attends to, chosen for diversity alone.
-
-    A budget is for all frames of a video. One video a row.
-    """
+    """InstructBLIP on videos; what the Q-Former attends to, chosen for diversity alone."""
 
     traits = replace(InstructBlip.traits, modalities=("video",), main_inputs={"video": "pixel_values"})
 

@@ -12,10 +12,7 @@ from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class Chameleon(Family):
-    """Chameleon; images in words of the vocabulary.
-
-    Images of one size.
-    """
+    """Chameleon; images in words of the vocabulary."""
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """One tensor (N, 1, d), every token an image of its own: the model takes no list, and beams repeat it well."""
@@ -28,10 +25,7 @@ class Chameleon(Family):
 
 
 class Emu3(Family):
-    """Emu3; images of any size in words of the vocabulary, ends of rows stay.
-
-    Every row of an image ends in a word of its own.
-    """
+    """Emu3; images of any size in words of the vocabulary, ends of rows stay."""
 
     # the ends of rows stand between the tokens
     traits = replace(Family.traits, raster=False)
@@ -52,10 +46,7 @@ class Emu3(Family):
 
 
 class Apertus(Family):
-    """Apertus 1.5; images of any size in words of the vocabulary, ends of rows stay; audio too.
-
-    The rows of an image, and audios, are in words too.
-    """
+    """Apertus 1.5; images of any size in words of the vocabulary, ends of rows stay; audio too."""
 
     traits = replace(
         Family.traits, modalities=("image", "audio"), main_inputs={**Family.traits.main_inputs, "audio": "input_values"}

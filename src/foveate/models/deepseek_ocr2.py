@@ -9,10 +9,7 @@ from foveate.models.base import Family, Features, Inputs, Masks
 
 
 class DeepseekOcr2(Family):
-    """DeepSeek-OCR 2; tiles of learned queries, the closing token stays.
-
-    The budget is a whole image's, its tiles included.
-    """
+    """DeepSeek-OCR 2; tiles of learned queries, the closing token stays."""
 
     # several tiles, of queries that belong to no place
     traits = replace(Family.traits, raster=False)

@@ -8,7 +8,4 @@ class DeepseekVLHybrid(Family):
 
 
 class Janus(Family):
-    """Janus and Janus-Pro; answers in words.
-
-    Where it answers in words.
-    """
+    """Janus and Janus-Pro; answers in words."""

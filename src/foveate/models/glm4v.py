@@ -9,10 +9,7 @@ class Frames(Patches):
 
 
 class Glm4v(Together, Frames):
-    """GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps.
-
-    Also GLM-OCR, and images beside videos, which the stock model refuses.
-    """
+    """GLM-4.1V, GLM-4.5V, GLM-4.6V, GLM-OCR; M-RoPE, dynamic resolution, frames with timestamps."""
 
 
 class Glm5Next(InClips, Frames):

@@ -13,10 +13,7 @@ from foveate.models.tiling import TiledFamily
 
 
 class GotOcr2(TiledFamily):
-    """GOT-OCR 2, PP-Chart2Table; tiles where the pixels tell them from pages.
-
-    Tiles of one image and pages stand alike in one run: the pixels tell.
-    """
+    """GOT-OCR 2, PP-Chart2Table; tiles where the pixels tell them from pages."""
 
     traits = replace(TiledFamily.traits, overview="last")
     joins_runs = True

@@ -14,10 +14,7 @@ from foveate.models.visual_input import VisualInput
 
 
 class GraniteDocling(Idefics3):
-    """Granite Docling; tiles, markers of rows and columns stay, DeepStack.
-
-    An image is all of its tiles, on both routes.
-    """
+    """Granite Docling; tiles, markers of rows and columns stay, DeepStack."""
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the mark of the first tile: an image of one tile has no overview."""

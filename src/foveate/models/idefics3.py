@@ -18,10 +18,7 @@ SPLIT = 5  # tiles of a split image of Idefics2: four quarters, then the whole
 
 
 class Idefics3(TiledFamily):
-    """Idefics3; tiles, markers of rows and columns stay.
-
-    An image is all of its tiles, as the marks in the prompt tell.
-    """
+    """Idefics3; tiles, markers of rows and columns stay."""
 
     traits = replace(TiledFamily.traits, overview="last")
 
@@ -47,19 +44,13 @@ class Idefics3(TiledFamily):
 
 
 class SmolVLM(Idefics3):
-    """SmolVLM; tiles, every frame of a video is an image, markers of rows and columns stay.
-
-    Every frame of a video is an image: the prompt marks it as one.
-    """
+    """SmolVLM; tiles, every frame of a video is an image, markers of rows and columns stay."""
 
     traits = replace(Idefics3.traits, versions=">=5.21")
 
 
 class Idefics2(Idefics3):
-    """Idefics2; tiles where the pixels tell which are one image, resampled tokens.
-
-    Five tiles are one image where the pixels of the fifth show the others'.
-    """
+    """Idefics2; tiles where the pixels tell which are one image, resampled tokens."""
 
     # a resampler's tokens lie on no raster
     traits = replace(Idefics3.traits, raster=False)

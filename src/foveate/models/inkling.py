@@ -12,10 +12,7 @@ from foveate.models.patches import Patches
 
 
 class Inkling2(Patches):
-    """Inkling 2; distances instead of positions, short convolutions, local windows.
-
-    Distances and local windows count kept tokens.
-    """
+    """Inkling 2; distances instead of positions, short convolutions, local windows."""
 
     traits = replace(Patches.traits, modalities=("image",), sequential_positions=True)
 

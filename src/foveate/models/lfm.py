@@ -60,7 +60,4 @@ class Lfm2VL(TiledFamily, Convolutions):
 
 
 class Lfm3VL(Convolutions, Timestamped):
-    """LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps.
-
-    Convolutions run over the kept tokens, local windows count them.
-    """
+    """LFM3-VL; dynamic resolution, short convolutions between attention, local windows, timestamps."""

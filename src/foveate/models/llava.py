@@ -1,4 +1,4 @@
-"""LLaVA-1.5: CLIP patches through an MLP, one-dimensional rotary positions."""
+"""LLaVA-1.5 and models of its kind: CLIP patches through an MLP."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -77,3 +77,7 @@ def _cls_row(attention: Any, states: Tensor, n: int) -> dict[str, Tensor]:
     by_head = keys.float().unflatten(-1, (heads, width)).transpose(1, 2)  # (b, heads, t, w)
     row = (query @ by_head.mT * attention.scale).softmax(-1).mean(1).squeeze(1)  # (b, t)
     return {"cls_attention": row[:, -n:], "keys": keys[:, -n:]}
+
+
+class VipLlava(Family):
+    """ViP-LLaVA; features of several vision layers side by side."""

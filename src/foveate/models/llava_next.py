@@ -42,10 +42,7 @@ class LlavaNext(Tiled, Llava):
 
 
 class LlavaNextVideo(LlavaNext):
-    """LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames.
-
-    A video's pooled frames stand in one row.
-    """
+    """LLaVA-NeXT-Video; tiles, newline tokens stay, pooled frames."""
 
     traits = replace(LlavaNext.traits, modalities=("image", "video"))
 

@@ -29,10 +29,7 @@ class ImageSizes(Family):
 
 
 class Mistral3(ImageSizes):
-    """Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay.
-
-    Of Mistral or (Mistral Small 4) Mistral 4.
-    """
+    """Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay."""
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured; where the vocabulary is Tekken's, [INST] and [/INST] open turns."""
@@ -43,10 +40,7 @@ class Mistral3(ImageSizes):
 
 
 class MistralLarge4(Mistral3):
-    """Mistral Large 4; Pixtral's tower, ends of rows stay, sparse attention with an indexer, experts.
-
-    The sparse attention picks among the kept tokens.
-    """
+    """Mistral Large 4; Pixtral's tower, ends of rows stay, sparse attention with an indexer, experts."""
 
 
 class LightOnOcr(ImageSizes):

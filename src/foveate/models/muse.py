@@ -10,10 +10,7 @@ from foveate.models.patches import Patches
 
 
 class MuseGlimmer(Patches):
-    """Muse Glimmer; 1-D RoPE, dynamic resolution, local windows, a timestamp before every frame.
-
-    Its local windows count kept tokens.
-    """
+    """Muse Glimmer; 1-D RoPE, dynamic resolution, local windows, a timestamp before every frame."""
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """The tower's own name for the merge."""
@@ -25,10 +22,7 @@ class MuseGlimmer(Patches):
 
 
 class MuseSpark(MuseGlimmer):
-    """Muse Spark, mixture of experts; as Muse Glimmer; audio too.
-
-    Its local windows count kept tokens.
-    """
+    """Muse Spark, mixture of experts; as Muse Glimmer; audio too."""
 
     traits = replace(
         MuseGlimmer.traits,

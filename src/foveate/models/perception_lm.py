@@ -10,10 +10,7 @@ from foveate.models.visual_input import VisualInput, tile_squares
 
 
 class PerceptionLM(Family):
-    """PerceptionLM; pooled tiles and frames.
-
-    The budget is a whole image's or video's.
-    """
+    """PerceptionLM; pooled tiles and frames."""
 
     # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
     traits = replace(Family.traits, versions=">=5.20", raster=False, overview="first", modalities=("image", "video"))

@@ -45,10 +45,7 @@ class Qwen25Omni(Patches):
 
 
 class Qwen3Omni(Qwen25Omni):
-    """Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; audio too.
-
-    Also with a video's audio between its frames.
-    """
+    """Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; audio too."""
 
     def sound_lengths(self, frames: Tensor) -> Tensor:
         """Chunk by chunk it halves them three times, rounding up."""

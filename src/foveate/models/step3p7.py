@@ -9,10 +9,7 @@ from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_squares
 
 
 class Step3p7(Family):
-    """Step-3.7; tiles, local windows, mixture of experts.
-
-    The budget is a whole image's, local windows count kept tokens.
-    """
+    """Step-3.7; tiles, local windows, mixture of experts."""
 
     traits = replace(Family.traits, overview="last")
 

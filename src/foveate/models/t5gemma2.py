@@ -5,14 +5,11 @@ from typing import Any
 
 from foveate.models.base import Inputs
 from foveate.models.encoder_decoder import EncoderDecoder
-from foveate.models.gemma3 import PanAndScan
+from foveate.models.gemma import PanAndScan
 
 
 class T5Gemma2(EncoderDecoder, PanAndScan):
-    """T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows.
-
-    Its stock encoder runs on the tokens that stay; local windows count those.
-    """
+    """T5Gemma 2; encoder and decoder, the encoder reads what stays, local windows."""
 
     traits = replace(EncoderDecoder.traits, overview="first")
 

@@ -9,10 +9,7 @@ from foveate.models.tiling import TiledFamily
 
 
 class AyaVision(TiledFamily):
-    """Aya Vision; tiles, local windows.
-
-    Local windows count kept tokens.
-    """
+    """Aya Vision; tiles, local windows."""
 
     traits = replace(TiledFamily.traits, overview="last")
 
@@ -22,10 +19,7 @@ class AyaVision(TiledFamily):
 
 
 class Cohere2Vision(TiledFamily):
-    """Command A Vision; tiles, local windows.
-
-    Local windows count kept tokens.
-    """
+    """Command A Vision; tiles, local windows."""
 
     traits = replace(TiledFamily.traits, overview="last")
 
@@ -35,10 +29,7 @@ class Cohere2Vision(TiledFamily):
 
 
 class InternVL(TiledFamily):
-    """InternVL; tiles, every frame of a video is an image.
-
-    An image's tiles stand in one run; every frame of a video is an image.
-    """
+    """InternVL; tiles, every frame of a video is an image."""
 
     traits = replace(TiledFamily.traits, overview="last")
     joins_runs = True

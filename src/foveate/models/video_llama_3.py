@@ -9,10 +9,7 @@ DROPPED = "video_compression_mask"
 
 
 class VideoLlama3(Timestamped):
-    """VideoLLaMA3; 1-D RoPE, dynamic resolution, videos after the processor's own compression.
-
-    Videos hold what its processor's compression leaves of them.
-    """
+    """VideoLLaMA3; 1-D RoPE, dynamic resolution, videos after the processor's own compression."""
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """The compression mask goes with the videos."""

@@ -10,10 +10,7 @@ from foveate.models.visual_input import VisualInput
 
 
 class VideoLlava(Llava):
-    """Video-LLaVA; images and videos, each with its own tower.
-
-    The budget of a video is for all of its frames.
-    """
+    """Video-LLaVA; images and videos, each with its own tower."""
 
     traits = replace(Llava.traits, versions=">=5.21", modalities=("image", "video"), in_decoder=False)
 

@@ -1,14 +1,20 @@
-"""Gemma 3: images of one size, pooled to a square of tokens that attend to each other in both directions."""
+"""Gemma 3, Gemma 3n, Gemma 4 and PaliGemma: a square of pooled tokens for each image."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Family, Inputs
+import torch
+from torch import Tensor
+
+from foveate.models.base import Family, Features, Grids, Inputs
 from foveate.models.overview import is_overview
+from foveate.models.patches import FramesApart
 from foveate.models.prompt_rows import PromptRow, Starts
 from foveate.models.template import Template, open_with
 from foveate.models.tiling import TiledFamily
+from foveate.models.visual_input import Grid
 
 GEMMA_VOCABULARY = 262144
 WORDS = 4  # ids that the words between an image and its first crop have at least
@@ -59,7 +65,41 @@ class PanAndScan(TiledFamily, Gemma):
 
 
 class Gemma3(PanAndScan):
-    """Gemma 3; images attend to themselves in both directions, local windows, crops where pixels tell them.
+    """Gemma 3; images attend to themselves in both directions, local windows, crops where pixels tell them."""
 
-    Pan-and-scan crops belong to their image; local windows count kept tokens.
-    """
+
+class Gemma3n(Gemma):
+    """Gemma 3n; embeddings for every layer, local windows; audio passes through."""
+
+
+class Gemma4(FramesApart, Gemma):
+    """Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; audio passes through."""
+
+    traits = replace(FramesApart.traits, versions=">=5.23", modalities=("image", "video"))
+
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
+        """As the places of the patches say; a video's frames are all of one shape."""
+        places = inputs.get(f"{modality}_position_ids")
+        if places is None:
+            return [None] * len(features)
+        counts = inputs["num_frames_per_video"].tolist() if modality == "video" else [1] * len(features)
+        firsts = torch.tensor([0, *counts[:-1]]).cumsum(0).tolist()
+        sides = (places.amax(1) + 1).tolist()  # of every image or frame, in patches: (w, h)
+        grids: list[Grid | None] = []
+        for feature, first, frames in zip(features, firsts, counts, strict=True):
+            w, h = sides[first]
+            pool = math.isqrt(frames * w * h // len(feature))
+            grids.append((frames, h // pool, w // pool))
+        return grids
+
+
+class Gemma4Unified(Gemma4):
+    """Gemma 4 without towers: patches go straight into the language model; audio passes through."""
+
+
+class PaliGemma(Family):
+    """PaliGemma and PaliGemma 2; the whole prompt attends to itself in both directions."""
+
+    def token_types(self, config: Any, inputs: Inputs) -> Tensor:
+        """0 for all of the prompt, images too; 1 marks the answers that a loss is taken on."""
+        return torch.zeros_like(inputs["input_ids"])
