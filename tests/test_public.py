@@ -30,6 +30,9 @@ def test_old_names_work_and_warn():
 
     with pytest.warns(DeprecationWarning, match=r"foveate\.vllm is now foveate\.integrations\.vllm"):
         assert foveate.vllm is vllm
+    with pytest.warns(DeprecationWarning, match=r"foveate\.vllm is now foveate\.integrations\.vllm"):
+        from foveate.vllm import overrides
+    assert overrides is vllm.overrides
     with pytest.raises(AttributeError, match="vlm"):
         _ = foveate.vlm
 
