@@ -9,7 +9,7 @@ import pytest
 
 import foveate.models
 from foveate.conformance.families.patches import TinyTimestamped
-from foveate.conformance.registry import BUILTIN, TINY_FAMILIES, to_tiny_family
+from foveate.conformance.registry import BUILTIN, PLUGINS, to_tiny_family
 from foveate.conformance.tiny_config import read_overrides
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models import Family
@@ -17,10 +17,31 @@ from foveate.models.qwen_vl import Qwen3VL
 from foveate.models.registry import FAMILIES
 
 
-@pytest.mark.parametrize("model_type", BUILTIN)
-def test_every_tiny_half_belongs_to_a_family(model_type):
-    assert model_type in FAMILIES.names()
-    assert issubclass(TINY_FAMILIES.load(model_type), TinyFamily)
+@pytest.mark.parametrize("name", BUILTIN)
+def test_every_tiny_half_belongs_to_an_adapter(name):
+    adapters = {cls for model_type in FAMILIES.names() for cls in FAMILIES.load(model_type).__mro__}
+    tiny = {
+        cls.__name__ for adapter in adapters if adapter.__name__ == name for cls in type(make_tiny(adapter)).__mro__
+    }
+    assert f"Tiny{name}" in tiny
+
+
+def make_tiny(adapter):
+    return to_tiny_family(adapter("mine"))
+
+
+def test_a_plug_in_brings_its_own_tiny_half(monkeypatch):
+    class Mine(TinyFamily):
+        pass
+
+    monkeypatch.setattr(PLUGINS, "names", lambda: ["mine"])
+    monkeypatch.setattr(PLUGINS, "load", {"mine": Mine}.__getitem__)
+    assert type(to_tiny_family(Qwen3VL("mine"))) is Mine
+    assert type(to_tiny_family(Qwen3VL("qwen3_vl"))) is TinyTimestamped
+
+
+def test_an_adapter_of_the_same_name_elsewhere_is_another():
+    assert type(to_tiny_family(type("Aria", (Family,), {})("mine"))) is TinyFamily
 
 
 def test_a_family_of_the_shared_conventions_needs_no_tiny_half():

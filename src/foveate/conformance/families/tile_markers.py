@@ -189,7 +189,3 @@ class TinyMiniCPMV(TinyTiledFamily):
             ids += [*([NEWLINE] if number == 3 else []), start]
             ids += [*[self.family.token_id(config, modality)] * (prod(crop) // side), end]
         return ids
-
-
-class TinyMiniCPMV47(TinyMiniCPMV):
-    """Tiny models of `MiniCPMV47`."""
