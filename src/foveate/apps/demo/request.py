@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from foveate.apps.serve.chat_request import to_field_error
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.images import ImageSource
 
@@ -38,9 +39,7 @@ def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) ->
     try:
         fields = DemoBody.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or "The body"
-        raise RequestError(400, f"{where}: {first['msg']}.") from error
+        raise to_field_error(error) from error
     if not fields.question.strip():
         raise RequestError(400, "There is no question: type one.")
     if fields.method not in methods:

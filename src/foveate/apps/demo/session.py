@@ -10,15 +10,7 @@ from PIL import Image
 
 from foveate.apps.demo.events import AnswerCost, AnswerDone, AnswerKind, AnswerPiece, DemoEvent, KeptTokens, Savings
 from foveate.apps.demo.request import DemoRequest
-from foveate.apps.serve.errors import RequestError
-from foveate.apps.serve.generation import (
-    PrunedPrompt,
-    SamplingOptions,
-    context_length,
-    generate_answer,
-    last_position,
-    prune_prompt,
-)
+from foveate.apps.serve.generation import PrunedPrompt, SamplingOptions, generate_answer, limit_new_tokens, prune_prompt
 from foveate.apps.serve.worker import ModelJob
 from foveate.errors import InputError
 from foveate.method import resolve
@@ -70,18 +62,18 @@ class DemoSession:
 
         The encoder runs once and its time counts for both answers; the overlay's time counts for neither.
         """
-        cached, clock = self._open_image(request), StageTimer(self.loaded.model.device)
+        cached, timer = self._open_image(request), StageTimer(self.loaded.model.device)
         inputs = self._prepare_inputs(cached, request)
-        max_new_tokens = self._limit_new_tokens(inputs, max_new_tokens)
-        clock.lap("prompt")
+        max_new_tokens = limit_new_tokens(self.loaded.model, inputs, max_new_tokens)
+        timer.lap("prompt")
         with collect_warnings() as notes:
             encoded = encode(self.loaded.model, inputs, methods=[request.method])
-            clock.lap("encode")
+            timer.lap("encode")
             pruned = self._prune(request, inputs, encoded)
             explained = self._prune(request, inputs, encoded, explain=True)
         cached.encodings[self._encoding_key(inputs, request)] = encoded
         job.emit(self._describe(cached.image, explained, notes))
-        seconds = clock.laps["encode"]
+        seconds = timer.laps["encode"]
         small = self._answer("pruned", pruned, seconds, pruned.report.seconds, job, max_new_tokens)
         unpruned = self._prune(replace(request, keep=1.0), inputs, encoded)  # by law the untouched model's inputs
         large = self._answer("unpruned", unpruned, seconds, 0.0, job, max_new_tokens)
@@ -105,17 +97,8 @@ class DemoSession:
         return resolve(request.method).needs, request.question if reads_question else ""
 
     def _prune(self, request: DemoRequest, inputs: Any, encoded: Encoded, *, explain: bool = False) -> PrunedPrompt:
-        return prune_prompt(
-            self.loaded, inputs, keep=request.keep, method=request.method, positions="original", encoded=encoded,
-            explain=explain,
-        )  # fmt: skip
-
-    def _limit_new_tokens(self, inputs: Any, max_new_tokens: int) -> int:
-        context, length = context_length(self.loaded.model), last_position(inputs) + 1
-        if context is not None and length >= context:
-            message = f"The prompt has {length} tokens, and the model takes {context}: ask a shorter question."
-            raise RequestError(400, message)
-        return max_new_tokens if context is None else min(max_new_tokens, context - length)
+        options: dict[str, Any] = {"keep": request.keep, "method": request.method, "positions": "original"}
+        return prune_prompt(self.loaded, inputs, **options, encoded=encoded, explain=explain)
 
     def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
         report = prompt.report
@@ -128,27 +111,25 @@ class DemoSession:
             overlay = draw_overlay(image, report, self.loaded.processor)
         except InputError as error:
             notes = [*notes, str(error)]
-        return KeptTokens(
-            overlay, kept, total, core, None if core is None else kept - core,
-            heat=explained and any(item.relevance is not None for item in report.items),
-            tokens=prompt.tokens, method=report.method,
-            notes=list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes])),
-        )  # fmt: skip
+        notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
+        complement = None if core is None else kept - core
+        heat = explained and any(item.relevance is not None for item in report.items)
+        return KeptTokens(overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes)
 
     def _answer(
         self, kind: AnswerKind, prompt: PrunedPrompt, encode_seconds: float, select_seconds: float,
         job: ModelJob[DemoEvent], max_new_tokens: int,
     ) -> AnswerCost:  # fmt: skip
-        clock = StageTimer(self.loaded.model.device)
+        timer = StageTimer(self.loaded.model.device)
         result = generate_answer(
             self.loaded, prompt.inputs, lambda text: job.emit(AnswerPiece(kind, text)), max_new_tokens=max_new_tokens,
             sampling=SamplingOptions(temperature=0), is_cancelled=lambda: job.cancelled,
         )  # fmt: skip
-        clock.lap("all")
+        timer.lap("all")
         before = encode_seconds + select_seconds
         cost = AnswerCost(
             prompt.report.kept_count, prompt.tokens, encode_seconds, select_seconds, result.prefill_seconds,
-            before + result.prefill_seconds, before + clock.laps["all"], result.kv_bytes, result.tokens,
+            before + result.prefill_seconds, before + timer.laps["all"], result.kv_bytes, result.tokens,
         )  # fmt: skip
         job.emit(AnswerDone(kind, cost, result.finish_reason))
         return cost

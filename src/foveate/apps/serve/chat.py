@@ -8,7 +8,7 @@ from foveate.apps.serve.chat_request import CompletionRequest, parse_request
 from foveate.apps.serve.chat_response import ResponseWriter, pruning_details, server_sent_event
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.events import AnswerEnd, ChatEvent, PromptReady, TextPiece
-from foveate.apps.serve.generation import PrunedPrompt, context_length, generate_answer, last_position, prune_prompt
+from foveate.apps.serve.generation import PrunedPrompt, context_length, generate_answer, limit_new_tokens, prune_prompt
 from foveate.apps.serve.images import ImageSource, decode_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
@@ -40,10 +40,8 @@ def read_task(body: bytes, settings: ServeSettings, loaded: LoadedModel) -> Chat
     """Parse and check a request body. Raises `RequestError` or a `FoveateError`."""
     request, limits = parse_request(body), settings.limits
     if request.model != loaded.name:
-        raise RequestError(
-            404, f"There is no model {request.model!r} here: this server has {loaded.name!r}.",
-            code="model_not_found", param="model",
-        )  # fmt: skip
+        message = f"There is no model {request.model!r} here: this server has {loaded.name!r}."
+        raise RequestError(404, message, code="model_not_found", param="model")
     overrides = {name: getattr(request, name) for name in ("keep", "method", "positions")}
     settings = replace(settings, **{name: value for name, value in overrides.items() if value is not None})
     check_settings(settings.keep, settings.method, settings.positions)
@@ -55,10 +53,8 @@ def read_task(body: bytes, settings: ServeSettings, loaded: LoadedModel) -> Chat
         raise RequestError(400, f"An answer has at most {limits.new} tokens here: lower the limit.", param="max_tokens")
     images = request.images()
     if len(images) > limits.images:
-        raise RequestError(
-            400, f"The conversation has {len(images)} images: this server takes {limits.images} at most.",
-            code="too_many_images", param="messages",
-        )  # fmt: skip
+        message = f"The conversation has {len(images)} images: this server takes {limits.images} at most."
+        raise RequestError(400, message, code="too_many_images", param="messages")
     turns = request.turns()
     _check_characters(turns, limits.prompt or context_length(loaded.model))
     details = {image.detail for image in images} - {"auto", "high", "original"}
@@ -78,7 +74,8 @@ def run_task(loaded: LoadedModel, task: ChatTask, metrics: ServeMetrics, job: Mo
     """Answer a request on the worker's thread: emits `PromptReady`, then each `TextPiece`, then `AnswerEnd`."""
     with collect_warnings() as notes:
         prompt = _prune(loaded, task)
-    max_new_tokens = _limit_new_tokens(loaded, prompt, task)
+    requested = task.max_new_tokens or task.settings.limits.new
+    max_new_tokens = limit_new_tokens(loaded.model, prompt.inputs, requested, required=task.max_new_tokens or 1)
     metrics.add_prompt(prompt)
     job.emit(PromptReady())
     result = generate_answer(
@@ -96,17 +93,6 @@ def _prune(loaded: LoadedModel, task: ChatTask) -> PrunedPrompt:
     if limit is not None and length > limit:
         raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")
     return prune_prompt(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
-
-
-def _limit_new_tokens(loaded: LoadedModel, prompt: PrunedPrompt, task: ChatTask) -> int:
-    """The number of new tokens that are requested, allowed, and fit behind the prompt."""
-    requested, context = task.max_new_tokens or task.settings.limits.new, context_length(loaded.model)
-    if context is None:
-        return requested
-    length = last_position(prompt.inputs) + 1
-    if length + (task.max_new_tokens or 1) > context:
-        raise _too_long(f"The prompt ends at token {length}; prompt and answer have {context} tokens with this model.")
-    return min(requested, context - length)
 
 
 def _too_long(text: str) -> RequestError:

@@ -83,12 +83,6 @@ class StreamOptions(StrictBody):
     include_obfuscation: Literal[False] = False
 
 
-class PlainText(StrictBody):
-    """The only supported response format."""
-
-    type: Literal["text"]
-
-
 class CompletionRequest(StrictBody):
     """A request. OpenAI's fields that are not listed here have no effect and are refused."""
 
@@ -110,7 +104,7 @@ class CompletionRequest(StrictBody):
     logprobs: Literal[False] = False
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0
-    response_format: PlainText = PlainText(type="text")
+    response_format: dict[Literal["type"], Literal["text"]] = {"type": "text"}
     tool_choice: Literal["none", "auto"] = "none"
     parallel_tool_calls: bool = True
     store: Literal[False] = False
@@ -129,9 +123,9 @@ class CompletionRequest(StrictBody):
         """The stop strings without empty ones, which would stop at once. Raises `RequestError`."""
         if len(self.stop) > MAX_STOPS:
             raise RequestError(400, f"There are {len(self.stop)} stop strings: give at most {MAX_STOPS}.", param="stop")
-        if any(len(word) > STOP_LENGTH for word in self.stop):
+        if any(len(text) > STOP_LENGTH for text in self.stop):
             raise RequestError(400, f"A stop string has at most {STOP_LENGTH} characters.", param="stop")
-        return tuple(word for word in self.stop if word)
+        return tuple(filter(None, self.stop))
 
     def turns(self) -> list[dict[str, Any]]:
         """The conversation in the form of chat templates; "developer" is the newer name of "system"."""
@@ -167,9 +161,14 @@ def parse_request(body: bytes) -> CompletionRequest:
     try:
         return CompletionRequest.model_validate(_without_empty(fields))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = TAG.sub(r"\1", ".".join(str(step) for step in first["loc"]))
-        text = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            text = "it has no effect here, leave it out"
-        raise RequestError(400, f"{where or 'The body'}: {text}.", param=where or None) from error
+        raise to_field_error(error) from error
+
+
+def to_field_error(error: ValidationError) -> RequestError:
+    """The refusal for the first wrong field."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = TAG.sub(r"\1", ".".join(map(str, first["loc"])))
+    text = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        text = "it has no effect here, leave it out"
+    return RequestError(400, f"{where or 'The body'}: {text}.", param=where or None)

@@ -28,9 +28,8 @@ class ResponseWriter:
         """The whole answer."""
         message = {"role": "assistant", "content": text, "refusal": None}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": end.result.finish_reason}
-        return {
-            **self._head("chat.completion"), "choices": [choice], "usage": usage(end), "foveate": pruning_details(end)
-        }  # fmt: skip
+        details = {"usage": usage(end), "foveate": pruning_details(end)}
+        return {**self._head("chat.completion"), "choices": [choice], **details}
 
     def chunk(self, delta: dict[str, Any], finish_reason: str | None = None, **more: Any) -> dict[str, Any]:
         """A part of a stream."""
@@ -47,28 +46,20 @@ class ResponseWriter:
 
 def usage(end: AnswerEnd) -> dict[str, Any]:
     """The tokens that the model read and wrote; of the visual tokens those kept."""
-    kept = end.prompt.report.kept_count
-    return {
-        "prompt_tokens": end.prompt.tokens,
-        "completion_tokens": end.result.tokens,
-        "total_tokens": end.prompt.tokens + end.result.tokens,
-        "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": kept},
-    }
+    read, new = end.prompt.tokens, end.result.tokens
+    tokens = {"prompt_tokens": read, "completion_tokens": new, "total_tokens": read + new}
+    return {**tokens, "prompt_tokens_details": {"cached_tokens": 0, "image_tokens": end.prompt.report.kept_count}}
 
 
 def pruning_details(end: AnswerEnd) -> dict[str, Any]:
     """Kept and all tokens of each image, seconds of the stages, bytes of the KV cache, and notes."""
-    report = end.prompt.report
+    prompt, report, result = end.prompt, end.prompt.report, end.result
     return {
         "method": report.method,
         "kept": [len(item.kept) for item in report.items],
         "total": [item.total for item in report.items],
-        "seconds": {
-            "encode": end.prompt.encode_seconds,
-            "select": report.seconds,
-            "prefill": end.result.prefill_seconds,
-        },
-        "kv_bytes": end.result.kv_bytes,
+        "seconds": {"encode": prompt.encode_seconds, "select": report.seconds, "prefill": result.prefill_seconds},
+        "kv_bytes": result.kv_bytes,
         "notes": [*end.notes, *report.notes],
     }
 

@@ -62,10 +62,8 @@ def serve_hf(
         raise InputError(f"--grace {grace} is not a number of seconds: give one such as 30.")
     units = {"body": MIB, "pixels": MEGAPIXEL}
     bounds = ServeLimits(**{name: value * units.get(name, 1) for name, value in limits.items() if value is not None})
-    settings = ServeSettings(
-        **pruning, limits=bounds, origins=tuple(map(parse_origin, fetch_from)), api_key=api_key,
-        grace=ServeSettings.grace if grace is None else grace,
-    )  # fmt: skip
+    grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from))
+    settings = ServeSettings(**pruning, limits=bounds, origins=origins, api_key=api_key, grace=grace)
     with bind(host, port) as listener, quiet():
         serve_chat(load(model), settings, listener)
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
+from foveate.apps.serve.errors import RequestError
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
@@ -71,16 +72,16 @@ def prune_prompt(
     encoded: Any = None, explain: bool = False,
 ) -> PrunedPrompt:  # fmt: skip
     """`prune_inputs` with the encoder timed separately. Raises the same errors."""
-    model, clock = loaded.model, StageTimer(loaded.model.device)
+    model, timer = loaded.model, StageTimer(loaded.model.device)
     if encoded is None and any(modality != "audio" for modality in find_modalities(family_of(model), inputs)):
         encoded = encode(model, inputs, methods=[method])
-    clock.lap("encode")
+    timer.lap("encode")
     pruned = prune_inputs(
         model, inputs, keep=keep, method=method, positions=positions, encoded=encoded, explain=explain
     )
     mask = pruned.get("attention_mask")
     tokens = pruned["input_ids"].shape[1] if mask is None else int(mask.bool().sum())
-    return PrunedPrompt(pruned, clock.laps["encode"], tokens)
+    return PrunedPrompt(pruned, timer.laps["encode"], tokens)
 
 
 def context_length(model: Any) -> int | None:
@@ -95,6 +96,17 @@ def last_position(inputs: Mapping[str, Any]) -> int:
     return int(inputs["input_ids"].shape[1] if positions is None else positions.max() + 1) - 1
 
 
+def limit_new_tokens(model: Any, inputs: Mapping[str, Any], requested: int, *, required: int = 1) -> int:
+    """`requested` new tokens, or as many as fit behind the prompt. Raises `RequestError` if `required` do not fit."""
+    context, length = context_length(model), last_position(inputs) + 1
+    if context is None:
+        return requested
+    if length + required > context:
+        message = f"The prompt ends at position {length} of the {context} for prompt and answer: make it shorter."
+        raise RequestError(400, message, code="context_length_exceeded", param="messages")
+    return min(requested, context - length)
+
+
 def generate_answer(
     loaded: LoadedModel, inputs: Mapping[str, Any], on_text: Callable[[str], None], *, max_new_tokens: int,
     stop: Sequence[str] = (), sampling: SamplingOptions | None = None,
@@ -105,13 +117,11 @@ def generate_answer(
     streamer = TokenStreamer(loaded.processor.tokenizer, StopFilter(on_text, stop))
     criteria = StoppingCriteriaList([StopWhen(lambda: streamer.filter.done or is_cancelled())])
     seeded = torch.random.fork_rng(enabled=sampling.seed is not None)
+    options = {"max_new_tokens": max_new_tokens, "num_beams": 1, **sampling.generate_options()}
     with time_prefill(model) as prefill, seeded:
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
-        model.generate(
-            **inputs, streamer=streamer, stopping_criteria=criteria, max_new_tokens=max_new_tokens, num_beams=1,
-            **sampling.generate_options(),
-        )  # fmt: skip
+        model.generate(**inputs, streamer=streamer, stopping_criteria=criteria, **options)
     if streamer.filter.done or streamer.last_token in read_stop_ids(model.config, model.generation_config):
         reason: FinishReason = "stop"
     else:
@@ -130,7 +140,7 @@ class StopFilter:
 
     def preview(self, text: str) -> None:
         """Check text that may still change; it is used only if it completes a stop string."""
-        if any(word in self.pending + text for word in self.stop):
+        if any(stop in self.pending + text for stop in self.stop):
             self.add(text)
 
     def add(self, text: str, *, end: bool = False) -> None:
@@ -138,7 +148,7 @@ class StopFilter:
         if self.done:
             return
         self.pending += text
-        stops = [at for at in (self.pending.find(word) for word in self.stop) if at >= 0]
+        stops = [at for at in map(self.pending.find, self.stop) if at >= 0]
         if stops:
             self.done, safe = True, min(stops)
         else:
@@ -149,7 +159,7 @@ class StopFilter:
 
     def _partial_stop(self) -> int:
         """The length of the longest suffix that begins a stop string."""
-        sizes = (size for w in self.stop for size in range(len(w) - 1, 0, -1) if self.pending.endswith(w[:size]))
+        sizes = (size for s in self.stop for size in range(len(s) - 1, 0, -1) if self.pending.endswith(s[:size]))
         return max(sizes, default=0)
 
 
@@ -191,26 +201,27 @@ class PrefillTiming:
 
     seconds: float = 0.0
     kv_bytes: int = 0
-    done: bool = field(default=False, repr=False)
 
 
 @contextmanager
 def time_prefill(model: Any) -> Iterator[PrefillTiming]:
     """Time the model's next forward pass, which in `generate` is the prefill."""
-    timing, clocks = PrefillTiming(), list[StageTimer]()
+    timing, timers = PrefillTiming(), list[StageTimer]()
 
     def before(_module: Any, _arguments: Any) -> None:
-        if not clocks:
-            clocks.append(StageTimer(model.device))
+        timers.append(StageTimer(model.device))
 
     def after(_module: Any, _arguments: Any, output: Any) -> None:
-        if not timing.done:
-            clocks[0].lap("prefill")
-            timing.seconds, timing.kv_bytes, timing.done = clocks[0].laps["prefill"], kv_bytes(cache_of(output)), True
+        timers[0].lap("prefill")
+        timing.seconds, timing.kv_bytes = timers[0].laps["prefill"], kv_bytes(cache_of(output))
+        remove()
+
+    def remove() -> None:
+        for hook in hooks:
+            hook.remove()
 
     hooks = [model.register_forward_pre_hook(before), model.register_forward_hook(after)]
     try:
         yield timing
     finally:
-        for hook in hooks:
-            hook.remove()
+        remove()

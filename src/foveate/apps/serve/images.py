@@ -24,12 +24,9 @@ MAX_ASPECT = 50  # longer side over shorter side
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Reads image files from URLs, within limits.
+    """Reads image files from data URLs and from `origins` such as "https://host" or "http://host:port".
 
-    Args:
-        pixels: Maximum of pixels, over all images of a request.
-        size: Maximum of bytes of a fetched file.
-        origins: Origins ("https://host", "http://host:port") that may be fetched from.
+    `pixels` limits all images of a request together, `size` the bytes of a fetched file.
     """
 
     pixels: int
@@ -60,10 +57,8 @@ class ImageSource:
         except ValueError:
             origin = ""
         if origin not in self.origins:
-            raise RequestError(
-                400, "This server does not fetch images from there: send the image as data:image/png;base64,...",
-                code="remote_url", param="messages",
-            )  # fmt: skip
+            message = "This server does not fetch images from there: send the image as data:image/png;base64,..."
+            raise RequestError(400, message, code="remote_url", param="messages")
         failed = RequestError(400, f"The image at {url} could not be fetched.", code="remote_url", param="messages")
         try:
             with httpx.stream("GET", url, timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as response:

@@ -25,9 +25,7 @@ class ServeMetrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"foveate_{name}", text, labels, registry=registry)
 
-        self._requests = counter(
-            "requests", "Chat completions by HTTP status (499: the client disconnected).", "status"
-        )
+        self._requests = counter("requests", "Chat completions by HTTP status (499: client disconnected).", "status")
         self._kept = counter("kept_visual_tokens", "Visual tokens kept.")
         self._total = counter("visual_tokens", "Visual tokens before pruning.")
         self._prompt = counter("prompt_tokens", "Tokens that the model read, after pruning.")

@@ -13,13 +13,9 @@ MEGAPIXEL = 10**6
 class ServeLimits:
     """Upper bounds for one request and for the queue.
 
-    Args:
-        body: Bytes of a request body, and of an image that the server fetches.
-        pixels: Pixels of all images of a request together.
-        images: Number of images in a conversation.
-        prompt: Tokens of a prompt before pruning; None is no limit.
-        new: New tokens of an answer.
-        waiting: Length of the queue, without the running request.
+    `body` is in bytes, of a request or of a fetched image; `pixels` are those of all images of a request, `images`
+    those of a conversation; `prompt` tokens count before pruning (None: no limit), `new` are tokens of an answer;
+    `waiting` is the length of the queue, without the running request.
     """
 
     body: int = 20 * MIB
@@ -32,16 +28,10 @@ class ServeLimits:
 
 @dataclass(frozen=True)
 class ServeSettings:
-    """Defaults of pruning, limits, and access.
+    """Pruning settings of requests that set none, limits, and access.
 
-    Args:
-        keep: Budget of a request that sets none: tokens per image, or a share of them.
-        method: Pruning method of a request that sets none.
-        positions: Position ids of a request that sets none.
-        limits: Upper bounds.
-        origins: Origins such as "https://host" from which images may be fetched.
-        api_key: Key that every request must send; None for no key.
-        grace: Seconds that open requests get to finish at shutdown.
+    Images may be fetched from `origins` such as "https://host"; every request must send the `api_key`, if there is one;
+    open requests get `grace` seconds to finish at shutdown.
     """
 
     keep: int | float = 0.1
