@@ -10,16 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each name when it is first used
-    from foveate.errors import FoveateError as FoveateError
-    from foveate.errors import FoveateWarning as FoveateWarning
-    from foveate.hooks.attach import Handle as Handle
-    from foveate.hooks.attach import attach as attach
-    from foveate.hooks.attach import pruning as pruning
+    from foveate.errors import FoveateError as FoveateError, FoveateWarning as FoveateWarning
+    from foveate.hooks.attach import Handle as Handle, attach as attach, pruning as pruning
     from foveate.hooks.decoder import DecoderHandle as DecoderHandle
     from foveate.hooks.report import DecoderReport as DecoderReport
-    from foveate.method import Method as Method
-    from foveate.method import methods as methods
-    from foveate.method import select as select
+    from foveate.method import Method as Method, methods as methods, select as select
     from foveate.method.cdpruner import CDPruner as CDPruner
     from foveate.method.coin import CoIn as CoIn
     from foveate.method.divprune import DivPrune as DivPrune
@@ -39,18 +34,13 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.visionzip import VisionZip as VisionZip
     from foveate.method.vispruner import VisPruner as VisPruner
     from foveate.method.zspaprune import ZSPAPrune as ZSPAPrune
-    from foveate.models import Family as Family
-    from foveate.models import families as families
-    from foveate.models.visual_input import Tile as Tile
-    from foveate.models.visual_input import VisualInput as VisualInput
-    from foveate.pipeline.encode import Encoded as Encoded
-    from foveate.pipeline.encode import encode as encode
+    from foveate.models import Family as Family, families as families
+    from foveate.models.visual_input import Tile as Tile, VisualInput as VisualInput
+    from foveate.pipeline.encode import Encoded as Encoded, encode as encode
     from foveate.pipeline.prune import prune_inputs as prune_inputs
-    from foveate.pipeline.report import PrunedInputs as PrunedInputs
-    from foveate.pipeline.report import Report as Report
+    from foveate.pipeline.report import PrunedInputs as PrunedInputs, Report as Report
     from foveate.runtime.chat_template import learn_template as learn_template
-    from foveate.runtime.load import LoadedModel as LoadedModel
-    from foveate.runtime.load import load as load
+    from foveate.runtime.load import LoadedModel as LoadedModel, load as load
     from foveate.viz import draw as draw
 
 __version__ = "0.2.0"

@@ -10,8 +10,7 @@ from foveate.conformance import laws, reference
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.reference import find_kept_items, mark_kept
 from foveate.conformance.registry import to_tiny_family
-from foveate.models import Family, family_of, lookup
-from foveate.models import sequence as rewrite
+from foveate.models import Family, family_of, lookup, sequence as rewrite
 from foveate.models.sequence import count_positions
 from foveate.pipeline.prune import prune_inputs
 

@@ -18,8 +18,7 @@ from foveate.runtime.conversation import make_chat_inputs
 from foveate.runtime.load import load
 from foveate.viz.paint import TokenState
 from foveate.viz.panels import make_panels
-from tiled import MORE_TILED, tiled_folder
-from tiled import TILED as FOLDERS
+from tiled import MORE_TILED, TILED as FOLDERS, tiled_folder
 from viz.drawing import WHITE, draw_bare, pixels, ramp
 from viz.golden.write import make_item, make_report, mark_overview
 

@@ -219,8 +219,8 @@ class Family:
         return model.base_model.language_model
 
     def whole_layers(self, config: Any) -> int:
-        """After how many of the first layers the language model itself still adds to the image's places."""
-        return 0
+        """After how many of the first layers the language model itself still adds DeepStack features to the image."""
+        return len(getattr(config.vision_config, "deepstack_visual_indexes", ()))
 
 
 def mark_overview(item: VisualInput, tiles: Tiles, overview: str) -> Tiles:

@@ -31,7 +31,3 @@ class Granite4Vision(Tiled):
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """Granite's."""
         return granite_template(super().template(config, stop_ids), config.get_text_config().vocab_size)
-
-    def whole_layers(self, config: Any) -> int:
-        """Features enter before these layers."""
-        return int(max(*(layer for _, layer in config.deepstack_layer_map), *config.spatial_target_layers))

@@ -37,7 +37,3 @@ class GraniteDocling(Idefics3):
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """Granite's."""
         return granite_template(super().template(config, stop_ids), config.get_text_config().vocab_size)
-
-    def whole_layers(self, config: Any) -> int:
-        """One for each level of DeepStack."""
-        return len(config.vision_config.deepstack_visual_indexes)

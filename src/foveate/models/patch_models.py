@@ -58,10 +58,6 @@ class PaddleOCRVL(Patches):
 class CohereCompass(Timestamped):
     """Cohere Compass; M-RoPE, windowed layers, DeepStack, a timestamp before every frame."""
 
-    def whole_layers(self, config: Any) -> int:
-        """One for each level of DeepStack."""
-        return len(config.vision_config.deepstack_visual_indexes)
-
 
 class Cosmos3Edge(Timestamped):
     """Cosmos3 Edge; M-RoPE, dynamic resolution, a timestamp before every frame."""

@@ -50,7 +50,3 @@ class Qwen3Omni(Qwen25Omni):
     def sound_lengths(self, frames: Tensor) -> Tensor:
         """Chunk by chunk it halves them three times, rounding up."""
         return (frames // CHUNK) * -(-CHUNK // 8) + (frames % CHUNK + 7) // 8
-
-    def whole_layers(self, config: Any) -> int:
-        """One for each level of DeepStack."""
-        return len(config.vision_config.deepstack_visual_indexes)

@@ -1,7 +1,6 @@
 """Qwen2-VL and its successors: M-RoPE, dynamic resolution."""
 
 from dataclasses import replace
-from typing import Any
 
 from foveate.models.patches import Patches, Timestamped
 
@@ -20,10 +19,6 @@ class Qwen3VL(Timestamped):
     """Qwen3-VL; M-RoPE, dynamic resolution, DeepStack, a timestamp before every frame."""
 
     traits = replace(Timestamped.traits, in_decoder=True)
-
-    def whole_layers(self, config: Any) -> int:
-        """One for each level of DeepStack."""
-        return len(config.vision_config.deepstack_visual_indexes)
 
 
 class Qwen3VLMoe(Qwen3VL):

@@ -11,8 +11,7 @@ from PIL import Image
 import foveate
 from demo_client import FILE, SCENE, make_body, running_demo
 from foveate.apps import cli
-from foveate.apps.demo import app as demo_app
-from foveate.apps.demo import session
+from foveate.apps.demo import app as demo_app, session
 from foveate.apps.demo.app import STATIC, available_methods, make_demo_app, serve_demo
 from foveate.apps.demo.gallery import THEMES, make_gallery
 from foveate.apps.serve.run import bind

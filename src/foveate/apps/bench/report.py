@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from foveate.apps.bench.arms import STAGES, BenchArm
-from foveate.apps.bench.figures import STAGE_NAMES, Spread, compute_figures, write_verdict
-from foveate.apps.bench.figures import to_record as to_case_record
+from foveate.apps.bench.figures import STAGE_NAMES, Spread, compute_figures, to_record as to_case_record, write_verdict
 from foveate.apps.bench.measure import BenchCase
 from foveate.apps.bench.model import BenchModel
 from foveate.apps.bench.settings import format_size

@@ -20,8 +20,7 @@ __all__ = ["app", "main"]
 
 @app.callback(invoke_without_command=True)
 def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
     """Prune the visual tokens of a vision-language model, guided by the question."""
     if version:

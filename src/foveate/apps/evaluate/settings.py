@@ -7,13 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from foveate.apps.console import parse_keep
-from foveate.apps.evaluate.arms import (
-    BlindEvalArm,
-    EvalArm,
-    InDecoderEvalArm,
-    PrunedEvalArm,
-    UnprunedEvalArm,
-)
+from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError

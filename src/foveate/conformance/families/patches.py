@@ -42,10 +42,7 @@ class TinyPatches(TinyFamily):
         grids = inputs[f"{modality}_grid_thw"]
         ends = [0, *grids.prod(-1).cumsum(0).tolist()]
         pixels = inputs[self.main_inputs[modality]][ends[items.start] : ends[items.stop]]
-        return {
-            self.main_inputs[modality]: pixels,
-            f"{modality}_grid_thw": grids[items.start : items.stop],
-        }
+        return {self.main_inputs[modality]: pixels, f"{modality}_grid_thw": grids[items.start : items.stop]}
 
 
 class TinyFramesApart(TinyFamily):

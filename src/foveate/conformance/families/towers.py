@@ -139,10 +139,7 @@ class TinyNemotronHOmni(TinyFamily):
         """Images of different sizes."""
         sizes = torch.tensor([SHAPES[i % len(SHAPES)] for i in range(sum(rows))])
         width = 3 * config.vision_config.patch_size**2
-        return {
-            "pixel_values": torch.randn(int(sizes.prod(-1).sum()), width, generator=rng),
-            "image_grid_hw": sizes,
-        }
+        return {"pixel_values": torch.randn(int(sizes.prod(-1).sum()), width, generator=rng), "image_grid_hw": sizes}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """The patches of the row's images."""
