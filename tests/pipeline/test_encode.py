@@ -14,7 +14,7 @@ from foveate.method import Method, resolve
 from foveate.method.budget import to_budget
 from foveate.method.tokens import VisualTokens
 from foveate.models import lookup
-from foveate.models.capture import inputs_of
+from foveate.models.capture import capture_inputs
 
 LLAVA = lookup.family("llava")
 NEEDY = [row.name for row in foveate.methods() if row.needs]
@@ -144,7 +144,7 @@ def break_projector(model):
 
 def test_watching_ends_with_the_block():
     layer = torch.nn.Linear(2, 2)
-    with inputs_of(layer) as seen:
+    with capture_inputs(layer) as seen:
         layer(torch.ones(1, 2))
         layer(input=torch.zeros(1, 2))
     layer(torch.ones(5, 2))
@@ -193,7 +193,7 @@ def test_one_encoding_serves_every_method():
     model = tiny()
     inputs = make_batch(model, LLAVA, [(2, 5), (1, 7)])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
-    with inputs_of(model.base_model.vision_tower) as runs:
+    with capture_inputs(model.base_model.vision_tower) as runs:
         names = [row.name for row in foveate.methods() if row.prunes == "input"]
         encoded = foveate.encode(model, inputs, methods=names)
         ready = {name: foveate.prune_inputs(model, words, keep=5, method=name, encoded=encoded) for name in names}

@@ -10,7 +10,7 @@ from torch import Tensor
 from foveate.conformance.registry import to_tiny_family
 from foveate.models import Family
 from foveate.models.batch import mark_staying
-from foveate.models.capture import arguments_of
+from foveate.models.capture import capture_arguments
 from foveate.models.inputs import find_modalities
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.report import PrunedInputs
@@ -67,7 +67,7 @@ def logit_size(logits: Tensor) -> float:
 def _run_decoder(model: Any, family: Family, inputs: Mapping[str, Any], short: PrunedInputs, stays: Tensor) -> Tensor:
     """Logits (tokens that stay, vocabulary) of the stock language model on their embeddings, row by row."""
     decoder = family.decoder(model)
-    with arguments_of(decoder) as calls:
+    with capture_arguments(decoder) as calls:
         model(**inputs)
     embeds = calls[0]["inputs_embeds"]
     own = ("inputs_embeds", "attention_mask", "position_ids", "visual_pos_masks")

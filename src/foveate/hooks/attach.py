@@ -85,14 +85,8 @@ def attach(
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
     if isinstance(resolved, DecoderMethod):
-        if per != "image":
-            raise InputError(f"per={per!r} is not for {resolved.name}, which counts by image: leave it out.")
-        check_modalities(modalities)
-        if "image" not in modalities:
-            raise InputError(f"modalities={modalities!r} is not for {resolved.name}, which takes images: leave it out.")
-        if explain:
-            raise InputError(f"explain=True is not for {resolved.name}, which goes by attention alone: leave it out.")
-        return _attach_decoder(model, keep, resolved, positions)
+        _check_decoder_settings(model, resolved, keep, positions, per, modalities, explain)
+        return attach_decoder(model, keep=keep, method=resolved)
     settings = check_settings(keep, resolved, positions, per, modalities, explain)
     check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):
@@ -106,14 +100,25 @@ def attach(
     return handle
 
 
-def _attach_decoder(model: Any, keep: int | float, method: DecoderMethod, positions: str) -> DecoderHandle:
+def _check_decoder_settings(
+    model: Any, method: DecoderMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
+    explain: bool,
+) -> None:  # fmt: skip
+    """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
     check_keep(keep)
-    if positions != "original":
-        raise InputError(f"positions={positions!r} is not for {method.name}, whose tokens stay in place: leave it out.")
+    check_modalities(modalities)
+    reasons = {
+        f"per={per!r}": per != "image" and "which counts by image",
+        f"modalities={modalities!r}": "image" not in modalities and "which prunes images",
+        "explain=True": explain and "which selects by attention alone",
+        f"positions={positions!r}": positions != "original" and "whose tokens stay in place",
+    }
+    for setting, reason in reasons.items():
+        if reason:
+            raise InputError(f"{setting} is not for {method.name}, {reason}: leave it out.")
     handles = getattr(getattr(model, "__dict__", {}).get("generate"), CHAIN, None)
     if handles is not None and handles.handles:
         raise InputError(f"Another method is attached to this model: remove its handle before {method.name}.")
-    return attach_decoder(model, keep=keep, method=method)
 
 
 @contextmanager

@@ -1,37 +1,27 @@
-"""A look at what goes into one module of a model, while a block of code runs it."""
+"""Capture what goes into one module of a model while a block of code runs it; nothing stays on the module after it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor
 
 
-@contextmanager
-def inputs_of(module: Any) -> Iterator[list[Tensor]]:
-    """The first argument of every call to `module` inside the block; nothing stays on the module after it."""
-    seen: list[Tensor] = []
+def capture_inputs(module: Any) -> AbstractContextManager[list[Tensor]]:
+    """The first argument of every call to `module` inside the block."""
+    return _capture(module, lambda args, kwargs: args[0] if args else next(iter(kwargs.values())))
 
-    def look(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(args[0] if args else next(iter(kwargs.values())))
 
-    handle = module.register_forward_pre_hook(look, with_kwargs=True)
-    try:
-        yield seen
-    finally:
-        handle.remove()
+def capture_arguments(module: Any) -> AbstractContextManager[list[dict[str, Any]]]:
+    """The keyword arguments of every call to `module` inside the block."""
+    return _capture(module, lambda _, kwargs: dict(kwargs))
 
 
 @contextmanager
-def arguments_of(module: Any) -> Iterator[list[dict[str, Any]]]:
-    """The keyword arguments of every call to `module` inside the block; nothing stays on the module after it."""
-    seen: list[dict[str, Any]] = []
-
-    def look(_: Any, __: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        seen.append(dict(kwargs))
-
-    handle = module.register_forward_pre_hook(look, with_kwargs=True)
+def _capture(module: Any, read: Callable[[Any, dict[str, Any]], Any]) -> Iterator[list[Any]]:
+    calls: list[Any] = []
+    hook = module.register_forward_pre_hook(lambda _, *call: calls.append(read(*call)), with_kwargs=True)
     try:
-        yield seen
+        yield calls
     finally:
-        handle.remove()
+        hook.remove()

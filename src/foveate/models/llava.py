@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.models.base import Extras, Family, Inputs
-from foveate.models.capture import inputs_of
+from foveate.models.capture import capture_inputs
 from foveate.models.template import Template, default_template
 
 # "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, after a blank and at the start of a line or after a
@@ -45,7 +45,7 @@ class Llava(Family):
         if layer < 0:
             raise InputError(f"vision_feature_layer={chosen} comes before any attention: use a layer from 1 on.")
         attention = tower.encoder.layers[layer].self_attn
-        with inputs_of(core.multi_modal_projector) as features, inputs_of(attention) as states:
+        with capture_inputs(core.multi_modal_projector) as features, capture_inputs(attention) as states:
             encoded = self.encode(model, inputs)
         extras = {"encoder": features[0].detach(), **_cls_row(attention, states[0], features[0].shape[1])}
         return encoded, [{name: extras[name][i] for name in needs} for i in range(len(features[0]))]

@@ -1,11 +1,23 @@
-"""Aya Vision, Command A Vision, InternVL and Qianfan-OCR: square tiles, the overview last."""
+"""Images in tiles between markers: Aya Vision, Command A Vision, InternVL, Qianfan-OCR, GOT-OCR 2, Ovis2, Aria."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from foveate.models.base import Inputs
-from foveate.models.prompt_rows import PromptRow, Starts, starts_after_breaks, starts_between_ends
+from foveate.models.overview import is_overview_of_any
+from foveate.models.prompt_rows import (
+    PromptRow,
+    Starts,
+    read_rows,
+    starts_after_breaks,
+    starts_between_ends,
+    starts_with,
+)
 from foveate.models.tiling import TiledFamily
+from foveate.models.visual_input import VisualInput
 
 
 class AyaVision(TiledFamily):
@@ -42,3 +54,76 @@ class InternVL(TiledFamily):
 
 class QianfanOcr(InternVL):
     """Qianfan-OCR; tiles."""
+
+
+class GotOcr2(TiledFamily):
+    """GOT-OCR 2, PP-Chart2Table; tiles where the pixels tell them from pages."""
+
+    traits = replace(TiledFamily.traits, overview="last")
+    joins_runs = True
+
+    def tile_size(self, config: Any) -> int:
+        """Patches, halved twice along each side."""
+        return int(config.vision_config.image_size // config.vision_config.patch_size // 4) ** 2
+
+    def find_sizes(self, config: Any, inputs: Inputs, sizes: Sequence[int], modality: str) -> list[int] | None:
+        """Tiles that the last of them shows together are one image; every other one is a page."""
+        size, pixels, images = self.tile_size(config), inputs.get("pixel_values"), []
+        done = 0
+        for row in read_rows(inputs["input_ids"], self.placeholders(config, inputs, modality)):
+            for first, end in row.runs:
+                count = (end - first) // size
+                if count > 2 and pixels is None:
+                    return None
+                tiles = () if pixels is None else pixels[done : done + count]
+                counts = [1] * count if count < 3 else _count_tiles(tiles)
+                if counts is None:
+                    return None
+                images += [size * number for number in counts]
+                done += count
+        return images
+
+
+def _count_tiles(tiles: Sequence[Tensor]) -> list[int] | None:
+    """How many of these tiles or pages, (c, h, w) each, every image has; None where all of some are blank."""
+    counts: list[int] = []
+    while sum(counts) < len(tiles):
+        rest, count = tiles[sum(counts) :], 1
+        for number in range(len(rest), 2, -1):
+            answer = is_overview_of_any(rest[: number - 1], rest[number - 1])
+            if answer is None:
+                return None
+            if answer:
+                count = number
+                break
+        counts.append(count)
+    return counts
+
+
+class Ovis2(TiledFamily):
+    """Ovis2; tiles, visual vocabulary."""
+
+    # no overview, as the tiles must not be drawn: the stock processor may lay them out the wrong way round
+
+    def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
+        """By the indicator of an image's start."""
+        return starts_with(row, config.visual_indicator_token_ids[0])
+
+    def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
+        """With the indicators."""
+        return self._with_indicators(super().regroup(encoded, sizes), encoded)
+
+    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
+        """With what the indicators in the prompt are embedded as."""
+        return self._with_indicators(super().keep(encoded, items), encoded)
+
+    def _with_indicators(self, output: Any, encoded: Any) -> Any:
+        output.visual_indicator_features = encoded.visual_indicator_features
+        return output
+
+
+class Aria(TiledFamily):
+    """Aria; queries without places; several crops in one run may be several images."""
+
+    # a query belongs to no place
+    traits = replace(TiledFamily.traits, raster=False)

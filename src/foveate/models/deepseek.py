@@ -1,4 +1,4 @@
-"""DeepSeek-OCR 2 and Unlimited-OCR: an image's tiles, then the whole of it, then one token that ends it."""
+"""DeepSeek-VL and Janus, DeepSeek-OCR 2 and Unlimited-OCR."""
 
 from dataclasses import replace
 from typing import Any
@@ -6,6 +6,14 @@ from typing import Any
 import torch
 
 from foveate.models.base import Family, Features, Inputs, Masks
+
+
+class DeepseekVLHybrid(Family):
+    """DeepSeek-VL 7B; SigLIP and SAM towers side by side."""
+
+
+class Janus(Family):
+    """Janus and Janus-Pro; answers in words."""
 
 
 class DeepseekOcr2(Family):
