@@ -204,7 +204,7 @@ def test_gaps_without_a_mask_are_borders_of_packed_sequences(llava):
 
 @torch.no_grad()
 def test_generate_hides_padding_where_there_is_no_mask(llava):
-    """`attach._make_mask` does the same, so that a handle chooses on what the model will see."""
+    """`generate.make_mask` does the same, so that a handle chooses on what the model will see."""
     ids = torch.tensor([[302, 302, 10, 11, 12]])
     first = seen_by_forward(llava, input_ids=ids, pad_token_id=302, eos_token_id=301)[0]
     assert first["attention_mask"].tolist() == [[0, 0, 1, 1, 1]]
@@ -251,7 +251,7 @@ def test_generate_takes_the_size_of_a_batch_from_the_first_tensor(llava):
 
 @torch.no_grad()
 def test_generate_from_embeddings_returns_new_tokens_alone(llava):
-    """`attach._restore_prompt` puts the caller's prompt in front of them."""
+    """`generate.restore_prompt` puts the caller's prompt in front of them."""
     embeds = llava.get_input_embeddings()(torch.arange(10, 15)[None])
     assert llava.generate(inputs_embeds=embeds, **NEW).shape == (1, 2)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +13,13 @@ from torch import Tensor
 
 from foveate.errors import InputError, ModelError
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
+from foveate.hooks.generate import check_unassisted, make_mask, restore_prompt, shorten_limits
 from foveate.method import Method, resolve_any
 from foveate.method.budget import check_keep
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
 from foveate.models.cache import NAMES
-from foveate.models.generation import has_own_decoder, read_stop_ids
+from foveate.models.generation import has_own_decoder
 from foveate.pipeline.encode import check_needs
 from foveate.pipeline.prune import prune
 from foveate.pipeline.report import PrunedInputs, Report
@@ -183,7 +183,7 @@ class _Chain:
         settings = {name: value for name, value in kwargs.items() if name not in inputs}
         prompt = dict(inputs)
         if prompt.get("attention_mask") is None and isinstance(prompt.get("input_ids"), Tensor):
-            prompt["attention_mask"] = _make_mask(self.model, settings, prompt["input_ids"])
+            prompt["attention_mask"] = make_mask(self.model, settings, prompt["input_ids"])
         short = self.handles[-1].prune(prompt)
         self.generating = True
         try:
@@ -191,15 +191,15 @@ class _Chain:
                 return stock(**inputs, **settings)
             ids, separate = inputs["input_ids"], has_own_decoder(self.model)
             if not separate and "input_ids" not in short:
-                _check_unassisted(self.model, settings)
+                check_unassisted(self.model, settings)
             length = short["attention_mask"].shape[1]
-            out = stock(**short, **_shorten_limits(self.model, settings, 0 if separate else ids.shape[1] - length))
+            out = stock(**short, **shorten_limits(self.model, settings, 0 if separate else ids.shape[1] - length))
         finally:
             self.generating = False
         if separate:
             return out
         # From embeddings, generate returns the new tokens alone.
-        return _restore_prompt(out, ids, length if "input_ids" in short else 0)
+        return restore_prompt(out, ids, length if "input_ids" in short else 0)
 
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
@@ -207,58 +207,3 @@ class _Chain:
         if self.generating or not any(inputs.get(name) is not None for name in raw):
             return None
         return (), dict(self.handles[-1].prune(inputs))
-
-
-def _make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
-    """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
-    pad = _read_setting(model, settings, "pad_token_id")
-    stops = _read_setting(model, settings, "eos_token_id")
-    if stops is None:
-        stops = read_stop_ids(model.config, model.generation_config)
-    if pad is None or pad in (stops if isinstance(stops, list) else [stops]):
-        return torch.ones_like(ids)
-    return ids.ne(pad).long()
-
-
-def _check_unassisted(model: Any, settings: Mapping[str, Any]) -> None:
-    """Raise `InputError` for assisted decoding from embeddings: transformers cuts the mask down to no prompt at all."""
-    names = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
-    option = next((name for name in names if _read_setting(model, settings, name) is not None), None)
-    if option is not None:
-        raise InputError(
-            f"{option} does not work with pruned audio, which goes on as embeddings: "
-            'leave it out, or "audio" out of modalities.'
-        )
-
-
-def _read_setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
-    """The value of an option of `generate`: its argument, else its configuration's, else the model's own."""
-    configs = (settings.get("generation_config"), model.generation_config)
-    values = (settings.get(name), *(getattr(config, name, None) for config in configs))
-    return next((value for value in values if value is not None), None)
-
-
-def _shorten_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
-    """`max_length` and `min_length` count the prompt: subtract the dropped tokens, so that they mean the same."""
-    config = settings.get("generation_config")
-    shorter = {}
-    for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        length = _read_setting(model, settings, name)
-        if length and _read_setting(model, settings, instead) is None:
-            shorter[name] = max(length - dropped, 0)
-    if config is None or not shorter:
-        return {**settings, **shorter}
-    changed = copy.deepcopy(config)
-    changed.update(**shorter)
-    return {**{k: v for k, v in settings.items() if k not in shorter}, "generation_config": changed}
-
-
-def _restore_prompt(out: Any, ids: Tensor, short_length: int) -> Any:
-    """The output with the caller's prompt instead of the short one, repeated where `generate` returned several rows."""
-    sequences = out if isinstance(out, Tensor) else out.sequences
-    prompt = ids.to(sequences.device).repeat_interleave(len(sequences) // len(ids), dim=0)
-    whole = torch.cat([prompt, sequences[:, short_length:]], dim=1)
-    if isinstance(out, Tensor):
-        return whole
-    out.sequences = whole
-    return out

@@ -85,3 +85,74 @@ class HYV4VL(Patches):
         """Newlines, the last of each row."""
         newline = model.base_model.vision_tower.patch_merger.image_newline
         return [(feature == newline.to(feature)).all(-1) for feature in features]
+
+
+class KimiK25(Patches):
+    """Kimi K2.5; 1-D RoPE, latent attention, dynamic resolution, a timestamp before every chunk of a video.
+
+    A budget of videos is one of each chunk: no input tells where a video ends.
+    """
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """As stock, but one by one: transformers 5.23 fails on chunks of several frames and of different lengths."""
+        if modality == "image" or (inputs.get("mm_encoder_outputs") or {}).get(modality) is not None:
+            return super().encode(model, inputs, modality)
+        core, thw = model.base_model, inputs["video_grid_thw"]
+        chunks = inputs["pixel_values_videos"].split(thw.prod(-1).tolist())
+        outputs = [core.vision_tower(chunk, grid_thw=one[None]) for chunk, one in zip(chunks, thw, strict=True)]
+        tokens = [core.mm_projector(output.pooler_output).squeeze(1) for output in outputs]
+        return type(outputs[0])(pooler_output=tokens)
+
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
+        """One frame for each chunk."""
+        height, width = config.vision_config.merge_kernel_size
+        return [(1, h // height, w // width) for _, h, w in inputs[f"{modality}_grid_thw"].tolist()]
+
+
+class Dots3Note(Patches):
+    """dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; audio too.
+
+    The budget of an audio is for every chunk of a minute.
+
+    The local windows, and the keys that the sparse layers pick, count kept tokens.
+    """
+
+    traits = replace(Patches.traits, modalities=("image", "video", "audio"))
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The tower gives all chunks of audio in one row."""
+        encoded = super().encode(model, inputs, modality)
+        if modality == "audio":
+            each = model.config.audio_config.samples_per_token
+            encoded.pooler_output = encoded.pooler_output.split((-(-inputs["chunk_sample_lengths"] // each)).tolist())
+        return encoded
+
+
+DROPPED = "video_compression_mask"
+
+
+class VideoLlama3(Timestamped):
+    """VideoLLaMA3; 1-D RoPE, dynamic resolution, videos after the processor's own compression."""
+
+    def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
+        """The compression mask goes with the videos."""
+        own = super().encoder_inputs(model, inputs, modality)
+        return own | {DROPPED: inputs[DROPPED]} if modality == "video" and inputs.get(DROPPED) is not None else own
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The forward drops the tokens that the mask leaves out only later."""
+        encoded = super().encode(model, {n: v for n, v in inputs.items() if n != DROPPED}, modality)
+        if modality == "image" or inputs.get(DROPPED) is None:
+            return encoded
+        stays = inputs[DROPPED].split([len(video) for video in encoded.pooler_output])
+        videos = [video[own.to(video.device)] for video, own in zip(encoded.pooler_output, stays, strict=True)]
+        return type(encoded)(**{**encoded, "pooler_output": videos})
+
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
+        """Where no token was left out."""
+        merges, thw = inputs[f"{modality}_merge_sizes"].tolist(), inputs[f"{modality}_grid_thw"].tolist()
+        whole = [(t, h // merge, w // merge) for (t, h, w), merge in zip(thw, merges, strict=True)]
+        return [
+            grid if len(feature) == grid[0] * grid[1] * grid[2] else None
+            for grid, feature in zip(whole, features, strict=True)
+        ]

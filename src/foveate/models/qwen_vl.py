@@ -1,8 +1,13 @@
-"""Qwen2-VL and its successors: M-RoPE, dynamic resolution."""
+"""Qwen2-VL and its successors, Qwen-Omni too: M-RoPE, dynamic resolution."""
 
 from dataclasses import replace
+from typing import Any
 
+from torch import Tensor
+
+from foveate.models.base import Inputs
 from foveate.models.patches import Patches, Timestamped
+from foveate.models.sequence import count_positions
 
 
 class Qwen2VL(Patches):
@@ -36,3 +41,46 @@ class Qwen4Exp(Timestamped):
 
     The linear layers' state, the blocks that attention picks and the n-grams of ids run over the kept tokens.
     """
+
+
+CHUNK = 100  # frames that Qwen3-Omni's convolutions see together
+
+
+class Qwen25Omni(Patches):
+    """Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; audio too.
+
+    Also with a video's audio between its frames.
+
+    `forward` without an attention mask numbers all tokens in a row, and so does this family; `generate` makes a mask.
+    """
+
+    traits = replace(Patches.traits, versions=">=5.21", modalities=("image", "video", "audio"))
+
+    def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
+        """The tower gives all audios in one row."""
+        encoded = super().encode(model, inputs, modality)
+        if modality == "audio":
+            lengths = self.sound_lengths(inputs["feature_attention_mask"].sum(-1))
+            encoded.pooler_output = encoded.pooler_output.split(lengths.tolist())
+        return encoded
+
+    def sound_lengths(self, frames: Tensor) -> Tensor:
+        """How many tokens the tower makes of audios of so many frames: it halves them twice."""
+        return (frames + 1) // 2 // 2
+
+    def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
+        """Time runs in seconds, along videos and audios alike."""
+        if inputs.get("attention_mask") is None:
+            return count_positions(mask).expand(4, -1, -1)
+        arguments = {**inputs, "second_per_grids": inputs.get("video_second_per_grid")}
+        if inputs.get("feature_attention_mask") is not None:
+            arguments["audio_seqlens"] = inputs["feature_attention_mask"].sum(-1)
+        return super().positions(model, arguments, mask)
+
+
+class Qwen3Omni(Qwen25Omni):
+    """Qwen3-Omni's thinker, mixture of experts; M-RoPE with time in seconds, DeepStack; audio too."""
+
+    def sound_lengths(self, frames: Tensor) -> Tensor:
+        """Chunk by chunk it halves them three times, rounding up."""
+        return (frames // CHUNK) * -(-CHUNK // 8) + (frames % CHUNK + 7) // 8

@@ -10,8 +10,8 @@ from torch import Tensor
 from foveate.conformance.families.patches import TinyPatches, TinyTimestamped, TinyTogether
 from foveate.conformance.tiny_family import TinyFamily
 from foveate.models.base import Inputs
+from foveate.models.patch_models import DROPPED
 from foveate.models.step3p7 import token_side
-from foveate.models.video_llama_3 import DROPPED
 from foveate.models.visual_input import Grid
 
 SQUARES = (6, 9, 4, 8)  # of the images, in turn
