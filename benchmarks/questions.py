@@ -63,12 +63,14 @@ def main() -> None:
             [sum(a[:count]) / sum(b[:count]) for a, b in zip(own, whole, strict=True)]
             for count in range(1, QUESTIONS + 1)
         ]
-        rows.append({
-            "arm": arm.name,
-            "first_ms": 1000 * float(np.median([each[0] for each in own])),
-            "later_ms": 1000 * float(np.median([part for each in own for part in each[1:]])),
-            "total_times_unpruned_by_questions": [vars(Spread.from_values(total)) for total in totals],
-        })  # fmt: skip
+        rows.append(
+            {
+                "arm": arm.name,
+                "first_ms": 1000 * float(np.median([each[0] for each in own])),
+                "later_ms": 1000 * float(np.median([part for each in own for part in each[1:]])),
+                "total_times_unpruned_by_questions": [vars(Spread.from_values(total)) for total in totals],
+            }
+        )
     record = {"model": MODEL, "layers": LAYERS, "keep": KEEP, "rounds": ROUNDS, "arms": rows, "notes": bench.notes}
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(json.dumps(record, indent=1) + "\n")

@@ -68,9 +68,10 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     loaded = load("bundled-qwen")
     changes: dict[str, Callable[[Image.Image], Image.Image]] = {
-        "noise of 2 levels": lambda image: add_noise(image, 2), "noise of 5 levels": lambda image: add_noise(image, 5),
+        "noise of 2 levels": lambda image: add_noise(image, 2),
+        "noise of 5 levels": lambda image: add_noise(image, 5),
         "JPEG": compress,
-    }  # fmt: skip
+    }
     shares: dict[str, dict[str, dict[str, float]]] = {}
     for name in (*changes, "an object moves"):
         still, changed = [], []
