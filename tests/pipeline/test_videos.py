@@ -157,7 +157,7 @@ def test_a_clip_without_its_pixels_and_pixels_without_a_place(model, inputs):
         foveate.prune_inputs(model, two, keep=0.5)
     two["input_ids"][2, -1] = model.config.image_token_id
     two["input_ids"][1, places[-2:]] = model.config.video_token_id
-    with pytest.raises(InputError, match="Row 2 has 1 image placeholders more than its pictures make tokens"):
+    with pytest.raises(InputError, match="Row 2 has 1 image placeholders more than its images make tokens"):
         foveate.prune_inputs(model, two, keep=0.5)
 
 
@@ -175,7 +175,7 @@ def test_clips_have_no_extras():
 
 
 def test_a_method_inside_the_decoder_prunes_pictures_alone(model):
-    for wanted, told in ((("video",), "not for fastv, which prunes pictures"), ("image", "in a tuple")):
+    for wanted, told in ((("video",), "not for fastv, which prunes images"), ("image", "in a tuple")):
         with pytest.raises(InputError, match=told):
             foveate.attach(model, keep=0.5, method=foveate.FastV(layer=1), modalities=wanted)
 
