@@ -465,6 +465,15 @@ def test_hyper_parameters_are_checked(make, fix):
     assert fix in str(caught.value)
 
 
+def test_hyper_parameters_may_be_at_their_bounds():
+    for share in (0, 1):
+        assert ZSPAPrune(core=share).core == share
+    assert [CoIn(ridge=ridge).ridge for ridge in (0.001, 1)] == [0.001, 1]
+    assert [Foveate(focus=focus).focus for focus in (0, 10)] == [0, 10]
+    assert MMTok(alpha=0).alpha == PruMerge(neighbours=0).neighbours == 0
+    assert HoloV(crops=1).crops == VisPruner(step=1).step == 1
+
+
 @pytest.mark.parametrize(
     "method",
     [

@@ -1,7 +1,15 @@
 import pytest
 import torch
 
-from foveate.method.scoring import score_peaked_tokens, score_pooled, score_token_max, score_token_mean, to_salience
+from foveate.method.scoring import (
+    scale_min_max,
+    score_peaked_tokens,
+    score_pooled,
+    score_token_max,
+    score_token_mean,
+    to_salience,
+)
+from foveate.method.selection import TIE
 
 SCORES = [score_pooled, score_token_mean, score_token_max]
 AXES = torch.eye(3)
@@ -24,6 +32,7 @@ def test_the_sign_is_plus():
 
 @pytest.mark.parametrize("score", SCORES)
 def test_an_empty_question_and_a_row_of_zeros_score_nought(score):
+    assert score(torch.ones(5, 3), AXES[:0]).tolist() == [0.0] * 5
     empty = score(AXES.half(), AXES[:0].half())
     assert empty.dtype == torch.float32
     assert empty.tolist() == [0.0, 0.0, 0.0]
@@ -74,3 +83,11 @@ def test_a_word_that_points_at_nothing_hardly_counts():
 def test_salience_is_in_units_of_the_mean():
     torch.testing.assert_close(to_salience(torch.tensor([0.125, 0.375]).half()), torch.tensor([0.5, 1.5]))
     assert to_salience(torch.zeros(3)).tolist() == [1, 1, 1]
+
+
+def test_scale_min_max():
+    torch.testing.assert_close(scale_min_max(torch.tensor([-1.0, 3, 1])), torch.tensor([0.0, 1, 0.5]))
+    assert scale_min_max(torch.full((3,), 7.0)).tolist() == [0, 0, 0]
+    # Less than float32 can tell is flat.
+    assert scale_min_max(torch.tensor([0.0, TIE / 2])).tolist() == [0, 0]
+    assert scale_min_max(torch.tensor([0.0, 2 * TIE])).tolist() == [0, 1]

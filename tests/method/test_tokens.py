@@ -94,12 +94,16 @@ def test_unit_rows():
     rows = torch.tensor([[3.0, 4.0], [0.0, 0.0], [-2.0, 0.0]], dtype=torch.float16)
     assert unit_rows(rows).dtype == torch.float32
     torch.testing.assert_close(unit_rows(rows), torch.tensor([[0.6, 0.8], [0.0, 0.0], [-1.0, 0.0]]))
+    torch.testing.assert_close(unit_rows(rows.reshape(3, 1, 2))[:, 0], unit_rows(rows))
 
 
 def test_visual_tokens_accept_what_fits():
     tokens = VisualTokens(torch.ones(6, 4), torch.ones(0, 4), (1, 2, 3))
     assert tokens.grid == (1, 2, 3)
     assert VisualTokens(torch.ones(6, 4), torch.ones(2, 4)).grid is None
+    assert len(VisualTokens(torch.ones(1, 4), torch.ones(2, 4), (1, 1, 1)).embeds) == 1
+    peak = torch.tensor([0.0, 0.5, 0.5, 0, 0, 0])
+    assert VisualTokens(torch.ones(6, 4), torch.ones(2, 4), cls_attention=peak).extra("cls_attention") is peak
     with pytest.raises(AttributeError):
         tokens.grid = None
 

@@ -67,8 +67,6 @@ def score_peaked_tokens(embeds: Tensor, question: Tensor) -> Tensor:
     Returns:
         (n,) float32 differences of cosines; zeros if m = 0 or if no map is peaked.
     """
-    if question.shape[0] == 0:
-        return _zeros(embeds)
     maps = Cosines(embeds).compute(unit_rows(question))  # (n, m)
     centred = maps - maps.mean(0)
     peaks = centred.pow(3).mean(0).clamp(min=0)
