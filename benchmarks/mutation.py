@@ -29,7 +29,7 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 RULES = "tests/method/selection"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
-    "method/checks.py": "tests/method/test_tokens.py tests/method/test_methods.py",
+    "method/checks.py": "tests/method/test_checks.py",
     "method/tokens.py": "tests/method/test_tokens.py",
     "method/scoring.py": "tests/method/test_scoring.py",
     "method/selection/__init__.py": RULES,

@@ -30,3 +30,19 @@ def test_rows_are_not_copied_and_not_changed():
     some.compute(some.unit(torch.arange(5)))
     assert some.rows is rows
     assert torch.equal(rows, before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "limit", "sizes"),
+    [
+        ((10, 4), 64, [4, 4, 2]),
+        ((10, 4), 79, [4, 4, 2]),
+        ((3, 4), 1, [1, 1, 1]),
+        ((8, 1), 16, [4, 4]),
+        ((5, 0), 12, [3, 2]),
+    ],
+)
+def test_a_block_is_as_many_rows_as_fit(shape, limit, sizes, monkeypatch):
+    monkeypatch.setattr(cosines, "BLOCK_BYTES", limit)
+    blocks = cosines.split_blocks(torch.ones(shape, dtype=torch.float16))
+    assert [len(block) for block in blocks] == sizes

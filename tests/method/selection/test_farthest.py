@@ -1,8 +1,11 @@
+import math
+
+import pytest
 import torch
 
 from cost import Cost
-from foveate.method.selection import TIE, Cosines
-from foveate.method.selection.farthest import find_most_isolated
+from foveate.method.selection import TIE, Cosines, farthest
+from foveate.method.selection.farthest import FarthestPoint, find_most_isolated
 
 
 def randn(*shape, seed=0):
@@ -32,3 +35,63 @@ def test_few_pairs_are_made_where_one_token_is_odd():
     with Cost() as cost:
         assert find_most_isolated(Cosines(x)).tolist() == [3000]
     assert cost.products < 3001 * 3001 * 32 / 3
+
+
+def distances(x, places, place):
+    """`d_ij`, in double precision."""
+    unit = torch.nn.functional.normalize(x.double(), dim=1)
+    apart = 1 - unit @ unit.T
+    if places is None:
+        return apart
+    squares = (places[:, None] - places[None]).double().square().sum(-1)
+    return apart + place * (1 - (-squares / 2).exp())
+
+
+@pytest.mark.parametrize("place", [None, 0.3])
+@pytest.mark.parametrize("block", [2, 256])
+def test_gaps_are_distances_to_the_nearest_selected_token(place, block, monkeypatch):
+    monkeypatch.setattr(farthest, "BLOCK", block)
+    x, weight = randn(12, 6) * 9, randn(12, seed=1).exp()
+    places = None if place is None else torch.arange(24.0).reshape(12, 2) / 7
+    rule = FarthestPoint(Cosines(x), weight, places, place or 0.0)
+    apart = distances(x, places, place)
+    assert rule.value()[0].tolist() == [math.inf] * 12
+    taken = []
+    for more in ([4], [0, 11, 7], [5]):
+        taken += more
+        rule.take(torch.tensor(more))
+        value, slack = rule.value()
+        expected = apart[:, taken].amin(1).float() * weight
+        expected[taken] = 0
+        torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(slack, TIE * weight)
+    index = torch.tensor([1, 2, 5, 8])
+    few = rule.candidates(index)
+    torch.testing.assert_close(torch.tensor(few.apart), apart[index][:, index].float(), rtol=0, atol=1e-5)
+    few.take(1)
+    rule.take(index[1:2])
+    for mine, all_ in zip(few.value(), rule.value(), strict=True):
+        torch.testing.assert_close(torch.tensor(mine), all_[index], rtol=1e-5, atol=1e-5)
+
+
+def test_a_duplicate_is_worth_nothing_however_large_its_weight():
+    x = torch.tensor([[1.0, 0], [1, 0], [1, 0.01], [0, 1]])
+    rule = FarthestPoint(Cosines(x), torch.full((4,), 1e6))
+    rule.gap = torch.tensor([0, TIE * 0.9, TIE * 1.1, 1])
+    assert (rule.value()[0] > 0).tolist() == [False, False, True, True]
+    few = rule.candidates(torch.arange(4))
+    assert (few.value()[0] > 0).tolist() == [False, False, True, True]
+    few.take(3)
+    assert few.gap.tolist() == pytest.approx([0, TIE * 0.9, TIE * 1.1, 0])
+
+
+def test_the_first_of_two_equally_isolated_tokens_starts():
+    x = torch.eye(6)[[0, 0, 3, 1, 1, 4]]
+    assert find_most_isolated(Cosines(x)).tolist() == [2]
+
+
+def test_all_pairs_are_compared_once_off_the_cpu():
+    rows = torch.empty(200, 6, device="meta")
+    with Cost() as cost:
+        assert find_most_isolated(Cosines(rows)).shape == (1,)
+    assert cost.products == 200 * 200 * 6
