@@ -54,6 +54,7 @@ def prepare(module: str, tests: str) -> Path:
         "source_paths": ["src"],
         "only_mutate": [f"src/foveate/{module}"],
         "pytest_add_cli_args_test_selection": tests.split(),
+        "timeout_multiplier": 2,  # some mutants loop for ever
         "do_not_mutate_patterns": [r"raise \w+", r"warnings\.warn"],  # texts
     }
     with (work / "pyproject.toml").open("a") as file:
@@ -75,9 +76,9 @@ def test(module: str, tests: str) -> None:
     work, start = prepare(module, tests), time.monotonic()
     printed = mutmut(work, "run", "--max-children", "1")
     results = work / "mutants" / "src" / "foveate" / f"{module}.meta"
-    if not results.exists():
-        sys.exit(printed[-3000:])
-    codes = json.loads(results.read_text())["exit_code_by_key"]
+    codes = json.loads(results.read_text())["exit_code_by_key"] if results.exists() else {}
+    if not any(code is not None for code in codes.values()):
+        sys.exit(f"{module} was not tested: {printed[-3000:]}")
     count = Counter(STATUS.get(code, "crashed or timed out") for code in codes.values())
     killed, seconds = count["killed"] + count["crashed or timed out"], (time.monotonic() - start) / max(1, len(codes))
     score = f"{100 * killed / len(codes):.0f} %"

@@ -1,5 +1,6 @@
 """Checks of numbers that users pass."""
 
+import math
 from numbers import Integral, Real
 from typing import TypeGuard
 
@@ -30,13 +31,13 @@ def check_between(name: str, value: object, low: float, high: float) -> None:
 
 def check_positive(name: str, value: object) -> None:
     """Raise `InputError` unless this hyper-parameter is a finite number above 0."""
-    if not is_number(value) or not 0 < value < float("inf"):
+    if not is_number(value) or not 0 < value < math.inf:
         raise InputError(f"{name}={value!r} is out of range: use a float above 0, such as 0.2.")
 
 
 def check_not_negative(name: str, value: object) -> None:
     """Raise `InputError` unless this hyper-parameter is a finite number of 0 or more."""
-    if not is_number(value) or not 0 <= value < float("inf"):
+    if not is_number(value) or not 0 <= value < math.inf:
         raise InputError(f"{name}={value!r} is out of range: use a float of 0 or more, such as 1.0.")
 
 
