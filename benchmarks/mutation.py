@@ -38,6 +38,10 @@ MODULES = {
     "method/selection/farthest.py": RULES,
     "method/selection/loop.py": RULES,
     "method/selection/volume.py": RULES,
+    "pipeline/budget.py": "tests/pipeline/test_select.py",
+    "pipeline/select.py": "tests/pipeline/test_select.py",
+    "pipeline/question.py": "tests/pipeline/test_question.py tests/pipeline/test_prune.py",
+    "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
 }
 
 
