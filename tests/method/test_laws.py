@@ -163,6 +163,18 @@ def test_autocast_and_gradients_leave_the_choice_alone(method):
 
 
 @every_method
+def test_the_default_device_does_not_matter(method):
+    tokens = tokens_of(grid=(1, 5, 8))
+    expected = method.select(tokens, 13).tolist()
+    with torch.device("meta"):  # what is not made on the device of the inputs has no values
+        kept = method.select(tokens, 13)
+        weights, core = method.merge_weights(tokens, kept), method.core_mask(tokens, kept)
+    assert kept.tolist() == expected
+    assert weights is None or weights.device.type == "cpu"
+    assert core.device.type == "cpu"
+
+
+@every_method
 def test_inputs_stay_as_they_are(method):
     tokens = tokens_of()
     before = map_tensors(tokens, torch.Tensor.clone)

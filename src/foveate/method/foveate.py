@@ -68,4 +68,4 @@ class Foveate(FarthestPoints):
         """Compute the positions (n, 3) in units of sigma."""
         axes = sum(size > 1 for size in grid)
         sigma = self.reach * (math.prod(grid) / kept) ** (1 / max(axes, 1))
-        return torch.cartesian_prod(*(torch.arange(size) / sigma for size in grid))
+        return torch.cartesian_prod(*(torch.arange(size, device="cpu") / sigma for size in grid))

@@ -70,8 +70,8 @@ def _compute_variance(unit: Tensor) -> Tensor:
 
 def _apportion(weights: Tensor, room: list[int], k: int) -> list[int]:
     """Split k in proportion to `weights` (c,) >= 0, at most `room[c]` each; sum(room) >= k."""
-    quotas = torch.zeros(len(room), dtype=torch.long)
-    caps, weights = torch.tensor(room), weights.double().clamp(min=TIE)
+    quotas = torch.zeros_like(weights, dtype=torch.long)
+    caps, weights = torch.tensor(room, device=weights.device), weights.double().clamp(min=TIE)
     while k:
         is_open = quotas < caps
         share = torch.where(is_open, k * weights / weights[is_open].sum(), 0.0)

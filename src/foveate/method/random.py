@@ -36,5 +36,5 @@ class Random(Method):
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         # Its own generator, on the CPU: the global state is unchanged and every device selects the same tokens.
         generator = torch.Generator().manual_seed(int(self.seed))
-        scores = torch.randperm(len(tokens.embeds), generator=generator)
+        scores = torch.randperm(len(tokens.embeds), generator=generator, device="cpu")
         return select_top_k(scores.to(selected.device), k, selected)

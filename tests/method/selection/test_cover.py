@@ -14,13 +14,14 @@ class Matrix:
     """A whole matrix, as `Weights`, that records which rows are computed."""
 
     def __init__(self, matrix):
-        self.matrix, self.height, self.computed = matrix, len(matrix), []
+        self.matrix, self.height, self.computed, self.columns = matrix, len(matrix), [], 0
 
     def rows(self, index):
-        self.computed.append(index.tolist())
+        self.computed.append(index.tolist() if index.device.type == "cpu" else None)
         return self.matrix.index_select(0, index)
 
     def column(self, index):
+        self.columns += 1
         return self.matrix.index_select(1, index).squeeze(1)
 
 
@@ -47,7 +48,8 @@ def test_gains_are_those_of_their_definition(way, monkeypatch):
     monkeypatch.setattr(cover, "MATRIX_BYTES", 0 if way == "not stored" else cover.MATRIX_BYTES)
     monkeypatch.setattr(cover, "BLOCK", 7)
     matrix, worth = randn(50, 30).abs(), randn(30, seed=1).abs() + 0.1
-    rule = Coverage(Matrix(matrix), worth)
+    weights = Matrix(matrix)
+    rule = Coverage(weights, worth)
     assert (rule.matrix is None) == (way == "not stored")
     rule.on_host = way != "as on an accelerator"
     taken = []
@@ -58,6 +60,8 @@ def test_gains_are_those_of_their_definition(way, monkeypatch):
         torch.testing.assert_close(value.float(), gains(matrix, taken) * worth, rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(slack.float(), COVER_TIE * matrix.sum(0) * worth)
         assert not value[taken].any()
+        assert value.dtype == (torch.float32 if way == "as on an accelerator" and taken else torch.float64)
+    assert weights.columns == (len(taken) if way == "not stored" else 0)
 
 
 def test_a_gain_within_the_tie_is_nothing():
@@ -86,3 +90,7 @@ def test_only_rows_that_are_covered_better_are_computed_again(monkeypatch):
     rule.take(torch.tensor([1]))
     rule.take(torch.tensor([2]))
     assert [rows for rows in weights.computed[1:] if rows] == [list(range(9)), [2, 5]]
+
+
+def test_accelerators_need_no_float64():
+    assert Coverage(Matrix(torch.ones(5, 3, device="meta")), torch.ones(3, device="meta")).gain.dtype == torch.float32

@@ -64,7 +64,7 @@ def test_gaps_are_distances_to_the_nearest_selected_token(place, block, monkeypa
         expected = apart[:, taken].amin(1).float() * weight
         expected[taken] = 0
         torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-5)
-        torch.testing.assert_close(slack, TIE * weight)
+        torch.testing.assert_close(slack, TIE * weight, rtol=1e-5, atol=0)
     index = torch.tensor([1, 2, 5, 8])
     few = rule.candidates(index)
     torch.testing.assert_close(torch.tensor(few.apart), apart[index][:, index].float(), rtol=0, atol=1e-5)
@@ -72,11 +72,12 @@ def test_gaps_are_distances_to_the_nearest_selected_token(place, block, monkeypa
     rule.take(index[1:2])
     for mine, all_ in zip(few.value(), rule.value(), strict=True):
         torch.testing.assert_close(torch.tensor(mine), all_[index], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.tensor(few.value()[1]), TIE * weight[index], rtol=1e-5, atol=0)
 
 
 def test_a_duplicate_is_worth_nothing_however_large_its_weight():
     x = torch.tensor([[1.0, 0], [1, 0], [1, 0.01], [0, 1]])
-    rule = FarthestPoint(Cosines(x), torch.full((4,), 1e6))
+    rule = FarthestPoint(Cosines(x), torch.full((4,), 1e6), None, 0.0)
     rule.gap = torch.tensor([0, TIE * 0.9, TIE * 1.1, 1])
     assert (rule.value()[0] > 0).tolist() == [False, False, True, True]
     few = rule.candidates(torch.arange(4))
@@ -95,3 +96,27 @@ def test_all_pairs_are_compared_once_off_the_cpu():
     with Cost() as cost:
         assert find_most_isolated(Cosines(rows)).shape == (1,)
     assert cost.products == 200 * 200 * 6
+
+
+def test_distances_in_a_large_grid_are_not_blurred():
+    places = 1e4 + torch.arange(40.0)[:, None] / 20
+    rule = FarthestPoint(Cosines(torch.ones(40, 3)), torch.ones(40), places, 1.0)
+    rule.take(torch.arange(30, 40))
+    expected = 1 - (-((places[:, 0].double() - places[30, 0].double()) ** 2) / 2).exp()
+    torch.testing.assert_close(rule.gap[:30].double(), expected[:30], rtol=0, atol=1e-5)
+
+
+def test_the_search_begins_all_over_the_image():
+    # In the first tokens alone there is one thing only: from them, nothing is known of the others.
+    x = randn(12, 32)[torch.arange(3000) // 250] + randn(3000, 32, seed=1) / 20
+    x[1234] = randn(32, seed=2)
+    with Cost() as cost:
+        assert find_most_isolated(Cosines(x)).tolist() == [1234]
+    assert cost.products == 2 * 3000 * farthest.PROBES * 32
+
+
+def test_a_tie_that_is_not_yet_known_is_looked_at():
+    # Every second of 128 tokens is compared first: 2 is, 1 is not, and both are as isolated.
+    x = torch.eye(3)[:1].repeat(128, 1)
+    x[1], x[2] = torch.tensor([0.5, 0.75**0.5, 0]), torch.tensor([0.5, 0, 0.75**0.5])
+    assert find_most_isolated(Cosines(x)).tolist() == [1]

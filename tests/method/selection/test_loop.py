@@ -219,3 +219,19 @@ def test_only_what_is_certain_is_selected_in_a_block():
     assert certain([3.0, 2, 1], {0: 1.9}, slack=0.2) == [2]
     assert certain([3.0, 2, 1], {5: 2.1}, slack=0.2) == [2, 3]
     assert certain([3.0, 2, 1], {5: 2.3}, slack=0.2) == [2]
+
+
+class Doubting(Fading):
+    """Its candidates' own values are too low, so that none of them is certain."""
+
+    def candidates(self, index):
+        few = FadingFew(self, index.tolist())
+        few.rule.values -= 100
+        return few
+
+
+def test_every_block_selects_a_token():
+    values = torch.arange(60.0) % 13
+    free = torch.ones(60, dtype=torch.bool)
+    expected = slow_greedy(Fading(values), 9, free.tolist())
+    assert loop.select_in_blocks(Doubting(values), 9, free).tolist() == expected

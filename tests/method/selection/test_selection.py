@@ -7,12 +7,14 @@ from foveate.errors import InputError
 from foveate.method.selection import (
     TIE,
     FarthestProblem,
+    kernel,
     select_coverage,
     select_dpp,
     select_farthest,
     select_log_volume,
     select_top_k,
 )
+from foveate.method.selection.loop import select_greedily
 
 NONE = torch.empty(0, dtype=torch.long)
 
@@ -93,8 +95,18 @@ def test_nothing_is_read_back_from_the_device(rule):
 
 
 @every_rule
+def test_the_default_device_does_not_matter(rule):
+    x, taken = randn(300, 6), selected(9, 2)
+    expected = rule(x, 12, taken), rule(x, 12, NONE)
+    with torch.device("meta"):  # what is not made on the device of the inputs has no values
+        chosen = rule(x, 12, taken), rule(x, 12, NONE)
+    assert [c.tolist() for c in chosen] == [e.tolist() for e in expected]
+
+
+@every_rule
 def test_ties_go_to_the_lowest_index(rule):
     assert rule(torch.ones(9, 6), 4, selected(1)).tolist() == [0, 2, 3, 4]
+    assert rule(torch.ones(9, 6), 4, NONE).tolist() == [0, 1, 2, 3]
 
 
 def test_top_k_by_hand():
@@ -154,6 +166,7 @@ def test_dpp_out_of_rank_goes_by_relevance():
     assert select_dpp(x, relevance, 2, NONE).tolist() == [2, 3]
     assert select_dpp(x, relevance, 4, NONE).tolist() == [2, 3, 4, 6]
     assert select_dpp(torch.zeros(8, 3), relevance, 3, NONE).tolist() == [2, 3, 4]
+    assert select_dpp(x, 3000 * relevance, 5, NONE).tolist() == [2, 3, 4, 6, 7]
     assert select_dpp(x, torch.zeros(8), 4, NONE).tolist() == [0, 1, 2, 3]
 
 
@@ -194,3 +207,61 @@ def test_rules_leave_their_inputs_alone():
     assert torch.equal(weights, kept)
     assert torch.equal(scores, randn(30))
     assert taken.tolist() == [4, 1]
+
+
+def test_weighted_farthest_point_by_hand():
+    x, weight = torch.eye(5), torch.tensor([1.0, 3, 2, 1, 5])
+    for k, expected in ((1, [4]), (2, [1, 4]), (3, [1, 2, 4]), (4, [0, 1, 2, 4])):
+        assert weighted_farthest_point(x, weight, k, NONE).tolist() == expected
+    assert weighted_farthest_point(x, weight, 1, selected(4)).tolist() == [1]
+    # Weights within TIE of the largest, in proportion to it, may start.
+    for scale in (1.0, 1000.0, 0.001):
+        assert weighted_farthest_point(x, scale * torch.tensor([1, 1 + 0.5 * TIE, 0, 0, 0]), 1, NONE).tolist() == [0]
+        assert weighted_farthest_point(x, scale * torch.tensor([1, 1 + 3 * TIE, 0, 0, 0]), 1, NONE).tolist() == [1]
+
+
+def test_places_tell_what_looks_alike_apart():
+    x, weight = torch.ones(4, 3), torch.tensor([1.1, 1, 1, 1])
+    places = torch.tensor([[0.0], [0.1], [3], [0.2]])
+    assert weighted_farthest_point(x, weight, 2, NONE, places, 0.5).tolist() == [0, 2]
+    assert weighted_farthest_point(x, weight, 3, NONE, places, 0.5).tolist() == [0, 2, 3]
+    assert weighted_farthest_point(x, weight, 2, NONE).tolist() == [0, 1]
+
+
+def test_a_gpu_gets_all_problems_in_one_launch(monkeypatch):
+    problems = [FarthestProblem(randn(20, 6), 5, NONE), FarthestProblem(randn(9, 6, seed=1), 3, selected(2, 4))]
+    expected = [select_farthest([problem])[0].tolist() for problem in problems]
+    launches = []
+
+    def launch(rules, counts, free):
+        launches.append(list(counts))
+        return [select_greedily(*each) for each in zip(rules, counts, free, strict=True)]
+
+    monkeypatch.setattr(kernel, "is_usable", lambda rule: rule.gap.shape in ((20,), (9,)))
+    monkeypatch.setattr(kernel, "launch_many", launch)
+    assert [chosen.tolist() for chosen in select_farthest(problems)] == expected
+    assert launches == [[4, 3]]  # the first starts by itself
+    assert select_farthest([]) == []
+
+
+def test_log_volume_greedy_maximises_its_objective():
+    for seed in range(20):
+        x, bonus = randn(12, 8, seed=seed), randn(12, seed=100 + seed)
+        unit = torch.nn.functional.normalize(x.double(), dim=1)
+        kept = []
+        for _ in range(6):
+            values = {}
+            for j in (j for j in range(12) if j not in kept):
+                rows = unit[[*kept, j]]
+                volume = torch.logdet(rows @ rows.T + 0.05 * torch.eye(len(rows)))
+                values[j] = 0.3 * bonus[[*kept, j]].sum() + 0.7 * volume
+            kept.append(max(values, key=values.get))
+        assert select_log_volume(x, bonus, 6, NONE, share=0.7, ridge=0.05).tolist() == sorted(kept)
+        assert select_log_volume(x, bonus, 3, selected(*kept[:3]), share=0.7, ridge=0.05).tolist() == sorted(kept[3:])
+
+
+def test_log_volume_ties_are_those_of_both_terms():
+    # Both tokens add as much volume: half of the difference of their bonuses is the difference of their values.
+    for difference, expected in ((1.6 * TIE, [0]), (3 * TIE, [1])):
+        bonus = torch.tensor([0, difference])
+        assert select_log_volume(torch.eye(2), bonus, 1, NONE, share=0.5, ridge=0.01).tolist() == expected

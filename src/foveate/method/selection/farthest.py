@@ -21,7 +21,7 @@ class FarthestPoint:
     A token within TIE of a selected one is a duplicate: its value is 0, however large its weight.
     """
 
-    def __init__(self, cosines: Cosines, weight: Tensor, places: Tensor | None = None, place: float = 0.0) -> None:
+    def __init__(self, cosines: Cosines, weight: Tensor, places: Tensor | None, place: float) -> None:
         self.cosines, self.weight, self.places, self.place = cosines, weight, places, place
         self.gap = torch.full_like(weight, math.inf)  # (n,): distance to the nearest selected token
 
@@ -66,7 +66,7 @@ def find_most_isolated(cosines: Cosines) -> Tensor:
         if device.type != "cpu":
             some = torch.arange(start, min(start + PROBES, n), device=device)
         elif start:
-            some = rank((-nearest).masked_fill(~unknown, -math.inf), TIE)[: min(PROBES, n - start)]
+            some = rank((-nearest).masked_fill(~unknown, -math.inf), TIE)[:PROBES]
             if nearest[unknown].amin() > nearest[~unknown].amin() + TIE:
                 break
         pairs = cosines.compute(cosines.unit(some))  # (n, c)

@@ -87,7 +87,7 @@ def select_in_blocks(rule: BlockRule, k: int, free: Tensor) -> Tensor:
     """As `select_greedily`, as many at a time as are certain."""
     free = free.clone()
     count = 1 + int(CANDIDATES * len(free) ** 0.5)
-    blocks = [torch.empty(0, dtype=torch.long)]
+    blocks = [torch.empty(0, dtype=torch.long, device=free.device)]
     while k:
         value, slack = rule.value()
         value = value.masked_fill(~free, -math.inf)
