@@ -11,7 +11,7 @@ from foveate.registry import Registry
 MODULES = {
     "cross": "CrossAttention Idefics Mllama EncoderDecoder Florence2 Blip2 InstructBlip InstructBlipVideo",
     "gemma": "Gemma3n Gemma4 Gemma4Unified T5Gemma2",
-    "patches": "Patches FramesApart Timestamped Together Dots3Note Ernie45VL Frames Glm4v HunYuanVL KimiK25 "
+    "patches": "Patches Timestamped Together Dots3Note Ernie45VL Frames Glm4v HunYuanVL KimiK25 "
     "PaddleOCRVL Qwen4Exp Qwen25Omni MuseGlimmer MuseSpark",
     "rows": "Inkling2 Inkling Molmo2 VideoLlama3 DeepseekOcr2 UnlimitedOcr Step3p7",
     "tile_markers": "AyaVision Cohere2Vision InternVL GotOcr2 Ovis2 Llama4 Lfm2VL MiniCPMV",

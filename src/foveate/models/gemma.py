@@ -10,7 +10,6 @@ from torch import Tensor
 
 from foveate.models.base import Family, Features, Grids, Inputs
 from foveate.models.overview import is_overview
-from foveate.models.patches import FramesApart
 from foveate.models.prompt_rows import PromptRow, Starts
 from foveate.models.template import Template, open_with
 from foveate.models.tiling import TiledFamily
@@ -72,10 +71,10 @@ class Gemma3n(Gemma):
     """Gemma 3n; embeddings for every layer, local windows; audio passes through."""
 
 
-class Gemma4(FramesApart, Gemma):
+class Gemma4(Gemma):
     """Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; audio passes through."""
 
-    traits = replace(FramesApart.traits, versions=">=5.23", modalities=("image", "video"))
+    traits = replace(Gemma.traits, versions=">=5.23", modalities=("image", "video"))
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As the places of the patches say; a video's frames are all of one shape."""

@@ -11,9 +11,5 @@ class Patches(Family):
     traits = replace(Family.traits, modalities=("image", "video"))
 
 
-class FramesApart(Family):
-    """A video's frames stand apart in the prompt, each after the words of its timestamp."""
-
-
-class Timestamped(FramesApart, Patches):
-    """The conventions of Qwen3-VL's processor."""
+class Timestamped(Patches):
+    """The conventions of Qwen3-VL's processor: a video's frames stand apart, each after the words of its timestamp."""

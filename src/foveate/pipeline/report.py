@@ -46,7 +46,7 @@ class Report:
         return _group(self.items, lambda item: item.row)
 
     def by_image(self) -> dict[int, tuple[VisualInput, ...]]:
-        """The items of each image of the batch, by its number in reading order; several only for `is_part` items."""
+        """The items of each image of the batch, by its number in reading order; an `is_part` item is one of its own."""
         return _group([item for item in self.items if item.modality == "image"], lambda item: item.index)
 
     if not TYPE_CHECKING:  # old names work, but do not type-check

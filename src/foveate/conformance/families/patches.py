@@ -46,7 +46,7 @@ class TinyPatches(TinyFamily):
 
 
 class TinyFramesApart(TinyFamily):
-    """Tiny models of `FramesApart`."""
+    """Tiny models of adapters whose videos stand frame by frame in the prompt."""
 
     def prompt_ids(self, config: Any, modality: str, tokens: int, grid: Grid | None) -> list[int]:
         """In a video two text tokens before each frame."""

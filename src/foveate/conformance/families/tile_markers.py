@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from foveate.conformance.families.tiled import Layout, TinyTiledFamily, show_overview
+from foveate.conformance.families.tiled import Layout, TinyTiledFamily
 from foveate.models.base import Inputs
 from foveate.models.lfm import IMAGE_TOKEN, TILE_MARKS
 from foveate.models.minicpm_v import SIZE_INPUTS
@@ -53,13 +53,7 @@ class TinyGotOcr2(TinyInternVL):
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """With overviews that show their tiles: nothing else tells tiles from pages."""
         made = super().make_inputs(config, modality, rows, rng)
-        done = 0
-        for number in range(sum(rows)):
-            count = self.count_tiles(range(number, number + 1))[0]
-            tiles = made["pixel_values"][done : done + count]
-            if count > 1:
-                show_overview(tiles[:-1], tiles[-1], self.layout(number))
-            done += count
+        self.show_overviews(made["pixel_values"], sum(rows), overview=-1)
         return made
 
 

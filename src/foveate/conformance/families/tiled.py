@@ -40,6 +40,16 @@ class TinyTiledFamily(TinyFamily):
         """All tiles in one tensor."""
         return super().make_inputs(config, modality, [sum(map(sum, map(self.count_tiles, self.split_rows(rows))))], rng)
 
+    def show_overviews(self, pixels: Tensor, images: int, *, overview: int) -> None:
+        """Let the overview of each image, its first (0) or last (-1) entry in `pixels`, show the image's tiles."""
+        start = 0
+        for number, count in enumerate(self.count_tiles(range(images))):
+            entries = pixels[start : start + count]
+            if count > 1:
+                tiles = entries[:-1] if overview else entries[1:]
+                show_overview(tiles, entries[overview], self.layout(number))
+            start += count
+
     def encode_inputs(self, model: Any, inputs: Inputs, modality: str) -> Any:
         """The tiles of each image joined, as `encode` joins them once there is a prompt."""
         encoded = super().encode_inputs(model, inputs, modality)
@@ -94,13 +104,7 @@ class TinyGemma3(TinyTiledFamily):
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Images that show their crops: nothing else tells crops from images."""
         made = super().make_inputs(config, modality, rows, rng)
-        done = 0
-        for number in range(sum(rows)):
-            count = self.count_tiles(range(number, number + 1))[0]
-            tiles = made["pixel_values"][done : done + count]
-            if count > 1:
-                show_overview(tiles[1:], tiles[0], self.layout(number))
-            done += count
+        self.show_overviews(made["pixel_values"], sum(rows), overview=0)
         return made
 
     def mark_tiles(self, config: Any, layout: Layout, tile: list[int]) -> list[int]:
