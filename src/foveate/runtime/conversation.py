@@ -91,7 +91,8 @@ def process_prompts(loaded: LoadedModel, text: list[str], images: list[list[Imag
         inputs = processor(text=text, padding=len(text) > 1, return_tensors="pt", **extra)
     except ValueError as error:
         raise InputError(f"The processor of {loaded.name} refuses the image or the question: {error}") from error
-    return inputs.to(model.device, model.dtype)
+    # Where the first weights are on disk, accelerate moves the inputs.
+    return inputs.to("cpu" if model.device.type == "meta" else model.device, model.dtype)
 
 
 def generate_answers(loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int) -> list[str]:

@@ -1,9 +1,8 @@
 """`load`: a model and its processor, from the hub, from a folder, or one of the two small bundled ones."""
 
-import importlib
-import importlib.util
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,19 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from foveate.errors import ModelError
+from foveate.errors import InputError, ModelError, UnknownFamilyError
 from foveate.models.lookup import family
+from foveate.runtime.adapters import CONFIG as ADAPTER_CONFIG, add_adapter
 from foveate.runtime.chat_template import learn_template
+from foveate.runtime.late import cause_of, import_late
+from foveate.runtime.load_options import LoadOptions
+from foveate.runtime.processor import load_processor
 
 MODELS = Path(__file__).parents[1] / "world" / "models"
 BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WEIGHTS = ("*.safetensors", "*.bin")
+HELPERS = ("accelerate", "bitsandbytes", "torchao")  # packages with logs of their own
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,35 +44,62 @@ class LoadedModel:
     name: str
 
 
-def load(name: str = "bundled") -> LoadedModel:
+def load(
+    name: str = "bundled", *, device_map: str | int | Mapping[str, str | int] | None = None, dtype: Any = None,
+    attention: str | None = None, quantize: str | None = None, revision: str | None = None,
+    adapter: str | None = None, gguf_file: str | None = None, **more: Any,
+) -> LoadedModel:  # fmt: skip
     """Load a vision-language model and its processor.
 
-    The model goes to CUDA or MPS where there is one, else to the CPU, in the data type of its checkpoint; the bundled
-    models, stored in half precision, compute in float32 on a CPU. How the chat template marks the question is learned
-    at once (`learn_template`), unless the checkpoint's configuration says it.
+    By default the model goes to CUDA or MPS where there is one, else to the CPU, in the data type of its checkpoint;
+    the bundled models, stored in half precision, compute in float32 on a CPU. How the chat template marks the question
+    is learned at once (`learn_template`), unless the checkpoint's configuration says it.
 
     Args:
         name: A hub id, a local folder that `save_pretrained` wrote, or one of two small models that know drawn scenes
             only: "bundled" (LLaVA's architecture) and "bundled-qwen" (Qwen2.5-VL's).
+        device_map: Where the weights go: "auto", "balanced", a device, or a mapping of modules to devices ("disk" too).
+        dtype: A data type such as "bfloat16", or "auto".
+        attention: "sdpa", "eager", or another that transformers knows and that is installed ("flash_attention_2").
+        quantize: "4bit" (by bitsandbytes) or "8bit" (by bitsandbytes or, where it is not installed, torchao).
+        revision: A branch, tag or commit of a model of the hub.
+        adapter: The folder or hub id of a PEFT adapter such as a LoRA. Its layers become part of the model.
+        gguf_file: A GGUF file in the folder, for models that transformers reads from one.
+        **more: Other arguments of transformers' `from_pretrained` for the model, such as `max_memory`.
 
     Returns:
         The model, its processor and notes, as a `LoadedModel`.
 
     Raises:
-        ModelError: The model cannot be found or read.
+        InputError: An option cannot be honoured. No weights were read.
+        ModelError: The model or the adapter cannot be found or read.
         UnknownFamilyError: foveate does not support its family. No weights were read.
 
     Example:
-        >>> loaded = foveate.load("Qwen/Qwen2.5-VL-3B-Instruct")
+        >>> loaded = foveate.load("Qwen/Qwen2.5-VL-3B-Instruct", device_map="auto", dtype="bfloat16")
         >>> inputs = loaded.processor(images=[image], text=[prompt], return_tensors="pt").to(loaded.model.device)
         >>> short = foveate.prune_inputs(loaded.model, inputs, keep=0.1)
     """
-    where, device = locate(name), _choose_device()
-    config = read_config(where)
-    family(config.model_type)
+    options = LoadOptions(device_map, dtype, attention, quantize, revision, adapter, gguf_file)
+    return _load(name, options, more)
+
+
+def _load(name: str, options: LoadOptions, more: Mapping[str, Any]) -> LoadedModel:
+    where, device = locate(name, options.gguf_file), _choose_device()
+    options.check()
+    config = read_config(where, options)
+    check_family(config, options.gguf_file)
     # The processor is small and comes first: its errors show before gigabytes are read.
-    processor, notes = _load_processor(where, config)
-    model = _load_weights(where, device, torch.float32 if name in BUNDLED and device == "cpu" else "auto")
+    processor, notes = load_processor(where, config, **options.source)
+    arguments = options.to_arguments(config, device)
+    if name in BUNDLED and options.dtype is None and device == "cpu":
+        arguments["dtype"] = "float32"
+    twice = sorted(arguments.keys() & more)
+    if twice:
+        raise InputError(f"{twice[0]} is set by another option of load: leave one of them out.")
+    model = _load_weights(where, device, {**arguments, **more})
+    if options.adapter is not None:
+        model = add_adapter(model, options.adapter)
     if getattr(model.config, "foveate_template", None) is None:
         try:
             learn_template(model, processor)
@@ -79,29 +110,29 @@ def load(name: str = "bundled") -> LoadedModel:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the logs and progress bars of transformers, but not those of downloads; restore its settings after."""
-    hub, logging = _import("huggingface_hub.utils"), _import("transformers.utils.logging")
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    """Silence the logs and progress bars of transformers and its helpers, but not those of downloads; restore them."""
+    hub, transformers = import_late("huggingface_hub.utils"), import_late("transformers.utils.logging")
+    level, bars = transformers.get_verbosity(), transformers.is_progress_bar_enabled()
     hub_level, downloads_show = hub.logging.get_verbosity(), not hub.are_progress_bars_disabled()
-    logging.set_verbosity(logging.CRITICAL)
+    helpers = [(logger, logger.level) for logger in map(logging.getLogger, HELPERS)]
+    transformers.set_verbosity(logging.CRITICAL)
     hub.logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()  # the hub's as well
+    for logger, _ in helpers:
+        logger.setLevel(logging.CRITICAL)
+    transformers.disable_progress_bar()  # the hub's as well
     if downloads_show:
         hub.enable_progress_bars()
     try:
         yield
     finally:
-        logging.set_verbosity(level)
+        transformers.set_verbosity(level)
         hub.logging.set_verbosity(hub_level)
+        for logger, before in helpers:
+            logger.setLevel(before)
         if bars:
-            logging.enable_progress_bar()
+            transformers.enable_progress_bar()
         if not downloads_show:
             hub.disable_progress_bars()
-
-
-def _import(name: str) -> Any:
-    """Import late, as transformers is slow to import, and untyped, as its annotations are not reliable."""
-    return importlib.import_module(name)
 
 
 def _choose_device() -> str:
@@ -110,13 +141,19 @@ def _choose_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def locate(name: str) -> str:
+def locate(name: str, gguf_file: str | None = None) -> str:
     """The folder of a model, checked for its files, or the hub id itself. Raises `ModelError` if it is neither."""
     folder = BUNDLED.get(name) or Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder} holds no config.json: give the folder that save_pretrained wrote.")
-        if not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
+        if gguf_file is not None:
+            if not (folder / gguf_file).is_file():
+                raise ModelError(f"There is no file {gguf_file!r} in {folder}: check the name of the GGUF file.")
+        elif not (folder / "config.json").is_file():
+            fix = "give the folder that save_pretrained wrote"
+            if (folder / ADAPTER_CONFIG).is_file():
+                fix = "it is an adapter: give its base model, and this folder as adapter"
+            raise ModelError(f"{folder} holds no config.json: {fix}.")
+        elif not any(path for pattern in WEIGHTS for path in folder.glob(pattern)):
             raise ModelError(f"{folder} holds no weights (*.safetensors or *.bin): download the whole model into it.")
         return str(folder)
     if folder.is_file():
@@ -126,101 +163,63 @@ def locate(name: str) -> str:
     return name
 
 
-def read_config(where: str) -> Any:
+def read_config(where: str, options: LoadOptions | None = None) -> Any:
     """The configuration of a folder or hub id. Raises `ModelError` if there is none that transformers knows."""
+    options = options or LoadOptions()
+    if options.revision is not None and Path(where).is_dir():  # transformers and vLLM would not look at it
+        raise InputError(f"revision is for models of the hub, and {where} is a folder: leave it out.")
+    file = options.gguf_file or "config.json"
+    gguf = {} if options.gguf_file is None else {"gguf_file": options.gguf_file}
     try:
-        return _import("transformers").AutoConfig.from_pretrained(where)
+        return import_late("transformers").AutoConfig.from_pretrained(where, **options.source, **gguf)
     except OSError as error:
         if Path(where).is_dir():
-            raise ModelError(
-                f"The config.json of {where} cannot be read ({_cause(error)}): download it again."
-            ) from error
+            raise ModelError(f"The {file} of {where} cannot be read ({cause_of(error)}): download it again.") from error
+        version = "" if options.revision is None else f" of revision {options.revision!r}"
         raise ModelError(
-            f"There is no folder {where!r}, and no model {where!r} came from the hub ({_cause(error)}): "
+            f"There is no folder {where!r}, and no model {where!r}{version} came from the hub ({cause_of(error)}): "
             f"download it first (`hf download {where}`) or pass a local folder."
         ) from error
     except Exception as error:  # transformers raises many kinds of errors for odd contents
-        raise ModelError(f"The config.json of {where} is not one that transformers knows: {_cause(error)}") from error
+        raise ModelError(f"The {file} of {where} is not one that transformers knows: {cause_of(error)}") from error
 
 
-def _load_weights(where: str, device: str, dtype: Any) -> Any:
-    """The model, if all weights are there: transformers fills missing ones with random numbers and only logs it."""
-    auto = _import("transformers").AutoModelForImageTextToText
+def check_family(config: Any, gguf_file: str | None) -> None:
+    """Raise a `FoveateError` if foveate does not support the family."""
     try:
-        model, info = auto.from_pretrained(where, dtype=dtype, output_loading_info=True)
-    except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
+        family(config.model_type)
+    except UnknownFamilyError as error:
+        if gguf_file is None:
+            raise
         raise ModelError(
-            f"The weights of {where} cannot be read ({_cause(error)}): they are damaged, cut short or "
+            f"transformers reads {gguf_file} as {config.model_type!r}, a model without images: give the folder or hub "
+            "id of the whole checkpoint instead of a GGUF file."
+        ) from error
+
+
+def _load_weights(where: str, device: str, arguments: dict[str, Any]) -> Any:
+    """The model, if all weights are there: transformers fills missing ones with random numbers and only logs it."""
+    auto = import_late("transformers").AutoModelForImageTextToText
+    try:
+        model, info = auto.from_pretrained(where, output_loading_info=True, **arguments)
+        missing = sorted(info["missing_keys"])
+        if missing:
+            raise ModelError(
+                f"The weights of {where} lack {len(missing)} of the model's tensors, for example {missing[0]!r}: "
+                "download all of its files again."
+            )
+        return (model if "device_map" in arguments else model.to(device)).eval()
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"{where} does not fit into the memory of {device}: free some, use a smaller model, quantize it, or spread "
+            "it by device_map."
+        ) from error
+    except (ImportError, TypeError) as error:
+        raise ModelError(f"{where} cannot be loaded with these options: {cause_of(error)}.") from error
+    except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
+        if "quantization_config" in arguments:
+            raise ModelError(f"{where} cannot be quantized here: {cause_of(error)}.") from error
+        raise ModelError(
+            f"The weights of {where} cannot be read ({cause_of(error)}): they are damaged, cut short or "
             "another model's; download them again."
         ) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"The weights of {where} lack {len(missing)} of the model's tensors, for example {missing[0]!r}: "
-            "download all of its files again."
-        )
-    try:
-        return model.to(device).eval()
-    except torch.cuda.OutOfMemoryError as error:
-        raise ModelError(
-            f"{where} does not fit into the memory of {device}: free some, or use a smaller model."
-        ) from error
-
-
-def _load_processor(where: str, config: Any) -> tuple[Any, tuple[str, ...]]:
-    notes: tuple[str, ...] = ()
-    try:
-        try:
-            processor = _import("transformers").AutoProcessor.from_pretrained(where)
-        except (ImportError, ValueError) as error:
-            if importlib.util.find_spec("torchvision") is not None or "torchvision" not in str(error).lower():
-                raise
-            processor = _make_without_videos(where, config)
-            notes = ("torchvision is not installed: images go through Pillow, and videos cannot be read.",)
-    except ImportError as error:
-        raise ModelError(f"The processor of {where} needs another package: {_cause(error)}.") from error
-    except Exception as error:  # the tokenizers library, for one, raises bare Exceptions on damaged files
-        raise ModelError(f"The processor of {where} cannot be loaded ({_cause(error)}): download all files.") from error
-    if not hasattr(processor, "image_processor"):  # AutoProcessor falls back to a bare tokenizer
-        raise ModelError(f"{where} has no image processor: download its preprocessor_config.json too.")
-    return processor, notes
-
-
-class _NoVideos:
-    """Stand-in for a video processor, with the attributes that processors read before any video comes."""
-
-    num_frames = fps = slice_mode = downsample_mode = None
-    model_input_names = ()
-
-    def __call__(self, *_: Any, **__: Any) -> Any:
-        """Raise `ModelError`."""
-        raise ModelError("Videos cannot be read without torchvision: install it.")
-
-
-def _make_without_videos(where: str, config: Any) -> Any:
-    """The model's own processor without its video processor, which cannot be created without torchvision."""
-    auto = _import("transformers")
-    stock: Any = auto.PROCESSOR_MAPPING[type(config)]
-
-    def check(self: Any, name: str, argument: Any) -> Any:
-        return None if name == "video_processor" else stock.check_argument_for_proper_class(self, name, argument)
-
-    parts = {
-        "image_processor": auto.AutoImageProcessor.from_pretrained(where, backend="pil"),
-        "tokenizer": auto.AutoTokenizer.from_pretrained(where),
-        "video_processor": None,
-    }
-    settings, _ = stock.get_processor_dict(where)
-    stand_in = _NoVideos()
-    members = {
-        "check_argument_for_proper_class": check,
-        "video_processor": property(lambda _: stand_in, lambda _, __: None),
-    }
-    without_videos: Any = type(stock.__name__, (stock,), members)
-    return without_videos.from_args_and_dict([parts[part] for part in stock.get_attributes()], settings)
-
-
-def _cause(error: Exception) -> str:
-    """The first line of another library's error, without its full stop."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".:") if lines else type(error).__name__

@@ -4,6 +4,7 @@ import pytest
 
 from apps.batch.drawn import settings
 from foveate.errors import FoveateError
+from foveate.runtime.load_options import LoadOptions
 from tiny import tiny_folder
 
 
@@ -21,6 +22,15 @@ def test_settings_that_can_be_used():
         ({"engine": "jax"}, "use hf or vllm"),
         ({"model": "/no/such/model"}, "There is no folder"),
         ({"options": {"max_model_len": 9}}, "use it with --engine vllm"),
+        ({"loading": LoadOptions(dtype="bf16")}, "dtype 'bf16' is no floating-point type"),
+        ({"loading": LoadOptions(revision="main")}, "revision is for models of the hub"),
+        ({"loading": LoadOptions(gguf_file="x.gguf")}, "There is no file 'x.gguf'"),
+        ({"loading": LoadOptions(device_map="auto"), "engine": "vllm"}, "device_map is not for --engine vllm"),
+        ({"loading": LoadOptions(revision="main"), "engine": "vllm"}, "revision is for models of the hub"),
+        (
+            {"loading": LoadOptions(dtype="bfloat16"), "engine": "vllm", "options": {"dtype": "half"}},
+            "dtype is set twice",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used(changes, says):
@@ -46,5 +56,7 @@ def test_a_folder_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert settings(model="model").make_absolute() == settings(model=str(tmp_path / "model"))
     (tmp_path / "bundled").mkdir()
+    adapter = settings(loading=LoadOptions(adapter="model")).make_absolute()
+    assert adapter == settings(loading=LoadOptions(adapter=str(tmp_path / "model")))
     for name in ("bundled", "owner/model"):
         assert settings(model=name).make_absolute() == settings(model=name)

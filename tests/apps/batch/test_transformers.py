@@ -1,6 +1,11 @@
 """Batched answers are those of the library, row by row."""
 
+import json
+import pickle
+from dataclasses import asdict
+
 import pytest
+import torch
 from PIL import Image
 
 from apps.batch.drawn import draw, library, settings
@@ -10,6 +15,7 @@ from foveate.models import family_of, lookup
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import open_image
 from foveate.runtime.load import load
+from foveate.runtime.load_options import LoadOptions
 from tiled import TILED, tiled_folder
 from tiny import tiny_folder
 
@@ -98,3 +104,18 @@ def test_what_the_model_cannot_do_is_an_error_at_once(tmp_path):
     (folder / "chat_template.json").unlink()
     with pytest.raises(ModelError, match="no chat template"):
         open_engine(settings(model=str(folder)))
+
+
+def test_the_options_of_load_reach_the_worker(folder, rows):
+    """As they do on a cluster: pickled, and written down as JSON."""
+    own = settings(loading=LoadOptions(dtype="bfloat16", device_map={"": "cpu"}, attention="eager"))
+    assert json.loads(json.dumps(asdict(own)))["loading"]["device_map"] == {"": "cpu"}
+    engine = open_engine(pickle.loads(pickle.dumps(own)))
+    model = engine._loaded.model
+    assert (model.dtype, model.config._attn_implementation) == (torch.bfloat16, "eager")
+    assert len(get_replies(engine, folder, rows)) == len(rows)
+
+
+def test_options_that_the_worker_cannot_honour():
+    with pytest.raises(FoveateError, match=r"attention 'fast' cannot be used"):
+        open_engine(settings(loading=LoadOptions(attention="fast")))

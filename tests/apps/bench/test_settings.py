@@ -4,6 +4,7 @@ from foveate.apps.bench.model import open_model
 from foveate.apps.bench.settings import format_size, parse_batches, parse_budgets, parse_sizes
 from foveate.apps.results import make_folder
 from foveate.errors import FoveateError, InputError
+from foveate.runtime.load_options import LoadOptions
 
 
 def test_budgets():
@@ -39,26 +40,30 @@ def test_sizes_and_batches():
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "3.5", "1x", "x2", "1x2x3", "big", "336,336", "²"])
 def test_bad_sizes(text):
-    with pytest.raises(InputError, match="--image-size"):
+    with pytest.raises(InputError, match=r"--image-size"):
         parse_sizes(text)
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "one", "1,,2", "2,2"])
 def test_bad_batches(text):
-    with pytest.raises(InputError, match="--batch"):
+    with pytest.raises(InputError, match=r"--batch"):
         parse_batches(text)
 
 
 def test_a_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="give another folder"):
+    with pytest.raises(InputError, match=r"give another folder"):
         make_folder(tmp_path / "file")
 
 
 def test_options_for_shapes_alone():
     with pytest.raises(InputError, match=r"--layers is for shapes .*llava-1.5-7b"):
         open_model("bundled", layers=2)
-    with pytest.raises(InputError, match="--dtype is for shapes"):
-        open_model("bundled", dtype="bfloat16")
-    with pytest.raises(InputError, match="--dtype 'int8' is unknown: give float32"):
-        open_model("llava-1.5-7b", dtype="int8")
+    with pytest.raises(InputError, match=r"--dtype 'int8' is unknown: give float32"):
+        open_model("llava-1.5-7b", loading=LoadOptions(dtype="int8"))
+
+
+def test_options_for_checkpoints_alone():
+    with pytest.raises(InputError, match=r"quantize is for checkpoints; llava-1.5-7b has random weights"):
+        open_model("llava-1.5-7b", loading=LoadOptions(quantize="8bit"))
+    assert open_model("bundled", loading=LoadOptions(dtype="bfloat16")).to_record()["dtype"] == "bfloat16"

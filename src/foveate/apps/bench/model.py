@@ -14,6 +14,7 @@ from foveate.apps.bench.shapes import Shape, ShapeScale
 from foveate.errors import InputError
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import BUNDLED, LoadedModel, load
+from foveate.runtime.load_options import LoadOptions
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
 
@@ -93,32 +94,35 @@ class CheckpointModel(BenchModel):
         return make_inputs(self.loaded, [self.image.resize((size[1], size[0]))] * batch, [QUESTION] * batch)
 
 
-def open_model(name: str, *, layers: int | None = None, dtype: str | None = None) -> BenchModel:
+def open_model(name: str, *, layers: int | None = None, loading: LoadOptions | None = None) -> BenchModel:
     """Build a shape by its name, or load a model as `load` does.
 
     Raises `InputError` for a setting that is not for this model, and what `load` and `shapes.build` raise.
     """
-    match = check_options(name, layers, dtype)
+    loading = loading or LoadOptions()
+    match = check_options(name, layers, loading)
     if match is None:
-        return CheckpointModel(load(name))
+        return CheckpointModel(load(name, **vars(loading)))
     shape_name, shape = match
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, scale = shapes.build(shape, layers, None if dtype is None else shapes.DTYPES[dtype], device)
+    model, scale = shapes.build(shape, layers, None if loading.dtype is None else shapes.DTYPES[loading.dtype], device)
     return ShapeModel(model, shape_name, shape, scale)
 
 
-def check_options(name: str, layers: int | None, dtype: str | None) -> tuple[str, Shape] | None:
+def check_options(name: str, layers: int | None, loading: LoadOptions) -> tuple[str, Shape] | None:
     """The shape of this name, None for other models. Raises `InputError` for a setting that is not for it."""
-    if dtype is not None and dtype not in shapes.DTYPES:
-        raise InputError(f"--dtype {dtype!r} is unknown: give {', '.join(shapes.DTYPES)}.")
-    match = shapes.find_shape(name)
-    if match is not None:
-        shapes.check_layers(match[1], layers)
-        return match
-    for option, value in (("--layers", layers), ("--dtype", dtype)):
-        if value is not None:
-            raise InputError(f"{option} is for shapes with random weights ({', '.join(shapes.SHAPES)}): leave it out.")
-    return None
+    match, names = shapes.find_shape(name), ", ".join(shapes.SHAPES)
+    if match is None:
+        if layers is not None:
+            raise InputError(f"--layers is for shapes with random weights ({names}): leave it out.")
+        return None
+    if loading.dtype is not None and loading.dtype not in shapes.DTYPES:
+        raise InputError(f"--dtype {loading.dtype!r} is unknown: give {', '.join(shapes.DTYPES)}.")
+    others = [option for option in loading.to_record() if option != "dtype"]
+    if others:
+        raise InputError(f"{others[0]} is for checkpoints; {match[0]} has random weights: leave it out.")
+    shapes.check_layers(match[1], layers)
+    return match
 
 
 def _get_shapes(inputs: Mapping[str, Any]) -> dict[str, torch.Size]:

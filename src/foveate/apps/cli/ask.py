@@ -8,11 +8,14 @@ import typer
 
 from foveate.apps import console
 from foveate.apps.cli import options
+from foveate.apps.cli.loading import takes_load_options
+from foveate.runtime.load_options import LoadOptions
 
 KEEP = "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token)."
 
 
 @options.app.command()
+@takes_load_options
 def ask(
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
     question: Annotated[str, typer.Argument(help="A question about the image.", metavar="QUESTION")],
@@ -23,6 +26,8 @@ def ask(
     overlay: Annotated[Path | None, typer.Option(help="Draw the kept tokens into this image file.")] = None,
     max_new_tokens: options.MaxNewTokens = 64,
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
     budget = console.parse_keep(keep)
@@ -38,7 +43,7 @@ def ask(
         viz.check_overlay(overlay)
     selector, pixels = resolve(method), open_image(image)
     with quiet():
-        loaded = load(model)
+        loaded = load(model, **vars(loading))
         comparison = compare(
             loaded, pixels, question, keep=budget, method=selector, positions=positions.value,
             max_new_tokens=max_new_tokens, explain=overlay is not None,

@@ -8,6 +8,8 @@ import typer
 
 from foveate.apps import console
 from foveate.apps.cli import options
+from foveate.apps.cli.loading import takes_load_options
+from foveate.runtime.load_options import LoadOptions
 
 QUESTIONS = 'A .jsonl or .parquet file with rows of "image", "question" and, optionally, "id".'
 ACTORS = "Models side by side; default: one for each GPU, else one for each machine."
@@ -15,6 +17,7 @@ VLLM = "More arguments of vllm.LLM, as JSON: '{\"max_model_len\": 4096}'."
 
 
 @options.app.command()
+@takes_load_options
 def batch(
     questions: Annotated[Path, typer.Argument(help=QUESTIONS)],
     out: options.ResultsFolder,
@@ -32,6 +35,8 @@ def batch(
     max_new_tokens: options.MaxNewTokens = 64,
     vllm: Annotated[str, typer.Option(help=VLLM, metavar="JSON")] = "{}",
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Answer a file of questions about images, each row once, on this machine or on a Ray cluster."""
     budget = console.parse_keep(keep)
@@ -41,7 +46,7 @@ def batch(
 
     settings = BatchSettings(
         model, budget, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
-        console.parse_object("--vllm", vllm),
+        console.parse_object("--vllm", vllm), loading,
     )  # fmt: skip
     about = {"versions": read_versions(*["vllm"] * (engine is options.EngineChoice.vllm)), "commit": read_commit()}
     outcome = run(questions, out, settings, shard=shard, actors=actors, address=address, about=about)

@@ -7,11 +7,12 @@ from typing import Annotated, Any
 import typer
 
 from foveate.apps.cli import options
+from foveate.apps.cli.loading import takes_load_options
+from foveate.runtime.load_options import LoadOptions
 
 MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b."
 CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
 SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
-DTYPE = "Data type of a shape: float32 (default on a CPU), bfloat16 or float16."
 LAYERS = (
     "Decoder layers of a shape, and the same share of its tower; default: as many as fit, at most 4 on a CPU, 1 in "
     "vLLM."
@@ -19,6 +20,7 @@ LAYERS = (
 
 
 @options.app.command()
+@takes_load_options
 def bench(
     model: Annotated[str, typer.Option(help=MODEL)] = "bundled",
     method: Annotated[str, typer.Option(help="How to select the tokens: methods as in `eval`.")] = "foveate",
@@ -29,12 +31,13 @@ def bench(
     requests: Annotated[int | None, typer.Option(min=1, help="vLLM: requests of each round; default 16.")] = None,
     image_size: Annotated[str | None, typer.Option(help=SIZE)] = None,
     layers: Annotated[int | None, typer.Option(min=1, help=LAYERS)] = None,
-    dtype: Annotated[str | None, typer.Option(help=DTYPE)] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one warm-up.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
     plot: Annotated[bool, typer.Option(help="hf: draw plot.png too.")] = True,
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
     from foveate.apps.bench import settings
@@ -48,7 +51,7 @@ def bench(
     batches = settings.parse_batches(batch or "1", "--batch")
     clients = settings.parse_batches(concurrency or "1,4,16", "--concurrency")
     sizes = None if image_size is None else settings.parse_sizes(image_size)
-    rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "dtype": dtype}
+    rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "loading": loading}
     image = out / "plot.png" if plot and not served else None
     if image:
         check_plot()
@@ -60,7 +63,7 @@ def bench(
             )
         else:
             record, table = _run_hf(model, budgets, batches, sizes, image, rounding, shape)
-    record |= {**rounding, "versions": read_versions(*["vllm"] * served)}
+    record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
     (out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
     (out / "table.md").write_text(table)
     print(table)

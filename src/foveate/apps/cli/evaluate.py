@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.apps.cli import options
+from foveate.apps.cli.loading import takes_load_options
+from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from foveate.apps.evaluate.runner import Row
@@ -20,6 +22,7 @@ DATA = 'Use your own questions: a file with lines of {"image": ..., "question": 
 
 
 @options.app.command("eval")
+@takes_load_options
 def evaluate(
     model: options.Model = "bundled",
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
@@ -36,6 +39,8 @@ def evaluate(
     resize: Annotated[bool, typer.Option(help="Compare with smaller images too.")] = True,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
     as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
     from foveate.apps.evaluate import report, settings
@@ -51,19 +56,18 @@ def evaluate(
     )  # fmt: skip
     if plot:
         report.check_plot()
-    if data is not None:
-        examples, skipped = read_data(data, limit)
-    else:
-        examples, skipped = sample_examples(tasks.split(","), split, limit, seed), []
+    examples, skipped = (
+        read_data(data, limit) if data is not None else (sample_examples(tasks.split(","), split, limit, seed), [])
+    )
     for line in skipped:
         print(f"Note: {line}", file=sys.stderr)
     decisive = {  # everything that decides an answer
         "model": model, "methods": methods, "keep": keep, "tasks": tasks, "data": data and str(data), "limit": limit,
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
-        "resize": resize, "versions": read_versions(), "commit": read_commit(),
+        "resize": resize, "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
     }  # fmt: skip
     with quiet(), collect_warnings() as notes:
-        rows = run(load(model), examples, arms, batch=batch, out=out, settings=decisive)
+        rows = run(load(model, **vars(loading)), examples, arms, batch=batch, out=out, settings=decisive)
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
     record = _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot)

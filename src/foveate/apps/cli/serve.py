@@ -6,6 +6,8 @@ import typer
 
 from foveate.apps import console
 from foveate.apps.cli import options
+from foveate.apps.cli.loading import takes_load_options
+from foveate.runtime.load_options import LoadOptions
 
 ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key that every request must carry.")]
 FETCH = "A place to fetch images from, https://host; repeat it for more. Default: none."
@@ -16,6 +18,7 @@ TURN = (
 
 
 @options.app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@takes_load_options
 def serve(
     context: typer.Context,
     model: options.Model = "bundled",
@@ -36,6 +39,8 @@ def serve(
     grace: Annotated[float | None, typer.Option(min=0, help="Seconds to finish requests; default 30.")] = None,
     turn: Annotated[str | None, typer.Option(help=TURN)] = None,
     show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
     prunes = {"keep": console.parse_keep(keep), "method": method, "positions": positions.value}
@@ -45,24 +50,25 @@ def serve(
         "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
         "new": max_new_tokens, "waiting": max_waiting,
     }  # fmt: skip
+    address = {"host": host, "port": port, "api_key": api_key}
     if engine is options.EngineChoice.vllm:
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "grace": grace})
-        command.serve_vllm(
-            model, context.args, prunes, turn=turn or "last", show_only=show_only, host=host, port=port, api_key=api_key
-        )
+        turn = turn or "last"
+        command.serve_vllm(model, context.args, prunes, loading, turn=turn, show_only=show_only, **address)
     else:
         command.refuse_vllm_options(context.args, turn=turn, show_only=show_only)
-        command.serve_hf(
-            model, prunes, limits, host=host, port=port, api_key=api_key, fetch_from=fetch_from or [], grace=grace
-        )
+        command.serve_hf(model, prunes, limits, loading, fetch_from=fetch_from or [], grace=grace, **address)
 
 
 @options.app.command()
+@takes_load_options
 def demo(
     model: options.Model = "bundled",
     host: options.Host = "127.0.0.1",
     port: options.Port = 7860,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    *,
+    loading: LoadOptions,
 ) -> None:
     """Show a page: drop an image, ask a question, move a slider, and see which tokens are kept."""
     from foveate.apps.serve.run import bind, require_serve
@@ -72,4 +78,4 @@ def demo(
     from foveate.runtime.load import load, quiet
 
     with bind(host, port) as listens, quiet():
-        serve_demo(load(model), listens, host=host, open_browser=open_browser)
+        serve_demo(load(model, **vars(loading)), listens, host=host, open_browser=open_browser)

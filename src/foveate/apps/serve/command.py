@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from foveate.errors import InputError
+from foveate.runtime.load_options import LoadOptions
 
 HF_OPTIONS = {
     "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "prompt": "--max-prompt-tokens",
@@ -44,8 +45,8 @@ def parse_origin(text: str) -> str:
 
 
 def serve_hf(
-    model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], *, host: str, port: int,
-    api_key: str | None, fetch_from: Sequence[str], grace: float | None,
+    model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], loading: LoadOptions, *, host: str,
+    port: int, api_key: str | None, fetch_from: Sequence[str], grace: float | None,
 ) -> None:  # fmt: skip
     """Serve with transformers. Wrong options raise before the model is loaded."""
     from foveate.apps.serve.run import bind, require_serve
@@ -65,12 +66,12 @@ def serve_hf(
     grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from))
     settings = ServeSettings(**pruning, limits=bounds, origins=origins, api_key=api_key, grace=grace)
     with bind(host, port) as listener, quiet():
-        serve_chat(load(model), settings, listener)
+        serve_chat(load(model, **vars(loading)), settings, listener)
 
 
 def serve_vllm(
-    model: str, further: Sequence[str], pruning: Mapping[str, Any], *, turn: str, show_only: bool, host: str,
-    port: int, api_key: str | None,
+    model: str, further: Sequence[str], pruning: Mapping[str, Any], loading: LoadOptions, *, turn: str,
+    show_only: bool, host: str, port: int, api_key: str | None,
 ) -> None:  # fmt: skip
     """Replace this process by `vllm serve`, or only print its command line."""
     from foveate.integrations.vllm import serve as vllm
@@ -81,7 +82,7 @@ def serve_vllm(
     _check_key(api_key)
     common = ["--host", host, "--port", str(port)]
     with quiet():
-        line = vllm.make_command(model, [*common, *further], **pruning, turn=turn)
+        line = vllm.make_command(model, [*common, *further], loading, **pruning, turn=turn)
     print(vllm.to_shell(line))
     if not show_only:
         vllm.exec_command(line, api_key=api_key)

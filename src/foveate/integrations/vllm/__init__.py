@@ -38,7 +38,13 @@ def register() -> None:
 
 
 def overrides(
-    model: str, *, keep: int | float, method: str = "foveate", positions: str = "original", turn: str = "last"
+    model: str,
+    *,
+    keep: int | float,
+    method: str = "foveate",
+    positions: str = "original",
+    turn: str = "last",
+    revision: str | None = None,
 ) -> dict[str, Any]:
     """Make the `hf_overrides` with which vLLM prunes the images of this model.
 
@@ -47,6 +53,7 @@ def overrides(
         keep, method, positions: as for `foveate.prune_inputs`; the defaults of every request.
         turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is
             the turn that shows the image, so that the KV cache of a longer chat about one image stays valid.
+        revision: a branch, tag or commit of a model of the hub; give it to vLLM too.
 
     Returns:
         A mapping for `LLM(model, hf_overrides=...)` or, as JSON, for `vllm serve --hf-overrides`.
@@ -61,9 +68,10 @@ def overrides(
 
     from foveate.integrations.vllm.settings import FIELD, VllmSettings
     from foveate.runtime.load import locate, read_config
+    from foveate.runtime.load_options import LoadOptions
 
     settings = VllmSettings(keep, method, positions, turn)
-    names = read_config(locate(model)).architectures or ["none"]
+    names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
             f"foveate does not prune {names[0]} inside vLLM: it knows {', '.join(ARCHITECTURES)}. "

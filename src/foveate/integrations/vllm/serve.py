@@ -13,24 +13,34 @@ from typing import Any
 from foveate.errors import InputError
 from foveate.integrations.vllm import overrides
 from foveate.integrations.vllm.engine import require_vllm
+from foveate.integrations.vllm.loading import to_engine_options
 from foveate.runtime.load import BUNDLED, locate
+from foveate.runtime.load_options import LoadOptions
+
+PLAIN = LoadOptions()
 
 
-def make_command(model: str, further: Sequence[str] = (), **settings: Any) -> list[str]:
+def make_command(model: str, further: Sequence[str] = (), loading: LoadOptions = PLAIN, **settings: Any) -> list[str]:
     """The `vllm serve` command for this model, with its `overrides` and further options of vLLM.
 
     Raises a `FoveateError` for a model or settings that cannot be used.
     """
     if any(option.split("=")[0] == "--hf-overrides" for option in further):
         raise InputError("foveate writes --hf-overrides itself: leave it out, or call `vllm serve` with your own.")
+    mapped = {f"--{name}": str(value) for name, value in to_engine_options(loading).items()}
+    twice = sorted(mapped.keys() & {option.split("=")[0] for option in further})
+    if twice:
+        raise InputError(f"{twice[0]} is set twice, for foveate and for vLLM: leave one of them out.")
+    options = [word for pair in mapped.items() for word in pair]
     named = ["--served-model-name", model] if model in BUNDLED and "--served-model-name" not in further else []
     return [
         "vllm",
         "serve",
         locate(model),
         "--hf-overrides",
-        json.dumps(overrides(model, **settings)),
+        json.dumps(overrides(model, revision=loading.revision, **settings)),
         *named,
+        *options,
         *further,
     ]
 

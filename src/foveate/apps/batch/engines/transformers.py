@@ -28,7 +28,7 @@ class TransformersEngine:
         self._method, self._max_new_tokens = resolve_any(settings.method), settings.max_new_tokens
         self._settings: dict[str, Any] = {"keep": settings.keep, "positions": settings.positions}
         with quiet():
-            self._loaded = load(settings.model)
+            self._loaded = load(settings.model, **vars(settings.loading))
         self._warnings: dict[str, None] = {}
         _, report = self._generate(*make_probe())
         self._model_notes = (*self._loaded.notes, *report.notes)

@@ -9,6 +9,7 @@ from PIL import Image
 from foveate.apps.batch.engines.base import Reply, make_probe
 from foveate.apps.batch.settings import BatchSettings
 from foveate.integrations.vllm import overrides
+from foveate.integrations.vllm.loading import join_options
 from foveate.runtime.conversation import check_question
 from foveate.runtime.load import locate, read_config
 
@@ -31,10 +32,14 @@ class VllmEngine:
         os.environ.setdefault(MULTIPROCESSING, "0")
         from vllm import LLM, SamplingParams
 
-        pruned = overrides(settings.model, keep=settings.keep, method=settings.method, positions=settings.positions)
+        loading = settings.loading
+        pruned = overrides(
+            settings.model, keep=settings.keep, method=settings.method, positions=settings.positions,
+            revision=loading.revision,
+        )  # fmt: skip
         where = locate(settings.model)
-        self._llm = LLM(where, hf_overrides=pruned, **{**OPTIONS, **settings.options})
-        self._placeholder = self._llm.get_tokenizer().convert_ids_to_tokens(read_config(where).image_token_id)
+        self._llm = LLM(where, hf_overrides=pruned, **{**OPTIONS, **join_options(loading, settings.options)})
+        self._placeholder = self._llm.get_tokenizer().convert_ids_to_tokens(read_config(where, loading).image_token_id)
         self._greedy = SamplingParams(temperature=0.0, max_tokens=settings.max_new_tokens)
         self.answer(*make_probe())
 

@@ -21,8 +21,10 @@ from foveate.apps.bench.settings import Budget
 from foveate.apps.bench.shapes import measure_scale
 from foveate.errors import InputError
 from foveate.integrations.vllm import overrides
+from foveate.integrations.vllm.loading import to_engine_options
 from foveate.method.budget import to_budget
 from foveate.runtime.load import locate, read_config
+from foveate.runtime.load_options import LoadOptions
 
 SIDE = 672  # pixels of the images, where the model has no size of its own
 FULL = 16  # unpruned requests that the KV space holds
@@ -59,7 +61,7 @@ class VllmResult:
 
 def run(
     model: str, budgets: Sequence[Budget], concurrency: Sequence[int], *, requests: int, new_tokens: int, rounds: int,
-    layers: int | None = None, sizes: Sequence[Size] | None = None, dtype: str | None = None,
+    layers: int | None = None, sizes: Sequence[Size] | None = None, loading: LoadOptions | None = None,
 ) -> VllmResult:  # fmt: skip
     """Measure every budget beside the unpruned model and, where images can be made of as few tokens, its limit.
 
@@ -70,7 +72,7 @@ def run(
         if name != method.name:
             raise InputError(f"Inside vLLM a method is set by its name alone: give {method.name}, not {name}.")
     with tempfile.TemporaryDirectory() as made:
-        bench = VllmBench(model, Path(made), layers, sizes, dtype, new_tokens)
+        bench = VllmBench(model, Path(made), layers, sizes, loading or LoadOptions(), new_tokens)
         arms = bench.make_arms(budgets)
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as bar:
@@ -91,36 +93,39 @@ class VllmBench:
     """Folders, engines and prompts of one run."""
 
     def __init__(
-        self, model: str, made: Path, layers: int | None, sizes: Sequence[Size] | None, dtype: str | None,
+        self, model: str, made: Path, layers: int | None, sizes: Sequence[Size] | None, loading: LoadOptions,
         new_tokens: int,
     ) -> None:  # fmt: skip
         from transformers import AutoProcessor
 
         self.made, self.notes = made, list[str]()
-        shape = check_options(model, layers, dtype)
+        shape, self.loading = check_options(model, layers, loading), loading
+        engine = to_engine_options(loading)
         self.shape = None if shape is None else shape[0]
         self.layers = layers or 1
         self.folder = str(save_shape(self.shape, self.layers, made / "model")) if self.shape else locate(model)
-        self.config = read_config(self.folder)
+        self.config = read_config(self.folder, loading if shape is None else None)
         if shape is not None:
             self.notes.append(measure_scale(shape[1], self.config).describe())
         fixed = getattr(self.config.vision_config, "image_size", None)
         if sizes is not None and len(sizes) > 1:
             raise InputError("--engine vllm takes one --image-size at a time.")
         self.size = sizes[0] if sizes else (fixed or SIDE, fixed or SIDE)
-        self.processor = AutoProcessor.from_pretrained(self.folder)
+        self.processor = AutoProcessor.from_pretrained(self.folder, **loading.source)
         self.total = self._count_tokens(self.size)
         longest = len(self._make_ids()) - 1 + self.total
         self.blocks = FULL * count_blocks(longest, new_tokens)
-        self.options: dict[str, Any] = {"dtype": "auto", "seed": 0, "max_model_len": longest + new_tokens}
+        self.options: dict[str, Any] = {"dtype": "auto", "seed": 0, "max_model_len": longest + new_tokens} | engine
         if self.shape is not None:
-            self.options |= {"dtype": dtype or "float32", "load_format": "dummy"}
+            self.options |= {"dtype": loading.dtype or "float32", "load_format": "dummy"}
 
     def make_arms(self, budgets: Sequence[Budget]) -> list[VllmArm]:
         """The unpruned one, then every budget with its limit."""
         stock = self._start_server({})
         _, method, keep = budgets[0]  # the server's default; every request has its own
-        pruning = self._start_server(overrides(self.folder, keep=keep, method=method.name))
+        pruning = self._start_server(
+            overrides(self.folder, keep=keep, method=method.name, revision=self.loading.revision)
+        )
         arms = [VllmArm("unpruned", stock, self.size, {})]
         limits: set[int] = set()
         for method_name, method, keep in budgets:
