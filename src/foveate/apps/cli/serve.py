@@ -1,6 +1,6 @@
 """`foveate serve` and `foveate demo`."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -50,7 +50,7 @@ def serve(
         "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
         "new": max_new_tokens, "waiting": max_waiting,
     }  # fmt: skip
-    address = {"host": host, "port": port, "api_key": api_key}
+    address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
     if engine is options.EngineChoice.vllm:
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "grace": grace})
         turn = turn or "last"
