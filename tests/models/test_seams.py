@@ -16,7 +16,7 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.models import lookup
 from foveate.models.base import Family
 from foveate.models.cache import NAMES, cache_name, cache_of
-from foveate.models.kept import TokenList, kept_output
+from foveate.models.outputs import KeptOutput, KeptState
 from foveate.models.sequence import ATTEND
 
 NEW = {"max_new_tokens": 2, "min_new_tokens": 2, "do_sample": False}
@@ -98,16 +98,25 @@ def test_encoders_pool_a_tensor_a_picture(model_type):
 
 
 @torch.no_grad()
-def test_beams_set_the_pooled_tokens_to_a_plain_list(llava):
-    """`kept._kept_type` answers to that: it makes a `TokenList` again, and repeats last_hidden_state alike."""
-    family = lookup.family("llava")
-    inputs = make_batch(llava, family, [(1, 3)])
-    tokens = TokenList(family.features(family.encode(llava, inputs)))
-    output = kept_output(family.encode(llava, inputs), pooler_output=tokens, last_hidden_state=TokenList(tokens))
-    found = llava._expand_multimodal_outputs(inputs["input_ids"], {"image": output}, expand_size=3)["image"]
-    assert found is output, "`PrunedInputs` hands out a fresh one, for generate changes the one it is given"
-    assert [type(found.pooler_output), type(found.last_hidden_state)] == [TokenList, TokenList]
-    assert [len(found.pooler_output), len(found.last_hidden_state)] == [3, 3]
+def test_beams_repeat_the_pooled_tokens_of_each_row_in_order(llava):
+    """`kept.stack_rows` makes an entry of every token where rows keep different numbers: beams keep their order."""
+    ids = torch.full((2, 3), llava.config.image_token_id)
+    ids[1, 2] = 9
+    tokens = torch.arange(5.0)[:, None, None]
+    for output in (KeptOutput(tokens), KeptOutput(pooler_output=list(tokens)), KeptState(tokens)):
+        expanded = llava._expand_multimodal_outputs(ids, {"image": output}, expand_size=2)["image"]
+        assert expanded is output, "`PrunedInputs` hands out a fresh one, for generate changes the one it is given"
+        assert [int(token) for token in expanded.pooler_output] == [0, 1, 2, 0, 1, 2, 3, 4, 3, 4]
+
+
+def test_hooks_of_accelerate_rebuild_outputs_from_a_mapping():
+    """`device_map` sends `mm_encoder_outputs` entry by entry to another device, and makes them anew from a dict."""
+    from accelerate.utils import send_to_device
+
+    kept = send_to_device(KeptOutput(pooler_output=[torch.ones(2, 4)], is_tensor=True), "cpu")
+    assert [type(kept), kept.pooler_output[0].shape, kept.is_tensor] == [KeptOutput, (2, 4), True]
+    state = send_to_device(KeptState(pooler_output=torch.ones(1, 2, 4)), "cpu")
+    assert [type(state), state.last_hidden_state.shape] == [KeptState, (1, 2, 4)]
 
 
 @torch.no_grad()
@@ -140,8 +149,9 @@ def test_the_parts_of_blip_2():
 def test_the_encoder_of_an_encoder_decoder():
     """`family.florence2` adds positions of its own to the embedded words: the encoder's table, from its offset on."""
     encoder = make_tiny_model(lookup.family("florence2")).get_encoder()
-    assert encoder.embed_positions.weight.ndim == 2
-    assert isinstance(encoder.embed_positions.offset, int)
+    places = torch.tensor([[0, 5, 9]])
+    added = encoder.embed_positions(places, position_ids=places)
+    assert torch.equal(added[0], encoder.embed_positions.weight[places + encoder.embed_positions.offset])
     assert {"inputs_embeds", "attention_mask"} <= parameters(encoder.forward)
 
 

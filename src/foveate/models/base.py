@@ -106,10 +106,9 @@ class Family:
 
         DeepStack features (layers x images) lose the same tokens.
         """
-        fields: dict[str, Any] = {"pooler_output": keep_tokens(encoded.pooler_output, items)}
-        if getattr(encoded, "deepstack_features", None) is not None:
-            fields["deepstack_features"] = [keep_tokens(level, items) for level in encoded.deepstack_features]
-        return kept_output(encoded, **fields)
+        levels = getattr(encoded, "deepstack_features", None)
+        deep = {} if levels is None else {"deepstack_features": [keep_tokens(level, items) for level in levels]}
+        return kept_output(encoded, keep_tokens(encoded.pooler_output, items), **deep)
 
     # -- the sequence -----------------------------------------------------------------------------------------------
 

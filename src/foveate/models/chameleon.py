@@ -1,23 +1,16 @@
 """Chameleon, Emu3 and Apertus 1.5: images in words of the vocabulary, looked up and put in like features."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from foveate.models.base import Family, Features, Grids, Inputs, Masks
-from foveate.models.kept import keep_tokens
 from foveate.models.visual_input import Tiles, VisualInput, tile_rows
 
 
 class Chameleon(Family):
     """Chameleon; images in words of the vocabulary."""
-
-    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
-        """One tensor (N, 1, d), every token an image of its own: the model takes no list, and beams repeat it well."""
-        tokens = keep_tokens(encoded.pooler_output, items)
-        return type(encoded)(pooler_output=torch.cat(tokens)[:, None])
 
     def decoder(self, model: Any) -> Any:
         """The model itself holds the layers."""

@@ -65,9 +65,9 @@ class Florence2(EncoderDecoder):
     def read(self, model: Any, words: Tensor, mask: Tensor, positions: Tensor) -> Any:
         """The encoder adds the positions of an unbroken row itself."""
         encoder = model.get_encoder()
-        table, offset = encoder.embed_positions.weight, encoder.embed_positions.offset
-        row = torch.arange(words.shape[1], device=words.device)
-        return encoder(inputs_embeds=words + table[positions + offset] - table[row + offset], attention_mask=mask)
+        row = torch.arange(words.shape[1], device=words.device).expand_as(positions)
+        own, added = (encoder.embed_positions(words, position_ids=places)[0] for places in (positions, row))
+        return encoder(inputs_embeds=words + own.to(words) - added.to(words), attention_mask=mask)
 
 
 class T5Gemma2(EncoderDecoder, PanAndScan):

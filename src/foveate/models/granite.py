@@ -8,10 +8,11 @@ from torch import Tensor
 
 from foveate.models.base import Inputs
 from foveate.models.idefics3 import Idefics3
-from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.kept import keep_tokens, kept_output, regroup_output
 from foveate.models.llava_next import Tiled
 from foveate.models.prompt_rows import PromptRow, Starts, starts_at_first_tile
 from foveate.models.template import Template, granite_template
+from foveate.models.tiling import split_tokens
 from foveate.models.visual_input import VisualInput
 
 
@@ -27,10 +28,9 @@ class Granite4Vision(Tiled):
         return list(first[1])
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
-        """At every layer; as pooled tokens too, which beams count."""
+        """At every layer."""
         layers = [(layer, keep_tokens(features, items)) for layer, features in encoded.deepstack_features]
-        pooled = keep_tokens(self.features(encoded), items)
-        return kept_output(encoded, pooler_output=pooled, deepstack_features=layers)
+        return kept_output(encoded, keep_tokens(self.features(encoded), items), deepstack_features=layers)
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """Granite's."""
@@ -46,18 +46,22 @@ class GraniteDocling(Idefics3):
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """`keep` cuts the levels of DeepStack as the tokens."""
-        regrouped = super().regroup(encoded, sizes)
-        regrouped.deepstack_features = encoded.deepstack_features
-        return regrouped
+        entries, levels = split_tokens(self.features(encoded), sizes), encoded.deepstack_features
+        return regroup_output(encoded, entries, deepstack_features=levels, router_logits=_router_logits(encoded))
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """Of every image, at every layer."""
-        tokens = super().keep(encoded, items).pooler_output
         counts = [len(image) for image in self.features(encoded)]
         levels = [torch.cat(list(level)).split(counts) for level in encoded.deepstack_features]
         deep = [keep_tokens(level, items) for level in levels]
-        return kept_output(encoded, pooler_output=tokens, deepstack_features=deep)
+        rows = keep_tokens(self.features(encoded), items)
+        return kept_output(encoded, rows, deepstack_features=deep, router_logits=_router_logits(encoded))
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """Granite's."""
         return granite_template(super().template(config, stop_ids), config.get_text_config().vocab_size)
+
+
+def _router_logits(encoded: Any) -> Tensor | None:
+    """What the density router of some checkpoints says of the tiles."""
+    return getattr(encoded, "router_logits", None)

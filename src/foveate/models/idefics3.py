@@ -36,7 +36,7 @@ class Idefics3(TiledFamily):
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """Of every image."""
-        return kept_output(encoded, pooler_output=keep_tokens(self.features(encoded), items))
+        return kept_output(encoded, keep_tokens(self.features(encoded), items))
 
     def decoder(self, model: Any) -> Any:
         """It has another name here."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Family, Features, Grids, Inputs
-from foveate.models.kept import kept_output
+from foveate.models.kept import regroup_output
 from foveate.models.patches import Patches
 
 
@@ -47,7 +47,7 @@ class Inkling(Family):
         sizes = self.sizes(model.config, inputs) if "input_ids" in inputs else []
         if sum(sizes) != len(tokens):
             sizes = [len(tokens)]  # `items` says that it does not match
-        return kept_output(encoded, pooler_output=tokens.split(sizes))
+        return regroup_output(encoded, tokens.split(sizes))
 
     def sizes(self, config: Any, inputs: Inputs) -> list[int]:
         """How many tokens every image of the prompt has."""

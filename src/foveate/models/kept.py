@@ -1,56 +1,59 @@
 """What an encoder's output holds after pruning: the kept tokens, row by row of the batch."""
 
-import functools
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from foveate.errors import FoveateWarning
+from foveate.models.versions import is_installed
 from foveate.models.visual_input import VisualInput
 
 
-class TokenList(list[Tensor]):
-    """The kept tokens, one tensor (k, d) a row of the batch.
+def regroup_output(encoded: Any, entries: Sequence[Tensor], **fields: Any) -> Any:
+    """`encoded` with these entries (n, d), one for each image, as its tokens: a `KeptOutput`."""
+    from foveate.models.outputs import KeptOutput
 
-    Some models join a list of images with `torch.cat`, others expect one tensor and call `.to(...)` on it: asked for
-    anything that a list has not, this one answers as the joined tensor (N, d) does.
+    return KeptOutput(pooler_output=list(entries), is_tensor=reads_tensor(encoded), **fields)
+
+
+def kept_output(encoded: Any, rows: Sequence[Tensor], **fields: Any) -> Any:
+    """A `KeptOutput` of the tokens of every row, (k, d) each, as the model reads those of `encoded`."""
+    from foveate.models.outputs import KeptOutput
+
+    return KeptOutput(pooler_output=stack_rows(rows) if reads_tensor(encoded) else list(rows), **fields)
+
+
+def kept_state(rows: Sequence[Tensor]) -> Any:
+    """A `KeptState` of the tokens of every row, (k, d) each."""
+    from foveate.models.outputs import KeptState
+
+    return KeptState(pooler_output=stack_rows(rows))
+
+
+def is_regrouped(output: Any) -> bool:
+    """Whether this output has an entry for each image, whatever the encoder had."""
+    return getattr(output, "is_tensor", None) is not None
+
+
+def reads_tensor(encoded: Any) -> bool:
+    """Whether the model that made this output reads one tensor, not a list."""
+    return isinstance(encoded.pooler_output, Tensor) or bool(getattr(encoded, "is_tensor", False))
+
+
+def stack_rows(rows: Sequence[Tensor]) -> Tensor:
+    """(rows, k, d), or (N, 1, d) where rows (k, d) differ in length: every token an entry, which beams repeat in order.
+
+    Warns on transformers 5.18, whose beams repeat several entries of a row in the wrong order.
     """
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(torch.cat(list(self)), name)
-
-
-@functools.cache
-def _kept_type(kind: type) -> type:
-    """The output class of an encoder whose pooled tokens stay a `TokenList`, also after beams have repeated them.
-
-    Beams repeat the pooled tokens alone, entry by entry. Where a model reads a kept last hidden state instead, or
-    (layer, features) pairs, these are repeated along.
-    """
-
-    def set_attribute(self: Any, name: str, value: Any) -> None:
-        setter: Any = kind.__setattr__
-        if name == "pooler_output" and type(value) is list:
-            value = TokenList(value)
-            state, pairs = (getattr(self, field, None) for field in ("last_hidden_state", "deepstack_features"))
-            old = self.pooler_output if isinstance(self.pooler_output, list) else []
-            at = {id(entry): n for n, entry in enumerate(old)}
-            order = [at[id(new)] for new in value if id(new) in at]
-            if order and isinstance(state, list):
-                setter(self, "last_hidden_state", TokenList(state[n] for n in order))
-            if order and pairs and isinstance(pairs[0], tuple):
-                again = [(layer, [features[n] for n in order]) for layer, features in pairs]
-                setter(self, "deepstack_features", again)
-        setter(self, name, value)
-
-    return type(f"Kept{kind.__name__}", (kind,), {"__setattr__": set_attribute, "__doc__": kind.__doc__})
-
-
-def kept_output(output: Any, **fields: Any) -> Any:
-    """An output of the encoder's own class that holds these fields and no other."""
-    kind: Any = type(output)
-    return (kind if kind.__name__.startswith("Kept") else _kept_type(kind))(**fields)
+    if len({len(row) for row in rows}) == 1:
+        return torch.stack(list(rows))
+    if not is_installed(">=5.19"):
+        text = "transformers 5.18 mixes up the tokens of a batch under beam search: use 5.19, or a batch of one row."
+        warnings.warn(text, FoveateWarning, stacklevel=2)
+    return torch.cat(list(rows))[:, None]
 
 
 def keep_tokens(features: Sequence[Tensor], items: Sequence[VisualInput]) -> list[Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Family, Inputs
-from foveate.models.kept import TokenList, keep_tokens, kept_output
+from foveate.models.kept import keep_tokens, kept_state, regroup_output
 from foveate.models.prompt_rows import PromptRow, Starts, starts_with
 from foveate.models.template import Template, open_with
 from foveate.models.tiling import TiledFamily, split_tokens
@@ -19,8 +19,7 @@ class LastState(Family):
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """What the model reads, and the same as pooled tokens, which beams count."""
-        tokens = TokenList(keep_tokens(encoded.last_hidden_state, items))
-        return kept_output(encoded, last_hidden_state=tokens, pooler_output=tokens)
+        return kept_state(keep_tokens(encoded.last_hidden_state, items))
 
 
 class Llama4(TiledFamily, LastState):
@@ -43,8 +42,8 @@ class Llama4(TiledFamily, LastState):
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """What the model reads too."""
-        names = ("last_hidden_state", "pooler_output")
-        return kept_output(encoded, **{name: split_tokens(getattr(encoded, name), sizes) for name in names})
+        entries, states = (split_tokens(tokens, sizes) for tokens in (encoded.pooler_output, encoded.last_hidden_state))
+        return regroup_output(encoded, entries, last_hidden_state=states)
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the mark of an image's beginning."""

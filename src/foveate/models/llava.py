@@ -11,7 +11,6 @@ from foveate.errors import InputError
 from foveate.models.base import Extras, Family, Features, Grids, Inputs
 from foveate.models.capture import capture_inputs
 from foveate.models.template import Template, default_template
-from foveate.models.visual_input import VisualInput
 
 # "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, after a blank and at the start of a line or after a
 # special token; and the blank and newline that stand around the image.
@@ -100,12 +99,6 @@ class VideoLlava(Llava):
         if modality == "video" and raw is not None:
             encoded.pooler_output = encoded.pooler_output.unflatten(0, raw.shape[:2]).flatten(1, 2)
         return encoded
-
-    def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
-        """(k, 1, d) a row: the model flattens two axes."""
-        short = super().keep(encoded, items)
-        short.pooler_output = [tokens[:, None] for tokens in short.pooler_output]
-        return short
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """None for videos: every frame begins with its [CLS] token."""

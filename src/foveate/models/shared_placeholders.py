@@ -51,4 +51,4 @@ class Together(InClips):
 def join_outputs(output: Any, items: Sequence[VisualInput]) -> Any:
     """An encoder's output that holds what all items keep, in the order of the prompt."""
     ordered = sorted(items, key=lambda item: (item.row, item.first))
-    return kept_output(output, pooler_output=keep_tokens([item.embeds for item in ordered], ordered))
+    return kept_output(output, keep_tokens([item.embeds for item in ordered], ordered))

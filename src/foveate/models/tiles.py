@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Inputs
+from foveate.models.kept import keep_tokens, kept_output, regroup_output
 from foveate.models.overview import is_overview_of_any
 from foveate.models.prompt_rows import (
     PromptRow,
@@ -16,7 +17,7 @@ from foveate.models.prompt_rows import (
     starts_between_ends,
     starts_with,
 )
-from foveate.models.tiling import TiledFamily
+from foveate.models.tiling import TiledFamily, split_tokens
 from foveate.models.visual_input import VisualInput
 
 
@@ -111,15 +112,13 @@ class Ovis2(TiledFamily):
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """With the indicators."""
-        return self._with_indicators(super().regroup(encoded, sizes), encoded)
+        entries = split_tokens(self.features(encoded), sizes)
+        return regroup_output(encoded, entries, visual_indicator_features=encoded.visual_indicator_features)
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """With what the indicators in the prompt are embedded as."""
-        return self._with_indicators(super().keep(encoded, items), encoded)
-
-    def _with_indicators(self, output: Any, encoded: Any) -> Any:
-        output.visual_indicator_features = encoded.visual_indicator_features
-        return output
+        rows = keep_tokens(encoded.pooler_output, items)
+        return kept_output(encoded, rows, visual_indicator_features=encoded.visual_indicator_features)
 
 
 class Aria(TiledFamily):

@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from foveate.models.base import Extras, Family, Features, Grids, Inputs
-from foveate.models.kept import kept_output
+from foveate.models.kept import is_regrouped, regroup_output
 from foveate.models.placeholders import match_placeholders
 from foveate.models.prompt_rows import PromptRow, Starts, read_rows
 from foveate.models.visual_input import Tile, Tiles, VisualInput
 
 Shape = tuple[int, int]  # rows and columns of tokens
-JOINED = "foveate_joined"  # attribute of outputs with one entry for each image: their pixels may be gone later
 
 
 class TiledFamily(Family):
@@ -61,13 +60,11 @@ class TiledFamily(Family):
         images = self.find_sizes(config, inputs, sizes, modality)
         if images is None or sum(images) != sum(sizes):
             return encoded  # where the sums differ, `items` says in which row
-        regrouped = self.regroup(encoded, images)
-        setattr(regrouped, JOINED, True)
-        return regrouped
+        return self.regroup(encoded, images)
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """The same output, with an entry for each of these sizes."""
-        return kept_output(encoded, pooler_output=split_tokens(self.features(encoded), sizes))
+        return regroup_output(encoded, split_tokens(self.features(encoded), sizes))
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """With `is_part` where entries of the encoder's output may be tiles of one image."""
@@ -75,7 +72,7 @@ class TiledFamily(Family):
         apart = set()
         for modality, output in outputs.items():
             sizes = [len(tokens) for tokens in self.features(output, modality)]
-            if not getattr(output, JOINED, False) and self.find_sizes(model.config, inputs, sizes, modality) != sizes:
+            if not is_regrouped(output) and self.find_sizes(model.config, inputs, sizes, modality) != sizes:
                 apart.add(modality)
         return [self._as_part(item) if item.modality in apart else item for item in items]
 
