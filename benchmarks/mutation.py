@@ -38,9 +38,12 @@ MODULES = {
     "method/selection/farthest.py": RULES,
     "method/selection/loop.py": RULES,
     "method/selection/volume.py": RULES,
-    "pipeline/budget.py": "tests/pipeline/test_select.py",
+    "pipeline/budget.py": "tests/pipeline/test_budget.py",
     "pipeline/select.py": "tests/pipeline/test_select.py",
     "pipeline/question.py": "tests/pipeline/test_question.py tests/pipeline/test_prune.py",
+    "models/batch.py": "tests/models/test_batch.py",
+    "models/placeholders.py": "tests/models/test_placeholders.py",
+    "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
 }
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import warnings
-from fractions import Fraction
 
 import pytest
 import torch
@@ -15,7 +14,7 @@ from foveate.method.prumerge import PruMerge
 from foveate.method.tokens import VisualTokens
 from foveate.method.visionzip import VisionZip
 from foveate.models.visual_input import VisualInput, make_visual_input
-from foveate.pipeline.budget import REPEATS, allocate_budget, apportion, find_repeats
+from foveate.pipeline.budget import allocate_budget, find_repeats
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import check_settings
 
@@ -213,89 +212,7 @@ def test_more_than_there_is_keeps_all_and_warns():
         assert choice.kept.tolist() == list(range(24))
 
 
-# -- the apportionment -------------------------------------------------------------------------------------------------
-
-
-def cases(count=300):
-    generator = torch.Generator().manual_seed(7)
-
-    def draw(low, high, *shape):
-        return torch.randint(low, high, shape or (1,), generator=generator).tolist()
-
-    for _ in range(count):
-        (parts,) = draw(1, 8)
-        sizes = draw(1, 30, parts)
-        (total,) = draw(parts, sum(sizes) + 1)
-        weights = draw(0, 10, parts)
-        yield sizes, total, [Fraction(total * w, sum(weights) or 1) for w in weights]
-
-
-def test_apportioned_budgets_are_whole_in_bounds_and_sum_to_the_total():
-    for sizes, total, wanted in cases():
-        given = apportion(wanted, sizes, total)
-        assert sum(given) == total
-        assert all(isinstance(count, int) and 1 <= count <= size for count, size in zip(given, sizes, strict=True))
-
-
-def test_apportioned_budgets_are_as_wanted_where_nothing_stands_in_the_way():
-    for sizes, total, _ in cases():
-        wanted = [Fraction(size * total, sum(sizes)) for size in sizes]
-        given = apportion(wanted, sizes, total)
-        if min(wanted) >= 1:
-            assert all(abs(count - want) < 1 for count, want in zip(given, wanted, strict=True))
-            remainders = [(want - want.__floor__(), count > want) for count, want in zip(given, wanted, strict=True)]
-            up = [part for part, rounded_up in remainders if rounded_up]
-            assert not up or min(up) >= max((part for part, rounded_up in remainders if not rounded_up), default=0)
-    assert apportion([Fraction(5, 2)] * 4, [9] * 4, 10) == [3, 3, 2, 2]  # among equals the first
-    assert apportion([Fraction(3), Fraction(7)], [9, 9], 10) == [3, 7]
-    assert apportion([Fraction(0), Fraction(0), Fraction(6)], [9, 9, 9], 6) == [1, 1, 4]
-    assert apportion([Fraction(9), Fraction(1)], [4, 9], 10) == [4, 6]
-
-
 # -- clips -------------------------------------------------------------------------------------------------------------
-
-
-def slow_repeats(frames):
-    """Place by place: a token repeats when it looks as the place did when it last showed anything new."""
-    t, h, w, _ = frames.shape
-    marked = torch.zeros(t, h, w, dtype=torch.bool)
-    for y in range(h):
-        for x in range(w):
-            last = frames[0, y, x]
-            for n in range(1, t):
-                alike = float(torch.cosine_similarity(last, frames[n, y, x], dim=0))
-                marked[n, y, x] = alike > REPEATS
-                last = last if marked[n, y, x] else frames[n, y, x]
-    return marked.flatten()
-
-
-@pytest.mark.parametrize("step", [0.0, 0.05, 0.15, 0.3, 1.0])
-def test_repeats_are_those_of_a_plain_loop(step):
-    for seed, (t, h, w) in enumerate([(2, 3, 4), (9, 2, 2), (5, 1, 1), (1, 4, 4)]):
-        frames = noise(1, h, w, seed=seed) + step * noise(t, h, w, seed=seed + 40).cumsum(0)
-        marked = find_repeats(clip(frames).item())
-        assert torch.equal(marked, slow_repeats(frames))
-        assert not marked[: h * w].any()
-        if step in (0.0, 1.0):  # nothing moves, or everything does
-            assert bool(marked[h * w :].all()) is (step == 0.0 or t == 1)
-
-
-def test_repeats_see_a_slow_drift_and_a_return():
-    turn = torch.linspace(0, 1.2, 13)  # 0.1 rad a frame: cosine 0.995 to the frame before, below 0.98 from 0.201 rad on
-    frames = torch.zeros(13, 1, 1, WIDTH)
-    frames[..., 0], frames[..., 1] = turn.cos()[:, None, None], turn.sin()[:, None, None]
-    fresh = ~find_repeats(clip(frames).item())
-    assert fresh.nonzero().flatten().tolist() == [0, 3, 6, 9, 12]
-    one, other = noise(2, 1, 1, 1, seed=3)
-    back = torch.stack([one, other, other, one])
-    assert find_repeats(clip(back[:, 0]).item()).tolist() == [False, False, True, False]
-
-
-def test_scale_is_no_news_and_nothing_is_no_repeat():
-    frames = standing(3, 2, 2) * torch.tensor([1.0, 7.0, 0.1])[:, None, None, None]
-    assert find_repeats(clip(frames).item()).tolist() == [False] * 4 + [True] * 8
-    assert not find_repeats(clip(torch.zeros(3, 2, 2, WIDTH)).item()).any()
-    assert not find_repeats(picture(24).item()).any()  # without a grid there are no places
 
 
 @every_method
