@@ -8,13 +8,13 @@ import torch
 
 from extras import make_tokens
 from foveate.errors import FoveateWarning, InputError, KeepError
-from foveate.method import methods, resolve
+from foveate.method import Method, methods, resolve
 from foveate.method.budget import to_budget
 from foveate.method.prumerge import PruMerge
 from foveate.method.tokens import VisualTokens
 from foveate.method.visionzip import VisionZip
 from foveate.models.visual_input import VisualInput, make_visual_input
-from foveate.pipeline.budget import allocate_budget, find_repeats
+from foveate.pipeline.budget import Share, allocate_budget, find_repeats
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import check_settings
 
@@ -380,3 +380,106 @@ def test_repeats_of_an_earlier_frame_have_no_relevance(method):
         assert choice.relevance[:12].isfinite().all()
         assert choice.relevance[12:].isnan().all()
     assert choice.core.shape == choice.kept.shape
+
+
+# -- what a method is shown, and where its results go ------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Brightest(Method):
+    """The tokens with the highest first number; the second says whether a kept one is of the core."""
+
+    name = "brightest"
+    paper = "baseline"
+    summary = "the tokens with the highest first number"
+    prompt_aware = False
+    needs = frozenset({"keys"})
+    calls: list = dataclasses.field(default_factory=list, compare=False)
+
+    def _select(self, tokens, k, selected):
+        self.calls.append(("select", tokens))
+        return tokens.embeds[:, 0].argsort(descending=True, stable=True)[:k].sort().values
+
+    def _relevance_map(self, tokens):
+        self.calls.append(("relevance", tokens))
+        return tokens.embeds[:, 0].float()
+
+    def _core_mask(self, tokens, kept):
+        self.calls.append(("core", tokens))
+        return tokens.embeds[kept, 1] > 0
+
+
+def test_explanations_are_the_methods_own_for_each_share():
+    moving, still, other = clip(noise(3, 2, 3, seed=6)), clip(standing(2, 2, 3)), picture(9, seed=2)
+    free = picture(12, seed=3, fixed=some_fixed(12, 0, 5), whole=True)
+    items, questions = [subject.item() for subject in (moving, still, other, free)], {0: noise(2)}
+    shares = [
+        Share(0, torch.arange(6, 12), 2), Share(0, torch.arange(0, 6), 3), Share(1, torch.arange(0, 6), 2),
+        Share(2, torch.tensor([1, 2, 4, 7]), 4),
+    ]  # fmt: skip
+    chosen = select_tokens(items, shares, questions, Brightest(), explain=True)
+    for n, (item, result) in enumerate(zip(items, chosen, strict=True)):
+        kept, relevance = [], [None] * item.total
+        for share in (share for share in shares if share.item == n):
+            own = share.candidates.tolist()
+            kept += sorted(own, key=lambda i, item=item: -float(item.embeds[i, 0]))[: share.k]
+            for i in own:
+                relevance[i] = float(item.embeds[i, 0])
+        if n == 3:  # without a share all stays, and nothing is to be explained
+            assert (result.kept.tolist(), result.relevance) == (list(range(12)), None)
+            assert result.core.tolist() == [False] * 12
+            continue
+        assert result.kept.tolist() == sorted(kept)
+        assert [None if value != value else value for value in result.relevance.tolist()] == relevance
+        assert result.core.tolist() == [bool(item.embeds[i, 1] > 0) for i in sorted(kept)]
+        assert result.core.any()
+
+
+def test_nothing_is_explained_unasked():
+    method, items = Brightest(), [picture(9).item()]
+    (plain,) = select_tokens(items, [Share(0, torch.arange(9), 2)], {0: noise(1)}, method)
+    assert [call for call, _ in method.calls] == ["select"]
+    assert (plain.relevance, plain.core) == (None, None)
+    select_tokens(items, [Share(0, torch.arange(9), 2)], {0: noise(1)}, method, explain=True)
+    assert [call for call, _ in method.calls[1:]] == ["select", "relevance", "core"]
+
+
+def test_candidates_have_a_grid_where_they_are_whole_frames():
+    item, method = clip(noise(3, 2, 2)).item(), Brightest()
+    cases = {
+        (*range(12),): (3, 2, 2), (*range(8),): (2, 2, 2), (*range(4, 12),): (2, 2, 2), (*range(4, 8),): (1, 2, 2),
+        (*range(2, 10),): None, (*range(2, 6),): None, (*range(6),): None, (*range(3),): None, (0, 1, 2, 4): None,
+        (*range(4), *range(8, 12)): None, (0, 2, 4, 6): None,
+    }  # fmt: skip
+    for candidates, grid in cases.items():
+        select_tokens([item], [Share(0, torch.tensor(candidates), 1)], {0: noise(1)}, method)
+        _, tokens = method.calls[-1]
+        assert tokens.grid == grid
+        assert torch.equal(tokens.embeds, item.embeds[list(candidates)])
+        assert torch.equal(tokens.keys, item.extras["keys"][list(candidates)])
+    assert tokens.encoder is tokens.cls_attention is None  # only what the method needs
+
+
+def test_a_question_comes_in_the_type_of_the_tokens_and_without_gradients():
+    item, method = picture(9).item(), Brightest()
+    item = dataclasses.replace(item, embeds=item.embeds.half().requires_grad_())
+    select_tokens([item], [Share(0, torch.arange(9), 2)], {0: noise(3)}, method)
+    _, tokens = method.calls[-1]
+    assert tokens.question.dtype == tokens.embeds.dtype == torch.float16
+    assert torch.equal(tokens.question, noise(3).half())
+    assert not tokens.embeds.requires_grad
+
+
+@merging
+def test_results_are_made_on_the_device_of_the_tokens(method):
+    subjects = [clip(noise(3, 3, 4)), picture(24, fixed=some_fixed(24, 5))]
+    items, questions = [subject.item() for subject in subjects], {0: noise(4, seed=99)}
+    settings = check_settings(0.3, method, per="frame")
+    shares = allocate_budget(items, questions, settings)
+    expected = select_tokens(items, shares, questions, method, explain=True)
+    with torch.device("meta"):  # what is not made on the device of the inputs has no values
+        chosen = select_tokens(items, shares, questions, method, explain=True)
+    for one, other in zip(expected, chosen, strict=True):
+        assert same(one, other)
+        assert torch.equal(one.core, other.core)
+        assert other.relevance is None or other.relevance.device.type == "cpu"
