@@ -43,8 +43,12 @@ MODULES = {
     "pipeline/question.py": "tests/pipeline/test_question.py tests/pipeline/test_prune.py",
     "models/batch.py": "tests/models/test_batch.py",
     "models/placeholders.py": "tests/models/test_placeholders.py",
+    "models/prompt_rows.py": "tests/models/test_prompt_rows.py",
+    "models/tiling.py": "tests/models/test_tiling.py",
     "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
+    "hooks/attention.py": "tests/hooks/test_attention.py",
+    "hooks/slots.py": "tests/hooks/test_slots.py",
 }
 
 
