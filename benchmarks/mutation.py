@@ -48,6 +48,7 @@ MODULES = {
     "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
     "hooks/attention.py": "tests/hooks/test_attention.py",
+    "hooks/call.py": "tests/hooks/test_call.py",
     "hooks/slots.py": "tests/hooks/test_slots.py",
 }
 

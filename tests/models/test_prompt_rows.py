@@ -160,3 +160,78 @@ def test_lfm2_without_marks_is_one_run():
     words(PATCH)
     row = words.row("a" + "".join(lfm2([(1, 2), (1, 1)], marked=False)) + "b")
     assert len(row.runs) == 1
+
+
+# -- rows that no processor writes -------------------------------------------------------------------------------------
+
+P = PATCH * 2
+REFUSED = {
+    # two tiles of one mark in an image, in the middle and at its end
+    "idefics3": [
+        f"<fake><a>{P}<fake><a>{P}<fake><global>{P}<fake>",
+        f"<fake><a>{P}<fake><b>{P}<fake><a>{P}<fake><global>{P}<fake>",
+    ],
+    "granite_docling": [
+        f"<fake><a>{P}<fake><b>{P}<fake><b>{P}<fake>", f"<fake><a>{P}<fake><b>{P}<fake><c>{P}<fake><b>{P}<fake>",
+        f"<fake><a>{P}<fake><b>{P}", f"<fake><a>{P}<fake><b>{P}text",  # no fence behind the last image's tiles
+        f"<fake><a>{P}<fake><b>{P} <fake><a>{P}",  # nor behind those of an earlier one
+        f"<fake><a>{P}<fake><b>{P}<fake>\n<a>{P}", f"<a>{P}<fake><b>{P}<fake>",  # no fence before a tile
+    ],
+    "aya_vision": [
+        f"a{P}<end>a{P}<end>", f"a{P}a{P}<end>",  # no mark but a word before images
+        f"<start>{P}<end>{P}<end>", f"<start>{P}<end><begin>{P}<end>",  # no mark that all share
+        f"<end>{P}<end><end>{P}<end>",  # the mark of the end is none of the start
+        f"<start>{P}a<start>{P}a", f"<start>{P}<start>{P}",  # no mark at the end
+        f"<start>{P}{'abcdefghijklmnopq'}{P}<end>", f"<start>{P}<end><start>{P}{'abcdefghijklmnopq'}{P}<end>",  # 17 ids
+    ],
+    "cohere2_vision": [
+        f"<start>{P}<break>{P}<break><end><begin>{P}<break><end>", f"<start>{P}<break>{P}<line><end>",
+        f"<start>{P}<break><end><start>{P}<break><stop>", f"s{P}<break>{P}<break><end>", f"<start>{P}b{P}b<end>",
+        f"<start>{P}<break>{P}<break>", f"<start>{P}<break>{P}", f"{P}<break>{P}<break><end>",
+        f"<start>{P}<break>{P}<break>e",
+    ],
+    "minicpmv4_6": [
+        f"<i>{P}</i><s>{P}</s><t>{P}</t>", f"<i>{P}</i><s>{P}</i>", f"<i>{P}</i><i>{P}</s>", f"<i>{P}<i>{P}</i>",
+        f"<i>{P}</i><s>{P}<i>", f"<i>{P}</i><s>{P}</s>ab<s>{P}</s>", f"{P}<i>{P}<s>", f"<i>{P}</i><s>{P}",
+    ],
+    "llama4": [f"{P}<|image_start|>{P}", f"a{P}b{P}"],
+}  # fmt: skip
+ACCEPTED = {
+    "idefics3": [
+        (f"<fake><a>{P}<fake><global>{P}<fake><fake><a>{P}<fake><global>{P}<fake>", [1, 0, 1, 0]),
+        (f"<fake><global>{P}<fake><fake><global>{P}<fake>", [1, 1]),
+    ],
+    "granite_docling": [
+        (f"<fake><a>{P}<fake><b>{P}<fake>and<fake><a>{P}", [1, 0, 1]), (f"<fake><a>{P}<fake><a>{P}", [1, 1]),
+        (f"<fake><a>{P}<fake><b>{P}<fake>", [1, 0]),
+    ],
+    "aya_vision": [
+        (f"<start>{P}{'abcdefghijklmnop'}{P}<end>", [1, 0]),  # 16 ids between two tiles
+        (f"<start>{P}<x>{P}<end>{'abcdefghijklmnopqrst'}<start>{P}<end>", [1, 0, 1]),
+        (f"<start><t>{P}<end><u><start>abc{P}<end>", [1, 1]),
+    ],
+    "cohere2_vision": [
+        (f"<mark>{P}<break>{P}<break><mark>{P}<break><mark>", [1, 0, 1]),
+        (f"<start>{P}<break>{P}<break><end><start>{P}<break><end>", [1, 0, 1]),
+    ],
+    "minicpmv4_6": [
+        (f"<i>{P}</i><s>{P}</s>\n<s>{P}</s><i>{P}</i>", [1, 0, 0, 1]), (f"<i>{P}</i>and<i>{P}</i>", [1, 1]),
+    ],
+    "llama4": [(f"<|image_start|>a{P}b{P}<|image_start|>{P}", [1, 0, 1])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in REFUSED.items() for text in texts])
+def test_marks_that_contradict_themselves_tell_nothing(name, text):
+    words = Words()
+    words(PATCH)
+    assert MARKED[name][1](words, words.row(text)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "starts"), [(name, *case) for name, cases in ACCEPTED.items() for case in cases]
+)
+def test_marks_alone_tell_where_images_start(name, text, starts):
+    words = Words()
+    words(PATCH)
+    assert MARKED[name][1](words, words.row(text)) == [bool(start) for start in starts]
