@@ -49,6 +49,7 @@ MODULES = {
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
     "hooks/attention.py": "tests/hooks/test_attention.py",
     "hooks/call.py": "tests/hooks/test_call.py",
+    "hooks/prompt.py": "tests/hooks/test_prompt.py",
     "hooks/slots.py": "tests/hooks/test_slots.py",
 }
 

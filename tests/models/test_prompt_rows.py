@@ -221,11 +221,12 @@ ACCEPTED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in REFUSED.items() for text in texts])
-def test_marks_that_contradict_themselves_tell_nothing(name, text):
-    words = Words()
-    words(PATCH)
-    assert MARKED[name][1](words, words.row(text)) is None
+@pytest.mark.parametrize("name", REFUSED)
+def test_marks_that_contradict_themselves_tell_nothing(name):
+    for text in REFUSED[name]:
+        words = Words()
+        words(PATCH)
+        assert MARKED[name][1](words, words.row(text)) is None, text
 
 
 @pytest.mark.parametrize(
