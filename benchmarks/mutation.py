@@ -2,6 +2,7 @@
 
     python benchmarks/mutation.py             # every module of MODULES
     python benchmarks/mutation.py scoring.py  # those whose path contains one of the arguments
+    .venv/engine/bin/python benchmarks/mutation.py vllm  # those that need vLLM, by the Python that has it
 
 Prints a row for benchmarks/mutation.md and the diffs of the survivors. Each module is tested in a copy of the working
 tree below .venv/mutation, one mutant at a time, each in a fork of a process that has imported everything: 0.2 s of CPU
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -51,6 +53,10 @@ MODULES = {
     "hooks/call.py": "tests/hooks/test_call.py",
     "hooks/prompt.py": "tests/hooks/test_prompt.py",
     "hooks/slots.py": "tests/hooks/test_slots.py",
+}
+ENGINE = {
+    "integrations/vllm/model.py": "tests/integrations/vllm/test_model.py tests/integrations/vllm/test_qwen.py",
+    "integrations/vllm/qwen.py": "tests/integrations/vllm/test_qwen.py",
 }
 
 
@@ -106,6 +112,6 @@ if __name__ == "__main__":
         subprocess.run(
             [sys.executable, "-m", "pip", "install", "-q", "--target", MUTMUT, f"mutmut=={VERSION}"], check=True
         )
-    for module, tests in MODULES.items():
+    for module, tests in (ENGINE if find_spec("vllm") else MODULES).items():
         if not sys.argv[1:] or any(part in module for part in sys.argv[1:]):
             test(module, tests)
