@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving clean
+.PHONY: demo test test-lmms test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest
-	$(MAKE) test-oldest test-lmms test-kernel test-engine test-browser
+	$(MAKE) test-oldest test-lmms test-load test-kernel test-engine test-browser
 
 # The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
 test-oldest: .venv/oldest/ready
@@ -25,6 +25,14 @@ test-lmms: .venv/lmms/ready
 
 .venv/lmms/ready: .venv/ready tests/lmms-requirements.txt
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/lmms --requirement tests/lmms-requirements.txt
+	touch $@
+
+# Quantized weights and GGUF files. Separate, since bitsandbytes and torchao are large.
+test-load: .venv/load/ready
+	PYTHONPATH=.venv/load $(BIN)/python -m pytest -W ignore tests/runtime/test_quantized.py tests/runtime/test_gguf.py
+
+.venv/load/ready: .venv/ready
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/load bitsandbytes==0.50.2 torchao==0.18.0 gguf==0.19.0
 	touch $@
 
 # The GPU kernel in Triton's interpreter. Triton is large, does not come with torch for CPUs, and exists for Linux only.
