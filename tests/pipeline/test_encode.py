@@ -282,7 +282,10 @@ class Plain(Mean):
 
 
 def values(output):
-    return [*output.pooler_output, *(row for level in getattr(output, "deepstack_features", []) for row in level)]
+    return [
+        *output.pooler_output,
+        *(row for level in (getattr(output, "deepstack_features", None) or []) for row in level),
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

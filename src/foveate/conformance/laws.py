@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from foveate.conformance.batches import Row, make_batch, make_tiny_model, take_row
+from foveate.conformance.batches import Row, main_modality, make_batch, make_tiny_model, take_row
 from foveate.conformance.reference import logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.hooks.attach import attach, pruning
@@ -114,6 +114,20 @@ def compare_several_images(model: Any, family: Family) -> float:
     return compare_masked(model, family, [(3, 6)])
 
 
+def compare_image_last(model: Any, family: Family) -> float:
+    """A prompt that ends in an image keeps its last token, which `generate` goes on from."""
+    inputs = make_batch(model, family, [(1, 1)])
+    end = int(family.placeholders(model.config, inputs, main_modality(family))[0].nonzero()[-1]) + 1
+    shape = inputs["input_ids"].shape
+    ends = {n: v[:, :end] for n, v in inputs.items() if isinstance(v, Tensor) and v.shape[:2] == shape}
+    inputs = {**inputs, **ends}
+    short = prune_inputs(model, inputs, keep=0.4)
+    reference = run_reference(model, family, inputs, short)
+    item = short.report.items[-1]
+    lost = float(int(item.kept[-1]) != item.total - 1)
+    return lost + relative_error(logits_at(model(**short).logits, short["attention_mask"].bool()), reference)
+
+
 def compare_ragged_batch(model: Any, family: Family) -> float:
     """A row of a padded batch, whose rows keep different numbers of tokens, gives what it gives alone."""
     rows = [(2, 5), (1, 11), (1, 2)]
@@ -193,6 +207,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "pruned = full with dropped tokens masked": compare_masked,
     "several images in a row": compare_several_images,
     "videos and audios alike": compare_modalities,
+    "an image at the end of the prompt": compare_image_last,
     "ragged batch = each row alone": compare_ragged_batch,
     "text without an image passes through": compare_text_only,
     "cached decoding = recomputation": compare_cached_decoding,
@@ -206,6 +221,8 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     others = {compare_modalities} if family.traits.modalities == ("image",) else set()
     if family.traits.needs_image:
         others.add(compare_text_only)
+    if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:
+        others.add(compare_image_last)
     return {name: law for name, law in LAWS.items() if law not in others}
 
 

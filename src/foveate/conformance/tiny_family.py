@@ -31,6 +31,9 @@ class TinyFamily:
     item_inputs: ClassVar[tuple[str, ...]] = ()
     """Inputs that have one entry for each image, beside the pixels and those whose name begins with `image_`."""
 
+    may_end_in_image: ClassVar[bool] = True
+    """Whether the stock model takes a prompt whose last token is an image's."""
+
     pads_left: ClassVar[bool] = True
     """Whether its tokenizer pads on the left."""
 

@@ -12,7 +12,7 @@ from foveate.pipeline.question import locate_questions
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import Per, Positions, PruneSettings, check_cache, check_inputs, check_settings
-from foveate.pipeline.shorten import make_mask, shorten_inputs
+from foveate.pipeline.shorten import make_mask, protect_last_tokens, shorten_inputs
 
 
 def prune_inputs(
@@ -23,7 +23,8 @@ def prune_inputs(
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
     Take a loss on the result, or call this under `torch.no_grad()`: else it keeps all that the encoder keeps for
-    gradients. Tokens of a video that repeat an earlier frame are never selected, unless everything is kept.
+    gradients. Tokens of a video that repeat an earlier frame are never selected, unless everything is kept. The last
+    token of a prompt always stays, beside those that `keep` counts.
 
     Args:
         model: A vision-language model of transformers.
@@ -64,6 +65,7 @@ def prune(
     started = time.perf_counter()
     items = family.items(model, inputs, encoded.outputs, encoded.extras)
     mask = make_mask(inputs, items)
+    items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
     shares = allocate_budget(items, questions, settings)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)

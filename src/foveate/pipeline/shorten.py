@@ -1,6 +1,7 @@
 """Step 5: the model's inputs without the dropped tokens."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -25,6 +26,18 @@ def make_mask(inputs: Mapping[str, Any], items: Sequence[VisualInput]) -> Tensor
     if any(bool((mask[item.row, item.columns] == 0).any()) for item in items):
         raise InputError("attention_mask hides image placeholders: leave them visible, keep decides which ones stay.")
     return mask
+
+
+def protect_last_tokens(items: Sequence[VisualInput], mask: Tensor) -> list[VisualInput]:
+    """The items. One that ends a row has its last token protected: `generate` goes on from there."""
+    last: list[int] = torch.where(mask != 0, torch.arange(mask.shape[1], device=mask.device), -1).amax(1).tolist()
+    return [_protect_last(item) if last[item.row] in item.columns[-1:].tolist() else item for item in items]
+
+
+def _protect_last(item: VisualInput) -> VisualInput:
+    protected = ~item.selectable
+    protected[-1] = True
+    return replace(item, protected=protected)
 
 
 def shorten_inputs(

@@ -175,6 +175,8 @@ FRAMES = (130, 72)  # of the audios' spectrograms
 class TinyQwen25Omni(TinyPatches):
     """Tiny models of `Qwen25Omni`."""
 
+    may_end_in_image = False  # its positions count on the end marker
+
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
         """Audios padded to the longest; videos with the seconds of a frame."""
         if modality == "audio":
