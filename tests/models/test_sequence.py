@@ -2,12 +2,19 @@ import pytest
 import torch
 
 from foveate.errors import InputError
-from foveate.models.sequence import ATTEND, cut_sequence
+from foveate.models.sequence import ATTEND, complete_positions, cut_sequence as cut_by_layout, lay_out
 
 IDS = torch.tensor([[9, 9, 1, 2, 3, 4], [5, 6, 7, 8, 1, 2]])
 STAYS = torch.tensor([[0, 0, 1, 0, 1, 1], [1, 1, 0, 0, 1, 1]]).bool()
 LEFT = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
 POSITIONS = torch.tensor([[0, 0, 0, 1, 2, 3], [0, 1, 2, 3, 4, 5]])
+
+
+def cut_sequence(inputs, stays, positions, **settings):
+    mask = inputs.get("attention_mask")
+    return cut_by_layout(
+        inputs, lay_out(torch.ones_like(stays) if mask is None else mask, stays), positions, **settings
+    )
 
 
 def test_rows_are_padded_left_with_positions_kept():
@@ -17,15 +24,58 @@ def test_rows_are_padded_left_with_positions_kept():
     assert out["position_ids"].tolist() == [[0, 0, 2, 3], [0, 1, 4, 5]]
 
 
-def test_right_padding_stays_on_the_right():
-    stays = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 1]]).bool()
+def test_right_padding_stays_behind_the_last_dropped_token():
+    stays = torch.tensor([[1, 1, 1, 0, 0], [1, 0, 1, 1, 1], [1, 1, 1, 1, 1]]).bool()
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1]])
+    ids = torch.tensor([[1, 2, 3, 9, 9], [3, 4, 5, 6, 7], [11, 12, 13, 14, 15]])
+    positions = torch.arange(5).expand(3, -1)
+    out = cut_sequence({"input_ids": ids, "attention_mask": mask, "labels": ids}, stays, positions, pad_id=0)
+    assert out["input_ids"].tolist() == [[1, 2, 3, 0, 0], [0, 3, 5, 6, 7], [11, 12, 13, 14, 15]]
+    assert out["labels"].tolist() == [[1, 2, 3, -100, -100], [-100, 3, 5, 6, 7], [11, 12, 13, 14, 15]]
+    assert out["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [0, 1, 1, 1, 1], [1, 1, 1, 1, 1]]
+
+
+def test_a_row_that_ends_before_the_last_dropped_token_is_padded_on_the_left():
+    stays = torch.tensor([[1, 1, 0, 0], [1, 0, 0, 1]]).bool()
     mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
     ids = torch.tensor([[1, 2, 9, 9], [3, 4, 5, 6]])
-    positions = torch.arange(4).expand(2, -1)
-    out = cut_sequence({"input_ids": ids, "attention_mask": mask, "labels": ids}, stays, positions, pad_id=0)
-    assert out["input_ids"].tolist() == [[1, 2, 0], [3, 5, 6]]
-    assert out["labels"].tolist() == [[1, 2, -100], [3, 5, 6]]
-    assert out["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
+    out = cut_sequence({"input_ids": ids, "attention_mask": mask}, stays, torch.arange(4).expand(2, -1), pad_id=0)
+    assert out["input_ids"].tolist() == [[1, 2, 0], [0, 3, 6]]
+    assert out["position_ids"].tolist() == [[0, 1, 0], [0, 0, 3]]
+
+
+def test_nothing_moves_where_nothing_is_dropped():
+    mask = torch.tensor([[0, 1, 1, 0], [1, 1, 1, 1]])
+    ids = torch.tensor([[0, 2, 3, 0], [3, 4, 5, 6]])
+    out = cut_sequence({"input_ids": ids, "attention_mask": mask}, mask.bool(), torch.arange(4).expand(2, -1), pad_id=0)
+    assert torch.equal(out["input_ids"], ids)
+    assert torch.equal(out["attention_mask"], mask)
+
+
+def test_columns_are_found_where_they_are_the_same_in_all_rows():
+    layout = lay_out(LEFT, STAYS)
+    assert layout.find_columns(torch.tensor([4, 5])).tolist() == [2, 3]
+    for column in (0, 2, 3):  # padding of a row, dropped in one, dropped in both
+        with pytest.raises(InputError, match="logits_to_keep"):
+            layout.find_columns(torch.tensor([column]))
+    one = lay_out(LEFT[1:], STAYS[1:])
+    assert one.find_columns(torch.tensor([1, 5, 0])).tolist() == [1, 3, 0]
+
+
+@pytest.mark.parametrize("shape", [(6,), (1, 6), (2, 6), (3, 1, 6), (3, 2, 6), (4, 2, 6)])
+def test_positions_of_the_caller_are_completed(shape):
+    positions = torch.arange(6).expand(shape)
+    whole = complete_positions(positions, LEFT)
+    assert whole.shape == (4, 2, 6) if len(shape) == 3 else (2, 6)
+    assert torch.equal(whole[-1], torch.arange(6).expand(2, -1) if len(shape) == 3 else torch.arange(6))
+    if shape[0] == 3:
+        assert torch.equal(whole[0], POSITIONS)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 7), (1, 3, 2, 6)])
+def test_positions_of_another_shape_are_refused(shape):
+    with pytest.raises(InputError, match="position_ids"):
+        complete_positions(torch.zeros(shape), LEFT)
 
 
 def test_compact_numbers_anew():

@@ -142,7 +142,12 @@ def test_right_padded_batch_as_collators_make_it(model, family):
         left, right = (foveate.prune_inputs(model, x, keep=0.4) for x in (inputs, flipped))
         one = model(**left).logits[left["attention_mask"].bool()]
         other = model(**right).logits[right["attention_mask"].bool()]
-    assert right["attention_mask"][:, 0].all()
+    end = right.layout.end  # behind the last dropped token nothing moves
+    assert 0 < end < flipped["input_ids"].shape[1]
+    tail, real = flipped["input_ids"].shape[1] - end, flipped["attention_mask"][:, end:].bool()
+    assert torch.equal(right["attention_mask"][:, -tail:].bool(), real)
+    assert torch.equal(right["input_ids"][:, -tail:][real], flipped["input_ids"][:, end:][real])
+    assert not right["attention_mask"][:, -1].all()
     assert torch.allclose(one, other, atol=1e-5)
 
 

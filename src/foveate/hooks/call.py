@@ -76,6 +76,8 @@ class PrefillCall(DecodeCall):
         self.stages: list[Stage] = []
         self.cache: Any = None
         self.seconds = 0.0
+        self.answer = 0  # tokens behind the prompt's last one
+        self.notes: tuple[str, ...] = ()
 
     def before(self, layer: int, module: Any, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Cut the input down to what this layer holds; before a drop, select tokens by this layer's attention."""

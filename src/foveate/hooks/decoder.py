@@ -10,6 +10,7 @@ images decides. Hidden states and attentions, where requested, are of the tokens
 
 import inspect
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,6 +23,7 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
+from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import Slots
@@ -74,47 +76,64 @@ def is_attached(model: Any) -> bool:
     return any(isinstance(getattr(hook, "__self__", None), _Hooks) for hook in hooks.values())
 
 
+class _Call(threading.local):
+    """What this thread is doing in the model."""
+
+    def __init__(self) -> None:
+        self.depth = 0  # calls of forward
+        self.now: DecodeCall | None = None
+
+
 class _Hooks:
     def __init__(self, model: Any, handle: DecoderHandle) -> None:
         self.model, self.handle, self.family = model, handle, family_of(model)
         self.decoder = self.family.decoder(model)
         self.drops = handle.method.layers(len(self.decoder.layers))
-        self.call: DecodeCall | None = None
-        self.answer = 0
-        self.notes: tuple[str, ...] = ()
+        self.call = _Call()
         self.pruned: WeakKeyDictionary[Any, tuple[Slots, ...]] = WeakKeyDictionary()  # by the cache that holds it
-        self.installed = [
-            model.register_forward_pre_hook(self.open, with_kwargs=True),
-            # Also after an exception: a call that failed must not act on the next one.
-            model.register_forward_hook(self.close, always_call=True),
-        ]
+        self.names = list(inspect.signature(type(model).forward).parameters)[1:]
+        self.installed = {
+            model: [
+                model.register_forward_pre_hook(self.open, with_kwargs=True),
+                # Also after an exception: a call that failed must not act on the next one.
+                model.register_forward_hook(self.close, always_call=True),
+            ]
+        }
         for number, layer in list(enumerate(self.decoder.layers))[self.drops[0] - 1 :]:
             before, after = partial(self.before, number), partial(self.after, number)
-            self.installed.append(layer.register_forward_pre_hook(before, with_kwargs=True))
-            self.installed.append(layer.register_forward_hook(after))
+            self.installed[layer] = [
+                layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
+            ]  # fmt: skip
+        for module, hooks in self.installed.items():
+            hide_from_copies(module, hooks, {})
 
     def remove(self) -> None:
-        for hook in self.installed:
-            hook.remove()
+        for module, hooks in self.installed.items():
+            show_to_copies(module)
+            for hook in hooks:
+                hook.remove()
         self.installed.clear()
 
     # -- the layers' hooks ------------------------------------------------------------------------------------------
 
     def before(self, number: int, layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.call is None:
+        if self.call.now is None:
             return None
-        hidden, kwargs = self.call.before(number, layer, args[0], kwargs)
+        hidden, kwargs = self.call.now.before(number, layer, args[0], kwargs)
         return (hidden, *args[1:]), kwargs
 
     def after(self, number: int, layer: Any, args: Any, output: Tensor) -> Tensor:
         del layer, args
-        return output if self.call is None else self.call.after(number, output)
+        return output if self.call.now is None else self.call.now.after(number, output)
 
     # -- the model's hooks ------------------------------------------------------------------------------------------
 
     def open(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = {**dict(zip(inspect.signature(model.forward).parameters, args, strict=False)), **kwargs}
-        self.call = None
+        self.call.depth += 1
+        if self.call.depth > 1:
+            return None
+        inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        self.call.now = None
         cache = cache_of(inputs)
         has_images = _has_images(inputs)
         if cache is not None and cache.get_seq_length() > 0:
@@ -123,7 +142,7 @@ class _Hooks:
                     "The cache (past_key_values) already holds a part of this prompt: "
                     "pass the whole conversation with its images, without a cache."
                 )
-            self.call = self._following(cache, inputs)
+            self.call.now = self._following(cache, inputs)
             return None
         if cache is not None:
             self.pruned.pop(cache, None)  # it was reset
@@ -131,7 +150,7 @@ class _Hooks:
             return None
         _check_call(inputs, self.handle.method.name)
         encoded = self.family.encode(model, inputs)
-        self.call = self._prefill(inputs, encoded)
+        self.call.now = self._prefill(inputs, encoded)
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
         return (), {**rest, "mm_encoder_outputs": {"image": encoded}}
 
@@ -158,29 +177,33 @@ class _Hooks:
         prompt = Prompt(ids, mask, family.placeholders(self.model.config, inputs), features, grids)
         if bool((prompt.visual & (mask == 0)).any()):
             raise InputError("attention_mask hides image placeholders: leave them visible, keep decides what stays.")
-        self.answer = count_answer_tokens(inputs.get("logits_to_keep", 0))
-        images, notes = rate_images(self.model, family, handle.method, prompt, self.answer)
+        answer = count_answer_tokens(inputs.get("logits_to_keep", 0))
+        images, notes = rate_images(self.model, family, handle.method, prompt, answer)
         sizes = [len(feature) for feature in features]
         left = [handle.method.counts(n, to_budget(handle.keep, n), len(self.drops)) for n in sizes]
         counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
-        self.notes = tuple(notes)
         whole = family.whole_layers(self.model.config)
-        return PrefillCall(self.decoder.config, handle.method, mask, images, counts, whole)
+        call = PrefillCall(self.decoder.config, handle.method, mask, images, counts, whole)
+        call.answer, call.notes = answer, tuple(notes)
+        return call
 
     def close(self, model: Any, args: Any, output: Any) -> None:
         del model, args
-        call, self.call = self.call, None
+        self.call.depth = max(self.call.depth - 1, 0)
+        if self.call.depth:
+            return
+        call, self.call.now = self.call.now, None
         if output is None or not isinstance(call, PrefillCall):
             return
         if call.cache is not None:
-            self.pruned[call.cache] = tuple(slots.drop_answer(self.answer) for slots in call.slots)
+            self.pruned[call.cache] = tuple(slots.drop_answer(call.answer) for slots in call.slots)
         last = call.stages[-1].kept
         items = tuple(replace(image.item, kept=kept) for image, kept in zip(call.images, last, strict=True))
         per_layer = [sum(item.total for item in items)] * self.drops[0]
         for stage, end in zip(call.stages, (*self.drops[1:], len(self.decoder.layers)), strict=True):
             per_layer += [sum(map(len, stage.kept))] * (end - stage.layer)
         self.handle.report = DecoderReport(
-            items, self.handle.method.name, call.seconds, self.notes, stages=tuple(call.stages),
+            items, self.handle.method.name, call.seconds, call.notes, stages=tuple(call.stages),
             visual_tokens=tuple(per_layer),
         )  # fmt: skip
 
@@ -193,7 +216,7 @@ def _has_images(inputs: dict[str, Any]) -> bool:
 
 def _check_call(inputs: dict[str, Any], name: str) -> None:
     """Raise `InputError` for a call with images that cannot be pruned layer by layer."""
-    cache, mask = cache_of(inputs), inputs.get("attention_mask")
+    cache = cache_of(inputs)
     if cache is not None and cache.is_compileable:
         raise InputError(
             f"{name} leaves each layer with a cache of its own length, and a static cache has one for all: "
@@ -209,14 +232,6 @@ def _check_call(inputs: dict[str, Any], name: str) -> None:
         raise InputError(
             f"{name} reads the attention of the prompt's last token, and with labels that is the answer's: "
             "train with a method that prunes the input, or leave the labels out."
-        )
-    positions = inputs.get("position_ids")
-    if positions is None or mask is not None or (positions.ndim == 3 and len(positions) == 3):
-        return
-    text = positions if positions.ndim == 2 else positions[0]
-    if bool((text.diff(dim=-1) != 1).any()):
-        raise InputError(
-            "position_ids with gaps and no attention_mask can mean packed sequences: pass attention_mask as well."
         )
 
 

@@ -1,4 +1,4 @@
-"""What `attach` changes in a call of `generate`: its mask, its limits, and the prompt in its output."""
+"""What `attach` changes in the options of `generate`: its mask, its limits, and what cannot work."""
 
 import copy
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from foveate.models.generation import read_stop_ids
 
 def make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
     """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
-    pad = _read_setting(model, settings, "pad_token_id")
-    stops = _read_setting(model, settings, "eos_token_id")
+    pad = read_setting(model, settings, "pad_token_id")
+    stops = read_setting(model, settings, "eos_token_id")
     if stops is None:
         stops = read_stop_ids(model.config, model.generation_config)
     if pad is None or pad in (stops if isinstance(stops, list) else [stops]):
@@ -25,7 +25,7 @@ def make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
 def check_unassisted(model: Any, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for assisted decoding from embeddings: transformers cuts the mask down to no prompt at all."""
     names = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
-    option = next((name for name in names if _read_setting(model, settings, name) is not None), None)
+    option = next((name for name in names if read_setting(model, settings, name) is not None), None)
     if option is not None:
         raise InputError(
             f"{option} does not work with pruned audio, which goes on as embeddings: "
@@ -33,7 +33,16 @@ def check_unassisted(model: Any, settings: Mapping[str, Any]) -> None:
         )
 
 
-def _read_setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
+def check_loop(settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for a decoding loop of the caller's own, which would see the shorter prompt."""
+    if settings.get("custom_generate") is not None:
+        raise InputError(
+            "custom_generate would count the pruned prompt: remove the handle, and pass it "
+            "model.generate(**foveate.prune_inputs(model, inputs, keep=...), custom_generate=...)."
+        )
+
+
+def read_setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
     """The value of an option of `generate`: its argument, else its configuration's, else the model's own."""
     configs = (settings.get("generation_config"), model.generation_config)
     values = (settings.get(name), *(getattr(config, name, None) for config in configs))
@@ -45,22 +54,11 @@ def shorten_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[s
     config = settings.get("generation_config")
     shorter = {}
     for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        length = _read_setting(model, settings, name)
-        if length and _read_setting(model, settings, instead) is None:
+        length = read_setting(model, settings, name)
+        if length and read_setting(model, settings, instead) is None:
             shorter[name] = max(length - dropped, 0)
     if config is None or not shorter:
         return {**settings, **shorter}
     changed = copy.deepcopy(config)
     changed.update(**shorter)
     return {**{k: v for k, v in settings.items() if k not in shorter}, "generation_config": changed}
-
-
-def restore_prompt(out: Any, ids: Tensor, short_length: int) -> Any:
-    """The output with the caller's prompt instead of the short one, repeated where `generate` returned several rows."""
-    sequences = out if isinstance(out, Tensor) else out.sequences
-    prompt = ids.to(sequences.device).repeat_interleave(len(sequences) // len(ids), dim=0)
-    whole = torch.cat([prompt, sequences[:, short_length:]], dim=1)
-    if isinstance(out, Tensor):
-        return whole
-    out.sequences = whole
-    return out

@@ -33,7 +33,7 @@ class Slots:
     @classmethod
     def make_kept(cls, layer: int, stays: Tensor) -> Slots:
         """The places where `stays` (b, L) is true."""
-        places, real = kept_places(stays, left=True)
+        places, real = kept_places(stays)
         return cls(layer, stays.shape[1], places, real)
 
     def drop_answer(self, answer: int) -> Slots:

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foveate.models.batch import PromptBatch, mark_staying
+from foveate.models.batch import PromptBatch
 from foveate.models.kept import keep_tokens, kept_output
 from foveate.models.placeholders import match_placeholders
-from foveate.models.sequence import count_positions, cut_sequence
+from foveate.models.sequence import complete_positions, count_positions, cut_sequence
 from foveate.models.template import Template, default_template
 from foveate.models.visual_input import Grid, Tiles, VisualInput, make_visual_input, tile_frames
 
@@ -195,13 +195,12 @@ class Family:
 
     def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """The shorter inputs: ids, mask, positions and features of the tokens that stay."""
-        full = batch.inputs.get("position_ids")
-        if full is None:
-            full = self.positions(model, batch.inputs, batch.mask)
+        own = batch.inputs.get("position_ids")
+        full = self.positions(model, batch.inputs, batch.mask) if own is None else complete_positions(own, batch.mask)
         encoded = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, batch.inputs, m) for m in batch.outputs))
         rest = {name: value for name, value in batch.inputs.items() if name not in encoded}
-        stays, compact = mark_staying(batch.mask, batch.items), batch.compact or self.traits.sequential_positions
-        short = cut_sequence(rest, stays, full, pad_id=batch.pad_id, compact=compact)
+        compact = batch.compact or self.traits.sequential_positions
+        short = cut_sequence(rest, batch.layout, full, pad_id=batch.pad_id, compact=compact)
         short["mm_encoder_outputs"] = {}
         for modality, output in batch.outputs.items():
             own = [item for item in batch.items if item.modality == modality]

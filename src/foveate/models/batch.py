@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.models.sequence import Layout
 from foveate.models.visual_input import VisualInput
 
 
@@ -19,6 +20,7 @@ class PromptBatch:
         outputs: The encoders' outputs by modality, or what a family has in their place.
         items: The visual inputs; each `kept` says what stays.
         mask: (b, L) attention mask.
+        layout: Which columns stay, and where they go.
         pad_id: Id for padding where rows become shorter than others.
         compact: Whether the kept tokens are numbered anew.
     """
@@ -27,6 +29,7 @@ class PromptBatch:
     outputs: Mapping[str, Any]
     items: Sequence[VisualInput]
     mask: Tensor
+    layout: Layout
     pad_id: int
     compact: bool
 

@@ -55,7 +55,9 @@ class HunYuanVL(Patches):
         """The model itself takes the axes without a row that counts tokens."""
         axes = batch.inputs.get("position_ids")
         if axes is not None:
-            axes = torch.cat([count_positions(batch.mask)[None], axes])
+            axes = torch.cat(
+                [count_positions(batch.mask)[None], axes.to(batch.mask.device).expand(-1, len(batch.mask), -1)]
+            )
             batch = replace(batch, inputs={**batch.inputs, "position_ids": axes})
         short = super().shorten(model, batch)
         short["position_ids"] = short["position_ids"][1:]

@@ -21,7 +21,7 @@ class Convolutions(Family):
     """Convolutions multiply their input by the mask."""
 
     def shorten(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As always, but a mask that only says that it is no row of ones must round away: see `rewrite.ATTEND`."""
+        """As always, but a mask that only says that it is no row of ones must round away: see `sequence.ATTEND`."""
         short = super().shorten(*args, **kwargs)
         mask = short["attention_mask"]
         if bool((mask > 1).all()):

@@ -10,6 +10,7 @@ from foveate.errors import InputError, ModelError
 from foveate.method import Method, methods, resolve
 from foveate.models import Family, family_of
 from foveate.models.inputs import find_modalities
+from foveate.models.wrappers import unwrap
 from foveate.pipeline.settings import PruneSettings
 
 
@@ -46,7 +47,7 @@ def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Met
         encoded = foveate.encode(model, inputs, methods=["visionzip"])
         short = foveate.prune_inputs(model, inputs, keep=0.1, method="visionzip", encoded=encoded)
     """
-    resolved = [resolve(method) for method in methods]
+    model, resolved = unwrap(model), [resolve(method) for method in methods]
     family = family_of(model)
     for method in resolved:
         check_needs(model, family, method)

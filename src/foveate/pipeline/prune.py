@@ -6,6 +6,7 @@ from typing import Any
 
 from foveate.method import Method
 from foveate.models import family_of
+from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
 from foveate.pipeline.question import locate_questions
@@ -54,7 +55,8 @@ def prune(
     model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
 ) -> PrunedInputs:
     """`prune_inputs` with checked settings: encode, locate the question, allocate the budget, select, shorten."""
-    method, family = settings.method, family_of(model)
+    model, method = unwrap(model), settings.method
+    family = family_of(model)
     check_needs(model, family, method)
     check_inputs(inputs)
     encoded = encode_missing(model, family, inputs, settings, encoded)
@@ -69,10 +71,12 @@ def prune(
     questions, notes = locate_questions(model, family, inputs, mask, items)
     shares = allocate_budget(items, questions, settings)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
-    short = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
+    short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = time.perf_counter() - started
 
     notes = [*(notes if method.prompt_aware else ()), *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):
         notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
-    return PrunedInputs(short, Report(tuple(i.without_embeds() for i in items), method.name, seconds, tuple(notes)))
+    return PrunedInputs(
+        short, Report(tuple(i.without_embeds() for i in items), method.name, seconds, tuple(notes)), layout
+    )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from foveate.models.sequence import Layout
 from foveate.models.visual_input import VisualInput
 
 # The parallel tuples of foveate 0.1, and the field of an item that replaces each.
@@ -75,9 +76,10 @@ class PrunedInputs(UserDict[str, Any]):
         short.report.items[0].kept
     """
 
-    def __init__(self, data: Mapping[str, Any], report: Report) -> None:
+    def __init__(self, data: Mapping[str, Any], report: Report, layout: Layout | None = None) -> None:
+        """`layout` says which columns stayed; None where nothing was pruned."""
         super().__init__(data)
-        self.report = report
+        self.report, self.layout = report, layout
 
     def __getitem__(self, name: str) -> Any:
         """A call changes the encoder outputs that it receives (beams expand them): every unpacking gets a copy."""

@@ -14,6 +14,7 @@ from foveate.models.cache import cache_of
 Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]
 MODALITIES = ("image", "video", "audio")
+PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx")
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,24 @@ def check_inputs(inputs: Mapping[str, Any]) -> None:
     if mask is not None and tuple(mask.shape) != tuple(ids.shape):
         raise InputError(
             f"attention_mask has shape {tuple(mask.shape)}, input_ids {tuple(ids.shape)}: pass the processor's."
+        )
+    _check_unpacked(inputs)
+
+
+def _check_unpacked(inputs: Mapping[str, Any]) -> None:
+    """Raise `InputError` for several samples packed into one row."""
+    packed = next((name for name in PACKED if inputs.get(name) is not None), None)
+    if packed is not None:
+        raise InputError(f"{packed} marks samples packed into one row, which cannot be pruned: pass one sample a row.")
+    positions = inputs.get("position_ids")
+    if not isinstance(positions, Tensor) or inputs.get("attention_mask") is not None:
+        return
+    # transformers reads them like this: of four axes the first one counts tokens, of three none does
+    text = positions if positions.ndim < 3 else positions[0]
+    if not (positions.ndim == 3 and len(positions) == 3) and bool((text.diff(dim=-1) != 1).any()):
+        raise InputError(
+            "position_ids that jump, without an attention_mask, mean packed sequences, which cannot be pruned: "
+            "pass one sample a row, or an attention_mask if the row is one sample."
         )
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.models import Family
-from foveate.models.batch import PromptBatch
+from foveate.models.batch import PromptBatch, mark_staying
 from foveate.models.generation import read_pad_id
+from foveate.models.sequence import Layout, lay_out
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.encode import Encoded
 from foveate.pipeline.settings import Positions
@@ -43,7 +44,24 @@ def _protect_last(item: VisualInput) -> VisualInput:
 def shorten_inputs(
     model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
     mask: Tensor, positions: Positions,
-) -> dict[str, Any]:  # fmt: skip
-    """The inputs of the stock model for the tokens that stay: ids, mask, positions, labels and encoder outputs."""
-    compact = positions == "compact"
-    return family.shorten(model, PromptBatch(inputs, encoded.outputs, items, mask, read_pad_id(model), compact))
+) -> tuple[dict[str, Any], Layout]:  # fmt: skip
+    """The inputs of the stock model for the tokens that stay: ids, mask, positions, labels and encoder outputs.
+
+    With them goes which columns stayed.
+    """
+    layout = lay_out(mask, mark_staying(mask, items))
+    if family.traits.in_sequence and inputs.get("logits_to_keep") is not None:
+        inputs = {**inputs, "logits_to_keep": map_logits(inputs["logits_to_keep"], layout)}
+    batch = PromptBatch(inputs, encoded.outputs, items, mask, layout, read_pad_id(model), positions == "compact")
+    return family.shorten(model, batch), layout
+
+
+def map_logits(keep: int | Tensor, layout: Layout) -> int | Tensor:
+    """`logits_to_keep` of the shorter sequence: a number counts from the end, a tensor holds columns."""
+    if isinstance(keep, Tensor):
+        columns = torch.where(keep < 0, keep + layout.width, keep)
+        return layout.find_columns(columns).to(keep.device)
+    if not 0 < keep < layout.width:  # all of them
+        return keep
+    layout.find_columns(torch.arange(layout.width - keep, layout.width))
+    return keep

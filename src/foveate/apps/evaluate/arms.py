@@ -18,7 +18,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
 from foveate.models.generation import read_pad_id
 from foveate.models.inputs import drop_raw
-from foveate.models.sequence import cut_sequence
+from foveate.models.sequence import cut_sequence, lay_out
 from foveate.pipeline.encode import Encoded, check_needs, encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
@@ -222,4 +222,5 @@ def cut_placeholders(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
     of_encoder = {"pixel_values", *family.encoder_inputs(model, inputs)}
     rest = {name: value for name, value in inputs.items() if name not in of_encoder}
     positions = family.positions(model, inputs, inputs["attention_mask"])
-    return cut_sequence(rest, stays, positions, pad_id=read_pad_id(model), compact=True)
+    layout = lay_out(inputs["attention_mask"], stays)
+    return cut_sequence(rest, layout, positions, pad_id=read_pad_id(model), compact=True)

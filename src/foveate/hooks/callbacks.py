@@ -1,0 +1,77 @@
+"""Callbacks of `generate` under pruning: they get the caller's prompt, whatever the model reads."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Classes of transformers that count the tokens before the answer; the others read scores or the last tokens alone.
+COUNTING = frozenset({
+    "EncoderNoRepeatNGramLogitsProcessor", "ExponentialDecayLengthPenalty", "ForcedBOSTokenLogitsProcessor",
+    "ForcedEOSTokenLogitsProcessor", "MaxLengthCriteria", "MinLengthLogitsProcessor",
+    "MinNewTokensLengthLogitsProcessor", "PrefixConstrainedLogitsProcessor", "RepetitionPenaltyLogitsProcessor",
+    "SuppressTokensAtBeginLogitsProcessor",
+})  # fmt: skip
+
+
+class PromptRestorer:
+    """Puts the caller's prompt in the place of the shorter one.
+
+    Args:
+        prompt: (b, L) the caller's `input_ids`.
+        length: Length of the prompt that `generate` sees, 0 where it sees embeddings.
+    """
+
+    def __init__(self, prompt: Tensor, length: int) -> None:
+        self.prompt, self.length = prompt, length
+
+    def restore(self, ids: Tensor, first: int = 0) -> Tensor:
+        """(n, L' + t) -> (n, L + t); rows that `generate` repeated follow each other. `first` is the first prompt."""
+        rows = self.prompt[first:] if first else self.prompt
+        rows = rows.to(ids.device).repeat_interleave(max(len(ids) // len(rows), 1), dim=0)[: len(ids)]
+        return torch.cat([rows, ids[:, self.length :]], dim=1)
+
+    def restore_output(self, out: Any) -> Any:
+        """What `generate` returned, with the caller's prompt."""
+        if isinstance(out, Tensor):
+            return self.restore(out)
+        out.sequences = self.restore(out.sequences)
+        return out
+
+    def wrap_callbacks(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The settings of `generate` with callbacks that see the caller's prompt."""
+        wrapped: dict[str, Any] = {}
+        for name in ("stopping_criteria", "logits_processor"):
+            if settings.get(name):
+                callbacks = settings[name]
+                wrapped[name] = type(callbacks)(self._wrap(callback) for callback in callbacks)
+        prefix, streamer = settings.get("prefix_allowed_tokens_fn"), settings.get("streamer")
+        if prefix is not None:
+            wrapped["prefix_allowed_tokens_fn"] = lambda row, ids: prefix(row, self.restore(ids[None], row)[0])
+        if streamer is not None:
+            wrapped["streamer"] = _Streamer(streamer, self.prompt)
+        return {**settings, **wrapped}
+
+    def _wrap(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        kind = type(callback)
+        if kind.__module__.startswith("transformers.") and kind.__name__ not in COUNTING:
+            return callback  # generate leaves out its own one of the same class
+        return lambda ids, scores, **kwargs: callback(self.restore(ids), scores, **kwargs)
+
+
+class _Streamer:
+    """A streamer that gets the caller's prompt first."""
+
+    def __init__(self, streamer: Any, prompt: Tensor) -> None:
+        self.streamer, self.prompt = streamer, prompt
+        self.is_first = True
+
+    def put(self, value: Tensor) -> None:
+        """The prompt, then the tokens of the answer."""
+        self.streamer.put(self.prompt.cpu() if self.is_first else value)
+        self.is_first = False
+
+    def end(self) -> None:
+        """The answer is complete."""
+        self.streamer.end()

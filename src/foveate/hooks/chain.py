@@ -1,0 +1,239 @@
+"""What `attach` puts on a model: a `generate` before the stock one, and hooks around `forward`.
+
+Nothing about a call is kept on the model: threads may share it. Copies of the model carry neither.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.hooks.callbacks import PromptRestorer
+from foveate.hooks.continuation import (
+    PrunedPrompt,
+    continue_call,
+    continue_generate,
+    find_cache,
+    forget_prompt,
+    read_prompt,
+    record_prompt,
+)  # fmt: skip
+from foveate.hooks.copies import hide_from_copies, show_to_copies
+from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
+from foveate.models import family_of
+from foveate.models.cache import NAMES, cache_of
+from foveate.models.generation import has_own_decoder
+from foveate.models.sequence import complete_positions, count_positions
+from foveate.pipeline.prune import prune
+from foveate.pipeline.report import PrunedInputs, Report
+from foveate.pipeline.settings import PruneSettings
+
+CHAIN = "foveate_chain"  # attribute of our `generate` that holds the chain
+
+
+class PruningHandle(Protocol):
+    """What the chain needs of a handle."""
+
+    settings: PruneSettings
+    report: Report | None
+
+
+class _Call(threading.local):
+    """What this thread is doing in the model."""
+
+    def __init__(self) -> None:
+        self.is_generating = False  # a shorter prompt: everything inside is the stock model's
+        self.depth = 0  # calls of forward
+        self.prompt: PrunedPrompt | None = None  # to be recorded on the cache that the call returns
+
+
+class Chain:
+    """The handles of one model; the newest one prunes."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.family = model, family_of(model)
+        self.handles: list[PruningHandle] = []
+        self.call = _Call()
+        self.names = list(inspect.signature(type(model).forward).parameters)[1:]
+        self.own_generate = model.__dict__.get("generate")  # set on the object by other code
+        stock = model.generate
+        parameters = list(inspect.signature(stock).parameters)
+
+        @functools.wraps(stock)
+        def generate(*args: Any, **kwargs: Any) -> Any:
+            return self.generate(stock, {**dict(zip(parameters, args, strict=False)), **kwargs})
+
+        setattr(generate, CHAIN, self)
+        model.generate = self.front = generate
+        before = torch.compiler.disable(self.before_forward)
+        after = torch.compiler.disable(self.after_forward)
+        self.hooks = [
+            model.register_forward_pre_hook(before, with_kwargs=True),
+            model.register_forward_hook(after, with_kwargs=True, always_call=True),
+        ]
+        hide_from_copies(model, self.hooks, {"generate": self.own_generate})
+        inside = model.base_model
+        if inside is not model:
+            self.hooks.append(inside.register_forward_pre_hook(self.check_entry, with_kwargs=True))
+            hide_from_copies(inside, self.hooks[2:], {})
+
+    def uninstall(self) -> None:
+        """Leave the model as it was before."""
+        for hook in self.hooks:
+            hook.remove()
+        show_to_copies(self.model)
+        show_to_copies(self.model.base_model)
+        if self.model.__dict__.get("generate") is not self.front:
+            return  # other code wrapped ours: it stays there without a handle and calls the stock one
+        if self.own_generate is None:
+            del self.model.generate
+        else:
+            self.model.generate = self.own_generate
+
+    # -- generate ---------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
+        """Prune the prompt, or go on from a pruned one, and call the stock `generate`."""
+        # Assistants and decoding loops call generate again; encoded inputs were pruned by the caller.
+        if self.call.is_generating or not self.handles or kwargs.get("mm_encoder_outputs"):
+            return stock(**kwargs)
+        if kwargs.get("inputs") is not None:
+            kwargs["input_ids"] = kwargs.pop("inputs")
+        # The cache has an older name too, which is not in the signature.
+        names = {*self.names, "input_ids", "inputs_embeds", *NAMES}
+        inputs = {name: value for name, value in kwargs.items() if name in names}
+        settings = {name: value for name, value in kwargs.items() if name not in inputs}
+        cache = cache_of(inputs)
+        prompt = read_prompt(cache)
+        if prompt is not None and not self.has_images(inputs):
+            forget_prompt(cache)
+            short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
+        else:
+            masked = dict(inputs)
+            if masked.get("attention_mask") is None and isinstance(masked.get("input_ids"), Tensor):
+                masked["attention_mask"] = make_mask(self.model, settings, masked["input_ids"])
+            pruned = self.prune(self.model, masked)
+            if not pruned.report.items:
+                return self.run(stock, {**inputs, **settings})
+            if not has_own_decoder(self.model) and "input_ids" not in pruned:
+                check_unassisted(self.model, settings)
+            prompt, short = self.make_prompt(inputs, pruned), dict(pruned)
+        check_loop(settings)
+        if has_own_decoder(self.model):  # the answer alone, without a prompt
+            return self.run(stock, {**short, **settings})
+        ids = inputs["input_ids"]
+        # From embeddings, generate sees and returns the new tokens alone.
+        length = short["input_ids"].shape[1] if "input_ids" in short else 0
+        restorer = PromptRestorer(ids, length)
+        dropped = ids.shape[1] - short["attention_mask"].shape[1]
+        options = restorer.wrap_callbacks(shorten_limits(self.model, settings, dropped))
+        out = self.run(stock, {**short, **options})
+        filled = find_cache(out)
+        filled = cache if filled is None else filled
+        if filled is not None and prompt is not None:
+            record_prompt(filled, prompt)
+        return restorer.restore_output(out)
+
+    def prune(self, model: Any, inputs: Mapping[str, Any]) -> PrunedInputs:
+        """The shorter inputs for this model, or a replica of it, by the newest handle's settings."""
+        handle = self.handles[-1]
+        pruned = prune(model, inputs, handle.settings)
+        handle.report = pruned.report
+        return pruned
+
+    def run(self, stock: Any, kwargs: dict[str, Any]) -> Any:
+        """The stock `generate`, in which nothing else is pruned."""
+        self.call.is_generating = True
+        try:
+            return stock(**kwargs)
+        finally:
+            self.call.is_generating = False
+
+    # -- forward ----------------------------------------------------------------------------------------------------
+
+    def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Prune a prompt with images, or go on from a pruned one."""
+        self.call.depth += 1
+        if self.call.is_generating or self.call.depth > 1:
+            return None
+        inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        cache = cache_of(inputs)
+        prompt = read_prompt(cache)
+        if self.has_images(inputs):
+            pruned = self.prune(model, inputs)
+            self.call.prompt = self.make_prompt(inputs, pruned)
+            # The value that survives `generate` is for the callers of `prune_inputs`.
+            return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
+        return None if prompt is None else ((), continue_call(cache, prompt, inputs))
+
+    def after_forward(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """Record the pruned prompt on the cache that holds it."""
+        del model, args
+        self.call.depth = max(self.call.depth - 1, 0)  # hooks before ours may raise
+        if self.call.depth or self.call.is_generating:
+            return
+        prompt, self.call.prompt = self.call.prompt, None
+        cache = cache_of(kwargs)
+        cache = find_cache(output) if cache is None else cache
+        if output is not None and cache is not None and prompt is not None:
+            record_prompt(cache, prompt)
+
+    def check_entry(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raise `InputError` where images come in behind the back of the hooks around `forward`."""
+        names = list(inspect.signature(type(model).forward).parameters)[1:]
+        inputs = {**dict(zip(names, args, strict=False)), **kwargs}
+        if not self.call.depth and not self.call.is_generating and self.has_images(inputs):
+            raise InputError(
+                f"{type(model).__name__} was called from outside {type(self.model).__name__}, to which pruning is "
+                "attached: call that model, or prune the inputs with prune_inputs first."
+            )
+
+    def has_images(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether these inputs hold images, videos or audios that are not encoded."""
+        return any(inputs.get(name) is not None for name in self.family.traits.main_inputs.values())
+
+    def make_prompt(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | None:
+        """What a cache filled with these pruned inputs holds; None where the sequence was not numbered anew."""
+        layout, positions = pruned.layout, pruned.get("position_ids")
+        if layout is None or positions is None or not self.family.traits.in_sequence:
+            return None
+        counted = count_positions(layout.real)
+        is_counted = positions.ndim == 3 and len(positions) == 4 and bool((positions[0] == counted).all())
+        shift = counted.new_zeros(len(counted))
+        if self.handles[-1].settings.positions == "compact" or self.family.traits.sequential_positions:
+            mask = inputs.get("attention_mask")
+            mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
+            own = inputs.get("position_ids")
+            whole = self.family.positions(self.model, inputs, mask) if own is None else complete_positions(own, mask)
+            ends = (
+                axes.masked_fill(~real, 0).amax(-1) for axes, real in ((whole, mask.bool()), (positions, layout.real))
+            )
+            after, now = (end.amax(0) if end.ndim == 2 else end for end in ends)
+            shift = after - now
+        return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
+
+
+def find_chain(model: Any) -> Chain | None:
+    """The chain of handles that is attached to a model."""
+    front = model.__dict__.get("generate")
+    chain: Chain | None = getattr(front, CHAIN, None)
+    # functools.wraps copies our attribute to a wrapper
+    return chain if chain is not None and chain.front is front else None
+
+
+def _find_last(positions: Tensor, real: Tensor) -> Tensor:
+    """(b,) the largest position of each row's real tokens, on any axis."""
+    last = positions.masked_fill(~real.to(positions.device), 0).amax(-1)
+    return last.amax(0) if last.ndim == 2 else last
+
+
+def _to_ones(mask: Any) -> Any:
+    return mask.clamp(max=1) if isinstance(mask, Tensor) and not mask.is_floating_point() else mask

@@ -1,0 +1,179 @@
+"""Calls that go on from a pruned prompt: the caller counts its whole prompt, the cache holds the shorter one.
+
+What was pruned is recorded on the cache itself, so that copies of the cache have it too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.models.cache import NAMES
+from foveate.models.sequence import Layout
+
+RECORD = "foveate_prompt"  # attribute of a cache
+ROWS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave")  # methods of a cache that change its rows
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedPrompt:
+    """The pruned prompt that a cache holds.
+
+    Args:
+        layout: Which columns of the caller's prompt stayed.
+        positions: (b, L') or (axes, b, L') position ids of the tokens that stayed.
+        is_counted: Whether the first of several axes only counts tokens.
+        shift: (b,) how much smaller positions are after the prompt than the caller's, where they were numbered anew.
+        length: Length of the cache behind the prompt.
+    """
+
+    layout: Layout
+    positions: Tensor
+    is_counted: bool
+    shift: Tensor
+    length: int
+
+    def next_positions(self, past: int, count: int) -> Tensor:
+        """(b, q) or (axes, b, q) position ids of `count` tokens, `past` tokens behind the prompt."""
+        after = self.positions[1:] if self.is_counted else self.positions
+        last = after.masked_fill(~self.layout.real, -1).amax(-1)  # (b,) or (axes, b)
+        last = last.amax(0).expand_as(last) if last.ndim == 2 else last
+        steps = torch.arange(1 + past, 1 + past + count, device=last.device)
+        following = last[..., None] + steps
+        return following if not self.is_counted else torch.cat([self.count_tokens(past, count)[None], following])
+
+    def count_tokens(self, past: int, count: int) -> Tensor:
+        """(b, q) how many real tokens stand before each of `count` tokens, `past` tokens behind the prompt."""
+        steps = torch.arange(past, past + count, device=self.layout.real.device)
+        return self.layout.real.sum(-1)[:, None] + steps
+
+    def select(self, rows: Tensor) -> PrunedPrompt:
+        """The record for these rows (n,)."""
+        rows = rows.to(self.shift.device)
+        layout = replace(self.layout, index=self.layout.index[rows], real=self.layout.real[rows])
+        positions = self.positions.index_select(-2, rows)
+        return replace(self, layout=layout, positions=positions, shift=self.shift[rows])
+
+    def fit(self, rows: int) -> PrunedPrompt:
+        """The record for a call of this many rows, which may be beams of every prompt."""
+        own = len(self.shift)
+        if rows == own:
+            return self
+        if rows % own:
+            raise InputError(f"The cache holds a pruned prompt of {own} rows: go on with as many rows, not {rows}.")
+        return self.select(torch.arange(own).repeat_interleave(rows // own))
+
+    def join_mask(self, mask: Tensor | None, past: int, count: int) -> Tensor | None:
+        """(b, L' + past + q) the mask of the cache and of `count` new tokens, from the caller's; None for no padding.
+
+        Raises `InputError` for a mask that does not cover the caller's prompt.
+        """
+        real = self.layout.real.long()
+        if mask is None:
+            return None if bool(real.all()) else torch.cat([real, real.new_ones(len(real), past + count)], dim=1)
+        width = self.layout.width + past + count
+        if not isinstance(mask, Tensor) or mask.ndim != 2 or mask.shape[1] != width:
+            shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+            raise InputError(
+                f"attention_mask is {shape}: after the pruned prompt pass one of {width} columns, for your whole "
+                "prompt and all new tokens, or none."
+            )
+        return torch.cat([real.to(mask), mask[:, self.layout.width :].expand(len(real), -1)], dim=1)
+
+
+def record_prompt(cache: Any, prompt: PrunedPrompt) -> None:
+    """Note on a cache which prompt it holds; the record follows when the rows of the cache are reordered."""
+    setattr(cache, RECORD, prompt)
+    for name in ROWS:
+        if hasattr(cache, name):
+            setattr(cache, name, partial(_change_rows, cache, name))
+
+
+def forget_prompt(cache: Any) -> PrunedPrompt | None:
+    """Take the record off a cache, and return it."""
+    prompt = read_prompt(cache)
+    if prompt is not None:
+        for name in (RECORD, *ROWS):
+            cache.__dict__.pop(name, None)
+    return prompt
+
+
+def read_prompt(cache: Any) -> PrunedPrompt | None:
+    """The record of a cache; None where it holds no pruned prompt, or was reset."""
+    prompt: PrunedPrompt | None = getattr(cache, RECORD, None)
+    return prompt if prompt is not None and cache.get_seq_length() > 0 else None
+
+
+def _change_rows(cache: Any, name: str, argument: Any) -> Any:
+    """The cache's own method, and the same for the record."""
+    prompt: PrunedPrompt = getattr(cache, RECORD)
+    count = len(prompt.shift)
+    if name == "batch_repeat_interleave":
+        rows = torch.arange(count).repeat_interleave(argument)
+    else:
+        rows = argument if torch.is_tensor(argument) else torch.as_tensor(argument)
+        if len(rows) != count and len(rows) % count == 0:  # beams, which the record does not count
+            prompt = prompt.fit(len(rows))
+    setattr(cache, RECORD, prompt.select(rows))
+    return getattr(type(cache), name)(cache, argument)
+
+
+def count_past(cache: Any, prompt: PrunedPrompt) -> int:
+    """How many tokens the cache holds behind the prompt."""
+    past: int = cache.get_seq_length() - prompt.length
+    if past < 0:
+        raise InputError("The cache was cropped into its pruned prompt: pass the whole prompt again, without a cache.")
+    return past
+
+
+def continue_call(cache: Any, prompt: PrunedPrompt, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
+    new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+    prompt, past, count = prompt.fit(len(new)), count_past(cache, prompt), new.shape[1]
+    out = {name: value for name, value in inputs.items() if name != "cache_position"}
+    out["attention_mask"] = prompt.join_mask(inputs.get("attention_mask"), past, count)
+    positions = inputs.get("position_ids")
+    if positions is None:
+        out["position_ids"] = prompt.next_positions(past, count)
+    else:
+        axes = positions.to(prompt.shift.device).expand(*positions.shape[:-2], len(new), -1) - prompt.shift[:, None]
+        if prompt.is_counted and axes.ndim == 3:
+            axes = torch.cat([prompt.count_tokens(past, count)[None], axes[-3:]])
+        out["position_ids"] = axes
+    return out
+
+
+def continue_generate(
+    cache: Any, prompt: PrunedPrompt, inputs: Mapping[str, Any], make_mask: Callable[[Tensor], Tensor]
+) -> dict[str, Any]:
+    """The inputs of `generate` behind a pruned prompt: `input_ids` are the whole conversation or the new tokens.
+
+    `make_mask` makes the mask of a whole conversation that came without one.
+    """
+    ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+    prompt, past, width = prompt.fit(len(ids)), count_past(cache, prompt), prompt.layout.width
+    is_whole = ids.shape[1] > width + past if mask is None else mask.shape[1] == ids.shape[1]
+    count = ids.shape[1] - width - past if is_whole else ids.shape[1]
+    if is_whole and count < 1:
+        raise InputError("input_ids hold nothing behind what the cache holds: append the next turn's tokens.")
+    out = {name: value for name, value in inputs.items() if name not in ("cache_position", "position_ids")}
+    if is_whole:
+        mask = make_mask(ids) if mask is None else mask
+        out["input_ids"] = torch.cat([prompt.layout.cut(ids[:, :width], 0), ids[:, width:]], dim=1)
+    real = prompt.layout.real.long()
+    joined = prompt.join_mask(mask, past, count)
+    out["attention_mask"] = torch.cat([real, real.new_ones(len(real), past + count)], 1) if joined is None else joined
+    out["position_ids"] = torch.cat([prompt.positions, prompt.next_positions(0, past + count)], dim=-1)
+    return out
+
+
+def find_cache(output: Any) -> Any:
+    """The cache in what a forward call or `generate` returned; None where there is none."""
+    parts = output if isinstance(output, tuple) else [getattr(output, name, None) for name in NAMES]
+    return next((part for part in parts if hasattr(part, "get_seq_length")), None)
