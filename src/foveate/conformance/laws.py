@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from foveate.conformance.batches import Row, main_modality, make_batch, make_tiny_model, take_row
-from foveate.conformance.reference import logits_at, relative_error, run_reference
+from foveate.conformance.reference import go_on, logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.hooks.attach import attach, pruning
 from foveate.models import Family, family_of
+from foveate.models.cache import cache_name
+from foveate.models.generation import has_own_decoder
 from foveate.models.lookup import family as registered
 from foveate.pipeline.prune import prune_inputs
 
@@ -173,6 +175,27 @@ def compare_cached_decoding(model: Any, family: Family) -> float:
     return worst
 
 
+def compare_own_loop(model: Any, family: Family) -> float:
+    """A decoding loop of the caller's own, over `forward`, is the stock model's loop over the pruned inputs."""
+    if has_own_decoder(model) or not _takes_text(model):
+        return 0.0
+    worst, name = 0.0, cache_name(type(model).forward)
+    for rows in ([(1, 5)], [(2, 5), (1, 3)]):
+        inputs, cache, reference = make_batch(model, family, rows), _make_cache(model), {name: _make_cache(model)}
+        short, mask = prune_inputs(model, inputs, keep=0.3), inputs["attention_mask"]
+        token = inputs["input_ids"][:, -1:]
+        model(**short, **reference, use_cache=True)
+        with pruning(model, keep=0.3):
+            model(**inputs, **{name: cache}, use_cache=True)
+            for step in range(STEPS):
+                mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+                settings = {"attention_mask": mask} if step % 2 or len(rows) > 1 else {}
+                own = model(input_ids=token, **{name: cache}, **settings).logits
+                stock = model(**go_on(short, token, step), **reference).logits
+                worst = max(worst, relative_error(own, stock))
+    return worst
+
+
 def run_decoding_modes(model: Any, family: Family) -> float:
     """Beams, sampling and assisted decoding run, and return the caller's own prompt (or decoder's): 0, else 1."""
     inputs = make_batch(model, family, [(1, 5)])
@@ -211,6 +234,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "ragged batch = each row alone": compare_ragged_batch,
     "text without an image passes through": compare_text_only,
     "cached decoding = recomputation": compare_cached_decoding,
+    "own decoding loop = stock loop over pruned inputs": compare_own_loop,
     "beams, sampling, assisted decoding": run_decoding_modes,
     "remove() leaves no trace": compare_after_removal,
 }
@@ -224,6 +248,18 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:
         others.add(compare_image_last)
     return {name: law for name, law in LAWS.items() if law not in others}
+
+
+def _takes_text(model: Any) -> bool:
+    """Whether the stock `forward` takes tokens without an image."""
+    return inspect.signature(type(model).forward).parameters["pixel_values"].default is None
+
+
+def _make_cache(model: Any) -> Any:
+    """An empty cache, as `generate` would make it."""
+    from transformers import DynamicCache
+
+    return DynamicCache(config=model.config.get_text_config(decoder=True))
 
 
 def _generation_settings(model: Any, family: Family) -> dict[str, Any]:

@@ -41,6 +41,18 @@ def mark_kept(model: Any, family: Family, inputs: dict[str, Any], short: PrunedI
     return mark_staying(inputs["attention_mask"], find_kept_items(model, family, inputs, short))
 
 
+def go_on(short: PrunedInputs, token: Tensor, step: int) -> dict[str, Any]:
+    """The inputs of a call with the next token (b, 1), `step` tokens behind a pruned prompt that is in the cache."""
+    mask, new = short["attention_mask"], {"input_ids": token}
+    positions = short.get("position_ids")
+    if positions is not None:
+        axes = positions[-3:] if positions.ndim == 3 else positions[None]  # without the row that counts tokens
+        last = axes.amax((0, -1)).expand(positions.shape[:-1])
+        new["position_ids"] = last[..., None] + 1 + step
+    new |= {name: short[name][:, -1:] for name in ("cross_attention_mask", "image_attention_mask") if name in short}
+    return {**new, "attention_mask": torch.cat([mask, mask.new_ones(len(mask), 1 + step)], dim=1)}
+
+
 def logits_at(logits: Tensor, places: Tensor) -> Tensor:
     """The logits at these places (b, L) of the prompt; all of them where a separate decoder writes the answer."""
     return logits[places] if logits.shape[:2] == places.shape else logits

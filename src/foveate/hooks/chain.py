@@ -18,6 +18,7 @@ from foveate.errors import InputError
 from foveate.hooks.callbacks import PromptRestorer
 from foveate.hooks.continuation import (
     PrunedPrompt,
+    PrunedStates,
     continue_call,
     continue_generate,
     find_cache,
@@ -51,7 +52,7 @@ class _Call(threading.local):
     def __init__(self) -> None:
         self.is_generating = False  # a shorter prompt: everything inside is the stock model's
         self.depth = 0  # calls of forward
-        self.prompt: PrunedPrompt | None = None  # to be recorded on the cache that the call returns
+        self.prompt: PrunedPrompt | PrunedStates | None = None  # to be recorded on the cache that the call returns
 
 
 class Chain:
@@ -113,7 +114,7 @@ class Chain:
         settings = {name: value for name, value in kwargs.items() if name not in inputs}
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
-        if prompt is not None and not self.has_images(inputs):
+        if isinstance(prompt, PrunedPrompt) and not self.has_images(inputs):
             forget_prompt(cache)
             short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
         else:
@@ -123,12 +124,12 @@ class Chain:
             pruned = self.prune(self.model, masked)
             if not pruned.report.items:
                 return self.run(stock, {**inputs, **settings})
-            if not has_own_decoder(self.model) and "input_ids" not in pruned:
+            if has_own_decoder(self.model):  # the answer alone, without a prompt
+                return self.run(stock, {**pruned, **settings})
+            if "input_ids" not in pruned:
                 check_unassisted(self.model, settings)
             prompt, short = self.make_prompt(inputs, pruned), dict(pruned)
         check_loop(settings)
-        if has_own_decoder(self.model):  # the answer alone, without a prompt
-            return self.run(stock, {**short, **settings})
         ids = inputs["input_ids"]
         # From embeddings, generate sees and returns the new tokens alone.
         length = short["input_ids"].shape[1] if "input_ids" in short else 0
@@ -200,9 +201,13 @@ class Chain:
         """Whether these inputs hold images, videos or audios that are not encoded."""
         return any(inputs.get(name) is not None for name in self.family.traits.main_inputs.values())
 
-    def make_prompt(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | None:
-        """What a cache filled with these pruned inputs holds; None where the sequence was not numbered anew."""
+    def make_prompt(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | PrunedStates | None:
+        """What a cache filled with these pruned inputs holds; None where later calls need nothing of it."""
         layout, positions = pruned.layout, pruned.get("position_ids")
+        if has_own_decoder(self.model) and layout is not None:
+            return PrunedStates({"attention_mask": pruned["attention_mask"]})
+        if "cross_attention_mask" in pruned:
+            return PrunedStates({"cross_attention_mask": pruned["cross_attention_mask"][:, -1:]})
         if layout is None or positions is None or not self.family.traits.in_sequence:
             return None
         counted = count_positions(layout.real)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -60,14 +60,9 @@ class PrunedPrompt:
         positions = self.positions.index_select(-2, rows)
         return replace(self, layout=layout, positions=positions, shift=self.shift[rows])
 
-    def fit(self, rows: int) -> PrunedPrompt:
-        """The record for a call of this many rows, which may be beams of every prompt."""
-        own = len(self.shift)
-        if rows == own:
-            return self
-        if rows % own:
-            raise InputError(f"The cache holds a pruned prompt of {own} rows: go on with as many rows, not {rows}.")
-        return self.select(torch.arange(own).repeat_interleave(rows // own))
+    def count_rows(self) -> int:
+        """Number of rows."""
+        return len(self.shift)
 
     def join_mask(self, mask: Tensor | None, past: int, count: int) -> Tensor | None:
         """(b, L' + past + q) the mask of the cache and of `count` new tokens, from the caller's; None for no padding.
@@ -87,7 +82,42 @@ class PrunedPrompt:
         return torch.cat([real.to(mask), mask[:, self.layout.width :].expand(len(real), -1)], dim=1)
 
 
-def record_prompt(cache: Any, prompt: PrunedPrompt) -> None:
+@dataclass(frozen=True, eq=False)
+class PrunedStates:
+    """The masks of what a model attends across to, beside its own sequence.
+
+    Args:
+        masks: By the name of the input, (b, L') for a separate encoder's sequence, (b, 1, ...) for the newest token.
+    """
+
+    masks: dict[str, Tensor]
+
+    def select(self, rows: Tensor) -> PrunedStates:
+        """The record for these rows (n,)."""
+        return PrunedStates({name: mask[rows.to(mask.device)] for name, mask in self.masks.items()})
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.masks.values())))
+
+
+Recorded = TypeVar("Recorded", PrunedPrompt, PrunedStates)
+
+
+def fit_rows(prompt: Recorded, rows: int) -> Recorded:
+    """The record for a call of this many rows, which may be beams of every prompt.
+
+    Raises `InputError` for a number of rows that cannot be.
+    """
+    own = prompt.count_rows()
+    if rows == own:
+        return prompt
+    if rows % own:
+        raise InputError(f"The cache holds a pruned prompt of {own} rows: go on with as many rows, not {rows}.")
+    return prompt.select(torch.arange(own).repeat_interleave(rows // own))
+
+
+def record_prompt(cache: Any, prompt: PrunedPrompt | PrunedStates) -> None:
     """Note on a cache which prompt it holds; the record follows when the rows of the cache are reordered."""
     setattr(cache, RECORD, prompt)
     for name in ROWS:
@@ -95,7 +125,7 @@ def record_prompt(cache: Any, prompt: PrunedPrompt) -> None:
             setattr(cache, name, partial(_change_rows, cache, name))
 
 
-def forget_prompt(cache: Any) -> PrunedPrompt | None:
+def forget_prompt(cache: Any) -> PrunedPrompt | PrunedStates | None:
     """Take the record off a cache, and return it."""
     prompt = read_prompt(cache)
     if prompt is not None:
@@ -104,22 +134,22 @@ def forget_prompt(cache: Any) -> PrunedPrompt | None:
     return prompt
 
 
-def read_prompt(cache: Any) -> PrunedPrompt | None:
+def read_prompt(cache: Any) -> PrunedPrompt | PrunedStates | None:
     """The record of a cache; None where it holds no pruned prompt, or was reset."""
-    prompt: PrunedPrompt | None = getattr(cache, RECORD, None)
+    prompt: PrunedPrompt | PrunedStates | None = getattr(cache, RECORD, None)
     return prompt if prompt is not None and cache.get_seq_length() > 0 else None
 
 
 def _change_rows(cache: Any, name: str, argument: Any) -> Any:
     """The cache's own method, and the same for the record."""
-    prompt: PrunedPrompt = getattr(cache, RECORD)
-    count = len(prompt.shift)
+    prompt: PrunedPrompt | PrunedStates = getattr(cache, RECORD)
+    count = prompt.count_rows()
     if name == "batch_repeat_interleave":
         rows = torch.arange(count).repeat_interleave(argument)
     else:
         rows = argument if torch.is_tensor(argument) else torch.as_tensor(argument)
         if len(rows) != count and len(rows) % count == 0:  # beams, which the record does not count
-            prompt = prompt.fit(len(rows))
+            prompt = prompt.select(torch.arange(count).repeat_interleave(len(rows) // count))
     setattr(cache, RECORD, prompt.select(rows))
     return getattr(type(cache), name)(cache, argument)
 
@@ -132,10 +162,12 @@ def count_past(cache: Any, prompt: PrunedPrompt) -> int:
     return past
 
 
-def continue_call(cache: Any, prompt: PrunedPrompt, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def continue_call(cache: Any, prompt: PrunedPrompt | PrunedStates, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
+    if isinstance(prompt, PrunedStates):
+        return {**inputs, **_continue_across(prompt, inputs)}
     new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
-    prompt, past, count = prompt.fit(len(new)), count_past(cache, prompt), new.shape[1]
+    prompt, past, count = fit_rows(prompt, len(new)), count_past(cache, prompt), new.shape[1]
     out = {name: value for name, value in inputs.items() if name != "cache_position"}
     out["attention_mask"] = prompt.join_mask(inputs.get("attention_mask"), past, count)
     positions = inputs.get("position_ids")
@@ -149,6 +181,14 @@ def continue_call(cache: Any, prompt: PrunedPrompt, inputs: Mapping[str, Any]) -
     return out
 
 
+def _continue_across(prompt: PrunedStates, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
+    """New tokens see what the last token of the prompt saw."""
+    if inputs.get("decoder_input_ids") is not None:
+        return fit_rows(prompt, len(inputs["decoder_input_ids"])).masks
+    ids = inputs["input_ids"]
+    return {name: torch.cat([mask] * ids.shape[1], dim=1) for name, mask in fit_rows(prompt, len(ids)).masks.items()}
+
+
 def continue_generate(
     cache: Any, prompt: PrunedPrompt, inputs: Mapping[str, Any], make_mask: Callable[[Tensor], Tensor]
 ) -> dict[str, Any]:
@@ -157,7 +197,7 @@ def continue_generate(
     `make_mask` makes the mask of a whole conversation that came without one.
     """
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-    prompt, past, width = prompt.fit(len(ids)), count_past(cache, prompt), prompt.layout.width
+    prompt, past, width = fit_rows(prompt, len(ids)), count_past(cache, prompt), prompt.layout.width
     is_whole = ids.shape[1] > width + past if mask is None else mask.shape[1] == ids.shape[1]
     count = ids.shape[1] - width - past if is_whole else ids.shape[1]
     if is_whole and count < 1:

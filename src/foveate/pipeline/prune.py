@@ -6,6 +6,7 @@ from typing import Any
 
 from foveate.method import Method
 from foveate.models import family_of
+from foveate.models.generation import has_own_decoder
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
@@ -62,7 +63,8 @@ def prune(
     encoded = encode_missing(model, family, inputs, settings, encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))
-    check_cache(inputs)
+    if not has_own_decoder(model):
+        check_cache(inputs)
 
     started = time.perf_counter()
     items = family.items(model, inputs, encoded.outputs, encoded.extras)
