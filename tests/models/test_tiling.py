@@ -11,8 +11,9 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import KeepError
 from foveate.models import lookup
+from foveate.models.kept import is_regrouped
 from foveate.models.prompt_rows import starts_with
-from foveate.models.tiling import JOINED, TiledFamily, split_tokens
+from foveate.models.tiling import TiledFamily, split_tokens
 from foveate.pipeline.prune import prune_inputs
 
 TILED = [name for name in lookup.available() if isinstance(lookup.family(name), TiledFamily)]
@@ -138,7 +139,7 @@ def test_images_have_the_tokens_of_all_of_their_tiles(rows):
     joined = family.join_tiles(None, inputs, output(tiles), "image")
     assert [len(tokens) for tokens in joined.pooler_output] == expected
     assert torch.equal(torch.cat(list(joined.pooler_output)), torch.cat(output(tiles).pooler_output))
-    assert getattr(joined, JOINED) is True
+    assert is_regrouped(joined)
     model = SimpleNamespace(config=None)
     for item in family.items(model, inputs, {"image": joined}, []):
         assert not item.is_part
