@@ -13,6 +13,7 @@ from foveate.pipeline.question import find_question, read_template
 def deep_model(family, depth=6, attention="sdpa", seed=0):
     """The family's tiny model with more layers, so that there is something between them."""
     config = to_tiny_family(family).make_config()
+    config.foveate_template = {}
     text = config.get_text_config()
     text.num_hidden_layers = depth
     if getattr(text, "layer_types", None):

@@ -38,6 +38,7 @@ def test_law_with_eager_attention(model_type, name):
     family = lookup.family(model_type)
     torch.manual_seed(0)
     config = to_tiny_family(family).make_config()
+    config.foveate_template = {}
     model = AutoModelForImageTextToText.from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
         assert laws.LAWS[name](model, family) <= laws.TOLERANCE[torch.float32]

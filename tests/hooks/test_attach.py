@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 import foveate
 from caches import with_cache
 from foveate.conformance.batches import make_batch, make_tiny_model
-from foveate.errors import FoveateError, InputError, KeepError, ModelError
+from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError, ModelError
 from foveate.models import lookup
 from foveate.models.cache import NAMES, cache_of
 
@@ -50,8 +50,10 @@ def test_forward_is_pruned_positional_arguments_too(llava):
 
 
 def test_training_step_under_a_handle(model, inputs):
+    labels = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)
     with foveate.pruning(model, keep=3):
-        loss = model(**inputs, labels=inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, -100)).loss
+        with pytest.warns(FoveateWarning, match="labels cover the whole prompt"):
+            loss = model(**inputs, labels=labels).loss
         loss.backward()
     assert torch.isfinite(loss)
 

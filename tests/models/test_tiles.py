@@ -9,6 +9,7 @@ import foveate
 from foveate.errors import InputError, KeepError
 from foveate.models import family_of, lookup
 from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.question import LEARNED
 from foveate.runtime.load import load
 from tiled import CALLS, MORE_TILED, TILED, tiled_folder
 
@@ -154,11 +155,22 @@ def test_encoded_before_or_by_the_caller(loaded, name):
         assert torch.equal(one.kept, other.kept)
 
 
+@pytest.fixture
+def by_hand(loaded, monkeypatch):
+    """The folder's model, told that its prompts are written by hand, without the chat template."""
+
+    def prepare(name):
+        monkeypatch.setattr(loaded(name).model, LEARNED, {})
+        return loaded(name)
+
+    return prepare
+
+
 @pytest.mark.parametrize("name", JOINED)
 @torch.no_grad()
-def test_without_marks_an_int_is_refused(loaded, name):
+def test_without_marks_an_int_is_refused(by_hand, loaded, name):
     """Prompts made by hand, with text between the tiles where a processor has marks, or with nothing."""
-    model, family = loaded(name).model, family_of(loaded(name).model)
+    model, family = by_hand(name).model, family_of(loaded(name).model)
     inputs = dict(inputs_of(loaded(name), name, SIZES[:2]))
     sizes = [len(tokens) for tokens in stock_features(model, family, inputs)]
     token = family.token_id(model.config)
@@ -185,8 +197,9 @@ def stock_features(model, family, inputs):
 
 
 @torch.no_grad()
-def test_a_prompt_of_one_tile_needs_no_mark(loaded):
-    model, family = loaded("idefics3").model, family_of(loaded("idefics3").model)
+def test_a_prompt_of_one_tile_needs_no_mark(by_hand):
+    model = by_hand("idefics3").model
+    family = family_of(model)
     tile = torch.randn(1, 1, 3, 32, 32)
     ids = torch.tensor([[20, *[family.token_id(model.config)] * 16, 21, 22]])
     (item,) = prune_inputs(model, {"input_ids": ids, "pixel_values": tile}, keep=2).report.items
@@ -210,9 +223,9 @@ def item_size(inputs):
 
 
 @torch.no_grad()
-def test_frames_of_a_video_are_images_of_smolvlm(loaded):
+def test_frames_of_a_video_are_images_of_smolvlm(by_hand):
     """Its processor marks every frame as an image of one tile."""
-    model, processor = loaded("smolvlm").model, loaded("smolvlm").processor
+    model, processor = by_hand("smolvlm").model, by_hand("smolvlm").processor
     frame = processor.fake_image_token + processor.global_image_token + processor.image_token * 16
     text = "".join(f"\nFrame from 00:0{n}:{frame}{processor.fake_image_token}" for n in range(3))
     ids = processor.tokenizer(f"You see three frames{text}\n\nwhat color", return_tensors="pt")
@@ -232,9 +245,9 @@ def test_numbers_that_do_not_match_name_the_row(loaded):
 
 @pytest.mark.parametrize("split", [True, False])
 @torch.no_grad()
-def test_pages_and_tiles_of_got_ocr(loaded, split):
+def test_pages_and_tiles_of_got_ocr(by_hand, split):
     """Five images in one run are five pages, unless the last shows the others."""
-    model = loaded("got_ocr2").model
+    model = by_hand("got_ocr2").model
     tiles = torch.randn(4, 3, 64, 64)
     mosaic = torch.cat([torch.cat([tiles[0], tiles[1]], -1), torch.cat([tiles[2], tiles[3]], -1)], -2)
     last = torch.nn.functional.avg_pool2d(mosaic, 2) if split else torch.randn(3, 64, 64)

@@ -25,6 +25,7 @@ def tiny(attention="sdpa", **changes):
     config = to_tiny_family(LLAVA).make_config()
     for name, value in changes.items():
         setattr(config, name, value)
+    config.foveate_template = {}
     torch.manual_seed(0)
     model = AutoModelForImageTextToText.from_config(config, attn_implementation=attention).eval()
     with torch.no_grad():  # far from uniform attention

@@ -183,8 +183,11 @@ def test_text_passes_through(model, family):
 def test_empty_question_falls_back_to_diversity_and_says_so(llava):
     ids = torch.tensor([[303] * 16])
     inputs = {"input_ids": ids, "pixel_values": torch.randn(1, 3, 32, 32)}
-    report = foveate.prune_inputs(llava, inputs, keep=5, method="zspaprune").report
+    with pytest.warns(FoveateWarning, match="no question"):
+        report = foveate.prune_inputs(llava, inputs, keep=5, method="zspaprune").report
     assert "no question" in report.notes[0]
+    again = foveate.prune_inputs(llava, inputs, keep=5, method="zspaprune").report  # no second warning
+    assert again.notes == report.notes
     diverse = foveate.prune_inputs(llava, inputs, keep=5, method="divprune").report
     assert torch.equal(report.items[0].kept, diverse.items[0].kept)
     assert diverse.notes == ()

@@ -119,9 +119,12 @@ def test_a_system_prompt_is_no_question(question_of):
 def test_vicuna_spells_its_roles_in_two_ways():
     tokenizer = vicuna_tokenizer()
     template = read_chat_template(tokenizer)
-    assert [3148, 1001, 29901] in template["roles"][0]
-    assert [319, 1799, 9047, 13566, 29901] in template["roles"][1]
-    assert 13 in template["filler"]
+    assert list(template.openings) == ["USER:"]
+    assert list(template.endings) == ["ASSISTANT:"]
+    for text in ("USER: Who? ASSISTANT:", "A dialog. USER: Who? ASSISTANT:", "\nUSER: Who?\n ASSISTANT: A cat.</s>"):
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        columns = find_question(ids, 0, template, [False] * len(ids))
+        assert tokenizer.decode([ids[c] for c in columns]).strip() == "Who?"
 
 
 @pytest.mark.parametrize("template", [None, EACH + PARTS + END, "{{ raise_exception('no') }}", "hello"])

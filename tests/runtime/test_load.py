@@ -10,6 +10,8 @@ from transformers.utils import logging
 import foveate
 from foveate.errors import ModelError, UnknownFamilyError
 from foveate.models import family_of
+from foveate.models.chat_template import ChatTemplate
+from foveate.models.template import Template
 from foveate.pipeline.question import find_question, read_template
 from foveate.runtime.load import BUNDLED, load, quiet
 from tiny import tiny_folder
@@ -62,7 +64,7 @@ def test_a_folder(folders, model_type):
 def test_the_question_is_found_by_the_chat_template_of_the_folder(folders, model_type):
     loaded = load(str(folders(model_type)))
     template = read_template(loaded.model, family_of(loaded.model))
-    assert template.learned
+    assert isinstance(template, ChatTemplate)
     ids = inputs_of(loaded)["input_ids"][0].tolist()
     where = find_question(ids, ids.index(loaded.model.config.image_token_id), template, [False] * len(ids))
     assert loaded.processor.tokenizer.decode([ids[i] for i in where]).replace(" ", "") == "whatcolorisit?"
@@ -70,7 +72,7 @@ def test_the_question_is_found_by_the_chat_template_of_the_folder(folders, model
 
 def test_a_learned_template_is_not_saved(folders, tmp_path):
     loaded = load(str(folders("llava")))
-    assert loaded.model.foveate_template["specials"]
+    assert loaded.model.foveate_template.specials
     loaded.model.save_pretrained(tmp_path)
     assert "foveate_template" not in (tmp_path / "config.json").read_text()
     assert not hasattr(loaded.model.config, "foveate_template")
@@ -80,12 +82,13 @@ def test_models_that_share_a_configuration_share_no_template(folders):
     loaded = load(str(folders("llava")))
     other = type(loaded.model)(loaded.model.config)
     assert other.config is loaded.model.config
-    assert [read_template(model, family_of(model)).learned for model in (loaded.model, other)] == [True, False]
+    assert isinstance(read_template(loaded.model, family_of(loaded.model)), ChatTemplate)
+    assert isinstance(read_template(other, family_of(other)), Template)
 
 
 def test_a_template_of_the_checkpoint_is_left_alone():
     assert not hasattr(load("bundled").model, "foveate_template")
-    assert "specials" not in load("bundled").model.config.foveate_template
+    assert load("bundled").model.config.foveate_template["roles"]
 
 
 def test_a_folder_without_a_chat_template_notes_how_the_question_is_found(copy):

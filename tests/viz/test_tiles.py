@@ -11,7 +11,7 @@ import foveate
 from foveate import draw
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.registry import to_tiny_family
-from foveate.errors import InputError
+from foveate.errors import FoveateWarning, InputError
 from foveate.models import lookup
 from foveate.models.visual_input import Tile, find_runs, make_visual_input, tile_runs, tile_squares
 from foveate.runtime.conversation import make_chat_inputs
@@ -113,7 +113,8 @@ def test_a_tiled_image_is_drawn_as_one(name, tmp_path):
     loaded = load(str(tiled_folder(name, tmp_path)))
     images = [ramp(96, 40), ramp(64, 64)]
     inputs = make_chat_inputs(loaded, [{"role": "user", "content": [{"type": "image"}] * 2}], images)
-    report = foveate.prune_inputs(loaded.model, inputs, keep=0.4).report
+    with pytest.warns(FoveateWarning, match="no question"):
+        report = foveate.prune_inputs(loaded.model, inputs, keep=0.4).report
     assert [item.index for item in report.items] == [0, 1]
     groups = make_panels(images, report, loaded.processor, None)
     for n, (item, panels) in enumerate(zip(report.items, groups, strict=True)):

@@ -9,9 +9,15 @@ from torch import Tensor
 
 from foveate.conformance.registry import to_tiny_family
 from foveate.models import Family
+from foveate.pipeline.question import LEARNED, NO_SHARED_SPACE, WARNED
 
 Row = tuple[int | Sequence[str], int]
 """What a row shows, a number of images or modalities in order, and the number of its text tokens after the last one."""
+
+
+def describe_random_prompts() -> dict[str, Any]:
+    """Attributes of a model whose prompts are random: all their text is the question, and no warning is of use."""
+    return {LEARNED: {}, WARNED: {NO_SHARED_SPACE}}
 
 
 def make_tiny_model(family: Family, seed: int = 0, **changes: Any) -> Any:
@@ -23,6 +29,7 @@ def make_tiny_model(family: Family, seed: int = 0, **changes: Any) -> Any:
     model = AutoModelForImageTextToText.from_config(tiny.make_config(**changes)).eval()
     with torch.no_grad():
         tiny.randomize_zeros(model)
+    vars(model).update(describe_random_prompts())
     return model
 
 

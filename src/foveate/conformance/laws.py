@@ -12,7 +12,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from foveate.conformance.batches import Row, main_modality, make_batch, make_tiny_model, take_row
+from foveate.conformance.batches import (
+    Row,
+    describe_random_prompts,
+    main_modality,
+    make_batch,
+    make_tiny_model,
+    take_row,
+)
 from foveate.conformance.reference import go_on, logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.hooks.attach import attach, pruning
@@ -65,8 +72,14 @@ def check(model: Any, family: Family | None = None) -> list[LawResult]:
     """
     family = family or family_of(model)
     modes = [(module, module.training) for module in model.modules()]  # a tower may be frozen in a model that trains
+    prompts = describe_random_prompts()
+    own = {name: value for name, value in vars(model).items() if name in prompts}
+    vars(model).update(prompts)
     model.eval()
     results = [_run_law(name, law, model, family) for name, law in select_laws(family).items()]
+    for name in prompts:
+        del vars(model)[name]
+    vars(model).update(own)
     for module, training in modes:
         module.training = training
     return results

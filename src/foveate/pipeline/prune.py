@@ -10,7 +10,7 @@ from foveate.models.generation import has_own_decoder
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
-from foveate.pipeline.question import locate_questions
+from foveate.pipeline.question import locate_questions, warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import Per, Positions, PruneSettings, check_cache, check_inputs, check_settings
@@ -76,7 +76,9 @@ def prune(
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = time.perf_counter() - started
 
-    notes = [*(notes if method.prompt_aware else ()), *([family.traits.note] if family.traits.note else ())]
+    notes = notes if method.prompt_aware else []
+    warn_once(model, notes)
+    notes = [*notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):
         notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
     return PrunedInputs(

@@ -1,32 +1,43 @@
-"""Step 2: which tokens of a prompt are the question, read from the ids alone.
+"""Step 2: which tokens of a prompt are the question.
 
-A prompt is cut into turns. A turn opens with a control token and the role that follows it (`<|im_start|>user\\n`), or
-with a role spelled in ordinary tokens (`USER:`). The turn that holds the image shows which opening is the user's. The
-question is the last turn with that opening that has words, so each turn of a conversation has its own question.
+The question is the user's last turn that has words, so each turn of a conversation has its own question. Where
+`foveate.learn_template` has read the chat template, the turns are known; else they are read from the ids alone
+(`models.framing`), and where that leaves a doubt a warning says so.
 """
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from foveate.errors import FoveateWarning
 from foveate.models import Family
+from foveate.models.chat_template import ChatTemplate
 from foveate.models.generation import has_own_decoder, read_stop_ids
 from foveate.models.sequence import IGNORED_LABEL
 from foveate.models.template import Template
+from foveate.models.turns import Dialog
 from foveate.models.visual_input import VisualInput
 
-ROLE_TOKENS = 2  # the role and the newline after a control token that opens a turn
 LEARNED = "foveate_template"  # the attribute of a model that `foveate.learn_template` sets
+WARNED = "foveate_warned"  # the attribute of a model that holds what was said about its prompts
+NO_QUESTION = "A prompt has no question: its visual tokens were selected for diversity alone."
+LABELLED = (
+    "The labels cover the whole prompt and nothing tells the answer from the question, so both were taken for it: call "
+    "foveate.learn_template(model, processor)."
+)
+NO_SHARED_SPACE = "This model's tokens share no space with words: they were selected for diversity alone."
 
 
-def read_template(model: Any, family: Family) -> Template:
+def read_template(model: Any, family: Family) -> Template | ChatTemplate:
     """The model's template: as `foveate.learn_template` read it, else as the configuration describes it."""
     config = model.config
     learned = getattr(model, LEARNED, None)
+    if isinstance(learned, ChatTemplate):
+        return learned
     if learned is not None:
         config = copy.copy(config)  # the user's own configuration stays as it is
         config.foveate_template = learned
@@ -36,102 +47,84 @@ def read_template(model: Any, family: Family) -> Template:
 def locate_questions(
     model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[VisualInput]
 ) -> tuple[dict[int, Tensor], list[str]]:
-    """The embeddings (m, d) of the question of every row that shows something, and notes on rows that have none.
+    """The embeddings (m, d) of the question of every row that shows something, and notes on what is uncertain of them.
 
     m is 0 for a row without a question, and where visual tokens share no space with words.
     """
-    ids, template = inputs["input_ids"], read_template(model, family)
-    ignored = _mark_ignored(model, inputs, mask, items)
+    template = read_template(model, family)
     first: dict[int, VisualInput] = {}
     for item in sorted(items, key=lambda item: (item.row, item.first)):
         first.setdefault(item.row, item)
-    columns = {
-        row: find_question(ids[row].tolist(), item.first, template, ignored[row].tolist())
-        for row, item in first.items()
-    }
-    notes = [
-        f"Row {row} has no question: its tokens were selected for diversity alone."
-        for row, own in columns.items()
-        if not own
-    ]
-    if not family.traits.shared_space and any(columns.values()):
-        notes.append("This model's tokens share no space with words: they were selected for diversity alone.")
     if not family.traits.shared_space:
-        return {row: item.embeds.detach()[:0] for row, item in first.items()}, notes
-    table = model.get_input_embeddings()
-    with torch.no_grad():
-        questions = {
-            row: table(ids[row, torch.tensor(own, dtype=torch.long, device=ids.device)]) for row, own in columns.items()
-        }
-    return questions, notes
-
-
-def _mark_ignored(model: Any, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[VisualInput]) -> Tensor:
-    """(b, L): padding, answers that a loss is taken on, and what stands between an image's own tokens."""
-    ignored, labels = mask == 0, inputs.get("labels")
-    # The labels of a separate decoder say nothing about the prompt, whatever their length.
-    if labels is not None and not has_own_decoder(model) and labels.shape == mask.shape:
-        ignored |= labels.to(mask.device) != IGNORED_LABEL
-    for item in items:
-        if len(item.columns):  # ends of rows, markers of tiles, timestamps
-            ignored[item.row, item.columns[0] : item.columns[-1]] = True
-    return ignored
+        return {row: item.embeds.detach()[:0] for row, item in first.items()}, [NO_SHARED_SPACE]
+    ids, hidden, labelled = inputs["input_ids"], _mark_hidden(mask, items), _mark_labelled(model, inputs, mask)
+    table, questions, notes = model.get_input_embeddings(), {}, []
+    for row, item in first.items():
+        columns, doubt = _read_row(ids[row].tolist(), item.first, template, hidden[row], labelled[row])
+        with torch.no_grad():
+            questions[row] = table(ids[row, torch.tensor(columns, dtype=torch.long, device=ids.device)])
+        notes += [doubt if columns else NO_QUESTION]
+    return questions, [note for note in dict.fromkeys(notes) if note]
 
 
 def find_question(
-    ids: Sequence[int], first_image: int, template: Template, ignored: Sequence[bool], *, own: bool = False
-) -> list[int]:
+    ids: Sequence[int], first_image: int, template: Template | ChatTemplate, ignored: Sequence[bool], *,
+    own: bool = False,
+) -> list[int]:  # fmt: skip
     """The columns of the question's tokens in one row of ids, ascending; empty if the user said nothing.
 
     Args:
         ids: The row's token ids.
         first_image: Column of the row's first image token.
-        template: Which ids frame the user's words.
+        template: How the prompt frames the user's words.
         ignored: For each id, whether it is padding, structure or an answer that a loss is taken on.
         own: Return the image's own question instead of the last one: that of the turn it stands in, or where that has
             no words, of the next turn of the user that has some.
     """
-    openings = _find_openings(ids, template)
-    before = [column for column in openings if column <= first_image]
-    user = openings[before[-1]].role if before else ()
-    turns: dict[int, list[int]] = {}  # the user's turns that have words, and the columns of these
-    role: tuple[int, ...] = ()
-    turn, heading, is_open = -1, 0, True
-    for column, token in enumerate(ids):
-        if column in openings:
-            turn, role, heading, is_open = column, openings[column].role, column + openings[column].length, True
-        if column < heading:
-            continue
-        if token in template.closers:
-            is_open = False
-        if ignored[column] or not is_open or template.is_control(token) or token in template.filler:
-            continue
-        if role == user:
-            turns.setdefault(turn, []).append(column)
-    if own:
-        turns = {turn: columns for turn, columns in turns.items() if turn >= (before[-1] if before else -1)}
-    return turns[min(turns) if own else max(turns)] if turns else []
+    return template.split(ids, first_image, ignored).find_question(first_image, own=own)
 
 
-@dataclass(frozen=True)
-class _Opening:
-    """The role that speaks from here on (comparable between turns), and how many tokens spell it."""
+def warn_once(model: Any, notes: Sequence[str]) -> None:
+    """A `FoveateWarning` for each note that was not yet given about this model."""
+    seen: set[str] = getattr(model, WARNED, set())
+    for note in notes:
+        if note not in seen:
+            setattr(model, WARNED, seen := {*seen, note})
+            # Python itself would show it for the first model of a program only.
+            warnings.warn_explicit(note, FoveateWarning, __name__, 0, registry={})
 
-    role: tuple[int, ...]
-    length: int
+
+def _read_row(
+    ids: Sequence[int], first_image: int, template: Template | ChatTemplate, hidden: Tensor, labelled: Tensor
+) -> tuple[list[int], str]:
+    """The columns of one row's question, and what makes them uncertain."""
+
+    def split(ignored: Tensor) -> tuple[list[int], Dialog]:
+        dialog = template.split(ids, first_image, ignored.tolist())
+        return dialog.find_question(first_image, own=False), dialog
+
+    columns, dialog = split(hidden)
+    if not (dialog.doubt or dialog.is_whole) or not bool(labelled.any()):
+        return columns, dialog.doubt
+    # Where turns are uncertain, labels that leave the prompt out show the answer.
+    unlabelled, rest = split(hidden | labelled)
+    return (unlabelled, rest.doubt) if unlabelled else (columns, LABELLED)
 
 
-def _find_openings(ids: Sequence[int], template: Template) -> dict[int, _Opening]:
-    """The columns where turns open."""
-    openings: dict[int, _Opening] = {}
-    for column, token in enumerate(ids):
-        if template.is_control(token) and not template.learned:
-            if token not in template.closers and token not in template.structure:
-                opening = tuple(ids[column : column + 1 + ROLE_TOKENS])
-                openings[column] = _Opening(opening, len(opening))
-            continue
-        for role, spellings in enumerate(template.roles):
-            for spelling in spellings:
-                if tuple(ids[column : column + len(spelling)]) == spelling:
-                    openings[column] = _Opening((role,), len(spelling))
-    return openings
+def _mark_hidden(mask: Tensor, items: Sequence[VisualInput]) -> Tensor:
+    """(b, L): padding, images, and what stands between an image's own tokens."""
+    hidden = mask == 0
+    for item in items:
+        if len(item.columns):  # ends of rows, markers of tiles, timestamps
+            hidden[item.row, item.columns[0] : item.columns[-1] + 1] = True
+    return hidden
+
+
+def _mark_labelled(model: Any, inputs: Mapping[str, Any], mask: Tensor) -> Tensor:
+    """(b, L): what a loss is taken on."""
+    labels = inputs.get("labels")
+    # The labels of a separate decoder say nothing about the prompt, whatever their length.
+    if labels is None or has_own_decoder(model) or labels.shape != mask.shape:
+        return torch.zeros_like(mask, dtype=torch.bool)
+    labelled: Tensor = labels.to(mask.device) != IGNORED_LABEL
+    return labelled

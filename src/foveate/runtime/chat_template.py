@@ -6,17 +6,22 @@ templates; many others mark turns with ordinary text, or with special tokens tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import Any
 
 from foveate.errors import ModelError
+from foveate.models.chat_template import BLANKS, OTHER, PREAMBLE, SPECIALS, USER, ChatTemplate, spell
 from foveate.pipeline.question import LEARNED
 
-# Text that no template contains, and that starts and ends with a letter.
-FIRST, ANSWER, SECOND, SYSTEM = "quail whale", "otter heron", "raven tapir", "lemur bison"
+# Words that no template contains, of letters alone: every vocabulary spells them as they are.
+FIRST, ANSWER, SECOND, SYSTEM, RESULT = "quailwhale", "otterheron", "raventapir", "lemurbison", "finchzebra"
+TOOLS = ("gnuibis", "yakkoala")
+SYSTEM_SAYS, USER_SAYS = {"role": "system", "content": SYSTEM}, {"role": "user", "content": FIRST}
+ASSISTANT_SAYS = {"role": "assistant", "content": ANSWER}
+BY_HAND = "set config.foveate_template by hand."
 
 
 def learn_template(model: Any, processor: Any) -> None:
@@ -35,92 +40,155 @@ def learn_template(model: Any, processor: Any) -> None:
     setattr(model, LEARNED, read_chat_template(processor))
 
 
-def read_chat_template(processor: Any) -> dict[str, Any]:
-    """The template as ids: the openings of "roles" in all their spellings, "filler" tokens, and "specials".
-
-    Raises `ModelError` as `learn_template` does.
-    """
-    tokenizer = getattr(processor, "tokenizer", processor)
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError("The chat template cannot be read with a slow tokenizer: load the fast one.")
-    render = partial(_render, processor, tokenizer)
-    single = render([("user", FIRST)])
-    dialog = render([("user", FIRST), ("assistant", ANSWER), ("user", SECOND)])
-    system = render([("system", SYSTEM), ("user", FIRST)])
+def read_chat_template(processor: Any) -> ChatTemplate:
+    """What opens and ends the user's turns in a processor's chat template. Raises as `learn_template` does."""
+    probe = _Probe(processor)
+    single, closed = probe.render([USER_SAYS]), probe.render([USER_SAYS], prompt=False)
+    dialog = probe.render([USER_SAYS, ASSISTANT_SAYS, {"role": "user", "content": SECOND}])
     if single is None or dialog is None:
-        raise ModelError("This processor has no chat template for a question: set config.foveate_template by hand.")
-    user = [single.before(FIRST), dialog.between(ANSWER, SECOND), *([system.between(SYSTEM, FIRST)] if system else [])]
-    assistant = [dialog.between(FIRST, ANSWER), dialog.after(SECOND), single.after(FIRST)]
-    roles = [_find_spellings(frames) for frames in (user, assistant)]
-    if not all(roles):
-        raise ModelError(
-            "This chat template does not separate user and assistant: set config.foveate_template by hand."
-        )
-    specials = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    frames = [*user, *assistant]
-    with_image = render([("user", FIRST)], image=True)
-    if with_image is not None:
-        frames += [with_image.before(FIRST), with_image.after(FIRST)]
-    blanks = {i for frame in frames for i in frame.find_blanks()}
-    return {"roles": roles, "filler": sorted(blanks - specials), "specials": sorted(specials)}
+        raise ModelError(f"This processor has no chat template for a question: {BY_HAND}")
+    openings = _find_openings([_cut(single, "", FIRST), _cut(dialog, ANSWER, SECOND)])
+    endings = _find_endings([_cut(dialog, FIRST, ANSWER), _cut(dialog, SECOND), _cut(closed or single, FIRST)])
+    if not openings or not endings:
+        raise ModelError(f"This chat template does not separate user and assistant: {BY_HAND}")
+    learned = ChatTemplate(
+        probe.tokenizer, probe.specials, dict.fromkeys(openings, USER), endings, {}, lead=probe.find_lead()
+    )
+    for add in (_add_tools, _add_results, _add_system, _add_inserts):
+        learned = add(learned, probe, openings[-1])
+    return learned
 
 
-@dataclass(frozen=True)
-class _Text:
-    """Text of a template with its token ids, and where each token begins and ends in the text."""
+class _Probe:
+    """Renders short conversations, in the spelling of the vocabulary's tokens."""
 
-    text: str
-    ids: list[int]
-    offsets: list[tuple[int, int]]
+    def __init__(self, processor: Any) -> None:
+        self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
+        if not getattr(self.tokenizer, "is_fast", False):
+            raise ModelError("The chat template cannot be read with a slow tokenizer: load the fast one.")
+        self.specials = [i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special]
 
-    def before(self, message: str) -> _Text:
-        return self._slice(0, self.text.index(message))
+    def spell(self, text: str) -> str:
+        """The text as its tokens spell it."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return "".join(spell(self.tokenizer, self.specials, ids))
 
-    def after(self, message: str) -> _Text:
-        return self._slice(self.text.rindex(message) + len(message), len(self.text))
+    def find_lead(self) -> str:
+        """The blank lines that the processor itself writes before an image."""
+        image = getattr(self.processor, "full_image_sequence", "")
+        return self.spell(image[: len(image) - len(image.lstrip())])
 
-    def between(self, first: str, second: str) -> _Text:
-        return self._slice(self.text.index(first) + len(first), self.text.rindex(second))
-
-    def _slice(self, start: int, end: int) -> _Text:
-        # A token that overlaps the message (a blank before it) belongs to the message.
-        inside = [n for n, (low, high) in enumerate(self.offsets) if start <= low < high <= end]
-        offsets = [(self.offsets[n][0] - start, self.offsets[n][1] - start) for n in inside]
-        return _Text(self.text[start:end], [self.ids[n] for n in inside], offsets)
-
-    def find_blanks(self) -> list[int]:
-        """The ids of tokens that contain only blanks and line ends."""
-        return [i for i, (low, high) in zip(self.ids, self.offsets, strict=True) if self.text[low:high].isspace()]
-
-
-def _render(processor: Any, tokenizer: Any, turns: Sequence[tuple[str, str]], *, image: bool = False) -> _Text | None:
-    """The conversation as the template writes it; None where it refuses, or changes the messages."""
-    for as_parts in (True, False):
-        messages = []
-        for role, message in turns:
-            content: Any = [{"type": "text", "text": message}] if as_parts else message
-            if image and as_parts and role == "user":
-                content = [{"type": "image"}, *content]
-            messages.append({"role": role, "content": content})
-        try:
-            text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception:  # templates raise errors of any kind
-            continue
-        if isinstance(text, str) and all(text.count(message) == 1 for _, message in turns):
-            encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-            return _Text(text, list(encoded["input_ids"]), [tuple(o) for o in encoded["offset_mapping"]])
-    return None
+    def render(
+        self, messages: Sequence[Mapping[str, Any]], *, prompt: bool = True, image: bool = False, **options: Any
+    ) -> str | None:
+        """The conversation as the template writes it; None where it refuses, or changes the messages."""
+        words = [message["content"] for message in messages if message["content"]]
+        shown = [{"type": "image"}] if image else []
+        parts = [{**m, "content": [*shown, {"type": "text", "text": m["content"]}]} for m in messages]
+        for form in (parts, messages)[: 1 if image else 2]:
+            try:
+                text = self.processor.apply_chat_template(form, tokenize=False, add_generation_prompt=prompt, **options)
+            except Exception:  # templates raise errors of any kind
+                continue
+            spelled = self.spell(text) if isinstance(text, str) else ""
+            if all(spelled.count(word) == 1 for word in words):
+                return spelled
+        return None
 
 
-def _find_spellings(frames: Sequence[_Text]) -> list[list[int]]:
-    """The longest text with which all frames end, without trailing blanks, as the tokens of each frame."""
-    texts = [frame.text.rstrip() for frame in frames]
-    same = takewhile(lambda characters: len(set(characters)) == 1, zip(*(text[::-1] for text in texts), strict=False))
-    shared = len(list(same))
-    spellings: list[list[int]] = []
-    for frame, text in zip(frames, texts, strict=True):
-        begin = len(text) - shared
-        ids = [i for i, (low, high) in zip(frame.ids, frame.offsets, strict=True) if high > begin and low < len(text)]
-        if shared and ids and ids not in spellings:
-            spellings.append(ids)
-    return spellings
+def _add_system(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTemplate:
+    """How the user's words begin where the template writes the system's words into the user's turn."""
+    system = probe.render([SYSTEM_SAYS, USER_SAYS])
+    end = opening if system is None else _cut(system, SYSTEM, FIRST)
+    if system is None or end.strip(BLANKS).endswith(opening):
+        return learned
+    start = _cut_from(opening, _cut(system, "", SYSTEM))
+    if start and end.strip(BLANKS):
+        role = USER if start == opening else PREAMBLE
+        return replace(learned, openings={**learned.openings, start: role}, resumes={**learned.resumes, start: end})
+    if end.strip(BLANKS):
+        return replace(learned, openings={**learned.openings, end.strip(BLANKS): USER})
+    longer = probe.render([SYSTEM_SAYS, USER_SAYS, ASSISTANT_SAYS, {"role": "user", "content": SECOND}])
+    last = longer is not None and longer.index(SYSTEM) > longer.index(ANSWER)
+    return replace(learned, merged="last" if last else "first", separator=end) if end else learned
+
+
+def _add_tools(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTemplate:
+    """How the user's words begin where the template writes the descriptions of tools into the user's turn."""
+    frames = [probe.render([USER_SAYS], tools=[_describe_tool(name)]) or "" for name in TOOLS]
+    starts = [_cut_from(opening, _cut(frame, "", FIRST)) for frame in frames]
+    end = _find_suffix([_cut(frame, "", FIRST) for frame in frames])
+    end = end[max(end.rfind("}"), end.rfind("]")) :]
+    if opening in starts or not all(starts) or not end.strip(BLANKS):
+        return learned
+    start = opening + re.split(r"[{\[]", _find_prefix(starts)[len(opening) :])[0].rstrip(BLANKS)
+    role = USER if start == opening else PREAMBLE
+    return replace(learned, openings={**learned.openings, start: role}, resumes={**learned.resumes, start: end})
+
+
+def _add_results(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTemplate:
+    """What opens the result of a tool that the template writes as a turn of the user."""
+    frames = [probe.render([USER_SAYS, *_call_tool(name)]) or "" for name in TOOLS]
+    start = _find_prefix([_cut_from(opening, _cut(frame, FIRST, RESULT)) for frame in frames])
+    return replace(learned, openings={start: OTHER, **learned.openings}) if start else learned
+
+
+def _add_inserts(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTemplate:
+    """The words that the template itself writes beside an image, as patterns with any number in them."""
+    single = probe.render([USER_SAYS], image=True) or ""
+    before, after = _cut_from(opening, _cut(single, "", FIRST))[len(opening) :], _cut(single, FIRST)
+    inserts = []
+    for frame in (before, after.partition(learned.endings[0])[0]):
+        for mark, words, end in re.findall(f"({SPECIALS}?)([^{SPECIALS[1:]}+)(?=({SPECIALS}?))", frame):
+            if words.strip(BLANKS) and mark + end:
+                pattern = re.sub(r"\d+", lambda _: r"\d+", re.escape(words))
+                inserts.append((f"(?<={mark})" if mark else "") + pattern + (f"(?={end})" if end else ""))
+    return replace(learned, inserts=inserts)
+
+
+def _describe_tool(name: str) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": {name: {"type": "string", "description": name}}, "required": [name]}
+    return {"type": "function", "function": {"name": name, "description": name, "parameters": parameters}}
+
+
+def _call_tool(name: str) -> list[dict[str, Any]]:
+    call = {"id": "callnumb1", "type": "function", "function": {"name": name, "arguments": {name: name}}}
+    return [
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": RESULT, "name": name, "tool_call_id": "callnumb1"},
+    ]
+
+
+def _cut(text: str, start: str, end: str = "") -> str:
+    """What stands between two of the text's words; from its start and to its end where one is empty."""
+    text = text.partition(start)[2] if start else text
+    return text.partition(end)[0] if end else text
+
+
+def _cut_from(opening: str, text: str) -> str:
+    """The text from the last opening on, without blanks at its end; empty where there is none."""
+    return (opening + text.rpartition(opening)[2]).rstrip(BLANKS) if opening in text else ""
+
+
+def _find_prefix(texts: Sequence[str]) -> str:
+    same = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
+    return "".join(characters[0] for characters in same)
+
+
+def _find_suffix(texts: Sequence[str]) -> str:
+    return _find_prefix([text[::-1] for text in texts])[::-1]
+
+
+def _find_openings(frames: Sequence[str]) -> list[str]:
+    """What all frames end with; the frames themselves where that is nothing."""
+    frames = [frame.strip(BLANKS) for frame in frames]
+    shared = _find_suffix(frames).strip(BLANKS)
+    return [shared] if shared else frames if all(frames) else []
+
+
+def _find_endings(frames: Sequence[str]) -> list[str]:
+    """What all frames that hold anything begin with; the frames themselves where that is nothing."""
+    frames = [frame.strip(BLANKS) for frame in frames if frame.strip(BLANKS)]
+    shared = _find_prefix(frames).strip(BLANKS)
+    return [shared] if shared else list(dict.fromkeys(frames))

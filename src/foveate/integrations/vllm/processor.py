@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -19,6 +18,7 @@ from foveate.errors import InputError, ModelError
 from foveate.integrations.vllm.settings import FIELD, ImagePlan, VllmSettings
 from foveate.method import resolve
 from foveate.method.checks import is_int
+from foveate.models.chat_template import ChatTemplate
 from foveate.models.generation import read_stop_ids
 from foveate.models.lookup import family
 from foveate.models.template import Template
@@ -43,13 +43,13 @@ class PruningProcessor(Stock):
         raise NotImplementedError
 
     @cached_property
-    def template(self) -> Template:
+    def template(self) -> Template | ChatTemplate:
         """How the chat template frames the user's text, as `foveate.runtime.load` reads it."""
         model_config = self.info.ctx.model_config
-        config = copy(model_config.hf_config)
+        config = model_config.hf_config
         if getattr(config, "foveate_template", None) is None:
             try:
-                config.foveate_template = read_chat_template(self.info.get_hf_processor())
+                return read_chat_template(self.info.get_hf_processor())
             except ModelError as error:
                 logger.warning("The question is looked for by special tokens alone. %s", error)
         generation = GenerationConfig(**(model_config.try_get_generation_config() or {}))

@@ -1,0 +1,136 @@
+"""A chat template that was read from a processor: which texts open and end the user's turns."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from foveate.models.turns import Dialog, Turn
+
+BLANKS = " \t\r\n\u2581\u0120\u010a\u0109\u010d"  # as vocabularies spell them
+LINE_END = "<0x0A>"  # as vocabularies with byte fallback spell it
+SPECIAL = 0xF0000  # every special token is one character from here on (private use)
+SPECIALS = f"[{chr(SPECIAL)}-{chr(0x10FFFF)}]"
+# What processors write before the tokens of an image, a tile or a frame; `_` stands for any blank.
+LABELS = (
+    r"<\d+\.\d+_seconds>",  # Qwen3-VL and others
+    r"\d\d:\d\d(:\d\d(\.\d+)?)?_?",  # Gemma 4, Kimi
+    r"[Ff]rame_?(from_|\d+)[^\n\u010a]{0,60}:_?",  # InternVL, Nemotron, SmolVLM
+    r"Here_is_the_original_image_",  # Gemma 3 and its crops
+    r"_and_here_are_some_crops_to_help_you_see_better_",
+    r"(?<=SPECIAL)\d+(\.\d+)?",  # MiniCPM's numbers of images, GLM's seconds
+)
+INTRODUCTION = r"You_are_provided_the_following_series_of_.{1,60}_frames_from_a_.{1,40}_video\."  # SmolVLM
+USER, PREAMBLE, OTHER = "user", "preamble", "other"
+UNLEARNED = (
+    "A prompt was not written by the chat template that foveate.learn_template read, so all its text was taken for the "
+    "question: write it with processor.apply_chat_template."
+)
+MERGED = (
+    "This chat template writes a blank line between the system's words and the user's: a question with a blank line "
+    "was taken whole, and may hold the system's words too. Put the image into the turn of the question to be sure."
+)
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """How a chat template frames what the user says, in the spelling of the vocabulary's tokens.
+
+    Args:
+        tokenizer: The fast tokenizer that spells the tokens.
+        specials: Special tokens, which are no words.
+        openings: What opens a turn, and who speaks in it: `USER`, `OTHER`, or `PREAMBLE` for words of the system that
+            stand in the user's turn.
+        endings: What ends a turn of the user.
+        resumes: For some openings, what the user's words follow; a preamble without it has none.
+        merged: The turn of the user, "first" or "last", that also holds the system's words, without a mark of their
+            own; "" where they are marked.
+        separator: What stands between the system's words and the user's there.
+        lead: The blank lines that the processor itself writes before an image.
+        inserts: Regular expressions for words that the template itself writes beside an image.
+    """
+
+    tokenizer: Any
+    specials: Sequence[int]
+    openings: Mapping[str, str]
+    endings: Sequence[str]
+    resumes: Mapping[str, str]
+    merged: str = ""
+    separator: str = ""
+    lead: str = ""
+    inserts: Sequence[str] = ()
+
+    def split(self, ids: Sequence[int], first_image: int, ignored: Sequence[bool]) -> Dialog:
+        """The turns of one row of ids; `ignored` columns hold no words."""
+        row = SpelledRow(spell(self.tokenizer, self.specials, ids), ignored, self.inserts)
+        turns = self._find_spans(row.text)
+        if not any(role == USER for role, _, _ in turns):
+            return Dialog([row.read_turn(True, 0, len(row.text))], UNLEARNED, is_whole=True)
+        doubt = ""
+        user = [number for number, (role, _, _) in enumerate(turns) if role == USER]
+        if self.merged:
+            number = user[0 if self.merged == "first" else -1]
+            _, start, end = turns[number]
+            begin = self._skip_system(row.text[start:end], row.starts[first_image] - start)
+            turns[number] = (USER, start + begin, end)
+            if not begin and self.separator in row.text[start:end].strip(BLANKS):
+                doubt = MERGED if number == user[-1] and not start <= row.starts[first_image] < end else ""
+        return Dialog([row.read_turn(role == USER, start, end) for role, start, end in turns], doubt)
+
+    def _find_spans(self, text: str) -> list[tuple[str, int, int]]:
+        """Who speaks from where to where."""
+        marks = sorted({*self.openings, *self.endings}, key=len, reverse=True)
+        spans: list[tuple[str, int, int]] = []
+        opening, begin = "", 0
+        for match in [*re.finditer("|".join(map(re.escape, marks)), text), None]:
+            mark = match.group() if match else ""
+            if opening and (mark in self.openings or mark in self.endings or match is None):
+                spans += self._read_span(text, opening, begin, match.start() if match else len(text))
+                opening = ""
+            if match and mark in self.openings:
+                opening, begin = mark, match.end()
+        return spans
+
+    def _read_span(self, text: str, opening: str, begin: int, end: int) -> list[tuple[str, int, int]]:
+        role, mark = self.openings[opening], self.resumes.get(opening, "")
+        resume = text.rfind(mark, begin, end) if mark else -1
+        if resume >= 0:
+            return [(USER, resume + len(mark), end)]
+        return [(role, begin, end)] if role != PREAMBLE else []
+
+    def _skip_system(self, text: str, image: int) -> int:
+        """Where the user's words begin in a turn whose first image stands at `image`, if it stands in this turn."""
+        before = text[: max(image, 0)]
+        before = before.rstrip("".join(c for c in before if ord(c) >= SPECIAL))
+        end = self.separator + self.lead
+        return len(before) if before.endswith(end) and image <= len(text) else 0
+
+
+class SpelledRow:
+    """A row of tokens as one text."""
+
+    def __init__(self, pieces: Sequence[str], ignored: Sequence[bool], inserts: Sequence[str]) -> None:
+        self.text, self.ignored = "".join(pieces), ignored
+        for pattern in (INTRODUCTION, *(f"{label}(?=SPECIAL)" for label in LABELS)):
+            inserts = [*inserts, pattern.replace("_", f"[{BLANKS}]").replace("SPECIAL", SPECIALS)]
+        for pattern in inserts:
+            self.text = re.sub(pattern, lambda match: " " * len(match.group()), self.text)
+        self.starts = [0, *accumulate(map(len, pieces))]
+
+    def read_turn(self, is_user: bool, start: int, end: int) -> Turn:
+        """The turn whose words stand between two places of the text."""
+        inside = [c for c in range(len(self.ignored)) if self.starts[c] < end and self.starts[c + 1] > start]
+        words = [c for c in inside if not self.ignored[c] and self._is_word(c, start, end)]
+        return Turn(inside[0] if inside else 0, inside[-1] + 1 if inside else 0, is_user, words)
+
+    def _is_word(self, column: int, start: int, end: int) -> bool:
+        piece = self.text[max(self.starts[column], start) : min(self.starts[column + 1], end)].strip(BLANKS)
+        return bool(piece) and ord(piece[0]) < SPECIAL
+
+
+def spell(tokenizer: Any, specials: Sequence[int], ids: Sequence[int]) -> list[str]:
+    """The tokens as the vocabulary spells them; a special one is one character of its own."""
+    names = {token: chr(SPECIAL + number) for number, token in enumerate(specials)}
+    spelled = zip(ids, tokenizer.convert_ids_to_tokens(list(ids)), strict=True)
+    return [names.get(i) or ("\n" if token == LINE_END else token or "") for i, token in spelled]

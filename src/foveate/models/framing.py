@@ -1,0 +1,141 @@
+"""Turns read from ids alone: by the spelling of their roles, or by the control tokens around them.
+
+After every id that ends a turn, the next one opens with the same control token (`<|im_start|>user`), or with a control
+token for each role (`<|user|>`). The turn that waits for the answer shows which role is the assistant's. The role that
+spoke before the assistant's first turn is the user's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from foveate.models.turns import Dialog, Turn
+
+if TYPE_CHECKING:
+    from foveate.models.template import Template
+
+Role = tuple[int, ...]
+HEAD = 3  # columns after the end of a turn among which the next one opens: line ends may stand before it
+HEADING = 4  # ids that open a turn at most: `<|start_header_id|>user<|end_header_id|>` and a blank line
+UNSURE = (
+    "The roles in a prompt could not be told apart with certainty, so the question may be the wrong turn: call "
+    "foveate.learn_template(model, processor)."
+)
+TOOL = (
+    "A turn of the user looks like the result of a tool and was not taken for the question: call "
+    "foveate.learn_template(model, processor) to be sure."
+)
+
+
+def split_by_roles(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> Dialog | None:
+    """The turns by roles spelled in ordinary tokens; None where none is spelled."""
+    openings = [
+        (column, column + len(spelling), role == 0)
+        for column in range(len(ids))
+        for role, spellings in enumerate(template.roles)
+        for spelling in spellings
+        if tuple(ids[column : column + len(spelling)]) == spelling
+    ]
+    ends = [column for column, _, _ in openings[1:]] + [len(ids)]
+    turns = [
+        Turn(start, end, is_user, _read_words(template, ids, ignored, begin, end))
+        for (start, begin, is_user), end in zip(openings, ends, strict=False)
+    ]
+    return Dialog(turns) if any(turn.is_user for turn in turns) else None
+
+
+def split_by_controls(
+    template: Template, ids: Sequence[int], first_image: int, ignored: Sequence[bool]
+) -> Dialog | None:
+    """The turns by control tokens; None where no turn opens in a way that is understood."""
+    openings, named = _find_openings(template, ids, ignored)
+    if not openings:
+        return None
+    ends = [*openings[1:], len(ids)]
+    bodies = [[c for c in range(*span) if not ignored[c]] for span in zip(openings, ends, strict=True)]
+    heading = _measure_heading(template, [[ids[c] for c in body] for body in bodies], 2 if named else 1)
+    roles = [tuple(ids[c] for c in body[: 2 if named else 1]) for body in bodies]
+    shown = max((n for n, column in enumerate(openings) if column <= first_image), default=0)
+    waits = all(template.is_mark(ids[column]) for column in bodies[-1][heading:])
+    user, doubt = _find_user(roles, shown, waits=waits)
+    turns = []
+    for number, (body, end) in enumerate(zip(bodies, ends, strict=True)):
+        words = _read_words(template, ids, ignored, body[min(heading, len(body)) - 1] + 1, end)
+        if roles[number] == user and number > roles.index(user) and _is_result(template, ids, body[heading:]):
+            words, doubt = [], doubt or TOOL
+        if number == roles.index(user):
+            words = _leave_system_out(template, ids, words, body)
+        turns.append(Turn(openings[number], end, roles[number] == user, words))
+    return Dialog(turns, doubt)
+
+
+def _find_openings(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> tuple[list[int], bool]:
+    """The columns where turns open, and whether the role is named by the next id, not by the opening one itself."""
+    heads = _find_heads(template, ids, ignored)
+    if not heads:
+        return [], False
+    first, *others = heads
+    lead = list(takewhile(lambda column: template.is_control(ids[column]), first))
+    for column in first[: len(lead) + 1]:
+        opener = ids[column]
+        if opener not in template.structure and others and all(opener in [ids[c] for c in head] for head in others):
+            where = range(len(ids)) if template.is_control(opener) else [c for head in heads for c in head]
+            return [c for c in where if ids[c] == opener and not ignored[c]], True
+    marks = [[c for c in head if template.is_mark(ids[c])] for head in heads]
+    if not all(marks):
+        return [], False
+    openers = {ids[columns[0]] for columns in marks}
+    return [c for c in range(len(ids)) if ids[c] in openers and not ignored[c]], not others
+
+
+def _find_heads(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> list[list[int]]:
+    """The first columns of the prompt and those after every end of a turn."""
+    heads: list[list[int]] = [[]]
+    for column, token in enumerate(ids):
+        if token in template.closers:
+            heads.append([])
+        elif not ignored[column] and len(heads[-1]) < HEAD:
+            heads[-1].append(column)
+    # What has a single id that opens nothing is a line end behind the last turn.
+    return [head for head in heads if len(head) > 1 or any(template.is_mark(ids[column]) for column in head)]
+
+
+def _measure_heading(template: Template, turns: Sequence[Sequence[int]], least: int) -> int:
+    """How many ids open every turn: those that name the role, and the same ones behind them in all turns."""
+    if len(turns) == 1:
+        return least + 1
+    heading = least
+    for column in zip(*(turn[least:HEADING] for turn in turns), strict=False):
+        if len(set(column)) > 1 or column[0] in template.structure:
+            break
+        heading += 1
+    return heading
+
+
+def _find_user(roles: Sequence[Role], shown: int, *, waits: bool) -> tuple[Role, str]:
+    """The user's role, and whether that is in doubt; turn `shown` holds the image, the last may wait."""
+    first = list(roles).index(roles[-1])
+    if first == 0:  # the assistant never opens a conversation
+        return roles[0], ""
+    user = roles[first - 1]
+    return (user, "") if waits or user == roles[shown] else (roles[shown], UNSURE)
+
+
+def _is_result(template: Template, ids: Sequence[int], body: Sequence[int]) -> bool:
+    """Whether a turn stands between two marks, as tools' results in the user's turn do."""
+    inner = list(takewhile(lambda token: token not in template.closers, (ids[column] for column in body)))
+    return len(inner) > 1 and template.is_mark(inner[0]) and template.is_mark(inner[-1])
+
+
+def _leave_system_out(template: Template, ids: Sequence[int], words: list[int], body: Sequence[int]) -> list[int]:
+    """The words behind the id that ends the system's words, if there is one in the turn."""
+    ends = [column for column in body if ids[column] in template.system_ends]
+    return [column for column in words if column > ends[0]] if ends else words
+
+
+def _read_words(template: Template, ids: Sequence[int], ignored: Sequence[bool], begin: int, end: int) -> list[int]:
+    """The columns of the words from a column on, until the turn ends."""
+    columns = takewhile(lambda column: ids[column] not in template.closers, range(begin, end))
+    return [column for column in columns if template.is_word(ids[column]) and not ignored[column]]
