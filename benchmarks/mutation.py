@@ -73,6 +73,7 @@ def prepare(module: str, tests: str) -> Path:
         "source_paths": ["src"],
         "only_mutate": [f"src/foveate/{module}"],
         "pytest_add_cli_args_test_selection": tests.split(),
+        "pytest_add_cli_args": ["-W", "ignore"] if module in ENGINE else [],  # vLLM warns when it is imported
         "timeout_multiplier": 2,  # some mutants loop for ever
         "timeout_constant": 10,  # seconds of wall clock: a busy machine kills no mutant
         "do_not_mutate_patterns": [r"raise \w+", r"warnings\.warn"],  # texts

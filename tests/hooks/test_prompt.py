@@ -7,6 +7,7 @@ from foveate import FastV, PyramidDrop, SparseVLM
 from foveate.conformance.batches import make_tiny_model
 from foveate.errors import InputError
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
+from foveate.method.in_decoder import DecoderMethod
 from foveate.models import lookup
 from foveate.models.visual_input import tile_frames
 from foveate.pipeline.question import read_template
@@ -32,11 +33,17 @@ def model(family):
     return make_tiny_model(family)
 
 
-def prompt(model, rows=ROWS, sizes=SIZES, grids=None):
+class EveryWord(SparseVLM):
+    """All words of the question rate."""
+
+    raters = DecoderMethod.raters
+
+
+def prompt(model, rows=ROWS, sizes=SIZES, grids=None, seed=3):
     ids = torch.tensor(rows)
     visual, mask = ids == IMAGE, (ids != 0).long()
     width = model.get_input_embeddings().weight.shape[1]
-    features = list(torch.randn(sum(sizes), width, generator=torch.Generator().manual_seed(3)).split(sizes))
+    features = list(torch.randn(sum(sizes), width, generator=torch.Generator().manual_seed(seed)).split(sizes))
     ids = ids.masked_fill(visual, model.config.image_token_id)
     return Prompt(ids, mask, visual, features, grids or [None] * len(sizes))
 
@@ -78,10 +85,31 @@ def test_the_words_behind_an_image_that_fit_it_rate_it(model, family):
     assert rate(model, family, SparseVLM(), only_row, 2) == (answered[:2], [])
 
 
-def test_a_feature_in_half_precision_rates_as_it_is(model, family):
-    made = prompt(model)
-    half = Prompt(made.ids, made.mask, made.visual, [f.bfloat16() for f in made.features], made.grids)
-    assert [len(raters) for raters in rate(model, family, SparseVLM(), half)[0]]
+def test_words_are_rounded_to_the_type_of_the_features(model, family):
+    rows = [[1, IMAGE, IMAGE, *range(2, 250)]]
+    table = model.get_input_embeddings().weight.detach()
+    for seed in range(12):
+        made = prompt(model, rows, [2], seed=seed)
+        half = Prompt(made.ids, made.mask, made.visual, [f.bfloat16() for f in made.features], made.grids)
+        fit = SparseVLM().raters(half.features[0], table[made.ids[0, 3:]].bfloat16())
+        assert rate(model, family, SparseVLM(), half)[0] == [(fit + 3).tolist()]
+
+
+def test_a_question_is_the_last_turn_of_the_role_that_sent_the_first_image(model, family):
+    template = read_template(model, family)
+    controls = filter(template.is_control, range(model.config.get_text_config().vocab_size))
+    control = next(token for token in controls if token not in template.closers | template.structure)
+    user, other = [control, 71, 72], [control, 81, 82]
+    rows = [[*user, IMAGE, 40, *other, IMAGE, 41, *user, 50, 51, *other, 60]]
+    made = prompt(model, rows, [1, 1])
+    for raters in rate(model, family, EveryWord(), made)[0]:
+        assert [rows[0][column] for column in raters] == [50, 51]
+
+
+def test_words_between_the_tokens_of_an_image_do_not_rate_it(model, family):
+    rows = [[11, IMAGE, IMAGE, 12, IMAGE, 13, IMAGE, 14, 15]]
+    assert rate(model, family, EveryWord(), prompt(model, rows, [3, 1])) == ([[5, 7, 8], [7, 8]], [])
+    assert rate(model, family, EveryWord(), prompt(model, rows, [4])) == ([[7, 8]], [])
 
 
 def test_without_a_question_the_last_token_rates_and_a_note_says_so(model, family):
@@ -109,11 +137,14 @@ def test_an_image_without_text_behind_it_is_named(model, family):
         for rows, number, answer in (
             ([[11, IMAGE, IMAGE, 12], [11, 12, IMAGE, IMAGE]], 1, 0), ([[11, IMAGE, IMAGE, 12]], 0, 1),
             ([[11, IMAGE, IMAGE, 0]], 0, 0), ([[11, IMAGE, IMAGE, 12, 13]], 0, 3),
+            ([[11, IMAGE, 12, IMAGE, 13]], 0, 2),
         ):  # fmt: skip
             with pytest.raises(InputError) as error:
                 rate_images(model, family, method, prompt(model, rows, [2] * (number + 1)), answer)
             expected = f"No text follows image {number}, and {method.name} reads its attention"
             assert str(error.value).startswith(expected)
+        with pytest.raises(InputError, match="No text follows image 0"):  # the whole call is an answer
+            rate_images(model, family, method, prompt(model, [[IMAGE, 12, 13]], [1]), 3)
 
 
 def test_images_come_in_reading_order_without_their_tokens(model, family):
