@@ -31,6 +31,7 @@ from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shor
 from foveate.models import family_of
 from foveate.models.cache import NAMES, cache_of
 from foveate.models.generation import has_own_decoder
+from foveate.models.inputs import raw_names
 from foveate.models.sequence import complete_positions, count_positions
 from foveate.pipeline.prune import prune
 from foveate.pipeline.report import PrunedInputs, Report
@@ -109,7 +110,7 @@ class Chain:
         if kwargs.get("inputs") is not None:
             kwargs["input_ids"] = kwargs.pop("inputs")
         # The cache has an older name too, which is not in the signature.
-        names = {*self.names, "input_ids", "inputs_embeds", *NAMES}
+        names = {*self.names, "input_ids", "inputs_embeds", *NAMES, *self.family.traits.aliases}
         inputs = {name: value for name, value in kwargs.items() if name in names}
         settings = {name: value for name, value in kwargs.items() if name not in inputs}
         cache = cache_of(inputs)
@@ -199,7 +200,7 @@ class Chain:
 
     def has_images(self, inputs: Mapping[str, Any]) -> bool:
         """Whether these inputs hold images, videos or audios that are not encoded."""
-        return any(inputs.get(name) is not None for name in self.family.traits.main_inputs.values())
+        return any(inputs.get(name) is not None for name in raw_names(self.family))
 
     def make_prompt(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | PrunedStates | None:
         """What a cache filled with these pruned inputs holds; None where later calls need nothing of it."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.models.batch import PromptBatch
+from foveate.models.inputs import find_raw, lacks_grids, make_arguments
 from foveate.models.kept import keep_tokens, kept_output
 from foveate.models.placeholders import match_placeholders
 from foveate.models.sequence import complete_positions, count_positions, cut_sequence
@@ -35,6 +36,7 @@ class Traits:
         versions: The versions of transformers on which the laws hold.
         note: What every report on this family tells the caller, in a sentence.
         main_inputs: The main input of each modality's encoder.
+        aliases: Other names of inputs, under which the processor or the stock model has them too.
         type_ids: What `mm_token_type_ids` calls each modality's placeholders.
         in_decoder: Whether methods that prune between the decoder's layers have been checked on it.
         in_sequence: Whether fewer visual tokens make the language model's own sequence shorter.
@@ -49,6 +51,7 @@ class Traits:
     versions: str = ">=5.18"
     note: str = ""
     main_inputs: Mapping[str, str] = field(default_factory=MAIN_INPUTS.copy)
+    aliases: Mapping[str, str] = field(default_factory=dict)
     type_ids: Mapping[str, int] = field(default_factory=TYPE_IDS.copy)
     in_decoder: bool = False
     in_sequence: bool = True
@@ -86,7 +89,7 @@ class Family:
         if ready is not None:
             return ready
         encoder = getattr(model.base_model, f"get_{modality}_features")
-        return encoder(**self.encoder_inputs(model, inputs, modality), return_dict=True)
+        return encoder(**make_arguments(encoder, self.encoder_inputs(model, inputs, modality)), return_dict=True)
 
     def extras(self, config: Any) -> frozenset[str]:
         """The extras of `VisualTokens` that a model of this configuration can give (`encode_with` gives them)."""
@@ -117,7 +120,9 @@ class Family:
         return int(getattr(config, f"{modality}_token_id"))
 
     def placeholders(self, config: Any, inputs: Inputs, modality: str = "image") -> Tensor:
-        """(b, L): where the placeholders of a modality stand."""
+        """(b, L): where the placeholders of a modality stand; nowhere without an id for them."""
+        if getattr(config, f"{modality}_token_id", -1) is None:
+            return torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
         places: Tensor = inputs["input_ids"] == self.token_id(config, modality)
         return places
 
@@ -179,6 +184,8 @@ class Family:
         if arguments.get("mm_token_type_ids") is None:
             arguments["mm_token_type_ids"] = self.token_types(model.config, inputs)
         names = inspect.signature(index).parameters
+        if lacks_grids(self, model.config, inputs, names):
+            return count_positions(mask).expand(4, -1, -1)
         axes, _ = index(**{name: arguments[name] for name in names if arguments.get(name) is not None})
         return torch.cat([count_positions(mask)[None], axes.to(mask.device)])
 
@@ -199,8 +206,10 @@ class Family:
         full = self.positions(model, batch.inputs, batch.mask) if own is None else complete_positions(own, batch.mask)
         encoded = {"mm_encoder_outputs"}.union(*(self.encoder_inputs(model, batch.inputs, m) for m in batch.outputs))
         rest = {name: value for name, value in batch.inputs.items() if name not in encoded}
+        raw = find_raw(model, rest)  # of what is not pruned: it may have the prompt's shape by chance
         compact = batch.compact or self.traits.sequential_positions
-        short = cut_sequence(rest, batch.layout, full, pad_id=batch.pad_id, compact=compact)
+        rest = {name: value for name, value in rest.items() if name not in raw}
+        short = cut_sequence(rest, batch.layout, full, pad_id=batch.pad_id, compact=compact) | raw
         short["mm_encoder_outputs"] = {}
         for modality, output in batch.outputs.items():
             own = [item for item in batch.items if item.modality == modality]

@@ -18,12 +18,10 @@ NEWLINE = 8  # so far behind the placeholder's id; no configuration names it
 class Fuyu(LastState):
     """Fuyu; no tower, newlines stay.
 
-    Given `pixel_values` (its processor's `return_legacy_image_output=False`).
-
     Its processor joins the patches of all images, one a prompt: what a row of the batch shows counts as one image.
     """
 
-    traits = replace(LastState.traits, versions=">=5.21")
+    traits = replace(LastState.traits, versions=">=5.21", aliases={"image_patches": "pixel_values"})
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """Image by image."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.errors import InputError
 from foveate.models.base import Features, Inputs, Masks
 from foveate.models.batch import PromptBatch
 from foveate.models.patches import Patches
@@ -26,6 +27,8 @@ class HunYuanVL(Patches):
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The first and the last token, and the end of every row."""
+        if inputs.get("image_grid_thw") is None:
+            raise InputError("image_grid_thw is missing, which tells where the rows of an image end: pass it too.")
         masks: list[Tensor | None] = []
         widths = inputs["image_grid_thw"][:, 2] // model.config.vision_config.spatial_merge_size
         for feature, width in zip(features, widths.tolist(), strict=True):

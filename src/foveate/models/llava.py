@@ -86,7 +86,13 @@ class VipLlava(Family):
 class VideoLlava(Llava):
     """Video-LLaVA; images and videos, each with its own tower."""
 
-    traits = replace(Llava.traits, versions=">=5.21", modalities=("image", "video"), in_decoder=False)
+    traits = replace(
+        Llava.traits,
+        versions=">=5.21",
+        modalities=("image", "video"),
+        in_decoder=False,
+        aliases={"pixel_values_images": "pixel_values"},
+    )
 
     def extras(self, config: Any) -> frozenset[str]:
         """None: nobody looks into the two towers."""

@@ -44,5 +44,7 @@ class MiniCPMV47(MiniCPMV):
     """MiniCPM-V 4.7; M-RoPE on a canvas, linear attention, dynamic resolution, slices, a budget a frame."""
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
-        """Slices lie on a canvas that the overview is stretched over."""
+        """Slices lie on a canvas that the overview is stretched over; without their sizes the stock model counts."""
+        if all(inputs.get(name) is None for name in SIZE_INPUTS.values()):
+            return super().positions(model, inputs, mask)
         return Family.positions(self, model, inputs, mask)

@@ -91,7 +91,8 @@ class Mllama(CrossAttention):
 
     In the stock model a word that sees no image (all before the first one) still attends to every state, whatever the
     mask says: here, to every state that stays. Not for `cache_implementation="static"`, whose room for states is that
-    of whole images, and all of it is attended to.
+    of whole images, and all of it is attended to. Without a `cross_attention_mask` every word sees every state, as with
+    eager attention (SDPA then attends to the states as if they were the text).
     """
 
     # several tiles, each with a class token
@@ -112,7 +113,9 @@ class Mllama(CrossAttention):
         return States(states.flatten(1, 3), owner.flatten(1))
 
     def seen(self, inputs: Inputs, encoded: States) -> Tensor:
-        """As the processor's mask says for every tile."""
+        """As the processor's mask says for every tile; without it, as in the stock model, every word sees all."""
+        if inputs.get("cross_attention_mask") is None:
+            return torch.ones(*inputs["input_ids"].shape, encoded.owner.shape[1], device=encoded.owner.device).bool()
         tiles: Tensor = inputs["cross_attention_mask"].flatten(2).bool()
         return tiles.repeat_interleave(encoded.owner.shape[1] // tiles.shape[2], dim=2)
 

@@ -24,9 +24,8 @@ class Molmo2(Together):
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Two views are no raster."""
-        if modality == "image":
-            return [None] * len(features)
-        return [(t, h, w) for t, h, w in inputs["video_grids"].tolist()]
+        shapes = inputs.get("video_grids") if modality == "video" else None
+        return [None] * len(features) if shapes is None else [(t, h, w) for t, h, w in shapes.tolist()]
 
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
         """All ids beyond the words' are images and what frames them."""

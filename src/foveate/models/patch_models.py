@@ -106,7 +106,8 @@ class KimiK25(Patches):
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """One frame for each chunk."""
         height, width = config.vision_config.merge_kernel_size
-        return [(1, h // height, w // width) for _, h, w in inputs[f"{modality}_grid_thw"].tolist()]
+        thw = inputs.get(f"{modality}_grid_thw")
+        return [None] * len(features) if thw is None else [(1, h // height, w // width) for _, h, w in thw.tolist()]
 
 
 class Dots3Note(Patches):
@@ -150,8 +151,10 @@ class VideoLlama3(Timestamped):
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """Where no token was left out."""
-        merges, thw = inputs[f"{modality}_merge_sizes"].tolist(), inputs[f"{modality}_grid_thw"].tolist()
-        whole = [(t, h // merge, w // merge) for (t, h, w), merge in zip(thw, merges, strict=True)]
+        merges, thw = inputs.get(f"{modality}_merge_sizes"), inputs.get(f"{modality}_grid_thw")
+        if merges is None or thw is None:
+            return [None] * len(features)
+        whole = [(t, h // m, w // m) for (t, h, w), m in zip(thw.tolist(), merges.tolist(), strict=True)]
         return [
             grid if len(feature) == grid[0] * grid[1] * grid[2] else None
             for grid, feature in zip(whole, features, strict=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from foveate.errors import InputError
 from foveate.models.base import Inputs
 from foveate.models.patches import Patches, Timestamped
 from foveate.models.sequence import count_positions
@@ -60,7 +61,10 @@ class Qwen25Omni(Patches):
         """The tower gives all audios in one row."""
         encoded = super().encode(model, inputs, modality)
         if modality == "audio":
-            lengths = self.sound_lengths(inputs["feature_attention_mask"].sum(-1))
+            frames = count_frames(inputs)
+            if frames is None:
+                raise InputError("The lengths of the audios are missing: pass the processor's feature_attention_mask.")
+            lengths = self.sound_lengths(frames)
             encoded.pooler_output = encoded.pooler_output.split(lengths.tolist())
         return encoded
 
@@ -73,9 +77,14 @@ class Qwen25Omni(Patches):
         if inputs.get("attention_mask") is None:
             return count_positions(mask).expand(4, -1, -1)
         arguments = {**inputs, "second_per_grids": inputs.get("video_second_per_grid")}
-        if inputs.get("feature_attention_mask") is not None:
-            arguments["audio_seqlens"] = inputs["feature_attention_mask"].sum(-1)
+        arguments["audio_seqlens"] = count_frames(inputs)
         return super().positions(model, arguments, mask)
+
+
+def count_frames(inputs: Inputs) -> Tensor | None:
+    """How many frames every audio's spectrogram has; None where there are no audios."""
+    mask = inputs.get("feature_attention_mask")
+    return inputs.get("audio_feature_lengths") if mask is None else mask.sum(-1)
 
 
 class Qwen3Omni(Qwen25Omni):

@@ -9,7 +9,7 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.method import Method, methods, resolve
 from foveate.models import Family, family_of
-from foveate.models.inputs import find_modalities
+from foveate.models.inputs import find_modalities, rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.settings import PruneSettings
 
@@ -51,6 +51,7 @@ def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Met
     family = family_of(model)
     for method in resolved:
         check_needs(model, family, method)
+    inputs = rename_inputs(family, inputs)
     if inputs.get("mm_encoder_outputs"):
         raise InputError("Give either pixel_values or mm_encoder_outputs, not both.")
     modalities = [modality for modality in find_modalities(family, inputs) if modality != "audio"]

@@ -7,6 +7,7 @@ from typing import Any
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.generation import has_own_decoder
+from foveate.models.inputs import rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
@@ -60,6 +61,7 @@ def prune(
     family = family_of(model)
     check_needs(model, family, method)
     check_inputs(inputs)
+    inputs = rename_inputs(family, inputs)
     encoded = encode_missing(model, family, inputs, settings, encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))
