@@ -96,10 +96,10 @@ IMAGES = (Image.new("RGB", (96, 40), "red"), Image.new("RGB", (32, 32), "blue"),
 CHATS = ([0, "what color"], [1, 2, "which one is red"], ["how many"], [2, "and", 0, "then", 1, "what"])
 
 
-def make_request(number):
+def make_request(number, images=IMAGES):
     """A request whose conversation is one of `CHATS`."""
     parts = [
-        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "url": IMAGES[part]}
+        {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "url": images[part]}
         for part in CHATS[number]
     ]
     meta = {"task": "drawn", "doc_id": number, "repeats": 1}
@@ -145,3 +145,48 @@ def test_bad_settings():
 def test_the_manifest_names_the_class():
     module, name = manifest().chat_class_path.rsplit(".", 1)
     assert getattr(sys.modules[module], name) is FoveateLmms
+
+
+@pytest.mark.parametrize("family", ["llava", "idefics3"])
+@pytest.mark.parametrize("keep", [0.3, 1.0])
+def test_transparent_images_are_on_white(family, keep, tmp_path):
+    folder = (tiny_folder if family == "llava" else tiled_folder)(family, tmp_path)
+    model, blank = FoveateLmms(str(folder), keep=keep), (0, 0, 0, 0)
+    model.task_dict["drawn"] = {"test": {1: None}}
+    clear = [Image.new("RGBA", (96, 40), blank), Image.new("LA", (32, 32), (0, 0)), make_scene(90, 61)]
+    clear[0].paste((0, 0, 0, 255), (20, 5, 60, 30))
+    white = [Image.alpha_composite(Image.new("RGBA", each.size, "white"), each.convert("RGBA")) for each in clear]
+    answers = []
+    for images in (clear, [each.convert("RGB") for each in white]):
+        _, read = model._read_request(make_request(1, images))
+        assert all(isinstance(each, Image.Image) for each in read)
+        answers.append(model.generate_until([make_request(1, images)])[0].text)
+    assert answers[0] == answers[1]
+
+
+def test_the_options_of_load(tmp_path):
+    folder = str(tiny_folder("llava", tmp_path))
+    model = FoveateLmms(folder, dtype="bfloat16", attention="eager", device_map='{"": "cpu"}')._loaded.model
+    assert (str(model.dtype), model.config._attn_implementation) == ("torch.bfloat16", "eager")
+    assert FoveateLmms(folder, device="cpu")._loaded.model.device.type == "cpu"
+    with pytest.raises(InputError, match=r"device and device_map say both"):
+        FoveateLmms(folder, device="cpu", device_map="auto")
+    with pytest.raises(InputError, match=r"device_map '\{' is no JSON object"):
+        FoveateLmms(folder, device_map="{")
+    with pytest.raises(InputError, match=r"'nowhere' is no device"):
+        FoveateLmms(folder, device="nowhere")
+    with pytest.raises(InputError, match=r"quantize '2bit' is unknown"):
+        FoveateLmms(folder, quantize="2bit")
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+def test_videos_are_refused(kind, tmp_path):
+    """A list of sampled frames would be taken for 24 frames a second: no video reaches a processor from here."""
+    model = FoveateLmms(str(tiny_folder("qwen3_vl", tmp_path)))
+    model.task_dict["drawn"] = {"test": {0: None}}
+    request = make_request(0)
+    parts = [{"type": kind, "url": "film.mp4"}, {"type": "text", "text": "what color"}]
+    arguments = (request.args[0], lambda doc: [{"role": "user", "content": parts}], *request.args[2:])
+    with pytest.raises(InputError, match=rf"has {kind} in its questions: choose tasks with images alone, or give"):
+        model.generate_until([Instance(request_type="generate_until", arguments=arguments, idx=0,
+                                       metadata={"task": "drawn", "doc_id": 0, "repeats": 1})])  # fmt: skip

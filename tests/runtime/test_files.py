@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from foveate.errors import ImageError
-from foveate.runtime.files import decode_image, open_image
+from foveate.runtime.files import decode_image, open_image, to_rgb, to_upright_rgb
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -128,3 +128,45 @@ def test_decompression_bomb(tmp_path, monkeypatch, pixels):
             open_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
     assert open_image(path).size == (10, 20)
+
+
+def make_odd_images():
+    """Images in memory of every mode that a data set may hold, all with the same upright pixels in the file's rules."""
+    clear = Image.new("RGBA", (4, 6), (0, 0, 0, 0))
+    clear.putpixel((1, 1), (255, 0, 0, 255))
+    keyed = Image.new("RGB", (4, 6), (9, 9, 9))
+    keyed.info["transparency"] = (9, 9, 9)
+    grey = Image.new("LA", (4, 6), (0, 0))
+    palette = Image.new("P", (4, 6), 0)
+    palette.putpalette([0, 0, 0, 255, 0, 0])
+    palette.info["transparency"] = 0
+    deep = Image.fromarray(np.full((6, 4), 65535, np.uint16))
+    return {
+        "RGBA": clear, "RGBa": clear.convert("RGBa"), "keyed": keyed, "LA": grey, "La": grey.convert("La"),
+        "palette": palette, "deep": deep, "1": Image.new("1", (4, 6), 1), "CMYK": Image.new("CMYK", (4, 6)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", make_odd_images())
+def test_images_in_memory_follow_the_rules_of_files(name, tmp_path):
+    image = make_odd_images()[name]
+    read = to_upright_rgb(image)
+    assert read.mode == "RGB"
+    assert read.getpixel((0, 0)) == WHITE
+    assert to_rgb(image) == read
+    if name not in ("RGBa", "La", "CMYK"):  # what PNG can store
+        options = {"transparency": image.info["transparency"]} if "transparency" in image.info else {}
+        assert open_image(saved(tmp_path, image, **options)) == read
+    assert to_upright_rgb(read) == read
+
+
+def test_an_image_in_memory_is_rotated_once():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGB", (4, 6), RED)
+    image.info["exif"] = exif.tobytes()
+    image.getexif()[0x0112] = 6
+    upright = to_upright_rgb(image)
+    assert upright.size == (6, 4)
+    assert to_upright_rgb(upright).size == (6, 4)
+    assert to_rgb(image).size == (4, 6)

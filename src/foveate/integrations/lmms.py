@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -26,6 +27,9 @@ from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Positions
 from foveate.runtime.conversation import process_prompts
 from foveate.runtime.load import load
+from foveate.runtime.load_options import LoadOptions, parse_device_map
+
+LOAD_OPTIONS = [field.name for field in fields(LoadOptions)]
 
 
 def manifest() -> ModelManifest:
@@ -46,6 +50,7 @@ class FoveateLmms(lmms):
         batch_size: how many prompts are answered at a time.
         max_new_tokens: the most tokens of an answer, where the task sets no limit.
         device: where the model runs, such as "cuda:1".
+        options: those of `foveate.load`: device_map, dtype, attention, quantize, revision, adapter, gguf_file.
 
     Raises:
         FoveateError: for settings that cannot be used.
@@ -62,22 +67,25 @@ class FoveateLmms(lmms):
         batch_size: int | str = 1,
         max_new_tokens: int = 128,
         device: str | None = None,
-        **unknown: Any,
+        **options: Any,
     ) -> None:
         super().__init__()
+        unknown = sorted(options.keys() - LOAD_OPTIONS)
         if unknown:
             raise InputError(
-                f"foveate has no setting {min(unknown)!r}: --model_args takes pretrained, keep, method, positions, "
-                "batch_size, max_new_tokens, device."
+                f"foveate has no setting {unknown[0]!r}: --model_args takes pretrained, keep, method, positions, "
+                f"batch_size, max_new_tokens, device, {', '.join(LOAD_OPTIONS)}."
             )
+        if device is not None and "device_map" in options:
+            raise InputError("device and device_map say both where the model runs: leave one of them out.")
+        place = options.pop("device_map", device)
+        options["device_map"] = parse_device_map(place) if isinstance(place, str) else place
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
         check_keep(keep)
         self._settings: dict[str, Any] = {"keep": keep, "method": resolve_any(method), "positions": positions}
         self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens
-        self._loaded = load(pretrained)
-        if device is not None:
-            self._loaded.model.to(device)
+        self._loaded = load(pretrained, **options)
         with pruning(self._loaded.model, **self._settings):
             pass  # raises here if the model cannot run the method
 
@@ -132,9 +140,12 @@ class FoveateLmms(lmms):
                     parts.append({"type": "text", "text": part["text"]})
                 elif part["type"] == "image" and isinstance(part["url"], Image.Image):
                     parts.append({"type": "image"})
-                    images.append(part["url"].convert("RGB"))
+                    images.append(part["url"])
                 else:
-                    raise InputError(f"{task} has {part['type']} in its questions: choose tasks with images alone.")
+                    raise InputError(
+                        f"{task} has {part['type']} in its questions: choose tasks with images alone, or give a "
+                        "video's frames as images."
+                    )
             chat.append({"role": message["role"], "content": parts})
         return chat, images
 

@@ -9,6 +9,7 @@ from PIL import Image
 from foveate.errors import InputError, ModelError
 from foveate.models import family_of
 from foveate.models.generation import has_own_decoder
+from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.load import LoadedModel
 
 ChatMessage = Mapping[str, Any]
@@ -86,7 +87,7 @@ def process_prompts(loaded: LoadedModel, text: list[str], images: list[list[Imag
     # Some templates write the first token themselves; the tokenizer would add a second one.
     extra: dict[str, Any] = {"add_special_tokens": False} if bos and text[0].startswith(bos) else {}
     if images is not None:
-        extra["images"] = images
+        extra["images"] = [[to_upright_rgb(image) for image in row] for row in images]
     try:
         inputs = processor(text=text, padding=len(text) > 1, return_tensors="pt", **extra)
     except ValueError as error:

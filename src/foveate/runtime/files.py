@@ -37,7 +37,7 @@ def _open(source: Path | BytesIO, name: str) -> Image.Image:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(source) as image:
-                return _to_rgb(_rotate_upright(image))
+                return to_upright_rgb(image)
         except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
             raise ImageError(
                 f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, "
@@ -55,6 +55,11 @@ def _open(source: Path | BytesIO, name: str) -> Image.Image:
             raise ImageError(f"{name} is damaged or cut short ({error}): save or download it again.") from error
 
 
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """An image in memory with the rules of `open_image`. Raises `ImageError` where its values are not finite."""
+    return to_rgb(_rotate_upright(image))
+
+
 def _rotate_upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
@@ -63,7 +68,8 @@ def _rotate_upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image as RGB, as it lies, transparency on white. Raises `ImageError` where its values are not finite."""
     if image.mode in DEEP_RANGES:
         return _scale_grey(np.asarray(image), 0.0, DEEP_RANGES[image.mode])
     if image.mode in STRETCHED:
@@ -72,7 +78,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             raise ImageError("The image contains NaN or infinity: save it with finite values.")
         return _scale_grey(values, float(values.min()), float(values.max()))
     if image.has_transparency_data or image.mode in ("RGBa", "La"):
-        clear = image.convert("RGBA")
+        clear = image.convert({"La": "LA"}.get(image.mode, "RGBA")).convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
     return image.convert("RGB")
 

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -72,6 +73,19 @@ class LoadOptions:
         }
         _check_on_meta(config, self.attention, self.device_map)
         return arguments | {name: value for name, value in optional.items() if value is not None}
+
+
+def parse_device_map(text: str) -> Any:
+    """A device map as text: JSON, the number of an accelerator, or as it is. Raises `InputError` for broken JSON."""
+    if not text.lstrip().startswith(("{", "[")):
+        return int(text) if text.isascii() and text.isdigit() else text
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise InputError(f'device_map {text!r} is no JSON object: write it as \'{{"module": "device"}}\'.')
+    return value
 
 
 def require(package: str, option: str) -> None:

@@ -11,13 +11,14 @@ from foveate.errors import InputError
 from foveate.method.scoring import scale_min_max
 from foveate.models.visual_input import Tile, VisualInput
 from foveate.pipeline.report import Report
+from foveate.runtime.files import to_rgb
 from foveate.viz.paint import Panel, TokenState
 from foveate.viz.region import pad_to_square, visible_region
 
 
 def make_panels(images: Sequence[Image.Image], report: Report, processor: Any, item: int | None) -> list[list[Panel]]:
     """The panels of every image or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
-    items = _select_items(report, item)
+    items, images = _select_items(report, item), [to_rgb(image) for image in images]
     if len(items) == 1 and items[0].modality == "video" and len(images) > 1:
         return _make_frame_panels(images, items[0])
     if len(images) != len(items):

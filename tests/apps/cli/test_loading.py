@@ -34,7 +34,7 @@ def test_help_names_the_options(command):
         ("--attention", "fast", "attention 'fast' cannot be used"),
         ("--dtype", "bf16", "dtype 'bf16' is no floating-point type"),
         ("--device-map", '{"model.visoin": "cpu", "": "cpu"}', "do not match any submodules"),
-        ("--device-map", '{"": ', "--device-map '{\"\": ' is no JSON object"),
+        ("--device-map", '{"": ', "device_map '{\"\": ' is no JSON object"),
         ("--device-map", '["cpu"]', "is no JSON object"),
         ("--device-map", "nowhere", "'nowhere' is no device of this machine"),
         ("--device-map", "7", "7 is no device of this machine"),

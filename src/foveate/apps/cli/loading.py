@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.apps.console import parse_object
-from foveate.runtime.load_options import LoadOptions
+from foveate.runtime.load_options import LoadOptions, parse_device_map
 
 PARAMETER = "loading"
 HELP = {
@@ -31,11 +30,8 @@ def takes_load_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**values: Any) -> None:
         own = {name: values.pop(name) for name in HELP}
-        place = own["device_map"] or ""
-        if place.lstrip().startswith(("{", "[")):
-            own["device_map"] = parse_object("--device-map", place)
-        elif place.isascii() and place.isdigit():
-            own["device_map"] = int(place)
+        if own["device_map"] is not None:
+            own["device_map"] = parse_device_map(own["device_map"])
         command(**values, **{PARAMETER: LoadOptions(**own)})
 
     parameters = [*before, *options]
