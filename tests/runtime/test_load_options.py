@@ -47,6 +47,21 @@ def test_a_device_map_changes_no_answer(folders, model_type, device_map):
     assert not mapped.model.training
 
 
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@pytest.mark.parametrize("on_disk", ["model.vis", "language_model", "lm_head"])
+def test_weights_on_disk(folders, model_type, on_disk, tmp_path):
+    """Accelerate's hooks read them when they are needed; `model.device` is "meta" where the first ones are there."""
+    whole = load(folders[model_type], device_map="cpu")
+    names = [*(f"model.{name}" for name, _ in whole.model.model.named_children()), "lm_head"]
+    device_map = {name: "disk" if on_disk in name else "cpu" for name in names}
+    assert "disk" in device_map.values()
+    mapped = load(folders[model_type], device_map=device_map, offload_folder=str(tmp_path))
+    assert any(parameter.device.type == "meta" for parameter in mapped.model.parameters())
+    assert mapped.model.hf_device_map == device_map
+    torch.testing.assert_close(answer(mapped)[0], answer(whole)[0], rtol=1e-4, atol=1e-4)
+    assert answer(mapped)[1] == answer(whole)[1]
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", torch.bfloat16, "auto"])
 def test_dtype(folder, dtype):
     expected = torch.float32 if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."))
