@@ -23,6 +23,7 @@ from foveate.conformance.batches import (
 from foveate.conformance.reference import go_on, logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.hooks.attach import attach, pruning
+from foveate.hooks.options import UNASSISTED
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_name
 from foveate.models.generation import has_own_decoder
@@ -218,8 +219,8 @@ def run_decoding_modes(model: Any, family: Family) -> float:
         {"prompt_lookup_num_tokens": 2},
         {"assistant_model": to_tiny_family(family).choose_assistant(model)},
     ]
-    if getattr(model, "_is_stateful", False):
-        del modes[2:]  # transformers refuses assistants where a state cannot go back
+    if getattr(model, "_is_stateful", False) or family.model_type in UNASSISTED:
+        del modes[2:]  # refused: by transformers where a state cannot go back, by us where stock's answer changes
     prompt = _prompt_ids(inputs)
     length, settings = prompt.shape[1], _generation_settings(model, family)
     with pruning(model, keep=0.3):

@@ -28,6 +28,7 @@ from foveate.hooks.continuation import (
 )  # fmt: skip
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
+from foveate.hooks.options import check_options
 from foveate.models import family_of
 from foveate.models.cache import NAMES, cache_of
 from foveate.models.generation import has_own_decoder
@@ -117,6 +118,7 @@ class Chain:
         prompt = read_prompt(cache)
         if isinstance(prompt, PrunedPrompt) and not self.has_images(inputs):
             forget_prompt(cache)
+            settings = check_options(self.model, self.family, settings)
             short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
         else:
             masked = dict(inputs)
@@ -125,6 +127,7 @@ class Chain:
             pruned = self.prune(self.model, masked)
             if not pruned.report.items:
                 return self.run(stock, {**inputs, **settings})
+            settings = check_options(self.model, self.family, settings)
             if has_own_decoder(self.model):  # the answer alone, without a prompt
                 return self.run(stock, {**pruned, **settings})
             if "input_ids" not in pruned:

@@ -51,14 +51,19 @@ def read_setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
 
 def shorten_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
     """`max_length` and `min_length` count the prompt: subtract the dropped tokens, so that they mean the same."""
-    config = settings.get("generation_config")
     shorter = {}
     for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
         length = read_setting(model, settings, name)
         if length and read_setting(model, settings, instead) is None:
             shorter[name] = max(length - dropped, 0)
-    if config is None or not shorter:
-        return {**settings, **shorter}
+    return override(settings, shorter)
+
+
+def override(settings: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `generate` with other values, in a copy of the caller's configuration if there is one."""
+    config = settings.get("generation_config")
+    if config is None or not values:
+        return {**settings, **values}
     changed = copy.deepcopy(config)
-    changed.update(**shorter)
-    return {**{k: v for k, v in settings.items() if k not in shorter}, "generation_config": changed}
+    changed.update(**values)
+    return {**{k: v for k, v in settings.items() if k not in values}, "generation_config": changed}

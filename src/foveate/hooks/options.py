@@ -1,0 +1,79 @@
+"""Options of `generate` with which transformers itself goes wrong on prompts with images."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from foveate.errors import InputError
+from foveate.hooks.generate import override, read_setting
+from foveate.models import Family
+
+ATTEND_BOTH_WAYS = frozenset({"gemma3", "gemma4", "gemma4_unified", "molmo2", "paligemma", "shieldgemma2"})
+"""Families whose images attend in both directions: a chunk that ends inside an image hides its rest."""
+UNSPLIT = frozenset(
+    {
+        "blip-2", "florence2", "granite4_vision", "instructblip", "instructblipvideo", "mllama", "ovis2", "t5gemma2",
+    }
+)  # fmt: skip
+"""Families of which transformers does not split the encoded images, or the attention to them, among the chunks."""
+
+
+UNASSISTED = frozenset({"blip-2", "instructblip", "instructblipvideo", "paligemma"})
+"""Families of which assisted decoding writes other tokens than greedy decoding: the first three go on from embeddings,
+where transformers loses the mask; in the last one the draft becomes a part of the prompt, which attends both ways."""
+ASSISTED = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
+
+
+def check_options(model: Any, family: Family, settings: dict[str, Any]) -> dict[str, Any]:
+    """The options of a call of `generate` on a pruned prompt, changed where they would fail.
+
+    Prompt lookup drafts no placeholders: transformers would look for their images.
+
+    Args:
+        model: The model.
+        family: Its adapter.
+        settings: The arguments of `generate` without the model's inputs.
+
+    Returns:
+        The arguments to call `generate` with.
+
+    Raises:
+        InputError: `prefill_chunk_size` on a family whose prompts cannot be cut, or assisted decoding on one whose
+            drafts are not read as its answers are.
+    """
+    assistance = next((name for name in ASSISTED if read_setting(model, settings, name)), None)
+    if assistance is not None and family.model_type in UNASSISTED:
+        raise InputError(
+            f"{assistance} does not work with {family.model_type}, for which transformers writes another answer with "
+            "it than without: leave it out."
+        )
+    if read_setting(model, settings, "prefill_chunk_size") is not None:
+        _check_chunks(family.model_type)
+    if read_setting(model, settings, "prompt_lookup_num_tokens") is None:
+        return settings
+    placeholders = set(_list_placeholders(model.config, family))
+    if max(placeholders, default=0) >= model.config.get_text_config().vocab_size:
+        raise InputError(
+            f"prompt_lookup_num_tokens does not work with {family.model_type}, whose placeholders are not in the "
+            "vocabulary that answers are drafted from: leave it out."
+        )
+    suppressed = {*(read_setting(model, settings, "suppress_tokens") or ()), *placeholders}
+    return override(settings, {"suppress_tokens": sorted(suppressed)})
+
+
+def _check_chunks(model_type: str) -> None:
+    """Raise `InputError` for a family whose prompts cannot be cut."""
+    reason = ""
+    if model_type in ATTEND_BOTH_WAYS:
+        reason = "whose images attend in both directions: a chunk would hide a part of its image"
+    if model_type in UNSPLIT:
+        reason = "whose encoded images transformers does not split"
+    if reason:
+        raise InputError(f"prefill_chunk_size does not work with {model_type}, {reason}. Leave it out.")
+
+
+def _list_placeholders(config: Any, family: Family) -> Iterator[int]:
+    for modality in family.traits.modalities:
+        try:
+            yield family.token_id(config, modality)
+        except (AttributeError, TypeError):  # an optional token that this model lacks
+            continue
