@@ -134,7 +134,7 @@ def test_a_prompt_is_pruned_as_if_dropped_tokens_were_masked(decoder, whole, see
     chooser, stays = Chooser(), {}
     expected = slow(decoder, hidden, positions, REAL, stays, extras=extras, choose=chooser)
     call = prefill(decoder, whole)
-    assert call.cache is None
+    assert (call.cache, call.answer, call.notes) == (None, 0, ())
     outputs = loop(decoder, call, hidden, positions, whole_bias(REAL), extras=extras)
     assert [stage.layer for stage in call.stages] == [1, 3]
     assert {stage.layer: [kept.tolist() for kept in stage.kept] for stage in call.stages} == chooser.made

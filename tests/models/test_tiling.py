@@ -9,7 +9,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from foveate.conformance.batches import make_batch, make_tiny_model
-from foveate.errors import KeepError
+from foveate.errors import InputError, KeepError
 from foveate.models import lookup
 from foveate.models.kept import is_regrouped
 from foveate.models.prompt_rows import starts_with
@@ -154,6 +154,52 @@ def test_entries_of_the_encoder_must_end_where_runs_do():
     for sizes in ([4, 4, 4, 4, 8], [8, 4, 4, 4, 4], [6, 6, 4, 8], [8, 4, 3, 9], [4, 20]):
         assert Marked().find_sizes(None, inputs, sizes, "image") is None
         assert Marked(joins_runs=True).find_sizes(None, inputs, sizes, "image") == [12, 4, 8]
+
+
+def test_entries_that_were_joined_need_no_marks_later():
+    """Such as those of a caller who hands encoded images on without what told them apart."""
+    family, model = Marked(), SimpleNamespace(config=None)
+    joined = family.join_tiles(None, write([[[4, 4], [4]]]), output([4, 4, 4]), "image")
+    unmarked = write([[[4, 4], [4]]], mark=False)
+    assert family.find_sizes(None, unmarked, [8, 4], "image") is None
+    assert [item.is_part for item in family.items(model, unmarked, {"image": joined}, [])] == [False, False]
+
+
+class Filmed(Marked):
+    """The tiles of its videos have shapes of their own."""
+
+    def tile_shapes(self, config, inputs, modality):
+        return self.shapes[modality]
+
+
+def test_videos_are_read_as_videos():
+    family, model = Filmed({"image": [(2, 2), (2, 3)], "video": [(1, 2), (4, 1), (3, 2)]}), SimpleNamespace(config=None)
+    image, video = [TOKEN], [TOKEN + 1]
+    row = [1, MARK, *image * 4, MARK, *video * 2, 2, *video * 4, MARK, *image * 6, MARK, *video * 6, 3]
+    inputs = {"input_ids": torch.tensor([row])}
+    joined = family.join_tiles(None, inputs, output([2, 4, 6]), "video")
+    outputs = {"image": output([4, 6]), "video": joined}
+    assert family.find_sizes(None, inputs, [2, 4, 6], "video") == [6, 6]
+    assert [len(tokens) for tokens in joined.pooler_output] == [6, 6]
+    items = family.items(model, inputs, outputs, [])
+    assert [(item.modality, item.total, item.is_part, item.grid) for item in items] == [
+        ("image", 4, False, (1, 2, 2)), ("image", 6, False, (1, 2, 3)), ("video", 6, False, None),
+        ("video", 6, False, (1, 3, 2)),
+    ]  # fmt: skip
+    tiles = [[(tile.rows, tile.columns, tile.tokens()) for tile in item.tiles] for item in items]
+    assert tiles == [lay((2, 2)), lay((2, 3)), lay((1, 2), (4, 1)), lay((3, 2))]
+    with pytest.raises(InputError, match="Video 0 of 1 makes 99 tokens but row 0 has 12 video placeholders"):
+        family.grids(None, inputs, output([99]).pooler_output, "video")
+
+
+@torch.no_grad()
+def test_a_model_encodes_the_modality_that_is_wanted():
+    family = lookup.family("minicpmv4_6")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("image", "video"), 5), (("video",), 4)])
+    for modality in ("image", "video"):
+        tokens = sum(map(len, family.features(family.encode(model, inputs, modality), modality)))
+        assert tokens == int(family.placeholders(model.config, inputs, modality).sum())
 
 
 def test_a_row_whose_marks_tell_nothing_leaves_all_entries_as_they_are():
