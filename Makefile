@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving clean
+.PHONY: demo test test-lmms test-towers test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest
-	$(MAKE) test-oldest test-lmms test-load test-kernel test-engine test-browser
+	$(MAKE) test-oldest test-lmms test-towers test-load test-kernel test-engine test-browser
 
 # The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
 test-oldest: .venv/oldest/ready
@@ -33,6 +33,17 @@ test-load: .venv/load/ready
 
 .venv/load/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/load bitsandbytes==0.50.2 torchao==0.18.0 gguf==0.19.0
+	touch $@
+
+# Gemma 3n, FastVLM and PerceptionLM with their own towers, which are timm's. Separate, since timm needs torchvision.
+TOWERS := gemma3n or fast_vlm or perception_lm
+
+test-towers: .venv/towers/ready
+	PYTHONPATH=.venv/towers $(BIN)/python -m pytest -W ignore tests/conformance -k "$(TOWERS)"
+
+.venv/towers/ready: .venv/ready tests/towers-requirements.txt tests/integrations/vllm/torchvision_beside_cpu.py
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/towers --requirement tests/towers-requirements.txt
+	cp tests/integrations/vllm/torchvision_beside_cpu.py .venv/towers/sitecustomize.py  # imported as Python starts
 	touch $@
 
 # The GPU kernel in Triton's interpreter. Triton is large, does not come with torch for CPUs, and exists for Linux only.

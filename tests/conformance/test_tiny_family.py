@@ -9,6 +9,7 @@ import pytest
 
 import foveate.models
 from foveate.conformance.families.patches import TinyTimestamped
+from foveate.conformance.families.timm_towers import has_timm
 from foveate.conformance.registry import BUILTIN, PLUGINS, to_tiny_family
 from foveate.conformance.tiny_config import read_overrides
 from foveate.conformance.tiny_family import TinyFamily
@@ -77,3 +78,10 @@ def test_adapters_import_nothing_of_the_laws():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
                 assert not (node.module or "").startswith("foveate.conformance"), path
+
+
+@pytest.mark.parametrize("model_type", ["gemma3n", "fast_vlm", "perception_lm"])
+def test_towers_of_timm_are_those_of_the_checkpoints(model_type):
+    """Where timm is missing another tower stands in; `make test-towers` has timm."""
+    tower = to_tiny_family(FAMILIES.load(model_type)(model_type)).make_config().vision_config
+    assert hasattr(tower, "architecture") == has_timm()

@@ -10,14 +10,15 @@ from foveate.registry import Registry
 # The adapters with a tiny half of their own, by its module in `foveate.conformance.families`.
 MODULES = {
     "cross": "CrossAttention Idefics Mllama EncoderDecoder Florence2 Blip2 InstructBlip InstructBlipVideo",
-    "gemma": "Gemma3n Gemma4 Gemma4Unified T5Gemma2",
+    "gemma": "Gemma4 Gemma4Unified T5Gemma2",
     "patches": "Patches Timestamped Together Dots3Note Ernie45VL Frames Glm4v HunYuanVL KimiK25 "
     "PaddleOCRVL Qwen4Exp Qwen25Omni MuseGlimmer MuseSpark",
     "rows": "Inkling2 Inkling Molmo2 VideoLlama3 DeepseekOcr2 UnlimitedOcr Step3p7",
     "tile_markers": "AyaVision Cohere2Vision InternVL GotOcr2 Ovis2 Llama4 Lfm2VL MiniCPMV",
     "tiled": "TiledFamily Gemma Gemma3 Idefics3 Idefics2 GraniteDocling",
     "towers": "Aria DeepseekVLHybrid Fuyu VideoLlava Tiled LlavaOnevision ImageSizes Mistral3 NemotronHOmni "
-    "PerceptionLM Chameleon Emu3 Apertus",
+    "Chameleon Emu3 Apertus",
+    "timm_towers": "FastVlm Gemma3n PerceptionLM",
 }
 BUILTIN = {name: module for module, names in MODULES.items() for name in names.split()}
 

@@ -1,4 +1,4 @@
-"""Gemma 3n, Gemma 4 and T5Gemma 2."""
+"""Gemma 4 and T5Gemma 2."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,24 +8,6 @@ import torch
 from foveate.conformance.families.cross import TinyEncoderDecoder
 from foveate.conformance.families.patches import TinyFramesApart
 from foveate.conformance.families.tiled import TinyGemma
-
-TOWER: dict[str, Any] = {
-    "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic",
-    "hidden_size": 16, "vocab_size": 10, "vocab_offset": 300, "rms_norm_eps": 1e-6, "image_size": 32,
-}  # fmt: skip
-
-
-class TinyGemma3n(TinyGemma):
-    """Tiny models of `Gemma3n`."""
-
-    def make_config(self, **changes: Any) -> Any:
-        """With a ResNet in place of timm's MobileNet, whose output has the same shape."""
-        from transformers import CONFIG_MAPPING
-
-        config = super().make_config(**changes)
-        vars(config)["vision_config"] = CONFIG_MAPPING["resnet"](**TOWER)  # an assignment would insist on timm's
-        return config
-
 
 SIDES = {"image": ((2, 3), (3, 3), (2, 2), (4, 2)), "video": ((2, 2), (2, 3))}  # (h, w) in tokens
 FRAMES = (2, 3)

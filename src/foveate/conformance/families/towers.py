@@ -149,16 +149,6 @@ class TinyNemotronHOmni(TinyFamily):
         return {"pixel_values": pixels, "image_grid_hw": sizes[items.start : items.stop]}
 
 
-class TinyPerceptionLM(TinyFamily):
-    """Tiny models of `PerceptionLM`."""
-
-    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Two tiles, or three frames."""
-        count = 2 if modality == "image" else 3
-        side = image_size(config)
-        return {self.main_inputs[modality]: torch.randn(sum(rows), count, 3, side, side, generator=rng)}
-
-
 IMAGE_SIZES = ((32, 24), (16, 32), (32, 32))  # (height, width) of the images, in pixels of Emu3
 STEPS = (9, 5)  # tokens of the audios
 
