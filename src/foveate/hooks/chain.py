@@ -222,11 +222,7 @@ class Chain:
             mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
             own = inputs.get("position_ids")
             whole = self.family.positions(self.model, inputs, mask) if own is None else complete_positions(own, mask)
-            ends = (
-                axes.masked_fill(~real, 0).amax(-1) for axes, real in ((whole, mask.bool()), (positions, layout.real))
-            )
-            after, now = (end.amax(0) if end.ndim == 2 else end for end in ends)
-            shift = after - now
+            shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
         return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
 
 
@@ -239,9 +235,9 @@ def find_chain(model: Any) -> Chain | None:
 
 
 def _find_last(positions: Tensor, real: Tensor) -> Tensor:
-    """(b,) the largest position of each row's real tokens, on any axis."""
+    """(b,) the largest position of each row's real tokens, on any axis but the first of several, which may count."""
     last = positions.masked_fill(~real.to(positions.device), 0).amax(-1)
-    return last.amax(0) if last.ndim == 2 else last
+    return last[1:].amax(0) if last.ndim == 2 else last
 
 
 def _to_ones(mask: Any) -> Any:

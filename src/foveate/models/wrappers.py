@@ -38,6 +38,13 @@ def unwrap(model: Any) -> Any:
     return inner
 
 
+def gather_shards(model: Any) -> None:
+    """Gather the parameters that `fully_shard` keeps at the root: the encoders run before `forward` does."""
+    unshard = getattr(model, "unshard", None)
+    if unshard is not None:
+        unshard()
+
+
 def _is_transformers(model: nn.Module) -> bool:
     """Imported late: importing foveate must not import transformers' modelling code."""
     from transformers import PreTrainedModel

@@ -10,7 +10,7 @@ from foveate.errors import InputError, ModelError
 from foveate.method import Method, methods, resolve
 from foveate.models import Family, family_of
 from foveate.models.inputs import find_modalities, rename_inputs
-from foveate.models.wrappers import unwrap
+from foveate.models.wrappers import gather_shards, unwrap
 from foveate.pipeline.settings import PruneSettings
 
 
@@ -97,6 +97,7 @@ def _run_encoders(
     model: Any, family: Family, inputs: Mapping[str, Any], modalities: Sequence[str], needs: frozenset[str]
 ) -> Encoded:
     """Run the family's encoders on checked inputs; features that the caller already has are taken as they are."""
+    gather_shards(model)
     outputs: dict[str, Any] = {}
     extras: Sequence[Mapping[str, Tensor]] = ()
     for modality in modalities:

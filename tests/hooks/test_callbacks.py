@@ -1,0 +1,135 @@
+"""What `generate` hands to the caller's code under pruning has the caller's prompt in it."""
+
+import pytest
+import torch
+from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
+from transformers.generation.logits_process import ForcedEOSTokenLogitsProcessor, TemperatureLogitsWarper
+
+import foveate
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.errors import InputError
+from foveate.hooks.callbacks import PromptRestorer
+from foveate.models import lookup
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def inputs(model, family):
+    model.generation_config.update(do_sample=False, eos_token_id=None, pad_token_id=0)
+    return make_batch(model, family, [(1, 6), (1, 4)])
+
+
+class StopAfter(StoppingCriteria):
+    """Stops three tokens behind a prompt of the length that the caller knows."""
+
+    def __init__(self, length):
+        self.length, self.seen = length, []
+
+    def __call__(self, ids, scores, **kwargs):
+        self.seen.append(ids.clone())
+        return torch.full((len(ids),), ids.shape[1] - self.length >= 3)
+
+
+class Recorder:
+    """A streamer, a logits processor and a prefix function that note what they get."""
+
+    def __init__(self):
+        self.seen, self.rows, self.put_values, self.ended = [], [], [], False
+
+    def process(self, ids, scores):
+        self.seen.append(ids.clone())
+        return scores
+
+    def allow(self, row, ids):
+        self.rows.append((row, ids.clone()))
+        return list(range(200))
+
+    def put(self, value):
+        self.put_values.append(value.clone())
+
+    def end(self):
+        self.ended = True
+
+
+MODES = [{}, {"num_beams": 3}, {"num_beams": 3, "num_return_sequences": 2},
+         {"do_sample": True, "num_return_sequences": 2}]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", MODES, ids=["greedy", "beams", "several beams", "samples"])
+def test_every_callback_gets_the_callers_prompt(model, inputs, mode):
+    prompt, recorder = inputs["input_ids"], Recorder()
+    length, stop = prompt.shape[1], StopAfter(prompt.shape[1])
+    with foveate.pruning(model, keep=0.3):
+        out = model.generate(
+            **inputs, max_new_tokens=20, stopping_criteria=[stop], logits_processor=[recorder.process],
+            prefix_allowed_tokens_fn=recorder.allow, **mode,
+        )  # fmt: skip
+    assert out.shape[1] == length + 3
+    for ids in (*stop.seen, *recorder.seen, out):
+        assert torch.equal(ids[:, :length], prompt.repeat_interleave(len(ids) // 2, 0))
+    assert [ids.shape[1] for ids in recorder.seen] == [length, length + 1, length + 2]
+    assert {row for row, _ in recorder.rows} == {0, 1}
+    assert all(torch.equal(ids[:length], prompt[row]) for row, ids in recorder.rows)
+
+
+def test_streamers_get_the_callers_prompt_first(model, family):
+    inputs, recorder = make_batch(model, family, [(1, 6)]), Recorder()
+    with foveate.pruning(model, keep=0.3):
+        out = model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, streamer=recorder)
+    assert torch.equal(recorder.put_values[0], inputs["input_ids"])
+    assert [value.tolist() for value in recorder.put_values[1:]] == [[token] for token in out[0, -3:].tolist()]
+    assert recorder.ended
+
+
+def test_transformers_own_criteria_and_processors_count_the_callers_prompt(model, inputs):
+    length = inputs["input_ids"].shape[1]
+    with foveate.pruning(model, keep=0.3):
+        stopped = model.generate(
+            **inputs, max_new_tokens=20, stopping_criteria=StoppingCriteriaList([MaxLengthCriteria(length + 4)])
+        )
+        forced = model.generate(
+            **inputs,
+            max_new_tokens=4,
+            logits_processor=LogitsProcessorList([ForcedEOSTokenLogitsProcessor(length + 3, 7)]),
+        )
+    assert stopped.shape[1] == length + 4
+    assert forced[:, length + 2].tolist() == [7, 7]
+
+
+def test_a_processor_of_transformers_replaces_the_one_that_generate_makes(model, inputs):
+    """As in the stock `generate`, which compares classes."""
+    settings = {
+        "max_new_tokens": 6, "do_sample": True, "temperature": 5.0,
+        "logits_processor": LogitsProcessorList([TemperatureLogitsWarper(1e-7)]),
+    }  # fmt: skip
+    with foveate.pruning(model, keep=0.3):
+        greedy = model.generate(**inputs, max_new_tokens=6)
+        assert torch.equal(model.generate(**inputs, **settings), greedy)
+
+
+def test_prompts_with_pruned_audio_are_whole_for_callbacks():
+    family = lookup.family("qwen2_5_omni_thinker")
+    model, recorder = make_tiny_model(family), Recorder()
+    inputs = make_batch(model, family, [(("image", "audio"), 6)])
+    prompt = inputs["input_ids"]
+    with foveate.pruning(model, keep=0.3, modalities=("image", "audio")):
+        model.generate(**inputs, max_new_tokens=3, min_new_tokens=3, logits_processor=[recorder.process])
+    assert [ids.shape[1] - prompt.shape[1] for ids in recorder.seen] == [0, 1, 2]
+    assert all(torch.equal(ids[:, : prompt.shape[1]], prompt) for ids in recorder.seen)
+
+
+def test_loops_of_the_callers_own_are_refused(model, inputs):
+    with foveate.pruning(model, keep=0.3), pytest.raises(InputError, match="custom_generate"):
+        model.generate(**inputs, custom_generate=lambda model, **kwargs: None)
+
+
+def test_rows_are_restored_from_any_first_one():
+    restorer = PromptRestorer(torch.tensor([[1, 2, 3], [4, 5, 6]]), 2)
+    assert restorer.restore(torch.tensor([[9, 9, 7], [9, 9, 8]])).tolist() == [[1, 2, 3, 7], [4, 5, 6, 8]]
+    assert restorer.restore(torch.tensor([[9, 9, 8]]), 1).tolist() == [[4, 5, 6, 8]]
+    assert restorer.restore(torch.tensor([[9, 9, 7]] * 4)).tolist() == [[1, 2, 3, 7]] * 2 + [[4, 5, 6, 7]] * 2

@@ -1,0 +1,116 @@
+"""One attached model in many hands: threads, wrappers, other people's loops."""
+
+import threading
+
+import pytest
+import torch
+from transformers import MODEL_MAPPING
+
+import foveate
+from decoder_reference import deep_model
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.conformance.registry import to_tiny_family
+from foveate.errors import InputError
+from foveate.models import lookup
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.mark.parametrize("method", ["foveate", "divprune", "fastv"])
+def test_threads_prune_each_for_its_own_question(family, method):
+    model = deep_model(family)
+    prompts = [make_batch(model, family, [(1, n)], seed=n) for n in (5, 6, 8, 9)]
+    settings = {"max_new_tokens": 12, "min_new_tokens": 12, "do_sample": False}
+    results = {}
+    # All threads are inside `generate` at once: each waits for the others at its third token.
+    barrier = threading.Barrier(len(prompts), timeout=120)
+
+    def answer(number, wait):
+        def process(ids, scores):
+            if wait and ids.shape[1] == prompts[number]["input_ids"].shape[1] + 3:
+                barrier.wait()
+            return scores
+
+        with torch.no_grad():
+            return model.generate(**prompts[number], logits_processor=[process], **settings)
+
+    with foveate.pruning(model, keep=0.3, method=method):
+        alone = [answer(number, wait=False) for number in range(len(prompts))]
+        threads = [
+            threading.Thread(target=lambda n=number: results.update({n: answer(n, wait=True)}))
+            for number in range(len(prompts))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert all(torch.equal(results[number], one) for number, one in enumerate(alone))
+
+
+def test_the_base_model_does_not_let_images_past(llava):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
+    with foveate.pruning(llava, keep=2):
+        with pytest.raises(InputError, match="called from outside"):
+            llava.model(**inputs)
+        with pytest.raises(InputError, match="called from outside"):
+            llava.model(inputs["input_ids"], inputs["pixel_values"])
+        llava.model(input_ids=inputs["input_ids"].clamp(max=200))
+    llava.model(**inputs)
+
+
+def test_a_forward_without_names_is_understood(llava):
+    """As accelerate and others put it on a model."""
+    inputs, stock = make_batch(llava, lookup.family("llava"), [(1, 5)]), llava.forward
+    length = inputs["input_ids"].shape[1]
+    llava.forward = lambda *args, **kwargs: stock(*args, **kwargs)
+    with foveate.pruning(llava, keep=2):
+        assert llava(**inputs).logits.shape[1] == length - 14
+        assert llava(inputs["input_ids"], inputs["pixel_values"]).logits.shape[1] == length - 14
+        assert llava.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == length + 2
+
+
+def test_an_error_inside_forward_leaves_the_thread_clean(llava):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
+
+    def fail(*args):
+        raise RuntimeError("of mine")
+
+    with foveate.pruning(llava, keep=2) as handle:
+        broken = llava.lm_head.register_forward_pre_hook(fail)
+        for _ in range(2):
+            with pytest.raises(RuntimeError, match="of mine"):
+                llava(**inputs)
+        broken.remove()
+        first = llava.register_forward_pre_hook(fail, prepend=True)
+        with pytest.raises(RuntimeError, match="of mine"):
+            llava(**inputs)
+        first.remove()
+        handle.report = None
+        assert llava(**inputs).logits.shape[1] == inputs["input_ids"].shape[1] - 14
+        assert len(handle.report.items[0].kept) == 2
+
+
+def has_axes(model_type):
+    config = to_tiny_family(lookup.family(model_type)).make_config()
+    return hasattr(MODEL_MAPPING.get(type(config), None), "get_rope_index")
+
+
+@pytest.mark.parametrize("model_type", [*filter(has_axes, lookup.available())])
+def test_positions_of_the_caller_are_the_models_own(model_type):
+    """Trainers compute M-RoPE positions before the call, with or without a row that counts tokens."""
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(2, 6), (1, 3)])
+    counted = family.positions(model, inputs, inputs["attention_mask"])
+    stock = foveate.prune_inputs(model, inputs, keep=0.4)
+    for positions in (counted[1:], counted) if len(counted) == 4 else (counted[1:],):
+        own = foveate.prune_inputs(model, {**inputs, "position_ids": positions}, keep=0.4)
+        assert torch.equal(own["position_ids"], stock["position_ids"])
+        assert (model(**own).logits - model(**stock).logits).abs().max() < 1e-5
+    whole = foveate.prune_inputs(model, {**inputs, "position_ids": counted[1:]}, keep=1.0)
+    untouched = model(**{**inputs, "position_ids": counted[1:]}).logits
+    assert (model(**whole).logits - untouched)[inputs["attention_mask"].bool()].abs().max() < 1e-5

@@ -1,0 +1,287 @@
+"""Decoding goes on from a pruned prompt's cache, in the caller's own loop and in `generate`."""
+
+import copy
+
+import pytest
+import torch
+from transformers import DynamicCache, StaticCache
+
+import foveate
+from caches import with_cache
+from foveate.conformance.batches import make_batch
+from foveate.conformance.reference import go_on
+from foveate.errors import InputError
+from foveate.models import lookup
+from foveate.models.cache import cache_of
+
+ROWS = [(2, 6), (1, 3)]
+NEW = 8
+TURN = torch.tensor([[31, 32, 33, 34], [35, 36, 37, 38]])
+
+
+@pytest.fixture(params=["original", "compact"])
+def positions(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def inputs(model, family):
+    model.generation_config.update(do_sample=False, eos_token_id=None, pad_token_id=0)
+    return make_batch(model, family, ROWS)
+
+
+@pytest.fixture
+def handle(model, positions):
+    with foveate.pruning(model, keep=0.3, positions=positions) as handle:
+        yield handle
+
+
+@pytest.fixture
+def answer(model, family, inputs, handle):
+    """What `generate` says, which the laws hold to recomputation."""
+    return model.generate(
+        **inputs, max_new_tokens=NEW, suppress_tokens=[family.token_id(model.config)], return_dict_in_generate=True,
+        output_logits=True,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def new(inputs, answer):
+    return answer.sequences[:, inputs["input_ids"].shape[1] :]
+
+
+@pytest.fixture
+def cache(model, inputs, handle):
+    """A cache that holds the pruned prompt."""
+    cache = DynamicCache(config=model.config.get_text_config())
+    model(**inputs, **with_cache(model, cache))
+    return cache
+
+
+def call(model, inputs, cache, tokens, first, rows=(0, 1), **more):
+    """Logits behind `tokens` (n, q), of which the first is the `first` one of the answer."""
+    mask = inputs["attention_mask"][list(rows)]
+    mask = torch.cat([mask, mask.new_ones(len(mask), first + tokens.shape[1])], 1)
+    return model(input_ids=tokens, attention_mask=mask, **with_cache(model, cache), **more).logits[:, -1]
+
+
+def close(one, other):
+    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+def test_several_tokens_at_once(model, inputs, cache, new, answer):
+    close(call(model, inputs, cache, new[:, :3], 0), answer.logits[3])
+    close(call(model, inputs, cache, new[:, 3:4], 3), answer.logits[4])
+
+
+def test_positions_of_the_caller(model, family, inputs, cache, new, answer):
+    """As `generate` counts them: from the last position of the whole prompt."""
+    whole = family.positions(model, inputs, inputs["attention_mask"])
+    axes = whole[1:] if whole.ndim == 3 else whole
+    for step in range(3):
+        own = {"position_ids": axes[..., -1:] + 1 + step}
+        close(call(model, inputs, cache, new[:, step : step + 1], step, **own), answer.logits[step + 1])
+
+
+def test_rows_reordered_repeated_and_selected(model, inputs, cache, new, answer):
+    swapped = [1, 0]
+    cache.reorder_cache(torch.tensor(swapped))
+    close(call(model, inputs, cache, new[swapped, :1], 0, swapped), answer.logits[1][swapped])
+    cache.batch_repeat_interleave(2)
+    beams = [1, 1, 0, 0]
+    close(call(model, inputs, cache, new[beams, 1:2], 1, beams), answer.logits[2][beams])
+    cache.reorder_cache(torch.tensor([3, 1, 0, 2]))
+    beams = [0, 1, 1, 0]
+    close(call(model, inputs, cache, new[beams, 2:3], 2, beams), answer.logits[3][beams])
+    cache.batch_select_indices(torch.tensor([2]))
+    close(call(model, inputs, cache, new[1:, 3:4], 3, [1]), answer.logits[4][1:])
+
+
+def test_a_copy_of_the_cache_goes_on_by_itself(model, inputs, cache, new, answer):
+    twin = copy.deepcopy(cache)
+    cache.reorder_cache(torch.tensor([1, 0]))
+    cache.reorder_cache(torch.tensor([1, 0]))
+    close(call(model, inputs, cache, new[:, :1], 0), answer.logits[1])
+    close(call(model, inputs, cache, new[:, 1:2], 1), answer.logits[2])
+    twin.reorder_cache(torch.tensor([1, 0]))
+    close(call(model, inputs, twin, new[[1, 0], :1], 0, [1, 0]), answer.logits[1][[1, 0]])
+
+
+def test_generate_goes_on_from_the_callers_loop(model, family, inputs, cache, new):
+    prompt = inputs["input_ids"]
+    call(model, inputs, cache, new[:, :4], 0)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, 5).long()], 1)
+    out = model.generate(
+        input_ids=torch.cat([prompt, new[:, :5]], 1), attention_mask=mask, max_new_tokens=3,
+        suppress_tokens=[family.token_id(model.config)], **with_cache(model, cache),
+    )  # fmt: skip
+    assert torch.equal(out, torch.cat([prompt, new], 1))
+
+
+@pytest.mark.parametrize("only_new", [False, True])
+def test_the_next_turn_goes_on_from_generate(model, family, inputs, handle, answer, new, only_new):
+    """Against the stock model's own `generate` on the pruned prompt, the answer and the turn, without a cache."""
+    whole = torch.cat([answer.sequences, TURN], 1)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, NEW + 4).long()], 1)
+    last = whole[:, -5:] if only_new else whole  # the answer's last token is not in the cache
+    settings = {"max_new_tokens": 3, "suppress_tokens": [family.token_id(model.config)]}
+    out = model.generate(input_ids=last, attention_mask=mask, **with_cache(model, cache_of(answer)), **settings)
+    assert torch.equal(out[:, : last.shape[1]], last)
+    short = foveate.prune_inputs(model, inputs, keep=0.3, positions=handle.settings.positions)
+    text = torch.cat([new, TURN], 1)
+    following = [go_on(short, text[:, n : n + 1], n) for n in range(text.shape[1])]
+    stock = {
+        **short,
+        "input_ids": torch.cat([short["input_ids"], text], 1),
+        "attention_mask": following[-1]["attention_mask"].clamp(max=1),
+        "position_ids": torch.cat([short["position_ids"], *[one["position_ids"] for one in following]], -1),
+    }
+    types = {n: torch.cat([v, torch.zeros_like(text)], 1) for n, v in short.items() if n.endswith("type_ids")}
+    expected = model.generate(**{**stock, **types}, **settings)
+    assert torch.equal(out[:, -3:], expected[:, -3:])
+
+
+def test_a_static_cache(llava):
+    inputs, token = make_batch(llava, lookup.family("llava"), [(1, 6)]), torch.tensor([[42]])
+    with foveate.pruning(llava, keep=0.3):
+        logits = []
+        for cache in (DynamicCache(), StaticCache(config=llava.config.get_text_config(), max_cache_len=64)):
+            llava(**inputs, **with_cache(llava, cache))
+            logits.append(llava(input_ids=token, **with_cache(llava, cache)).logits)
+    close(*logits)
+
+
+def test_tuples_and_positional_arguments(llava):
+    inputs, token = make_batch(llava, lookup.family("llava"), [(1, 6)]), torch.tensor([[42]])
+    with foveate.pruning(llava, keep=0.3):
+        parts = llava(**inputs, use_cache=True, return_dict=False)
+        cache = next(part for part in parts if isinstance(part, DynamicCache))
+        one = llava(token, **with_cache(llava, cache)).logits
+        out = llava(**inputs, use_cache=True)
+        close(one, llava(input_ids=token, **with_cache(llava, cache_of(out))).logits)
+
+
+def test_a_cache_that_was_reset_holds_the_next_prompt(llava):
+    family = lookup.family("llava")
+    first, second = (make_batch(llava, family, [(1, n)], seed=n) for n in (6, 9))
+    token = torch.tensor([[42]])
+    with foveate.pruning(llava, keep=0.3):
+        cache = DynamicCache()
+        llava(**first, **with_cache(llava, cache))
+        cache.reset()
+        llava(**second, **with_cache(llava, cache))
+        one = llava(input_ids=token, **with_cache(llava, cache)).logits
+        fresh = DynamicCache()
+        llava(**second, **with_cache(llava, fresh))
+        close(one, llava(input_ids=token, **with_cache(llava, fresh)).logits)
+        fresh.reset()
+        text = torch.tensor([[5, 6, 7]])
+        close(llava(input_ids=text, **with_cache(llava, fresh)).logits, llava(input_ids=text).logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda cache, width: {"attention_mask": torch.ones(1, width).long()}, "columns"),
+        (lambda cache, width: {"attention_mask": torch.ones(1, 1, 1, width).long()}, "columns"),
+        (lambda cache, width: cache.crop(-5) or {}, "cropped"),
+        (lambda cache, width: {"input_ids": torch.ones(3, 1).long()}, "2 rows"),
+    ],
+)
+def test_what_cannot_go_on_is_refused(llava, change, message):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 6), (1, 6)])
+    with foveate.pruning(llava, keep=0.3):
+        cache = DynamicCache()
+        llava(**inputs, **with_cache(llava, cache))
+        width = inputs["input_ids"].shape[1]
+        more = {"input_ids": torch.ones(2, 1).long(), **change(cache, width)}
+        with pytest.raises(InputError, match=message):
+            llava(**more, **with_cache(llava, cache))
+
+
+def test_generate_with_nothing_new_is_refused(llava):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 6)])
+    with foveate.pruning(llava, keep=0.3):
+        cache = DynamicCache()
+        llava(**inputs, **with_cache(llava, cache))
+        same = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        with pytest.raises(InputError, match="append the next turn"):
+            llava.generate(**same, **with_cache(llava, cache))
+
+
+# -- the columns that the caller counts ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def padded(model, family):
+    """Prompts padded on the left with answers padded on the right, as in GRPO, DPO and PPO."""
+    inputs = make_batch(model, family, [(1, 9), (1, 4)])
+    tail = torch.randint(10, 200, (2, 5), generator=torch.Generator().manual_seed(1))
+    real = torch.ones_like(tail)
+    real[1, 3:] = 0
+    more = {"input_ids": torch.cat([inputs["input_ids"], tail], 1)}
+    more["attention_mask"] = torch.cat([inputs["attention_mask"], real], 1)
+    more |= {n: torch.cat([v, 0 * tail], 1) for n, v in inputs.items() if n.endswith("token_type_ids")}
+    return {**inputs, **more}
+
+
+def masked(model, family, inputs, report):
+    """Logits of the whole sequence with the dropped tokens masked."""
+    from foveate.conformance.reference import find_kept_items
+    from foveate.conformance.registry import to_tiny_family
+
+    items = find_kept_items(model, family, inputs, type("Short", (), {"report": report}))
+    return model(**to_tiny_family(family).mask_dropped(model, inputs, items)).logits
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.4])
+def test_columns_from_the_end_stay(model, family, padded, keep):
+    width = padded["input_ids"].shape[1]
+    with foveate.pruning(model, keep=keep) as handle:
+        last = model(**padded, logits_to_keep=6).logits
+        columns = model(**padded, logits_to_keep=torch.tensor([width - 3, width - 6, width - 4])).logits
+        whole = model(**padded).logits
+    reference = masked(model, family, padded, handle.report)
+    real = padded["attention_mask"][:, -6:].bool()
+    close(last[real], reference[:, -6:][real])
+    close(whole[:, -6:][real], reference[:, -6:][real])
+    close(columns, reference[:, [-3, -6, -4]])
+
+
+def test_labels_of_padded_rows(model, family, padded):
+    labels = padded["input_ids"].masked_fill(padded["attention_mask"] == 0, -100)
+    labels[:, :-5] = -100
+    with foveate.pruning(model, keep=0.4) as handle:
+        loss = model(**padded, labels=labels).loss
+    logits = masked(model, family, padded, handle.report)[:, :-1]
+    close(loss, torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten()))
+
+
+def test_logits_of_dropped_tokens_are_refused(model, padded):
+    width = padded["input_ids"].shape[1]
+    for keep in (width - 1, torch.arange(width)):
+        with foveate.pruning(model, keep=0.4), pytest.raises(InputError, match="logits_to_keep"):
+            model(**padded, logits_to_keep=keep)
+        with pytest.raises(InputError, match="logits_to_keep"):
+            foveate.prune_inputs(model, {**padded, "logits_to_keep": keep}, keep=0.4)
+
+
+def test_packed_rows_are_refused(llava):
+    one, two = (make_batch(llava, lookup.family("llava"), [(1, n)], seed=n) for n in (6, 9))
+    lengths = [x["input_ids"].shape[1] for x in (one, two)]
+    both = {name: torch.cat([one[name], two[name]], int(name == "input_ids")) for name in ("input_ids", "pixel_values")}
+    restart = torch.cat([torch.arange(n) for n in lengths])
+    for mark in (
+        {"position_ids": restart[None]}, {"position_ids": restart[None, None].expand(4, -1, -1)},
+        {"cu_seq_lens_q": torch.tensor([0, lengths[0], sum(lengths)])},
+    ):  # fmt: skip
+        with foveate.pruning(llava, keep=1.0), pytest.raises(InputError, match="one sample a row"):
+            llava(**both, **mark)
+    with foveate.pruning(llava, keep=0.5):
+        llava(**both, position_ids=torch.arange(sum(lengths))[None])
