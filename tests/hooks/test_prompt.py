@@ -103,7 +103,7 @@ def test_a_question_is_the_last_turn_of_the_role_that_sent_the_first_image(model
     rows = [[*user, IMAGE, 40, *other, IMAGE, 41, *user, 50, 51, *other, 60]]
     made = prompt(model, rows, [1, 1])
     for raters in rate(model, family, EveryWord(), made)[0]:
-        assert [rows[0][column] for column in raters] == [50, 51]
+        assert {rows[0][column] for column in raters} & {40, 41, 50, 51, 60} == {50, 51}
 
 
 def test_words_between_the_tokens_of_an_image_do_not_rate_it(model, family):
