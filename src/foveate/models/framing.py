@@ -50,7 +50,7 @@ def split_by_controls(
     template: Template, ids: Sequence[int], first_image: int, ignored: Sequence[bool]
 ) -> Dialog | None:
     """The turns by control tokens; None where no turn opens in a way that is understood."""
-    openings, named = _find_openings(template, ids, ignored)
+    openings, named, certain = _find_openings(template, ids, ignored)
     if not openings:
         return None
     ends = [*openings[1:], len(ids)]
@@ -60,34 +60,42 @@ def split_by_controls(
     shown = max((n for n, column in enumerate(openings) if column <= first_image), default=0)
     waits = all(template.is_mark(ids[column]) for column in bodies[-1][heading:])
     user, doubt = _find_user(roles, shown, waits=waits)
+    certain = certain and (waits or any(ids[column] in template.closers for column in bodies[-1]))
+    # A mark that stands in every turn opens the assistant's words there.
+    inner = [{ids[c] for c in body[heading:] if template.is_mark(ids[c])} for body in bodies]
+    doubt = doubt if certain and not set.intersection(*inner) else UNSURE
+    blanks = {ids[column] for column in bodies[0][len(roles[0]) : heading]}  # line ends behind the role
     turns = []
     for number, (body, end) in enumerate(zip(bodies, ends, strict=True)):
         words = _read_words(template, ids, ignored, body[min(heading, len(body)) - 1] + 1, end)
+        words = [column for column in words if ids[column] not in blanks]
         if roles[number] == user and number > roles.index(user) and _is_result(template, ids, body[heading:]):
             words, doubt = [], doubt or TOOL
         if number == roles.index(user):
-            words = _leave_system_out(template, ids, words, body)
+            ends_of_system = [c for c in body if ids[c] in template.system_ends and c < first_image]
+            words = [column for column in words if column > max(ends_of_system, default=-1)]
         turns.append(Turn(openings[number], end, roles[number] == user, words))
     return Dialog(turns, doubt)
 
 
-def _find_openings(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> tuple[list[int], bool]:
-    """The columns where turns open, and whether the role is named by the next id, not by the opening one itself."""
+def _find_openings(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> tuple[list[int], bool, bool]:
+    """The columns where turns open; whether the id behind it names the role; whether all that is certain."""
     heads = _find_heads(template, ids, ignored)
     if not heads:
-        return [], False
+        return [], False, False
     first, *others = heads
     lead = list(takewhile(lambda column: template.is_control(ids[column]), first))
     for column in first[: len(lead) + 1]:
         opener = ids[column]
         if opener not in template.structure and others and all(opener in [ids[c] for c in head] for head in others):
-            where = range(len(ids)) if template.is_control(opener) else [c for head in heads for c in head]
-            return [c for c in where if ids[c] == opener and not ignored[c]], True
+            certain = template.is_control(opener)
+            where = range(len(ids)) if certain else [c for head in heads for c in head]
+            return [c for c in where if ids[c] == opener and not ignored[c]], True, certain
     marks = [[c for c in head if template.is_mark(ids[c])] for head in heads]
     if not all(marks):
-        return [], False
+        return [], False, False
     openers = {ids[columns[0]] for columns in marks}
-    return [c for c in range(len(ids)) if ids[c] in openers and not ignored[c]], not others
+    return [c for c in range(len(ids)) if ids[c] in openers and not ignored[c]], not others, False
 
 
 def _find_heads(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> list[list[int]]:
@@ -127,12 +135,6 @@ def _is_result(template: Template, ids: Sequence[int], body: Sequence[int]) -> b
     """Whether a turn stands between two marks, as tools' results in the user's turn do."""
     inner = list(takewhile(lambda token: token not in template.closers, (ids[column] for column in body)))
     return len(inner) > 1 and template.is_mark(inner[0]) and template.is_mark(inner[-1])
-
-
-def _leave_system_out(template: Template, ids: Sequence[int], words: list[int], body: Sequence[int]) -> list[int]:
-    """The words behind the id that ends the system's words, if there is one in the turn."""
-    ends = [column for column in body if ids[column] in template.system_ends]
-    return [column for column in words if column > ends[0]] if ends else words
 
 
 def _read_words(template: Template, ids: Sequence[int], ignored: Sequence[bool], begin: int, end: int) -> list[int]:

@@ -18,6 +18,7 @@ from foveate.models.visual_input import Grid
 GEMMA_VOCABULARY = 262144
 WORDS = 4  # ids that the words between an image and its first crop have at least
 START_OF_TURN, BLANK_LINE = 105, 108  # of Gemma 3 and 4; no configuration names them
+SYSTEM_END = 110  # two blank lines: the template's behind the system's words, the processor's before an image
 
 
 class Gemma(Family):
@@ -28,7 +29,7 @@ class Gemma(Family):
         plain = super().template(config, stop_ids)
         if config.get_text_config().vocab_size < GEMMA_VOCABULARY:
             return plain
-        return open_with(START_OF_TURN, plain, filler=[BLANK_LINE])
+        return replace(open_with(START_OF_TURN, plain, filler=[BLANK_LINE]), system_ends=frozenset({SYSTEM_END}))
 
 
 class PanAndScan(TiledFamily, Gemma):

@@ -142,7 +142,8 @@ def _add_inserts(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTemp
     for frame in (before, after.partition(learned.endings[0])[0]):
         for mark, words, end in re.findall(f"({SPECIALS}?)([^{SPECIALS[1:]}+)(?=({SPECIALS}?))", frame):
             if words.strip(BLANKS) and mark + end:
-                pattern = re.sub(r"\d+", lambda _: r"\d+", re.escape(words))
+                words = words[0 if mark else len(words) - len(words.lstrip(BLANKS)) :]
+                pattern = re.sub(r"\d+", lambda _: r"\d+", re.escape(words if end else words.rstrip(BLANKS)))
                 inserts.append((f"(?<={mark})" if mark else "") + pattern + (f"(?={end})" if end else ""))
     return replace(learned, inserts=inserts)
 
