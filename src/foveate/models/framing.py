@@ -5,20 +5,19 @@ token for each role (`<|user|>`). The turn that waits for the answer shows which
 spoke before the assistant's first turn is the user's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import TYPE_CHECKING
 
 from foveate.models.turns import Dialog, Turn
-
-if TYPE_CHECKING:
-    from foveate.models.template import Template
 
 Role = tuple[int, ...]
 HEAD = 3  # columns after the end of a turn among which the next one opens: line ends may stand before it
 HEADING = 4  # ids that open a turn at most: `<|start_header_id|>user<|end_header_id|>` and a blank line
+NO_TURNS = (
+    "Nothing tells the user's turns in a prompt from the others, so all its text was taken for the question: call "
+    "foveate.learn_template(model, processor), or set model.config.foveate_template = {} if prompts have no template."
+)
 UNSURE = (
     "The roles in a prompt could not be told apart with certainty, so the question may be the wrong turn: call "
     "foveate.learn_template(model, processor)."
@@ -29,7 +28,54 @@ TOOL = (
 )
 
 
-def split_by_roles(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> Dialog | None:
+@dataclass(frozen=True)
+class Template:
+    """The ids that frame the user's words.
+
+    Args:
+        controls: Special ids, which are no words.
+        controls_from: Every id from here on is special too; None where there is no such border.
+        closers: Ids that end a turn.
+        structure: Ids that stand inside a turn (images, padding). Any other control may open a turn.
+        roles: Openings spelled in ordinary tokens, each with all its spellings; the first one is the user's.
+        filler: Ordinary ids that the template puts around the words.
+        system_ends: Ids that end the system's words where these stand in the user's first turn.
+        is_bare: Whether prompts are known to have no template, so that all text is the question.
+    """
+
+    controls: frozenset[int]
+    controls_from: int | None
+    closers: frozenset[int]
+    structure: frozenset[int]
+    roles: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    filler: frozenset[int] = frozenset()
+    system_ends: frozenset[int] = frozenset()
+    is_bare: bool = False
+
+    def is_control(self, token: int) -> bool:
+        """Whether this id is no word."""
+        return token in self.controls or (self.controls_from is not None and token >= self.controls_from)
+
+    def is_word(self, token: int) -> bool:
+        """Whether this id may be part of what somebody says."""
+        return not self.is_control(token) and token not in self.filler
+
+    def is_mark(self, token: int) -> bool:
+        """Whether this id is special, but neither ends a turn nor belongs to an image."""
+        return self.is_control(token) and token not in self.closers and token not in self.structure
+
+    def split(self, ids: Sequence[int], first_image: int, ignored: Sequence[bool]) -> Dialog:
+        """The turns of one row of ids whose first image stands at a column; `ignored` columns hold no words."""
+        dialog = _split_by_roles(self, ids, ignored)
+        if dialog is None and not self.is_bare:
+            dialog = _split_by_controls(self, ids, first_image, ignored)
+        if dialog is not None:
+            return dialog
+        words = [column for column, token in enumerate(ids) if self.is_word(token) and not ignored[column]]
+        return Dialog([Turn(0, len(ids), True, words)], "" if self.is_bare else NO_TURNS, is_whole=True)
+
+
+def _split_by_roles(template: Template, ids: Sequence[int], ignored: Sequence[bool]) -> Dialog | None:
     """The turns by roles spelled in ordinary tokens; None where none is spelled."""
     openings = [
         (column, column + len(spelling), role == 0)
@@ -46,7 +92,7 @@ def split_by_roles(template: Template, ids: Sequence[int], ignored: Sequence[boo
     return Dialog(turns) if any(turn.is_user for turn in turns) else None
 
 
-def split_by_controls(
+def _split_by_controls(
     template: Template, ids: Sequence[int], first_image: int, ignored: Sequence[bool]
 ) -> Dialog | None:
     """The turns by control tokens; None where no turn opens in a way that is understood."""
