@@ -23,7 +23,7 @@ from foveate.conformance.batches import (
 from foveate.conformance.reference import go_on, logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.hooks.attach import attach, pruning
-from foveate.hooks.options import UNASSISTED
+from foveate.hooks.options import UNASSISTED, can_look_up
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_name
 from foveate.models.generation import has_own_decoder
@@ -213,14 +213,11 @@ def compare_own_loop(model: Any, family: Family) -> float:
 def run_decoding_modes(model: Any, family: Family) -> float:
     """Beams, sampling and assisted decoding run, and return the caller's own prompt (or decoder's): 0, else 1."""
     inputs = make_batch(model, family, [(1, 5)])
-    modes: list[dict[str, Any]] = [
-        {"num_beams": 3, "num_return_sequences": 2},
-        {"do_sample": True},
-        {"prompt_lookup_num_tokens": 2},
-        {"assistant_model": to_tiny_family(family).choose_assistant(model)},
-    ]
-    if getattr(model, "_is_stateful", False) or family.model_type in UNASSISTED:
-        del modes[2:]  # refused: by transformers where a state cannot go back, by us where stock's answer changes
+    modes: list[dict[str, Any]] = [{"num_beams": 3, "num_return_sequences": 2}, {"do_sample": True}]
+    # Refused: by transformers where a state cannot go back, by foveate where assistance changes the stock answer.
+    if not getattr(model, "_is_stateful", False) and family.model_type not in UNASSISTED:
+        modes.append({"assistant_model": to_tiny_family(family).choose_assistant(model)})
+        modes += [{"prompt_lookup_num_tokens": 2}] * can_look_up(model, family)
     prompt = _prompt_ids(inputs)
     length, settings = prompt.shape[1], _generation_settings(model, family)
     with pruning(model, keep=0.3):

@@ -50,14 +50,18 @@ def check_options(model: Any, family: Family, settings: dict[str, Any]) -> dict[
         _check_chunks(family.model_type)
     if read_setting(model, settings, "prompt_lookup_num_tokens") is None:
         return settings
-    placeholders = set(_list_placeholders(model.config, family))
-    if max(placeholders, default=0) >= model.config.get_text_config().vocab_size:
+    if not can_look_up(model, family):
         raise InputError(
             f"prompt_lookup_num_tokens does not work with {family.model_type}, whose placeholders are not in the "
             "vocabulary that answers are drafted from: leave it out."
         )
-    suppressed = {*(read_setting(model, settings, "suppress_tokens") or ()), *placeholders}
+    suppressed = {*(read_setting(model, settings, "suppress_tokens") or ()), *_list_placeholders(model.config, family)}
     return override(settings, {"suppress_tokens": sorted(suppressed)})
+
+
+def can_look_up(model: Any, family: Family) -> bool:
+    """Whether transformers can draft from a prompt of this model: it looks every id up in the vocabulary's logits."""
+    return max(_list_placeholders(model.config, family), default=0) < model.config.get_text_config().vocab_size
 
 
 def _check_chunks(model_type: str) -> None:
