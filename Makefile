@@ -29,7 +29,7 @@ test-lmms: .venv/lmms/ready
 
 # Quantized weights and GGUF files. Separate, since bitsandbytes and torchao are large.
 test-load: .venv/load/ready
-	PYTHONPATH=.venv/load $(BIN)/python -m pytest -W ignore tests/runtime/test_quantized.py tests/runtime/test_gguf.py
+	PYTHONPATH=.venv/load $(BIN)/python -m pytest -W ignore tests/runtime/test_quantized.py tests/runtime/test_gguf.py tests/test_docs.py
 
 .venv/load/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/load bitsandbytes==0.50.2 torchao==0.18.0 gguf==0.19.0

@@ -1,0 +1,42 @@
+"""Every snippet of docs/in-your-program.md runs, on a bundled model, after the first one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parent.parent / "docs" / "in-your-program.md"
+START, *SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+SECTIONS = re.findall(r"^## (.*)", PAGE.read_text(), re.MULTILINE)
+
+
+@pytest.fixture
+def names(tmp_path, monkeypatch):
+    """What the first snippet defines, in a folder that snippets may write to."""
+    monkeypatch.chdir(tmp_path)
+    defined = {"__name__": "__main__"}
+    exec(START, defined)
+    return defined
+
+
+# transformers, PEFT and torch warn of names of each other that are deprecated.
+@pytest.mark.filterwarnings("ignore", "error::foveate.errors.FoveateWarning")
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=[snippet.splitlines()[0][:40] for snippet in SNIPPETS])
+def test_snippet(names, snippet):
+    if "quantize=" in snippet:
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: make test-load")
+    exec(snippet, names)
+
+
+def test_every_surrounding_has_a_section():
+    wanted = ("pipeline", "PEFT", "Training", "torch.compile", "decoding loop", "Threads", "Copies", "lmms-eval")
+    assert all(any(word in section for section in SECTIONS) for word in wanted)
+    assert "quantize=" in PAGE.read_text()
+    assert "device_map=" in PAGE.read_text()
+
+
+def test_the_options_that_the_page_names_exist():
+    from foveate.apps.cli.loading import HELP
+
+    options = set(re.findall(r"foveate\.load\([^)]*?(\w+)=", PAGE.read_text()))
+    assert options <= set(HELP)
