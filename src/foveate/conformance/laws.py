@@ -132,11 +132,11 @@ def compare_several_images(model: Any, family: Family) -> float:
 
 def compare_image_last(model: Any, family: Family) -> float:
     """A prompt that ends in an image keeps its last token, which `generate` goes on from."""
-    inputs = make_batch(model, family, [(1, 1)])
+    inputs, words = make_batch(model, family, [(1, 5)]), 4
     end = int(family.placeholders(model.config, inputs, main_modality(family))[0].nonzero()[-1]) + 1
     shape = inputs["input_ids"].shape
-    ends = {n: v[:, :end] for n, v in inputs.items() if isinstance(v, Tensor) and v.shape[:2] == shape}
-    inputs = {**inputs, **ends}
+    sequence = {n: v for n, v in inputs.items() if isinstance(v, Tensor) and v.shape[:2] == shape}
+    inputs |= {name: torch.cat([value[:, -words:], value[:, :end]], 1) for name, value in sequence.items()}
     short = prune_inputs(model, inputs, keep=0.4)
     reference = run_reference(model, family, inputs, short)
     item = short.report.items[-1]
@@ -220,6 +220,8 @@ def run_decoding_modes(model: Any, family: Family) -> float:
         modes += [{"prompt_lookup_num_tokens": 2}] * can_look_up(model, family)
     prompt = _prompt_ids(inputs)
     length, settings = prompt.shape[1], _generation_settings(model, family)
+    if max(settings["suppress_tokens"]) >= model.config.get_text_config().vocab_size:
+        modes = [mode for mode in modes if "prompt_lookup_num_tokens" not in mode]  # refused: it drafts no such id
     with pruning(model, keep=0.3):
         outputs = [model.generate(**inputs, **mode, **settings) for mode in modes]
     return float(any(bool((out[:, :length] != prompt).any()) or out.shape[1] <= length for out in outputs))

@@ -16,7 +16,7 @@ MODULES = {
     "rows": "Inkling2 Inkling Molmo2 VideoLlama3 DeepseekOcr2 UnlimitedOcr Step3p7",
     "tile_markers": "AyaVision Cohere2Vision InternVL GotOcr2 Ovis2 Llama4 Lfm2VL MiniCPMV",
     "tiled": "TiledFamily Gemma Gemma3 Idefics3 Idefics2 GraniteDocling",
-    "towers": "Aria DeepseekVLHybrid Fuyu VideoLlava Tiled LlavaOnevision ImageSizes Mistral3 NemotronHOmni "
+    "towers": "Aria DeepseekVLHybrid Fuyu Llava VideoLlava Tiled LlavaOnevision ImageSizes Mistral3 NemotronHOmni "
     "Chameleon Emu3 Apertus",
     "timm_towers": "FastVlm Gemma3n PerceptionLM",
 }

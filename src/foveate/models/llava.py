@@ -10,6 +10,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.models.base import Extras, Family, Features, Grids, Inputs
 from foveate.models.capture import capture_inputs
+from foveate.models.mistral3 import tekken_template
 from foveate.models.template import Template, default_template
 
 # "USER:" and "ASSISTANT:" as Vicuna's vocabulary spells them, after a blank and at the start of a line or after a
@@ -50,9 +51,21 @@ class Llava(Family):
         extras = {"encoder": features[0].detach(), **_cls_row(attention, states[0], features[0].shape[1])}
         return encoded, [{name: extras[name][i] for name in needs} for i in range(len(features[0]))]
 
+    def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
+        """Squares; with Pixtral's tower images of any size, as `image_sizes` says."""
+        sizes, vision = inputs.get("image_sizes"), config.vision_config
+        if vision.model_type != "pixtral" or sizes is None or modality != "image":
+            return super().grids(config, inputs, features, modality)
+        return [(1, int(h) // vision.patch_size, int(w) // vision.patch_size) for h, w in sizes]
+
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
-        """As the checkpoint's `config.foveate_template` says; Vicuna's roles where the vocabulary is Llama 2's."""
+        """As the checkpoint's `config.foveate_template` says; Vicuna's roles where the vocabulary is Llama 2's.
+
+        With Pixtral's tower Mistral's.
+        """
         plain = default_template(config, stop_ids)
+        if config.vision_config.model_type == "pixtral":
+            return tekken_template(plain, config.text_config.vocab_size)
         if plain.roles or config.text_config.vocab_size not in VICUNA_VOCABULARIES:
             return plain
         return replace(plain, roles=VICUNA_ROLES, filler=VICUNA_FILLER)

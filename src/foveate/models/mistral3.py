@@ -12,6 +12,13 @@ IMG_BREAK, IMG_END = 12, 13
 INST, INST_END = 3, 4
 
 
+def tekken_template(plain: Template, vocabulary: int) -> Template:
+    """Where the vocabulary is Tekken's and the checkpoint names no roles, [INST] and [/INST] open turns."""
+    if plain.roles or vocabulary < TEKKEN_VOCABULARY:
+        return plain
+    return replace(plain, roles=(((INST,),), ((INST_END,),)), filler=frozenset({IMG_BREAK, IMG_END}))
+
+
 class ImageSizes(Family):
     """Images of any size, padded to the largest: `image_sizes` says how large each is."""
 
@@ -32,11 +39,8 @@ class Mistral3(ImageSizes):
     """Mistral Small 3.1 and 4 and kin; Pixtral's tower, dynamic resolution, ends of rows stay."""
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
-        """As configured; where the vocabulary is Tekken's, [INST] and [/INST] open turns."""
-        plain = super().template(config, stop_ids)
-        if plain.roles or config.get_text_config().vocab_size < TEKKEN_VOCABULARY:
-            return plain
-        return replace(plain, roles=(((INST,),), ((INST_END,),)), filler=frozenset({IMG_BREAK, IMG_END}))
+        """As configured, or Tekken's."""
+        return tekken_template(super().template(config, stop_ids), config.get_text_config().vocab_size)
 
 
 class MistralLarge4(Mistral3):

@@ -100,14 +100,19 @@ class TinyMllama(TinyCrossAttention):
                 parameter.fill_(0.5)
 
 
+def first_words(inputs: Inputs, start: int) -> torch.Tensor:
+    """(b, 3) ids that a separate decoder begins with."""
+    ids = torch.arange(10, 13, device=inputs["input_ids"].device).repeat(len(inputs["input_ids"]), 1)
+    ids[:, 0] = start
+    return ids
+
+
 class TinyEncoderDecoder(TinyFamily):
     """Tiny models of `EncoderDecoder`."""
 
     def prompt_inputs(self, config: Any, inputs: Inputs) -> dict[str, Any]:
         """The first tokens of the decoder."""
-        ids = torch.arange(10, 13, device=inputs["input_ids"].device).repeat(len(inputs["input_ids"]), 1)
-        ids[:, 0] = self.family.begin(config)
-        return {"decoder_input_ids": ids}
+        return {"decoder_input_ids": first_words(inputs, self.family.begin(config))}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
         """With the decoder's tokens of the row."""
@@ -132,6 +137,17 @@ class TinyFlorence2(TinyEncoderDecoder):
 
 class TinyBlip2(TinyFamily):
     """Tiny models of `Blip2`."""
+
+    def prompt_inputs(self, config: Any, inputs: Inputs) -> dict[str, Any]:
+        """The first tokens of the decoder, where the language model has one (T5)."""
+        if config.use_decoder_only_language_model:
+            return {}
+        return {"decoder_input_ids": first_words(inputs, config.text_config.decoder_start_token_id)}
+
+    def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
+        """With the decoder's tokens of the row."""
+        own = {n: inputs[n][row : row + 1] for n in ("decoder_input_ids",) if n in inputs}
+        return {**super().select_inputs(config, inputs, modality, row, items), **own}
 
     def mask_dropped(self, model: Any, inputs: Inputs, items: Sequence[VisualInput]) -> dict[str, Any]:
         """All patches; the dropped ones are hidden from the queries."""

@@ -118,6 +118,19 @@ class TinyImageSizes(TinyFamily):
         return {"pixel_values": pixels, "image_sizes": sizes}
 
 
+class TinyLlava(TinyImageSizes):
+    """Tiny models of `Llava`."""
+
+    def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
+        """Images of any size with Pixtral's tower, else squares."""
+        if config.vision_config.model_type != "pixtral":
+            return TinyFamily.make_inputs(self, config, modality, rows, rng)
+        side = config.vision_config.patch_size
+        sizes = torch.tensor([TOKEN_SIDES[i % len(TOKEN_SIDES)] for i in range(sum(rows))]) * side
+        height, width = sizes.amax(0).tolist()
+        return {"pixel_values": torch.randn(len(sizes), 3, height, width, generator=rng), "image_sizes": sizes}
+
+
 class TinyMistral3(TinyImageSizes):
     """Tiny models of `Mistral3`."""
 
