@@ -161,3 +161,13 @@ def test_an_adapter_is_no_model(folders, tmp_path):
     adapter = save_adapter(folders["llava"], tmp_path / "own", peft.LoraConfig(r=3, target_modules=TEXT))
     with pytest.raises(ModelError, match=r"it is an adapter: give its base model, and this folder as adapter"):
         load(adapter)
+
+
+def test_names_of_older_transformers(folders, tmp_path):
+    """PEFT renames what transformers 4 called otherwise."""
+    adapter = save_adapter(folders["llava"], tmp_path, peft.LoraConfig(r=3, target_modules=TEXT))
+    expected = answer(load(folders["llava"], adapter=adapter))[0]
+    path = tmp_path / "adapter_model.safetensors"
+    new, old = "model.language_model.", "language_model.model."
+    save_file({name.replace(new, old): value for name, value in load_file(path).items()}, path)
+    torch.testing.assert_close(answer(load(folders["llava"], adapter=adapter))[0], expected)
