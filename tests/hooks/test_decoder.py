@@ -194,8 +194,6 @@ def test_caches_that_cannot_be_gone_on_from_are_refused(model, inputs):
         cache = cache_of(model(**inputs, use_cache=True))
         with pytest.raises(InputError, match="already hold"):
             model(**inputs, **with_cache(model, cache))
-        with pytest.raises(InputError, match="not by this handle"):
-            model(**one, **with_cache(model, copy.deepcopy(cache)))
         with pytest.raises(InputError, match="2 rows"):
             model(input_ids=one["input_ids"][:1], **with_cache(model, cache))
         with pytest.raises(InputError, match="pass the mask of both"):
@@ -203,6 +201,43 @@ def test_caches_that_cannot_be_gone_on_from_are_refused(model, inputs):
         cache.crop(-2)
         with pytest.raises(InputError, match="cut back"):
             model(**one, **with_cache(model, cache))
+
+
+def test_a_cache_of_another_handle_is_refused(model, inputs):
+    one = {"input_ids": inputs["input_ids"][:, :1]}
+    with foveate.pruning(model, keep=0.3, method="fastv"):
+        layers = cache_of(model(**inputs, use_cache=True))
+    with foveate.pruning(model, keep=0.3):
+        prompt = cache_of(model(**inputs, use_cache=True))
+        with pytest.raises(InputError, match="another method"):
+            model(**one, **with_cache(model, layers))
+        with pytest.raises(InputError, match="another method"):
+            model.generate(**one, **with_cache(model, layers), max_new_tokens=2)
+    with foveate.pruning(model, keep=0.3, method="fastv"):
+        for cache in (layers, prompt, copy.deepcopy(layers)):
+            with pytest.raises(InputError, match="not by this handle"):
+                model(**one, **with_cache(model, cache))
+
+
+def test_copies_of_a_cache_and_reordered_rows_go_on(model, family, inputs):
+    tokens = inputs["input_ids"][:, :2]
+    # Without positions the stock model takes those of the rows as they were.
+    ends = family.positions(model, inputs, inputs["attention_mask"])[..., -1:]
+    positions = (ends[1:] if ends.ndim == 3 else ends) + torch.tensor([1, 2])
+
+    def go_on(cache, rows):
+        own = {"input_ids": tokens[rows], "position_ids": positions[..., rows, :]}
+        return model(**own, **with_cache(model, cache)).logits
+
+    with foveate.pruning(model, keep=0.3, method="fastv"):
+        cache = cache_of(model(**inputs, use_cache=True))
+        twin, beams = copy.deepcopy(cache), copy.deepcopy(cache)
+        expected = go_on(cache, [0, 1])
+        twin.reorder_cache(torch.tensor([1, 0]))
+        beams.batch_repeat_interleave(2)
+        beams.reorder_cache(torch.tensor([3, 0, 1, 2]))
+        for other, rows in ((twin, [1, 0]), (beams, [1, 0, 0, 1])):
+            torch.testing.assert_close(go_on(other, rows), expected[rows], atol=1e-5, rtol=0)
 
 
 def test_static_cache_is_refused(model, inputs):

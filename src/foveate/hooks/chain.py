@@ -17,6 +17,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.hooks.callbacks import PromptRestorer
 from foveate.hooks.continuation import (
+    OTHER,
     PrunedPrompt,
     PrunedStates,
     continue_call,
@@ -116,6 +117,8 @@ class Chain:
         settings = {name: value for name, value in kwargs.items() if name not in inputs}
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
+        if prompt is not None and not isinstance(prompt, PrunedPrompt | PrunedStates):
+            raise InputError(OTHER)
         if isinstance(prompt, PrunedPrompt) and not self.has_images(inputs):
             forget_prompt(cache)
             settings = check_options(self.model, self.family, settings)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,13 @@ from foveate.errors import InputError
 from foveate.models.cache import NAMES
 from foveate.models.sequence import Layout
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+OTHER = (
+    "This cache was pruned by another method, whose handle was removed or is not the newest one: "
+    "go on under that handle, or give the whole prompt again, without a cache."
+)
 RECORD = "foveate_prompt"  # attribute of a cache
 ROWS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave")  # methods of a cache that change its rows
 
@@ -101,7 +108,17 @@ class PrunedStates:
         return len(next(iter(self.masks.values())))
 
 
-Recorded = TypeVar("Recorded", PrunedPrompt, PrunedStates)
+class Record(Protocol):
+    """What a cache may hold: something of every row."""
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The record for these rows (n,)."""
+
+
+Recorded = TypeVar("Recorded", bound=Record)
 
 
 def fit_rows(prompt: Recorded, rows: int) -> Recorded:
@@ -117,7 +134,7 @@ def fit_rows(prompt: Recorded, rows: int) -> Recorded:
     return prompt.select(torch.arange(own).repeat_interleave(rows // own))
 
 
-def record_prompt(cache: Any, prompt: PrunedPrompt | PrunedStates) -> None:
+def record_prompt(cache: Any, prompt: Record) -> None:
     """Note on a cache which prompt it holds; the record follows when the rows of the cache are reordered."""
     setattr(cache, RECORD, prompt)
     for name in ROWS:
@@ -125,24 +142,24 @@ def record_prompt(cache: Any, prompt: PrunedPrompt | PrunedStates) -> None:
             setattr(cache, name, partial(_change_rows, cache, name))
 
 
-def forget_prompt(cache: Any) -> PrunedPrompt | PrunedStates | None:
-    """Take the record off a cache, and return it."""
-    prompt = read_prompt(cache)
-    if prompt is not None:
-        for name in (RECORD, *ROWS):
-            cache.__dict__.pop(name, None)
-    return prompt
+def forget_prompt(cache: Any) -> None:
+    """Take the record off a cache."""
+    for name in (RECORD, *ROWS):
+        cache.__dict__.pop(name, None)
 
 
-def read_prompt(cache: Any) -> PrunedPrompt | PrunedStates | None:
-    """The record of a cache; None where it holds no pruned prompt, or was reset."""
-    prompt: PrunedPrompt | PrunedStates | None = getattr(cache, RECORD, None)
-    return prompt if prompt is not None and cache.get_seq_length() > 0 else None
+def read_prompt(cache: Any) -> Any:
+    """The record of a cache; None where it holds no pruned prompt. A cache that was reset loses its record."""
+    record = getattr(cache, RECORD, None)
+    if record is not None and cache.get_seq_length() == 0:
+        forget_prompt(cache)
+        return None
+    return record
 
 
 def _change_rows(cache: Any, name: str, argument: Any) -> Any:
     """The cache's own method, and the same for the record."""
-    prompt: PrunedPrompt | PrunedStates = getattr(cache, RECORD)
+    prompt: Record = getattr(cache, RECORD)
     count = prompt.count_rows()
     if name == "batch_repeat_interleave":
         rows = torch.arange(count).repeat_interleave(argument)
@@ -166,6 +183,8 @@ def continue_call(cache: Any, prompt: PrunedPrompt | PrunedStates, inputs: Mappi
     """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
     if isinstance(prompt, PrunedStates):
         return {**inputs, **_continue_across(prompt, inputs)}
+    if not isinstance(prompt, PrunedPrompt):
+        raise InputError(OTHER)
     new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
     prompt, past, count = fit_rows(prompt, len(new)), count_past(cache, prompt), new.shape[1]
     out = {name: value for name, value in inputs.items() if name != "cache_position"}

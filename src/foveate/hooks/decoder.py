@@ -8,14 +8,16 @@ step of `generate` selects again, by the newest token; with `prefill_chunk_size`
 images decides. Hidden states and attentions, where requested, are of the tokens that a layer held.
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 import threading
+import weakref
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
+from foveate.hooks.continuation import fit_rows, forget_prompt, read_prompt, record_prompt
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.hooks.report import DecoderReport
@@ -76,6 +79,22 @@ def is_attached(model: Any) -> bool:
     return any(isinstance(getattr(hook, "__self__", None), _Hooks) for hook in hooks.values())
 
 
+@dataclass(frozen=True, eq=False)
+class PrunedLayers:
+    """What every layer of a cache holds of its prompt, and who pruned it."""
+
+    slots: tuple[Slots, ...]
+    owner: weakref.ref[_Hooks]
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+        return len(self.slots[0].real)
+
+    def select(self, rows: Tensor) -> PrunedLayers:
+        """The record for these rows (n,)."""
+        return replace(self, slots=tuple(slots.select(rows) for slots in self.slots))
+
+
 class _Call(threading.local):
     """What this thread is doing in the model."""
 
@@ -90,7 +109,6 @@ class _Hooks:
         self.decoder = self.family.decoder(model)
         self.drops = handle.method.layers(len(self.decoder.layers))
         self.call = _Call()
-        self.pruned: WeakKeyDictionary[Any, tuple[Slots, ...]] = WeakKeyDictionary()  # by the cache that holds it
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.installed = {
             model: [
@@ -136,7 +154,9 @@ class _Hooks:
         self.call.now = None
         cache = cache_of(inputs)
         has_images = _has_images(inputs)
-        if cache is not None and cache.get_seq_length() > 0:
+        if cache is not None and cache.get_seq_length() == 0:
+            forget_prompt(cache)  # it was reset
+        elif cache is not None:
             if has_images:
                 raise InputError(
                     "The cache (past_key_values) already holds a part of this prompt: "
@@ -144,8 +164,6 @@ class _Hooks:
                 )
             self.call.now = self._following(cache, inputs)
             return None
-        if cache is not None:
-            self.pruned.pop(cache, None)  # it was reset
         if not has_images:
             return None
         _check_call(inputs, self.handle.method.name)
@@ -155,19 +173,19 @@ class _Hooks:
         return (), {**rest, "mm_encoder_outputs": {"image": encoded}}
 
     def _following(self, cache: Any, inputs: dict[str, Any]) -> DecodeCall | None:
-        ids, mask, slots = inputs.get("input_ids"), inputs.get("attention_mask"), self.pruned.get(cache)
-        if slots is None:
-            if len({cache.get_seq_length(number) for number in range(len(self.decoder.layers))}) > 1:
+        ids, mask, record = inputs.get("input_ids"), inputs.get("attention_mask"), read_prompt(cache)
+        if not isinstance(record, PrunedLayers) or record.owner() is not self:
+            if (
+                record is not None
+                or len({cache.get_seq_length(number) for number in range(len(self.decoder.layers))}) > 1
+            ):
                 raise InputError(
-                    "This cache was pruned layer by layer, but not by this handle, or it is a copy: "
-                    "give the whole prompt again, without it."
+                    "This cache was pruned, but not by this handle: give the whole prompt again, without it."
                 )
             return None
-        if ids is None or len(ids) != len(slots[0].real):
-            raise InputError(
-                f"The cache holds a pruned prompt of {len(slots[0].real)} rows: go on with input_ids of as many rows."
-            )
-        return DecodeCall(self.decoder.config, slots, mask)
+        if ids is None:
+            raise InputError("The cache holds a pruned prompt: go on with input_ids.")
+        return DecodeCall(self.decoder.config, fit_rows(record, len(ids)).slots, mask)
 
     def _prefill(self, inputs: dict[str, Any], encoded: Any) -> PrefillCall:
         handle, family, ids, mask = self.handle, self.family, inputs["input_ids"], inputs.get("attention_mask")
@@ -196,7 +214,8 @@ class _Hooks:
         if output is None or not isinstance(call, PrefillCall):
             return
         if call.cache is not None:
-            self.pruned[call.cache] = tuple(slots.drop_answer(call.answer) for slots in call.slots)
+            slots = tuple(slots.drop_answer(call.answer) for slots in call.slots)
+            record_prompt(call.cache, PrunedLayers(slots, weakref.ref(self)))
         last = call.stages[-1].kept
         items = tuple(replace(image.item, kept=kept) for image, kept in zip(call.images, last, strict=True))
         per_layer = [sum(item.total for item in items)] * self.drops[0]

@@ -42,6 +42,12 @@ class Slots:
             return self
         return Slots(self.layer, self.length - answer, self.places[:, :-answer], self.real[:, :-answer])
 
+    def select(self, rows: Tensor) -> Slots:
+        """The same for these rows (n,)."""
+        return Slots(
+            self.layer, self.length, self.places[rows.to(self.places.device)], self.real[rows.to(self.real.device)]
+        )
+
     def find_slots(self, row: int, places: Tensor) -> Tensor:
         """The slots that hold these places of a row."""
         slot = torch.full((self.length,), -1, device=self.places.device)
