@@ -29,6 +29,7 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 
 # A line per module below src/foveate: its tests. Those that call the mutated function run, the fastest first.
 RULES = "tests/method/selection"
+CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py tests/pipeline/test_chats.py"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",
@@ -42,7 +43,11 @@ MODULES = {
     "method/selection/volume.py": RULES,
     "pipeline/budget.py": "tests/pipeline/test_budget.py",
     "pipeline/select.py": "tests/pipeline/test_select.py",
-    "pipeline/question.py": "tests/pipeline/test_question.py tests/pipeline/test_prune.py",
+    "pipeline/question.py": "tests/pipeline/test_question.py",
+    "models/framing.py": CHATS,
+    "models/turns.py": CHATS,
+    "models/chat_template.py": CHATS,
+    "runtime/chat_template.py": CHATS,
     "models/batch.py": "tests/models/test_batch.py",
     "models/placeholders.py": "tests/models/test_placeholders.py",
     "models/prompt_rows.py": "tests/models/test_prompt_rows.py",

@@ -1,4 +1,8 @@
+import warnings
+from dataclasses import replace
+
 import pytest
+import torch
 from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
@@ -7,11 +11,27 @@ from transformers import (
     Qwen3VLConfig,
 )
 
-from foveate.errors import ModelError
+import foveate
+from foveate.conformance.batches import make_batch, make_tiny_model
+from foveate.errors import FoveateWarning, ModelError
+from foveate.models import lookup
+from foveate.models.framing import NO_TURNS, TOOL, UNSURE
 from foveate.models.llava import Llava
 from foveate.models.qwen_vl import Qwen3VL, Qwen25VL
 from foveate.models.template import Template, default_template
-from foveate.pipeline.question import find_question
+from foveate.models.visual_input import make_visual_input
+from foveate.pipeline.question import (
+    LABELLED,
+    LEARNED,
+    NO_QUESTION,
+    NO_SHARED_SPACE,
+    WARNED,
+    find_question,
+    locate_questions,
+    read_template,
+    warn_once,
+)
+from foveate.runtime.chat_template import read_chat_template
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, qwen_tokenizer, vicuna_tokenizer
 
 IMAGE = {"type": "image"}
@@ -119,9 +139,188 @@ def test_no_words_no_question(question_of):
     assert question_of([say("user", IMAGE)]) == ""
 
 
+# Ids of a small vocabulary: words below 50, special tokens from 50 on.
+END, OPEN, BOX, IMAGE_ID, START, PAD, USER_MARK, ASSISTANT_MARK = range(50, 58)
+USER, ASSISTANT, SYSTEM, LINE = 1, 2, 3, 4
+PLAIN = Template(
+    controls=frozenset({END, IMAGE_ID, START, PAD}), controls_from=50, closers=frozenset({END}),
+    structure=frozenset({IMAGE_ID, START, PAD}),
+)  # fmt: skip
+
+
+def turn(role, *words):
+    return [OPEN, role, LINE, *words, END, LINE]
+
+
+WAITS = [OPEN, ASSISTANT, LINE]
+
+
+def read(ids, template=PLAIN, ignored=None, *, own=False):
+    """The question's ids, and whether a doubt goes with it."""
+    image = ids.index(IMAGE_ID) if IMAGE_ID in ids else 0
+    dialog = template.split(ids, image, ignored or [False] * len(ids))
+    columns = dialog.find_question(image, own=own)
+    assert columns == find_question(ids, image, template, ignored or [False] * len(ids), own=own)
+    return [ids[column] for column in columns], dialog.doubt
+
+
 def test_bare_prompt_without_template():
     template = Template(frozenset({7, 9}), None, frozenset({9}), frozenset({7}))
     assert find_question([7, 7, 3, 4, 5], 0, template, [False] * 5) == [2, 3, 4]
+
+
+def test_a_prompt_without_turns_is_the_question_with_a_doubt_unless_that_is_known():
+    ids = [IMAGE_ID, 10, 11, 12]
+    assert read(ids) == ([10, 11, 12], NO_TURNS)
+    assert read(ids, replace(PLAIN, is_bare=True)) == ([10, 11, 12], "")
+    turns = [*turn(USER, 10), *WAITS]
+    assert read(turns, replace(PLAIN, is_bare=True)) == ([USER, LINE, 10, LINE, ASSISTANT, LINE], "")
+    assert read(ids, replace(PLAIN, filler=frozenset({11}))) == ([10, 12], NO_TURNS)
+    assert PLAIN.split(ids, 0, [False] * 4).is_whole
+    assert not PLAIN.split([*turn(USER, 10), *WAITS], 0, [False] * 9).is_whole
+
+
+@pytest.mark.parametrize("before", [[], [START], [START, PAD]])
+def test_special_tokens_in_the_words_open_no_turn(before):
+    ids = [*before, *turn(USER, IMAGE_ID, 10, BOX, 11, 12, BOX, 13), *WAITS]
+    assert read(ids) == ([10, 11, 12, 13], "")
+
+
+@pytest.mark.parametrize("where", [SYSTEM, USER, ASSISTANT, 5])
+def test_the_user_speaks_before_the_assistant_wherever_the_image_is(where):
+    def words(role, *ids):
+        return turn(role, *([IMAGE_ID] if role == where else []), *ids)
+
+    ids = [*words(SYSTEM, 20, 21), *words(USER, 10), *words(ASSISTANT, 30), *words(5, 31), *WAITS]
+    assert read(ids) == ([10], "")
+    assert read([*ids[:-3], *words(ASSISTANT, 33), *words(USER, 11), *WAITS]) == ([11], "")
+
+
+def test_answers_of_a_training_row_are_not_the_users():
+    ids = [*turn(USER, IMAGE_ID, 10), *turn(ASSISTANT, 30)]
+    assert read(ids) == ([10], "")
+    assert read([*turn(SYSTEM, 20), *ids]) == ([10], "")
+    assert read([*ids, *turn(USER, 11), *turn(ASSISTANT, 31)]) == ([11], "")
+    assert read([*ids, *turn(USER, 11)]) == ([11], "")  # no assistant opens a conversation
+    assert read([*turn(SYSTEM, 20), *turn(USER, IMAGE_ID, 10)]) == ([10], UNSURE)
+    assert read(ids[:-2]) == ([10], UNSURE)  # an answer that has no end
+
+
+def test_the_result_of_a_tool_in_the_users_turn_is_left_out_with_a_doubt():
+    ids = [*turn(USER, IMAGE_ID, 10), *turn(ASSISTANT, 30)]
+    assert read([*ids, *turn(USER, BOX, 40, USER_MARK), *WAITS]) == ([10], TOOL)
+    assert read([*ids, *turn(USER, BOX, 40, 41), *WAITS]) == ([40, 41], "")
+    assert read([*ids, *turn(USER, 40, BOX), *WAITS]) == ([40], "")
+    assert read([*ids, *turn(USER, BOX), *WAITS]) == ([10], "")
+    assert read([*turn(USER, BOX, 40, BOX, IMAGE_ID), *WAITS]) == ([40], "")
+    assert read([*turn(USER, IMAGE_ID, BOX, 40, USER_MARK), *WAITS])[0] == [40]
+
+
+def test_a_turn_without_words_leaves_the_question_before_it():
+    ids = [*turn(USER, IMAGE_ID, 10), *turn(ASSISTANT, 30), *turn(USER, IMAGE_ID), *WAITS]
+    assert read(ids) == ([10], "")
+    assert read([*turn(USER, IMAGE_ID), *WAITS]) == ([], "")
+
+
+def test_line_ends_are_no_words():
+    assert read([*turn(USER, IMAGE_ID, LINE, 10, LINE, 11), *WAITS]) == ([10, 11], "")
+
+
+def test_a_role_that_is_the_last_id_before_the_words():
+    """Cohere's turns have no line end behind the role."""
+
+    def words(role, *ids):
+        return [OPEN, role, *ids, END]
+
+    ids = [START, *words(USER, IMAGE_ID, 10), *words(ASSISTANT, 30), *words(USER, 10, 12), OPEN, ASSISTANT]
+    assert read(ids) == ([10, 12], "")
+
+
+def test_headers_of_four_ids():
+    def words(role, *ids):
+        return [OPEN, role, BOX, LINE, *ids, END]
+
+    assert read([START, *words(USER, IMAGE_ID, 10, 11), OPEN, ASSISTANT, BOX, LINE]) == ([10, 11], "")
+    long = [[OPEN, role, BOX, LINE, 7, *words, END] for role, words in ((USER, [IMAGE_ID, 10]), (ASSISTANT, [30]))]
+    assert read([*long[0], *long[1]])[0] == [7, 10]  # four ids at most
+
+
+def test_openings_in_ordinary_ids_leave_a_doubt():
+    """Gemma's token that opens a turn stands in no configuration."""
+    opener = 9
+
+    def words(role, *ids):
+        return [opener, role, LINE, *ids, END, LINE]
+
+    ids = [
+        START,
+        *words(USER, IMAGE_ID, 10, opener, 11),
+        *words(ASSISTANT, 30),
+        *words(USER, 40, 41),
+        opener,
+        ASSISTANT,
+        LINE,
+    ]
+    assert read(ids) == ([40, 41], UNSURE)
+    assert read([*ids[:10], opener, ASSISTANT, LINE]) == ([10, opener, 11], UNSURE)
+    # behind an ordinary id no turn opens
+    assert read([8, *ids])[1] == NO_TURNS
+
+
+def test_a_mark_for_each_role_leaves_a_doubt():
+    first = [START, USER_MARK, IMAGE_ID, 10, 11, END]
+    assert read([*first, ASSISTANT_MARK]) == ([10, 11], UNSURE)
+    assert read([*first, ASSISTANT_MARK, 30, END, USER_MARK, 12, END, ASSISTANT_MARK]) == ([12], UNSURE)
+    assert read([*first, 12, 13, ASSISTANT_MARK])[1] == UNSURE
+    assert read([*first, 12, 13, 14, ASSISTANT_MARK])[1] == NO_TURNS
+
+
+def test_a_mark_in_every_turn_opens_the_answer_and_leaves_a_doubt():
+    """DeepSeek's users' turns have no end."""
+    ids = [START, USER_MARK, IMAGE_ID, 10, ASSISTANT_MARK, 30, END, USER_MARK, 11, ASSISTANT_MARK, 31, END]
+    assert read(ids)[1] == UNSURE
+    assert read([START, USER_MARK, IMAGE_ID, 10, 11, 12, ASSISTANT_MARK])[1] == UNSURE
+
+
+def test_the_systems_words_in_the_users_first_turn_end_at_their_own_id():
+    template = replace(PLAIN, system_ends=frozenset({8}), filler=frozenset({8}))
+    ids = [*turn(USER, 20, 21, 8, IMAGE_ID, 10), *WAITS]
+    assert read(ids, template) == ([10], "")
+    assert read(ids) == ([20, 21, 8, 10], "")
+    assert read([*turn(USER, 20, IMAGE_ID, 10, 8, 11), *WAITS], template) == ([20, 10, 11], "")
+    later = [*turn(USER, 10), *turn(ASSISTANT, 30), *turn(USER, 12, 8, IMAGE_ID, 13), *WAITS]
+    assert read(later, template) == ([12, 13], "")
+
+
+@pytest.mark.parametrize("pad", [END, PAD, 10])
+def test_padding_of_any_kind_on_either_side(pad):
+    ids = [*turn(SYSTEM, 20), *turn(USER, IMAGE_ID, 10), *WAITS]
+    pads = [pad] * 4
+    assert read([*pads, *ids], ignored=[True] * 4 + [False] * len(ids)) == ([10], "")
+    assert read([*ids, *pads], ignored=[False] * len(ids) + [True] * 4) == ([10], "")
+
+
+def test_roles_spelled_in_ordinary_ids():
+    template = replace(PLAIN, roles=(((1, 5), (6, 5)), ((2, 5),)), closers=frozenset({END}))
+    ids = [20, 1, 5, IMAGE_ID, 10, 2, 5, 30, END, 31, 6, 5, 11, 12, 2, 5]
+    assert read(ids, template) == ([11, 12], "")
+    assert read(ids[:10], template) == ([10], "")
+    assert read(ids, template, own=True) == ([10], "")
+    assert read([IMAGE_ID, 2, 5, 10], template)[1] == NO_TURNS
+    assert read([*turn(USER, IMAGE_ID, 10), *WAITS], template) == ([10], "")
+    assert read([1, 5, 10, END, 11, 2, 5], template) == ([10], "")
+
+
+def test_the_question_to_each_image():
+    before, after = [*turn(USER, 10), *turn(ASSISTANT, 30)], [*turn(ASSISTANT, 31), *turn(USER, 12), *WAITS]
+    ids = [*before, *turn(USER, IMAGE_ID, 11), *after]
+    assert read(ids, own=True)[0] == [11]
+    assert read(ids)[0] == [12]
+    shown = [*before, *turn(USER, IMAGE_ID), *after]
+    assert read(shown, own=True)[0] == [12]
+    assert read([*shown[:18], *WAITS], own=True)[0] == [10]
+    called = [*turn(USER, 10), *turn(ASSISTANT, 30), *turn(5, IMAGE_ID, 32), *WAITS]
+    assert read(called, own=True)[0] == [10]
 
 
 def test_malformed_template_of_a_checkpoint_is_refused():
@@ -135,3 +334,129 @@ def test_words_of_an_unknown_role_are_left_out():
     template = Template(frozenset({7, 8, 9}), None, frozenset({9}), frozenset({7}))
     ids = [8, 1, 0, 7, 3, 4, 9, 8, 2, 0, 5, 5, 9]
     assert find_question(ids, 3, template, [False] * len(ids)) == [4, 5]
+
+
+LLAVA = lookup.family("llava")
+ROLES = {"roles": [[[20]], [[21]]]}
+
+
+@pytest.fixture
+def tiny():
+    return make_tiny_model(LLAVA)
+
+
+def locate(model, rows, ignored=(), labels=None):
+    """`locate_questions` on rows of ids whose images have two placeholders; the ids of each question, and the notes."""
+    ids, table = torch.tensor(rows), model.get_input_embeddings().weight
+    mask = torch.ones_like(ids)
+    for row, column in ignored:
+        mask[row, column] = 0
+    image = LLAVA.token_id(model.config)
+    items = []
+    for row, tokens in enumerate(rows):
+        places = [column for column, token in enumerate(tokens) if token == image]
+        for first, last in zip(places[::2], places[1::2], strict=True):
+            columns = torch.tensor([first, last])
+            items.append(make_visual_input("image", row, columns, first, torch.zeros(2, table.shape[1])))
+    inputs = {"input_ids": ids, "attention_mask": mask, **({} if labels is None else {"labels": torch.tensor(labels)})}
+    questions, notes = locate_questions(model, LLAVA, inputs, mask, items[::-1])
+    asks = {row: (table == question[:, None]).all(-1).nonzero()[:, 1].tolist() for row, question in questions.items()}
+    assert not any(question.requires_grad for question in questions.values())
+    return asks, notes
+
+
+def test_questions_of_a_batch(tiny):
+    image = tiny.config.image_token_id
+    vars(tiny)[LEARNED] = ROLES
+    rows = [[20, image, image, 11, 12, 21], [20, 13, 14, 15, 16, 21], [9, 20, image, image, 17, 21]]
+    assert locate(tiny, rows) == ({0: [11, 12], 2: [17]}, [])
+    assert locate(tiny, rows, ignored=[(0, 4)]) == ({0: [11], 2: [17]}, [])
+
+
+def test_ids_between_an_images_own_tokens_are_no_words(tiny):
+    image = tiny.config.image_token_id
+    assert locate(tiny, [[10, image, 11, image, 12]]) == ({0: [10, 12]}, [])
+
+
+def test_the_first_image_of_a_row_shows_its_turn(tiny):
+    image = tiny.config.image_token_id
+    tiny.config.eos_token_id = tiny.generation_config.eos_token_id = 30
+    del vars(tiny)[LEARNED]
+    rows = [[40, 1, image, image, 10, 30, 40, 2, 11, 30, 40, 1, image, image, 12, 30, 40, 2]]
+    assert locate(tiny, rows) == ({0: [12]}, [UNSURE])  # 40 is an ordinary id
+
+
+def test_rows_without_a_question_are_noted_once(tiny):
+    image = tiny.config.image_token_id
+    rows = [[image, image], [image, image]]
+    assert locate(tiny, rows) == ({0: [], 1: []}, [NO_QUESTION])
+    del vars(tiny)[LEARNED]
+    asks, notes = locate(tiny, [[image, image, 0], [image, image, 11], [image, image, 12]], ignored=[(0, 2)])
+    assert asks == {0: [], 1: [11], 2: [12]}
+    assert notes == [NO_QUESTION, NO_TURNS]
+
+
+def test_labels_never_hide_the_users_turn(tiny):
+    """A loss over the whole text, as TRL's default for chat data has it."""
+    image = tiny.config.image_token_id
+    vars(tiny)[LEARNED] = ROLES
+    row = [20, image, image, 11, 12, 21, 13, 14]
+    for labels in (row, [-100, -100, -100, *row[3:]], [-100] * 6 + row[6:], [-100] * 8):
+        assert locate(tiny, [row], labels=[labels]) == ({0: [11, 12]}, [])
+
+
+def test_labels_show_the_answer_where_no_turn_does(tiny):
+    image = tiny.config.image_token_id
+    row = [image, image, 11, 12, 13]
+    answer = [-100, -100, -100, -100, 13]
+    assert locate(tiny, [row], labels=[answer]) == ({0: [11, 12]}, [])
+    assert locate(tiny, [row], labels=[row]) == ({0: [11, 12, 13]}, [LABELLED])
+    assert locate(tiny, [row], labels=[[-100] * 5]) == ({0: [11, 12, 13]}, [])
+    assert locate(tiny, [row, row], labels=[answer, [-100] * 5]) == ({0: [11, 12], 1: [11, 12, 13]}, [])
+    del vars(tiny)[LEARNED]
+    assert locate(tiny, [row], labels=[answer]) == ({0: [11, 12]}, [NO_TURNS])
+    assert locate(tiny, [row], labels=[row]) == ({0: [11, 12, 13]}, [LABELLED])
+
+
+def test_a_template_of_the_model_comes_before_its_configurations(tiny):
+    tiny.config.foveate_template = {"roles": [[[30]], [[31]]]}
+    vars(tiny)[LEARNED] = ROLES
+    assert read_template(tiny, LLAVA).roles == (((20,),), ((21,),))
+    assert tiny.config.foveate_template["roles"][0] == [[30]]
+    del vars(tiny)[LEARNED]
+    assert read_template(tiny, LLAVA).roles == (((30,),), ((31,),))
+    tiny.generation_config.eos_token_id = [33, 34]
+    assert {33, 34} <= read_template(tiny, LLAVA).closers
+    learned = read_chat_template(vicuna_tokenizer())
+    vars(tiny)[LEARNED] = learned
+    assert read_template(tiny, LLAVA) is learned
+
+
+def test_a_model_without_shared_space_is_noted(tiny):
+    model = make_tiny_model(lookup.family("mllama"))
+    inputs = make_batch(model, lookup.family("mllama"), [(1, 5)])
+    vars(model)[WARNED] = set()
+    with pytest.warns(FoveateWarning, match="share no space"):
+        report = foveate.prune_inputs(model, inputs, keep=0.5).report
+    assert NO_SHARED_SPACE in report.notes
+    foveate.prune_inputs(model, inputs, keep=0.5)  # no second warning
+
+
+def test_a_warning_is_given_once_for_a_model_and_a_message(tiny, recwarn):
+    warnings.simplefilter("default")
+    other = make_tiny_model(LLAVA)
+    for model in (tiny, tiny, other):
+        warn_once(model, ["One.", "Two.", "One."])
+        warn_once(model, [])
+    warn_once(other, ["Three.", "Two."])
+    assert [str(warning.message) for warning in recwarn] == ["One.", "Two.", "One.", "Two.", "Three."]
+    assert {warning.category for warning in recwarn} == {FoveateWarning}
+
+
+def test_only_methods_that_read_the_question_warn(tiny):
+    del vars(tiny)[LEARNED]
+    inputs = make_batch(tiny, LLAVA, [(1, 5)])
+    assert foveate.prune_inputs(tiny, inputs, keep=3, method="divprune").report.notes == ()
+    with pytest.warns(FoveateWarning, match="learn_template"):
+        report = foveate.prune_inputs(tiny, inputs, keep=3).report
+    assert report.notes == (NO_TURNS,)

@@ -146,6 +146,7 @@ def build(
     check_layers(shape, layers)
     layers = _choose_layers(shape, layers, dtype, device)
     config = shape.make_config(layers)
+    config.foveate_template = {}  # its prompts are random words
     with torch.device(device), no_init_weights():
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     model.tie_weights()
