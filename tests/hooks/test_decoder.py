@@ -14,7 +14,7 @@ from decoder_reference import deep_model
 from foveate import FastV
 from foveate.conformance.batches import make_batch
 from foveate.conformance.registry import to_tiny_family
-from foveate.errors import FoveateError, InputError, KeepError, ModelError
+from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError, ModelError
 from foveate.hooks.attention import Keys
 from foveate.models import lookup
 from foveate.models.cache import cache_of
@@ -177,7 +177,9 @@ def test_a_question_before_the_picture_is_noted(family):
     model = deep_model(family)
     inputs = make_batch(model, family, [(1, 1)])
     with foveate.pruning(model, keep=0.3, method="sparsevlm") as handle:
-        model(**{**inputs, "input_ids": with_control_at_the_end(inputs["input_ids"], model)})
+        ids = with_control_at_the_end(inputs["input_ids"], model)
+        with pytest.warns(FoveateWarning, match="prompt's last token"):
+            model(**{**inputs, "input_ids": ids})
     assert "prompt's last token" in handle.report.notes[0]
 
 

@@ -5,12 +5,12 @@ import torch
 
 from foveate import FastV, PyramidDrop, SparseVLM
 from foveate.conformance.batches import make_tiny_model
-from foveate.errors import InputError
+from foveate.errors import FoveateWarning, InputError
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import lookup
 from foveate.models.visual_input import tile_frames
-from foveate.pipeline.question import read_template
+from foveate.pipeline.question import LEARNED, WARNED, read_template
 
 IMAGE = -1  # in the rows below; other numbers are words
 ROWS = [
@@ -95,14 +95,25 @@ def test_words_are_rounded_to_the_type_of_the_features(model, family):
         assert rate(model, family, SparseVLM(), half)[0] == [(fit + 3).tolist()]
 
 
-def test_a_question_is_the_last_turn_of_the_role_that_sent_the_first_image(model, family):
+@pytest.fixture
+def chatty(model, monkeypatch):
+    """The model, of which it is not known that its prompts have no template, and which has not warned yet."""
+    monkeypatch.delattr(model, LEARNED)
+    monkeypatch.setattr(model, WARNED, set())
+    return model
+
+
+def test_a_question_is_the_last_turn_of_the_role_that_sent_the_first_image(chatty, family):
+    model = chatty
     template = read_template(model, family)
     controls = filter(template.is_control, range(model.config.get_text_config().vocab_size))
     control = next(token for token in controls if token not in template.closers | template.structure)
     user, other = [control, 71, 72], [control, 81, 82]
     rows = [[*user, IMAGE, 40, *other, IMAGE, 41, *user, 50, 51, *other, 60]]
     made = prompt(model, rows, [1, 1])
-    for raters in rate(model, family, EveryWord(), made)[0]:
+    with pytest.warns(FoveateWarning, match="roles in a prompt"):  # no turn has an end
+        images, _ = rate(model, family, EveryWord(), made)
+    for raters in images:
         assert {rows[0][column] for column in raters} & {40, 41, 50, 51, 60} == {50, 51}
 
 
@@ -112,14 +123,17 @@ def test_words_between_the_tokens_of_an_image_do_not_rate_it(model, family):
     assert rate(model, family, EveryWord(), prompt(model, rows, [4])) == ([[7, 8]], [])
 
 
-def test_without_a_question_the_last_token_rates_and_a_note_says_so(model, family):
+def test_without_a_question_the_last_token_rates_and_a_note_says_so(model, family, monkeypatch):
+    monkeypatch.setattr(model, WARNED, set())
     control = max(read_template(model, family).controls)
     rows = [[11, 12, IMAGE, IMAGE, control], [21, IMAGE, IMAGE, 22, 23]]
-    raters, notes = rate(model, family, SparseVLM(), prompt(model, rows, [2, 2]))
+    with pytest.warns(FoveateWarning, match="No question follows image 0"):
+        raters, notes = rate(model, family, SparseVLM(), prompt(model, rows, [2, 2]))
     assert raters[0] == [4]
     assert notes == ["No question follows image 0: the prompt's last token alone rated its tokens."]
     rows = [[21, IMAGE, IMAGE, 22, 23], [11, 12, IMAGE, IMAGE, control]]
-    raters, notes = rate(model, family, SparseVLM(), prompt(model, rows, [2, 2]))
+    with pytest.warns(FoveateWarning, match="No question follows image 1"):
+        raters, notes = rate(model, family, SparseVLM(), prompt(model, rows, [2, 2]))
     assert raters[1] == [4]
     assert notes == ["No question follows image 1: the prompt's last token alone rated its tokens."]
     assert rate(model, family, FastV(), prompt(model, rows, [2, 2])) == ([[4], [4]], [])  # it reads that token anyway

@@ -12,7 +12,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family
 from foveate.models.placeholders import match_placeholders
 from foveate.models.visual_input import Grid, VisualInput, make_visual_input, tile_frames
-from foveate.pipeline.question import find_question, read_template
+from foveate.pipeline.question import read_template, warn_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,9 @@ def rate_images(
         item = replace(item, index=number, grid=grid, tiles=() if grid is None else tile_frames(grid))
         columns = [end]
         if method.reads == "question":
-            columns = _find_question(model, family, prompt, item, end) or columns
+            question_columns, doubt = _find_question(model, family, prompt, item, end)
+            columns = question_columns or columns
+            notes += [doubt] if doubt else []
             if columns == [end]:
                 notes.append(f"No question follows image {number}: the prompt's last token alone rated its tokens.")
         raters = torch.tensor(columns, device=prompt.ids.device)
@@ -64,6 +66,8 @@ def rate_images(
             question = model.get_input_embeddings()(prompt.ids[span.row, raters]).detach()
             raters = raters[method.raters(item.embeds, question.to(feature)).to(raters.device)]
         images.append(RatedImage(item.without_embeds(), raters))
+    notes = list(dict.fromkeys(notes))
+    warn_once(model, notes)
     return images, notes
 
 
@@ -85,10 +89,11 @@ def _find_last_columns(mask: Tensor, end: int) -> list[int]:
     return last
 
 
-def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput, end: int) -> list[int]:
-    """The columns of the question's tokens that can see the image."""
+def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput, end: int) -> tuple[list[int], str]:
+    """The columns of the question's tokens that can see the image, and what makes them uncertain."""
     template = read_template(model, family)
     first = int(prompt.visual[item.row].nonzero()[0])
     hidden = (prompt.mask[item.row] == 0).tolist()
-    columns = find_question(prompt.ids[item.row].tolist(), first, template, hidden)
-    return [column for column in columns if int(item.columns[-1]) < column <= end]
+    dialog = template.split(prompt.ids[item.row].tolist(), first, hidden)
+    columns = dialog.find_question(first, own=False)
+    return [column for column in columns if int(item.columns[-1]) < column <= end], dialog.doubt

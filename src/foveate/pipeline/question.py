@@ -36,8 +36,8 @@ def read_template(model: Any, family: Family) -> Template | ChatTemplate:
     """The model's template: as `foveate.learn_template` read it, else as the configuration describes it."""
     config = model.config
     learned = getattr(model, LEARNED, None)
-    if isinstance(learned, ChatTemplate):
-        return learned
+    if learned and "openings" in learned:
+        return ChatTemplate(**learned)
     if learned is not None:
         config = copy.copy(config)  # the user's own configuration stays as it is
         config.foveate_template = learned

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import takewhile
 from typing import Any
 
@@ -37,7 +37,9 @@ def learn_template(model: Any, processor: Any) -> None:
     Raises:
         ModelError: There is no chat template that separates user and assistant.
     """
-    setattr(model, LEARNED, read_chat_template(processor))
+    learned = read_chat_template(processor)
+    # A plain dict: whoever loads a pickle of the model needs no class of ours.
+    setattr(model, LEARNED, {field.name: getattr(learned, field.name) for field in fields(learned)})
 
 
 def read_chat_template(processor: Any) -> ChatTemplate:

@@ -22,7 +22,7 @@ from foveate.models.chat_template import ChatTemplate
 from foveate.models.generation import read_stop_ids
 from foveate.models.lookup import family
 from foveate.models.template import Template
-from foveate.pipeline.question import find_question
+from foveate.pipeline.question import NO_QUESTION
 from foveate.runtime.chat_template import read_chat_template
 
 logger = init_logger(__name__)
@@ -37,6 +37,7 @@ class PruningProcessor(Stock):
     def __init__(self, info: Any, dummy_inputs: Any) -> None:
         super().__init__(info, dummy_inputs)
         self.settings = VllmSettings.from_config(info.ctx.model_config.hf_config)
+        self.logged: set[str] = set()
 
     def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """For each image, the number of its tokens and how many of them are protected (ends of rows)."""
@@ -95,8 +96,17 @@ class PruningProcessor(Stock):
             return [[]] * count  # vLLM itself reports that the prompt lacks placeholders
         own, ignored = settings.turn == "own", [False] * len(prompt)
         starts = (columns + columns[-1:] * count)[:count] if own else columns[:1]
-        questions = [[prompt[i] for i in find_question(prompt, c, self.template, ignored, own=own)] for c in starts]
+        questions = []
+        for start in starts:
+            dialog = self.template.split(prompt, start, ignored)
+            questions.append([prompt[column] for column in dialog.find_question(start, own=own)])
+            self._log_once(dialog.doubt if questions[-1] else NO_QUESTION)
         return questions if own else questions * count
+
+    def _log_once(self, note: str) -> None:
+        if note and note not in self.logged:
+            self.logged.add(note)
+            logger.warning(note)
 
     def _get_mm_hashes(self, inputs: Any) -> Any:
         kwargs, settings, questions = _split_kwargs(inputs.hf_processor_mm_kwargs)
