@@ -37,6 +37,17 @@ def test_steps_of_the_encoder():
     assert list(model.split_into_steps([], 8)) == []
 
 
+def test_steps_of_the_encoder_are_as_full_as_they_may_be():
+    draw = random.Random(2)
+    for _ in range(200):
+        totals, most = [draw.randint(1, 9) for _ in range(draw.randint(1, 8))], draw.randint(1, 20)
+        steps = list(model.split_into_steps(totals, most))
+        assert [n for start, stop in steps for n in range(start, stop)] == list(range(len(totals)))
+        for start, stop in steps:
+            assert sum(totals[start:stop]) <= most or stop == start + 1
+            assert stop == len(totals) or sum(totals[start : stop + 1]) > most
+
+
 def feature(offset, kept, total, positions="original"):
     """An image in a prompt."""
     from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
@@ -125,17 +136,16 @@ class PrunedLine(model.PrunedRopeModel, Plain):
     """One axis of positions."""
 
 
-def make(kind, *, encoder=64, batched=BATCHED, last=100):
+def make(kind, **settings):
+    return kind(vllm_config=make_settings(**settings), prefix="language")
+
+
+def make_settings(*, encoder=64, batched=BATCHED, last=100):
     config = to_tiny_family(family("llava")).make_config()
     scheduler = SimpleNamespace(max_num_encoder_input_tokens=encoder, max_num_batched_tokens=batched)
     text = SimpleNamespace(max_position_embeddings=last)
-    return kind(
-        vllm_config=SimpleNamespace(
-            config=config, scheduler_config=scheduler,
-            model_config=SimpleNamespace(hf_text_config=text, max_model_len=50),
-        ),
-        prefix="language",
-    )  # fmt: skip
+    model_config = SimpleNamespace(hf_text_config=text, max_model_len=50)
+    return SimpleNamespace(config=config, scheduler_config=scheduler, model_config=model_config)
 
 
 def pixels_of(sizes, width=WIDTH, dtype=torch.float32):
@@ -223,6 +233,7 @@ def test_videos_stay_whole():
 def test_a_stock_model_is_made_as_always():
     pruned = make(PrunedLine)
     assert pruned.prefix == "language"
+    assert type(pruned)(vllm_config=make_settings()).prefix == ""
     assert pruned.base_model is pruned
     with pytest.raises(NotImplementedError):
         make(type("Bare", (model.PrunedMRopeModel, Plain), {})).make_offsets(4, None)
@@ -292,7 +303,34 @@ def test_every_token_has_the_position_it_has_in_the_whole_prompt(kind):
         assert len(ids) + delta == len(whole) + stock_delta  # where the answer goes on
         step = run(pruned, ids, rows, positions.clone())
         expected = stock[:, places]
+        assert step.positions.dtype == torch.long
         assert step.positions.tolist() == (expected if kind is PrunedGrid else expected[0]).tolist()
+
+
+class Listening(PrunedGrid):
+    """Keeps the prompt that the stock model numbers."""
+
+    def number_unpruned(self, tokens, features):
+        self.heard = tokens, [(one.mm_position.offset, one.mm_position.length) for one in features]
+        return super().number_unpruned(tokens, features)
+
+
+def test_the_stock_model_numbers_the_whole_prompt():
+    """A video's tokens are its own, such as timestamps between its frames; an image's are placeholders."""
+    pruned = make(Listening)
+    image = feature(1, 2, 6)
+    video = make_feature("video", {}, 4, 6)
+    pruned.get_mrope_input_positions([1, IMAGE, IMAGE, 2, 30, IMAGE, 31, 32, IMAGE, 33, 3], [video, image])
+    assert pruned.heard == ([1, *[IMAGE] * 6, 2, 30, IMAGE, 31, 32, IMAGE, 33, 3], [(1, 6), (8, 6)])
+
+
+def test_questions_are_embedded_on_the_device_of_the_model():
+    pruned = make(PrunedGrid)
+    with torch.device("meta"):  # what is not made on the device of the model has no values
+        first, none, last = pruned._embed_questions([(1, 2), (), (3,)])
+    assert torch.equal(first, pruned.table[[1, 2]])
+    assert torch.equal(last, pruned.table[[3]])
+    assert none.shape == (0, WIDTH)
 
 
 def test_compact_positions_count_the_kept_tokens():
@@ -342,11 +380,11 @@ def test_text_behind_an_image_step_is_not_moved(nothing):
 def test_buffers_have_one_address_and_grow_where_a_step_is_larger():
     pruned = make(PrunedGrid, batched=6)
     places = []
-    for count in (1, 6, 3):
+    for count in (1, 6, 3, 7):
         positions = torch.arange(count).expand(3, -1).clone()
         step = run(pruned, [20] * count, None, positions)
         assert step.positions.tolist() == positions.tolist()
-        assert count == 1 or not step.positions.is_contiguous()  # like vLLM's own: a graph is compiled for strides
+        assert count in (1, 7) or not step.positions.is_contiguous()  # like vLLM's own: a graph is compiled for strides
         places.append((step.positions.data_ptr(), step.positions.stride()))
     assert len(set(places)) == 1
     for count in (7, 8, 20):
