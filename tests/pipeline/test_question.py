@@ -159,7 +159,7 @@ def read(ids, template=PLAIN, ignored=None, *, own=False):
     """The question's ids, and whether a doubt goes with it."""
     image = ids.index(IMAGE_ID) if IMAGE_ID in ids else 0
     dialog = template.split(ids, image, ignored or [False] * len(ids))
-    columns = dialog.find_question(image, own=own)
+    columns = dialog.find_question(image if own else None)
     assert columns == find_question(ids, image, template, ignored or [False] * len(ids), own=own)
     return [ids[column] for column in columns], dialog.doubt
 

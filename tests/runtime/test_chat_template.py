@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 
 from foveate.errors import ModelError
 from foveate.models import Family
+from foveate.models.chat_template import MERGED, UNLEARNED
 from foveate.pipeline.question import find_question, read_template
 from foveate.runtime.chat_template import learn_template, read_chat_template
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, vicuna_tokenizer
@@ -139,3 +140,84 @@ def test_errors_for_templates_that_cannot_be_learned(template):
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(ModelError, match="load the fast one"):
         read_chat_template(SimpleNamespace(is_fast=False))
+
+
+def find_words(tokenizer, text, template=None):
+    """The question in a prompt, without blanks."""
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    image = tokenizer.convert_tokens_to_ids("<img>")
+    first = ids.index(image) if image in ids else 0
+    columns = find_question(ids, first, template or read_chat_template(tokenizer), [False] * len(ids))
+    return "".join(tokenizer.decode([ids[column] for column in columns]).split())
+
+
+@pytest.mark.parametrize("spelled", ["message['content'] | trim", "message['content'] | tojson"])
+def test_a_template_that_prints_parts_is_read_from_strings(spelled):
+    """Where it expects a string, a list of parts is printed as Python or JSON spells it."""
+    tokenizer = byte_tokenizer(EACH + "<T>{{ message['role'] }}: {{ " + spelled + " }}<E>" + END)
+    template = read_chat_template(tokenizer)
+    quote = '"' if "tojson" in spelled else ""
+    assert find_words(tokenizer, f"<T>user: {quote}<img> What?{quote}<E><T>assistant: ", template) == "What?"
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "<0.3 seconds>", "<12.0 seconds>", "00:07 ", "01:02:03.500", "Frame1: ", "Frame 12 sampled at 0.50 seconds: ",
+        "Frame from 00:01:", "frame 2:", "Here is the original image ",
+        " and here are some crops to help you see better ",
+        "You are provided the following series of three frames from a 0:00:09 [H:MM:SS] video.\n\nFrame from 00:00:",
+        "<boi>7", "<boi>0.5",
+    ],
+)  # fmt: skip
+def test_what_processors_write_beside_an_image_is_no_word(label):
+    tokenizer = byte_tokenizer(STYLES["chatml"])
+    prompt = "<|im_start|>user\n{}<boi><img><eoi>Who?<|im_end|>\n<|im_start|>assistant\n"
+    assert find_words(tokenizer, prompt.format(label)) == "Who?"
+    told = label.replace("<boi>", "")  # the same words elsewhere are the user's
+    plain = prompt.format("").replace("Who?", f"Who? {told} Why?")
+    assert find_words(tokenizer, plain) == "".join(f"Who?{told}Why?".split()) or "series of" in label
+
+
+def test_words_of_the_template_beside_an_image_are_learned():
+    tokenizer = byte_tokenizer(STYLES["chatml"].replace("IMAGE", "Picture 1: IMAGE (end)<eoi>"))
+    prompt = "<|im_start|>user\nPicture {}: <boi><img><eoi>\n (end)<eoi>{}<|im_end|>\n<|im_start|>assistant\n"
+    assert find_words(tokenizer, prompt.format(12, "Who?")) == "Who?"
+    assert find_words(tokenizer, prompt.format("x", "Who is in Picture 2: he?")) == "Picturex:WhoisinPicture2:he?"
+
+
+def test_prompts_of_another_template_are_taken_whole_with_a_doubt():
+    tokenizer = byte_tokenizer(STYLES["chatml"])
+    template = read_chat_template(tokenizer)
+    ids = tokenizer("<img>Human: Who?</s>", add_special_tokens=False).input_ids
+    dialog = template.split(ids, 0, [False] * len(ids))
+    assert tokenizer.decode([ids[column] for column in dialog.find_question()]) == "Human:Who?"
+    assert (dialog.doubt, dialog.is_whole) == (UNLEARNED, True)
+
+
+def test_the_systems_words_before_an_image_in_the_users_turn():
+    """The template parts them by a blank line alone; the processor's own blank lines may follow."""
+    merged = "{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'][0]['text'] + '\n\n' %}"
+    merged += "{% set messages = messages[1:] %}{% endif %}" + EACH + "<turn>{{ message['role'] }}\n"
+    merged += "{{ first if loop.first else '' }}" + PARTS + "<end>\n" + END + prompt("<turn>assistant\n")
+    tokenizer = byte_tokenizer(merged)
+    image = "<boi><img><eoi>"
+
+    def read(*turns, lead=""):
+        processor = SimpleNamespace(
+            tokenizer=tokenizer, apply_chat_template=tokenizer.apply_chat_template, full_image_sequence=f"{lead}<boi>"
+        )
+        text = "".join(f"<turn>{('user', 'assistant')[n % 2]}\n{turn}<end>\n" for n, turn in enumerate(turns))
+        ids = tokenizer(text + "<turn>assistant\n", add_special_tokens=False).input_ids
+        first = ids.index(tokenizer.convert_tokens_to_ids("<img>"))
+        dialog = read_chat_template(processor).split(ids, first, [False] * len(ids))
+        return tokenizer.decode([ids[column] for column in dialog.find_question()]), dialog.doubt
+
+    assert read(f"Be brief.\n\nNever lie.\n\n{image}Who?") == ("Who?", "")
+    assert read(f"Be brief.\n\n{image}A.\n\n{image}Who?") == ("Who?", "")
+    assert read(f"{image}Who?\n\nOne word.") == ("Who?Oneword.", "")
+    assert read(f"Look: {image}Who?") == ("Look:Who?", "")
+    assert read(f"Be brief.\n\nLook: {image}Who?") == ("Bebrief.Look:Who?", MERGED)
+    assert read("Be brief.\n\nHello", "Hi", f"{image}Who?\n\nWhy?") == ("Who?Why?", "")
+    assert read(f"Be brief.\n\n\n\n{image}Who?", lead="\n\n") == ("Who?", "")
+    assert read(f"Look:\n\n{image}Who?", lead="\n\n")[0] == "Look:Who?"

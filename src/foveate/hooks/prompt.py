@@ -95,5 +95,5 @@ def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput
     first = int(prompt.visual[item.row].nonzero()[0])
     hidden = (prompt.mask[item.row] == 0).tolist()
     dialog = template.split(prompt.ids[item.row].tolist(), first, hidden)
-    columns = dialog.find_question(first, own=False)
+    columns = dialog.find_question()
     return [column for column in columns if int(item.columns[-1]) < column <= end], dialog.doubt

@@ -27,6 +27,10 @@ UNLEARNED = (
     "A prompt was not written by the chat template that foveate.learn_template read, so all its text was taken for the "
     "question: write it with processor.apply_chat_template."
 )
+UNMARKED = (
+    "This chat template writes the result of a tool as a turn of the user: the last turn was taken for the question, "
+    "and may be such a result. Prune prompts with results of tools with a method that reads no question."
+)
 MERGED = (
     "This chat template writes a blank line between the system's words and the user's: a question with a blank line "
     "was taken whole, and may hold the system's words too. Put the image into the turn of the question to be sure."
@@ -48,6 +52,7 @@ class ChatTemplate:
             own; "" where they are marked.
         separator: What stands between the system's words and the user's there.
         lead: The blank lines that the processor itself writes before an image.
+        has_unmarked_results: Whether the result of a tool looks like any turn of the user.
         inserts: Regular expressions for words that the template itself writes beside an image.
     """
 
@@ -60,6 +65,7 @@ class ChatTemplate:
     separator: str = ""
     lead: str = ""
     inserts: Sequence[str] = ()
+    has_unmarked_results: bool = False
 
     def split(self, ids: Sequence[int], first_image: int, ignored: Sequence[bool]) -> Dialog:
         """The turns of one row of ids; `ignored` columns hold no words."""
@@ -69,13 +75,14 @@ class ChatTemplate:
             return Dialog([row.read_turn(True, 0, len(row.text))], UNLEARNED, is_whole=True)
         doubt = ""
         user = [number for number, (role, _, _) in enumerate(turns) if role == USER]
+        if self.has_unmarked_results and len(user) > 1:
+            doubt = UNMARKED
         if self.merged:
             number = user[0 if self.merged == "first" else -1]
             _, start, end = turns[number]
-            begin = self._skip_system(row.text[start:end], row.starts[first_image] - start)
+            begin, certain = self._skip_system(row.text[start:end], row.text[row.starts[first_image]])
             turns[number] = (USER, start + begin, end)
-            if not begin and self.separator in row.text[start:end].strip(BLANKS):
-                doubt = MERGED if number == user[-1] and not start <= row.starts[first_image] < end else ""
+            doubt = MERGED if number == user[-1] and not certain else doubt
         return Dialog([row.read_turn(role == USER, start, end) for role, start, end in turns], doubt)
 
     def _find_spans(self, text: str) -> list[tuple[str, int, int]]:
@@ -99,12 +106,13 @@ class ChatTemplate:
             return [(USER, resume + len(mark), end)]
         return [(role, begin, end)] if role != PREAMBLE else []
 
-    def _skip_system(self, text: str, image: int) -> int:
-        """Where the user's words begin in a turn whose first image stands at `image`, if it stands in this turn."""
-        before = text[: max(image, 0)]
-        before = before.rstrip("".join(c for c in before if ord(c) >= SPECIAL))
-        end = self.separator + self.lead
-        return len(before) if before.endswith(end) and image <= len(text) else 0
+    def _skip_system(self, text: str, image: str) -> tuple[int, bool]:
+        """Where the user's words begin in a turn, and whether that is certain: the system's end before an image."""
+        marks = f"(?={SPECIALS}*{re.escape(image)})"
+        ends = [match.end() for match in re.finditer(re.escape(self.separator + self.lead) + marks, text)]
+        before = text.partition(image)[0] if image in text else text
+        words_first = bool(re.sub(SPECIALS, "", before).strip(BLANKS))
+        return max(ends, default=0), bool(ends) or not words_first or self.separator not in text.strip(BLANKS)
 
 
 class SpelledRow:

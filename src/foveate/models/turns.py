@@ -28,8 +28,8 @@ class Dialog:
     doubt: str = ""
     is_whole: bool = False
 
-    def find_question(self, first_image: int, *, own: bool) -> list[int]:
-        """The words of the user's last turn; with `own` of the first one that ends behind column `first_image`."""
+    def find_question(self, image: int | None = None) -> list[int]:
+        """The words of the user's last turn; with the column of an image, of the first one that ends behind it."""
         user = [turn for turn in self.turns if turn.is_user and turn.words]
-        behind = [turn for turn in user if turn.end > first_image] if own else []
-        return behind[0].words if behind else user[-1].words if user else []
+        behind = [turn for turn in user if image is not None and turn.end > image]
+        return [*behind[:1], *user[-1:]][0].words if user else []

@@ -81,7 +81,7 @@ def find_question(
         own: Return the image's own question instead of the last one: that of the turn it stands in, or where that has
             no words, of the next turn of the user that has some.
     """
-    return template.split(ids, first_image, ignored).find_question(first_image, own=own)
+    return template.split(ids, first_image, ignored).find_question(first_image if own else None)
 
 
 def warn_once(model: Any, notes: Sequence[str]) -> None:
@@ -101,7 +101,7 @@ def _read_row(
 
     def split(ignored: Tensor) -> tuple[list[int], Dialog]:
         dialog = template.split(ids, first_image, ignored.tolist())
-        return dialog.find_question(first_image, own=False), dialog
+        return dialog.find_question(), dialog
 
     columns, dialog = split(hidden)
     if not (dialog.doubt or dialog.is_whole) or not bool(labelled.any()):

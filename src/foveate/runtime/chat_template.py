@@ -94,6 +94,9 @@ class _Probe:
             except Exception:  # templates raise errors of any kind
                 continue
             spelled = self.spell(text) if isinstance(text, str) else ""
+            # A template that expects text prints the parts as Python or JSON does.
+            if form is parts and any(f"{quote}{word}{quote}" in text for word in words for quote in "'\""):
+                continue
             if all(spelled.count(word) == 1 for word in words):
                 return spelled
         return None
@@ -133,6 +136,8 @@ def _add_results(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTemp
     """What opens the result of a tool that the template writes as a turn of the user."""
     frames = [probe.render([USER_SAYS, *_call_tool(name)]) or "" for name in TOOLS]
     start = _find_prefix([_cut_from(opening, _cut(frame, FIRST, RESULT)) for frame in frames])
+    if start == opening:
+        return replace(learned, has_unmarked_results=True)
     return replace(learned, openings={start: OTHER, **learned.openings}) if start else learned
 
 

@@ -99,7 +99,7 @@ class PruningProcessor(Stock):
         questions = []
         for start in starts:
             dialog = self.template.split(prompt, start, ignored)
-            questions.append([prompt[column] for column in dialog.find_question(start, own=own)])
+            questions.append([prompt[column] for column in dialog.find_question(start if own else None)])
             self._log_once(dialog.doubt if questions[-1] else NO_QUESTION)
         return questions if own else questions * count
 
