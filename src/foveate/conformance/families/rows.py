@@ -193,12 +193,17 @@ class TinyUnlimitedOcr(TinyDeepseekOcr2):
     """Tiny models of `UnlimitedOcr`."""
 
     def make_inputs(self, config: Any, modality: str, rows: Sequence[int], rng: torch.Generator) -> dict[str, Any]:
-        """Images without tiles: the model takes their number as a list."""
-        return {"pixel_values": super().make_inputs(config, modality, rows, rng)["pixel_values"]}
+        """The number of tiles in a list, and their (columns, rows): two side by side, or three one below the other."""
+        made = super().make_inputs(config, modality, rows, rng)
+        counts = made["num_local_patches"].tolist()
+        return {**made, "num_local_patches": counts, "patches_grid": [[1, 3] if n == 3 else [n, 1] for n in counts]}
 
     def select_inputs(self, config: Any, inputs: Inputs, modality: str, row: int, items: range) -> dict[str, Any]:
-        """Images alone."""
-        return {"pixel_values": inputs["pixel_values"][items.start : items.stop]}
+        """With lists again."""
+        counts = torch.tensor(inputs["num_local_patches"])
+        own = super().select_inputs(config, {**inputs, "num_local_patches": counts}, modality, row, items)
+        grid = inputs["patches_grid"][items.start : items.stop]
+        return {**own, "num_local_patches": own["num_local_patches"].tolist(), "patches_grid": grid}
 
 
 TILE = 16  # the side of a tile, in pixels
