@@ -35,8 +35,8 @@ test-load: .venv/load/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/load bitsandbytes==0.50.2 torchao==0.18.0 gguf==0.19.0
 	touch $@
 
-# Gemma 3n, FastVLM and PerceptionLM with their own towers, which are timm's. Separate, since timm needs torchvision.
-TOWERS := gemma3n or fast_vlm or perception_lm
+# Gemma 3n, FastVLM and PerceptionLM with their own towers, which are timm's, and the processors that need torchvision.
+TOWERS := gemma3n or fast_vlm or perception_lm or test_processors
 
 test-towers: .venv/towers/ready
 	PYTHONPATH=.venv/towers $(BIN)/python -m pytest -W ignore tests/conformance -k "$(TOWERS)"
