@@ -81,7 +81,8 @@ def ask(
         if explain:
             report = replace(report, items=prune_inputs(model, inputs, explain=True, **settings).report.items)
     pruned, unpruned = (_take_median([timings[n] for _, *timings in rounds]) for n in (0, 1))
-    return Comparison(answer, unpruned_answer, pruned, unpruned, report, (*loaded.notes, *notes, *report.notes))
+    notes = list(dict.fromkeys([*loaded.notes, *notes, *report.notes]))
+    return Comparison(answer, unpruned_answer, pruned, unpruned, report, tuple(notes))
 
 
 def _run_round(

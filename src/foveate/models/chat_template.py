@@ -1,6 +1,7 @@
 """A chat template that was read from a processor: which texts open and end the user's turns."""
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -80,7 +81,8 @@ class ChatTemplate:
         if self.merged:
             number = user[0 if self.merged == "first" else -1]
             _, start, end = turns[number]
-            begin, certain = self._skip_system(row.text[start:end], row.text[row.starts[first_image]])
+            image = row.text[row.starts[first_image] : row.starts[first_image + 1]]
+            begin, certain = self._skip_system(row.text[start:end], image or chr(0))
             turns[number] = (USER, start + begin, end)
             doubt = MERGED if number == user[-1] and not certain else doubt
         return Dialog([row.read_turn(role == USER, start, end) for role, start, end in turns], doubt)
@@ -92,7 +94,7 @@ class ChatTemplate:
         opening, begin = "", 0
         for match in [*re.finditer("|".join(map(re.escape, marks)), text), None]:
             mark = match.group() if match else ""
-            if opening and (mark in self.openings or mark in self.endings or match is None):
+            if opening:
                 spans += self._read_span(text, opening, begin, match.start() if match else len(text))
                 opening = ""
             if match and mark in self.openings:
@@ -128,9 +130,9 @@ class SpelledRow:
 
     def read_turn(self, is_user: bool, start: int, end: int) -> Turn:
         """The turn whose words stand between two places of the text."""
-        inside = [c for c in range(len(self.ignored)) if self.starts[c] < end and self.starts[c + 1] > start]
-        words = [c for c in inside if not self.ignored[c] and self._is_word(c, start, end)]
-        return Turn(inside[0] if inside else 0, inside[-1] + 1 if inside else 0, is_user, words)
+        first, last = bisect_right(self.starts, start) - 1, bisect_left(self.starts, end)
+        words = [c for c in range(first, last) if not self.ignored[c] and self._is_word(c, start, end)]
+        return Turn(first, last, is_user, words)
 
     def _is_word(self, column: int, start: int, end: int) -> bool:
         piece = self.text[max(self.starts[column], start) : min(self.starts[column + 1], end)].strip(BLANKS)

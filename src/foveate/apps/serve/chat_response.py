@@ -60,7 +60,7 @@ def pruning_details(end: AnswerEnd) -> dict[str, Any]:
         "total": [item.total for item in report.items],
         "seconds": {"encode": prompt.encode_seconds, "select": report.seconds, "prefill": result.prefill_seconds},
         "kv_bytes": result.kv_bytes,
-        "notes": [*end.notes, *report.notes],
+        "notes": list(dict.fromkeys([*end.notes, *report.notes])),
     }
 
 
