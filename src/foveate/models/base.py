@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.models.batch import PromptBatch
-from foveate.models.inputs import find_raw, lacks_grids, make_arguments
+from foveate.models.encoders import find_raw, lacks_grids, make_arguments
 from foveate.models.kept import keep_tokens, kept_output
 from foveate.models.placeholders import match_placeholders
 from foveate.models.sequence import complete_positions, count_positions, cut_sequence
@@ -243,5 +243,5 @@ def _embed_audio(family: Family, model: Any, short: dict[str, Any], audio: Tenso
     ids = short.pop("input_ids")
     words = model.get_input_embeddings()(ids)
     places = family.placeholders(model.config, {**short, "input_ids": ids}, "audio") & (short["attention_mask"] != 0)
-    embeds = words.masked_scatter(places[..., None], audio.to(words))
+    embeds = words.masked_scatter(places[..., None].to(words.device), audio.to(words))
     return {"inputs_embeds": embeds, **short}  # first: generate reads the size of the batch off the first tensor

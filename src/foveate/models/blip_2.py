@@ -85,7 +85,7 @@ class Blip2(Family):
             **{name: value for name, value in inputs.items() if name not in gone},
             **self.blank(config, words),
             "input_ids": ids.masked_fill(places, pad_id),
-            "inputs_embeds": words.masked_scatter(places[..., None], made),
+            "inputs_embeds": words.masked_scatter(places[..., None].to(words.device), made),
         }
 
     def instruction(self, model: Any, inputs: Inputs, queries: Tensor) -> dict[str, Tensor]:

@@ -35,7 +35,7 @@ class EncoderDecoder(Family):
         tokens = torch.cat(list(short.pop("mm_encoder_outputs")["image"].pooler_output))
         places = self.placeholders(model.config, short) & (real != 0)
         words = model.get_input_embeddings()(ids)
-        words = words.masked_scatter(places[..., None], tokens.to(words))
+        words = words.masked_scatter(places[..., None].to(words.device), tokens.to(words))
         short["encoder_outputs"] = self.read(model, words, real, short.pop("position_ids"))
         if own.get("decoder_input_ids") is None and own.get("labels") is None:
             own["decoder_input_ids"] = torch.full_like(ids[:, :1], self.begin(model.config))
