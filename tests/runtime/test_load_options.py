@@ -62,6 +62,16 @@ def test_weights_on_disk(folders, model_type, on_disk, tmp_path):
     assert answer(mapped)[1] == answer(whole)[1]
 
 
+def test_weights_that_modules_share_stay_together(tmp_path):
+    """The embeddings of the bundled models are their lm_head too."""
+    apart = {"model.vision_tower": "disk", "model.multi_modal_projector": "cpu", "model.language_model": "disk"}
+    with pytest.raises(ModelError, match=r"cannot be spread by this device_map .*share weights on one device"):
+        load("bundled", device_map={**apart, "lm_head": "cpu"}, offload_folder=str(tmp_path / "one"))
+    together = {**apart, "model.language_model": "cpu", "lm_head": "cpu"}
+    mapped = load("bundled", device_map=together, offload_folder=str(tmp_path / "two"), dtype="float32")
+    torch.testing.assert_close(answer(mapped)[0], answer(load("bundled", device_map="cpu"))[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", torch.bfloat16, "auto"])
 def test_dtype(folder, dtype):
     expected = torch.float32 if dtype == "auto" else getattr(torch, str(dtype).removeprefix("torch."))

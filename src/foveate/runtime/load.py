@@ -219,6 +219,11 @@ def _load_weights(where: str, device: str, arguments: dict[str, Any]) -> Any:
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
         if "quantization_config" in arguments:
             raise ModelError(f"{where} cannot be quantized here: {cause_of(error)}.") from error
+        if len(set(arguments.get("device_map", ()))) > 1 and not isinstance(arguments["device_map"], str):
+            raise ModelError(
+                f"{where} cannot be spread by this device_map ({cause_of(error)}): keep modules that share weights on "
+                "one device, such as the embeddings and lm_head."
+            ) from error
         raise ModelError(
             f"The weights of {where} cannot be read ({cause_of(error)}): they are damaged, cut short or "
             "another model's; download them again."

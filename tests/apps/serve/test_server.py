@@ -37,6 +37,14 @@ def test_from_the_readme():
         assert "Traceback" not in log.read_text()
 
 
+def test_the_options_of_load():
+    options = ("--dtype", "float32", "--device-map", '{"": "cpu"}', "--attention", "eager")
+    with serving("--keep", "0.1", *options) as (_, url, log):
+        answer = post(url, body("bundled", content("what color is the star?", SCENE))).json()
+        assert answer["choices"][0]["message"]["content"].strip() == "red"
+        assert "Traceback" not in log.read_text()
+
+
 def test_the_example_of_the_documentation():
     page = (ROOT / "docs" / "serving.md").read_text()
     example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
