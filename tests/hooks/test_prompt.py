@@ -9,6 +9,7 @@ from foveate.errors import FoveateWarning, InputError
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import lookup
+from foveate.models.framing import NO_TURNS
 from foveate.models.visual_input import tile_frames
 from foveate.pipeline.question import LEARNED, WARNED, read_template
 
@@ -115,6 +116,15 @@ def test_a_question_is_the_last_turn_of_the_role_that_sent_the_first_image(chatt
         images, _ = rate(model, family, EveryWord(), made)
     for raters in images:
         assert {rows[0][column] for column in raters} & {40, 41, 50, 51, 60} == {50, 51}
+
+
+def test_what_makes_a_question_uncertain_is_noted_once_and_warned_of_once(chatty, family):
+    made = prompt(chatty)  # three images, and no turn
+    with pytest.warns(FoveateWarning) as warned:
+        _, notes = rate(chatty, family, EveryWord(), made)
+    assert notes == [NO_TURNS] == [str(warning.message) for warning in warned]
+    assert rate(chatty, family, EveryWord(), made)[1] == [NO_TURNS]  # a report has it each time
+    assert rate(chatty, family, FastV(), made)[1] == []  # it reads no question
 
 
 def test_words_between_the_tokens_of_an_image_do_not_rate_it(model, family):

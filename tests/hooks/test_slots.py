@@ -91,6 +91,16 @@ def test_slots_of_places_are_where_the_row_holds_them():
                 assert slots.find_slots(row, slots.places[row]).tolist() == list(range(slots.places.shape[1]))
 
 
+def test_rows_are_selected_with_what_they_hold():
+    """As beams take rows over from each other."""
+    for _, stays in batches():
+        slots, order = Slots.make_kept(3, stays), [len(stays) - 1, 0, len(stays) - 1]
+        taken = slots.select(torch.tensor(order))
+        assert (taken.layer, taken.length) == (3, stays.shape[1])
+        assert taken.places.tolist() == [slots.places[row].tolist() for row in order]
+        assert taken.real.tolist() == [slots.real[row].tolist() for row in order]
+
+
 def test_an_answer_is_dropped_from_rows_that_all_hold_it():
     for _, stays in batches():
         length = stays.shape[1]

@@ -146,6 +146,12 @@ def test_images_have_the_tokens_of_all_of_their_tiles(rows):
         assert item.total == expected[item.index]
 
 
+def test_images_keep_what_else_the_encoder_gave():
+    extras = [{"keys": torch.ones(4, 2)}, {"keys": torch.zeros(9, 2)}]
+    items = Marked().items(SimpleNamespace(config=None), write([[[4], [9]]]), {"image": output([4, 9])}, extras)
+    assert [item.extras for item in items] == extras
+
+
 def test_entries_of_the_encoder_must_end_where_runs_do():
     """A run of several entries is one image or several: that tells nothing, unless runs are known to be images."""
     inputs = write([[[8, 4], [4]], [[8]]])
