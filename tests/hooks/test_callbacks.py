@@ -123,6 +123,18 @@ def test_prompts_with_pruned_audio_are_whole_for_callbacks():
     assert all(torch.equal(ids[:, : prompt.shape[1]], prompt) for ids in recorder.seen)
 
 
+def test_penalties_know_the_prompt_of_pruned_audio():
+    """`generate` itself sees the ids beside the embeddings."""
+    family = lookup.family("qwen2_5_omni_thinker")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("image", "audio"), 6)])
+    with foveate.pruning(model, keep=0.3, modalities=("image", "audio")):
+        out = model.generate(**inputs, max_new_tokens=5, min_new_tokens=5, do_sample=False, repetition_penalty=1e6)
+    new = out[0, -5:].tolist()
+    assert len(set(new)) == 5
+    assert not set(new) & set(inputs["input_ids"][0].tolist())
+
+
 def test_loops_of_the_callers_own_are_refused(model, inputs):
     with foveate.pruning(model, keep=0.3), pytest.raises(InputError, match="custom_generate"):
         model.generate(**inputs, custom_generate=lambda model, **kwargs: None)

@@ -20,7 +20,7 @@ class PromptRestorer:
 
     Args:
         prompt: (b, L) the caller's `input_ids`.
-        length: Length of the prompt that `generate` sees, 0 where it sees embeddings.
+        length: Length of the prompt that `generate` sees.
     """
 
     def __init__(self, prompt: Tensor, length: int) -> None:
@@ -31,6 +31,10 @@ class PromptRestorer:
         rows = self.prompt[first:] if first else self.prompt
         rows = rows.to(ids.device).repeat_interleave(max(len(ids) // len(rows), 1), dim=0)[: len(ids)]
         return torch.cat([rows, ids[:, self.length :]], dim=1)
+
+    def count_dropped(self) -> int:
+        """How many tokens shorter the prompt is."""
+        return self.prompt.shape[1] - self.length
 
     def restore_output(self, out: Any) -> Any:
         """What `generate` returned, with the caller's prompt."""

@@ -32,7 +32,7 @@ from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shor
 from foveate.hooks.options import check_options
 from foveate.models import family_of
 from foveate.models.cache import NAMES, cache_of
-from foveate.models.generation import has_own_decoder
+from foveate.models.generation import has_own_decoder, read_pad_id
 from foveate.models.inputs import raw_names
 from foveate.models.sequence import complete_positions, count_positions
 from foveate.pipeline.prune import prune
@@ -136,13 +136,11 @@ class Chain:
             if "input_ids" not in pruned:
                 check_unassisted(self.model, settings)
             prompt, short = self.make_prompt(inputs, pruned), dict(pruned)
+            if pruned.layout is not None and "input_ids" not in short:  # embeddings: the ids are for processors alone
+                short["input_ids"] = pruned.layout.cut(inputs["input_ids"], read_pad_id(self.model))
         check_loop(settings)
-        ids = inputs["input_ids"]
-        # From embeddings, generate sees and returns the new tokens alone.
-        length = short["input_ids"].shape[1] if "input_ids" in short else 0
-        restorer = PromptRestorer(ids, length)
-        dropped = ids.shape[1] - short["attention_mask"].shape[1]
-        options = restorer.wrap_callbacks(shorten_limits(self.model, settings, dropped))
+        restorer = PromptRestorer(inputs["input_ids"], short["input_ids"].shape[1])
+        options = restorer.wrap_callbacks(shorten_limits(self.model, settings, restorer.count_dropped()))
         out = self.run(stock, {**short, **options})
         filled = find_cache(out)
         filled = cache if filled is None else filled
