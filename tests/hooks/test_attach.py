@@ -92,7 +92,8 @@ def test_innermost_handle_decides_and_any_order_of_removal_works(llava):
         assert kept(inner) == 2
         assert outer.report is None
     assert kept(outer) == 8
-    again = foveate.attach(llava, keep=5, method="grid")
+    with pytest.warns(FoveateWarning, match="newest handle decides"):
+        again = foveate.attach(llava, keep=5, method="grid")
     outer.remove()
     assert kept(again) == 5
     outer.remove()

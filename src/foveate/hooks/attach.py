@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from foveate.errors import InputError, ModelError
+from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.hooks.chain import Chain, find_chain
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
 from foveate.method import Method, resolve_any
@@ -53,13 +54,18 @@ def attach(
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
 
-    Inputs that are encoded already (`mm_encoder_outputs`) pass through. `generate` still returns the caller's prompt in
-    front of the new tokens; `model(...)` returns logits of the shorter sequence. An in-decoder method (`FastV`) prunes
-    between the layers: its `keep` is what the last drop leaves of each image, it allows one handle at a time, and
-    `model(...)` returns logits of the caller's sequence, without a meaning at dropped tokens.
+    What you count stays as it is: `generate` returns your prompt in front of the new tokens, your callbacks get it, and
+    `max_length` means the same. `model(...)` returns the logits of the shorter sequence, in which the columns behind
+    the last image keep their place from the end; `logits_to_keep` counts your columns. Calls with the cache that
+    `model(...)` or `generate` filled go on behind your whole prompt. Attentions and hidden states are those of the
+    tokens that stayed. Threads may share the model; copies and pickles of it are plain models.
+
+    Inputs that are encoded already (`mm_encoder_outputs`) pass through. An in-decoder method (`FastV`) prunes between
+    the layers: its `keep` is what the last drop leaves of each image, it allows one handle at a time, and `model(...)`
+    returns logits of the caller's sequence, without a meaning at dropped tokens.
 
     Args:
-        model: A vision-language model of transformers, with its head.
+        model: A vision-language model of transformers, with its head; also inside `torch.compile`, PEFT or DDP.
         keep, method, positions, per, modalities, explain: As in `prune_inputs`.
 
     Returns:
@@ -68,18 +74,34 @@ def attach(
     Raises:
         FoveateError: The model or the settings cannot be used. Nothing is attached then.
 
+    Warns:
+        FoveateWarning: Pruning is attached already. The newest handle decides, until it is removed.
+
     Example:
         handle = foveate.attach(model, keep=64)
         model.generate(**inputs)
         handle.remove()
     """
-    model, resolved = unwrap(model), resolve_any(method)
+    model = unwrap(model)
+    is_second = find_chain(model) is not None
+    handle = _attach(model, resolve_any(method), keep, positions, per, modalities, explain)
+    if is_second:
+        text = "Pruning is attached to this model already: the newest handle decides, until it is removed."
+        warnings.warn(text, FoveateWarning, stacklevel=2)
+    return handle
+
+
+def _attach(
+    model: Any, method: Method | DecoderMethod, keep: int | float, positions: Positions, per: Per,
+    modalities: Sequence[str], explain: bool,
+) -> Handle | DecoderHandle:  # fmt: skip
+    """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
-    if isinstance(resolved, DecoderMethod):
-        _check_decoder_settings(model, resolved, keep, positions, per, modalities, explain)
-        return attach_decoder(model, keep=keep, method=resolved)
-    settings = check_settings(keep, resolved, positions, per, modalities, explain)
+    if isinstance(method, DecoderMethod):
+        _check_decoder_settings(model, method, keep, positions, per, modalities, explain)
+        return attach_decoder(model, keep=keep, method=method)
+    settings = check_settings(keep, method, positions, per, modalities, explain)
     check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
@@ -115,15 +137,13 @@ def pruning(
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
-    """`attach` for the length of a with-block, with the same arguments.
+    """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.
 
     Example:
         with foveate.pruning(model, keep=0.1) as handle:
             model.generate(**inputs)
     """
-    handle = attach(
-        model, keep=keep, method=method, positions=positions, per=per, modalities=modalities, explain=explain
-    )
+    handle = _attach(unwrap(model), resolve_any(method), keep, positions, per, modalities, explain)
     try:
         yield handle
     finally:

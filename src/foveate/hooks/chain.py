@@ -229,7 +229,7 @@ class Chain:
 
 def find_chain(model: Any) -> Chain | None:
     """The chain of handles that is attached to a model."""
-    front = model.__dict__.get("generate")
+    front = getattr(model, "__dict__", {}).get("generate")
     chain: Chain | None = getattr(front, CHAIN, None)
     # functools.wraps copies our attribute to a wrapper
     return chain if chain is not None and chain.front is front else None

@@ -15,7 +15,7 @@ import math
 import threading
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ from foveate.hooks.continuation import fit_rows, forget_prompt, read_prompt, rec
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
 from foveate.hooks.report import DecoderReport
-from foveate.hooks.slots import Slots
+from foveate.hooks.slots import PrunedLayers
 from foveate.method.budget import to_budget
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
@@ -76,23 +76,10 @@ def attach_decoder(model: Any, *, keep: int | float, method: DecoderMethod) -> D
 def is_attached(model: Any) -> bool:
     """Whether an in-decoder method is attached to this model."""
     hooks = getattr(model, "_forward_pre_hooks", {})
-    return any(isinstance(getattr(hook, "__self__", None), _Hooks) for hook in hooks.values())
+    return any(getattr(hook, "__name__", "") == OPEN for hook in hooks.values())
 
 
-@dataclass(frozen=True, eq=False)
-class PrunedLayers:
-    """What every layer of a cache holds of its prompt, and who pruned it."""
-
-    slots: tuple[Slots, ...]
-    owner: weakref.ref[_Hooks]
-
-    def count_rows(self) -> int:
-        """Number of rows."""
-        return len(self.slots[0].real)
-
-    def select(self, rows: Tensor) -> PrunedLayers:
-        """The record for these rows (n,)."""
-        return replace(self, slots=tuple(slots.select(rows) for slots in self.slots))
+OPEN = "foveate_open"  # the name of the hook that opens a call
 
 
 class _Call(threading.local):
@@ -109,16 +96,20 @@ class _Hooks:
         self.decoder = self.family.decoder(model)
         self.drops = handle.method.layers(len(self.decoder.layers))
         self.call = _Call()
+        # What the hooks do is no part of a compiled graph.
+        before_call = torch.compiler.disable(self.open)
+        before_call.__name__ = OPEN
         self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.installed = {
             model: [
-                model.register_forward_pre_hook(self.open, with_kwargs=True),
+                model.register_forward_pre_hook(before_call, with_kwargs=True),
                 # Also after an exception: a call that failed must not act on the next one.
-                model.register_forward_hook(self.close, always_call=True),
+                model.register_forward_hook(torch.compiler.disable(self.close), always_call=True),
             ]
         }
         for number, layer in list(enumerate(self.decoder.layers))[self.drops[0] - 1 :]:
-            before, after = partial(self.before, number), partial(self.after, number)
+            before = torch.compiler.disable(partial(self.before, number))
+            after = torch.compiler.disable(partial(self.after, number))
             self.installed[layer] = [
                 layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
             ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,3 +86,19 @@ class Slots:
                 f"{(len(self.real), self.length + later)}: pass the mask of both."
             )
         return torch.cat([self.real, tail], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedLayers:
+    """What every layer of a cache holds of its prompt, and who pruned it."""
+
+    slots: tuple[Slots, ...]
+    owner: weakref.ref[Any]
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+        return len(self.slots[0].real)
+
+    def select(self, rows: Tensor) -> PrunedLayers:
+        """The record for these rows (n,)."""
+        return replace(self, slots=tuple(slots.select(rows) for slots in self.slots))

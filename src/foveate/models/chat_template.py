@@ -1,5 +1,7 @@
 """A chat template that was read from a processor: which texts open and end the user's turns."""
 
+from __future__ import annotations
+
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
@@ -67,6 +69,14 @@ class ChatTemplate:
     lead: str = ""
     inserts: Sequence[str] = ()
     has_unmarked_results: bool = False
+
+    def __deepcopy__(self, memo: object) -> ChatTemplate:
+        """Copies of a model share it."""
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """None in a pickle: a saved model is a plain one, and learns its template again."""
+        return type(None), ()
 
     def split(self, ids: Sequence[int], first_image: int, ignored: Sequence[bool]) -> Dialog:
         """The turns of one row of ids; `ignored` columns hold no words."""
