@@ -27,7 +27,7 @@ from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
 from foveate.hooks.continuation import fit_rows, forget_prompt, read_prompt, record_prompt
 from foveate.hooks.copies import hide_from_copies, show_to_copies
-from foveate.hooks.prompt import Prompt, count_answer_tokens, rate_images
+from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, has_images, rate_images
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import PrunedLayers
 from foveate.method.budget import to_budget
@@ -35,7 +35,6 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
 from foveate.models.visual_input import Grid
-from foveate.pipeline.settings import check_inputs
 
 
 class DecoderHandle:
@@ -144,20 +143,20 @@ class _Hooks:
         inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         self.call.now = None
         cache = cache_of(inputs)
-        has_images = _has_images(inputs)
+        is_prompt = has_images(inputs)
         if cache is not None and cache.get_seq_length() == 0:
             forget_prompt(cache)  # it was reset
         elif cache is not None:
-            if has_images:
+            if is_prompt:
                 raise InputError(
                     "The cache (past_key_values) already holds a part of this prompt: "
                     "pass the whole conversation with its images, without a cache."
                 )
             self.call.now = self._following(cache, inputs)
             return None
-        if not has_images:
+        if not is_prompt:
             return None
-        _check_call(inputs, self.handle.method.name)
+        check_call(inputs, self.handle.method.name)
         encoded = self.family.encode(model, inputs)
         self.call.now = self._prefill(inputs, encoded)
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
@@ -216,33 +215,6 @@ class _Hooks:
             items, self.handle.method.name, call.seconds, call.notes, stages=tuple(call.stages),
             visual_tokens=tuple(per_layer),
         )  # fmt: skip
-
-
-def _has_images(inputs: dict[str, Any]) -> bool:
-    ready = inputs.get("mm_encoder_outputs") or {}
-    raw = (inputs.get(name) for name in ("pixel_values", "pixel_values_videos"))
-    return any(output is not None for output in (*raw, *ready.values()))
-
-
-def _check_call(inputs: dict[str, Any], name: str) -> None:
-    """Raise `InputError` for a call with images that cannot be pruned layer by layer."""
-    cache = cache_of(inputs)
-    if cache is not None and cache.is_compileable:
-        raise InputError(
-            f"{name} leaves each layer with a cache of its own length, and a static cache has one for all: "
-            "use the dynamic one, or a method that prunes the input."
-        )
-    check_inputs(inputs)
-    ready = inputs.get("mm_encoder_outputs") or {}
-    if inputs.get("pixel_values_videos") is not None or ready.get("video") is not None:
-        raise InputError(
-            f"{name} prunes images, not videos: pass the frames as images, or use a method that prunes the input."
-        )
-    if inputs.get("labels") is not None:
-        raise InputError(
-            f"{name} reads the attention of the prompt's last token, and with labels that is the answer's: "
-            "train with a method that prunes the input, or leave the labels out."
-        )
 
 
 def _read_grids(
