@@ -100,6 +100,8 @@ def test_further_arguments_of_transformers(folder):
     assert load(folder, device_map="auto", max_memory={"cpu": "1GB"}).model.device.type == "cpu"
     with pytest.raises(InputError, match=r"attn_implementation is set by another option"):
         load(folder, attention="sdpa", attn_implementation="eager")
+    with pytest.raises(InputError, match=r"torch_dtype is an older name: give dtype"):
+        load(folder, torch_dtype="bfloat16")
     with pytest.raises(ModelError, match=r"cannot be loaded with these options: .*unexpected keyword argument 'kep'"):
         load(folder, kep=3)
 
@@ -184,6 +186,11 @@ def test_a_revision_of_the_hub(folder, tmp_path, monkeypatch):
         save_file(scaled, snapshot / "model.safetensors", metadata={"format": "pt"})
     first, second = (load("someone/tiny", **options).model.lm_head.weight for options in ({}, {"revision": "v2"}))
     torch.testing.assert_close(second, 2 * first)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "elsewhere"))
+    with pytest.raises(ModelError, match=r"no model 'someone/tiny' came from the hub"):
+        load("someone/tiny")
+    torch.testing.assert_close(load("someone/tiny", cache_dir=str(tmp_path)).model.lm_head.weight, first)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError, match=r"of revision 'v3' came from the hub"):
         load("someone/tiny", revision="v3")
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+import peft
 import pytest
 import torch
 from PIL import Image
@@ -70,6 +71,25 @@ def test_attach_to_a_quantized_model(quantize):
     inputs = make_inputs(loaded, [Image.radial_gradient("L").resize((160, 160)).convert("RGB")], ["what color is it?"])
     with foveate.pruning(loaded.model, keep=0.3):
         assert generate_answers(loaded, inputs, 4) == expected
+
+
+@pytest.mark.parametrize("quantize", ["8bit", "4bit"])
+def test_an_adapter_on_quantized_weights(quantize, tmp_path):
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=4, target_modules=r".*language_model.*(q_proj|down_proj)", init_lora_weights=False)
+    wrapped = peft.get_peft_model(load("bundled").model, config)
+    wrapped.save_pretrained(tmp_path)
+    quantized = load("bundled", quantize=quantize, adapter=str(tmp_path))
+    by_peft = peft.PeftModel.from_pretrained(load("bundled", quantize=quantize).model, str(tmp_path))
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad(), quiet():
+        logits, expected, exact = (
+            each(input_ids=ids).logits
+            for each in (quantized.model, by_peft, load("bundled", adapter=str(tmp_path)).model)
+        )
+    torch.testing.assert_close(logits, expected)
+    assert (logits - exact).norm() / exact.norm() < (0.05 if quantize == "8bit" else 0.5)
+    assert all(answer(quantized)[1])
 
 
 def test_a_saved_quantized_model(tmp_path):

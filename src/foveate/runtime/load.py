@@ -24,6 +24,7 @@ MODELS = Path(__file__).parents[1] / "world" / "models"
 BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WEIGHTS = ("*.safetensors", "*.bin")
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")  # for all files
 HELPERS = ("accelerate", "bitsandbytes", "torchao")  # packages with logs of their own
 
 
@@ -87,10 +88,13 @@ def load(
 def _load(name: str, options: LoadOptions, more: Mapping[str, Any]) -> LoadedModel:
     where, device = locate(name, options.gguf_file), _choose_device()
     options.check()
-    config = read_config(where, options)
+    if "torch_dtype" in more:  # transformers would look at dtype alone
+        raise InputError("torch_dtype is an older name: give dtype.")
+    hub = {name: more[name] for name in HUB_ARGUMENTS if name in more}
+    config = read_config(where, options, **hub)
     check_family(config, options.gguf_file)
     # The processor is small and comes first: its errors show before gigabytes are read.
-    processor, notes = load_processor(where, config, **options.source)
+    processor, notes = load_processor(where, config, **options.source, **hub)
     arguments = options.to_arguments(config, device)
     if name in BUNDLED and options.dtype is None and device == "cpu":
         arguments["dtype"] = "float32"
@@ -163,7 +167,7 @@ def locate(name: str, gguf_file: str | None = None) -> str:
     return name
 
 
-def read_config(where: str, options: LoadOptions | None = None) -> Any:
+def read_config(where: str, options: LoadOptions | None = None, **hub: Any) -> Any:
     """The configuration of a folder or hub id. Raises `ModelError` if there is none that transformers knows."""
     options = options or LoadOptions()
     if options.revision is not None and Path(where).is_dir():  # transformers and vLLM would not look at it
@@ -171,7 +175,7 @@ def read_config(where: str, options: LoadOptions | None = None) -> Any:
     file = options.gguf_file or "config.json"
     gguf = {} if options.gguf_file is None else {"gguf_file": options.gguf_file}
     try:
-        return import_late("transformers").AutoConfig.from_pretrained(where, **options.source, **gguf)
+        return import_late("transformers").AutoConfig.from_pretrained(where, **options.source, **gguf, **hub)
     except OSError as error:
         if Path(where).is_dir():
             raise ModelError(f"The {file} of {where} cannot be read ({cause_of(error)}): download it again.") from error
