@@ -1,9 +1,11 @@
 """Inputs that the stock model takes are taken: other names, optional ones left out, encoded ones, shapes by chance."""
 
 import inspect
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 import foveate
 from foveate.conformance.batches import make_batch, make_tiny_model
@@ -109,3 +111,28 @@ def test_no_id_for_a_modality_that_is_not_shown(model_type):
     model = make_tiny_model(family)
     model.config.video_token_id = None
     assert foveate.prune_inputs(model, make_batch(model, family, [(1, 6)]), keep=0.4).report.items
+
+
+@pytest.mark.parametrize("model_type", lookup.available())
+@torch.no_grad()
+def test_special_tokens_that_the_stock_model_can_do_without(model_type):
+    """Such as the marks around an image, which no forward needs."""
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 6)])
+    for config in (model.config, model.config.get_text_config()):
+        for name in [name for name in vars(config) if name.endswith("_token_id") and name != "image_token_id"]:
+            with without(config, name):
+                assert_like_stock(model, inputs)
+
+
+@contextmanager
+def without(config, name):
+    """Within, the configuration has None there, unless it insists on a number."""
+    value = getattr(config, name)
+    with suppress(StrictDataclassFieldValidationError):
+        setattr(config, name, None)
+    try:
+        yield
+    finally:
+        setattr(config, name, value)
