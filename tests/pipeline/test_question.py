@@ -242,7 +242,12 @@ def test_headers_of_four_ids():
 
     assert read([START, *words(USER, IMAGE_ID, 10, 11), OPEN, ASSISTANT, BOX, LINE]) == ([10, 11], "")
     long = [[OPEN, role, BOX, LINE, 7, *words, END] for role, words in ((USER, [IMAGE_ID, 10]), (ASSISTANT, [30]))]
-    assert read([*long[0], *long[1]])[0] == [7, 10]  # four ids at most
+    assert read([*long[0], *long[1]])[0] == [7, 10]  # one line end at most
+
+
+def test_an_answer_may_begin_as_the_question_does():
+    assert read([*turn(USER, 10, 11, IMAGE_ID), *turn(ASSISTANT, 10, 30)]) == ([10, 11], "")
+    assert read([*turn(USER, IMAGE_ID, 10, 11), *turn(ASSISTANT, 10, 30)]) == ([10, 11], "")
 
 
 def test_openings_in_ordinary_ids_leave_a_doubt():

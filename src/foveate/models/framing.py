@@ -13,7 +13,6 @@ from foveate.models.turns import Dialog, Turn
 
 Role = tuple[int, ...]
 HEAD = 3  # columns after the end of a turn among which the next one opens: line ends may stand before it
-HEADING = 4  # ids that open a turn at most: `<|start_header_id|>user<|end_header_id|>` and a blank line
 NO_TURNS = (
     "Nothing tells the user's turns in a prompt from the others, so all its text was taken for the question: call "
     "foveate.learn_template(model, processor), or set model.config.foveate_template = {} if prompts have no template."
@@ -157,14 +156,16 @@ def _find_heads(template: Template, ids: Sequence[int], ignored: Sequence[bool])
 
 
 def _measure_heading(template: Template, turns: Sequence[Sequence[int]], least: int) -> int:
-    """How many ids open every turn: those that name the role, and the same ones behind them in all turns."""
+    """How many ids open every turn: those that name the role, then the same marks in all turns, and a line end."""
     if len(turns) == 1:
         return least + 1
     heading = least
-    for column in zip(*(turn[least:HEADING] for turn in turns), strict=False):
+    for column in zip(*(turn[least:] for turn in turns), strict=False):
         if len(set(column)) > 1 or column[0] in template.structure:
             break
         heading += 1
+        if not template.is_mark(column[0]):
+            break
     return heading
 
 
