@@ -204,6 +204,8 @@ def test_answers_of_a_training_row_are_not_the_users():
     assert read([*ids, *turn(USER, 11)]) == ([11], "")  # no assistant opens a conversation
     assert read([*turn(SYSTEM, 20), *turn(USER, IMAGE_ID, 10)]) == ([10], UNSURE)
     assert read(ids[:-2]) == ([10], UNSURE)  # an answer that has no end
+    assert read([*ids, *turn(USER, 11), OPEN, ASSISTANT, LINE, 31, 32]) == ([11], UNSURE)
+    assert read([IMAGE_ID, *turn(USER, 10), *turn(ASSISTANT, 30)]) == ([10], "")
 
 
 def test_the_result_of_a_tool_in_the_users_turn_is_left_out_with_a_doubt():
@@ -214,6 +216,7 @@ def test_the_result_of_a_tool_in_the_users_turn_is_left_out_with_a_doubt():
     assert read([*ids, *turn(USER, BOX), *WAITS]) == ([10], "")
     assert read([*turn(USER, BOX, 40, BOX, IMAGE_ID), *WAITS]) == ([40], "")
     assert read([*turn(USER, IMAGE_ID, BOX, 40, USER_MARK), *WAITS])[0] == [40]
+    assert read([*turn(SYSTEM, IMAGE_ID), *turn(USER, BOX, 40, USER_MARK), *WAITS]) == ([40], "")
 
 
 def test_a_turn_without_words_leaves_the_question_before_it():
@@ -277,6 +280,8 @@ def test_a_mark_for_each_role_leaves_a_doubt():
     assert read([*first, ASSISTANT_MARK]) == ([10, 11], UNSURE)
     assert read([*first, ASSISTANT_MARK, 30, END, USER_MARK, 12, END, ASSISTANT_MARK]) == ([12], UNSURE)
     assert read([*first, 12, 13, ASSISTANT_MARK])[1] == UNSURE
+    shown = [START, USER_MARK, 10, IMAGE_ID, END, ASSISTANT_MARK, 30, END, USER_MARK, IMAGE_ID, END, ASSISTANT_MARK]
+    assert read(shown) == ([10], UNSURE)
     assert read([*first, 12, 13, 14, ASSISTANT_MARK])[1] == NO_TURNS
 
 
@@ -410,6 +415,11 @@ def test_labels_never_hide_the_users_turn(tiny):
         assert locate(tiny, [row], labels=[labels]) == ({0: [11, 12]}, [])
 
 
+def test_labels_of_another_shape_and_images_of_many_tokens(tiny):
+    image = tiny.config.image_token_id
+    assert locate(tiny, [[image, 7, 8, image, 11, 12]], labels=[[12]]) == ({0: [11, 12]}, [])
+
+
 def test_labels_show_the_answer_where_no_turn_does(tiny):
     image = tiny.config.image_token_id
     row = [image, image, 11, 12, 13]
@@ -450,6 +460,7 @@ def test_a_model_without_shared_space_is_noted(tiny):
 def test_a_warning_is_given_once_for_a_model_and_a_message(tiny, recwarn):
     warnings.simplefilter("default")
     other = make_tiny_model(LLAVA)
+    del vars(other)[WARNED]
     for model in (tiny, tiny, other):
         warn_once(model, ["One.", "Two.", "One."])
         warn_once(model, [])
