@@ -29,7 +29,7 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 
 # A line per module below src/foveate: its tests. Those that call the mutated function run, the fastest first.
 RULES = "tests/method/selection"
-CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py tests/pipeline/test_chats.py"
+CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",
