@@ -100,6 +100,8 @@ def test_further_arguments_of_transformers(folder):
     assert load(folder, device_map="auto", max_memory={"cpu": "1GB"}).model.device.type == "cpu"
     with pytest.raises(InputError, match=r"attn_implementation is set by another option"):
         load(folder, attention="sdpa", attn_implementation="eager")
+    with pytest.raises(ModelError, match=r"cannot be loaded with state_dict: "):
+        load(folder, state_dict={})
     with pytest.raises(InputError, match=r"torch_dtype is an older name: give dtype"):
         load(folder, torch_dtype="bfloat16")
     with pytest.raises(ModelError, match=r"cannot be loaded with these options: .*unexpected keyword argument 'kep'"):
@@ -112,6 +114,7 @@ def test_further_arguments_of_transformers(folder):
         ({"device_map": "automatic"}, "'automatic' is no device of this machine: give auto"),
         ({"device_map": {"": "cuda:99"}}, "'cuda:99' is no device of this machine"),
         ({"device_map": {"": None}}, "None is no device"),
+        ({"device_map": "disk"}, "'disk' is no device"),
         ({"device_map": "meta"}, "'meta' is no device"),
         ({"device_map": ["cpu"]}, "is no device"),
         ({"device_map": {}}, "device_map is empty"),

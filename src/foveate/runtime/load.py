@@ -101,7 +101,7 @@ def _load(name: str, options: LoadOptions, more: Mapping[str, Any]) -> LoadedMod
     twice = sorted(arguments.keys() & more)
     if twice:
         raise InputError(f"{twice[0]} is set by another option of load: leave one of them out.")
-    model = _load_weights(where, device, {**arguments, **more})
+    model = _load_weights(where, device, arguments, more)
     if options.adapter is not None:
         model = add_adapter(model, options.adapter)
     if getattr(model.config, "foveate_template", None) is None:
@@ -201,11 +201,11 @@ def check_family(config: Any, gguf_file: str | None) -> None:
         ) from error
 
 
-def _load_weights(where: str, device: str, arguments: dict[str, Any]) -> Any:
+def _load_weights(where: str, device: str, arguments: dict[str, Any], more: Mapping[str, Any]) -> Any:
     """The model, if all weights are there: transformers fills missing ones with random numbers and only logs it."""
     auto = import_late("transformers").AutoModelForImageTextToText
     try:
-        model, info = auto.from_pretrained(where, output_loading_info=True, **arguments)
+        model, info = auto.from_pretrained(where, output_loading_info=True, **arguments, **more)
         missing = sorted(info["missing_keys"])
         if missing:
             raise ModelError(
@@ -221,13 +221,15 @@ def _load_weights(where: str, device: str, arguments: dict[str, Any]) -> Any:
     except (ImportError, TypeError) as error:
         raise ModelError(f"{where} cannot be loaded with these options: {cause_of(error)}.") from error
     except (SafetensorError, UnpicklingError, OSError, RuntimeError, ValueError, EOFError) as error:
-        if "quantization_config" in arguments:
+        if "quantization_config" in {**arguments, **more}:
             raise ModelError(f"{where} cannot be quantized here: {cause_of(error)}.") from error
         if len(set(arguments.get("device_map", ()))) > 1 and not isinstance(arguments["device_map"], str):
             raise ModelError(
                 f"{where} cannot be spread by this device_map ({cause_of(error)}): keep modules that share weights on "
                 "one device, such as the embeddings and lm_head."
             ) from error
+        if more:
+            raise ModelError(f"{where} cannot be loaded with {', '.join(more)}: {cause_of(error)}.") from error
         raise ModelError(
             f"The weights of {where} cannot be read ({cause_of(error)}): they are damaged, cut short or "
             "another model's; download them again."

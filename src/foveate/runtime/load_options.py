@@ -114,7 +114,8 @@ def _check_devices(device_map: Any) -> None:
         raise InputError('device_map is empty: give a device for every module, or {"": "cpu"} for all.')
     for device in _list_devices(device_map):
         try:
-            usable = device == "disk" or torch.empty(0, device=torch.device(device)).device.type != "meta"
+            on_disk = device == "disk" and isinstance(device_map, Mapping)
+            usable = on_disk or torch.empty(0, device=torch.device(device)).device.type != "meta"
         except (RuntimeError, AssertionError, TypeError):
             usable = False
         if not usable:
