@@ -447,9 +447,13 @@ def test_a_template_of_the_model_comes_before_its_configurations(tiny):
     assert read_template(tiny, LLAVA) == read_chat_template(tokenizer)
 
 
-def test_a_model_without_shared_space_is_noted(tiny):
-    model = make_tiny_model(lookup.family("mllama"))
-    inputs = make_batch(model, lookup.family("mllama"), [(1, 5)])
+def test_a_model_without_shared_space_is_noted():
+    family = lookup.family("mllama")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 5)])
+    item = make_visual_input("image", 0, torch.tensor([], dtype=torch.long), 1, torch.ones(3, 8))
+    questions, notes = locate_questions(model, family, inputs, inputs["attention_mask"], [item])
+    assert (questions[0].shape, notes) == ((0, 8), [NO_SHARED_SPACE])
     vars(model)[WARNED] = set()
     with pytest.warns(FoveateWarning, match="share no space"):
         report = foveate.prune_inputs(model, inputs, keep=0.5).report
