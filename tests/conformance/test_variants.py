@@ -53,6 +53,10 @@ VARIANTS = {
     "OpenGVLab/InternVL3_5-GPT-OSS-20B-A4B-Preview-HF": (
         "internvl", {"text_config": {"model_type": "gpt_oss", "sliding_window": 512}}
     ),
+    "facebook/Perception-LM-8B": (  # a tower without a class token
+        "perception_lm",
+        {"vision_use_cls_token": False, "vision_config": {**SIGLIP, "model_args": {"embed_dim": 32}, "patch_size": 4}},
+    ),
     "facebook/chameleon-30b": ("chameleon", {"swin_norm": True}),
     "LiquidAI/LFM2.5-VL-1.6B": ("lfm2_vl", {"projector_use_layernorm": False}),
     "google/gemma-4-E2B": (
