@@ -30,6 +30,7 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 # A line per module below src/foveate: its tests. Those that call the mutated function run, the fastest first.
 RULES = "tests/method/selection"
 CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py"
+ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_continuation.py tests/hooks/test_chain.py"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",
@@ -54,8 +55,15 @@ MODULES = {
     "models/tiling.py": "tests/models/test_tiling.py",
     "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
+    "models/wrappers.py": "tests/models/test_wrappers.py",
+    "pipeline/shorten.py": "tests/hooks/test_continuation.py tests/pipeline/test_prune.py",
     "hooks/attention.py": "tests/hooks/test_attention.py",
     "hooks/call.py": "tests/hooks/test_call.py",
+    "hooks/callbacks.py": "tests/hooks/test_callbacks.py",
+    "hooks/chain.py": ATTACHED,
+    "hooks/continuation.py": "tests/hooks/test_continuation.py",
+    "hooks/copies.py": "tests/hooks/test_copies.py",
+    "hooks/generate.py": "tests/hooks/test_attach.py",
     "hooks/prompt.py": "tests/hooks/test_prompt.py",
     "hooks/slots.py": "tests/hooks/test_slots.py",
 }

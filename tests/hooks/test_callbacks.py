@@ -3,6 +3,7 @@
 import pytest
 import torch
 from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import GenerateDecoderOnlyOutput
 from transformers.generation.logits_process import ForcedEOSTokenLogitsProcessor, TemperatureLogitsWarper
 
 import foveate
@@ -140,8 +141,27 @@ def test_loops_of_the_callers_own_are_refused(model, inputs):
         model.generate(**inputs, custom_generate=lambda model, **kwargs: None)
 
 
-def test_rows_are_restored_from_any_first_one():
+def test_rows_are_restored():
     restorer = PromptRestorer(torch.tensor([[1, 2, 3], [4, 5, 6]]), 2)
+    assert restorer.count_dropped() == 1
     assert restorer.restore(torch.tensor([[9, 9, 7], [9, 9, 8]])).tolist() == [[1, 2, 3, 7], [4, 5, 6, 8]]
-    assert restorer.restore(torch.tensor([[9, 9, 8]]), 1).tolist() == [[4, 5, 6, 8]]
     assert restorer.restore(torch.tensor([[9, 9, 7]] * 4)).tolist() == [[1, 2, 3, 7]] * 2 + [[4, 5, 6, 7]] * 2
+    assert restorer.restore_row(1, torch.tensor([9, 9, 8])).tolist() == [4, 5, 6, 8]
+    out = GenerateDecoderOnlyOutput(sequences=torch.tensor([[9, 9, 7], [9, 9, 8]]))
+    assert restorer.restore_output(out) is out
+    assert out.sequences.tolist() == [[1, 2, 3, 7], [4, 5, 6, 8]]
+
+
+def test_callbacks_get_all_arguments_and_processors_of_transformers_stay_as_they_are():
+    restorer = PromptRestorer(torch.tensor([[1, 2, 3]]), 2)
+    calls, warper = [], TemperatureLogitsWarper(0.5)
+
+    def note(ids, scores, **kwargs):
+        calls.append((ids.tolist(), scores, kwargs))
+
+    wrapped = restorer.wrap_callbacks({"logits_processor": [note, warper, ForcedEOSTokenLogitsProcessor(9, 7)]})
+    first, second, third = wrapped["logits_processor"]
+    first(torch.tensor([[9, 9, 7]]), "scores", more=1)
+    assert calls == [([[1, 2, 3, 7]], "scores", {"more": 1})]
+    assert second is warper
+    assert not isinstance(third, ForcedEOSTokenLogitsProcessor)

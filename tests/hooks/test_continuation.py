@@ -8,6 +8,7 @@ from transformers import DynamicCache, StaticCache
 
 import foveate
 from caches import with_cache
+from decoder_reference import deep_model
 from foveate.conformance.batches import make_batch
 from foveate.conformance.reference import go_on
 from foveate.errors import InputError
@@ -285,3 +286,44 @@ def test_packed_rows_are_refused(llava):
             llava(**both, **mark)
     with foveate.pruning(llava, keep=0.5):
         llava(**both, position_ids=torch.arange(sum(lengths))[None])
+
+
+@pytest.mark.parametrize("method", ["foveate", "fastv"])
+def test_a_cache_does_not_go_on_without_its_handle(family, method):
+    """The stock model would count positions from the shorter cache."""
+    model = deep_model(family)
+    inputs, token = make_batch(model, family, [(1, 6)]), torch.tensor([[42]])
+    with foveate.pruning(model, keep=0.3, method=method):
+        caches = [DynamicCache(config=model.config.get_text_config()) for _ in range(2)]
+        for cache in caches:
+            model(**inputs, **with_cache(model, cache))
+        model(input_ids=token, **with_cache(model, caches[1]))
+    caches.append(copy.deepcopy(caches[0]))
+    for cache in caches:
+        with pytest.raises(InputError, match="keep the handle attached"):
+            model(input_ids=token, **with_cache(model, cache))
+        cache.reset()
+        model(input_ids=token, **with_cache(model, cache))
+        model(input_ids=token, **with_cache(model, cache))
+
+
+@pytest.mark.parametrize("method", ["foveate", "fastv"])
+def test_an_interrupted_call_leaves_nothing_behind(family, method):
+    """torch runs no hook behind an interrupt."""
+    model = deep_model(family)
+    first, second = (make_batch(model, family, [(1, n)], seed=n) for n in (6, 9))
+
+    def interrupt(module, args):
+        raise KeyboardInterrupt
+
+    with foveate.pruning(model, keep=0.3, method=method) as handle:
+        expected, answer = model(**second).logits, model.generate(**second, max_new_tokens=3)
+        hook = model.get_output_embeddings().register_forward_pre_hook(interrupt)
+        for call in (lambda: model(**first), lambda: model.generate(**first, max_new_tokens=3)):
+            with pytest.raises(KeyboardInterrupt):
+                call()
+        hook.remove()
+        handle.report = None
+        close(model(**second).logits, expected)
+        assert handle.report is not None
+        assert torch.equal(model.generate(**second, max_new_tokens=3), answer)

@@ -26,11 +26,14 @@ class PromptRestorer:
     def __init__(self, prompt: Tensor, length: int) -> None:
         self.prompt, self.length = prompt, length
 
-    def restore(self, ids: Tensor, first: int = 0) -> Tensor:
-        """(n, L' + t) -> (n, L + t); rows that `generate` repeated follow each other. `first` is the first prompt."""
-        rows = self.prompt[first:] if first else self.prompt
-        rows = rows.to(ids.device).repeat_interleave(max(len(ids) // len(rows), 1), dim=0)[: len(ids)]
+    def restore(self, ids: Tensor) -> Tensor:
+        """(n, L' + t) -> (n, L + t); the n rows are those of the prompt, each repeated as often."""
+        rows = self.prompt.to(ids.device).repeat_interleave(len(ids) // len(self.prompt), dim=0)
         return torch.cat([rows, ids[:, self.length :]], dim=1)
+
+    def restore_row(self, row: int, ids: Tensor) -> Tensor:
+        """(L' + t,) -> (L + t,) for one row of the prompt."""
+        return torch.cat([self.prompt[row].to(ids.device), ids[self.length :]])
 
     def count_dropped(self) -> int:
         """How many tokens shorter the prompt is."""
@@ -52,7 +55,7 @@ class PromptRestorer:
                 wrapped[name] = type(callbacks)(self._wrap(callback) for callback in callbacks)
         prefix, streamer = settings.get("prefix_allowed_tokens_fn"), settings.get("streamer")
         if prefix is not None:
-            wrapped["prefix_allowed_tokens_fn"] = lambda row, ids: prefix(row, self.restore(ids[None], row)[0])
+            wrapped["prefix_allowed_tokens_fn"] = lambda row, ids: prefix(row, self.restore_row(row, ids))
         if streamer is not None:
             wrapped["streamer"] = _Streamer(streamer, self.prompt)
         return {**settings, **wrapped}

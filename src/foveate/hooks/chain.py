@@ -24,6 +24,7 @@ from foveate.hooks.continuation import (
     continue_generate,
     find_cache,
     forget_prompt,
+    open_cache,
     read_prompt,
     record_prompt,
 )  # fmt: skip
@@ -54,7 +55,7 @@ class _Call(threading.local):
 
     def __init__(self) -> None:
         self.is_generating = False  # a shorter prompt: everything inside is the stock model's
-        self.depth = 0  # calls of forward
+        self.is_entered = False  # `forward` was called, and the base model not yet
         self.prompt: PrunedPrompt | PrunedStates | None = None  # to be recorded on the cache that the call returns
 
 
@@ -167,8 +168,9 @@ class Chain:
 
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Prune a prompt with images, or go on from a pruned one."""
-        self.call.depth += 1
-        if self.call.is_generating or self.call.depth > 1:
+        # Set anew in every call: an interrupted one leaves its own state behind.
+        self.call.is_entered, self.call.prompt = True, None
+        if self.call.is_generating:
             return None
         inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         cache = cache_of(inputs)
@@ -178,25 +180,32 @@ class Chain:
             self.call.prompt = self.make_prompt(inputs, pruned)
             # The value that survives `generate` is for the callers of `prune_inputs`.
             return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
-        return None if prompt is None else ((), continue_call(cache, prompt, inputs))
+        if prompt is None:
+            return None
+        inputs = continue_call(cache, prompt, inputs)
+        open_cache(cache, True)
+        return (), inputs
 
     def after_forward(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
         """Record the pruned prompt on the cache that holds it."""
         del model, args
-        self.call.depth = max(self.call.depth - 1, 0)  # hooks before ours may raise
-        if self.call.depth or self.call.is_generating:
-            return
+        self.call.is_entered = False
         prompt, self.call.prompt = self.call.prompt, None
+        if self.call.is_generating:
+            return
         cache = cache_of(kwargs)
         cache = find_cache(output) if cache is None else cache
         if output is not None and cache is not None and prompt is not None:
             record_prompt(cache, prompt)
+        elif read_prompt(cache) is not None:
+            open_cache(cache, False)
 
     def check_entry(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise `InputError` where images come in behind the back of the hooks around `forward`."""
         names = list(inspect.signature(type(model).forward).parameters)[1:]
         inputs = {**dict(zip(names, args, strict=False)), **kwargs}
-        if not self.call.depth and not self.call.is_generating and self.has_images(inputs):
+        is_entered, self.call.is_entered = self.call.is_entered, False
+        if not is_entered and not self.call.is_generating and self.has_images(inputs):
             raise InputError(
                 f"{type(model).__name__} was called from outside {type(self.model).__name__}, to which pruning is "
                 "attached: call that model, or prune the inputs with prune_inputs first."

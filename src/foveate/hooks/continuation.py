@@ -25,6 +25,7 @@ OTHER = (
     "go on under that handle, or give the whole prompt again, without a cache."
 )
 RECORD = "foveate_prompt"  # attribute of a cache
+OPEN = "foveate_open"  # attribute of a cache that may be filled
 ROWS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave")  # methods of a cache that change its rows
 
 
@@ -134,17 +135,21 @@ def fit_rows(prompt: Recorded, rows: int) -> Recorded:
     return prompt.select(torch.arange(own).repeat_interleave(rows // own))
 
 
-def record_prompt(cache: Any, prompt: Record) -> None:
-    """Note on a cache which prompt it holds; the record follows when the rows of the cache are reordered."""
-    setattr(cache, RECORD, prompt)
+def record_prompt(cache: Any, record: Record) -> None:
+    """Note on a cache what it holds; the record follows when the rows of the cache are reordered.
+
+    From then on the cache takes new tokens in calls that its record was read for, and refuses them in others.
+    """
+    setattr(cache, RECORD, record)
     for name in ROWS:
         if hasattr(cache, name):
             setattr(cache, name, partial(_change_rows, cache, name))
+    cache.update = partial(_update, cache)
 
 
 def forget_prompt(cache: Any) -> None:
     """Take the record off a cache."""
-    for name in (RECORD, *ROWS):
+    for name in (RECORD, OPEN, "update", *ROWS):
         cache.__dict__.pop(name, None)
 
 
@@ -155,6 +160,21 @@ def read_prompt(cache: Any) -> Any:
         forget_prompt(cache)
         return None
     return record
+
+
+def open_cache(cache: Any, is_open: bool) -> None:
+    """Let a cache with a record take new tokens, or no more."""
+    setattr(cache, OPEN, is_open)
+
+
+def _update(cache: Any, *args: Any, **kwargs: Any) -> Any:
+    """The cache's own `update`. Raises `InputError` outside a call that goes on behind the pruned prompt."""
+    if read_prompt(cache) is not None and not getattr(cache, OPEN, False):
+        raise InputError(
+            "This cache holds a pruned prompt, and the model that goes on from it is not being pruned: "
+            "keep the handle attached, or give the whole prompt again, without a cache."
+        )
+    return type(cache).update(cache, *args, **kwargs)
 
 
 def _change_rows(cache: Any, name: str, argument: Any) -> Any:

@@ -25,7 +25,7 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
-from foveate.hooks.continuation import fit_rows, forget_prompt, read_prompt, record_prompt
+from foveate.hooks.continuation import fit_rows, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, has_images, rate_images
 from foveate.hooks.report import DecoderReport
@@ -85,8 +85,8 @@ class _Call(threading.local):
     """What this thread is doing in the model."""
 
     def __init__(self) -> None:
-        self.depth = 0  # calls of forward
         self.now: DecodeCall | None = None
+        self.cache: Any = None  # that `now` goes on from
 
 
 class _Hooks:
@@ -137,9 +137,6 @@ class _Hooks:
     # -- the model's hooks ------------------------------------------------------------------------------------------
 
     def open(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.call.depth += 1
-        if self.call.depth > 1:
-            return None
         inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
         self.call.now = None
         cache = cache_of(inputs)
@@ -153,6 +150,9 @@ class _Hooks:
                     "pass the whole conversation with its images, without a cache."
                 )
             self.call.now = self._following(cache, inputs)
+            if self.call.now is not None:
+                open_cache(cache, True)
+                self.call.cache = cache
             return None
         if not is_prompt:
             return None
@@ -165,10 +165,8 @@ class _Hooks:
     def _following(self, cache: Any, inputs: dict[str, Any]) -> DecodeCall | None:
         ids, mask, record = inputs.get("input_ids"), inputs.get("attention_mask"), read_prompt(cache)
         if not isinstance(record, PrunedLayers) or record.owner() is not self:
-            if (
-                record is not None
-                or len({cache.get_seq_length(number) for number in range(len(self.decoder.layers))}) > 1
-            ):
+            lengths = {cache.get_seq_length(number) for number in range(len(self.decoder.layers))}
+            if record is not None or len(lengths) > 1:
                 raise InputError(
                     "This cache was pruned, but not by this handle: give the whole prompt again, without it."
                 )
@@ -197,10 +195,10 @@ class _Hooks:
 
     def close(self, model: Any, args: Any, output: Any) -> None:
         del model, args
-        self.call.depth = max(self.call.depth - 1, 0)
-        if self.call.depth:
-            return
         call, self.call.now = self.call.now, None
+        if self.call.cache is not None:
+            open_cache(self.call.cache, False)
+            self.call.cache = None
         if output is None or not isinstance(call, PrefillCall):
             return
         if call.cache is not None:
