@@ -142,9 +142,10 @@ class UnprunedEvalArm(EvalArm):
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The stock inputs."""
-        output, family = batch.encoded.outputs["image"], family_of(batch.loaded.model)
-        copied = {"image": type(output)(**output)}  # a forward pass changes its encoder outputs
-        inputs = {**drop_raw(family, batch.inputs), "mm_encoder_outputs": copied}
+        model = batch.loaded.model
+        whole = prune_inputs(model, batch.inputs, keep=1.0, encoded=batch.encoded)
+        encoded = dict(whole)["mm_encoder_outputs"]  # in the form that the model reads
+        inputs = {**drop_raw(family_of(model), batch.inputs), "mm_encoder_outputs": encoded}
         return inputs, [None] * len(batch.sizes), batch.sizes
 
 
