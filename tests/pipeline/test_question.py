@@ -420,6 +420,14 @@ def test_labels_of_another_shape_and_images_of_many_tokens(tiny):
     assert locate(tiny, [[image, 7, 8, image, 11, 12]], labels=[[12]]) == ({0: [11, 12]}, [])
 
 
+def test_ids_between_all_tokens_of_an_image_are_no_words(tiny):
+    image, table = tiny.config.image_token_id, tiny.get_input_embeddings().weight
+    ids = torch.tensor([[image, 7, image, 8, image, 11]])
+    item = make_visual_input("image", 0, torch.tensor([0, 2, 4]), 0, torch.zeros(3, table.shape[1]))
+    questions, _ = locate_questions(tiny, LLAVA, {"input_ids": ids}, torch.ones_like(ids), [item])
+    assert torch.equal(questions[0], table[[11]])
+
+
 def test_labels_show_the_answer_where_no_turn_does(tiny):
     image = tiny.config.image_token_id
     row = [image, image, 11, 12, 13]
