@@ -11,6 +11,7 @@ import foveate
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError
 from foveate.models import lookup
+from foveate.models.inputs import drop_raw
 
 ALIASES = (("video_llava", "pixel_values_images"), ("fuyu", "image_patches"))
 # Without it transformers counts Qwen2.5-VL's positions along the sequence; here they are those it was trained with.
@@ -59,6 +60,18 @@ def test_encoded_images_without_what_the_encoder_read(model_type):
             foveate.prune_inputs(model, {**rest, "mm_encoder_outputs": {"image": encoded}}, keep=0.4)
         return
     assert_like_stock(model, {**rest, "mm_encoder_outputs": {"image": encoded}})
+
+
+@pytest.mark.parametrize("model_type", [name for name in IN_SEQUENCE if name != "florence2"])
+@torch.no_grad()
+def test_encoded_images_whole_are_what_the_model_takes(model_type):
+    """The unpruned arm of `foveate eval` encodes once, too."""
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(2, 5), (1, 3)])
+    whole = foveate.prune_inputs(model, inputs, keep=1.0, encoded=foveate.encode(model, inputs))
+    logits = model(**drop_raw(family, inputs), mm_encoder_outputs=whole["mm_encoder_outputs"]).logits
+    torch.testing.assert_close(logits, model(**inputs).logits, atol=1e-5, rtol=1e-5)
 
 
 def test_one_of_two_grids():

@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.models.base import Features, Grids, Inputs
+from foveate.models.kept import regroup_output
 from foveate.models.llama4 import LastState
 from foveate.models.placeholders import match_placeholders
 from foveate.models.template import Template
@@ -33,7 +34,8 @@ class Fuyu(LastState):
         if tokens.ndim == 2:
             sizes = [size for size in self.placeholders(model.config, inputs).sum(-1).tolist() if size]
             images = list(tokens.split(sizes)) if sum(sizes) == len(tokens) else [tokens]
-        return type(encoded)(last_hidden_state=images, pooler_output=images)
+        pooled = type(encoded)(last_hidden_state=tokens, pooler_output=tokens)
+        return regroup_output(pooled, images, last_hidden_state=images)
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As many rows as the prompt has, or a square before there is one."""

@@ -19,8 +19,9 @@ class Encoded:
     """The images and videos of one batch after their encoders.
 
     Args:
-        outputs: The model's own encoder outputs, by modality, as it takes them in `mm_encoder_outputs`, without the
-            hidden states of the encoder's layers.
+        outputs: What the model's encoders returned, by modality, with an entry for each image where the prompt tells
+            tiles apart, without the hidden states of their layers. `prune_inputs(..., keep=1.0, encoded=encoded)` has
+            the `mm_encoder_outputs` that the model itself takes.
         extras: What methods read beside the output, a mapping for each image, by the names of `VisualTokens`' fields.
     """
 
