@@ -62,6 +62,7 @@ MODULES = {
     "hooks/callbacks.py": "tests/hooks/test_callbacks.py",
     "hooks/chain.py": ATTACHED,
     "hooks/continuation.py": "tests/hooks/test_continuation.py",
+    "hooks/record.py": "tests/hooks/test_continuation.py",
     "hooks/copies.py": "tests/hooks/test_copies.py",
     "hooks/generate.py": "tests/hooks/test_attach.py",
     "hooks/prompt.py": "tests/hooks/test_prompt.py",

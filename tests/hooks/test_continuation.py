@@ -9,9 +9,9 @@ from transformers import DynamicCache, StaticCache
 import foveate
 from caches import with_cache
 from decoder_reference import deep_model
-from foveate.conformance.batches import make_batch
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.reference import go_on
-from foveate.errors import InputError
+from foveate.errors import FoveateWarning, InputError
 from foveate.models import lookup
 from foveate.models.cache import cache_of
 
@@ -146,6 +146,55 @@ def test_the_next_turn_goes_on_from_generate(model, family, inputs, handle, answ
     types = {n: torch.cat([v, torch.zeros_like(text)], 1) for n, v in short.items() if n.endswith("type_ids")}
     expected = model.generate(**{**stock, **types}, **settings)
     assert torch.equal(out[:, -3:], expected[:, -3:])
+
+
+@pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl", "gemma3", "mllama"])
+@pytest.mark.parametrize("only_new", [False, True])
+def test_a_text_conversation_goes_on_as_in_the_stock_model(model_type, only_new):
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(0, 6), (0, 3)])
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, NEW + 4).long()], 1)
+    settings = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False}
+
+    def talk():
+        first = model.generate(**inputs, **settings, return_dict_in_generate=True)
+        whole = torch.cat([first.sequences, TURN], 1)
+        last = whole[:, -5:] if only_new else whole
+        return model.generate(input_ids=last, attention_mask=mask, **with_cache(model, cache_of(first)), **settings)
+
+    stock = talk()
+    with foveate.pruning(model, keep=0.3):
+        assert torch.equal(talk(), stock)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.4])
+@pytest.mark.parametrize("only_new", [False, True])
+def test_the_next_turn_of_a_model_that_attends_across(keep, only_new):
+    """Against the whole conversation without a cache, its image pruned alike by a question that stays the same."""
+    family = lookup.family("mllama")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 6)])
+    settings = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
+    with foveate.pruning(model, keep=keep, method="grid"):
+        first = model.generate(**inputs, **settings, return_dict_in_generate=True)
+        whole = torch.cat([first.sequences, TURN[:1]], 1)
+        last = whole[:, -5:] if only_new else whole
+        mask = torch.ones_like(whole)
+        out = model.generate(input_ids=last, attention_mask=mask, **with_cache(model, cache_of(first)), **settings)
+        seen = inputs["cross_attention_mask"]
+        seen = torch.cat([seen, seen[:, -1:].expand(-1, whole.shape[1] - seen.shape[1], -1, -1)], 1)
+        again = {**inputs, "input_ids": whole, "attention_mask": mask, "cross_attention_mask": seen}
+        expected = model.generate(**again, **settings)
+    assert torch.equal(out[:, -3:], expected[:, -3:])
+
+
+def test_embeddings_that_hide_an_image_are_warned_of_once(llava):
+    embeds = llava.get_input_embeddings()(torch.tensor([[5, 6, 7]]))
+    with foveate.pruning(llava, keep=0.3):
+        with pytest.warns(FoveateWarning, match="nothing was pruned"):
+            llava(inputs_embeds=embeds)
+        llava(inputs_embeds=embeds)
 
 
 def test_a_static_cache(llava):

@@ -16,30 +16,31 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.hooks.callbacks import PromptRestorer
-from foveate.hooks.continuation import (
+from foveate.hooks.continuation import continue_across, continue_call, continue_generate
+from foveate.hooks.copies import hide_from_copies, show_to_copies
+from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
+from foveate.hooks.options import check_options
+from foveate.hooks.record import (
     OTHER,
     PrunedPrompt,
     PrunedStates,
-    continue_call,
-    continue_generate,
     find_cache,
     forget_prompt,
+    make_record,
     open_cache,
     read_prompt,
     record_prompt,
 )  # fmt: skip
-from foveate.hooks.copies import hide_from_copies, show_to_copies
-from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
-from foveate.hooks.options import check_options
 from foveate.models import family_of
 from foveate.models.cache import NAMES, cache_of
 from foveate.models.generation import has_own_decoder, read_pad_id
 from foveate.models.inputs import raw_names
-from foveate.models.sequence import complete_positions, count_positions
 from foveate.pipeline.prune import prune
+from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import PruneSettings
 
+HIDDEN = "inputs_embeds hide which tokens are an image's, so nothing was pruned: pass input_ids and pixel_values."
 CHAIN = "foveate_chain"  # attribute of our `generate` that holds the chain
 
 
@@ -120,10 +121,16 @@ class Chain:
         prompt = read_prompt(cache)
         if prompt is not None and not isinstance(prompt, PrunedPrompt | PrunedStates):
             raise InputError(OTHER)
-        if isinstance(prompt, PrunedPrompt) and not self.has_images(inputs):
+        is_filled = cache is not None and cache.get_seq_length() > 0
+        if is_filled and not self.has_images(inputs):
+            if prompt is None or has_own_decoder(self.model):  # nothing was pruned, or not in this sequence
+                return self.run(stock, {**inputs, **settings})
             forget_prompt(cache)
             settings = check_options(self.model, self.family, settings)
-            short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
+            if isinstance(prompt, PrunedStates):
+                short = {**inputs, **continue_across(prompt, inputs)}
+            else:
+                short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
         else:
             masked = dict(inputs)
             if masked.get("attention_mask") is None and isinstance(masked.get("input_ids"), Tensor):
@@ -136,7 +143,7 @@ class Chain:
                 return self.run(stock, {**pruned, **settings})
             if "input_ids" not in pruned:
                 check_unassisted(self.model, settings)
-            prompt, short = self.make_prompt(inputs, pruned), dict(pruned)
+            prompt, short = self.record(inputs, pruned), dict(pruned)
             if pruned.layout is not None and "input_ids" not in short:  # embeddings: the ids are for processors alone
                 short["input_ids"] = pruned.layout.cut(inputs["input_ids"], read_pad_id(self.model))
         check_loop(settings)
@@ -155,6 +162,11 @@ class Chain:
         pruned = prune(model, inputs, handle.settings)
         handle.report = pruned.report
         return pruned
+
+    def record(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | PrunedStates | None:
+        """What a cache filled with these pruned inputs holds."""
+        is_compact = self.handles[-1].settings.positions == "compact"
+        return make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
 
     def run(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """The stock `generate`, in which nothing else is pruned."""
@@ -177,10 +189,12 @@ class Chain:
         prompt = read_prompt(cache)
         if self.has_images(inputs):
             pruned = self.prune(model, inputs)
-            self.call.prompt = self.make_prompt(inputs, pruned)
+            self.call.prompt = self.record(inputs, pruned)
             # The value that survives `generate` is for the callers of `prune_inputs`.
             return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
         if prompt is None:
+            if inputs.get("inputs_embeds") is not None and cache is None and "mm_encoder_outputs" not in inputs:
+                warn_once(self.model, [HIDDEN])
             return None
         inputs = continue_call(cache, prompt, inputs)
         open_cache(cache, True)
@@ -215,26 +229,6 @@ class Chain:
         """Whether these inputs hold images, videos or audios that are not encoded."""
         return any(inputs.get(name) is not None for name in raw_names(self.family))
 
-    def make_prompt(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | PrunedStates | None:
-        """What a cache filled with these pruned inputs holds; None where later calls need nothing of it."""
-        layout, positions = pruned.layout, pruned.get("position_ids")
-        if has_own_decoder(self.model) and layout is not None:
-            return PrunedStates({"attention_mask": pruned["attention_mask"]})
-        if "cross_attention_mask" in pruned:
-            return PrunedStates({"cross_attention_mask": pruned["cross_attention_mask"][:, -1:]})
-        if layout is None or positions is None or not self.family.traits.in_sequence:
-            return None
-        counted = count_positions(layout.real)
-        is_counted = positions.ndim == 3 and len(positions) == 4 and bool((positions[0] == counted).all())
-        shift = counted.new_zeros(len(counted))
-        if self.handles[-1].settings.positions == "compact" or self.family.traits.sequential_positions:
-            mask = inputs.get("attention_mask")
-            mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
-            own = inputs.get("position_ids")
-            whole = self.family.positions(self.model, inputs, mask) if own is None else complete_positions(own, mask)
-            shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
-        return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
-
 
 def find_chain(model: Any) -> Chain | None:
     """The chain of handles that is attached to a model."""
@@ -242,12 +236,6 @@ def find_chain(model: Any) -> Chain | None:
     chain: Chain | None = getattr(front, CHAIN, None)
     # functools.wraps copies our attribute to a wrapper
     return chain if chain is not None and chain.front is front else None
-
-
-def _find_last(positions: Tensor, real: Tensor) -> Tensor:
-    """(b,) the largest position of each row's real tokens, on any axis but the first of several, which may count."""
-    last = positions.masked_fill(~real.to(positions.device), 0).amax(-1)
-    return last[1:].amax(0) if last.ndim == 2 else last
 
 
 def _to_ones(mask: Any) -> Any:

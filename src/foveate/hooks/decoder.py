@@ -25,9 +25,9 @@ from torch import Tensor
 from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
-from foveate.hooks.continuation import fit_rows, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, has_images, rate_images
+from foveate.hooks.record import fit_rows, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import PrunedLayers
 from foveate.method.budget import to_budget

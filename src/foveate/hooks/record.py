@@ -1,0 +1,229 @@
+"""What a cache holds of a pruned prompt, recorded on the cache itself, so that copies of the cache have it too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.models import Family
+from foveate.models.cache import NAMES
+from foveate.models.generation import has_own_decoder
+from foveate.models.sequence import Layout, complete_positions, count_positions
+from foveate.pipeline.report import PrunedInputs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+OTHER = (
+    "This cache was pruned by another method, whose handle was removed or is not the newest one: "
+    "go on under that handle, or give the whole prompt again, without a cache."
+)
+RECORD = "foveate_prompt"  # attribute of a cache
+OPEN = "foveate_open"  # attribute of a cache that may be filled
+ROWS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave")  # methods of a cache that change its rows
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedPrompt:
+    """The pruned prompt that a cache holds.
+
+    Args:
+        layout: Which columns of the caller's prompt stayed.
+        positions: (b, L') or (axes, b, L') position ids of the tokens that stayed.
+        is_counted: Whether the first of several axes only counts tokens.
+        shift: (b,) how much smaller positions are after the prompt than the caller's, where they were numbered anew.
+        length: Length of the cache behind the prompt.
+    """
+
+    layout: Layout
+    positions: Tensor
+    is_counted: bool
+    shift: Tensor
+    length: int
+
+    def next_positions(self, past: int, count: int) -> Tensor:
+        """(b, q) or (axes, b, q) position ids of `count` tokens, `past` tokens behind the prompt."""
+        after = self.positions[1:] if self.is_counted else self.positions
+        last = after.masked_fill(~self.layout.real, -1).amax(-1)  # (b,) or (axes, b)
+        last = last.amax(0).expand_as(last) if last.ndim == 2 else last
+        steps = torch.arange(1 + past, 1 + past + count, device=last.device)
+        following = last[..., None] + steps
+        return following if not self.is_counted else torch.cat([self.count_tokens(past, count)[None], following])
+
+    def count_tokens(self, past: int, count: int) -> Tensor:
+        """(b, q) how many real tokens stand before each of `count` tokens, `past` tokens behind the prompt."""
+        steps = torch.arange(past, past + count, device=self.layout.real.device)
+        return self.layout.real.sum(-1)[:, None] + steps
+
+    def select(self, rows: Tensor) -> PrunedPrompt:
+        """The record for these rows (n,)."""
+        rows = rows.to(self.shift.device)
+        layout = replace(self.layout, index=self.layout.index[rows], real=self.layout.real[rows])
+        positions = self.positions.index_select(-2, rows)
+        return replace(self, layout=layout, positions=positions, shift=self.shift[rows])
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+        return len(self.shift)
+
+    def join_mask(self, mask: Tensor | None, past: int, count: int) -> Tensor | None:
+        """(b, L' + past + q) the mask of the cache and of `count` new tokens, from the caller's; None for no padding.
+
+        Raises `InputError` for a mask that does not cover the caller's prompt.
+        """
+        real = self.layout.real.long()
+        if mask is None:
+            return None if bool(real.all()) else torch.cat([real, real.new_ones(len(real), past + count)], dim=1)
+        width = self.layout.width + past + count
+        if not isinstance(mask, Tensor) or mask.ndim != 2 or mask.shape[1] != width:
+            shape = tuple(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+            raise InputError(
+                f"attention_mask is {shape}: after the pruned prompt pass one of {width} columns, for your whole "
+                "prompt and all new tokens, or none."
+            )
+        return torch.cat([real.to(mask), mask[:, self.layout.width :].expand(len(real), -1)], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedStates:
+    """The masks of what a model attends across to, beside its own sequence.
+
+    Args:
+        masks: By the name of the input, (b, L') for a separate encoder's sequence, (b, 1, ...) for the newest token.
+    """
+
+    masks: dict[str, Tensor]
+
+    def select(self, rows: Tensor) -> PrunedStates:
+        """The record for these rows (n,)."""
+        return PrunedStates({name: mask[rows.to(mask.device)] for name, mask in self.masks.items()})
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+        return len(next(iter(self.masks.values())))
+
+
+class Record(Protocol):
+    """What a cache may hold: something of every row."""
+
+    def count_rows(self) -> int:
+        """Number of rows."""
+
+    def select(self, rows: Tensor) -> Self:
+        """The record for these rows (n,)."""
+
+
+Recorded = TypeVar("Recorded", bound=Record)
+
+
+def fit_rows(prompt: Recorded, rows: int) -> Recorded:
+    """The record for a call of this many rows, which may be beams of every prompt.
+
+    Raises `InputError` for a number of rows that cannot be.
+    """
+    own = prompt.count_rows()
+    if rows == own:
+        return prompt
+    if rows % own:
+        raise InputError(f"The cache holds a pruned prompt of {own} rows: go on with as many rows, not {rows}.")
+    return prompt.select(torch.arange(own).repeat_interleave(rows // own))
+
+
+def record_prompt(cache: Any, record: Record) -> None:
+    """Note on a cache what it holds; the record follows when the rows of the cache are reordered.
+
+    From then on the cache takes new tokens in calls that its record was read for, and refuses them in others.
+    """
+    setattr(cache, RECORD, record)
+    for name in ROWS:
+        if hasattr(cache, name):
+            setattr(cache, name, partial(_change_rows, cache, name))
+    cache.update = partial(_update, cache)
+
+
+def forget_prompt(cache: Any) -> None:
+    """Take the record off a cache."""
+    for name in (RECORD, OPEN, "update", *ROWS):
+        cache.__dict__.pop(name, None)
+
+
+def read_prompt(cache: Any) -> Any:
+    """The record of a cache; None where it holds no pruned prompt. A cache that was reset loses its record."""
+    record = getattr(cache, RECORD, None)
+    if record is not None and cache.get_seq_length() == 0:
+        forget_prompt(cache)
+        return None
+    return record
+
+
+def open_cache(cache: Any, is_open: bool) -> None:
+    """Let a cache with a record take new tokens, or no more."""
+    setattr(cache, OPEN, is_open)
+
+
+def _update(cache: Any, *args: Any, **kwargs: Any) -> Any:
+    """The cache's own `update`. Raises `InputError` outside a call that goes on behind the pruned prompt."""
+    if read_prompt(cache) is not None and not getattr(cache, OPEN, False):
+        raise InputError(
+            "This cache holds a pruned prompt, and the model that goes on from it is not being pruned: "
+            "keep the handle attached, or give the whole prompt again, without a cache."
+        )
+    return type(cache).update(cache, *args, **kwargs)
+
+
+def _change_rows(cache: Any, name: str, argument: Any) -> Any:
+    """The cache's own method, and the same for the record."""
+    prompt: Record = getattr(cache, RECORD)
+    count = prompt.count_rows()
+    if name == "batch_repeat_interleave":
+        rows = torch.arange(count).repeat_interleave(argument)
+    else:
+        rows = argument if torch.is_tensor(argument) else torch.as_tensor(argument)
+        if len(rows) != count and len(rows) % count == 0:  # beams, which the record does not count
+            prompt = prompt.select(torch.arange(count).repeat_interleave(len(rows) // count))
+    setattr(cache, RECORD, prompt.select(rows))
+    return getattr(type(cache), name)(cache, argument)
+
+
+def find_cache(output: Any) -> Any:
+    """The cache in what a forward call or `generate` returned; None where there is none."""
+    parts = output if isinstance(output, tuple) else [getattr(output, name, None) for name in NAMES]
+    return next((part for part in parts if hasattr(part, "get_seq_length")), None)
+
+
+def make_record(
+    model: Any, family: Family, inputs: Mapping[str, Any], pruned: PrunedInputs, *, is_compact: bool
+) -> PrunedPrompt | PrunedStates | None:
+    """What a cache filled with these pruned inputs holds; None where later calls need nothing of it.
+
+    `is_compact` says that the tokens that stay were numbered anew.
+    """
+    layout, positions = pruned.layout, pruned.get("position_ids")
+    if has_own_decoder(model) and layout is not None:
+        return PrunedStates({"attention_mask": pruned["attention_mask"]})
+    if "cross_attention_mask" in pruned:
+        return PrunedStates({"cross_attention_mask": pruned["cross_attention_mask"][:, -1:]})
+    if layout is None or positions is None or not family.traits.in_sequence:
+        return None
+    counted = count_positions(layout.real)
+    is_counted = positions.ndim == 3 and len(positions) == 4 and bool((positions[0] == counted).all())
+    shift = counted.new_zeros(len(counted))
+    if is_compact or family.traits.sequential_positions:
+        mask = inputs.get("attention_mask")
+        mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
+        own = inputs.get("position_ids")
+        whole = family.positions(model, inputs, mask) if own is None else complete_positions(own, mask)
+        shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
+    return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
+
+
+def _find_last(positions: Tensor, real: Tensor) -> Tensor:
+    """(b,) the largest position of each row's real tokens, on any axis but the first of several, which may count."""
+    last = positions.masked_fill(~real.to(positions.device), 0).amax(-1)
+    return last[1:].amax(0) if last.ndim == 2 else last
