@@ -1,5 +1,6 @@
 """One attached model in many hands: threads, wrappers, other people's loops."""
 
+import functools
 import threading
 
 import pytest
@@ -51,15 +52,68 @@ def test_threads_prune_each_for_its_own_question(family, method):
     assert all(torch.equal(results[number], one) for number, one in enumerate(alone))
 
 
-def test_the_base_model_does_not_let_images_past(llava):
-    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
-    with foveate.pruning(llava, keep=2):
-        with pytest.raises(InputError, match="called from outside"):
-            llava.model(**inputs)
-        with pytest.raises(InputError, match="called from outside"):
-            llava.model(inputs["input_ids"], inputs["pixel_values"])
-        llava.model(input_ids=inputs["input_ids"].clamp(max=200))
-    llava.model(**inputs)
+@pytest.mark.parametrize("method", ["foveate", "fastv"])
+def test_images_do_not_come_past_the_hooks(family, method):
+    model = deep_model(family)
+    inputs = make_batch(model, family, [(1, 5)])
+    text = {"input_ids": inputs["input_ids"].clamp(max=200)}
+    with foveate.pruning(model, keep=2, method=method):
+        for past in (model.base_model, model.forward):
+            with pytest.raises(InputError, match="was called past"):
+                past(**inputs)
+        model.base_model(**text)
+        model.forward(**text)
+    model.base_model(**inputs)
+
+
+@pytest.mark.parametrize("method", ["foveate", "fastv"])
+def test_a_generate_taken_before_attach_is_pruned(family, method):
+    model = deep_model(family)
+    inputs = make_batch(model, family, [(2, 6), (1, 3)])
+    settings = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    before = functools.partial(model.generate, **settings)
+    ways = [before, lambda **inputs: type(model).generate(model, **inputs, **settings)]
+    whole = before(**inputs)
+    with foveate.pruning(model, keep=2, method=method) as handle:
+        expected = model.generate(**inputs, **settings)
+        for way in ways:
+            handle.report = None
+            assert torch.equal(way(**inputs), expected)
+            assert handle.report is not None
+        beams = {"num_beams": 3, "num_return_sequences": 2}
+        assert torch.equal(before(**inputs, **beams), model.generate(**inputs, **settings, **beams))
+    assert torch.equal(before(**inputs), whole)
+
+
+def test_encoded_images_are_pruned_too(model, family):
+    inputs = make_batch(model, family, [(2, 6), (1, 3)])
+    encoded = {"image": model.base_model.get_image_features(**family.encoder_inputs(model, inputs), return_dict=True)}
+    ready = {name: value for name, value in inputs.items() if name != "pixel_values"} | {"mm_encoder_outputs": encoded}
+    with foveate.pruning(model, keep=0.3):
+        assert torch.equal(model(**ready).logits, model(**inputs).logits)
+        answers = [model.generate(**own, max_new_tokens=4, do_sample=False) for own in (ready, inputs)]
+    assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("method", ["foveate", "fastv"])
+def test_calls_inside_a_callback_are_pruned(family, method):
+    model = deep_model(family)
+    inputs, other = (make_batch(model, family, [(1, n)], seed=n) for n in (6, 9))
+    settings = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
+    seen = []
+
+    def look_elsewhere(ids, scores):
+        seen.append((model(**other).logits, model.generate(**other, **settings)))
+        return scores
+
+    with foveate.pruning(model, keep=0.3, method=method):
+        expected = model(**other).logits, model.generate(**other, **settings)
+        answer = model.generate(**inputs, **settings)
+        assert torch.equal(model.generate(**inputs, logits_processor=[look_elsewhere], **settings), answer)
+    assert len(seen) == 3
+    for logits, tokens in seen:
+        assert torch.equal(logits, expected[0])
+        assert torch.equal(tokens, expected[1])
 
 
 def test_a_forward_without_names_is_understood(llava):

@@ -1,6 +1,7 @@
 """Decoding goes on from a pruned prompt's cache, in the caller's own loop and in `generate`."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -253,6 +254,18 @@ def test_what_cannot_go_on_is_refused(llava, change, message):
         more = {"input_ids": torch.ones(2, 1).long(), **change(cache, width)}
         with pytest.raises(InputError, match=message):
             llava(**more, **with_cache(llava, cache))
+
+
+def test_an_image_in_the_next_turn_is_refused(llava):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 6)])
+    mask = torch.ones(1, 2 * inputs["input_ids"].shape[1]).long()
+    with foveate.pruning(llava, keep=0.3):
+        for call in (llava, partial(llava.generate, max_new_tokens=2)):
+            for more in ({}, {"attention_mask": mask}):
+                cache = DynamicCache()
+                llava(**inputs, **with_cache(llava, cache))
+                with pytest.raises(InputError, match="whole conversation without a cache"):
+                    call(**{**inputs, **more}, **with_cache(llava, cache))
 
 
 def test_generate_with_nothing_new_is_refused(llava):

@@ -18,6 +18,7 @@ from foveate.errors import InputError
 from foveate.hooks.callbacks import PromptRestorer
 from foveate.hooks.continuation import continue_across, continue_call, continue_generate
 from foveate.hooks.copies import hide_from_copies, show_to_copies
+from foveate.hooks.entry import guard_base, has_images, read_arguments
 from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
 from foveate.hooks.options import check_options
 from foveate.hooks.record import (
@@ -34,11 +35,10 @@ from foveate.hooks.record import (
 from foveate.models import family_of
 from foveate.models.cache import NAMES, cache_of
 from foveate.models.generation import has_own_decoder, read_pad_id
-from foveate.models.inputs import raw_names
 from foveate.pipeline.prune import prune
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import PruneSettings
+from foveate.pipeline.settings import PruneSettings, check_cache
 
 HIDDEN = "inputs_embeds hide which tokens are an image's, so nothing was pruned: pass input_ids and pixel_values."
 CHAIN = "foveate_chain"  # attribute of our `generate` that holds the chain
@@ -55,7 +55,7 @@ class _Call(threading.local):
     """What this thread is doing in the model."""
 
     def __init__(self) -> None:
-        self.is_generating = False  # a shorter prompt: everything inside is the stock model's
+        self.is_generating = False  # in the stock `generate`, whose inputs were pruned
         self.is_entered = False  # `forward` was called, and the base model not yet
         self.prompt: PrunedPrompt | PrunedStates | None = None  # to be recorded on the cache that the call returns
 
@@ -85,10 +85,10 @@ class Chain:
             model.register_forward_hook(after, with_kwargs=True, always_call=True),
         ]
         hide_from_copies(model, self.hooks, {"generate": self.own_generate})
-        inside = model.base_model
-        if inside is not model:
-            self.hooks.append(inside.register_forward_pre_hook(self.check_entry, with_kwargs=True))
-            hide_from_copies(inside, self.hooks[2:], {})
+        guard = guard_base(model, self.family, self.leave_entry)
+        if guard:
+            self.hooks += guard
+            hide_from_copies(model.base_model, guard, {})
 
     def uninstall(self) -> None:
         """Leave the model as it was before."""
@@ -108,8 +108,9 @@ class Chain:
     @torch.no_grad()
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """Prune the prompt, or go on from a pruned one, and call the stock `generate`."""
-        # Assistants and decoding loops call generate again; encoded inputs were pruned by the caller.
-        if self.call.is_generating or not self.handles or kwargs.get("mm_encoder_outputs"):
+        # Assistants and decoding loops call generate again, without an image.
+        is_pruned = bool(kwargs.get("mm_encoder_outputs")) or self.call.is_generating
+        if not self.handles or (is_pruned and not has_images(self.family, kwargs)):
             return stock(**kwargs)
         if kwargs.get("inputs") is not None:
             kwargs["input_ids"] = kwargs.pop("inputs")
@@ -122,7 +123,9 @@ class Chain:
         if prompt is not None and not isinstance(prompt, PrunedPrompt | PrunedStates):
             raise InputError(OTHER)
         is_filled = cache is not None and cache.get_seq_length() > 0
-        if is_filled and not self.has_images(inputs):
+        if is_filled and not has_own_decoder(self.model) and has_images(self.family, inputs):
+            check_cache(inputs)
+        if is_filled and not has_images(self.family, inputs):
             if prompt is None or has_own_decoder(self.model):  # nothing was pruned, or not in this sequence
                 return self.run(stock, {**inputs, **settings})
             forget_prompt(cache)
@@ -170,11 +173,11 @@ class Chain:
 
     def run(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """The stock `generate`, in which nothing else is pruned."""
-        self.call.is_generating = True
+        outer, self.call.is_generating = self.call.is_generating, True
         try:
             return stock(**kwargs)
         finally:
-            self.call.is_generating = False
+            self.call.is_generating = outer
 
     # -- forward ----------------------------------------------------------------------------------------------------
 
@@ -182,12 +185,12 @@ class Chain:
         """Prune a prompt with images, or go on from a pruned one."""
         # Set anew in every call: an interrupted one leaves its own state behind.
         self.call.is_entered, self.call.prompt = True, None
-        if self.call.is_generating:
-            return None
-        inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        inputs = read_arguments(self.model, args, kwargs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
-        if self.has_images(inputs):
+        if has_images(self.family, inputs):
+            if not has_own_decoder(self.model):
+                check_cache(inputs)
             pruned = self.prune(model, inputs)
             self.call.prompt = self.record(inputs, pruned)
             # The value that survives `generate` is for the callers of `prune_inputs`.
@@ -205,8 +208,6 @@ class Chain:
         del model, args
         self.call.is_entered = False
         prompt, self.call.prompt = self.call.prompt, None
-        if self.call.is_generating:
-            return
         cache = cache_of(kwargs)
         cache = find_cache(output) if cache is None else cache
         if output is not None and cache is not None and prompt is not None:
@@ -214,20 +215,10 @@ class Chain:
         elif read_prompt(cache) is not None:
             open_cache(cache, False)
 
-    def check_entry(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise `InputError` where images come in behind the back of the hooks around `forward`."""
-        names = list(inspect.signature(type(model).forward).parameters)[1:]
-        inputs = {**dict(zip(names, args, strict=False)), **kwargs}
+    def leave_entry(self) -> bool:
+        """Whether the base model is called by `forward`, which does so once."""
         is_entered, self.call.is_entered = self.call.is_entered, False
-        if not is_entered and not self.call.is_generating and self.has_images(inputs):
-            raise InputError(
-                f"{type(model).__name__} was called from outside {type(self.model).__name__}, to which pruning is "
-                "attached: call that model, or prune the inputs with prune_inputs first."
-            )
-
-    def has_images(self, inputs: Mapping[str, Any]) -> bool:
-        """Whether these inputs hold images, videos or audios that are not encoded."""
-        return any(inputs.get(name) is not None for name in raw_names(self.family))
+        return is_entered or self.call.is_generating
 
 
 def find_chain(model: Any) -> Chain | None:

@@ -10,7 +10,6 @@ images decides. Hidden states and attentions, where requested, are of the tokens
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 import weakref
@@ -26,6 +25,7 @@ from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
 from foveate.hooks.copies import hide_from_copies, show_to_copies
+from foveate.hooks.entry import guard_base, read_arguments
 from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, has_images, rate_images
 from foveate.hooks.record import fit_rows, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.hooks.report import DecoderReport
@@ -98,7 +98,6 @@ class _Hooks:
         # What the hooks do is no part of a compiled graph.
         before_call = torch.compiler.disable(self.open)
         before_call.__name__ = OPEN
-        self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.installed = {
             model: [
                 model.register_forward_pre_hook(before_call, with_kwargs=True),
@@ -112,6 +111,9 @@ class _Hooks:
             self.installed[layer] = [
                 layer.register_forward_pre_hook(before, with_kwargs=True), layer.register_forward_hook(after)
             ]  # fmt: skip
+        guard = guard_base(model, self.family, lambda: self.call.now is not None)
+        if guard:
+            self.installed[model.base_model] = guard
         for module, hooks in self.installed.items():
             hide_from_copies(module, hooks, {})
 
@@ -137,7 +139,7 @@ class _Hooks:
     # -- the model's hooks ------------------------------------------------------------------------------------------
 
     def open(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        inputs = {**dict(zip(self.names, args, strict=False)), **kwargs}
+        inputs = read_arguments(self.model, args, kwargs)
         self.call.now = None
         cache = cache_of(inputs)
         is_prompt = has_images(inputs)

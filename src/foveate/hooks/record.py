@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,9 +16,6 @@ from foveate.models.cache import NAMES
 from foveate.models.generation import has_own_decoder
 from foveate.models.sequence import Layout, complete_positions, count_positions
 from foveate.pipeline.report import PrunedInputs
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 OTHER = (
     "This cache was pruned by another method, whose handle was removed or is not the newest one: "
@@ -115,7 +112,7 @@ class Record(Protocol):
     def count_rows(self) -> int:
         """Number of rows."""
 
-    def select(self, rows: Tensor) -> Self:
+    def select(self, rows: Tensor) -> Any:
         """The record for these rows (n,)."""
 
 
@@ -132,7 +129,8 @@ def fit_rows(prompt: Recorded, rows: int) -> Recorded:
         return prompt
     if rows % own:
         raise InputError(f"The cache holds a pruned prompt of {own} rows: go on with as many rows, not {rows}.")
-    return prompt.select(torch.arange(own).repeat_interleave(rows // own))
+    beams: Recorded = prompt.select(torch.arange(own).repeat_interleave(rows // own))
+    return beams
 
 
 def record_prompt(cache: Any, record: Record) -> None:

@@ -38,6 +38,11 @@ def is_regrouped(output: Any) -> bool:
     return getattr(output, "is_tensor", None) is not None
 
 
+def is_pruned(output: Any) -> bool:
+    """Whether this output holds kept tokens alone."""
+    return type(output).__name__ in ("KeptOutput", "KeptState") and not is_regrouped(output)
+
+
 def reads_tensor(encoded: Any) -> bool:
     """Whether the model that made this output reads one tensor, not a list."""
     return isinstance(encoded.pooler_output, Tensor) or bool(getattr(encoded, "is_tensor", False))
