@@ -190,6 +190,30 @@ def test_the_next_turn_of_a_model_that_attends_across(keep, only_new):
     assert torch.equal(out[:, -3:], expected[:, -3:])
 
 
+@pytest.mark.parametrize("right", [False, True])
+def test_padded_rows_that_attend_across_go_on_as_alone(right):
+    family = lookup.family("mllama")
+    model = make_tiny_model(family)
+    inputs, token = make_batch(model, family, [(1, 8), (1, 3)]), torch.tensor([[42], [43]])
+    if right:
+        shift = int((inputs["attention_mask"][1] == 0).sum())
+        for name in ("input_ids", "attention_mask", "cross_attention_mask"):
+            inputs[name] = torch.stack([inputs[name][0], inputs[name][1].roll(-shift, 0)])
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, 1).long()], 1)
+    seen = inputs["cross_attention_mask"].amax(1, keepdim=True)  # one image each, which every token behind it sees
+    with foveate.pruning(model, keep=1.0):
+        cache = DynamicCache(config=model.config.get_text_config())
+        model(**inputs, **with_cache(model, cache))
+        new = {"input_ids": token, "attention_mask": mask, **with_cache(model, cache)}
+        with pytest.raises(InputError, match="leave it out after the prompt"):
+            model(**new, cross_attention_mask=1 - seen)
+        logits = model(**new, cross_attention_mask=seen).logits
+    stock = DynamicCache(config=model.config.get_text_config())
+    model(**inputs, **with_cache(model, stock))
+    expected = model(**{**new, **with_cache(model, stock)}, cross_attention_mask=seen).logits
+    close(logits, expected)
+
+
 def test_embeddings_that_hide_an_image_are_warned_of_once(llava):
     embeds = llava.get_input_embeddings()(torch.tensor([[5, 6, 7]]))
     with foveate.pruning(llava, keep=0.3):

@@ -131,7 +131,7 @@ class Chain:
             forget_prompt(cache)
             settings = check_options(self.model, self.family, settings)
             if isinstance(prompt, PrunedStates):
-                short = {**inputs, **continue_across(prompt, inputs)}
+                short = {**inputs, **continue_across(prompt, inputs, 1)}
             else:
                 short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
         else:

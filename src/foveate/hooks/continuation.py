@@ -21,7 +21,8 @@ def count_past(cache: Any, prompt: PrunedPrompt) -> int:
 def continue_call(cache: Any, prompt: PrunedPrompt | PrunedStates, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
     if isinstance(prompt, PrunedStates):
-        return {**inputs, **continue_across(prompt, inputs)}
+        new = inputs.get("input_ids")
+        return {**inputs, **continue_across(prompt, inputs, 1 if new is None else new.shape[1])}
     if not isinstance(prompt, PrunedPrompt):
         raise InputError(OTHER)
     new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
@@ -39,12 +40,21 @@ def continue_call(cache: Any, prompt: PrunedPrompt | PrunedStates, inputs: Mappi
     return out
 
 
-def continue_across(prompt: PrunedStates, inputs: Mapping[str, Any]) -> dict[str, Tensor]:
-    """New tokens see what the last token of the prompt saw."""
+def continue_across(prompt: PrunedStates, inputs: Mapping[str, Any], count: int) -> dict[str, Tensor]:
+    """New tokens see what the last token of the prompt saw; the last `count` columns of the caller's mask say so too.
+
+    Raises `InputError` for a mask that says something else.
+    """
     if inputs.get("decoder_input_ids") is not None:
         return fit_rows(prompt, len(inputs["decoder_input_ids"])).masks
-    ids = inputs["input_ids"]
-    return {name: torch.cat([mask] * ids.shape[1], dim=1) for name, mask in fit_rows(prompt, len(ids)).masks.items()}
+    ids, own = inputs["input_ids"], inputs.get("cross_attention_mask")
+    prompt = fit_rows(prompt, len(ids))
+    if own is not None and (prompt.seen is None or bool((own[:, -count:] != prompt.seen.to(own)).any())):
+        raise InputError(
+            "cross_attention_mask lets new tokens see other tiles than the last token of the prompt, and these were "
+            "pruned: leave it out after the prompt."
+        )
+    return {name: torch.cat([mask] * ids.shape[1], dim=1) for name, mask in prompt.masks.items()}
 
 
 def continue_generate(

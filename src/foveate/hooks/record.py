@@ -93,13 +93,16 @@ class PrunedStates:
 
     Args:
         masks: By the name of the input, (b, L') for a separate encoder's sequence, (b, 1, ...) for the newest token.
+        seen: (b, 1, images, tiles) what the caller's own mask lets the newest token see; None where there was none.
     """
 
     masks: dict[str, Tensor]
+    seen: Tensor | None = None
 
     def select(self, rows: Tensor) -> PrunedStates:
         """The record for these rows (n,)."""
-        return PrunedStates({name: mask[rows.to(mask.device)] for name, mask in self.masks.items()})
+        masks = {name: mask[rows.to(mask.device)] for name, mask in self.masks.items()}
+        return PrunedStates(masks, None if self.seen is None else self.seen[rows.to(self.seen.device)])
 
     def count_rows(self) -> int:
         """Number of rows."""
@@ -206,7 +209,9 @@ def make_record(
     if has_own_decoder(model) and layout is not None:
         return PrunedStates({"attention_mask": pruned["attention_mask"]})
     if "cross_attention_mask" in pruned:
-        return PrunedStates({"cross_attention_mask": pruned["cross_attention_mask"][:, -1:]})
+        own = inputs.get("cross_attention_mask")
+        masks = {"cross_attention_mask": _take_last(pruned["cross_attention_mask"], pruned["attention_mask"])}
+        return PrunedStates(masks, None if own is None else _take_last(own, pruned["attention_mask"]))
     if layout is None or positions is None or not family.traits.in_sequence:
         return None
     counted = count_positions(layout.real)
@@ -219,6 +224,12 @@ def make_record(
         whole = family.positions(model, inputs, mask) if own is None else complete_positions(own, mask)
         shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
     return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
+
+
+def _take_last(values: Tensor, mask: Tensor) -> Tensor:
+    """(b, L, ...) -> (b, 1, ...) at the last real token of each row."""
+    last = (mask != 0).long().cumsum(-1).argmax(-1).tolist()
+    return torch.cat([values[row : row + 1, column : column + 1] for row, column in enumerate(last)])
 
 
 def _find_last(positions: Tensor, real: Tensor) -> Tensor:

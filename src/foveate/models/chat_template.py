@@ -70,14 +70,6 @@ class ChatTemplate:
     inserts: Sequence[str] = ()
     has_unmarked_results: bool = False
 
-    def __deepcopy__(self, memo: object) -> ChatTemplate:
-        """Copies of a model share it."""
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """None in a pickle: a saved model is a plain one, and learns its template again."""
-        return type(None), ()
-
     def split(self, ids: Sequence[int], first_image: int, ignored: Sequence[bool]) -> Dialog:
         """The turns of one row of ids; `ignored` columns hold no words."""
         row = SpelledRow(spell(self.tokenizer, self.specials, ids), ignored, self.inserts)
