@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from transformers import DynamicCache, StaticCache
+from transformers.modeling_outputs import BaseModelOutput
 
 import foveate
 from caches import with_cache
@@ -89,6 +90,23 @@ def test_positions_of_the_caller(model, family, inputs, cache, new, answer):
     for step in range(3):
         own = {"position_ids": axes[..., -1:] + 1 + step}
         close(call(model, inputs, cache, new[:, step : step + 1], step, **own), answer.logits[step + 1])
+
+
+def test_positions_of_the_caller_from_the_prompt_on():
+    """PaliGemma counts from 1 in `forward`, and only the order of its tokens matters."""
+    family = lookup.family("paligemma")
+    model = make_tiny_model(family)
+    inputs, token = make_batch(model, family, [(1, 6)]), torch.tensor([[42]])
+    width = inputs["input_ids"].shape[1]
+
+    def go_on():
+        cache = DynamicCache(config=model.config.get_text_config())
+        model(**inputs, **with_cache(model, cache))
+        return model(input_ids=token, position_ids=torch.tensor([[width + 1]]), **with_cache(model, cache)).logits
+
+    stock = go_on()
+    with foveate.pruning(model, keep=1.0):
+        close(go_on(), stock)
 
 
 def test_rows_reordered_repeated_and_selected(model, inputs, cache, new, answer):
@@ -201,17 +219,23 @@ def test_padded_rows_that_attend_across_go_on_as_alone(right):
             inputs[name] = torch.stack([inputs[name][0], inputs[name][1].roll(-shift, 0)])
     mask = torch.cat([inputs["attention_mask"], torch.ones(2, 1).long()], 1)
     seen = inputs["cross_attention_mask"].amax(1, keepdim=True)  # one image each, which every token behind it sees
-    with foveate.pruning(model, keep=1.0):
+
+    def go_on(rows, **settings):
         cache = DynamicCache(config=model.config.get_text_config())
-        model(**inputs, **with_cache(model, cache))
-        new = {"input_ids": token, "attention_mask": mask, **with_cache(model, cache)}
+        model(**{name: value[rows] for name, value in inputs.items()}, **with_cache(model, cache))
+        new = {"input_ids": token[rows], "attention_mask": mask[rows], **with_cache(model, cache)}
+        return model(**new, **{name: value[rows] for name, value in settings.items()}).logits
+
+    both, stock = [0, 1], [go_on([0, 1], cross_attention_mask=seen), go_on([0, 1])]
+    with foveate.pruning(model, keep=1.0):
+        close(go_on(both, cross_attention_mask=seen), stock[0])
+        close(go_on(both), stock[1])
+    with foveate.pruning(model, keep=0.4):
         with pytest.raises(InputError, match="leave it out after the prompt"):
-            model(**new, cross_attention_mask=1 - seen)
-        logits = model(**new, cross_attention_mask=seen).logits
-    stock = DynamicCache(config=model.config.get_text_config())
-    model(**inputs, **with_cache(model, stock))
-    expected = model(**{**new, **with_cache(model, stock)}, cross_attention_mask=seen).logits
-    close(logits, expected)
+            go_on(both, cross_attention_mask=1 - seen)
+        together = go_on(both, cross_attention_mask=seen)
+        for row in both:
+            close(together[row], go_on([row])[0])
 
 
 def test_embeddings_that_hide_an_image_are_warned_of_once(llava):
@@ -220,6 +244,56 @@ def test_embeddings_that_hide_an_image_are_warned_of_once(llava):
         with pytest.warns(FoveateWarning, match="nothing was pruned"):
             llava(inputs_embeds=embeds)
         llava(inputs_embeds=embeds)
+
+
+def test_embedded_tokens_go_on(model, inputs, cache, new, answer):
+    embeds = model.get_input_embeddings()(new[:, :2])
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, 2).long()], 1)
+    logits = model(inputs_embeds=embeds, attention_mask=mask, **with_cache(model, cache)).logits[:, -1]
+    close(logits, answer.logits[2])
+
+
+def test_four_axes_of_the_caller(model, family, inputs, cache, new, answer):
+    """The row that counts tokens is the pruned sequence's own."""
+    whole = family.positions(model, inputs, inputs["attention_mask"])
+    if whole.ndim == 2:
+        whole = whole.expand(1, -1, -1)[0]
+    for step in range(2):
+        close(call(model, inputs, cache, new[:, step : step + 1], step, position_ids=whole[..., -1:] + 1 + step),
+              answer.logits[step + 1])  # fmt: skip
+
+
+def test_positions_for_all_rows_and_columns_of_older_callers(llava):
+    inputs, token = make_batch(llava, lookup.family("llava"), [(1, 6), (1, 6)]), torch.tensor([[42], [43]])
+    width = inputs["input_ids"].shape[1]
+    with foveate.pruning(llava, keep=0.3):
+        logits = []
+        for more in ({}, {"position_ids": torch.tensor([[width]])}, {"position_ids": torch.tensor([width])},
+                     {"cache_position": torch.tensor([width])}):  # fmt: skip
+            cache = DynamicCache()
+            llava(**inputs, **with_cache(llava, cache))
+            logits.append(llava(input_ids=token, **with_cache(llava, cache), **more).logits)
+    for one in logits[1:]:
+        close(one, logits[0])
+
+
+@pytest.mark.parametrize("model_type", ["florence2", "t5gemma2"])
+def test_a_loop_over_a_decoder_of_its_own(model_type):
+    """With what the first call returned of the encoder, or with the whole prompt again."""
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs, tokens = make_batch(model, family, [(1, 8), (1, 3)]), torch.tensor([[2, 11, 12], [2, 13, 14]])
+    inputs.pop("decoder_input_ids", None)
+    with foveate.pruning(model, keep=0.3):
+        expected = model(**inputs, decoder_input_ids=tokens).logits
+        first = model(**inputs, decoder_input_ids=tokens[:, :1], use_cache=True)
+        cache, logits = cache_of(first), [first.logits]
+        encoder = BaseModelOutput(last_hidden_state=first.encoder_last_hidden_state)
+        again = {"encoder_outputs": encoder, "attention_mask": inputs["attention_mask"]}
+        for step, more in ((1, again), (2, inputs)):
+            new = {"decoder_input_ids": tokens[:, step : step + 1], **with_cache(model, cache)}
+            logits.append(model(**new, **more).logits)
+    close(torch.cat(logits, 1), expected)
 
 
 def test_a_static_cache(llava):

@@ -209,6 +209,8 @@ def make_record(
     if has_own_decoder(model) and layout is not None:
         return PrunedStates({"attention_mask": pruned["attention_mask"]})
     if "cross_attention_mask" in pruned:
+        if pruned.report.kept_count == pruned.report.total_count:
+            return None  # all states are there, and the caller's masks fit them
         own = inputs.get("cross_attention_mask")
         masks = {"cross_attention_mask": _take_last(pruned["cross_attention_mask"], pruned["attention_mask"])}
         return PrunedStates(masks, None if own is None else _take_last(own, pruned["attention_mask"]))
@@ -216,13 +218,14 @@ def make_record(
         return None
     counted = count_positions(layout.real)
     is_counted = positions.ndim == 3 and len(positions) == 4 and bool((positions[0] == counted).all())
+    mask, own = inputs.get("attention_mask"), inputs.get("position_ids")
+    mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
     shift = counted.new_zeros(len(counted))
     if is_compact or family.traits.sequential_positions:
-        mask = inputs.get("attention_mask")
-        mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
-        own = inputs.get("position_ids")
-        whole = family.positions(model, inputs, mask) if own is None else complete_positions(own, mask)
-        shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
+        shift = mask.bool().sum(-1) - layout.real.sum(-1)
+        if positions.ndim == 3 or own is not None:
+            whole = family.positions(model, inputs, mask) if own is None else complete_positions(own, mask)
+            shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
     return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
 
 

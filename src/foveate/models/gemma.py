@@ -100,6 +100,10 @@ class Gemma4Unified(Gemma4):
 class PaliGemma(Family):
     """PaliGemma and PaliGemma 2; the whole prompt attends to itself in both directions."""
 
+    def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
+        """Counted from 1, as its `forward` does."""
+        return super().positions(model, inputs, mask) + 1
+
     def token_types(self, config: Any, inputs: Inputs) -> Tensor:
         """0 for all of the prompt, images too; 1 marks the answers that a loss is taken on."""
         return torch.zeros_like(inputs["input_ids"])
