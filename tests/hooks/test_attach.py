@@ -192,6 +192,13 @@ def test_max_length_counts_the_callers_prompt(llava, how):
         assert llava.generate(**inputs, **limit).shape[1] == inputs["input_ids"].shape[1] + 2
 
 
+def test_a_max_length_that_the_prompt_fills_is_refused(llava):
+    inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
+    length = inputs["input_ids"].shape[1]
+    with foveate.pruning(llava, keep=3), pytest.raises(InputError, match=f"the prompt has {length} tokens"):
+        llava.generate(**inputs, max_length=length)
+
+
 def test_inputs_argument_and_positional_ids(llava):
     inputs = make_batch(llava, foveate.models.family_of(llava), [(1, 5)])
     ids, pixels = inputs["input_ids"], inputs["pixel_values"]

@@ -1,5 +1,6 @@
 """One attached model in many hands: threads, wrappers, other people's loops."""
 
+import asyncio
 import functools
 import threading
 
@@ -8,11 +9,13 @@ import torch
 from transformers import MODEL_MAPPING
 
 import foveate
+from caches import with_cache
 from decoder_reference import deep_model
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.registry import to_tiny_family
-from foveate.errors import InputError
+from foveate.errors import FoveateWarning, InputError
 from foveate.models import lookup
+from foveate.models.cache import cache_of
 
 
 @pytest.fixture(autouse=True)
@@ -168,3 +171,89 @@ def test_positions_of_the_caller_are_the_models_own(model_type):
     whole = foveate.prune_inputs(model, {**inputs, "position_ids": counted[1:]}, keep=1.0)
     untouched = model(**{**inputs, "position_ids": counted[1:]}).logits
     assert (model(**whole).logits - untouched)[inputs["attention_mask"].bool()].abs().max() < 1e-5
+
+
+def test_other_peoples_generate_in_front_of_ours(llava):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
+    settings = {"max_new_tokens": 3, "min_new_tokens": 3}
+    first = foveate.attach(llava, keep=2)
+    ours = llava.generate
+    llava.generate = lambda **kwargs: ours(**kwargs)
+    with pytest.warns(FoveateWarning, match="newest handle decides"):
+        second = foveate.attach(llava, keep=5)
+    llava.generate(**inputs, **settings)
+    assert first.report is None
+    assert len(second.report.items[0].kept) == 5
+    cache = llava(**inputs, use_cache=True)
+    llava(input_ids=torch.tensor([[42]]), **with_cache(llava, cache_of(cache)))
+    first.remove()
+    second.remove()
+    assert not llava._forward_pre_hooks
+    captured = functools.partial(ours, **settings)
+    with foveate.pruning(llava, keep=3) as third:
+        captured(**inputs)
+        assert len(third.report.items[0].kept) == 3
+
+
+@pytest.mark.parametrize("names", ["subclass", "patched class"])
+def test_a_class_whose_forward_names_nothing(monkeypatch, names):
+    """As patches of whole classes leave it."""
+    family = lookup.family("llava")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 5)])
+    stock, length = type(model).forward, inputs["input_ids"].shape[1]
+
+    def forward(self, *args, **kwargs):
+        return stock(self, *args, **kwargs)
+
+    if names == "subclass":
+        model.__class__ = type("Mine", (type(model),), {"forward": forward})
+    else:
+        monkeypatch.setattr(type(model), "forward", forward)
+    with foveate.pruning(model, keep=2):
+        assert model(**inputs).logits.shape[1] == length - 14
+        assert model.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == length + 2
+        if names == "subclass":
+            assert model(inputs["input_ids"], inputs["pixel_values"]).logits.shape[1] == length - 14
+        else:
+            with pytest.raises(InputError, match="by name"):
+                model(inputs["input_ids"], inputs["pixel_values"])
+
+
+def test_blocks_of_several_threads_and_tasks(llava):
+    """Each has its own budget; who has no block follows the newest one."""
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
+    length = inputs["input_ids"].shape[1]
+    both, results = threading.Barrier(2, timeout=60), {}
+
+    def run(keep):
+        with torch.no_grad(), foveate.pruning(llava, keep=keep):
+            both.wait()
+            results[keep] = [llava(**inputs).logits.shape[1] for _ in range(3)]
+            both.wait()
+
+    threads = [threading.Thread(target=run, args=(keep,)) for keep in (3, 6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {keep: [length - 16 + keep] * 3 for keep in (3, 6)}
+
+    async def task(keep):
+        with foveate.pruning(llava, keep=keep):
+            await asyncio.sleep(0)
+            results[keep] = llava(**inputs).logits.shape[1]
+            await asyncio.sleep(0)
+
+    async def tasks():
+        await asyncio.gather(task(4), task(5))
+
+    asyncio.run(tasks())
+    assert results[4] == length - 12
+    assert results[5] == length - 11
+    with foveate.pruning(llava, keep=7):
+        worker = threading.Thread(target=lambda: results.update(worker=llava(**inputs).logits.shape[1]))
+        worker.start()
+        worker.join()
+    assert results["worker"] == length - 9
+    assert not llava._forward_pre_hooks

@@ -487,3 +487,57 @@ def test_an_interrupted_call_leaves_nothing_behind(family, method):
         close(model(**second).logits, expected)
         assert handle.report is not None
         assert torch.equal(model.generate(**second, max_new_tokens=3), answer)
+
+
+@pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl", "gemma3", "paligemma"])
+def test_padding_behind_the_prompt_does_not_count_in_the_next_turn(model_type):
+    """Answers that ended early, and turns padded on the left: as in the stock model."""
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs, settings = make_batch(model, family, ROWS), {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
+    tail = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 0, 0, 0, 1, 1]])
+
+    def talk():
+        first = model.generate(**inputs, **settings, return_dict_in_generate=True)
+        whole = torch.cat([first.sequences, torch.tensor([[31, 32, 33], [34, 35, 36]])], 1)
+        mask = torch.cat([inputs["attention_mask"], tail], 1)
+        return model.generate(
+            input_ids=whole, attention_mask=mask, **with_cache(model, cache_of(first)), **settings,
+            return_dict_in_generate=True, output_logits=True,
+        )  # fmt: skip
+
+    stock = talk()
+    with foveate.pruning(model, keep=1.0):
+        own = talk()
+    assert torch.equal(own.sequences, stock.sequences)
+    for one, other in zip(own.logits, stock.logits, strict=True):
+        close(one, other)
+
+
+def test_rows_of_a_cache_that_were_moved_by_hand_are_refused(llava):
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 8), (1, 3)])
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, 1).long()], 1)
+    with foveate.pruning(llava, keep=0.4):
+        cache = DynamicCache()
+        llava(**inputs, **with_cache(llava, cache))
+        for layer in cache.layers:
+            layer.keys, layer.values = layer.keys.repeat(2, 1, 1, 1), layer.values.repeat(2, 1, 1, 1)
+        with pytest.raises(InputError, match="pads other rows"):
+            llava(input_ids=torch.ones(4, 1).long(), attention_mask=mask.repeat(2, 1), **with_cache(llava, cache))
+
+
+@pytest.mark.parametrize("model_type", ["florence2", "t5gemma2"])
+def test_encoder_outputs_go_on_without_a_cache(model_type):
+    family = lookup.family(model_type)
+    model = make_tiny_model(family)
+    inputs, tokens = make_batch(model, family, [(1, 8), (1, 3)]), torch.tensor([[2, 11, 12], [2, 13, 14]])
+    inputs.pop("decoder_input_ids", None)
+    mask = {"attention_mask": inputs["attention_mask"]}
+    with foveate.pruning(model, keep=0.3):
+        out = model(**inputs, decoder_input_ids=tokens)
+        states = out.encoder_last_hidden_state
+        own = {"encoder_outputs": BaseModelOutput(last_hidden_state=states), "use_cache": False}
+        close(model(decoder_input_ids=tokens, **own, **mask).logits, out.logits)
+        copied = {**own, "encoder_outputs": BaseModelOutput(last_hidden_state=states.clone())}
+        with pytest.raises(InputError, match="not a copy"):
+            model(decoder_input_ids=tokens, **copied, **mask)

@@ -41,10 +41,7 @@ class Handle:
 
     def remove(self) -> None:
         """Switch this pruning off; with the last handle the model is as it was before. Safe to call twice."""
-        if self in self._chain.handles:
-            self._chain.handles.remove(self)
-            if not self._chain.handles:
-                self._chain.uninstall()
+        self._chain.remove(self)
 
 
 def attach(
@@ -107,7 +104,7 @@ def _attach(
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     chain = find_chain(model) or Chain(model)
     handle = Handle(chain, settings)
-    chain.handles.append(handle)
+    chain.add(handle)
     return handle
 
 
@@ -138,6 +135,8 @@ def pruning(
     explain: bool = False,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.
+
+    Threads and tasks may each have a block of their own on one model; one without a block follows the newest of all.
 
     Example:
         with foveate.pruning(model, keep=0.1) as handle:

@@ -9,31 +9,21 @@ import functools
 import inspect
 import threading
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
 from foveate.hooks.callbacks import PromptRestorer
-from foveate.hooks.continuation import continue_across, continue_call, continue_generate
+from foveate.hooks.continuation import continue_call, continue_generate, fit_encoder_mask, make_record
 from foveate.hooks.copies import hide_from_copies, show_to_copies
-from foveate.hooks.entry import guard_base, has_images, read_arguments
+from foveate.hooks.entry import guard_base, has_images, read_arguments, split_arguments
 from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
 from foveate.hooks.options import check_options
-from foveate.hooks.record import (
-    OTHER,
-    PrunedPrompt,
-    PrunedStates,
-    find_cache,
-    forget_prompt,
-    make_record,
-    open_cache,
-    read_prompt,
-    record_prompt,
-)  # fmt: skip
+from foveate.hooks.record import RECORD, Record, find_cache, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.models import family_of
-from foveate.models.cache import NAMES, cache_of
+from foveate.models.cache import cache_of
 from foveate.models.generation import has_own_decoder, read_pad_id
 from foveate.pipeline.prune import prune
 from foveate.pipeline.question import warn_once
@@ -41,7 +31,7 @@ from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import PruneSettings, check_cache
 
 HIDDEN = "inputs_embeds hide which tokens are an image's, so nothing was pruned: pass input_ids and pixel_values."
-CHAIN = "foveate_chain"  # attribute of our `generate` that holds the chain
+CHAIN = "foveate_chain"  # attribute of our hook before `forward` that holds the chain
 
 
 class PruningHandle(Protocol):
@@ -51,23 +41,26 @@ class PruningHandle(Protocol):
     report: Report | None
 
 
+# The handles that this context (a thread, a task) attached, the newest one last.
+OWN: ContextVar[tuple[PruningHandle, ...]] = ContextVar("foveate_handles", default=())
+
+
 class _Call(threading.local):
     """What this thread is doing in the model."""
 
     def __init__(self) -> None:
         self.is_generating = False  # in the stock `generate`, whose inputs were pruned
         self.is_entered = False  # `forward` was called, and the base model not yet
-        self.prompt: PrunedPrompt | PrunedStates | None = None  # to be recorded on the cache that the call returns
+        self.prompt: Record | None = None  # to be recorded on the cache that the call returns
 
 
 class Chain:
-    """The handles of one model; the newest one prunes."""
+    """The handles of one model. The newest one of the calling context prunes, or if it has none, the newest of all."""
 
     def __init__(self, model: Any) -> None:
         self.model, self.family = model, family_of(model)
         self.handles: list[PruningHandle] = []
         self.call = _Call()
-        self.names = list(inspect.signature(type(model).forward).parameters)[1:]
         self.own_generate = model.__dict__.get("generate")  # set on the object by other code
         stock = model.generate
         parameters = list(inspect.signature(stock).parameters)
@@ -76,9 +69,9 @@ class Chain:
         def generate(*args: Any, **kwargs: Any) -> Any:
             return self.generate(stock, {**dict(zip(parameters, args, strict=False)), **kwargs})
 
-        setattr(generate, CHAIN, self)
         model.generate = self.front = generate
         before = torch.compiler.disable(self.before_forward)
+        setattr(before, CHAIN, self)
         after = torch.compiler.disable(self.after_forward)
         self.hooks = [
             model.register_forward_pre_hook(before, with_kwargs=True),
@@ -112,28 +105,18 @@ class Chain:
         is_pruned = bool(kwargs.get("mm_encoder_outputs")) or self.call.is_generating
         if not self.handles or (is_pruned and not has_images(self.family, kwargs)):
             return stock(**kwargs)
-        if kwargs.get("inputs") is not None:
-            kwargs["input_ids"] = kwargs.pop("inputs")
-        # The cache has an older name too, which is not in the signature.
-        names = {*self.names, "input_ids", "inputs_embeds", *NAMES, *self.family.traits.aliases}
-        inputs = {name: value for name, value in kwargs.items() if name in names}
-        settings = {name: value for name, value in kwargs.items() if name not in inputs}
+        inputs, settings = split_arguments(self.model, self.family, kwargs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
-        if prompt is not None and not isinstance(prompt, PrunedPrompt | PrunedStates):
-            raise InputError(OTHER)
         is_filled = cache is not None and cache.get_seq_length() > 0
         if is_filled and not has_own_decoder(self.model) and has_images(self.family, inputs):
             check_cache(inputs)
         if is_filled and not has_images(self.family, inputs):
             if prompt is None or has_own_decoder(self.model):  # nothing was pruned, or not in this sequence
                 return self.run(stock, {**inputs, **settings})
-            forget_prompt(cache)
             settings = check_options(self.model, self.family, settings)
-            if isinstance(prompt, PrunedStates):
-                short = {**inputs, **continue_across(prompt, inputs, 1)}
-            else:
-                short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
+            short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
+            forget_prompt(cache)
         else:
             masked = dict(inputs)
             if masked.get("attention_mask") is None and isinstance(masked.get("input_ids"), Tensor):
@@ -151,7 +134,8 @@ class Chain:
                 short["input_ids"] = pruned.layout.cut(inputs["input_ids"], read_pad_id(self.model))
         check_loop(settings)
         restorer = PromptRestorer(inputs["input_ids"], short["input_ids"].shape[1])
-        options = restorer.wrap_callbacks(shorten_limits(self.model, settings, restorer.count_dropped()))
+        limits = shorten_limits(self.model, settings, inputs["input_ids"].shape[1], restorer.count_dropped())
+        options = restorer.wrap_callbacks(limits)
         out = self.run(stock, {**short, **options})
         filled = find_cache(out)
         filled = cache if filled is None else filled
@@ -161,14 +145,32 @@ class Chain:
 
     def prune(self, model: Any, inputs: Mapping[str, Any]) -> PrunedInputs:
         """The shorter inputs for this model, or a replica of it, by the newest handle's settings."""
-        handle = self.handles[-1]
+        handle = self.newest()
         pruned = prune(model, inputs, handle.settings)
         handle.report = pruned.report
         return pruned
 
-    def record(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> PrunedPrompt | PrunedStates | None:
+    def add(self, handle: PruningHandle) -> None:
+        """Let a handle prune."""
+        self.handles.append(handle)
+        OWN.set((*OWN.get(), handle))
+
+    def remove(self, handle: PruningHandle) -> None:
+        """Let a handle prune no more; the last one leaves the model as it was before."""
+        OWN.set(tuple(own for own in OWN.get() if own is not handle))
+        if handle in self.handles:
+            self.handles.remove(handle)
+            if not self.handles:
+                self.uninstall()
+
+    def newest(self) -> PruningHandle:
+        """The handle that prunes here."""
+        handles = self.handles.copy()
+        return next((handle for handle in reversed(OWN.get()) if handle in handles), handles[-1])
+
+    def record(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> Record | None:
         """What a cache filled with these pruned inputs holds."""
-        is_compact = self.handles[-1].settings.positions == "compact"
+        is_compact = self.newest().settings.positions == "compact"
         return make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
 
     def run(self, stock: Any, kwargs: dict[str, Any]) -> Any:
@@ -195,6 +197,8 @@ class Chain:
             self.call.prompt = self.record(inputs, pruned)
             # The value that survives `generate` is for the callers of `prune_inputs`.
             return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
+        if inputs.get("encoder_outputs") is not None:
+            return (), fit_encoder_mask(prompt, inputs)
         if prompt is None:
             if inputs.get("inputs_embeds") is not None and cache is None and "mm_encoder_outputs" not in inputs:
                 warn_once(self.model, [HIDDEN])
@@ -210,6 +214,9 @@ class Chain:
         prompt, self.call.prompt = self.call.prompt, None
         cache = cache_of(kwargs)
         cache = find_cache(output) if cache is None else cache
+        states = getattr(output, "encoder_last_hidden_state", None)
+        if states is not None and prompt is not None:
+            setattr(states, RECORD, prompt)
         if output is not None and cache is not None and prompt is not None:
             record_prompt(cache, prompt)
         elif read_prompt(cache) is not None:
@@ -223,10 +230,8 @@ class Chain:
 
 def find_chain(model: Any) -> Chain | None:
     """The chain of handles that is attached to a model."""
-    front = getattr(model, "__dict__", {}).get("generate")
-    chain: Chain | None = getattr(front, CHAIN, None)
-    # functools.wraps copies our attribute to a wrapper
-    return chain if chain is not None and chain.front is front else None
+    hooks = getattr(model, "_forward_pre_hooks", {}).values()
+    return next((getattr(hook, CHAIN) for hook in hooks if hasattr(hook, CHAIN)), None)
 
 
 def _to_ones(mask: Any) -> Any:

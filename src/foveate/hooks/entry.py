@@ -4,8 +4,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from foveate.errors import InputError
 from foveate.models import Family
+from foveate.models.cache import NAMES
 from foveate.models.inputs import raw_names
 from foveate.models.kept import is_pruned
 
@@ -18,9 +21,38 @@ def has_images(family: Family, inputs: Mapping[str, Any]) -> bool:
     return any(output is not None and not is_pruned(output) for output in outputs)
 
 
+def name_arguments(model: Any) -> list[str]:
+    """The parameters of the model's `forward`: of the first class that names its inputs, where others wrap it."""
+    for kind in type(model).__mro__:
+        forward = vars(kind).get("forward")
+        names = [] if forward is None else list(inspect.signature(forward).parameters)[1:]
+        if "input_ids" in names:
+            return names
+    return []
+
+
+def split_arguments(model: Any, family: Family, kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The arguments of `generate`: the inputs of the model, and the settings."""
+    kwargs = dict(kwargs)
+    if kwargs.get("inputs") is not None:
+        kwargs["input_ids"] = kwargs.pop("inputs")
+    own = name_arguments(model)
+    # The cache has an older name too, which is not in the signature.
+    names = {*own, "input_ids", "inputs_embeds", *NAMES, *family.traits.aliases}
+    if not own:  # other code put a `forward` without names in its place
+        names |= {name for name, value in kwargs.items() if isinstance(value, Tensor)} - {"negative_prompt_ids"}
+    inputs = {name: value for name, value in kwargs.items() if name in names}
+    return inputs, {name: value for name, value in kwargs.items() if name not in inputs}
+
+
 def read_arguments(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `forward` by name, also where other code put a `forward` without names on the model."""
-    names = list(inspect.signature(type(model).forward).parameters)[1:]
+    """The arguments of `forward` by name, also where other code put a `forward` without names on the model.
+
+    Raises `InputError` for arguments by position that have no names.
+    """
+    names = name_arguments(model)
+    if args and not names:
+        raise InputError(f"forward of {type(model).__name__} has no names for its inputs: pass them by name.")
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 

@@ -49,13 +49,18 @@ def read_setting(model: Any, settings: Mapping[str, Any], name: str) -> Any:
     return next((value for value in values if value is not None), None)
 
 
-def shorten_limits(model: Any, settings: dict[str, Any], dropped: int) -> dict[str, Any]:
-    """`max_length` and `min_length` count the prompt: subtract the dropped tokens, so that they mean the same."""
+def shorten_limits(model: Any, settings: dict[str, Any], length: int, dropped: int) -> dict[str, Any]:
+    """`max_length` and `min_length` count the prompt (of `length`): subtract the dropped tokens, to mean the same.
+
+    Raises `InputError` for a `max_length` that the prompt fills.
+    """
     shorter = {}
     for name, instead in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-        length = read_setting(model, settings, name)
-        if length and read_setting(model, settings, instead) is None:
-            shorter[name] = max(length - dropped, 0)
+        limit = read_setting(model, settings, name)
+        if limit and read_setting(model, settings, instead) is None:
+            if name == "max_length" and limit <= length:
+                raise InputError(f"max_length is {limit}, and the prompt has {length} tokens: set max_new_tokens.")
+            shorter[name] = max(limit - dropped, 0)
     return override(settings, shorter)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -11,11 +10,8 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.models import Family
 from foveate.models.cache import NAMES
-from foveate.models.generation import has_own_decoder
-from foveate.models.sequence import Layout, complete_positions, count_positions
-from foveate.pipeline.report import PrunedInputs
+from foveate.models.sequence import Layout
 
 OTHER = (
     "This cache was pruned by another method, whose handle was removed or is not the newest one: "
@@ -44,18 +40,16 @@ class PrunedPrompt:
     shift: Tensor
     length: int
 
-    def next_positions(self, past: int, count: int) -> Tensor:
-        """(b, q) or (axes, b, q) position ids of `count` tokens, `past` tokens behind the prompt."""
+    def next_positions(self, steps: Tensor) -> Tensor:
+        """(b, q) or (axes, b, q) position ids of tokens (b, q) steps behind the prompt, the first one at 0."""
         after = self.positions[1:] if self.is_counted else self.positions
         last = after.masked_fill(~self.layout.real, -1).amax(-1)  # (b,) or (axes, b)
         last = last.amax(0).expand_as(last) if last.ndim == 2 else last
-        steps = torch.arange(1 + past, 1 + past + count, device=last.device)
-        following = last[..., None] + steps
-        return following if not self.is_counted else torch.cat([self.count_tokens(past, count)[None], following])
+        following = last[..., None] + 1 + steps
+        return following if not self.is_counted else torch.cat([self.count_tokens(steps)[None], following])
 
-    def count_tokens(self, past: int, count: int) -> Tensor:
-        """(b, q) how many real tokens stand before each of `count` tokens, `past` tokens behind the prompt."""
-        steps = torch.arange(past, past + count, device=self.layout.real.device)
+    def count_tokens(self, steps: Tensor) -> Tensor:
+        """(b, q) how many real tokens of the shorter sequence stand before each of these tokens."""
         return self.layout.real.sum(-1)[:, None] + steps
 
     def select(self, rows: Tensor) -> PrunedPrompt:
@@ -85,6 +79,16 @@ class PrunedPrompt:
                 "prompt and all new tokens, or none."
             )
         return torch.cat([real.to(mask), mask[:, self.layout.width :].expand(len(real), -1)], dim=1)
+
+    def check_rows(self, mask: Any) -> None:
+        """Raise `InputError` where a mask (b, L ...) pads the prompt's rows in another order than they have here."""
+        if isinstance(mask, Tensor) and bool(
+            (self.layout.cut(mask[:, : self.layout.width], 0) != 0).ne(self.layout.real).any()
+        ):
+            raise InputError(
+                "attention_mask pads other rows than the pruned prompt has there: change the rows of the cache by its "
+                "own methods (reorder_cache, batch_repeat_interleave, batch_select_indices)."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,46 +200,3 @@ def find_cache(output: Any) -> Any:
     """The cache in what a forward call or `generate` returned; None where there is none."""
     parts = output if isinstance(output, tuple) else [getattr(output, name, None) for name in NAMES]
     return next((part for part in parts if hasattr(part, "get_seq_length")), None)
-
-
-def make_record(
-    model: Any, family: Family, inputs: Mapping[str, Any], pruned: PrunedInputs, *, is_compact: bool
-) -> PrunedPrompt | PrunedStates | None:
-    """What a cache filled with these pruned inputs holds; None where later calls need nothing of it.
-
-    `is_compact` says that the tokens that stay were numbered anew.
-    """
-    layout, positions = pruned.layout, pruned.get("position_ids")
-    if has_own_decoder(model) and layout is not None:
-        return PrunedStates({"attention_mask": pruned["attention_mask"]})
-    if "cross_attention_mask" in pruned:
-        if pruned.report.kept_count == pruned.report.total_count:
-            return None  # all states are there, and the caller's masks fit them
-        own = inputs.get("cross_attention_mask")
-        masks = {"cross_attention_mask": _take_last(pruned["cross_attention_mask"], pruned["attention_mask"])}
-        return PrunedStates(masks, None if own is None else _take_last(own, pruned["attention_mask"]))
-    if layout is None or positions is None or not family.traits.in_sequence:
-        return None
-    counted = count_positions(layout.real)
-    is_counted = positions.ndim == 3 and len(positions) == 4 and bool((positions[0] == counted).all())
-    mask, own = inputs.get("attention_mask"), inputs.get("position_ids")
-    mask = torch.ones_like(inputs["input_ids"]) if mask is None else mask
-    shift = counted.new_zeros(len(counted))
-    if is_compact or family.traits.sequential_positions:
-        shift = mask.bool().sum(-1) - layout.real.sum(-1)
-        if positions.ndim == 3 or own is not None:
-            whole = family.positions(model, inputs, mask) if own is None else complete_positions(own, mask)
-            shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
-    return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
-
-
-def _take_last(values: Tensor, mask: Tensor) -> Tensor:
-    """(b, L, ...) -> (b, 1, ...) at the last real token of each row."""
-    last = (mask != 0).long().cumsum(-1).argmax(-1).tolist()
-    return torch.cat([values[row : row + 1, column : column + 1] for row, column in enumerate(last)])
-
-
-def _find_last(positions: Tensor, real: Tensor) -> Tensor:
-    """(b,) the largest position of each row's real tokens, on any axis but the first of several, which may count."""
-    last = positions.masked_fill(~real.to(positions.device), 0).amax(-1)
-    return last[1:].amax(0) if last.ndim == 2 else last

@@ -57,13 +57,13 @@ class HunYuanVL(Patches):
     def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
         """The model itself takes the axes without a row that counts tokens."""
         axes = batch.inputs.get("position_ids")
-        if axes is not None:
-            axes = torch.cat(
-                [count_positions(batch.mask)[None], axes.to(batch.mask.device).expand(-1, len(batch.mask), -1)]
-            )
+        if axes is not None and axes.ndim == 3:
+            axes = axes.to(batch.mask.device).expand(-1, len(batch.mask), -1)
+            axes = torch.cat([count_positions(batch.mask)[None], axes])
             batch = replace(batch, inputs={**batch.inputs, "position_ids": axes})
         short = super().shorten(model, batch)
-        short["position_ids"] = short["position_ids"][1:]
+        if short["position_ids"].ndim == 3:
+            short["position_ids"] = short["position_ids"][1:]
         return short
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
