@@ -4,7 +4,15 @@ import pytest
 import torch
 from transformers import LogitsProcessorList, MaxLengthCriteria, StoppingCriteria, StoppingCriteriaList
 from transformers.generation import GenerateDecoderOnlyOutput
-from transformers.generation.logits_process import ForcedEOSTokenLogitsProcessor, TemperatureLogitsWarper
+from transformers.generation.logits_process import (
+    ExponentialDecayLengthPenalty,
+    ForcedEOSTokenLogitsProcessor,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    PrefixConstrainedLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    TemperatureLogitsWarper,
+)  # fmt: skip
 
 import foveate
 from foveate.conformance.batches import make_batch, make_tiny_model
@@ -161,7 +169,41 @@ def test_callbacks_get_all_arguments_and_processors_of_transformers_stay_as_they
 
     wrapped = restorer.wrap_callbacks({"logits_processor": [note, warper, ForcedEOSTokenLogitsProcessor(9, 7)]})
     first, second, third = wrapped["logits_processor"]
+    assert (third.max_length, type(third)) == (8, ForcedEOSTokenLogitsProcessor)
     first(torch.tensor([[9, 9, 7]]), "scores", more=1)
     assert calls == [([[1, 2, 3, 7]], "scores", {"more": 1})]
-    assert second is warper
-    assert not isinstance(third, ForcedEOSTokenLogitsProcessor)
+    assert (second.temperature, type(second)) == (0.5, TemperatureLogitsWarper)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.3])
+def test_counting_criteria_and_processors_act_as_in_the_stock_model(llava, keep):
+    """Beside the option that would make the same one, which they replace."""
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 6)])
+    length = inputs["input_ids"].shape[1]
+    llava.generation_config.update(do_sample=False, eos_token_id=7, pad_token_id=0)
+    forced = {"max_new_tokens": 9, "forced_eos_token_id": 7}
+    own = [
+        {"max_new_tokens": 4, "stopping_criteria": StoppingCriteriaList([MaxLengthCriteria(length + 7)])},
+        {**forced, "logits_processor": LogitsProcessorList([ForcedEOSTokenLogitsProcessor(length + 3, 7)])},
+        {"max_new_tokens": 9, "min_new_tokens": 9, "logits_processor": LogitsProcessorList([
+            MinNewTokensLengthLogitsProcessor(length, 2, 7), ForcedEOSTokenLogitsProcessor(length + 4, 7)])},
+        {"max_new_tokens": 9, "min_length": length + 9, "logits_processor": LogitsProcessorList([
+            MinLengthLogitsProcessor(length + 2, 7), ForcedEOSTokenLogitsProcessor(length + 4, 7)])},
+        {"max_new_tokens": 5, "begin_suppress_tokens": [7], "logits_processor": LogitsProcessorList([
+            SuppressTokensAtBeginLogitsProcessor(list(range(8, 320)), length)])},
+        {"max_new_tokens": 5, "exponential_decay_length_penalty": (1, 9.0), "logits_processor": LogitsProcessorList([
+            ExponentialDecayLengthPenalty((3, 1e9), 7, length)])},
+        {"max_new_tokens": 3, "prefix_allowed_tokens_fn": lambda row, ids: [11],
+         "logits_processor": LogitsProcessorList([
+            PrefixConstrainedLogitsProcessor(lambda row, ids: [len(ids)], 1)])},
+    ]  # fmt: skip
+    expected = [3 + 4, 3, 4, 4, None, None, None]
+    for settings, count in zip(own, expected, strict=True):
+        stock = llava.generate(**inputs, **settings)
+        with foveate.pruning(llava, keep=keep):
+            out = llava.generate(**inputs, **settings)
+        assert out.shape == stock.shape
+        if count is not None:
+            assert out.shape[1] == length + count
+        if keep == 1.0 or "prefix_allowed_tokens_fn" in settings:
+            assert torch.equal(out, stock)

@@ -339,6 +339,13 @@ def test_a_cache_that_was_reset_holds_the_next_prompt(llava):
     [
         (lambda cache, width: {"attention_mask": torch.ones(1, width).long()}, "columns"),
         (lambda cache, width: {"attention_mask": torch.ones(1, 1, 1, width).long()}, "columns"),
+        (
+            lambda cache, width: {
+                "attention_mask": torch.ones(2, width + 1).long().index_fill(1, torch.tensor([0]), 0)
+            },
+            "hides",
+        ),
+        (lambda cache, width: {"position_ids": torch.tensor([[cache.get_seq_length()]])}, "inside the pruned prompt"),
         (lambda cache, width: cache.crop(-5) or {}, "cropped"),
         (lambda cache, width: {"input_ids": torch.ones(3, 1).long()}, "2 rows"),
     ],
@@ -408,6 +415,8 @@ def test_columns_from_the_end_stay(model, family, padded, keep):
         last = model(**padded, logits_to_keep=6).logits
         columns = model(**padded, logits_to_keep=torch.tensor([width - 3, width - 6, width - 4])).logits
         whole = model(**padded).logits
+        for index in (slice(-3, None), [-3, -2, -1], torch.arange(width) >= width - 3):
+            close(model(**padded, logits_to_keep=index).logits, last[:, -3:])
     reference = masked(model, family, padded, handle.report)
     real = padded["attention_mask"][:, -6:].bool()
     close(last[real], reference[:, -6:][real])
@@ -522,7 +531,7 @@ def test_rows_of_a_cache_that_were_moved_by_hand_are_refused(llava):
         llava(**inputs, **with_cache(llava, cache))
         for layer in cache.layers:
             layer.keys, layer.values = layer.keys.repeat(2, 1, 1, 1), layer.values.repeat(2, 1, 1, 1)
-        with pytest.raises(InputError, match="pads other rows"):
+        with pytest.raises(InputError, match="by its own methods"):
             llava(input_ids=torch.ones(4, 1).long(), attention_mask=mask.repeat(2, 1), **with_cache(llava, cache))
 
 

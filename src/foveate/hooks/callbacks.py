@@ -1,18 +1,23 @@
 """Callbacks of `generate` under pruning: they get the caller's prompt, whatever the model reads."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# Classes of transformers that count the tokens before the answer; the others read scores or the last tokens alone.
-COUNTING = frozenset({
-    "EncoderNoRepeatNGramLogitsProcessor", "ExponentialDecayLengthPenalty", "ForcedBOSTokenLogitsProcessor",
-    "ForcedEOSTokenLogitsProcessor", "MaxLengthCriteria", "MinLengthLogitsProcessor",
-    "MinNewTokensLengthLogitsProcessor", "PrefixConstrainedLogitsProcessor", "RepetitionPenaltyLogitsProcessor",
-    "SuppressTokensAtBeginLogitsProcessor",
-})  # fmt: skip
+# Classes of transformers that count the tokens before the answer, and the attribute that holds the number. The others
+# read scores, or the last tokens alone.
+COUNTING = {
+    "ExponentialDecayLengthPenalty": "regulation_start", "ForcedEOSTokenLogitsProcessor": "max_length",
+    "MaxLengthCriteria": "max_length", "MinLengthLogitsProcessor": "min_length",
+    "MinNewTokensLengthLogitsProcessor": "prompt_length_to_skip",
+    "RepetitionPenaltyLogitsProcessor": "prompt_ignore_length",
+    "SuppressTokensAtBeginLogitsProcessor": "begin_index",
+}  # fmt: skip
+
+PREFIX = "_prefix_allowed_tokens_fn"  # of PrefixConstrainedLogitsProcessor
 
 
 class PromptRestorer:
@@ -55,16 +60,27 @@ class PromptRestorer:
                 wrapped[name] = type(callbacks)(self._wrap(callback) for callback in callbacks)
         prefix, streamer = settings.get("prefix_allowed_tokens_fn"), settings.get("streamer")
         if prefix is not None:
-            wrapped["prefix_allowed_tokens_fn"] = lambda row, ids: prefix(row, self.restore_row(row, ids))
+            wrapped["prefix_allowed_tokens_fn"] = self._wrap_prefix(prefix)
         if streamer is not None:
             wrapped["streamer"] = _Streamer(streamer, self.prompt)
         return {**settings, **wrapped}
 
     def _wrap(self, callback: Callable[..., Any]) -> Callable[..., Any]:
+        """Those of transformers keep their class: `generate` leaves out its own one of the same class."""
         kind = type(callback)
-        if kind.__module__.startswith("transformers.") and kind.__name__ not in COUNTING:
-            return callback  # generate leaves out its own one of the same class
-        return lambda ids, scores, **kwargs: callback(self.restore(ids), scores, **kwargs)
+        if not kind.__module__.startswith("transformers."):
+            return lambda ids, scores, **kwargs: callback(self.restore(ids), scores, **kwargs)
+        changed = copy.copy(callback)
+        number = getattr(callback, COUNTING.get(kind.__name__, ""), None)
+        if number is not None:
+            setattr(changed, COUNTING[kind.__name__], max(number - self.count_dropped(), 0))
+        prefix = getattr(callback, PREFIX, None)
+        if prefix is not None:
+            setattr(changed, PREFIX, self._wrap_prefix(prefix))
+        return changed
+
+    def _wrap_prefix(self, prefix: Callable[[int, Tensor], Any]) -> Callable[[int, Tensor], Any]:
+        return lambda row, ids: prefix(row, self.restore_row(row, ids))
 
 
 class _Streamer:

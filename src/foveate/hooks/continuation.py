@@ -30,13 +30,10 @@ def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict
     if not isinstance(prompt, PrunedPrompt):
         raise InputError(OTHER)
     new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
-    own, past, count = prompt.count_rows(), count_past(cache, prompt), new.shape[1]
-    prompt = fit_rows(prompt, len(new))
+    prompt, past, count = fit_rows(prompt, len(new)), count_past(cache, prompt), new.shape[1]
     steps = torch.arange(past, past + count, device=prompt.shift.device).expand(len(new), -1)
     out = {name: value for name, value in inputs.items() if name != "cache_position"}
     out["attention_mask"] = prompt.join_mask(inputs.get("attention_mask"), past, count)
-    if own != len(new):
-        prompt.check_rows(inputs.get("attention_mask"))
     positions = inputs.get("position_ids")
     if positions is None:
         out["position_ids"] = prompt.next_positions(steps)
@@ -44,6 +41,7 @@ def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict
         axes = positions.to(prompt.shift.device).expand(*positions.shape[:-2], len(new), -1) - prompt.shift[:, None]
         if prompt.is_counted and axes.ndim == 3:
             axes = torch.cat([prompt.count_tokens(steps)[None], axes[-3:]])
+        prompt.check_positions(axes)
         out["position_ids"] = axes
     return out
 

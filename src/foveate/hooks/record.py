@@ -78,16 +78,22 @@ class PrunedPrompt:
                 f"attention_mask is {shape}: after the pruned prompt pass one of {width} columns, for your whole "
                 "prompt and all new tokens, or none."
             )
+        if bool(((self.layout.cut(mask[:, : self.layout.width], 0) != 0) != self.layout.real.to(mask.device)).any()):
+            raise InputError(
+                "attention_mask hides other columns of the prompt than in the call that pruned it. If you changed the "
+                "rows of the cache, do it by its own methods (reorder_cache, batch_repeat_interleave, ...)."
+            )
         return torch.cat([real.to(mask), mask[:, self.layout.width :].expand(len(real), -1)], dim=1)
 
-    def check_rows(self, mask: Any) -> None:
-        """Raise `InputError` where a mask (b, L ...) pads the prompt's rows in another order than they have here."""
-        if isinstance(mask, Tensor) and bool(
-            (self.layout.cut(mask[:, : self.layout.width], 0) != 0).ne(self.layout.real).any()
-        ):
+    def check_positions(self, positions: Tensor) -> None:
+        """Raise `InputError` for positions (b, q) or (axes, b, q) inside the prompt, as of the shorter cache."""
+        at = self.layout.real.long().cumsum(-1).argmax(-1)[:, None]
+        last = self.positions.gather(-1, at.expand(*self.positions.shape[:-1], 1))
+        axes = slice(1, None) if self.is_counted and positions.ndim == 3 else slice(None)
+        if positions.ndim == last.ndim and bool((positions[axes] <= last[axes]).any()):
             raise InputError(
-                "attention_mask pads other rows than the pruned prompt has there: change the rows of the cache by its "
-                "own methods (reorder_cache, batch_repeat_interleave, batch_select_indices)."
+                "position_ids stand inside the pruned prompt: count from the end of your whole prompt, which is longer "
+                "than the cache, or leave them out."
             )
 
 

@@ -56,12 +56,11 @@ def shorten_inputs(
     return family.shorten(model, batch), layout
 
 
-def map_logits(keep: int | Tensor, layout: Layout) -> int | Tensor:
-    """`logits_to_keep` of the shorter sequence: a number counts from the end, a tensor holds columns."""
-    if isinstance(keep, Tensor):
-        columns = torch.where(keep < 0, keep + layout.width, keep)
-        return layout.find_columns(columns).to(keep.device)
-    if not 0 < keep < layout.width:  # all of them
-        return keep
-    layout.find_columns(torch.arange(layout.width - keep, layout.width))
+def map_logits(keep: Any, layout: Layout) -> int | Tensor:
+    """`logits_to_keep` of the shorter sequence: a number counts from the end, an index of any kind selects columns."""
+    columns = torch.arange(layout.width, device=layout.index.device)
+    if not isinstance(keep, int):
+        return layout.find_columns(columns[keep.to(columns.device) if isinstance(keep, Tensor) else keep])
+    if 0 < keep < layout.width:  # else all of them
+        layout.find_columns(columns[-keep:])
     return keep
