@@ -58,6 +58,13 @@ def test_training_step_under_a_handle(model, inputs):
     assert torch.isfinite(loss)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunks_of_a_prompt(model, inputs, chunk):
+    with foveate.pruning(model, keep=3):
+        whole = model.generate(**inputs, **NEW)
+        assert torch.equal(model.generate(**inputs, **NEW, prefill_chunk_size=chunk), whole)
+
+
 def test_text_only_generation_is_the_stock_one(model, family):
     inputs = make_batch(model, family, [(0, 5), (0, 2)])
     stock = model.generate(**inputs, **NEW)

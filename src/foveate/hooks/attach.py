@@ -57,7 +57,7 @@ def attach(
     `model(...)` or `generate` filled go on behind your whole prompt. Attentions and hidden states are those of the
     tokens that stayed. Threads may share the model; copies and pickles of it are plain models.
 
-    Inputs that are encoded already (`mm_encoder_outputs`) pass through. An in-decoder method (`FastV`) prunes between
+    Inputs that `prune_inputs` returned pass through. An in-decoder method (`FastV`) prunes between
     the layers: its `keep` is what the last drop leaves of each image, it allows one handle at a time, and `model(...)`
     returns logits of the caller's sequence, without a meaning at dropped tokens.
 

@@ -102,8 +102,9 @@ class Chain:
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """Prune the prompt, or go on from a pruned one, and call the stock `generate`."""
         # Assistants and decoding loops call generate again, without an image.
-        is_pruned = bool(kwargs.get("mm_encoder_outputs")) or self.call.is_generating
-        if not self.handles or (is_pruned and not has_images(self.family, kwargs)):
+        is_generating = self.call.is_generating
+        is_pruned = bool(kwargs.get("mm_encoder_outputs")) or is_generating
+        if not self.handles or (is_pruned and not has_images(self.family, kwargs, is_generating=is_generating)):
             return stock(**kwargs)
         inputs, settings = split_arguments(self.model, self.family, kwargs)
         cache = cache_of(inputs)
@@ -190,7 +191,7 @@ class Chain:
         inputs = read_arguments(self.model, args, kwargs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
-        if has_images(self.family, inputs):
+        if has_images(self.family, inputs, is_generating=self.call.is_generating):
             if not has_own_decoder(self.model):
                 check_cache(inputs)
             pruned = self.prune(model, inputs)

@@ -13,10 +13,15 @@ from foveate.models.inputs import raw_names
 from foveate.models.kept import is_pruned
 
 
-def has_images(family: Family, inputs: Mapping[str, Any]) -> bool:
-    """Whether these inputs hold images, videos or audios that were not pruned; they may be encoded."""
+def has_images(family: Family, inputs: Mapping[str, Any], *, is_generating: bool = False) -> bool:
+    """Whether these inputs hold images, videos or audios that were not pruned; they may be encoded.
+
+    Inside `generate`, which takes encoded images apart for chunks of a prompt, those were pruned before.
+    """
     if any(inputs.get(name) is not None for name in raw_names(family)):
         return True
+    if is_generating:
+        return False
     outputs = (inputs.get("mm_encoder_outputs") or {}).values()
     return any(output is not None and not is_pruned(output) for output in outputs)
 
