@@ -140,6 +140,7 @@ def test_a_law_that_cannot_run_is_an_error_and_the_others_still_run(monkeypatch)
     assert {result.status for result in others} == {"holds"}
 
 
+@pytest.mark.filterwarnings("ignore:Pruning is attached to this model already")
 def test_a_handle_that_stays_breaks_the_trace_law(monkeypatch):
     from foveate.hooks.attach import Handle
 

@@ -203,6 +203,11 @@ class _Hooks:
             self.call.cache = None
         if output is None or not isinstance(call, PrefillCall):
             return
+        if not call.stages:
+            raise ModelError(
+                "The decoder's layers ran as torch.compile had compiled them before, without the hooks that prune "
+                "between them: call torch.compiler.reset() after attach."
+            )
         if call.cache is not None:
             slots = tuple(slots.drop_answer(call.answer) for slots in call.slots)
             record_prompt(call.cache, PrunedLayers(slots, weakref.ref(self)))
