@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 "${PYTHON:-python3}" -m venv "$folder"
 pip() { "$folder/bin/python" -m pip --quiet "$@"; }
 pip install --constraint "$here/../../../constraints.txt" torch
-pip install --editable "$here/../../..[batch]" pytest
+pip install --editable "$here/../../..[batch,load]" pytest
 
 versions=$(mktemp)
 trap 'rm -f "$versions"' EXIT
