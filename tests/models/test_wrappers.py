@@ -151,6 +151,12 @@ def test_wrapped_by_others(model, inputs, wrap):
     assert foveate.encode(wrapped, inputs).outputs
 
 
+def test_a_template_is_learned_for_the_model_inside(bundled, llava):
+    """`prune_inputs` reads it there."""
+    foveate.learn_template(Around(llava), bundled.processor)
+    assert llava.foveate_template["openings"] == {"user:": "user"}
+
+
 @pytest.mark.parametrize("wrong", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2)), object(), None, "llava"])
 def test_what_holds_no_model_is_refused(llava, wrong):
     inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])

@@ -14,6 +14,7 @@ from typing import Any
 
 from foveate.errors import ModelError
 from foveate.models.chat_template import BLANKS, OTHER, PREAMBLE, SPECIALS, USER, ChatTemplate, spell
+from foveate.models.wrappers import unwrap
 from foveate.pipeline.question import LEARNED
 
 # Words that no template contains, of letters alone: every vocabulary spells them as they are.
@@ -39,7 +40,7 @@ def learn_template(model: Any, processor: Any) -> None:
     """
     learned = read_chat_template(processor)
     # A plain dict: whoever loads a pickle of the model needs no class of ours.
-    setattr(model, LEARNED, {field.name: getattr(learned, field.name) for field in fields(learned)})
+    setattr(unwrap(model), LEARNED, {field.name: getattr(learned, field.name) for field in fields(learned)})
 
 
 def read_chat_template(processor: Any) -> ChatTemplate:
