@@ -268,7 +268,7 @@ def test_generate_from_embeddings_returns_new_tokens_alone(llava):
 
 @torch.no_grad()
 def test_drafts_from_embeddings_lose_the_mask(llava):
-    """`handle._check_unassisted` refuses them for that reason; it can go when this fails."""
+    """`hooks.generate.check_unassisted` refuses them for that reason; it can go when this fails."""
     embeds = llava.get_input_embeddings()(torch.arange(10, 15)[None])
     mask = torch.full((1, 5), ATTEND)
     calls = seen_by_forward(llava, inputs_embeds=embeds, attention_mask=mask, prompt_lookup_num_tokens=2)

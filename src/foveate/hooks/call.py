@@ -63,11 +63,12 @@ class PrefillCall(DecodeCall):
 
     def __init__(
         self, config: Any, method: DecoderMethod, mask: Tensor, images: Sequence[RatedImage],
-        counts: Mapping[int, Sequence[int]], whole: int,
+        counts: Mapping[int, Sequence[int]], whole: int, answer: int = 0, notes: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`counts` are, by the layer of each drop, how many tokens it leaves of each image.
 
-        After `whole` layers, and after the last, the language model itself needs the whole sequence.
+        After `whole` layers, and after the last, the language model itself needs the whole sequence. `answer` tokens
+        stand behind the prompt's last one.
         """
         super().__init__(config, (), None)
         self.method, self.images, self.counts, self.whole = method, images, counts, whole
@@ -76,8 +77,7 @@ class PrefillCall(DecodeCall):
         self.stages: list[Stage] = []
         self.cache: Any = None
         self.seconds = 0.0
-        self.answer = 0  # tokens behind the prompt's last one
-        self.notes: tuple[str, ...] = ()
+        self.answer, self.notes = answer, notes
 
     def before(self, layer: int, module: Any, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Cut the input down to what this layer holds; before a drop, select tokens by this layer's attention."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from foveate.hooks.callbacks import PromptRestorer
 from foveate.hooks.continuation import continue_call, continue_generate, fit_encoder_mask, make_record
 from foveate.hooks.copies import hide_from_copies, show_to_copies
-from foveate.hooks.entry import guard_base, has_images, read_arguments, split_arguments
+from foveate.hooks.entry import find_marked, guard_base, has_images, has_raw, read_arguments, split_arguments
 from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
 from foveate.hooks.options import check_options
 from foveate.hooks.record import RECORD, Record, find_cache, forget_prompt, open_cache, read_prompt, record_prompt
@@ -59,6 +59,7 @@ class Chain:
 
     def __init__(self, model: Any) -> None:
         self.model, self.family = model, family_of(model)
+        self.is_separate = has_own_decoder(model)
         self.handles: list[PruningHandle] = []
         self.call = _Call()
         self.own_generate = model.__dict__.get("generate")  # set on the object by other code
@@ -102,18 +103,14 @@ class Chain:
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """Prune the prompt, or go on from a pruned one, and call the stock `generate`."""
         # Assistants and decoding loops call generate again, without an image.
-        is_generating = self.call.is_generating
-        is_pruned = bool(kwargs.get("mm_encoder_outputs")) or is_generating
-        if not self.handles or (is_pruned and not has_images(self.family, kwargs, is_generating=is_generating)):
+        is_pruned = bool(kwargs.get("mm_encoder_outputs")) or self.call.is_generating
+        if not self.handles or (is_pruned and not self.brings_images(kwargs)):
             return stock(**kwargs)
         inputs, settings = split_arguments(self.model, self.family, kwargs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
-        is_filled = cache is not None and cache.get_seq_length() > 0
-        if is_filled and not has_own_decoder(self.model) and has_images(self.family, inputs):
-            check_cache(inputs)
-        if is_filled and not has_images(self.family, inputs):
-            if prompt is None or has_own_decoder(self.model):  # nothing was pruned, or not in this sequence
+        if cache is not None and cache.get_seq_length() > 0 and not has_images(self.family, inputs):
+            if prompt is None or self.is_separate:  # nothing was pruned, or not in this sequence
                 return self.run(stock, {**inputs, **settings})
             settings = check_options(self.model, self.family, settings)
             short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
@@ -122,15 +119,15 @@ class Chain:
             masked = dict(inputs)
             if masked.get("attention_mask") is None and isinstance(masked.get("input_ids"), Tensor):
                 masked["attention_mask"] = make_mask(self.model, settings, masked["input_ids"])
-            pruned = self.prune(self.model, masked)
+            pruned, prompt = self.prune(self.model, masked)
             if not pruned.report.items:
                 return self.run(stock, {**inputs, **settings})
             settings = check_options(self.model, self.family, settings)
-            if has_own_decoder(self.model):  # the answer alone, without a prompt
+            if self.is_separate:  # the answer alone, without a prompt
                 return self.run(stock, {**pruned, **settings})
             if "input_ids" not in pruned:
                 check_unassisted(self.model, settings)
-            prompt, short = self.record(inputs, pruned), dict(pruned)
+            short = dict(pruned)
             if pruned.layout is not None and "input_ids" not in short:  # embeddings: the ids are for processors alone
                 short["input_ids"] = pruned.layout.cut(inputs["input_ids"], read_pad_id(self.model))
         check_loop(settings)
@@ -144,12 +141,19 @@ class Chain:
             record_prompt(filled, prompt)
         return restorer.restore_output(out)
 
-    def prune(self, model: Any, inputs: Mapping[str, Any]) -> PrunedInputs:
-        """The shorter inputs for this model, or a replica of it, by the newest handle's settings."""
+    def brings_images(self, inputs: Mapping[str, Any]) -> bool:
+        """Whether a call has images to prune. `generate` takes pruned ones apart for chunks of a prompt."""
+        return has_raw(self.family, inputs) if self.call.is_generating else has_images(self.family, inputs)
+
+    def prune(self, model: Any, inputs: Mapping[str, Any]) -> tuple[PrunedInputs, Record | None]:
+        """The shorter inputs for this model, or a replica of it, and what a cache filled with them holds."""
+        if not self.is_separate and has_images(self.family, inputs):
+            check_cache(inputs)
         handle = self.newest()
         pruned = prune(model, inputs, handle.settings)
         handle.report = pruned.report
-        return pruned
+        is_compact = handle.settings.positions == "compact"
+        return pruned, make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
 
     def add(self, handle: PruningHandle) -> None:
         """Let a handle prune."""
@@ -169,11 +173,6 @@ class Chain:
         handles = self.handles.copy()
         return next((handle for handle in reversed(OWN.get()) if handle in handles), handles[-1])
 
-    def record(self, inputs: Mapping[str, Any], pruned: PrunedInputs) -> Record | None:
-        """What a cache filled with these pruned inputs holds."""
-        is_compact = self.newest().settings.positions == "compact"
-        return make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
-
     def run(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """The stock `generate`, in which nothing else is pruned."""
         outer, self.call.is_generating = self.call.is_generating, True
@@ -191,11 +190,8 @@ class Chain:
         inputs = read_arguments(self.model, args, kwargs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
-        if has_images(self.family, inputs, is_generating=self.call.is_generating):
-            if not has_own_decoder(self.model):
-                check_cache(inputs)
-            pruned = self.prune(model, inputs)
-            self.call.prompt = self.record(inputs, pruned)
+        if self.brings_images(inputs):
+            pruned, self.call.prompt = self.prune(model, inputs)
             # The value that survives `generate` is for the callers of `prune_inputs`.
             return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
         if inputs.get("encoder_outputs") is not None:
@@ -231,8 +227,8 @@ class Chain:
 
 def find_chain(model: Any) -> Chain | None:
     """The chain of handles that is attached to a model."""
-    hooks = getattr(model, "_forward_pre_hooks", {}).values()
-    return next((getattr(hook, CHAIN) for hook in hooks if hasattr(hook, CHAIN)), None)
+    chain: Chain | None = find_marked(model, CHAIN)
+    return chain
 
 
 def _to_ones(mask: Any) -> Any:

@@ -10,7 +10,7 @@ from foveate.errors import InputError
 from foveate.hooks.record import OTHER, RECORD, PrunedPrompt, PrunedStates, Record, fit_rows
 from foveate.models import Family
 from foveate.models.generation import has_own_decoder
-from foveate.models.sequence import complete_positions, count_positions
+from foveate.models.sequence import complete_positions, count_positions, find_last_columns
 from foveate.pipeline.report import PrunedInputs
 
 
@@ -143,8 +143,8 @@ def make_record(
 
 def _take_last(values: Tensor, mask: Tensor) -> Tensor:
     """(b, L, ...) -> (b, 1, ...) at the last real token of each row."""
-    last = (mask != 0).long().cumsum(-1).argmax(-1).tolist()
-    return torch.cat([values[row : row + 1, column : column + 1] for row, column in enumerate(last)])
+    last = enumerate(find_last_columns(mask).tolist())
+    return torch.cat([values[row : row + 1, column : column + 1] for row, column in last])
 
 
 def _find_last(positions: Tensor, real: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ from foveate.errors import InputError, ModelError
 from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
 from foveate.hooks.copies import hide_from_copies, show_to_copies
-from foveate.hooks.entry import guard_base, read_arguments
-from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, has_images, rate_images
+from foveate.hooks.entry import find_marked, guard_base, has_raw, list_encoded, read_arguments
+from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, rate_images
 from foveate.hooks.record import fit_rows, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.hooks.report import DecoderReport
 from foveate.hooks.slots import PrunedLayers
@@ -35,6 +35,9 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
 from foveate.models.visual_input import Grid
+from foveate.pipeline.settings import check_cache
+
+MARK = "foveate_decoder"  # attribute of our hook before `forward`
 
 
 class DecoderHandle:
@@ -74,11 +77,7 @@ def attach_decoder(model: Any, *, keep: int | float, method: DecoderMethod) -> D
 
 def is_attached(model: Any) -> bool:
     """Whether an in-decoder method is attached to this model."""
-    hooks = getattr(model, "_forward_pre_hooks", {})
-    return any(getattr(hook, "__name__", "") == OPEN for hook in hooks.values())
-
-
-OPEN = "foveate_open"  # the name of the hook that opens a call
+    return find_marked(model, MARK) is not None
 
 
 class _Call(threading.local):
@@ -97,7 +96,7 @@ class _Hooks:
         self.call = _Call()
         # What the hooks do is no part of a compiled graph.
         before_call = torch.compiler.disable(self.open)
-        before_call.__name__ = OPEN
+        setattr(before_call, MARK, self)
         self.installed = {
             model: [
                 model.register_forward_pre_hook(before_call, with_kwargs=True),
@@ -142,15 +141,12 @@ class _Hooks:
         inputs = read_arguments(self.model, args, kwargs)
         self.call.now = None
         cache = cache_of(inputs)
-        is_prompt = has_images(inputs)
+        is_prompt = has_raw(self.family, inputs) or bool(list_encoded(inputs))
         if cache is not None and cache.get_seq_length() == 0:
             forget_prompt(cache)  # it was reset
         elif cache is not None:
             if is_prompt:
-                raise InputError(
-                    "The cache (past_key_values) already holds a part of this prompt: "
-                    "pass the whole conversation with its images, without a cache."
-                )
+                check_cache(inputs)
             self.call.now = self._following(cache, inputs)
             if self.call.now is not None:
                 open_cache(cache, True)
@@ -191,9 +187,7 @@ class _Hooks:
         left = [handle.method.counts(n, to_budget(handle.keep, n), len(self.drops)) for n in sizes]
         counts = dict(zip(self.drops, zip(*left, strict=True), strict=True))
         whole = family.whole_layers(self.model.config)
-        call = PrefillCall(self.decoder.config, handle.method, mask, images, counts, whole)
-        call.answer, call.notes = answer, tuple(notes)
-        return call
+        return PrefillCall(self.decoder.config, handle.method, mask, images, counts, whole, answer, notes)
 
     def close(self, model: Any, args: Any, output: Any) -> None:
         del model, args
@@ -217,7 +211,7 @@ class _Hooks:
         for stage, end in zip(call.stages, (*self.drops[1:], len(self.decoder.layers)), strict=True):
             per_layer += [sum(map(len, stage.kept))] * (end - stage.layer)
         self.handle.report = DecoderReport(
-            items, self.handle.method.name, call.seconds, call.notes, stages=tuple(call.stages),
+            items, self.handle.method.name, call.seconds, tuple(call.notes), stages=tuple(call.stages),
             visual_tokens=tuple(per_layer),
         )  # fmt: skip
 

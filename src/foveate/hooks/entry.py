@@ -13,17 +13,19 @@ from foveate.models.inputs import raw_names
 from foveate.models.kept import is_pruned
 
 
-def has_images(family: Family, inputs: Mapping[str, Any], *, is_generating: bool = False) -> bool:
-    """Whether these inputs hold images, videos or audios that were not pruned; they may be encoded.
+def has_raw(family: Family, inputs: Mapping[str, Any]) -> bool:
+    """Whether these inputs hold images, videos or audios that are not encoded."""
+    return any(inputs.get(name) is not None for name in raw_names(family))
 
-    Inside `generate`, which takes encoded images apart for chunks of a prompt, those were pruned before.
-    """
-    if any(inputs.get(name) is not None for name in raw_names(family)):
-        return True
-    if is_generating:
-        return False
-    outputs = (inputs.get("mm_encoder_outputs") or {}).values()
-    return any(output is not None and not is_pruned(output) for output in outputs)
+
+def list_encoded(inputs: Mapping[str, Any]) -> list[Any]:
+    """The encoded images, videos and audios of these inputs."""
+    return [output for output in (inputs.get("mm_encoder_outputs") or {}).values() if output is not None]
+
+
+def has_images(family: Family, inputs: Mapping[str, Any]) -> bool:
+    """Whether these inputs hold images, videos or audios that were not pruned; they may be encoded."""
+    return has_raw(family, inputs) or not all(map(is_pruned, list_encoded(inputs)))
 
 
 def name_arguments(model: Any) -> list[str]:
@@ -55,10 +57,18 @@ def read_arguments(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any])
 
     Raises `InputError` for arguments by position that have no names.
     """
+    if not args:
+        return dict(kwargs)
     names = name_arguments(model)
-    if args and not names:
+    if not names:
         raise InputError(f"forward of {type(model).__name__} has no names for its inputs: pass them by name.")
     return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def find_marked(model: Any, mark: str) -> Any:
+    """The value of the attribute `mark` of the model's hook before `forward` that has it; None where none has."""
+    hooks = getattr(model, "_forward_pre_hooks", {}).values()
+    return next((getattr(hook, mark) for hook in hooks if hasattr(hook, mark)), None)
 
 
 def guard_base(model: Any, family: Family, is_inside: Callable[[], bool]) -> list[Any]:

@@ -10,6 +10,8 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.models.generation import read_stop_ids
 
+ASSISTED = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
+
 
 def make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
     """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
@@ -22,10 +24,15 @@ def make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
     return ids.ne(pad).long()
 
 
+def find_assistance(model: Any, settings: Mapping[str, Any]) -> str | None:
+    """The option that asks for assisted decoding, if one does."""
+    values = {name: read_setting(model, settings, name) for name in ASSISTED}
+    return next((name for name, value in values.items() if value is not None and value is not False), None)
+
+
 def check_unassisted(model: Any, settings: Mapping[str, Any]) -> None:
     """Raise `InputError` for assisted decoding from embeddings: transformers cuts the mask down to no prompt at all."""
-    names = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit")
-    option = next((name for name in names if read_setting(model, settings, name) is not None), None)
+    option = find_assistance(model, settings)
     if option is not None:
         raise InputError(
             f"{option} does not work with pruned audio, which goes on as embeddings: "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from foveate.errors import InputError
-from foveate.hooks.generate import override, read_setting
+from foveate.hooks.generate import find_assistance, override, read_setting
 from foveate.models import Family
 
 ATTEND_BOTH_WAYS = frozenset({"gemma3", "gemma4", "gemma4_unified", "molmo2", "paligemma", "shieldgemma2"})
@@ -20,7 +20,6 @@ UNSPLIT = frozenset(
 UNASSISTED = frozenset({"blip-2", "instructblip", "instructblipvideo", "paligemma"})
 """Families of which assisted decoding writes other tokens than greedy decoding: the first three go on from embeddings,
 where transformers loses the mask; in the last one the draft becomes a part of the prompt, which attends both ways."""
-ASSISTED = ("assistant_model", "prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
 
 
 def check_options(model: Any, family: Family, settings: dict[str, Any]) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def check_options(model: Any, family: Family, settings: dict[str, Any]) -> dict[
         InputError: `prefill_chunk_size` on a family whose prompts cannot be cut, or assisted decoding on one whose
             drafts are not read as its answers are.
     """
-    assistance = next((name for name in ASSISTED if read_setting(model, settings, name)), None)
+    assistance = find_assistance(model, settings)
     if assistance is not None and family.model_type in UNASSISTED:
         raise InputError(
             f"{assistance} does not work with {family.model_type}, for which transformers writes another answer with "

@@ -12,6 +12,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family
 from foveate.models.cache import cache_of
 from foveate.models.placeholders import match_placeholders
+from foveate.models.sequence import find_last_columns
 from foveate.models.visual_input import Grid, VisualInput, make_visual_input, tile_frames
 from foveate.pipeline.question import read_template, warn_once
 from foveate.pipeline.settings import check_inputs
@@ -44,7 +45,9 @@ def rate_images(
     Raises `InputError` if placeholders and images do not match, or no text follows an image.
     """
     spans = match_placeholders(prompt.visual, [len(f) for f in prompt.features])
-    last = _find_last_columns(prompt.mask, prompt.mask.shape[1] - answer)
+    real = prompt.mask.clone()
+    real[:, max(real.shape[1] - answer, 0) :] = 0
+    last: list[int] = find_last_columns(real).tolist()
     images, notes = [], []
     for number, (span, feature) in enumerate(zip(spans, prompt.features, strict=True)):
         end = last[span.row]
@@ -84,13 +87,6 @@ def count_answer_tokens(logits_to_keep: Any) -> int:
     return max(int(logits_to_keep) - 1, 0)
 
 
-def _find_last_columns(mask: Tensor, end: int) -> list[int]:
-    """Each row's last token before `end`."""
-    columns = torch.arange(mask.shape[1], device=mask.device)
-    last: list[int] = columns.where((mask != 0) & (columns < end), -1).amax(1).tolist()
-    return last
-
-
 def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput, end: int) -> tuple[list[int], str]:
     """The columns of the question's tokens that can see the image, and what makes them uncertain."""
     template = read_template(model, family)
@@ -99,13 +95,6 @@ def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput
     dialog = template.split(prompt.ids[item.row].tolist(), first, hidden)
     columns = dialog.find_question()
     return [column for column in columns if int(item.columns[-1]) < column <= end], dialog.doubt
-
-
-def has_images(inputs: dict[str, Any]) -> bool:
-    """Whether a call brings images or videos, raw or encoded."""
-    ready = inputs.get("mm_encoder_outputs") or {}
-    raw = (inputs.get(name) for name in ("pixel_values", "pixel_values_videos"))
-    return any(output is not None for output in (*raw, *ready.values()))
 
 
 def check_call(inputs: dict[str, Any], name: str) -> None:

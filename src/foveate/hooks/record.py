@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.models.cache import NAMES
-from foveate.models.sequence import Layout
+from foveate.models.sequence import Layout, find_last_columns
 
 OTHER = (
     "This cache was pruned by another method, whose handle was removed or is not the newest one: "
@@ -87,7 +87,7 @@ class PrunedPrompt:
 
     def check_positions(self, positions: Tensor) -> None:
         """Raise `InputError` for positions (b, q) or (axes, b, q) inside the prompt, as of the shorter cache."""
-        at = self.layout.real.long().cumsum(-1).argmax(-1)[:, None]
+        at = find_last_columns(self.layout.real)[:, None]
         last = self.positions.gather(-1, at.expand(*self.positions.shape[:-1], 1))
         axes = slice(1, None) if self.is_counted and positions.ndim == 3 else slice(None)
         if positions.ndim == last.ndim and bool((positions[axes] <= last[axes]).any()):

@@ -40,7 +40,9 @@ def is_regrouped(output: Any) -> bool:
 
 def is_pruned(output: Any) -> bool:
     """Whether this output holds kept tokens alone."""
-    return type(output).__name__ in ("KeptOutput", "KeptState") and not is_regrouped(output)
+    from foveate.models.outputs import KeptOutput, KeptState
+
+    return isinstance(output, KeptOutput | KeptState) and not is_regrouped(output)
 
 
 def reads_tensor(encoded: Any) -> bool:

@@ -120,6 +120,12 @@ def count_positions(mask: Tensor) -> Tensor:
     return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
 
 
+def find_last_columns(mask: Tensor) -> Tensor:
+    """(b, L) mask -> (b,) the column of each row's last token that is not padding, -1 in a row of padding."""
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    return columns.where(mask != 0, -1).amax(1)
+
+
 def complete_positions(positions: Tensor, mask: Tensor) -> Tensor:
     """Position ids of the caller, (L,), (1, L), (b, L), (3, b, L) or (4, b, L), as `cut_sequence` takes them.
 

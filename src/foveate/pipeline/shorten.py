@@ -11,7 +11,7 @@ from foveate.errors import InputError
 from foveate.models import Family
 from foveate.models.batch import PromptBatch, mark_staying
 from foveate.models.generation import read_pad_id
-from foveate.models.sequence import Layout, lay_out
+from foveate.models.sequence import Layout, find_last_columns, lay_out
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.encode import Encoded
 from foveate.pipeline.settings import Positions
@@ -31,7 +31,7 @@ def make_mask(inputs: Mapping[str, Any], items: Sequence[VisualInput]) -> Tensor
 
 def protect_last_tokens(items: Sequence[VisualInput], mask: Tensor) -> list[VisualInput]:
     """The items. One that ends a row has its last token protected: `generate` goes on from there."""
-    last: list[int] = torch.where(mask != 0, torch.arange(mask.shape[1], device=mask.device), -1).amax(1).tolist()
+    last: list[int] = find_last_columns(mask).tolist()
     return [_protect_last(item) if last[item.row] in item.columns[-1:].tolist() else item for item in items]
 
 
