@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(MAKE) test-oldest test-lmms test-towers test-load test-kernel test-engine test-browser
 
 # The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
