@@ -242,6 +242,36 @@ def test_a_handle_explains_when_asked(model, inputs, explain):
         assert explained == [explain] * 3
 
 
+def test_a_handle_does_not_explain_by_default(model, inputs):
+    handle = foveate.attach(model, keep=3)
+    model(**inputs)
+    assert all(item.relevance is None and item.core is None for item in handle.report.items)
+    handle.remove()
+
+
+def test_what_an_in_decoder_method_cannot_follow_is_named(llava):
+    refused = {
+        "per='frame' is not for fastv, which counts by image: leave it out.": {"per": "frame"},
+        "modalities=('video',) is not for fastv, which prunes images: leave it out.": {"modalities": ("video",)},
+        "explain=True is not for fastv, which selects by attention alone: leave it out.": {"explain": True},
+        "positions='compact' is not for fastv, whose tokens stay in place: leave it out.": {"positions": "compact"},
+    }
+    for message, setting in refused.items():
+        with pytest.raises(InputError) as error:
+            foveate.attach(llava, keep=3, method="fastv", **setting)
+        assert str(error.value) == message
+
+
+def test_the_warning_of_a_second_handle(llava):
+    first = foveate.attach(llava, keep=3)
+    with pytest.warns(FoveateWarning) as caught:
+        foveate.attach(llava, keep=2).remove()
+    expected = "Pruning is attached to this model already: the newest handle decides, until it is removed."
+    assert [str(warning.message) for warning in caught] == [expected]
+    assert caught[0].filename == __file__
+    first.remove()
+
+
 def test_in_decoder_methods_do_not_explain(llava):
     with pytest.raises(InputError, match=r"explain=True is not for fastv.*leave it out"):
         foveate.attach(llava, keep=3, method="fastv", explain=True)

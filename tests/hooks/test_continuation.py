@@ -14,6 +14,8 @@ from decoder_reference import deep_model
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.reference import go_on
 from foveate.errors import FoveateWarning, InputError
+from foveate.hooks.continuation import continue_call, continue_generate, fit_encoder_mask, make_record
+from foveate.hooks.record import PrunedStates
 from foveate.models import lookup
 from foveate.models.cache import cache_of
 
@@ -550,3 +552,132 @@ def test_encoder_outputs_go_on_without_a_cache(model_type):
         copied = {**own, "encoder_outputs": BaseModelOutput(last_hidden_state=states.clone())}
         with pytest.raises(InputError, match="not a copy"):
             model(decoder_input_ids=tokens, **copied, **mask)
+
+
+# -- the inputs that the stock model gets, value by value ----------------------------------------------------------
+
+
+@pytest.fixture
+def filled(llava):
+    """A pruned prompt of two rows (the second padded), its record, and a function that fills a cache behind it."""
+    family = lookup.family("llava")
+    inputs = make_batch(llava, family, ROWS)
+    short = foveate.prune_inputs(llava, inputs, keep=0.3)
+    record = make_record(llava, family, inputs, short, is_compact=False)
+
+    def fill(past):
+        cache = DynamicCache(config=llava.config.get_text_config())
+        states = torch.zeros(2, 2, short["input_ids"].shape[1] + past, 8)
+        for layer in range(llava.config.get_text_config().num_hidden_layers):
+            cache.update(states, states, layer)
+        return cache
+
+    return inputs, short, record, fill
+
+
+def refuse_mask(ids):
+    raise AssertionError("A mask of the whole conversation came with it, or only new tokens.")
+
+
+@pytest.mark.parametrize("past", [0, 2])
+@pytest.mark.parametrize("given", ["whole and mask", "whole", "new", "new and mask"])
+def test_generate_gets_the_shorter_conversation(filled, past, given):
+    inputs, short, record, fill = filled
+    before = TURN[:, :past] + 20
+    ids = torch.cat([inputs["input_ids"], before, TURN], 1)
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, past + 4).long()], 1)
+    call = {"input_ids": TURN if "new" in given else ids, "cache_position": torch.arange(3), "position_ids": mask}
+    if "mask" in given:
+        call["attention_mask"] = mask
+    asked = []
+    out = continue_generate(
+        fill(past), record, call, (lambda ids: asked.append(ids) or mask) if given == "whole" else refuse_mask
+    )
+    assert set(out) == {"input_ids", "attention_mask", "position_ids"}
+    assert [torch.equal(one, ids) for one in asked] == [True] * (given == "whole")
+    real = short["attention_mask"].bool()
+    joined = torch.cat([real.long(), torch.ones(2, past + 4).long()], 1)
+    assert out["attention_mask"].long().tolist() == joined.tolist()
+    following = short["position_ids"].masked_fill(~real, -1).amax(1, keepdim=True) + 1 + torch.arange(past + 4)
+    assert torch.equal(out["position_ids"], torch.cat([short["position_ids"], following], 1))
+    expected = TURN if "new" in given else torch.cat([short["input_ids"] * real, before, TURN], 1)
+    assert torch.equal(out["input_ids"], expected)
+
+
+@pytest.mark.parametrize("past", [0, 2])
+def test_a_whole_conversation_without_a_new_token_is_refused(filled, past):
+    inputs, _, record, fill = filled
+    ids = torch.cat([inputs["input_ids"], TURN[:, :past]], 1)
+    with pytest.raises(InputError, match="append the next turn"):
+        continue_generate(fill(past), record, {"input_ids": ids}, refuse_mask)
+
+
+def test_forward_gets_the_shorter_cache(filled):
+    inputs, short, record, fill = filled
+    mask = torch.cat([inputs["attention_mask"], torch.ones(2, 6).long()], 1)
+    call = {"input_ids": TURN, "attention_mask": mask, "cache_position": torch.arange(4), "use_cache": True}
+    out = continue_call(fill(2), record, call)
+    assert set(out) == {"input_ids", "attention_mask", "position_ids", "use_cache"}
+    last = short["position_ids"].masked_fill(short["attention_mask"] == 0, -1).amax(1, keepdim=True)
+    assert torch.equal(out["position_ids"], last + 3 + torch.arange(4))
+    positions = inputs["attention_mask"].sum(1, keepdim=True) + 2 + torch.arange(4)
+    assert torch.equal(continue_call(fill(2), record, {**call, "position_ids": positions})["position_ids"], positions)
+    with pytest.raises(InputError, match="inside the pruned prompt"):
+        continue_call(fill(2), record, {**call, "position_ids": positions[:1] * 0})
+
+
+def test_a_record_is_of_the_sequence_that_was_cut(llava, filled):
+    inputs, short, record, _ = filled
+    assert not record.is_counted  # of one axis
+    assert record.shift.tolist() == [0, 0]
+    family = lookup.family("llava")
+    words = make_batch(llava, family, [(0, 4)])
+    passed = foveate.prune_inputs(llava, words, keep=0.3)
+    assert make_record(llava, family, words, passed, is_compact=False) is None
+    lacking = type(short)({k: v for k, v in short.items() if k != "position_ids"}, short.report, short.layout)
+    assert make_record(llava, family, inputs, lacking, is_compact=False) is None
+    qwen = lookup.family("qwen2_5_vl")
+    model = make_tiny_model(qwen)
+    inputs = make_batch(model, qwen, ROWS)
+    assert make_record(model, qwen, inputs, foveate.prune_inputs(model, inputs, keep=0.3), is_compact=False).is_counted
+
+
+def test_what_new_tokens_see_across():
+    """In a forward call the last columns of the mask are the new tokens'; in `generate` only the last one is new."""
+    seen, other = torch.tensor([[[[1, 0]]]]), torch.tensor([[[[0, 1]]]])
+    record = PrunedStates({"cross_attention_mask": torch.tensor([[[[1]]]])}, seen)
+    mixed = {"input_ids": TURN[:1, :2], "cross_attention_mask": torch.cat([other, seen], 1)}
+    out = continue_generate(None, record, mixed, refuse_mask)
+    assert out["cross_attention_mask"].tolist() == [[[[1]], [[1]]]]
+    with pytest.raises(InputError, match="leave it out after the prompt"):
+        continue_call(None, record, mixed)
+    alike = {**mixed, "cross_attention_mask": torch.cat([other, seen, seen], 1)}
+    assert continue_call(None, record, alike)["cross_attention_mask"].tolist() == [[[[1]], [[1]]]]
+    embeds = {"inputs_embeds": torch.zeros(1, 3, 8), "input_ids": None}
+    assert continue_call(None, record, embeds)["cross_attention_mask"].shape == (1, 3, 1, 1)
+    unmasked = PrunedStates(record.masks)
+    assert continue_call(None, unmasked, {"input_ids": TURN[:1]})["cross_attention_mask"].shape == (1, 4, 1, 1)
+    with pytest.raises(InputError, match="leave it out after the prompt"):
+        continue_call(None, unmasked, alike)
+
+
+def test_a_prompt_without_a_mask_of_tiles_goes_on():
+    family = lookup.family("mllama")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 6)])
+    del inputs["cross_attention_mask"]
+    record = make_record(model, family, inputs, foveate.prune_inputs(model, inputs, keep=0.4), is_compact=False)
+    assert record.seen is None
+    assert record.masks["cross_attention_mask"].shape[:2] == (1, 1)
+
+
+def test_masks_beside_encoder_outputs():
+    states = BaseModelOutput(last_hidden_state=torch.zeros(2, 5, 8))
+    for mask in (torch.ones(2, 5), None):
+        call = {"encoder_outputs": states, "attention_mask": mask, "use_cache": True}
+        assert fit_encoder_mask(None, call) == call
+    with pytest.raises(InputError, match="attention_mask has 8 columns, encoder_outputs 5"):
+        fit_encoder_mask(None, {"encoder_outputs": states, "attention_mask": torch.ones(2, 8)})
+    record = PrunedStates({"attention_mask": torch.ones(1, 5)})
+    beams = fit_encoder_mask(record, {"encoder_outputs": states, "attention_mask": torch.ones(1, 9)})
+    assert beams["attention_mask"].shape == (2, 5)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,8 +16,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
-from foveate.pipeline.prune import prune
-from foveate.pipeline.report import PrunedInputs, Report
+from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Per, Positions, PruneSettings, check_modalities, check_settings
 
 
@@ -32,12 +31,6 @@ class Handle:
         self.settings = settings
         self.report: Report | None = None
         self._chain = chain
-
-    def prune(self, inputs: Mapping[str, Any]) -> PrunedInputs:
-        """The shorter inputs, with this handle's settings."""
-        pruned = prune(self._chain.model, inputs, self.settings)
-        self.report = pruned.report
-        return pruned
 
     def remove(self) -> None:
         """Switch this pruning off; with the last handle the model is as it was before. Safe to call twice."""

@@ -24,12 +24,11 @@ def count_past(cache: Any, prompt: PrunedPrompt) -> int:
 
 def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
+    new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
     if isinstance(prompt, PrunedStates):
-        new = inputs.get("input_ids")
-        return {**inputs, **_continue_across(prompt, inputs, 1 if new is None else new.shape[1])}
+        return {**inputs, **_continue_across(prompt, inputs, new, new.shape[1])}
     if not isinstance(prompt, PrunedPrompt):
         raise InputError(OTHER)
-    new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
     prompt, past, count = fit_rows(prompt, len(new)), count_past(cache, prompt), new.shape[1]
     steps = torch.arange(past, past + count, device=prompt.shift.device).expand(len(new), -1)
     out = {name: value for name, value in inputs.items() if name != "cache_position"}
@@ -46,19 +45,19 @@ def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict
     return out
 
 
-def _continue_across(prompt: PrunedStates, inputs: Mapping[str, Any], count: int) -> dict[str, Tensor]:
-    """New tokens see what the last token of the prompt saw; the last `count` columns of the caller's mask say so too.
+def _continue_across(prompt: PrunedStates, inputs: Mapping[str, Any], new: Tensor, count: int) -> dict[str, Tensor]:
+    """`new` tokens see what the last one of the prompt saw; the last `count` columns of the caller's mask say so too.
 
     Raises `InputError` for a mask that says something else.
     """
-    ids, own = inputs["input_ids"], inputs.get("cross_attention_mask")
-    prompt = fit_rows(prompt, len(ids))
+    own = inputs.get("cross_attention_mask")
+    prompt = fit_rows(prompt, len(new))
     if own is not None and (prompt.seen is None or bool((own[:, -count:] != prompt.seen.to(own)).any())):
         raise InputError(
             "cross_attention_mask lets new tokens see other tiles than the last token of the prompt, and these were "
             "pruned: leave it out after the prompt."
         )
-    return {name: torch.cat([mask] * ids.shape[1], dim=1) for name, mask in prompt.masks.items()}
+    return {name: torch.cat([mask] * new.shape[1], dim=1) for name, mask in prompt.masks.items()}
 
 
 def fit_encoder_mask(prompt: PrunedStates | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,12 +88,12 @@ def continue_generate(
     `make_mask` makes the mask of a whole conversation that came without one.
     """
     if isinstance(prompt, PrunedStates):
-        return {**inputs, **_continue_across(prompt, inputs, 1)}
+        return {**inputs, **_continue_across(prompt, inputs, inputs["input_ids"], 1)}
     if not isinstance(prompt, PrunedPrompt):
         raise InputError(OTHER)
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     prompt, past, width = fit_rows(prompt, len(ids)), count_past(cache, prompt), prompt.layout.width
-    is_whole = ids.shape[1] > width + past if mask is None else mask.shape[1] == ids.shape[1]
+    is_whole = ids.shape[1] >= width + past if mask is None else mask.shape[1] == ids.shape[1]
     count = ids.shape[1] - width - past if is_whole else ids.shape[1]
     if is_whole and count < 1:
         raise InputError("input_ids hold nothing behind what the cache holds: append the next turn's tokens.")
