@@ -63,7 +63,7 @@ MODULES = {
     "hooks/callbacks.py": "tests/hooks/test_callbacks.py",
     "hooks/chain.py": ATTACHED,
     "hooks/continuation.py": "tests/hooks/test_continuation.py",
-    "hooks/record.py": "tests/hooks/test_continuation.py",
+    "hooks/record.py": "tests/hooks/test_record.py tests/hooks/test_continuation.py",
     "hooks/copies.py": "tests/hooks/test_copies.py",
     "hooks/decoder.py": "tests/hooks/test_decoder.py",
     "hooks/entry.py": ATTACHED,
