@@ -95,7 +95,7 @@ train-llava train-qwen: train-%: .venv/ready
 BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin
 CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
-EVAL := $(BIN)/foveate eval --split test --limit 200 --keep 0.222,0.111,0.056 --batch 20
+EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 200 --keep 0.222,0.111,0.056 --batch 20
 
 results: .venv/ready
 	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled

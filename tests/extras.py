@@ -10,11 +10,12 @@ WIDTH = 32
 
 
 def make_tokens(embeds, question, grid=None):
-    """Tokens, features, keys and [CLS] attention of one image; duplicate rows are duplicates in all of them."""
+    """Tokens, features, keys and attentions of one image; duplicate rows are duplicates in all of them."""
     generator = torch.Generator().manual_seed(embeds.shape[1])
     # Not a matrix product, whose rounding depends on a row's place; and whatever the scale of the rows.
     into = torch.randn(2 * WIDTH + 1, embeds.shape[1], generator=generator)
     made = torch.stack([(unit_rows(embeds) * direction).sum(1) for direction in into], dim=1)
+    named = (unit_rows(embeds) * unit_rows(question.float().sum(0))).sum(1)
     return VisualTokens(
         embeds,
         question,
@@ -22,6 +23,7 @@ def make_tokens(embeds, question, grid=None):
         encoder=made[:, :WIDTH].to(embeds.dtype),
         keys=made[:, WIDTH : 2 * WIDTH].to(embeds.dtype),
         cls_attention=made[:, -1].softmax(0).to(embeds.dtype),
+        attention=named.softmax(0).to(embeds.dtype),
     )
 
 

@@ -117,8 +117,8 @@ def test_precision_in_is_float32_inside(method, dtype):
 @every_method
 def test_large_half_precision_values_do_not_overflow(method):
     tokens = tokens_of()
-    shares = tokens.cls_attention.half()
-    large = dataclasses.replace(map_tensors(tokens, lambda x: (x * 1e4).clamp(-6e4, 6e4).half()), cls_attention=shares)
+    shares = {name: getattr(tokens, name).half() for name in ("cls_attention", "attention")}
+    large = dataclasses.replace(map_tensors(tokens, lambda x: (x * 1e4).clamp(-6e4, 6e4).half()), **shares)
     assert_sane(method.select(large, 13), 40, 13)
 
 
@@ -126,7 +126,8 @@ def test_large_half_precision_values_do_not_overflow(method):
 def test_scale_changes_nothing(method):
     tokens = tokens_of()
     large = map_tensors(tokens, lambda x: x * 64)
-    scaled = dataclasses.replace(large, question=tokens.question / 32, cls_attention=tokens.cls_attention)
+    shares = {name: getattr(tokens, name) for name in ("cls_attention", "attention")}
+    scaled = dataclasses.replace(large, question=tokens.question / 32, **shares)
     assert method.select(scaled, 13).tolist() == method.select(tokens, 13).tolist()
 
 
@@ -180,7 +181,7 @@ def test_inputs_stay_as_they_are(method):
     before = map_tensors(tokens, torch.Tensor.clone)
     selected = torch.tensor([5, 2])
     method.merge_weights(tokens, method.select(tokens, 13, selected=selected))
-    for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
+    for name in ("embeds", "question", "encoder", "keys", "cls_attention", "attention"):
         assert torch.equal(getattr(tokens, name), getattr(before, name))
     assert selected.tolist() == [5, 2]
 
@@ -205,7 +206,8 @@ def test_the_attention_of_the_tower_may_say_nothing(method):
     tokens = tokens_of()
     for attention in (torch.zeros(40), torch.full((40,), 1 / 40), torch.eye(40)[7]):
         for k in (1, 13, 40):
-            assert_sane(method.select(dataclasses.replace(tokens, cls_attention=attention), k), 40, k)
+            flat = dataclasses.replace(tokens, cls_attention=attention, attention=attention)
+            assert_sane(method.select(flat, k), 40, k)
 
 
 @every_method
@@ -377,7 +379,7 @@ def test_explaining_reads_what_choosing_reads(method):
     kept = method.select(tokens, 13)
     before = map_tensors(tokens, torch.Tensor.clone)
     method.core_mask(tokens, kept)
-    for name in ("embeds", "question", "encoder", "keys", "cls_attention"):
+    for name in ("embeds", "question", "encoder", "keys", "cls_attention", "attention"):
         assert torch.equal(getattr(tokens, name), getattr(before, name))
     for name in method.needs:
         lacking = dataclasses.replace(tokens, **{name: None})

@@ -147,13 +147,22 @@ def compare_image_last(model: Any, family: Family) -> float:
 
 def compare_ragged_batch(model: Any, family: Family) -> float:
     """A row of a padded batch, whose rows keep different numbers of tokens, gives what it gives alone."""
+    return _compare_rows(model, family, "foveate")
+
+
+def compare_glances(model: Any, family: Family) -> float:
+    """The same where a first look through the model's own layers chooses the tokens."""
+    return _compare_rows(model, family, "glance")
+
+
+def _compare_rows(model: Any, family: Family, method: str) -> float:
     rows = [(2, 5), (1, 11), (1, 2)]
     inputs = make_batch(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.3)
+    short = prune_inputs(model, inputs, keep=0.3, method=method)
     together, worst, first = model(**short).logits, 0.0, 0
     for row, (count, _) in enumerate(rows):
         own = take_row(model, family, inputs, row, range(first, first + count))
-        alone = prune_inputs(model, own, keep=0.3)
+        alone = prune_inputs(model, own, keep=0.3, method=method)
         first += count
         here = slice(row, row + 1)
         own_logits = logits_at(together[here], short["attention_mask"][here].bool()).flatten(0, -2)
@@ -175,6 +184,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "videos and audios alike": compare_modalities,
     "an image at the end of the prompt": compare_image_last,
     "ragged batch = each row alone": compare_ragged_batch,
+    "a first look in a batch = each row alone": compare_glances,
     "text without an image passes through": compare_text_only,
     "cached decoding = recomputation": compare_cached_decoding,
     "own decoding loop = stock loop over pruned inputs": compare_own_loop,
@@ -188,6 +198,8 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     others = {compare_modalities} if family.traits.modalities == ("image",) else set()
     if family.traits.needs_image:
         others.add(compare_text_only)
+    if not family.traits.in_sequence:
+        others.add(compare_glances)
     if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:
         others.add(compare_image_last)
     return {name: law for name, law in LAWS.items() if law not in others}

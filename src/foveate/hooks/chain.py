@@ -150,7 +150,11 @@ class Chain:
         if not self.is_separate and has_images(self.family, inputs):
             check_cache(inputs)
         handle = self.newest()
-        pruned = prune(model, inputs, handle.settings)
+        outer, self.call.is_generating = self.call.is_generating, True  # a first look calls the base model
+        try:
+            pruned = prune(model, inputs, handle.settings)
+        finally:
+            self.call.is_generating = outer
         handle.report = pruned.report
         is_compact = handle.settings.positions == "compact"
         return pruned, make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
@@ -192,6 +196,7 @@ class Chain:
         prompt = read_prompt(cache)
         if self.brings_images(inputs):
             pruned, self.call.prompt = self.prune(model, inputs)
+            self.call.is_entered = True
             # The value that survives `generate` is for the callers of `prune_inputs`.
             return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
         if inputs.get("encoder_outputs") is not None:

@@ -55,14 +55,18 @@ class Foveate(FarthestPoints):
 
     def make_problem(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """Distances in appearance and position, weighted by relevance."""
-        weight = (self.focus * scale_min_max(score_peaked_tokens(tokens.embeds, tokens.question))).exp()
+        weight = (self.focus * scale_min_max(self._score(tokens))).exp()
         places = None
         if tokens.grid is not None:
             places = self._scale_places(tokens.grid, k + selected.numel()).to(selected.device)
         return FarthestProblem(tokens.embeds, k, selected, weight, places, self.place)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:
-        return score_peaked_tokens(tokens.embeds, tokens.question) if self.focus else None
+        return self._score(tokens) if self.focus else None
+
+    def _score(self, tokens: VisualTokens) -> Tensor:
+        """(n,) the relevance."""
+        return score_peaked_tokens(tokens.embeds, tokens.question)
 
     def _scale_places(self, grid: tuple[int, int, int], kept: int) -> Tensor:
         """Compute the positions (n, 3) in units of sigma."""

@@ -18,6 +18,7 @@ BUILTIN = {
     "divprune": "foveate.method.divprune:DivPrune",
     "fastv": "foveate.method.fastv:FastV",
     "foveate": "foveate.method.foveate:Foveate",
+    "glance": "foveate.method.glance:Glance",
     "grid": "foveate.method.grid:Grid",
     "holov": "foveate.method.holov:HoloV",
     "mmtok": "foveate.method.mmtok:MMTok",
@@ -109,6 +110,7 @@ def select(
     encoder: Tensor | None = None,
     cls_attention: Tensor | None = None,
     keys: Tensor | None = None,
+    attention: Tensor | None = None,
 ) -> Tensor:
     """Select the visual tokens of one image to keep.
 
@@ -121,6 +123,7 @@ def select(
         encoder: (n, d_v), for methods that need it; `VisualTokens` describes these three.
         cls_attention: (n,), for methods that need it.
         keys: (n, d_k), for methods that need them.
+        attention: (n,), for methods that need it.
 
     Returns:
         (k,) int64 indices, ascending, on the device of `embeds`.
@@ -136,5 +139,7 @@ def select(
     """
     resolved = resolve(method)
     question = embeds[:0] if question is None else question
-    tokens = VisualTokens(embeds, question, grid, encoder=encoder, cls_attention=cls_attention, keys=keys)
+    tokens = VisualTokens(
+        embeds, question, grid, encoder=encoder, cls_attention=cls_attention, keys=keys, attention=attention
+    )
     return resolved.select(tokens, to_budget(k, len(embeds)))

@@ -27,6 +27,7 @@ class VisualTokens:
         cls_attention: (n,) probabilities with which the [CLS] token attends to each token, averaged over the heads of
             the layer whose output the projector reads.
         keys: (n, d_k) attention keys of that layer, all heads concatenated.
+        attention: (n,) how much the prompt's last token attends to each token inside the language model, >= 0.
 
     Raises:
         InputError: The tensors do not fit together, or contain NaN or infinity.
@@ -42,6 +43,7 @@ class VisualTokens:
     encoder: Tensor | None = None
     cls_attention: Tensor | None = None
     keys: Tensor | None = None
+    attention: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_rows("embeds", self.embeds)
@@ -60,13 +62,15 @@ class VisualTokens:
             if rows is not None:
                 _check_rows(name, rows)
                 _check_extra(name, rows, self.embeds)
-        if self.cls_attention is not None:
-            if self.cls_attention.ndim != 1:
-                raise InputError(f"cls_attention has shape {tuple(self.cls_attention.shape)}: give one number a token.")
-            _check_rows("cls_attention", self.cls_attention[:, None])
-            _check_extra("cls_attention", self.cls_attention, self.embeds)
-            if bool((self.cls_attention < 0).any()):
-                raise InputError("cls_attention has negative numbers: give probabilities, after the softmax.")
+        for name, weights in (("cls_attention", self.cls_attention), ("attention", self.attention)):
+            if weights is None:
+                continue
+            if weights.ndim != 1:
+                raise InputError(f"{name} has shape {tuple(weights.shape)}: give one number a token.")
+            _check_rows(name, weights[:, None])
+            _check_extra(name, weights, self.embeds)
+            if bool((weights < 0).any()):
+                raise InputError(f"{name} has negative numbers: give probabilities, after the softmax.")
 
     def extra(self, name: str) -> Tensor:
         """Return the extra of this name.
@@ -95,7 +99,7 @@ class VisualTokens:
             InputError: `indices` is empty, or `grid` is not for k tokens.
         """
         part = copy.copy(self)  # does not call __post_init__
-        rows = {name: getattr(self, name) for name in ("embeds", "encoder", "cls_attention", "keys")}
+        rows = {name: getattr(self, name) for name in ("embeds", "encoder", "cls_attention", "keys", "attention")}
         chosen = {name: None if value is None else value.index_select(0, indices) for name, value in rows.items()}
         vars(part).update(chosen, grid=grid)  # the class is frozen
         part._check_shape()

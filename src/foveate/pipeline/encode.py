@@ -7,11 +7,14 @@ from typing import Any
 from torch import Tensor
 
 from foveate.errors import InputError, ModelError
-from foveate.method import Method, methods, resolve
+from foveate.method import Method, MethodInfo, methods, resolve
 from foveate.models import Family, family_of
+from foveate.models.generation import has_own_decoder
 from foveate.models.inputs import find_modalities, rename_inputs
 from foveate.models.wrappers import gather_shards, unwrap
 from foveate.pipeline.settings import PruneSettings
+
+DECODER_EXTRAS = frozenset({"attention"})  # what methods read that no encoder gives
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,8 @@ def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Met
     modalities = [modality for modality in find_modalities(family, inputs) if modality != "audio"]
     if not modalities:
         raise InputError("There is no image to encode: pass pixel_values, as the model's processor returns them.")
-    return _run_encoders(model, family, inputs, modalities, frozenset[str]().union(*(m.needs for m in resolved)))
+    needs = frozenset[str]().union(*(method.needs for method in resolved)) - DECODER_EXTRAS
+    return _run_encoders(model, family, inputs, modalities, needs)
 
 
 def encode_missing(
@@ -76,22 +80,37 @@ def encode_missing(
     _check_placeholders(model, family, inputs, [*ready.outputs, *missing])
     if not missing:
         return ready
-    needs = settings.method.needs if encoded is None or "image" in missing else frozenset[str]()
+    needs = settings.method.needs - DECODER_EXTRAS if encoded is None or "image" in missing else frozenset[str]()
     fresh = _run_encoders(model, family, inputs, missing, needs)
     return Encoded({**ready.outputs, **fresh.outputs}, fresh.extras or ready.extras)
 
 
 def check_needs(model: Any, family: Family, method: Method) -> None:
     """Raise `ModelError` if the model cannot give what the method needs; it names the methods that work on it."""
-    available = family.extras(model.config)
-    missing = method.needs - available
+    missing = method.needs - list_extras(model, family)
     if missing:
+        kind, work = model.config.model_type, ", ".join(row.name for row in list_methods(model, family))
+        if missing & DECODER_EXTRAS:
+            raise ModelError(
+                f"{method.name} reads how the prompt attends to the image, and in {kind} models the two are not in one "
+                f"sequence: use one of {work}."
+            )
         needed = "the attention of a [CLS] token" if "cls_attention" in missing else " and ".join(sorted(missing))
-        work = ", ".join(row.name for row in methods() if row.prunes == "input" and available.issuperset(row.needs))
         raise ModelError(
-            f"{method.name} needs {needed}, which the vision tower of this {model.config.model_type} model lacks: "
-            f"use one of {work}."
+            f"{method.name} needs {needed}, which the vision tower of this {kind} model lacks: use one of {work}."
         )
+
+
+def list_extras(model: Any, family: Family) -> frozenset[str]:
+    """The extras of `VisualTokens` that this model can give."""
+    in_sequence = family.traits.in_sequence and not has_own_decoder(model)
+    return family.extras(model.config) | (DECODER_EXTRAS if in_sequence else frozenset())
+
+
+def list_methods(model: Any, family: Family) -> list[MethodInfo]:
+    """The methods that can prune this model's input."""
+    extras = list_extras(model, family)
+    return [row for row in methods() if row.prunes == "input" and extras.issuperset(row.needs)]
 
 
 def _run_encoders(
@@ -133,7 +152,7 @@ def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
         raise InputError(f"encoded is a {type(encoded).__name__}: pass what foveate.encode returned.")
     if ready:
         raise InputError("Give either mm_encoder_outputs or encoded, not both.")
-    missing = {name for extras in encoded.extras for name in method.needs - extras.keys()}
+    missing = {name for extras in encoded.extras for name in method.needs - DECODER_EXTRAS - extras.keys()}
     if missing:
         raise InputError(
             f"encoded holds no {' and '.join(sorted(missing))}, which {method.name} reads: "

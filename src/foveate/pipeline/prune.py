@@ -11,6 +11,7 @@ from foveate.models.inputs import rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
+from foveate.pipeline.glance import glance
 from foveate.pipeline.question import locate_questions, warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
@@ -73,6 +74,7 @@ def prune(
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
+    items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     shares = allocate_budget(items, questions, settings)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)

@@ -51,7 +51,9 @@ def make_question(scene: Scene, task: str, rng: random.Random) -> Question | Non
 
 def tasks_of(scene: Scene) -> list[str]:
     """List the tasks that a scene of this kind can have questions of."""
-    return [task for task in TASKS if (task == "chart") == (scene.kind in CHARTS)]
+    if scene.kind in CHARTS:
+        return ["chart"]
+    return list(CROWDED_TASKS.get(scene.kind, PLAIN))
 
 
 def sample_questions(scene: Scene, tasks: Sequence[str], count: int, rng: random.Random) -> list[Question]:
@@ -211,6 +213,13 @@ def _make_overview(scene: Scene, rng: random.Random) -> Question | None:
     return Question("overview", variant, f"what is the {variant}?", tally[0][0])
 
 
+def _make_crowd(scene: Scene, rng: random.Random) -> Question | None:
+    """Ask for one of many objects, in the words of another task."""
+    variant = rng.choice(("existence", "attribute", "relation", "reading", "grounding"))
+    question = _MAKERS[variant](scene, rng)
+    return question and replace(question, task="crowd", variant=variant)
+
+
 def _make_chart(scene: Scene, rng: random.Random) -> Question:
     """Make a question as in ChartQA and MMMU: four options, of which one is right."""
     thing = rng.choice(scene.things)
@@ -237,6 +246,11 @@ _MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "chart": _make_chart,
     "grounding": _make_grounding,
     "overview": _make_overview,
+    "crowd": _make_crowd,
 }
 TASKS = tuple(_MAKERS)
+CROWDED_TASKS = {"crowd": ("crowd",)}
+"""The tasks of the scenes that hold more than there are tokens to keep, by the kind of scene."""
+CROWDED = tuple(task for tasks in CROWDED_TASKS.values() for task in tasks)
+PLAIN = tuple(task for task in TASKS if task != "chart" and task not in CROWDED)
 assert len(NUMBERS) > MAX_OBJECTS

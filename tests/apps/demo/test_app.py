@@ -12,9 +12,11 @@ import foveate
 from demo_client import FILE, SCENE, make_body, running_demo
 from foveate.apps import cli
 from foveate.apps.demo import app as demo_app, session
-from foveate.apps.demo.app import STATIC, available_methods, make_demo_app, serve_demo
+from foveate.apps.demo.app import STATIC, make_demo_app, serve_demo
 from foveate.apps.demo.gallery import THEMES, make_gallery
 from foveate.apps.serve.run import bind
+from foveate.models import family_of
+from foveate.pipeline.encode import list_methods
 from served import PATIENCE, busy, data_url, paused_model, running_app, to_file, wait_for
 
 # -- static files --------------------------------------------------------------------------------------------------
@@ -84,8 +86,9 @@ def test_methods_that_the_tower_cannot_serve_are_not_available():
     from foveate.runtime.load import load, quiet
 
     with quiet():
-        names = {row.name for row in available_methods(load("bundled-qwen"))}
-    assert {"foveate", "zspaprune", "divprune"} <= names
+        model = load("bundled-qwen").model
+    names = {row.name for row in list_methods(model, family_of(model))}
+    assert {"foveate", "glance", "zspaprune", "divprune"} <= names
     assert not names & {"visionzip", "holov", "fastv", "sparsevlm"}
 
 

@@ -102,7 +102,7 @@ def test_refusals(server):
         ({"method": "clever"}, "There is no method 'clever'. Available: "),
         ({"keep": 0}, "keep=0 keeps no token: "),
         ({"keep": 1000}, "keep=1000 is more than the 576 tokens of the largest image: "),
-        ({"method": "visionzip"}, "visionzip reads cls_attention and keys from the vision tower, which vLLM does not"),
+        ({"method": "visionzip"}, "visionzip reads cls_attention and keys from inside the model, which vLLM does not"),
     ):
         status, message, _ = ask(server, **settings)
         assert status == 400

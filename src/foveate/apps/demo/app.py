@@ -27,8 +27,8 @@ from foveate.apps.serve.run import address, serve
 from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
 from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, read_json, stream_events
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
-from foveate.method import MethodInfo, methods
 from foveate.models import family_of
+from foveate.pipeline.encode import list_methods
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.world.drawing import draw_scene
@@ -75,7 +75,7 @@ class DemoServer:
 
     def __init__(self, loaded: LoadedModel, gallery: Sequence[GalleryScene]) -> None:
         make_inputs(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
-        self.loaded, self.gallery, self.methods = loaded, gallery, available_methods(loaded)
+        self.loaded, self.gallery, self.methods = loaded, gallery, list_methods(loaded.model, family_of(loaded.model))
         self.session, self.worker = DemoSession(loaded), ModelWorker(LIMITS.waiting)
         self.limiter = RequestLimiter(2 * (LIMITS.waiting + 1))
 
@@ -143,12 +143,6 @@ class DemoServer:
     def _read(self, body: bytes) -> DemoRequest:
         source = ImageSource(LIMITS.pixels, LIMITS.body)
         return read_request(body, methods=[row.name for row in self.methods], source=source)
-
-
-def available_methods(loaded: LoadedModel) -> list[MethodInfo]:
-    """The methods that prune this model's input with what its vision tower provides."""
-    extras = family_of(loaded.model).extras(loaded.model.config)
-    return [row for row in methods() if row.prunes == "input" and extras.issuperset(row.needs)]
 
 
 def serve_demo(loaded: LoadedModel, listener: socket.socket, *, host: str = "", open_browser: bool = False) -> None:

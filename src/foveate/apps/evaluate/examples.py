@@ -12,7 +12,7 @@ from PIL import Image
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.files import open_image
 from foveate.world.drawing import draw_scene
-from foveate.world.questions import TASKS
+from foveate.world.questions import CROWDED, TASKS
 from foveate.world.suite import SPLITS, sample_cases
 
 
@@ -28,11 +28,14 @@ class EvalExample:
 
 
 def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[EvalExample]:
-    """`limit` held-out questions of each of these tasks of the bundled world ("all": every task), one for each image.
+    """`limit` held-out questions of each of these tasks of the bundled world, one for each image.
+
+    "all" stands for every task, "plain" for those with up to six objects, "crowded" for those with more.
 
     `split` is "dev" (to tune on) or "test" (to report). Raises `InputError` for an unknown task or split.
     """
-    names = list(TASKS) if list(tasks) == ["all"] else list(tasks)
+    groups = {"all": TASKS, "crowded": CROWDED, "plain": tuple(task for task in TASKS if task not in CROWDED)}
+    names = [task for name in tasks for task in groups.get(name, (name,))]
     for name in names:
         if name not in TASKS:
             near = difflib.get_close_matches(name, TASKS, n=1)

@@ -40,7 +40,7 @@ class VllmSettings:
         method = check_settings(self.keep, self.method, self.positions).method
         if method.needs:
             raise InputError(
-                f"{method.name} reads {' and '.join(sorted(method.needs))} from the vision tower, which vLLM does not "
+                f"{method.name} reads {' and '.join(sorted(method.needs))} from inside the model, which vLLM does not "
                 "give: use another method (`foveate methods`), or transformers."
             )
         if self.turn not in ("last", "own"):

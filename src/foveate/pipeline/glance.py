@@ -1,0 +1,99 @@
+"""A first look: a few tokens of every item through the first layers, to read where the model looks for the answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.method.glance import Glance
+from foveate.models import Family
+from foveate.models.attention_rows import find_attentions, read_attention
+from foveate.models.sequence import IGNORED_LABEL, find_last_columns
+from foveate.models.visual_input import VisualInput
+from foveate.pipeline.budget import allocate_budget
+from foveate.pipeline.encode import Encoded
+from foveate.pipeline.select import select_tokens
+from foveate.pipeline.settings import PruneSettings
+from foveate.pipeline.shorten import shorten_inputs
+
+
+def glance(
+    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
+    mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings,
+) -> list[VisualInput]:  # fmt: skip
+    """The items with the attention to their tokens among their extras, if the method reads it."""
+    method = settings.method
+    if not isinstance(method, Glance):
+        return list(items)
+    look = replace(settings, keep=float(method.share), method=method.blind, per="image", explain=False)
+    seen = select_tokens(items, allocate_budget(items, questions, look), questions, method.blind)
+    prompt = {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}
+    short, layout = shorten_inputs(model, family, prompt, encoded, seen, mask, "original")
+    readers = find_last_columns(layout.cut(mark_prompt(inputs, mask).long(), 0))
+    layers = find_attentions(model)
+    depth = model.config.get_text_config().num_hidden_layers
+    layer = min(layers, key=lambda layer: abs(layer.layer_idx - method.depth * depth))
+    weights = read_attention(model, short, layer, readers.clamp(min=0)).mean(1)  # (b, L')
+    return [_add_attention(item, weights[item.row], layout.index[item.row], method.spread) for item in seen]
+
+
+def mark_prompt(inputs: Mapping[str, Any], mask: Tensor) -> Tensor:
+    """(b, L): true for the prompt without its answer.
+
+    The answer begins at the last run of labels, or, in a call that wants only the last logits, one behind the first of
+    them. Labels of a whole row tell no answer.
+    """
+    real, columns = mask != 0, torch.arange(mask.shape[1], device=mask.device)
+    keep, labels = inputs.get("logits_to_keep", 0), inputs.get("labels")
+    if not isinstance(keep, int):
+        wanted = columns[keep.to(columns.device) if isinstance(keep, Tensor) else keep]
+        real = real & (columns <= wanted.min())
+    elif keep > 0:
+        real = real & (columns <= mask.shape[1] - keep)
+    if labels is None or labels.shape != mask.shape:
+        return real
+    labelled = (labels.to(mask.device) != IGNORED_LABEL) & real
+    starts = labelled & ~torch.nn.functional.pad(labelled, (1, 0))[:, :-1]
+    before = real & (columns < find_last_columns(starts.long())[:, None])
+    return torch.where(before.any(1, keepdim=True), before, real)
+
+
+def _add_attention(item: VisualInput, weights: Tensor, index: Tensor, sigma: float) -> VisualInput:
+    """The item before selection, with the attention (n,) to its tokens among its extras."""
+    kept, columns = item.kept, item.columns.to(index.device)
+    places = (index == columns[kept.to(index.device), None]).int().argmax(1)
+    attention = torch.zeros(item.total, device=weights.device)
+    attention[kept.to(weights.device)] = weights[places.to(weights.device)]
+    extras = {**item.extras, "attention": spread_attention(attention, item, sigma)}
+    return replace(item, kept=torch.arange(item.total, device=kept.device), extras=extras)
+
+
+def spread_attention(attention: Tensor, item: VisualInput, sigma: float) -> Tensor:
+    """Spread the attention to the tokens of the look over their neighbours in the image, its tiles or its frames.
+
+    Args:
+        attention: (n,) weights >= 0, 0 for tokens that were not in the look.
+        item: What tells where the tokens lie; without a grid and tiles they are taken as one row.
+        sigma: The width of the Gaussian, in steps of the grid.
+
+    Returns:
+        (n,) float32: `max_i a_i exp(-|p_i - p_j|^2 / (2 sigma^2))` over the tokens i of the look.
+    """
+    if item.grid is not None or not item.tiles:
+        return _spread(attention.reshape(item.grid or (1, 1, -1)), sigma).reshape(-1)
+    spread = attention.clone()
+    for tile in item.tiles:
+        tokens = torch.tensor(tile.tokens(), device=spread.device)
+        spread[tokens] = _spread(attention[tokens].reshape(1, tile.rows, tile.columns), sigma).reshape(-1)
+    return spread
+
+
+def _spread(attention: Tensor, sigma: float) -> Tensor:
+    """The same over a grid (t, h, w): the Gaussian is a product over the axes, so the maximum is taken one by one."""
+    for axis, size in enumerate(attention.shape):
+        steps = torch.arange(size, device=attention.device)
+        near = (-((steps[:, None] - steps).float() ** 2) / (2 * sigma**2)).exp()  # (size, size)
+        attention = (attention.movedim(axis, -1)[..., None, :] * near).amax(-1).movedim(-1, axis)
+    return attention
