@@ -10,6 +10,7 @@ from torch import Tensor
 
 from foveate.method.checks import check_between, check_positive
 from foveate.method.foveate import Foveate
+from foveate.method.scoring import scale_min_max
 from foveate.method.selection import select_farthest
 from foveate.method.tokens import VisualTokens
 
@@ -22,17 +23,19 @@ class Glance(Foveate):
     2. They go with the prompt through the first layers of the language model, up to the attention of the layer at
        `depth`. a_i is the attention of the prompt's last token to token i, averaged over the heads.
     3. It is spread over the image: `r_j = max_i a_i exp(-|p_i - p_j|^2 / (2 sigma^2))`, sigma = `spread` grid steps.
-    4. `core` of the budget is selected from all tokens by Foveate's rule, with r as the relevance.
+    4. `core` of the budget is selected from all tokens by Foveate's rule, with `mm(r) + words mm(c)` as the relevance,
+       where c is `scoring.score_peaked_tokens` and mm the min-max over the image (0 for a flat map).
     5. The rest of the budget goes to the tokens farthest from those selected, without the question.
 
     Args:
-        focus: The influence of the attention on the core, in [0, 10].
+        focus: The influence of the relevance on the core, in [0, 10].
         place: As in Foveate.
         reach: As in Foveate.
         share: The share of the tokens in the first look, in (0, 1].
         depth: The share of the layers that run before the attention is read, in (0, 1).
         spread: How far the attention to a token reaches, in steps of the grid, above 0.
-        core: The share of the budget that follows the attention, in [0, 1]; it is one token at least.
+        words: The weight of the question's words beside the attention, in [0, 10].
+        core: The share of the budget that follows the relevance, in [0, 1]; it is one token at least.
 
     Source:
         This project.
@@ -42,6 +45,7 @@ class Glance(Foveate):
     share: float = 0.2
     depth: float = 0.4
     spread: float = 1.2
+    words: float = 1.0
     core: float = 0.5
 
     name: ClassVar[str] = "glance"
@@ -53,6 +57,7 @@ class Glance(Foveate):
         super().__post_init__()
         for name in ("share", "depth", "core"):
             check_between(name, getattr(self, name), 0, 1)
+        check_between("words", self.words, 0, 10)
         for name in ("share", "depth", "spread"):
             check_positive(name, getattr(self, name))
 
@@ -84,4 +89,5 @@ class Glance(Foveate):
         return kept
 
     def _score(self, tokens: VisualTokens) -> Tensor:
-        return tokens.extra("attention").detach().float()
+        attention = scale_min_max(tokens.extra("attention").detach().float())
+        return attention + self.words * scale_min_max(super()._score(tokens))
