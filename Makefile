@@ -97,9 +97,14 @@ CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
 EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 200 --keep 0.222,0.111,0.056 --batch 20
 
+GLANCE := $(BIN)/foveate eval --split test --tasks all --limit 100 --keep 0.222,0.111,0.056 --batch 20 --no-resize --methods "foveate,foveate(focus=0),glance"
+
 results: .venv/ready
 	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
 	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
+	$(GLANCE) --model bundled --out benchmarks/results/glance-bundled
+	$(GLANCE) --model bundled-qwen --out benchmarks/results/glance-bundled-qwen
+	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/readme.py
 
 # The speed tables: about half an hour on two cores. Run nothing else at the same time.

@@ -1,4 +1,4 @@
-"""Write the generated tables into README.md and docs/serving.md, each between its two marks."""
+"""Write the generated tables into README.md, docs/serving.md and docs/glance.md, each between its two marks."""
 
 import argparse
 import json
@@ -129,6 +129,31 @@ def make_questions_table() -> str:
     return "\n".join(lines)
 
 
+def make_cost_table() -> str:
+    """Show what `benchmarks/glance_cost.py` counted."""
+    heads = ("model", "visual and other tokens", "layers of the glance", "share of the prefill")
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for name, row in json.loads((RESULTS / "glance_cost.json").read_text())["models"].items():
+        layers = f"{row['layers_of_the_look']} of {row['layers']}"
+        tokens = f"{row['visual_tokens']}, {row['other_tokens']}"
+        lines.append(_row([f"`{name}`", tokens, layers, f"{row['share_of_prefill']:.1%}"]))
+    return "\n".join(lines)
+
+
+def make_glance_table(results: Path) -> str:
+    """Show the accuracy at every budget, of all tasks and of those that differ most."""
+    tasks = ("crowd", "reading", "chart", "counting", "overview")
+    lines = [_row(["keep", "method", "tokens", "all tasks", *tasks]), _row(["---"] * (4 + len(tasks)))]
+    arms = json.loads((results / "summary.json").read_text())["arms"]
+    for arm in sorted(arms, key=lambda arm: -(arm["keep"] or 1)):
+        if arm["name"] != "none":
+            keep = "1" if arm["keep"] is None else str(arm["keep"])
+            scores = [arm["accuracy"], *(arm["tasks"][task] for task in tasks)]
+            cells = [f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})" for score in scores]
+            lines.append(_row([keep, arm["name"], f"{arm['tokens']:.0f}", *cells]))
+    return "\n".join(lines)
+
+
 def _format_times(row: dict[str, Any]) -> str:
     took = f"{row['ms']['ours']:.0f} ms"
     if "times faster" not in row:
@@ -148,7 +173,7 @@ def replace_block(text: str, name: str, block: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md and docs/serving.md in place."""
+    """Rewrite the three files in place."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     blocks = {
         "families": make_family_table(),
@@ -156,10 +181,13 @@ def main() -> None:
         "selection": make_selection_table(),
         "serving": make_serving_table(),
         "questions": make_questions_table(),
+        "cost": make_cost_table(),
     }
-    for results in sorted(RESULTS.glob("*/table.md")):
+    for results in sorted(RESULTS.glob("glance-*")):
+        blocks[results.name] = make_glance_table(results)
+    for results in sorted(RESULTS.glob("bundled*/table.md")):
         blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
-    for path in (ROOT / "README.md", ROOT / "docs" / "serving.md"):
+    for path in (ROOT / "README.md", ROOT / "docs" / "serving.md", ROOT / "docs" / "glance.md"):
         text = path.read_text()
         for name, block in blocks.items():
             text = replace_block(text, name, block)
