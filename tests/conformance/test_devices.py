@@ -17,14 +17,16 @@ KINDS = ("llava", "internvl", "idefics2", "fuyu", "mistral3", "qwen3_vl", "qwen3
 
 
 def generate(model, family, inputs, **settings):
-    """Answers after `prune_inputs` and under `attach`."""
+    """Answers after `prune_inputs` and under `attach`, also where a first look runs through the model's layers."""
     placeholders = [family.token_id(model.config, modality) for modality in family.traits.modalities]
     settings |= {"max_new_tokens": 3, "do_sample": False, "suppress_tokens": placeholders}
     with torch.no_grad():
-        short = foveate.prune_inputs(model, inputs, keep=0.3)
-        answers = [model.generate(**short, **settings)]
-        with foveate.pruning(model, keep=0.3):
-            answers.append(model.generate(**inputs, **settings))
+        answers = []
+        for method in ["foveate", "glance"] if family.traits.in_sequence else ["foveate"]:
+            short = foveate.prune_inputs(model, inputs, keep=0.3, method=method)
+            answers.append(model.generate(**short, **settings))
+            with foveate.pruning(model, keep=0.3, method=method):
+                answers.append(model.generate(**inputs, **settings))
     return answers
 
 

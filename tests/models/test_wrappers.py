@@ -15,7 +15,7 @@ from foveate.models.wrappers import unwrap
 
 # PEFT asks the model by a name that transformers gives up.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
-METHODS = ("foveate", "fastv")
+METHODS = ("foveate", "fastv", "glance")
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
 
 
@@ -39,7 +39,8 @@ def run(model, inputs, method):
     """Logits and answer under pruning, and the logits of `prune_inputs`."""
     with foveate.pruning(model, keep=0.3, method=method):
         logits, answer = model(**inputs).logits, model.generate(**inputs, **NEW)
-    short = model(**foveate.prune_inputs(model, inputs, keep=0.3)).logits
+    ready = "glance" if method == "glance" else "foveate"  # fastv prunes no input
+    short = model(**foveate.prune_inputs(model, inputs, keep=0.3, method=ready)).logits
     return logits, answer, short
 
 
@@ -50,7 +51,7 @@ def equal(one, other):
 
 
 # Compilation takes most of the time of these tests, and what it does to hooks is the same in every family.
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["foveate", "fastv"])
 @pytest.mark.parametrize(
     ("name", "order"),
     [
@@ -75,11 +76,12 @@ def test_compiled(name, order, method):
     equal([compiled(**inputs).logits], [model(**inputs).logits])
 
 
-def test_compiled_in_place(model, inputs):
-    expected = run(model, inputs, "foveate")
+@pytest.mark.parametrize("method", ["foveate", "glance"])
+def test_compiled_in_place(model, inputs, method):
+    expected = run(model, inputs, method)
     model.compile(backend="eager", dynamic=True)
     model(**inputs)
-    equal(run(model, inputs, "foveate"), expected)
+    equal(run(model, inputs, method), expected)
 
 
 ADAPTERS = {
@@ -181,21 +183,22 @@ def test_the_model_itself_comes_back(llava):
     assert unwrap(Around(Around(llava))) is llava
 
 
-def test_over_processes(model, inputs, tmp_path):
+@pytest.mark.parametrize("method", ["foveate", "glance"])
+def test_over_processes(model, inputs, method, tmp_path):
     """DDP and FSDP on one process."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    expected = run(model, inputs, "foveate")
+    expected = run(model, inputs, method)
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     try:
         ddp = nn.parallel.DistributedDataParallel(model)
-        with foveate.pruning(ddp, keep=0.3):
+        with foveate.pruning(ddp, keep=0.3, method=method):
             equal([ddp(**inputs).logits], expected[:1])
         mesh = init_device_mesh("cpu", (1,))
         for layer in model.base_model.language_model.layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)
-        equal(run(model, inputs, "foveate"), expected)
+        equal(run(model, inputs, method), expected)
     finally:
         torch.distributed.destroy_process_group()
