@@ -136,7 +136,7 @@ def make_cost_table() -> str:
     for name, row in json.loads((RESULTS / "glance_cost.json").read_text())["models"].items():
         layers = f"{row['layers_of_the_look']} of {row['layers']}"
         tokens = f"{row['visual_tokens']}, {row['other_tokens']}"
-        lines.append(_row([f"`{name}`", tokens, layers, f"{row['share_of_prefill']:.1%}"]))
+        lines.append(_row([f"`{name}`", tokens, layers, f"{100 * row['share_of_prefill']:.1f} %"]))
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ import torch
 import foveate
 from decoder_reference import deep_model, eager_twin
 from foveate.conformance.batches import make_batch, make_tiny_model
-from foveate.errors import ModelError
+from foveate.errors import InputError, ModelError
 from foveate.method.foveate import Foveate
 from foveate.method.glance import Glance
 from foveate.models import lookup
@@ -254,3 +254,12 @@ def test_explained(model, inputs):
         assert item.relevance.shape == (item.total,)
         assert float(item.relevance.amax()) > 0
         assert item.core.any()
+
+
+def test_a_method_that_does_not_say_how_to_look_is_refused(model, inputs):
+    class Curious(Foveate):
+        name = "curious"
+        needs = frozenset({"attention"})
+
+    with pytest.raises(InputError, match="curious needs attention, and has no first_look"):
+        foveate.prune_inputs(model, inputs, keep=0.3, method=Curious())

@@ -18,6 +18,23 @@ from foveate.method.tokens import VisualTokens
 
 
 @dataclass(frozen=True)
+class FirstLook:
+    """How the attention is made that a method reads as `VisualTokens.attention`.
+
+    Args:
+        method: What selects the tokens of the look, without the attention.
+        share: Their share of an image's tokens, in (0, 1].
+        depth: The share of the language model's layers that run before the attention is read, in (0, 1].
+        spread: How far the attention to a token reaches, in steps of the grid, above 0.
+    """
+
+    method: "Method"
+    share: float
+    depth: float
+    spread: float
+
+
+@dataclass(frozen=True)
 class Method(ABC):
     """A method that selects k of the n visual tokens of an image.
 
@@ -45,6 +62,11 @@ class Method(ABC):
     prompt_aware: ClassVar[bool]  # the selection depends on the question
     spatial: ClassVar[bool] = False  # the selection depends on the order or the grid of the tokens
     needs: ClassVar[frozenset[str]] = frozenset()  # extras of `VisualTokens` that it reads
+
+    @property
+    def first_look(self) -> FirstLook | None:
+        """The first look that gives the method the attention it `needs`; None for a method that does not read it."""
+        return None
 
     def select(
         self,

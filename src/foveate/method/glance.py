@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from foveate.method.base import FirstLook
 from foveate.method.checks import check_between, check_positive
 from foveate.method.foveate import Foveate
 from foveate.method.scoring import scale_min_max
@@ -65,6 +66,11 @@ class Glance(Foveate):
     def blind(self) -> Foveate:
         """The rule without the question: it selects the tokens of the first look, and the complement."""
         return Foveate(focus=0.0, place=self.place, reach=self.reach)
+
+    @property
+    def first_look(self) -> FirstLook:
+        """The look of steps 1 to 3."""
+        return FirstLook(self.blind, self.share, self.depth, self.spread)
 
     def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         none = images[0].embeds.new_empty(0).long()

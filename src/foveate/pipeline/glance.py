@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.method.glance import Glance
+from foveate.errors import InputError
 from foveate.models import Family
 from foveate.models.attention_rows import find_attentions, read_attention
 from foveate.models.sequence import IGNORED_LABEL, find_last_columns
@@ -24,19 +24,21 @@ def glance(
     mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings,
 ) -> list[VisualInput]:  # fmt: skip
     """The items with the attention to their tokens among their extras, if the method reads it."""
-    method = settings.method
-    if not isinstance(method, Glance):
+    method, look = settings.method, settings.method.first_look
+    if "attention" not in method.needs:
         return list(items)
-    look = replace(settings, keep=float(method.share), method=method.blind, per="image", explain=False)
-    seen = select_tokens(items, allocate_budget(items, questions, look), questions, method.blind)
+    if look is None:
+        raise InputError(f"{method.name} needs attention, and has no first_look that says how to read it: define one.")
+    budget = replace(settings, keep=float(look.share), method=look.method, per="image", explain=False)
+    seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
     prompt = {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}
     short, layout = shorten_inputs(model, family, prompt, encoded, seen, mask, "original")
     readers = find_last_columns(layout.cut(mark_prompt(inputs, mask).long(), 0))
     layers = find_attentions(model)
     depth = model.config.get_text_config().num_hidden_layers
-    layer = min(layers, key=lambda layer: abs(layer.layer_idx - method.depth * depth))
+    layer = min(layers, key=lambda layer: abs(layer.layer_idx - look.depth * depth))
     weights = read_attention(model, short, layer, readers.clamp(min=0)).mean(1)  # (b, L')
-    return [_add_attention(item, weights[item.row], layout.index[item.row], method.spread) for item in seen]
+    return [_add_attention(item, weights[item.row], layout.index[item.row], look.spread) for item in seen]
 
 
 def mark_prompt(inputs: Mapping[str, Any], mask: Tensor) -> Tensor:

@@ -51,9 +51,8 @@ def make_question(scene: Scene, task: str, rng: random.Random) -> Question | Non
 
 def tasks_of(scene: Scene) -> list[str]:
     """List the tasks that a scene of this kind can have questions of."""
-    if scene.kind in CHARTS:
-        return ["chart"]
-    return list(CROWDED_TASKS.get(scene.kind, PLAIN))
+    own = "chart" if scene.kind in CHARTS else scene.kind
+    return [own] if own in TASKS else [task for task in TASKS if task not in ("chart", *CROWDED)]
 
 
 def sample_questions(scene: Scene, tasks: Sequence[str], count: int, rng: random.Random) -> list[Question]:
@@ -195,8 +194,7 @@ def _make_reading(scene: Scene, rng: random.Random) -> Question | None:
 
 def _make_grounding(scene: Scene, rng: random.Random) -> Question | None:
     """Ask for the cell of an object: a letter for the column, a number for the row."""
-    named = _name_objects(scene)
-    if not named:
+    if not (named := _name_objects(scene)):
         return None
     thing, phrase = rng.choice(named)
     return Question("grounding", "cell", f"where is the {phrase}?", thing.cell)
@@ -216,8 +214,7 @@ def _make_overview(scene: Scene, rng: random.Random) -> Question | None:
 def _make_crowd(scene: Scene, rng: random.Random) -> Question | None:
     """Ask for one of many objects, in the words of another task."""
     variant = rng.choice(("existence", "attribute", "relation", "reading", "grounding"))
-    question = _MAKERS[variant](scene, rng)
-    return question and replace(question, task="crowd", variant=variant)
+    return (question := _MAKERS[variant](scene, rng)) and replace(question, task="crowd", variant=variant)
 
 
 def _make_chart(scene: Scene, rng: random.Random) -> Question:
@@ -249,8 +246,5 @@ _MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "crowd": _make_crowd,
 }
 TASKS = tuple(_MAKERS)
-CROWDED_TASKS = {"crowd": ("crowd",)}
-"""The tasks of the scenes that hold more than there are tokens to keep, by the kind of scene."""
-CROWDED = tuple(task for tasks in CROWDED_TASKS.values() for task in tasks)
-PLAIN = tuple(task for task in TASKS if task != "chart" and task not in CROWDED)
+CROWDED = ("crowd",)  # tasks about one of many objects, each with a kind of scene of its name
 assert len(NUMBERS) > MAX_OBJECTS

@@ -27,9 +27,7 @@ def evaluate(
     model: options.Model = "bundled",
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
     keep: options.Budgets = "0.333,0.222,0.111,0.056",
-    tasks: Annotated[
-        str, typer.Option(help="Tasks of the bundled world, separated by commas: names, plain, crowded or all.")
-    ] = "all",
+    tasks: Annotated[str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all.")] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
