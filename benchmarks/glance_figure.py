@@ -1,6 +1,6 @@
 """Write docs/glance.png: what the first look sees, where the model looked, and what stays of one crowded image.
 
-    python benchmarks/glance_figure.py
+python benchmarks/glance_figure.py
 """
 
 from __future__ import annotations
