@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -240,6 +241,49 @@ def test_copies_of_a_cache_and_reordered_rows_go_on(model, family, inputs):
         beams.reorder_cache(torch.tensor([3, 0, 1, 2]))
         for other, rows in ((twin, [1, 0]), (beams, [1, 0, 0, 1])):
             torch.testing.assert_close(go_on(other, rows), expected[rows], atol=1e-5, rtol=0)
+
+
+def test_a_cache_takes_no_tokens_between_calls(model, inputs):
+    one = {"input_ids": inputs["input_ids"][:, :1]}
+    with foveate.pruning(model, keep=0.3, method="fastv"):
+        cache = cache_of(model(**inputs, use_cache=True))
+        model(**one, **with_cache(model, cache))
+        states = torch.zeros(2, 4, 1, 16)
+        with pytest.raises(InputError, match="not being pruned"):
+            cache.update(states, states, 0)
+
+
+def test_a_cache_whose_layers_differ_was_pruned(model, inputs):
+    one = {"input_ids": inputs["input_ids"][:, :1]}
+    words = {"input_ids": inputs["input_ids"][:, -3:]}
+    even, odd = (cache_of(model(**words, use_cache=True)) for _ in range(2))
+    layer = odd.layers[-1]
+    layer.keys, layer.values = layer.keys[:, :, 1:], layer.values[:, :, 1:]
+    with foveate.pruning(model, keep=0.3, method="fastv"):
+        model(**one, **with_cache(model, even))
+        with pytest.raises(InputError, match="not by this handle"):
+            model(**one, **with_cache(model, odd))
+
+
+def test_the_base_model_called_directly_is_refused(model, inputs):
+    with foveate.pruning(model, keep=0.3, method="fastv"):
+        with pytest.raises(FoveateError, match="was called past"):
+            model.base_model(**inputs)
+        model(**inputs)
+
+
+@dataclass(frozen=True)
+class Anywhere(FastV):
+    places: tuple[int, ...] = (1,)
+
+    def layers(self, depth):
+        return self.places
+
+
+@pytest.mark.parametrize("places", [(), (0, 2), (2, 1), (1, 1), (2, 6)])
+def test_drops_that_no_layer_precedes_are_refused(model, places):
+    with pytest.raises(InputError, match="choose ascending layers from 1 to 5"):
+        foveate.attach(model, keep=0.3, method=Anywhere(places=places))
 
 
 def test_static_cache_is_refused(model, inputs):
