@@ -149,6 +149,13 @@ def test_without_a_question_the_last_token_rates_and_a_note_says_so(model, famil
     assert rate(model, family, FastV(), prompt(model, rows, [2, 2])) == ([[4], [4]], [])  # it reads that token anyway
 
 
+def test_a_question_of_one_word_is_a_question(model, family):
+    made = prompt(model, [[41, IMAGE, IMAGE, 12]], [2])
+    raters, notes = rate(model, family, EveryWord(), made)
+    assert raters == [[3]]
+    assert not [note for note in notes if "No question" in note]
+
+
 def test_padding_inside_a_question_rates_nothing(model, family):
     made = prompt(model)
     made.mask[2, 7] = 0

@@ -77,3 +77,11 @@ def test_placeholders_without_an_image_are_counted_in_the_first_row_that_has_som
 
 def test_a_prompt_without_images_has_no_spans():
     assert match([[0, 0, 0]], []) == []
+
+
+@pytest.mark.parametrize("sizes", [[0, 3], [3, 0], [0]])
+def test_an_image_without_tokens_is_refused(sizes):
+    places = torch.tensor([[False, True, True, True, False]])
+    number = sizes.index(0)
+    with pytest.raises(InputError, match=rf"Image {number} of {len(sizes)} makes no tokens: leave it out\."):
+        match_placeholders(places, sizes)

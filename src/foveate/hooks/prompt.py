@@ -64,7 +64,7 @@ def rate_images(
             question_columns, doubt = _find_question(model, family, prompt, item, end)
             columns = question_columns or columns
             notes += [doubt] if doubt else []
-            if columns == [end]:
+            if not question_columns:
                 notes.append(f"No question follows image {number}: the prompt's last token alone rated its tokens.")
         raters = torch.tensor(columns, device=prompt.ids.device)
         if method.reads == "question":

@@ -25,13 +25,15 @@ def match_placeholders(places: Tensor, sizes: Sequence[int], modality: str = "im
         modality: "image", "video" or "audio", for the error.
 
     Raises:
-        InputError: The numbers do not match; it names the row and the image.
+        InputError: The numbers do not match, or one makes no tokens; it names the row and the image.
     """
     fix = f"let the model's own processor build both from the same {modality}s, in the order of the rows."
     columns = [row.nonzero().squeeze(1) for row in places]
     spans: list[Span] = []
     row = start = 0
     for number, size in enumerate(sizes):
+        if size < 1:
+            raise InputError(f"{modality.capitalize()} {number} of {len(sizes)} makes no tokens: leave it out.")
         while row < len(columns) and start == len(columns[row]):
             row, start = row + 1, 0
         left = len(columns[row]) - start if row < len(columns) else 0
