@@ -29,14 +29,14 @@ class _Weights(Exception):
 def find_attentions(model: Any) -> list[Any]:
     """The attention layers of the decoder in which tokens attend to the tokens before them, in their order."""
     text = model.config.get_text_config()
-    found = [
+    layers = [
         module
         for module in model.modules()
         if getattr(module, "config", None) is text
         and getattr(module, "layer_idx", None) is not None
         and "Attention" in type(module).__name__
     ]
-    return sorted(found, key=lambda module: module.layer_idx)
+    return sorted(layers, key=lambda module: module.layer_idx)
 
 
 def read_attention(model: Any, inputs: Mapping[str, Any], attention: Any, columns: Tensor) -> Tensor:
