@@ -15,7 +15,7 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.reference import go_on
 from foveate.errors import FoveateWarning, InputError
 from foveate.hooks.continuation import continue_call, continue_generate, fit_encoder_mask, make_record
-from foveate.hooks.record import PrunedStates
+from foveate.hooks.record import CachedStates
 from foveate.models import lookup
 from foveate.models.cache import cache_of
 
@@ -645,7 +645,7 @@ def test_a_record_is_of_the_sequence_that_was_cut(llava, filled):
 def test_what_new_tokens_see_across():
     """In a forward call the last columns of the mask are the new tokens'; in `generate` only the last one is new."""
     seen, other = torch.tensor([[[[1, 0]]]]), torch.tensor([[[[0, 1]]]])
-    record = PrunedStates({"cross_attention_mask": torch.tensor([[[[1]]]])}, seen)
+    record = CachedStates({"cross_attention_mask": torch.tensor([[[[1]]]])}, seen)
     mixed = {"input_ids": TURN[:1, :2], "cross_attention_mask": torch.cat([other, seen], 1)}
     out = continue_generate(None, record, mixed, refuse_mask)
     assert out["cross_attention_mask"].tolist() == [[[[1]], [[1]]]]
@@ -655,7 +655,7 @@ def test_what_new_tokens_see_across():
     assert continue_call(None, record, alike)["cross_attention_mask"].tolist() == [[[[1]], [[1]]]]
     embeds = {"inputs_embeds": torch.zeros(1, 3, 8), "input_ids": None}
     assert continue_call(None, record, embeds)["cross_attention_mask"].shape == (1, 3, 1, 1)
-    unmasked = PrunedStates(record.masks)
+    unmasked = CachedStates(record.masks)
     assert continue_call(None, unmasked, {"input_ids": TURN[:1]})["cross_attention_mask"].shape == (1, 4, 1, 1)
     with pytest.raises(InputError, match="leave it out after the prompt"):
         continue_call(None, unmasked, alike)
@@ -678,6 +678,6 @@ def test_masks_beside_encoder_outputs():
         assert fit_encoder_mask(None, call) == call
     with pytest.raises(InputError, match="attention_mask has 8 columns, encoder_outputs 5"):
         fit_encoder_mask(None, {"encoder_outputs": states, "attention_mask": torch.ones(2, 8)})
-    record = PrunedStates({"attention_mask": torch.ones(1, 5)})
+    record = CachedStates({"attention_mask": torch.ones(1, 5)})
     beams = fit_encoder_mask(record, {"encoder_outputs": states, "attention_mask": torch.ones(1, 9)})
     assert beams["attention_mask"].shape == (2, 5)

@@ -9,8 +9,8 @@ from transformers import DynamicCache
 
 from foveate.errors import InputError
 from foveate.hooks.record import (
-    PrunedPrompt,
-    PrunedStates,
+    CachedPrompt,
+    CachedStates,
     find_cache,
     fit_rows,
     forget_prompt,
@@ -37,7 +37,7 @@ AXES = torch.tensor(
 
 
 def make_record(positions=ONE_AXIS, is_counted=False, shift=(0, 0)):
-    return PrunedPrompt(LAYOUT, positions, is_counted, torch.tensor(shift), 4)
+    return CachedPrompt(LAYOUT, positions, is_counted, torch.tensor(shift), 4)
 
 
 def test_positions_behind_the_prompt():
@@ -57,7 +57,7 @@ def test_the_mask_of_the_cache_and_the_new_tokens():
     record = make_record()
     assert record.join_mask(None, 1, 2).tolist() == [[1, 1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1, 1]]
     whole = lay_out(MASK[:1], STAYS[:1])
-    assert PrunedPrompt(whole, ONE_AXIS[:1], False, torch.zeros(1), 4).join_mask(None, 1, 2) is None
+    assert CachedPrompt(whole, ONE_AXIS[:1], False, torch.zeros(1), 4).join_mask(None, 1, 2) is None
     mask = torch.cat([MASK, torch.tensor([[1, 1, 0], [1, 1, 1]])], 1)
     joined = record.join_mask(mask.bool(), 1, 2)
     assert joined.dtype == torch.bool
@@ -111,12 +111,12 @@ def test_rows_are_selected_and_repeated():
     assert fit_rows(record, 6).shift.tolist() == [2, 2, 2, 5, 5, 5]
     with pytest.raises(InputError, match=r"of 2 rows: go on with as many rows, not 3\."):
         fit_rows(record, 3)
-    states = PrunedStates({"attention_mask": torch.tensor([[1, 0], [0, 1]])}, torch.tensor([[[[1]]], [[[2]]]]))
+    states = CachedStates({"attention_mask": torch.tensor([[1, 0], [0, 1]])}, torch.tensor([[[[1]]], [[[2]]]]))
     assert states.count_rows() == 2
     swapped = states.select(torch.tensor([1, 0, 0]))
     assert swapped.masks["attention_mask"].tolist() == [[0, 1], [1, 0], [1, 0]]
     assert swapped.seen.flatten().tolist() == [2, 1, 1]
-    assert PrunedStates(states.masks).select(torch.tensor([1])).seen is None
+    assert CachedStates(states.masks).select(torch.tensor([1])).seen is None
 
 
 @pytest.fixture

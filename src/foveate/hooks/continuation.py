@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.hooks.record import OTHER, RECORD, PrunedPrompt, PrunedStates, Record, fit_rows
+from foveate.hooks.record import OTHER, RECORD, CachedPrompt, CachedStates, Record, fit_rows
 from foveate.models import Family
 from foveate.models.generation import has_own_decoder
 from foveate.models.sequence import complete_positions, count_positions, find_last_columns
 from foveate.pipeline.report import PrunedInputs
 
 
-def count_past(cache: Any, prompt: PrunedPrompt) -> int:
+def count_past(cache: Any, prompt: CachedPrompt) -> int:
     """How many tokens the cache holds behind the prompt."""
     past: int = cache.get_seq_length() - prompt.length
     if past < 0:
@@ -25,9 +25,9 @@ def count_past(cache: Any, prompt: PrunedPrompt) -> int:
 def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
     new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
-    if isinstance(prompt, PrunedStates):
+    if isinstance(prompt, CachedStates):
         return {**inputs, **_continue_across(prompt, inputs, new, new.shape[1])}
-    if not isinstance(prompt, PrunedPrompt):
+    if not isinstance(prompt, CachedPrompt):
         raise InputError(OTHER)
     prompt, past, count = fit_rows(prompt, len(new)), count_past(cache, prompt), new.shape[1]
     steps = torch.arange(past, past + count, device=prompt.shift.device).expand(len(new), -1)
@@ -45,7 +45,7 @@ def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict
     return out
 
 
-def _continue_across(prompt: PrunedStates, inputs: Mapping[str, Any], new: Tensor, count: int) -> dict[str, Tensor]:
+def _continue_across(prompt: CachedStates, inputs: Mapping[str, Any], new: Tensor, count: int) -> dict[str, Tensor]:
     """`new` tokens see what the last one of the prompt saw; the last `count` columns of the caller's mask say so too.
 
     Raises `InputError` for a mask that says something else.
@@ -60,7 +60,7 @@ def _continue_across(prompt: PrunedStates, inputs: Mapping[str, Any], new: Tenso
     return {name: torch.cat([mask] * new.shape[1], dim=1) for name, mask in prompt.masks.items()}
 
 
-def fit_encoder_mask(prompt: PrunedStates | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def fit_encoder_mask(prompt: CachedStates | None, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a call with what a separate encoder returned, whose mask covers the caller's whole prompt.
 
     The mask of the pruned prompt lies on the cache (`prompt`), or on the states themselves.
@@ -87,9 +87,9 @@ def continue_generate(
 
     `make_mask` makes the mask of a whole conversation that came without one.
     """
-    if isinstance(prompt, PrunedStates):
+    if isinstance(prompt, CachedStates):
         return {**inputs, **_continue_across(prompt, inputs, inputs["input_ids"], 1)}
-    if not isinstance(prompt, PrunedPrompt):
+    if not isinstance(prompt, CachedPrompt):
         raise InputError(OTHER)
     ids, mask = inputs["input_ids"], inputs.get("attention_mask")
     prompt, past, width = fit_rows(prompt, len(ids)), count_past(cache, prompt), prompt.layout.width
@@ -111,20 +111,20 @@ def continue_generate(
 
 def make_record(
     model: Any, family: Family, inputs: Mapping[str, Any], pruned: PrunedInputs, *, is_compact: bool
-) -> PrunedPrompt | PrunedStates | None:
+) -> CachedPrompt | CachedStates | None:
     """What a cache filled with these pruned inputs holds; None where later calls need nothing of it.
 
     `is_compact` says that the tokens that stay were numbered anew.
     """
     layout, positions = pruned.layout, pruned.get("position_ids")
     if has_own_decoder(model) and layout is not None:
-        return PrunedStates({"attention_mask": pruned["attention_mask"]})
+        return CachedStates({"attention_mask": pruned["attention_mask"]})
     if "cross_attention_mask" in pruned:
         if pruned.report.kept_count == pruned.report.total_count:
             return None  # all states are there, and the caller's masks fit them
         own = inputs.get("cross_attention_mask")
         masks = {"cross_attention_mask": _take_last(pruned["cross_attention_mask"], pruned["attention_mask"])}
-        return PrunedStates(masks, None if own is None else _take_last(own, pruned["attention_mask"]))
+        return CachedStates(masks, None if own is None else _take_last(own, pruned["attention_mask"]))
     if layout is None or positions is None or not family.traits.in_sequence:
         return None
     counted = count_positions(layout.real)
@@ -137,7 +137,7 @@ def make_record(
         if positions.ndim == 3 or own is not None:
             whole = family.positions(model, inputs, mask) if own is None else complete_positions(own, mask)
             shift = _find_last(whole, mask.bool()) - _find_last(positions, layout.real)
-    return PrunedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
+    return CachedPrompt(layout, positions, is_counted, shift, layout.index.shape[1])
 
 
 def _take_last(values: Tensor, mask: Tensor) -> Tensor:

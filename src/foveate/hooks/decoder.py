@@ -80,7 +80,7 @@ def is_attached(model: Any) -> bool:
     return find_marked(model, MARK) is not None
 
 
-class _Call(threading.local):
+class _LayerCall(threading.local):
     """What this thread is doing in the model."""
 
     def __init__(self) -> None:
@@ -93,7 +93,7 @@ class _Hooks:
         self.model, self.handle, self.family = model, handle, family_of(model)
         self.decoder = self.family.decoder(model)
         self.drops = handle.method.layers(len(self.decoder.layers))
-        self.call = _Call()
+        self.call = _LayerCall()
         # What the hooks do is no part of a compiled graph.
         before_call = torch.compiler.disable(self.open)
         setattr(before_call, MARK, self)

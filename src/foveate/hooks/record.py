@@ -23,7 +23,7 @@ ROWS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave")  # m
 
 
 @dataclass(frozen=True, eq=False)
-class PrunedPrompt:
+class CachedPrompt:
     """The pruned prompt that a cache holds.
 
     Args:
@@ -52,7 +52,7 @@ class PrunedPrompt:
         """(b, q) how many real tokens of the shorter sequence stand before each of these tokens."""
         return self.layout.real.sum(-1)[:, None] + steps
 
-    def select(self, rows: Tensor) -> PrunedPrompt:
+    def select(self, rows: Tensor) -> CachedPrompt:
         """The record for these rows (n,)."""
         rows = rows.to(self.shift.device)
         layout = replace(self.layout, index=self.layout.index[rows], real=self.layout.real[rows])
@@ -98,7 +98,7 @@ class PrunedPrompt:
 
 
 @dataclass(frozen=True, eq=False)
-class PrunedStates:
+class CachedStates:
     """The masks of what a model attends across to, beside its own sequence.
 
     Args:
@@ -109,10 +109,10 @@ class PrunedStates:
     masks: dict[str, Tensor]
     seen: Tensor | None = None
 
-    def select(self, rows: Tensor) -> PrunedStates:
+    def select(self, rows: Tensor) -> CachedStates:
         """The record for these rows (n,)."""
         masks = {name: mask[rows.to(mask.device)] for name, mask in self.masks.items()}
-        return PrunedStates(masks, None if self.seen is None else self.seen[rows.to(self.seen.device)])
+        return CachedStates(masks, None if self.seen is None else self.seen[rows.to(self.seen.device)])
 
     def count_rows(self) -> int:
         """Number of rows."""

@@ -57,7 +57,7 @@ def prune_inputs(
 def prune(
     model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
 ) -> PrunedInputs:
-    """`prune_inputs` with checked settings: encode, locate the question, allocate the budget, select, shorten."""
+    """`prune_inputs` with checked settings: encode, find the question, glance, allocate the budget, select, shorten."""
     model, method = unwrap(model), settings.method
     family = family_of(model)
     check_needs(model, family, method)

@@ -29,9 +29,9 @@ class FarthestPoint:
         """As `Rule.value`."""
         return self.gap * (self.gap > TIE) * self.weight, TIE * self.weight
 
-    def candidates(self, index: Tensor) -> _Candidates:
+    def candidates(self, index: Tensor) -> _FarthestCandidates:
         """As `BlockRule.candidates`."""
-        return _Candidates(self, index, 1 - self.compare(self.cosines.unit(index), index, index))
+        return _FarthestCandidates(self, index, 1 - self.compare(self.cosines.unit(index), index, index))
 
     def take(self, index: Tensor) -> None:
         """As `Rule.take`, with one pass over all tokens per `BLOCK` of `index` (m,)."""
@@ -77,7 +77,7 @@ def find_most_isolated(cosines: Cosines) -> Tensor:
     return find_first(nearest <= nearest.amin() + TIE)
 
 
-class _Candidates:
+class _FarthestCandidates:
     def __init__(self, rule: FarthestPoint, index: Tensor, apart: Tensor) -> None:
         self.apart: Array = apart.numpy()  # (c, c)
         self.gap: Array = rule.gap[index].numpy()

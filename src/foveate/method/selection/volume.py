@@ -39,11 +39,11 @@ class Volume:
         values: tuple[Tensor, Tensor] = self.worth(self.rest, *self.data)
         return values
 
-    def candidates(self, index: Tensor) -> _Candidates:
+    def candidates(self, index: Tensor) -> _VolumeCandidates:
         """As `BlockRule.candidates`, with the products of their residuals."""
         unit = self.cosines.unit(index)
         inside = unit @ self.basis[: self.size, : self.width].T
-        return _Candidates(self, index, unit @ unit.T - inside @ inside.T)
+        return _VolumeCandidates(self, index, unit @ unit.T - inside @ inside.T)
 
     def take(self, index: Tensor) -> None:
         """As `Rule.take`: remove the new directions from `rest`, in one pass per `BLOCK` of `index` (m,)."""
@@ -74,7 +74,7 @@ class Volume:
         return unit_rows(fresh - (fresh @ known.T) @ known)
 
 
-class _Candidates:
+class _VolumeCandidates:
     """The Cholesky rows of the candidates' own products."""
 
     def __init__(self, rule: Volume, index: Tensor, products: Tensor) -> None:
