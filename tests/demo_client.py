@@ -37,7 +37,7 @@ FILE, QUESTION = SCENE.to_png(), SCENE.questions[0].text
 
 def make_body(**more):
     """A request about the first scene of the gallery."""
-    return {"picture": data_url(FILE), "question": QUESTION, "keep": 0.1, "method": METHOD, **more}
+    return {"image": data_url(FILE), "question": QUESTION, "keep": 0.1, "method": METHOD, **more}
 
 
 @contextmanager

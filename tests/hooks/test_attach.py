@@ -74,7 +74,7 @@ def test_text_only_generation_is_the_stock_one(model, family):
 
 
 def test_text_goes_on_from_a_cache(model, family):
-    """A conversation without pictures may keep its cache while a handle is on."""
+    """A conversation without images may keep its cache while a handle is on."""
     inputs = make_batch(model, family, [(0, 5)])
 
     def talk():
@@ -318,7 +318,7 @@ def test_drafts_are_refused_for_pruned_sounds(how):
     draft = {"prompt_lookup_num_tokens": 2, **NEW}
     draft = draft if how == "argument" else {"generation_config": GenerationConfig(**draft)}
     with foveate.pruning(model, keep=0.3):
-        model.generate(**inputs, **draft)  # sounds stay whole, as words
+        model.generate(**inputs, **draft)  # audios stay whole, as words
     with foveate.pruning(model, keep=0.3, modalities=("audio",)):
         with pytest.raises(InputError, match="prompt_lookup_num_tokens does not work with pruned audio"):
             model.generate(**inputs, **draft)

@@ -105,13 +105,13 @@ def slow_stays(model, family, inputs, report):
 @every_method
 def test_a_ragged_batch_is_each_row_alone(model, family, method):
     rows = [(2, 5), (1, 11), (1, 2), (0, 3)]
-    inputs, pictures = make_batch(model, family, rows), 0
+    inputs, shown = make_batch(model, family, rows), 0
     with foveate.pruning(model, keep=0.3, method=method) as handle:
         together = model.generate(**inputs, **NEW, output_logits=True)
         report = handle.report
         for row, (count, _) in enumerate(rows[:3]):
-            mine = range(pictures, pictures + count)
-            pictures += count
+            mine = range(shown, shown + count)
+            shown += count
             alone = model.generate(**take_row(model, family, inputs, row, mine), **NEW, output_logits=True)
             assert torch.equal(together.sequences[row, -STEPS:], alone.sequences[0, -STEPS:])
             for one, other in zip(together.logits, alone.logits, strict=True):
@@ -155,7 +155,7 @@ def test_beams_score_what_recomputation_scores(model, family, method):
     with foveate.pruning(model, keep=0.3, method=method) as handle:
         out = model.generate(**inputs, **settings)
     stages = handle.report.stages
-    first = [0, 1, 6]  # three beams of row 0 with two pictures each, then three of row 1
+    first = [0, 1, 6]  # three beams of row 0 with two images each, then three of row 1
     kept = {stage.layer: [stage.kept[n] for n in first] for stage in stages}
     for pick in range(2):
         sequences = out.sequences[pick::2]
@@ -253,10 +253,10 @@ def test_text_only_is_untouched(model, family):
 
 
 def test_a_cache_that_was_reset_is_a_new_one(model, family):
-    pictures, text = make_batch(model, family, [(1, 6)]), make_batch(model, family, [(0, 6)])
+    images, text = make_batch(model, family, [(1, 6)]), make_batch(model, family, [(0, 6)])
     stock, cache = model(**text).logits, DynamicCache(config=model.config.get_text_config())
     with foveate.pruning(model, keep=0.3, method="pyramiddrop"):
-        model(**pictures, **with_cache(model, cache))
+        model(**images, **with_cache(model, cache))
         cache.reset()
         close(model(**text, **with_cache(model, cache)).logits, stock)
         model(input_ids=text["input_ids"][:, :1], **with_cache(model, cache))

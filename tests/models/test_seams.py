@@ -73,7 +73,7 @@ def test_remote_code_is_told_by_its_module():
 
 @pytest.mark.parametrize("model_type", lookup.available())
 def test_forward_takes_encoded_pictures(model_type):
-    """Families without a seam of their own hand shortened pictures over in `mm_encoder_outputs`."""
+    """Families without a seam of their own hand shortened images over in `mm_encoder_outputs`."""
     family = lookup.family(model_type)
     if not family.traits.in_sequence or type(family).shorten is not Family.shorten:
         pytest.skip("has a seam of its own")

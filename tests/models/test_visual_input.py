@@ -1,4 +1,4 @@
-"""How tokens lie over an image: every tile's tokens against a plain picture of the rows."""
+"""How tokens lie over an image: every tile's tokens against a plain drawing of the rows."""
 
 import dataclasses
 from itertools import pairwise, product

@@ -27,7 +27,7 @@ def item(embeds, modality="image", row=0, **fields):
     return dataclasses.replace(make_visual_input(modality, row, columns, 0, embeds), **fields)
 
 
-def clip(frames, modality="video", **fields):
+def make_video(frames, modality="video", **fields):
     """An item of these frames (t, h, w, d)."""
     return item(frames.flatten(0, 2), modality, grid=tuple(frames.shape[:3]), **fields)
 
@@ -49,7 +49,7 @@ def allocate(items, keep, per="image", modalities=EVERY, question=None):
 def test_protected_tokens_and_repeats_are_no_candidates():
     protected = torch.zeros(12, dtype=torch.bool)
     protected[[3, 7, 11]] = True
-    still = clip(standing(3, 2, 2), protected=protected)
+    still = make_video(standing(3, 2, 2), protected=protected)
     free, first = [0, 1, 2, 4, 5, 6, 8, 9, 10], [0, 1, 2]
     assert allocate([item(noise(12), protected=protected)], 0.5) == [(0, free, to_budget(0.5, 9))]
     assert allocate([still], 0.5) == [(0, first, 3)]  # the budget counts repeats, and there is not more to keep
@@ -60,12 +60,12 @@ def test_protected_tokens_and_repeats_are_no_candidates():
 
 
 def test_each_frame_has_a_share_of_its_own():
-    moving, image = clip(noise(3, 1, 4)), item(noise(5))
+    moving, image = make_video(noise(3, 1, 4)), item(noise(5))
     frames = [(0, [0, 1, 2, 3], 1), (0, [4, 5, 6, 7], 1), (0, [8, 9, 10, 11], 1)]
     assert allocate([moving, image], 0.25, "frame") == [*frames, (1, [0, 1, 2, 3, 4], 1)]
     assert allocate([moving, image], 1, "frame") == [*frames, (1, [0, 1, 2, 3, 4], 1)]
     assert allocate([moving, image], 0.25) == [(0, list(range(12)), 3), (1, [0, 1, 2, 3, 4], 1)]
-    tall = allocate([clip(noise(2, 3, 2))], 2, "frame")
+    tall = allocate([make_video(noise(2, 3, 2))], 2, "frame")
     assert tall == [(0, [0, 1, 2, 3, 4, 5], 2), (0, [6, 7, 8, 9, 10, 11], 2)]
 
 
@@ -82,10 +82,10 @@ def test_frames_that_cannot_be_told_apart_are_refused_for_frames_alone():
     blurred, image = item(noise(8), "video"), item(noise(8))
     for per in ("image", "prompt"):
         assert [k for _, _, k in allocate([image, blurred], 0.5, per)] == [4, 4]
-    for items in ([blurred], [image, blurred], [blurred, clip(noise(2, 2, 2))]):
+    for items in ([blurred], [image, blurred], [blurred, make_video(noise(2, 2, 2))]):
         with pytest.raises(InputError, match='use per="image"'):
             allocate(items, 0.5, "frame")
-    assert len(allocate([image, item(noise(8), "audio"), clip(noise(2, 2, 2))], 0.5, "frame")) == 4
+    assert len(allocate([image, item(noise(8), "audio"), make_video(noise(2, 2, 2))], 0.5, "frame")) == 4
 
 
 def test_a_count_is_refused_where_tiles_may_be_parts_of_one_image():
@@ -100,7 +100,7 @@ def test_a_count_is_refused_where_tiles_may_be_parts_of_one_image():
 
 
 def test_shares_are_made_on_the_device_of_the_tokens():
-    items = [clip(standing(3, 2, 2)), item(noise(9))]
+    items = [make_video(standing(3, 2, 2)), item(noise(9))]
     question = noise(4, seed=99)
     expected = [allocate(items, 0.5, per, question=question) for per in ("image", "frame", "prompt")]
     with torch.device("meta"):  # what is not made on the device of the inputs has no values
@@ -230,7 +230,7 @@ def slow_repeats(frames):
 def test_repeats_are_those_of_a_plain_loop(step):
     for seed, (t, h, w) in enumerate([(2, 3, 4), (9, 2, 2), (5, 1, 1), (1, 4, 4)]):
         frames = noise(1, h, w, seed=seed) + step * noise(t, h, w, seed=seed + 40).cumsum(0)
-        marked = find_repeats(clip(frames))
+        marked = find_repeats(make_video(frames))
         assert torch.equal(marked, slow_repeats(frames))
         assert not marked[: h * w].any()
         if step in (0.0, 1.0):  # nothing moves, or everything does
@@ -241,23 +241,23 @@ def test_repeats_see_a_slow_drift_and_a_return():
     turn = torch.linspace(0, 1.2, 13)  # 0.1 rad a frame: cosine 0.995 to the frame before, below 0.98 from 0.201 rad on
     frames = torch.zeros(13, 1, 1, WIDTH)
     frames[..., 0], frames[..., 1] = turn.cos()[:, None, None], turn.sin()[:, None, None]
-    fresh = ~find_repeats(clip(frames))
+    fresh = ~find_repeats(make_video(frames))
     assert fresh.nonzero().flatten().tolist() == [0, 3, 6, 9, 12]
     one, other = noise(2, 1, 1, 1, seed=3)
     back = torch.stack([one, other, other, one])
-    assert find_repeats(clip(back[:, 0])).tolist() == [False, False, True, False]
+    assert find_repeats(make_video(back[:, 0])).tolist() == [False, False, True, False]
 
 
 def test_scale_is_no_news_and_nothing_is_no_repeat():
     frames = standing(3, 2, 2) * torch.tensor([1.0, 7.0, 0.1])[:, None, None, None]
-    assert find_repeats(clip(frames)).tolist() == [False] * 4 + [True] * 8
-    assert not find_repeats(clip(torch.zeros(3, 2, 2, WIDTH))).any()
+    assert find_repeats(make_video(frames)).tolist() == [False] * 4 + [True] * 8
+    assert not find_repeats(make_video(torch.zeros(3, 2, 2, WIDTH))).any()
 
 
 def test_only_the_frames_of_a_video_repeat():
     frames = standing(3, 2, 2)
-    assert find_repeats(clip(frames)).tolist() == [False] * 4 + [True] * 8
-    for other in (clip(frames, "image"), item(frames.flatten(0, 2), "video"), item(frames.flatten(0, 2))):
+    assert find_repeats(make_video(frames)).tolist() == [False] * 4 + [True] * 8
+    for other in (make_video(frames, "image"), item(frames.flatten(0, 2), "video"), item(frames.flatten(0, 2))):
         marked = find_repeats(other)  # without a grid there are no places
         assert marked.dtype == torch.bool
         assert marked.tolist() == [False] * 12

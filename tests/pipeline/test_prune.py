@@ -19,6 +19,7 @@ from foveate.errors import (
 )
 from foveate.models import lookup
 from foveate.models.cache import cache_of
+from foveate.pipeline.encode import list_extras
 
 
 @pytest.fixture
@@ -285,7 +286,7 @@ def test_filled_cache_is_refused(model, inputs):
 )
 @torch.no_grad()
 def test_every_method_runs_in_half_precision_on_every_family_that_gives_what_it_needs(model, family, inputs, method):
-    if not family.extras(model.config).issuperset(method.needs):
+    if not list_extras(model, family).issuperset(method.needs):
         pytest.skip("refused; see test_encoded.py")
     model.to(torch.bfloat16)
     inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)

@@ -19,6 +19,7 @@ from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import check_settings
 
 WIDTH = 16
+EXTRAS = ("encoder", "cls_attention", "keys", "attention")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Subject:
     def item(self) -> VisualInput:
         tokens, modality = self.tokens, "audio" if self.whole else "video" if self.tokens.grid else "image"
         item = make_visual_input(modality, self.row, torch.arange(len(tokens.embeds)), 0, tokens.embeds)
-        extras = {name: getattr(tokens, name) for name in ("encoder", "cls_attention", "keys")}
+        extras = {name: getattr(tokens, name) for name in EXTRAS}
         return dataclasses.replace(item, grid=tokens.grid, protected=self.fixed, extras=extras)
 
 
@@ -56,12 +57,12 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
-def picture(n=24, *, seed=0, row=0, grid=None, question=None, **fields):
+def make_image(n=24, *, seed=0, row=0, grid=None, question=None, **fields):
     words = noise(4, seed=99) if question is None else question
     return Subject(row, make_tokens(noise(n, seed=seed), words, grid), **fields)
 
 
-def clip(frames, **fields):
+def make_video(frames, **fields):
     """A subject of these frames (t, h, w, d)."""
     return Subject(0, make_tokens(frames.flatten(0, 2), noise(4, seed=99), tuple(frames.shape[:3])), **fields)
 
@@ -79,7 +80,7 @@ def some_fixed(n, *places):
 def only(subject, places, grid=None):
     """A subject of these of its tokens alone, with what the tower made of them."""
     tokens, places = subject.tokens, list(places)
-    rows = {name: getattr(tokens, name)[places] for name in ("embeds", "encoder", "cls_attention", "keys")}
+    rows = {name: getattr(tokens, name)[places] for name in ("embeds", *EXTRAS)}
     return Subject(subject.row, VisualTokens(question=tokens.question, grid=grid, **rows))
 
 
@@ -101,7 +102,7 @@ def same(one, other):
 @pytest.mark.parametrize("keep", KEEPS)
 def test_every_picture_keeps_its_own_budget(method, keep):
     sizes = (24, 7, 40)
-    choices = choose([picture(n, seed=n) for n in sizes], method, keep)
+    choices = choose([make_image(n, seed=n) for n in sizes], method, keep)
     for n, choice in zip(sizes, choices, strict=True):
         kept = choice.kept.tolist()
         assert len(kept) == to_budget(keep, n)
@@ -112,14 +113,14 @@ def test_every_picture_keeps_its_own_budget(method, keep):
 
 @every_method
 def test_a_picture_is_chosen_from_as_if_alone(method):
-    pictures = [picture(24, seed=1), picture(16, seed=2, row=1), picture(9, seed=3, fixed=some_fixed(9, 2, 5))]
-    together = choose(pictures, method, 0.4)
-    assert all(same(choose([one], method, 0.4)[0], choice) for one, choice in zip(pictures, together, strict=True))
+    images = [make_image(24, seed=1), make_image(16, seed=2, row=1), make_image(9, seed=3, fixed=some_fixed(9, 2, 5))]
+    together = choose(images, method, 0.4)
+    assert all(same(choose([one], method, 0.4)[0], choice) for one, choice in zip(images, together, strict=True))
 
 
 @every_method
 def test_a_whole_picture_is_the_methods_own_choice(method):
-    one = picture(24, grid=(1, 4, 6))
+    one = make_image(24, grid=(1, 4, 6))
     kept = method.select(one.tokens, 9)
     (choice,) = choose([one], method, 9)
     assert torch.equal(choice.kept, kept)
@@ -130,7 +131,7 @@ def test_a_whole_picture_is_the_methods_own_choice(method):
 @every_method
 @pytest.mark.parametrize("keep", KEEPS)
 def test_every_frame_is_chosen_from_as_a_picture_of_its_own(method, keep):
-    subject = clip(noise(3, 3, 4))
+    subject = make_video(noise(3, 3, 4))
     (whole,) = choose([subject], method, keep, "frame")
     apart = choose([only(subject, range(n, n + 12), (1, 3, 4)) for n in (0, 12, 24)], method, keep)
     assert whole.kept.tolist() == [12 * n + i for n, choice in enumerate(apart) for i in choice.kept.tolist()]
@@ -140,7 +141,7 @@ def test_every_frame_is_chosen_from_as_a_picture_of_its_own(method, keep):
 
 
 def test_a_picture_is_one_frame():
-    for subject in (picture(grid=(1, 4, 6)), picture()):
+    for subject in (make_image(grid=(1, 4, 6)), make_image()):
         ways = [choose([subject], resolve("divprune"), 0.3, per)[0] for per in ("image", "frame", "prompt")]
         assert same(ways[0], ways[1])
         assert same(ways[0], ways[2])
@@ -150,7 +151,7 @@ def test_a_picture_is_one_frame():
 @pytest.mark.parametrize("keep", [3, 10, 0.1, 0.55])
 def test_a_prompt_shares_one_budget(method, keep):
     sizes = (24, 6, 40)
-    subjects = [picture(n, seed=n) for n in sizes] + [picture(10, seed=4, row=3)]
+    subjects = [make_image(n, seed=n) for n in sizes] + [make_image(10, seed=4, row=3)]
     choices = choose(subjects, method, keep, "prompt")
     counts = [len(choice.kept) for choice in choices]
     assert sum(counts[:3]) == to_budget(keep, sum(sizes))
@@ -181,13 +182,13 @@ def test_a_prompt_goes_half_by_size_and_half_by_relevance():
 
 def test_without_a_question_a_prompt_is_shared_by_size():
     nothing = noise(0)
-    subjects = [picture(n, seed=n, question=nothing) for n in (10, 20, 30)]
+    subjects = [make_image(n, seed=n, question=nothing) for n in (10, 20, 30)]
     assert [len(c.kept) for c in choose(subjects, resolve("foveate"), 0.5, "prompt")] == [5, 10, 15]
     assert [len(c.kept) for c in choose(subjects, resolve("foveate"), 6, "prompt")] == [1, 2, 3]
 
 
 def test_a_prompt_with_too_few_tokens_names_the_way_out():
-    subjects = [picture(seed=n, row=2) for n in range(3)]
+    subjects = [make_image(seed=n, row=2) for n in range(3)]
     for keep, left in ((2, 2), (0.02, 1)):
         with pytest.raises(
             KeepError, match=rf'leaves {left} tokens for the 3 images of row 2.*raise keep.*per="image"'
@@ -208,17 +209,17 @@ def test_other_ways_to_share_are_refused():
 def test_more_than_there_is_keeps_all_and_warns():
     for per in ("image", "frame", "prompt"):
         with pytest.warns(FoveateWarning, match="keep=99 keeps all"):
-            (choice,) = choose([picture()], resolve("divprune"), 99, per)
+            (choice,) = choose([make_image()], resolve("divprune"), 99, per)
         assert choice.kept.tolist() == list(range(24))
 
 
-# -- clips -------------------------------------------------------------------------------------------------------------
+# -- videos ----------------------------------------------------------------------------------------------------------
 
 
 @every_method
 @pytest.mark.parametrize("per", ["image", "frame", "prompt"])
 def test_a_standing_clip_costs_one_frame(method, per):
-    still, moving = clip(standing(4, 3, 4)), clip(noise(4, 3, 4))
+    still, moving = make_video(standing(4, 3, 4)), make_video(noise(4, 3, 4))
     for keep in (0.25, 0.5, 0.9):
         (few,), (many,) = (choose([one], method, keep, per) for one in (still, moving))
         assert len(many.kept) == (4 * to_budget(keep, 12) if per == "frame" else to_budget(keep, 48))
@@ -231,14 +232,14 @@ def test_a_standing_clip_costs_one_frame(method, per):
 def test_only_what_moves_is_kept_of_later_frames():
     frames = standing(5, 3, 3).clone()
     frames[2:, 1, 1] = noise(1, seed=8)  # appears in frame 2 and stays
-    (choice,) = choose([clip(frames)], resolve("divprune"), 0.9)
+    (choice,) = choose([make_video(frames)], resolve("divprune"), 0.9)
     assert choice.kept.tolist() == [*range(9), 2 * 9 + 4]
 
 
 @every_method
 @pytest.mark.parametrize("per", ["image", "frame", "prompt"])
 def test_keeping_everything_keeps_everything(method, per):
-    subjects = [picture(fixed=some_fixed(24, 3)), clip(standing(4, 3, 4)), clip(noise(2, 3, 4))]
+    subjects = [make_image(fixed=some_fixed(24, 3)), make_video(standing(4, 3, 4)), make_video(noise(2, 3, 4))]
     for subject, choice in zip(subjects, choose(subjects, method, 1.0, per), strict=True):
         n = len(subject.tokens.embeds)
         assert choice.kept.tolist() == list(range(n))
@@ -248,7 +249,7 @@ def test_keeping_everything_keeps_everything(method, per):
 @every_method
 @pytest.mark.parametrize("per", ["image", "frame", "prompt"])
 def test_what_is_whole_stays_whole_and_costs_nothing(method, per):
-    whole, other = clip(standing(2, 3, 4), whole=True), picture(24, seed=5)
+    whole, other = make_video(standing(2, 3, 4), whole=True), make_image(24, seed=5)
     for keep in (6, 0.25):
         first, second = choose([whole, other], method, keep, per)
         assert first.kept.tolist() == list(range(24))
@@ -264,7 +265,7 @@ def test_what_is_whole_stays_whole_and_costs_nothing(method, per):
 @pytest.mark.parametrize("keep", [1, 6, 0.3])
 def test_fixed_tokens_stay_and_are_no_candidates(method, per, keep):
     fixed = some_fixed(24, 5, 11, 17, 23)  # the ends of four rows
-    one = picture(fixed=fixed)
+    one = make_image(fixed=fixed)
     (choice,) = choose([one], method, keep, per)
     kept = set(choice.kept.tolist())
     assert kept >= {5, 11, 17, 23}
@@ -277,14 +278,14 @@ def test_fixed_tokens_stay_and_are_no_candidates(method, per, keep):
 
 def test_no_fixed_token_is_the_same_as_none():
     for method in (resolve("foveate"), *MERGING):
-        one, other = picture(), picture(fixed=some_fixed(24))
+        one, other = make_image(), make_image(fixed=some_fixed(24))
         assert same(choose([one], method, 0.3)[0], choose([other], method, 0.3)[0])
 
 
 @pytest.mark.parametrize("per", ["image", "frame", "prompt"])
 @pytest.mark.parametrize("keep", [2, 0.5])
 def test_a_picture_of_structure_alone_stays_and_needs_no_budget(per, keep):
-    bones, other = picture(3, fixed=some_fixed(3, 0, 1, 2)), picture(24, seed=1)
+    bones, other = make_image(3, fixed=some_fixed(3, 0, 1, 2)), make_image(24, seed=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         first, second = choose([bones, other], resolve("divprune"), keep, per)
@@ -304,7 +305,7 @@ def test_rows_of_a_mix_are_weights_and_fixed_tokens_hold_their_own(method, per, 
     half = torch.cat([moving[:, :1], still[:, :2]], dim=1)  # a row that moves above two that stand
     fixed = some_fixed(36, 3, 7, 35)
     for frames in (moving, still, half):
-        subject = clip(frames, fixed=fixed)
+        subject = make_video(frames, fixed=fixed)
         (choice,) = choose([subject], method, keep, per)
         kept, mix = choice.kept, choice.merge_weights
         assert mix.shape == (len(kept), 36)
@@ -323,8 +324,8 @@ def test_rows_of_a_mix_are_weights_and_fixed_tokens_hold_their_own(method, per, 
 
 @merging
 def test_a_mix_gives_constants_back(method):
-    """Weights that sum to one leave a picture alone that is the same everywhere."""
-    (choice,) = choose([picture(fixed=some_fixed(24, 4, 9))], method, 0.3)
+    """Weights that sum to one leave an image alone that is the same everywhere."""
+    (choice,) = choose([make_image(fixed=some_fixed(24, 4, 9))], method, 0.3)
     values = torch.full((24, 3), 2.5)
     assert torch.allclose(choice.merge_weights @ values, values[: len(choice.kept)])
 
@@ -337,8 +338,10 @@ def test_a_mix_gives_constants_back(method):
 @pytest.mark.parametrize("keep", [3, 0.3, 1.0])
 def test_explaining_changes_no_choice_and_stands_beside_it(method, per, keep):
     subjects = [
-        clip(noise(2, 3, 4, seed=3)), picture(24, seed=1, fixed=some_fixed(24, 5, 11)), picture(9, seed=2, whole=True),
-    ]  # fmt: skip
+        make_video(noise(2, 3, 4, seed=3)),
+        make_image(24, seed=1, fixed=some_fixed(24, 5, 11)),
+        make_image(9, seed=2, whole=True),
+    ]
     plain, told = choose(subjects, method, keep, per), choose(subjects, method, keep, per, explain=True)
     for subject, one, other in zip(subjects, plain, told, strict=True):
         assert (one.relevance, one.core) == (None, None)
@@ -363,9 +366,9 @@ def test_explaining_changes_no_choice_and_stands_beside_it(method, per, keep):
 @every_method
 def test_each_frame_is_explained_as_a_picture_of_its_own(method):
     frames = noise(2, 3, 4, seed=3)
-    (whole,) = choose([clip(frames)], method, 4, "frame", explain=True)
+    (whole,) = choose([make_video(frames)], method, 4, "frame", explain=True)
     for number in range(2):
-        alone = only(clip(frames), range(12 * number, 12 * number + 12), grid=(1, 3, 4))
+        alone = only(make_video(frames), range(12 * number, 12 * number + 12), grid=(1, 3, 4))
         (choice,) = choose([alone], method, 4, explain=True)
         here = whole.kept // 12 == number
         assert torch.equal(whole.core[here], choice.core)
@@ -375,7 +378,7 @@ def test_each_frame_is_explained_as_a_picture_of_its_own(method):
 
 @every_method
 def test_repeats_of_an_earlier_frame_have_no_relevance(method):
-    (choice,) = choose([clip(standing(3, 3, 4))], method, 6, explain=True)
+    (choice,) = choose([make_video(standing(3, 3, 4))], method, 6, explain=True)
     if choice.relevance is not None:
         assert choice.relevance[:12].isfinite().all()
         assert choice.relevance[12:].isnan().all()
@@ -410,8 +413,8 @@ class Brightest(Method):
 
 
 def test_explanations_are_the_methods_own_for_each_share():
-    moving, still, other = clip(noise(3, 2, 3, seed=6)), clip(standing(2, 2, 3)), picture(9, seed=2)
-    free = picture(12, seed=3, fixed=some_fixed(12, 0, 5), whole=True)
+    moving, still, other = make_video(noise(3, 2, 3, seed=6)), make_video(standing(2, 2, 3)), make_image(9, seed=2)
+    free = make_image(12, seed=3, fixed=some_fixed(12, 0, 5), whole=True)
     items, questions = [subject.item() for subject in (moving, still, other, free)], {0: noise(2)}
     shares = [
         Share(0, torch.arange(6, 12), 2), Share(0, torch.arange(0, 6), 3), Share(1, torch.arange(0, 6), 2),
@@ -436,7 +439,7 @@ def test_explanations_are_the_methods_own_for_each_share():
 
 
 def test_nothing_is_explained_unasked():
-    method, items = Brightest(), [picture(9).item()]
+    method, items = Brightest(), [make_image(9).item()]
     (plain,) = select_tokens(items, [Share(0, torch.arange(9), 2)], {0: noise(1)}, method)
     assert [call for call, _ in method.calls] == ["select"]
     assert (plain.relevance, plain.core) == (None, None)
@@ -445,7 +448,7 @@ def test_nothing_is_explained_unasked():
 
 
 def test_candidates_have_a_grid_where_they_are_whole_frames():
-    item, method = clip(noise(3, 2, 2)).item(), Brightest()
+    item, method = make_video(noise(3, 2, 2)).item(), Brightest()
     cases = {
         (*range(12),): (3, 2, 2), (*range(8),): (2, 2, 2), (*range(4, 12),): (2, 2, 2), (*range(4, 8),): (1, 2, 2),
         (*range(2, 10),): None, (*range(2, 6),): None, (*range(6),): None, (*range(3),): None, (0, 1, 2, 4): None,
@@ -461,7 +464,7 @@ def test_candidates_have_a_grid_where_they_are_whole_frames():
 
 
 def test_a_question_comes_in_the_type_of_the_tokens_and_without_gradients():
-    item, method = picture(9).item(), Brightest()
+    item, method = make_image(9).item(), Brightest()
     item = dataclasses.replace(item, embeds=item.embeds.half().requires_grad_())
     select_tokens([item], [Share(0, torch.arange(9), 2)], {0: noise(3)}, method)
     _, tokens = method.calls[-1]
@@ -472,7 +475,7 @@ def test_a_question_comes_in_the_type_of_the_tokens_and_without_gradients():
 
 @merging
 def test_results_are_made_on_the_device_of_the_tokens(method):
-    subjects = [clip(noise(3, 3, 4)), picture(24, fixed=some_fixed(24, 5))]
+    subjects = [make_video(noise(3, 3, 4)), make_image(24, fixed=some_fixed(24, 5))]
     items, questions = [subject.item() for subject in subjects], {0: noise(4, seed=99)}
     settings = check_settings(0.3, method, per="frame")
     shares = allocate_budget(items, questions, settings)

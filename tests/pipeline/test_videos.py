@@ -1,4 +1,4 @@
-"""Clips, several pictures, and budgets over frames and prompts, through the model."""
+"""Videos, several images, and budgets over frames and prompts, through the model."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from foveate.errors import FoveateError, InputError, KeepError
 from foveate.method.budget import to_budget
 from foveate.models import lookup
 
-KINDS = ("qwen2_5_vl", "qwen3_vl")  # a clip in one piece, and frame by frame with timestamps
+KINDS = ("qwen2_5_vl", "qwen3_vl")  # a video in one piece, and frame by frame with timestamps
 NEW = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
 
 
@@ -79,8 +79,8 @@ def test_a_standing_clip_costs_one_frame(model, family, inputs):
     grid = inputs["video_grid_thw"]
     sizes = grid.prod(-1).tolist()
     first = inputs["pixel_values_videos"].split(sizes)
-    still = torch.cat([clip.unflatten(0, (t, -1))[:1].expand(t, -1, -1).flatten(0, 1)
-                       for clip, (t, _, _) in zip(first, grid.tolist(), strict=True)])  # fmt: skip
+    still = torch.cat([video.unflatten(0, (t, -1))[:1].expand(t, -1, -1).flatten(0, 1)
+                       for video, (t, _, _) in zip(first, grid.tolist(), strict=True)])  # fmt: skip
     standing = foveate.prune_inputs(model, {**inputs, "pixel_values_videos": still}, keep=0.9).report
     assert [frames(standing, n) for n in (3, 4)] == [[4, 0], [6, 0, 0]]
     every = foveate.prune_inputs(model, {**inputs, "pixel_values_videos": still}, keep=1.0).report
@@ -211,8 +211,8 @@ def test_sounds_are_pruned_where_they_are_named(model_type):
     default = foveate.prune_inputs(model, inputs, keep=0.4)
     assert tuple(item.modality for item in default.report.items) == ("image", "video")
     assert torch.equal(default["input_features"], inputs["input_features"])
-    sounds = family.placeholders(model.config, inputs, "audio").sum()
-    assert family.placeholders(model.config, default, "audio").sum() == sounds
+    count = family.placeholders(model.config, inputs, "audio").sum()
+    assert family.placeholders(model.config, default, "audio").sum() == count
 
 
 def same_kept(one, other):

@@ -97,7 +97,7 @@ def test_the_gallery_is_listed(demo):
     assert [scene["title"] for scene in scenes] == [theme[0] for theme in THEMES]
     for number, scene in enumerate(scenes):
         assert 2 <= len({q["text"] for q in scene["questions"]}) == len(scene["questions"]) <= 4
-        file = demo.get(scene["picture"])
+        file = demo.get(scene["image"])
         assert file.headers["content-type"] == "image/png"
         assert file.content == make_gallery()[number].to_png()
     assert demo.get(f"/scenes/{len(scenes)}.png").status_code == 404
@@ -136,7 +136,7 @@ def test_two_questions_at_once(demo):
         answers[name] = "".join(pieces).strip()
 
     with busy(demo, demo.worker):
-        more = {"picture": data_url(other.to_png()), "question": other.questions[0].text}
+        more = {"image": data_url(other.to_png()), "question": other.questions[0].text}
         threads = [
             threading.Thread(target=ask, args=["first"]),
             threading.Thread(target=ask, args=["second"], kwargs=more),
@@ -166,11 +166,11 @@ def test_a_full_queue(demo):
 
 WIDE = data_url(to_file(Image.new("1", (5001, 5000))))
 WRONG = {
-    "no image": ({"picture": ""}, 400, "data URL"),
-    "an address": ({"picture": "http://127.0.0.1/x.png"}, 400, "data URL"),
-    "another file": ({"picture": data_url(b"hello")}, 400, "no readable image"),
-    "a damaged image": ({"picture": data_url(FILE[: len(FILE) // 2])}, 400, "damaged"),
-    "too many pixels": ({"picture": WIDE}, 413, "pixels"),
+    "no image": ({"image": ""}, 400, "data URL"),
+    "an address": ({"image": "http://127.0.0.1/x.png"}, 400, "data URL"),
+    "another file": ({"image": data_url(b"hello")}, 400, "no readable image"),
+    "a damaged image": ({"image": data_url(FILE[: len(FILE) // 2])}, 400, "damaged"),
+    "too many pixels": ({"image": WIDE}, 413, "pixels"),
     "no question": ({"question": "  "}, 400, "question"),
     "a question with a placeholder": ({"question": "<image>?"}, 400, "<image>"),
     "a long question": ({"question": "a" * 2001}, 400, "question"),

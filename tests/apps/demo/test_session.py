@@ -52,7 +52,7 @@ def test_a_look_without_anything_special_has_no_notes(demo):
 def test_the_overlay_of_a_large_image_is_small(demo):
     """It is sent at every step of the slider."""
     large = to_file(Image.effect_noise((3000, 2000), 80).convert("RGB"), "JPEG")
-    look = demo.post("/look", make_body(picture=data_url(large, "image/jpeg"))).json()
+    look = demo.post("/look", make_body(image=data_url(large, "image/jpeg"))).json()
     data = base64.b64decode(look["overlay"].partition(",")[2])
     assert max(decode_image(data).size) <= 1024
     assert len(data) < 4_000_000
@@ -64,7 +64,7 @@ def test_an_image_of_several_tiles_counts_as_one(tmp_path):
     image = Image.effect_noise((96, 64), 90).convert("RGB")
     inputs = make_inputs(loaded, [image], ["what color is it"])
     with running_demo(loaded) as demo:
-        events = demo.ask(picture=data_url(to_file(image)), question="what color is it", keep=0.3, method="foveate")
+        events = demo.ask(image=data_url(to_file(image)), question="what color is it", keep=0.3, method="foveate")
     look = events[0]
     assert look["total"] == family_of(loaded.model).placeholders(loaded.model.config, inputs).sum()
     report = foveate.prune_inputs(loaded.model, inputs, keep=0.3, explain=True).report
@@ -99,20 +99,20 @@ def counted(bundled, monkeypatch):
 def test_the_encoder_runs_once_per_image_and_extras(counted):
     _, count_runs = counted
     other = data_url(make_gallery()[1].to_png())
-    assert count_runs(*(make_body(picture=other, **more) for more in ({}, {"keep": 0.5}, {"question": "a star?"}))) == 1
-    assert count_runs(make_body(picture=other, method="divprune")) == 0
-    assert count_runs(*[make_body(picture=other, method="vispruner")] * 2) == 1
-    assert count_runs(make_body(picture=other), make_body(picture=other, method="vispruner")) == 0
+    assert count_runs(*(make_body(image=other, **more) for more in ({}, {"keep": 0.5}, {"question": "a star?"}))) == 1
+    assert count_runs(make_body(image=other, method="divprune")) == 0
+    assert count_runs(*[make_body(image=other, method="vispruner")] * 2) == 1
+    assert count_runs(make_body(image=other), make_body(image=other, method="vispruner")) == 0
 
 
 def test_old_images_are_dropped_from_the_cache(counted):
     demo, count_runs = counted
     other = data_url(make_gallery()[1].to_png())
-    assert count_runs(make_body(picture=other)) == 1
-    more = [make_body(picture=data_url(scene.to_png())) for scene in make_gallery()[2 : 2 + CACHED_IMAGES]]
+    assert count_runs(make_body(image=other)) == 1
+    more = [make_body(image=data_url(scene.to_png())) for scene in make_gallery()[2 : 2 + CACHED_IMAGES]]
     assert count_runs(*more) == CACHED_IMAGES
     assert len(demo.session._images) == CACHED_IMAGES
-    assert count_runs(make_body(picture=other)) == 1
+    assert count_runs(make_body(image=other)) == 1
 
 
 def test_an_encoding_depends_on_the_question_if_the_encoder_reads_it(bundled, monkeypatch):
@@ -145,7 +145,7 @@ def test_events_come_in_order(demo):
 def test_the_answers_are_those_of_ask(demo, bundled, number, method):
     scene = make_gallery()[number]
     question = scene.questions[0].text
-    events = demo.ask(picture=data_url(scene.to_png()), question=question, keep=0.2, method=method)
+    events = demo.ask(image=data_url(scene.to_png()), question=question, keep=0.2, method=method)
     expected = ask(bundled, decode_image(scene.to_png()), question, keep=0.2, method=method)
     assert answer_text(events, "pruned") == expected.answer
     assert answer_text(events, "unpruned") == expected.answer_unpruned

@@ -183,4 +183,4 @@ def _to_response(error: RequestError) -> Response:
 
 def _scene_card(number: int, scene: GalleryScene) -> dict[str, Any]:
     questions = [{"text": question.text, "answer": question.answer} for question in scene.questions]
-    return {"title": scene.title, "picture": f"/scenes/{number}.png", "questions": questions}
+    return {"title": scene.title, "image": f"/scenes/{number}.png", "questions": questions}

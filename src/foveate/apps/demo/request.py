@@ -28,7 +28,7 @@ class DemoBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    picture: str
+    image: str
     question: Annotated[str, Field(max_length=2000)]
     keep: Annotated[float, Field(gt=0, le=1)]
     method: str
@@ -44,9 +44,9 @@ def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) ->
         raise RequestError(400, "There is no question: type one.")
     if fields.method not in methods:
         raise RequestError(400, f"There is no method {fields.method!r} here: use one of {', '.join(methods)}.")
-    if fields.picture[:5].lower() != "data:":
+    if fields.image[:5].lower() != "data:":
         raise RequestError(400, "The image is no data URL: send it as data:image/png;base64,...")
-    (file,) = source.read([fields.picture])
+    (file,) = source.read([fields.image])
     return make_request(file, fields.question.strip(), fields.keep, fields.method)
 
 

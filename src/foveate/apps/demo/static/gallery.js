@@ -26,7 +26,7 @@ export function suggest(list, questions, take) {
 }
 
 function thumbnail(scene, open) {
-  const image = Object.assign(document.createElement("img"), { src: scene.picture, alt: scene.title });
+  const image = Object.assign(document.createElement("img"), { src: scene.image, alt: scene.title });
   const button = Object.assign(document.createElement("button"), { type: "button", title: scene.title });
   button.setAttribute("aria-pressed", "false");
   button.append(image);

@@ -19,11 +19,11 @@ const state = {
 
 function makeRequest(image = state.image) {
   const keep = Number($("keep").value) / 100;
-  return { picture: image, question: $("question").value.trim(), keep, method: $("method").value };
+  return { image, question: $("question").value.trim(), keep, method: $("method").value };
 }
 
-function isComplete({ picture, question, method }) {
-  return Boolean(picture && question && method);
+function isComplete({ image, question, method }) {
+  return Boolean(image && question && method);
 }
 
 // -- kept tokens: the newest request wins ----------------------------------------------------------------------------
@@ -110,7 +110,7 @@ function openFile(file) {
 }
 
 function openScene(scene) {
-  choose(() => fetchImage(scene.picture), scene.title, { scene });
+  choose(() => fetchImage(scene.image), scene.title, { scene });
 }
 
 function openDrawing(url) {
@@ -124,7 +124,7 @@ async function run() {
   if (state.asking) return;
   const request = makeRequest();
   if (!request.question) return showError("There is no question: type one.");
-  if (!request.picture) return showError("There is no image: open, draw or choose one.");
+  if (!request.image) return showError("There is no image: open, draw or choose one.");
   clearTimeout(state.timer);
   state.looking?.abort();
   const controller = new AbortController();
