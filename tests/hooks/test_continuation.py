@@ -18,6 +18,7 @@ from foveate.hooks.continuation import continue_call, continue_generate, fit_enc
 from foveate.hooks.record import CachedStates
 from foveate.models import lookup
 from foveate.models.cache import cache_of
+from foveate.models.sequence import count_positions
 
 ROWS = [(2, 6), (1, 3)]
 NEW = 8
@@ -681,3 +682,34 @@ def test_masks_beside_encoder_outputs():
     record = CachedStates({"attention_mask": torch.ones(1, 5)})
     beams = fit_encoder_mask(record, {"encoder_outputs": states, "attention_mask": torch.ones(1, 9)})
     assert beams["attention_mask"].shape == (2, 5)
+
+
+@pytest.mark.parametrize("given", ["mask", "positions", "neither"])
+def test_how_much_smaller_positions_are_that_were_numbered_anew(llava, given):
+    family = lookup.family("llava")
+    inputs = make_batch(llava, family, ROWS if given != "neither" else [(1, 6), (1, 6)])
+    mask = inputs["attention_mask"]
+    expected = mask.sum(1)
+    if given == "positions":
+        inputs["position_ids"] = count_positions(mask) + torch.tensor([[5], [9]])
+        expected = expected + torch.tensor([5, 9])
+    if given == "neither":
+        del inputs["attention_mask"]
+    short = foveate.prune_inputs(llava, inputs, keep=0.3, positions="compact")
+    record = make_record(llava, family, inputs, short, is_compact=True)
+    kept = short["attention_mask"].bool().sum(1)
+    assert record.shift.tolist() == (expected - kept).tolist()
+    assert not record.is_counted
+
+
+def test_how_much_smaller_positions_of_several_axes_are():
+    family = lookup.family("qwen2_5_vl")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, ROWS)
+    whole = family.positions(model, inputs, inputs["attention_mask"])[1:]
+    for own in (None, whole + 7):
+        call = inputs if own is None else {**inputs, "position_ids": own}
+        short = foveate.prune_inputs(model, call, keep=0.3, positions="compact")
+        record = make_record(model, family, call, short, is_compact=True)
+        before = whole.amax((0, 2)) + (0 if own is None else 7)
+        assert record.shift.tolist() == (before - short["position_ids"][1:].amax((0, 2))).tolist()
