@@ -195,7 +195,7 @@ def _change_rows(cache: Any, name: str, argument: Any) -> Any:
     if name == "batch_repeat_interleave":
         rows = torch.arange(count).repeat_interleave(argument)
     else:
-        rows = argument if torch.is_tensor(argument) else torch.as_tensor(argument)
+        rows = torch.as_tensor(argument)
         if len(rows) != count and len(rows) % count == 0:  # beams, which the record does not count
             prompt = prompt.select(torch.arange(count).repeat_interleave(len(rows) // count))
     setattr(cache, RECORD, prompt.select(rows))
