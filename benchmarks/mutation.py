@@ -65,7 +65,7 @@ MODULES = {
     "hooks/continuation.py": "tests/hooks/test_continuation.py",
     "hooks/record.py": "tests/hooks/test_record.py tests/hooks/test_continuation.py",
     "hooks/copies.py": "tests/hooks/test_copies.py",
-    "hooks/decoder.py": "tests/hooks/test_decoder.py tests/hooks/test_laws.py",
+    "hooks/decoder.py": "tests/hooks/test_decoder.py",
     "hooks/entry.py": ATTACHED,
     "hooks/generate.py": "tests/hooks/test_attach.py tests/hooks/test_options.py",
     "hooks/options.py": "tests/hooks/test_options.py",
