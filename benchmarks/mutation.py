@@ -56,7 +56,7 @@ MODULES = {
     "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
     "models/wrappers.py": "tests/models/test_wrappers.py",
-    "pipeline/shorten.py": "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/hooks/test_continuation.py tests/pipeline/test_prune.py",
+    "pipeline/shorten.py": "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/pipeline/test_prune.py",
     "hooks/attach.py": "tests/hooks/test_attach.py tests/hooks/test_decoder.py",
     "hooks/attention.py": "tests/hooks/test_attention.py",
     "hooks/call.py": "tests/hooks/test_call.py",
