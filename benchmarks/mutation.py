@@ -30,6 +30,7 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 # A line per module below src/foveate: its tests. Those that call the mutated function run, the fastest first.
 RULES = "tests/method/selection"
 CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py"
+SHORTER = "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/pipeline/test_prune.py"
 ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_continuation.py tests/hooks/test_chain.py"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
@@ -56,7 +57,7 @@ MODULES = {
     "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
     "models/wrappers.py": "tests/models/test_wrappers.py",
-    "pipeline/shorten.py": "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/pipeline/test_prune.py",
+    "pipeline/shorten.py": SHORTER,
     "hooks/attach.py": "tests/hooks/test_attach.py tests/hooks/test_decoder.py",
     "hooks/attention.py": "tests/hooks/test_attention.py",
     "hooks/call.py": "tests/hooks/test_call.py",
