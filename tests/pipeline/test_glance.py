@@ -248,6 +248,17 @@ def test_rows_without_an_image_and_keep_all(model, family, inputs):
     torch.testing.assert_close(model(**whole).logits[real], model(**inputs).logits[real], atol=1e-5, rtol=0)
 
 
+def test_nothing_is_read_where_everything_is_kept(model, inputs, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("A first look ran.")
+
+    monkeypatch.setattr("foveate.pipeline.glance.read_attention", refuse)
+    whole = foveate.prune_inputs(model, inputs, keep=1.0, method=SHARP)
+    assert whole.report.kept_count == whole.report.total_count
+    with pytest.raises(AssertionError, match="A first look ran"):
+        foveate.prune_inputs(model, inputs, keep=0.5, method=SHARP)
+
+
 def test_explained(model, inputs):
     short = foveate.prune_inputs(model, inputs, keep=0.3, method=SHARP, explain=True)
     for item in short.report.items:

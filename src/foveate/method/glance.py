@@ -33,7 +33,7 @@ class Glance(Foveate):
         place: As in Foveate.
         reach: As in Foveate.
         share: The share of the tokens in the first look, in (0, 1].
-        depth: The share of the layers that run before the attention is read, in (0, 1).
+        depth: The share of the layers that run before the attention is read, in (0, 1].
         spread: How far the attention to a token reaches, in steps of the grid, above 0.
         words: The weight of the question's words beside the attention, in [0, 10].
         core: The share of the budget that follows the relevance, in [0, 1]; it is one token at least.

@@ -57,7 +57,7 @@ def prune_inputs(
 def prune(
     model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
 ) -> PrunedInputs:
-    """`prune_inputs` with checked settings: encode, find the question, glance, allocate the budget, select, shorten."""
+    """`prune_inputs` with checked settings: encode, find the question, allocate the budget, glance, select, shorten."""
     model, method = unwrap(model), settings.method
     family = family_of(model)
     check_needs(model, family, method)
@@ -74,8 +74,9 @@ def prune(
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
-    items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     shares = allocate_budget(items, questions, settings)
+    if shares:  # else everything is kept
+        items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = time.perf_counter() - started
