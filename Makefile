@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-lmms test-towers test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving clean
+.PHONY: demo test test-soak test-lmms test-towers test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -10,6 +10,10 @@ demo: .venv/ready
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 	$(MAKE) test-oldest test-lmms test-towers test-load test-kernel test-engine test-browser
+
+# Two minutes of load, faults and restarts on the server. `make soak` is the half hour of docs/serving.md.
+test-soak: .venv/ready
+	$(BIN)/python -m pytest -m soak tests/apps/serve/test_soak.py
 
 # The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
 test-oldest: .venv/oldest/ready
@@ -129,6 +133,10 @@ serving: .venv/engine/ready
 	$(SERVED) --model qwen2.5-vl-3b --out benchmarks/results/serving/qwen2.5-vl-3b
 	.venv/engine/bin/python benchmarks/questions.py
 	$(BIN)/python benchmarks/readme.py
+
+# Nothing lost, wrong or doubled in half an hour: run nothing else that takes memory.
+soak: .venv/ready
+	$(BIN)/python benchmarks/soak.py --minutes 30
 
 # torch is installed first and alone, so that no other package chooses its version.
 .venv/ready: pyproject.toml constraints.txt
