@@ -80,6 +80,23 @@ def test_fields_without_effect_are_refused_by_name(field, value):
     assert field in refusal(request(**{field: value}))
 
 
+WRONG_TYPES = [
+    *((name, value) for name in ("max_tokens", "max_completion_tokens", "seed", "n", "top_logprobs") for value in
+      (True, False, "1", 1.5, [1])),
+    *((name, value) for name in ("temperature", "top_p", "frequency_penalty", "presence_penalty") for value in
+      (True, False, "1", [1])),
+    *((name, value) for name in ("stream", "logprobs", "store", "parallel_tool_calls") for value in (0, 1, "false")),
+    *((name, value) for name in ("model", "method", "user", "positions") for value in (True, 1, ["a"])),
+    ("stop", True), ("stop", [1]), ("stop", {"a": 1}), ("metadata", {"a": True}), ("modalities", "text"),
+    ("stream_options", {"include_usage": 1}), ("stream_options", {"include_obfuscation": 0}), ("stream_options", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("field", "value"), WRONG_TYPES)
+def test_a_boolean_is_no_number_and_a_number_is_no_boolean(field, value):
+    assert refusal(request(**{field: value})).startswith(field)
+
+
 @pytest.mark.parametrize(
     ("part", "start"),
     [

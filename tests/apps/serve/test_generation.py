@@ -90,6 +90,24 @@ def test_sampling(tiny):
     assert sample(temperature=0.0) == sample() == sample(top_p=0.0001, temperature=1.0) == sample(temperature=1e-40)
 
 
+def test_every_token_may_be_drawn(tiny, monkeypatch):
+    """Not the likeliest 50 alone, unless the checkpoint says so."""
+    inputs, drawn = make_inputs(tiny, [IMAGE], ["how many"]), []
+
+    def count(logits, *_, **__):
+        drawn.append(int((logits > 0).sum()))
+        return sample(logits, *_, **__)
+
+    sample = torch.multinomial
+    monkeypatch.setattr(torch, "multinomial", count)
+    generate(tiny, inputs, max_new_tokens=2, sampling=SamplingOptions(2.0))
+    assert min(drawn) > 50
+    drawn.clear()
+    monkeypatch.setattr(tiny.model.generation_config, "top_k", 7)
+    generate(tiny, inputs, max_new_tokens=2, sampling=SamplingOptions(top_p=1.0))
+    assert drawn == [7, 7]
+
+
 def test_stop_strings(tiny):
     inputs = make_inputs(tiny, [IMAGE], ["how many"])
     whole, _ = generate(tiny, inputs, max_new_tokens=12)

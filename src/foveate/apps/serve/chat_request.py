@@ -29,6 +29,20 @@ def _as_parts(value: Any) -> Any:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
 
+def _only(kind: type) -> BeforeValidator:
+    """Check the type beside a literal, since 1 and True are equal in Python."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError("a number is needed" if kind is int else "true or false is needed")
+        return value
+
+    return BeforeValidator(check)
+
+
+Off = Annotated[Literal[False], _only(bool)]
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -40,9 +54,12 @@ def _as_keep(value: Any) -> Any:
 
 
 class StrictBody(BaseModel):
-    """Base of all parts of a body: unknown fields are refused, since they would have no effect."""
+    """Base of all parts of a body: unknown fields are refused, since they would have no effect.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    Strict: a boolean or a string is no number.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 class TextPart(StrictBody):
@@ -80,7 +97,7 @@ class StreamOptions(StrictBody):
     """Extra content of a stream."""
 
     include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: Off = False
 
 
 class CompletionRequest(StrictBody):
@@ -100,15 +117,15 @@ class CompletionRequest(StrictBody):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     # Accepted only at values without effect.
-    n: Literal[1] = 1
-    logprobs: Literal[False] = False
+    n: Annotated[Literal[1], _only(int)] = 1
+    logprobs: Off = False
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0
     response_format: dict[Literal["type"], Literal["text"]] = {"type": "text"}
     tool_choice: Literal["none", "auto"] = "none"
     parallel_tool_calls: bool = True
-    store: Literal[False] = False
-    top_logprobs: Literal[0] = 0
+    store: Off = False
+    top_logprobs: Annotated[Literal[0], _only(int)] = 0
     modalities: list[Literal["text"]] = ["text"]
     service_tier: Literal["auto", "default"] = "auto"
     user: str = ""

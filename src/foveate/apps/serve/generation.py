@@ -118,6 +118,8 @@ def generate_answer(
     criteria = StoppingCriteriaList([StopWhen(lambda: streamer.filter.done or is_cancelled())])
     seeded = torch.random.fork_rng(enabled=sampling.seed is not None)
     options = {"max_new_tokens": max_new_tokens, "num_beams": 1, **sampling.generate_options()}
+    if options.get("do_sample") and model.generation_config.top_k is None:
+        options["top_k"] = 0  # transformers would draw from 50 tokens, OpenAI's protocol draws from all
     with time_prefill(model) as prefill, seeded:
         if sampling.seed is not None:
             torch.manual_seed(sampling.seed)
