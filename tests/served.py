@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import uvicorn
+from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from foveate.apps.serve.run import address, bind
@@ -94,6 +95,14 @@ def bomb(width: int, height: int) -> bytes:
 
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def scan_bomb(side: int, scans: int) -> bytes:
+    """A progressive JPEG file of a black image, each of whose scans of a few bytes passes over all of it."""
+    data = to_file(Image.new("L", (side, side)), "JPEG", progressive=True)
+    starts = [match.start() for match in re.finditer(b"\xff\xda", data)]
+    first, second = starts[1], data.index(b"\xff\xc4", starts[1])
+    return data[:first] + data[first:second] * scans + data[first:]
 
 
 def content(question: str, *urls: str) -> list[dict]:

@@ -33,9 +33,14 @@ def make_chat_inputs(loaded: LoadedModel, messages: Sequence[ChatMessage], image
     Raises `ModelError` without a chat template for it, `InputError` if the processor refuses its images or text, or if
     the model needs an image and there is none.
     """
+    return process_chat(loaded, apply_template(loaded, messages), images)
+
+
+def process_chat(loaded: LoadedModel, prompt: str, images: Sequence[Image.Image]) -> Any:
+    """The model's inputs for the prompt of a conversation. Raises as `make_chat_inputs` does."""
     if not images and family_of(loaded.model).traits.needs_image:
         raise InputError(f"{loaded.name} cannot answer without an image: send one.")
-    return process_prompts(loaded, [apply_template(loaded, messages)], [list(images)] if images else None)
+    return process_prompts(loaded, [prompt], [list(images)] if images else None)
 
 
 def format_question(loaded: LoadedModel, question: str) -> str:
@@ -50,6 +55,8 @@ def apply_template(loaded: LoadedModel, messages: Sequence[ChatMessage]) -> str:
         for part in message["content"]:
             for modality in ("image", "video", "audio"):
                 check_question(part.get("text", ""), getattr(loaded.processor, f"{modality}_token", None))
+    # One message of each form: to search for all of them would take messages times text.
+    samples = {(each["role"], frozenset(part["type"] for part in each["content"])): each for each in messages}
     problem: Exception | None = None
     for form in ([*messages], [_flatten(message) for message in messages]):
         try:
@@ -58,7 +65,7 @@ def apply_template(loaded: LoadedModel, messages: Sequence[ChatMessage]) -> str:
             problem = problem or error
             continue
         # A template that expects text prints a list of parts as Python does.
-        if not any(str(message["content"]) in text for message in messages):
+        if not any(str(message["content"]) in text for message in samples.values()):
             return text
     raise ModelError(
         f"{loaded.name} has no chat template for this conversation ({problem or 'it does not support images'}): "

@@ -4,6 +4,7 @@ import os
 import warnings
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -26,12 +27,12 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
     return _open(Path(path).expanduser(), str(path))
 
 
-def decode_image(data: bytes) -> Image.Image:
-    """Read the bytes of an image file, with the rules of `open_image`."""
-    return _open(BytesIO(data), "The image's data")
+def decode_image(data: bytes | BinaryIO) -> Image.Image:
+    """Read the bytes of an image file, or a file in memory, with the rules of `open_image`."""
+    return _open(BytesIO(data) if isinstance(data, bytes) else data, "The image's data")
 
 
-def _open(source: Path | BytesIO, name: str) -> Image.Image:
+def _open(source: Path | BinaryIO, name: str) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
         warnings.simplefilter("error", Image.DecompressionBombWarning)

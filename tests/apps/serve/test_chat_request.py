@@ -125,7 +125,7 @@ def test_bodies_that_are_not_json_objects(body):
 
 def test_the_first_mistake_is_named():
     assert refusal({"messages": []}).startswith("model")
-    assert refusal(b'{"model":"m","messages":[' + b"0," * 100_000 + b"0]}").startswith("messages.0")
+    assert refusal(b'{"model":"m","messages":[' + b"0," * 1000 + b"0]}").startswith("messages.0")
     assert "temperature" in refusal(b'{"model":"m","messages":[{"role":"user","content":"a"}],"temperature":NaN}')
 
 

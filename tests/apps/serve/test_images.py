@@ -1,3 +1,4 @@
+import asyncio
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +17,8 @@ SOURCE = ImageSource(pixels=1000, size=10_000)
 
 
 def read(url, source=SOURCE):
-    (data,) = source.read([url])
+    fetched = asyncio.run(source.fetch([url]))
+    (data,) = source.read([url], fetched)
     return data
 
 

@@ -25,7 +25,7 @@ from foveate.apps.serve.errors import RequestError, to_request_error
 from foveate.apps.serve.images import ImageSource
 from foveate.apps.serve.run import address, serve
 from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
-from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, read_json, stream_events
+from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, prepare, read_json, refuse, stream_events
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.models import family_of
 from foveate.pipeline.encode import list_methods
@@ -38,6 +38,7 @@ LIMITS = ServeLimits(waiting=16, pixels=25 * MEGAPIXEL)
 KEEP, METHOD = 0.1, "foveate"  # the page's defaults
 GRACE = 2.0  # seconds
 WARMUP_TOKENS = 2
+FAILED = "A request of the demo failed."
 Work = Callable[[DemoRequest, ModelJob[DemoEvent]], None]
 log = logging.getLogger("uvicorn.error")
 
@@ -54,10 +55,11 @@ def make_demo_app(loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = 
         warmup = asyncio.create_task(server.warm_up())
         yield
         warmup.cancel()
-        await run_in_threadpool(server.worker.close)
+        for worker in (server.worker, server.reader):
+            await run_in_threadpool(worker.close)
 
     app = FastAPI(title="foveate demo", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.worker, app.state.session = server.worker, server.session
+    app.state.worker, app.state.reader, app.state.session = server.worker, server.reader, server.session
     app.add_middleware(HostCheck, bound=bound)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_error_handlers(app, _to_response)
@@ -78,6 +80,7 @@ class DemoServer:
         self.loaded, self.gallery, self.methods = loaded, gallery, list_methods(loaded.model, family_of(loaded.model))
         self.session, self.worker = DemoSession(loaded), ModelWorker(LIMITS.waiting)
         self.limiter = RequestLimiter(2 * (LIMITS.waiting + 1))
+        self.reader = ModelWorker(self.limiter.limit, "foveate-reader")
 
     async def page(self) -> Response:
         """The HTML page."""
@@ -126,10 +129,10 @@ class DemoServer:
         """The first event of the work, or all of them as lines of JSON."""
         try:
             with self.limiter:
-                body = await read_json(request, LIMITS.body)
-                parsed = await run_in_threadpool(self._read, body)
+                read = partial(self._read, await read_json(request, LIMITS.body))
+                parsed = await prepare(request, self.reader, read)
                 events = stream_events(request, self.worker.submit(partial(work, parsed)))
-            del body, parsed  # from now on only the job refers to its image
+            del read, parsed  # from now on only the job refers to its image
             first = await anext(events)
             if stream:
                 return StreamingResponse(_stream_lines(first, events), media_type="application/x-ndjson")
@@ -138,11 +141,11 @@ class DemoServer:
         except asyncio.CancelledError:  # the grace period ended while the body was read
             return _to_response(to_request_error(WorkerStopped()))
         except Exception as error:
-            return _to_response(_log_error(error))
+            return _to_response(refuse(error, FAILED))
 
-    def _read(self, body: bytes) -> DemoRequest:
+    def _read(self, body: bytes, job: ModelJob[DemoRequest]) -> None:
         source = ImageSource(LIMITS.pixels, LIMITS.body)
-        return read_request(body, methods=[row.name for row in self.methods], source=source)
+        job.emit(read_request(body, methods=[row.name for row in self.methods], source=source))
 
 
 def serve_demo(loaded: LoadedModel, listener: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
@@ -164,17 +167,9 @@ async def _stream_lines(first: DemoEvent, events: AsyncGenerator[DemoEvent]) -> 
         async for event in events:
             yield to_json(event) + "\n"
     except Exception as error:
-        yield to_json(DemoFailure(_log_error(error).message)) + "\n"
+        yield to_json(DemoFailure(refuse(error, FAILED).message)) + "\n"
     finally:
         await events.aclose()
-
-
-def _log_error(error: Exception) -> RequestError:
-    """The refusal for an exception; internal failures are logged."""
-    refusal = to_request_error(error)
-    if refusal.status == 500:
-        log.exception("A request of the demo failed.")
-    return refusal
 
 
 def _to_response(error: RequestError) -> Response:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
-from foveate.apps.serve.chat_request import to_field_error
+from foveate.apps.serve.chat_request import StrictBody, parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.images import ImageSource
 
@@ -23,10 +23,8 @@ class DemoRequest:
     method: str
 
 
-class DemoBody(BaseModel):
+class DemoBody(StrictBody):
     """The JSON fields: an image as a data URL, a question, and how to prune; `keep` is a share of the visual tokens."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     image: str
     question: Annotated[str, Field(max_length=2000)]
@@ -36,8 +34,9 @@ class DemoBody(BaseModel):
 
 def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
     """Parse and check a body; `methods` are the available ones. Raises `RequestError`."""
+    data = parse_object(body)
     try:
-        fields = DemoBody.model_validate_json(body)
+        fields = DemoBody.model_validate(data)
     except ValidationError as error:
         raise to_field_error(error) from error
     if not fields.question.strip():

@@ -2,6 +2,7 @@
 
 import base64
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
@@ -11,6 +12,7 @@ from PIL import Image
 from foveate.apps.demo.events import AnswerCost, AnswerDone, AnswerKind, AnswerPiece, DemoEvent, KeptTokens, Savings
 from foveate.apps.demo.request import DemoRequest
 from foveate.apps.serve.generation import PrunedPrompt, SamplingOptions, generate_answer, limit_new_tokens, prune_prompt
+from foveate.apps.serve.images import decode_images
 from foveate.apps.serve.worker import ModelJob
 from foveate.errors import InputError
 from foveate.method import resolve
@@ -18,7 +20,6 @@ from foveate.models import family_of
 from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.report import Report
 from foveate.runtime.conversation import make_inputs
-from foveate.runtime.files import decode_image
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.warnings import collect_warnings
@@ -48,7 +49,7 @@ class DemoSession:
 
     def look(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
         """Emit `KeptTokens`."""
-        cached = self._open_image(request)
+        cached = self._open_image(request, lambda: job.cancelled)
         inputs = self._prepare_inputs(cached, request)
         key = self._encoding_key(inputs, request)
         with collect_warnings() as notes:
@@ -62,7 +63,7 @@ class DemoSession:
 
         The encoder runs once and its time counts for both answers; the overlay's time counts for neither.
         """
-        cached, timer = self._open_image(request), StageTimer(self.loaded.model.device)
+        cached, timer = self._open_image(request, lambda: job.cancelled), StageTimer(self.loaded.model.device)
         inputs = self._prepare_inputs(cached, request)
         max_new_tokens = limit_new_tokens(self.loaded.model, inputs, max_new_tokens)
         timer.lap("prompt")
@@ -79,8 +80,11 @@ class DemoSession:
         large = self._answer("unpruned", unpruned, seconds, 0.0, job, max_new_tokens)
         job.emit(Savings.between(small, large))
 
-    def _open_image(self, request: DemoRequest) -> CachedImage:
-        cached = self._images.pop(request.key, None) or CachedImage(decode_image(request.file))
+    def _open_image(self, request: DemoRequest, is_cancelled: Callable[[], bool]) -> CachedImage:
+        cached = self._images.pop(request.key, None)
+        if cached is None:
+            (image,) = decode_images([request.file], is_cancelled)
+            cached = CachedImage(image)
         self._images[request.key] = cached
         while len(self._images) > CACHED_IMAGES:
             self._images.popitem(last=False)

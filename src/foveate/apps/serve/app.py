@@ -1,8 +1,8 @@
 """The server's application: chat completions, models, health and metrics."""
 
 import asyncio
+import copy
 import hmac
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
@@ -13,18 +13,25 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response, Streami
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
-from foveate.apps.serve.chat import collect_answer, read_task, run_task, stream_answer
+from foveate.apps.serve.chat import ChatTask, collect_answer, read_images, read_task, run_task, stream_answer
 from foveate.apps.serve.chat_request import CompletionRequest
 from foveate.apps.serve.chat_response import ResponseWriter, server_sent_event
 from foveate.apps.serve.errors import RequestError, to_request_error
 from foveate.apps.serve.events import ChatEvent
+from foveate.apps.serve.images import ImageSource
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
-from foveate.apps.serve.transport import CLIENT_CLOSED, RequestLimiter, add_error_handlers, read_json, stream_events
+from foveate.apps.serve.transport import (
+    CLIENT_CLOSED,
+    RequestLimiter,
+    add_error_handlers,
+    prepare,
+    read_json,
+    refuse,
+    stream_events,
+)
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.runtime.load import LoadedModel
-
-log = logging.getLogger("uvicorn.error")
 
 
 def make_app(loaded: LoadedModel, settings: ServeSettings) -> FastAPI:
@@ -34,10 +41,11 @@ def make_app(loaded: LoadedModel, settings: ServeSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await run_in_threadpool(server.worker.close)
+        for worker in (server.worker, server.reader):
+            await run_in_threadpool(worker.close)
 
     app = FastAPI(title="foveate", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.worker = server.worker
+    app.state.worker, app.state.reader = server.worker, server.reader
     add_error_handlers(app, _to_response)
     app.add_api_route("/health", server.health, methods=["GET", "HEAD"])
     app.add_api_route("/metrics", server.read_metrics)
@@ -55,6 +63,8 @@ class ChatServer:
         self.worker = ModelWorker(settings.limits.waiting)
         self.metrics = ServeMetrics(self.worker)
         self.limiter = RequestLimiter(2 * (settings.limits.waiting + 1))
+        self.reader = ModelWorker(self.limiter.limit, "foveate-reader")
+        self.tokenizer = copy.deepcopy(loaded.processor.tokenizer)  # a tokenizer is for one thread
 
     async def health(self) -> Response:
         """200 while the worker's thread runs."""
@@ -82,9 +92,7 @@ class ChatServer:
         try:
             self._check_key(request)
             with self.limiter:
-                body = await read_json(request, self.settings.limits.body)
-                task = await run_in_threadpool(read_task, body, self.settings, self.loaded)
-                del body
+                task = await self._read_task(request)
                 job = self.worker.submit(partial(run_task, self.loaded, task, self.metrics))
             options = task.request
             del task  # from now on only the job refers to its images
@@ -93,11 +101,19 @@ class ChatServer:
             self.metrics.add_request(503)
             return _to_response(to_request_error(WorkerStopped()))
         except Exception as error:
-            refusal = to_request_error(error)
-            if refusal.status == 500:
-                log.exception("A chat completion failed.")
+            refusal = refuse(error, "A chat completion failed.")
             self.metrics.add_request(refusal.status)
             return _to_response(refusal)
+
+    async def _read_task(self, request: Request) -> ChatTask:
+        """Read and check the body on the reader's thread, and fetch the images that it names."""
+        body = await read_json(request, self.settings.limits.body)
+        read = partial(read_task, body, self.settings, self.loaded, self.tokenizer)
+        del body
+        task = await prepare(request, self.reader, read)
+        source = ImageSource(self.settings.limits.pixels, self.settings.limits.body, self.settings.origins)
+        fetched = await source.fetch(task.urls)
+        return await prepare(request, self.reader, partial(read_images, task, source, fetched))
 
     async def _respond(self, request: Request, job: ModelJob[ChatEvent], options: CompletionRequest) -> Response:
         """The response, once the prompt is ready."""
@@ -119,10 +135,8 @@ class ChatServer:
             async for part in parts:
                 yield part
         except Exception as error:
-            refusal = to_request_error(error)
+            refusal = refuse(error, "A chat completion failed after its response began.")
             status = refusal.status
-            if status == 500:
-                log.exception("A chat completion failed after its response began.")
             yield server_sent_event(refusal.body())
         except (GeneratorExit, asyncio.CancelledError):
             status = CLIENT_CLOSED

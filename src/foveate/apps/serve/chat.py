@@ -1,6 +1,6 @@
 """One chat completion: check the request, run the job, collect or stream its events."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,12 @@ from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.worker import ModelJob
 from foveate.pipeline.settings import check_settings
-from foveate.runtime.conversation import ChatMessage, make_chat_inputs
+from foveate.runtime.conversation import ChatMessage, apply_template, process_chat
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.warnings import collect_warnings
 
 MAX_CHARACTERS = 64  # of one token, far above the average of real text
+PIECE, SLACK = 2**16, 16  # characters that are tokenized at a time, and tokens that a cut may add
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,15 +30,21 @@ class ChatTask:
     """
 
     request: CompletionRequest
-    turns: Sequence[ChatMessage]
+    prompt: str
     settings: ServeSettings
+    urls: Sequence[str]
     files: Sequence[bytes]
     notes: tuple[str, ...]
     max_new_tokens: int | None
 
 
-def read_task(body: bytes, settings: ServeSettings, loaded: LoadedModel) -> ChatTask:
-    """Parse and check a request body. Raises `RequestError` or a `FoveateError`."""
+def read_task(
+    body: bytes, settings: ServeSettings, loaded: LoadedModel, tokenizer: Any, job: ModelJob[ChatTask]
+) -> None:
+    """Parse and check a request body, and emit the task without its image files.
+
+    `tokenizer` is a copy for this thread alone. Raises `RequestError` or a `FoveateError`.
+    """
     request, limits = parse_request(body), settings.limits
     if request.model != loaded.name:
         message = f"There is no model {request.model!r} here: this server has {loaded.name!r}."
@@ -55,12 +62,20 @@ def read_task(body: bytes, settings: ServeSettings, loaded: LoadedModel) -> Chat
     if len(images) > limits.images:
         message = f"The conversation has {len(images)} images: this server takes {limits.images} at most."
         raise RequestError(400, message, code="too_many_images", param="messages")
-    turns = request.turns()
-    _check_characters(turns, limits.prompt or context_length(loaded.model))
+    turns, max_tokens = request.turns(), limits.prompt or context_length(loaded.model)
+    _check_characters(turns, max_tokens)
+    prompt = apply_template(loaded, turns)
+    if max_tokens is not None:
+        _check_tokens(prompt, max_tokens, tokenizer, lambda: job.cancelled)
     details = {image.detail for image in images} - {"auto", "high", "original"}
     notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
-    files = ImageSource(limits.pixels, limits.body, settings.origins).read([image.url for image in images])
-    return ChatTask(request.model_copy(update={"messages": []}), turns, settings, files, notes, new)
+    urls = [image.url for image in images]
+    job.emit(ChatTask(request.model_copy(update={"messages": []}), prompt, settings, urls, (), notes, new))
+
+
+def read_images(task: ChatTask, source: ImageSource, fetched: Mapping[str, bytes], job: ModelJob[ChatTask]) -> None:
+    """Emit the task with its image files. Raises `RequestError`."""
+    job.emit(replace(task, urls=(), files=source.read(task.urls, fetched)))
 
 
 def _check_characters(turns: Sequence[ChatMessage], max_tokens: int | None) -> None:
@@ -70,10 +85,21 @@ def _check_characters(turns: Sequence[ChatMessage], max_tokens: int | None) -> N
         raise _too_long(f"The conversation has {count} characters, for a prompt of at most {max_tokens} tokens.")
 
 
+def _check_tokens(prompt: str, max_tokens: int, tokenizer: Any, is_cancelled: Callable[[], bool]) -> None:
+    """Refuse text with more tokens than the prompt may have; no more of it is tokenized than that takes."""
+    count = 0
+    for start in range(0, len(prompt), PIECE):
+        if is_cancelled():
+            return
+        count += len(tokenizer(prompt[start : start + PIECE], add_special_tokens=False)["input_ids"]) - SLACK
+        if count > max_tokens:
+            raise _too_long(f"The conversation has more than {max_tokens} tokens, without its images.")
+
+
 def run_task(loaded: LoadedModel, task: ChatTask, metrics: ServeMetrics, job: ModelJob[ChatEvent]) -> None:
     """Answer a request on the worker's thread: emits `PromptReady`, then each `TextPiece`, then `AnswerEnd`."""
     with collect_warnings() as notes:
-        prompt = _prune(loaded, task)
+        prompt = _prune(loaded, task, lambda: job.cancelled)
     requested = task.max_new_tokens or task.settings.limits.new
     max_new_tokens = limit_new_tokens(loaded.model, prompt.inputs, requested, required=task.max_new_tokens or 1)
     metrics.add_prompt(prompt)
@@ -86,9 +112,9 @@ def run_task(loaded: LoadedModel, task: ChatTask, metrics: ServeMetrics, job: Mo
     job.emit(AnswerEnd(prompt, result, (*task.notes, *notes)))
 
 
-def _prune(loaded: LoadedModel, task: ChatTask) -> PrunedPrompt:
+def _prune(loaded: LoadedModel, task: ChatTask, is_cancelled: Callable[[], bool]) -> PrunedPrompt:
     settings = task.settings
-    inputs = make_chat_inputs(loaded, task.turns, decode_images(task.files))
+    inputs = process_chat(loaded, task.prompt, decode_images(task.files, is_cancelled))
     length, limit = inputs["input_ids"].shape[1], settings.limits.prompt
     if limit is not None and length > limit:
         raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")

@@ -2,9 +2,19 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictFloat, StrictInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
 
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.generation import SamplingOptions
@@ -14,7 +24,9 @@ from foveate.pipeline.settings import Positions
 MAX_STOPS, STOP_LENGTH = 4, 256
 MAX_KEEP = 10**9
 TAG = re.compile(r"(content\.\d+)\.(?:text|image_url)\b")  # pydantic writes a part's type behind its index
-MAX_COMMAS = 200_000  # caps the number of JSON values; pydantic collects an error for each
+MAX_COMMAS = 200_000  # caps the number of JSON values
+MAX_MESSAGES, MAX_PARTS = 1024, 4096  # of a conversation
+MAX_FIELDS = 64  # of a JSON object; pydantic collects an error for each
 
 
 def _without_empty(value: Any) -> Any:
@@ -43,6 +55,17 @@ def _only(kind: type) -> BeforeValidator:
 Off = Annotated[Literal[False], _only(bool)]
 
 
+def _at_most(limit: int, things: str) -> Callable[[Any], Any]:
+    """A validator that refuses a longer list before its entries are read."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > limit:
+            raise ValueError(f"this server takes at most {limit} {things}, not {len(value)}")
+        return value
+
+    return check
+
+
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
@@ -60,6 +83,11 @@ class StrictBody(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _limit_fields(cls, value: Any) -> Any:
+        return _at_most(MAX_FIELDS, "fields")(value)
 
 
 class TextPart(StrictBody):
@@ -90,7 +118,10 @@ class Message(StrictBody):
     """One turn, with its parts in order."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[list[Part], Field(min_length=1, fail_fast=True), BeforeValidator(_as_parts)]
+    content: Annotated[
+        list[Part], Field(min_length=1, fail_fast=True), BeforeValidator(_at_most(MAX_PARTS, "parts")),
+        BeforeValidator(_as_parts),
+    ]  # fmt: skip
 
 
 class StreamOptions(StrictBody):
@@ -104,7 +135,10 @@ class CompletionRequest(StrictBody):
     """A request. OpenAI's fields that are not listed here have no effect and are refused."""
 
     model: str
-    messages: Annotated[list[Annotated[Message, BeforeValidator(_without_empty)]], Field(min_length=1, fail_fast=True)]
+    messages: Annotated[
+        list[Annotated[Message, BeforeValidator(_without_empty)]], Field(min_length=1, fail_fast=True),
+        BeforeValidator(_at_most(MAX_MESSAGES, "messages")),
+    ]  # fmt: skip
     keep: Annotated[StrictInt | StrictFloat, BeforeValidator(_as_keep)] | None = None
     method: str | None = None
     positions: Positions | None = None
@@ -113,7 +147,7 @@ class CompletionRequest(StrictBody):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[list[str], BeforeValidator(_as_list)] = []
+    stop: Annotated[list[str], BeforeValidator(_at_most(MAX_STOPS, "stop strings")), BeforeValidator(_as_list)] = []
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     # Accepted only at values without effect.
@@ -121,16 +155,18 @@ class CompletionRequest(StrictBody):
     logprobs: Off = False
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0
-    response_format: dict[Literal["type"], Literal["text"]] = {"type": "text"}
+    response_format: Annotated[
+        dict[Literal["type"], Literal["text"]], BeforeValidator(_at_most(MAX_FIELDS, "fields"))
+    ] = {"type": "text"}
     tool_choice: Literal["none", "auto"] = "none"
     parallel_tool_calls: bool = True
     store: Off = False
     top_logprobs: Annotated[Literal[0], _only(int)] = 0
-    modalities: list[Literal["text"]] = ["text"]
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] = ["text"]
     service_tier: Literal["auto", "default"] = "auto"
     user: str = ""
     safety_identifier: str = ""
-    metadata: dict[str, str] = {}
+    metadata: Annotated[dict[str, str], BeforeValidator(_at_most(MAX_FIELDS, "entries"))] = {}
 
     def sampling(self) -> SamplingOptions:
         """How tokens are drawn."""
@@ -138,8 +174,6 @@ class CompletionRequest(StrictBody):
 
     def stops(self) -> tuple[str, ...]:
         """The stop strings without empty ones, which would stop at once. Raises `RequestError`."""
-        if len(self.stop) > MAX_STOPS:
-            raise RequestError(400, f"There are {len(self.stop)} stop strings: give at most {MAX_STOPS}.", param="stop")
         if any(len(text) > STOP_LENGTH for text in self.stop):
             raise RequestError(400, f"A stop string has at most {STOP_LENGTH} characters.", param="stop")
         return tuple(filter(None, self.stop))
@@ -162,8 +196,8 @@ class CompletionRequest(StrictBody):
         return [part.image_url for m in self.messages for part in m.content if isinstance(part, ImagePart)]
 
 
-def parse_request(body: bytes) -> CompletionRequest:
-    """Parse a request body. Raises `RequestError` for its first mistake."""
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The fields of a body that is a JSON object. Raises `RequestError`."""
     if body.count(b",") > MAX_COMMAS:
         raise RequestError(400, f"The body holds more than {MAX_COMMAS} values.", code="invalid_json")
     try:
@@ -175,10 +209,21 @@ def parse_request(body: bytes) -> CompletionRequest:
         raise RequestError(400, "The body is not JSON.", code="invalid_json") from error
     if not isinstance(fields, dict):
         raise RequestError(400, "The body is not a JSON object.", code="invalid_json")
+    return fields
+
+
+def parse_request(body: bytes) -> CompletionRequest:
+    """Parse a request body. Raises `RequestError` for its first mistake."""
+    fields = parse_object(body)
     try:
-        return CompletionRequest.model_validate(_without_empty(fields))
+        request = CompletionRequest.model_validate(_without_empty(fields))
     except ValidationError as error:
         raise to_field_error(error) from error
+    parts = sum(len(message.content) for message in request.messages)
+    if parts > MAX_PARTS:
+        message = f"The conversation has {parts} parts: this server takes at most {MAX_PARTS}."
+        raise RequestError(400, message, param="messages")
+    return request
 
 
 def to_field_error(error: ValidationError) -> RequestError:

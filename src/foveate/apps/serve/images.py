@@ -1,10 +1,11 @@
 """Images of a request: data URLs, or files from origins that the server may fetch from."""
 
+import asyncio
 import base64
 import binascii
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from urllib.parse import urlsplit
@@ -13,12 +14,14 @@ import httpx
 from PIL import Image
 
 from foveate.apps.serve.errors import RequestError
+from foveate.errors import ImageError
 from foveate.runtime.files import decode_image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")  # named by OpenAI's protocol, with decoders hardened for untrusted files
 DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*(?P<base64>;base64)?,", re.IGNORECASE)
 HEAD = 256  # maximum length of a data URL before its data, in characters
-FETCH_SECONDS = 10.0
+FETCH_SECONDS = 10.0  # for all images of a request
+DECODE_SECONDS = 10.0  # of a processor core, for all images of a request
 MAX_ASPECT = 50  # longer side over shorter side
 
 
@@ -33,57 +36,96 @@ class ImageSource:
     size: int
     origins: tuple[str, ...] = ()
 
-    def read(self, urls: Sequence[str]) -> list[bytes]:
+    async def fetch(self, urls: Sequence[str]) -> dict[str, bytes]:
+        """The files behind those URLs that are no data URLs. Raises `RequestError`."""
+        remote = list(dict.fromkeys(url for url in urls if url[:5].lower() != "data:"))
+        for url in remote:
+            self._check_origin(url)
+        if not remote:
+            return {}
+        try:
+            return await asyncio.wait_for(self._fetch_all(remote), FETCH_SECONDS)
+        except (TimeoutError, asyncio.TimeoutError) as error:
+            raise _not_fetched(f"The images could not be fetched within {FETCH_SECONDS:g} seconds.") from error
+
+    def read(self, urls: Sequence[str], fetched: Mapping[str, bytes] | None = None) -> list[bytes]:
         """The image files behind URLs, with format and pixel count checked. Raises `RequestError`."""
-        files, pixels = [], 0
+        files, pixels, timer = [], 0, DecodeTimer()
         for url in urls:
-            files.append(self._read(url))
-            pixels += _count_pixels(files[-1])
+            files.append(_decode_data_url(url) if url[:5].lower() == "data:" else (fetched or {})[url])
+            pixels += _count_pixels(TimedFile(files[-1], timer))
             if pixels > self.pixels:
                 raise _too_large(f"than {self.pixels} pixels, which is this server's limit: scale them down.")
         return files
 
-    def _read(self, url: str) -> bytes:
-        if url[:5].lower() == "data:":
-            return _decode_data_url(url)
-        if "://" in url:
-            return self._fetch(url)
-        raise RequestError(400, "image_url is no URL: send the image as data:image/png;base64,...", param="messages")
-
-    def _fetch(self, url: str) -> bytes:
+    def _check_origin(self, url: str) -> None:
+        if "://" not in url:
+            message = "image_url is no URL: send the image as data:image/png;base64,..."
+            raise RequestError(400, message, param="messages")
         try:
             parts = urlsplit(url)
             origin = f"{parts.scheme}://{parts.netloc}".lower()
         except ValueError:
             origin = ""
         if origin not in self.origins:
-            message = "This server does not fetch images from there: send the image as data:image/png;base64,..."
-            raise RequestError(400, message, code="remote_url", param="messages")
-        failed = RequestError(400, f"The image at {url} could not be fetched.", code="remote_url", param="messages")
+            raise _not_fetched(
+                "This server does not fetch images from there: send the image as data:image/png;base64,..."
+            )
+
+    async def _fetch_all(self, urls: Sequence[str]) -> dict[str, bytes]:
+        async with httpx.AsyncClient(timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as client:
+            return {url: await self._fetch(client, url) for url in urls}
+
+    async def _fetch(self, client: httpx.AsyncClient, url: str) -> bytes:
+        data = bytearray()
         try:
-            with httpx.stream("GET", url, timeout=FETCH_SECONDS, follow_redirects=False, trust_env=False) as response:
+            async with client.stream("GET", url) as response:
                 if response.status_code != 200:
-                    raise failed
-                data, end = bytearray(), time.monotonic() + FETCH_SECONDS
-                for part in response.iter_bytes():
-                    if time.monotonic() > end:
-                        raise failed
+                    raise _not_fetched(f"The image at {url} could not be fetched: check its address.")
+                async for part in response.aiter_bytes():
                     data += part
                     if len(data) > self.size:
                         message = f"The image at {url} has more than {self.size} bytes."
                         raise RequestError(413, message, param="messages")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise failed from error
+            raise _not_fetched(f"The image at {url} could not be fetched: check its address.") from error
         return bytes(data)
 
 
-def _count_pixels(data: bytes) -> int:
+class DecodeTimer:
+    """Refuses once a thread has decoded for `DECODE_SECONDS`, or once nobody needs the image."""
+
+    def __init__(self, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+        self.end, self.is_cancelled = time.thread_time() + DECODE_SECONDS, is_cancelled
+
+    def check(self) -> None:
+        """Raises `ImageError`."""
+        if self.is_cancelled() or time.thread_time() > self.end:
+            raise ImageError(f"The images take more than {DECODE_SECONDS:g} seconds to decode: save them as PNG files.")
+
+
+class TimedFile(BytesIO):
+    """An image file whose decoder is stopped by a timer: it asks for the file piece by piece."""
+
+    def __init__(self, data: bytes, timer: DecodeTimer) -> None:
+        super().__init__(data)
+        self.timer = timer
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        self.timer.check()
+        return super().read(size)
+
+
+def _count_pixels(file: TimedFile) -> int:
     """The number of pixels by the file's header. Raises `RequestError` for other files and for very thin images."""
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large(f"than {Image.MAX_IMAGE_PIXELS} pixels: scale them down.") from error
+    except ImageError:
+        raise
     except Exception as error:  # decoders raise anything on a damaged file
         raise _invalid(f"This is no readable image file: send {', '.join(FORMATS)}.") from error
     if max(width, height) > MAX_ASPECT * min(width, height):  # some processors scale the shorter side up
@@ -99,9 +141,14 @@ def _invalid(text: str) -> RequestError:
     return RequestError(400, text, code="invalid_image", param="messages")
 
 
-def decode_images(files: Sequence[bytes]) -> list[Image.Image]:
-    """Decode files that `ImageSource.read` returned. Raises `ImageError` for damaged ones."""
-    return [decode_image(data) for data in files]
+def _not_fetched(text: str) -> RequestError:
+    return RequestError(400, text, code="remote_url", param="messages")
+
+
+def decode_images(files: Sequence[bytes], is_cancelled: Callable[[], bool] = lambda: False) -> list[Image.Image]:
+    """Decode files that `ImageSource.read` returned. Raises `ImageError` for damaged ones and for slow ones."""
+    timer = DecodeTimer(is_cancelled)
+    return [decode_image(TimedFile(data, timer)) for data in files]
 
 
 def _decode_data_url(url: str) -> bytes:

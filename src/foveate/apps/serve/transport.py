@@ -1,30 +1,43 @@
 """HTTP helpers of the server and the demo: bounded bodies, and jobs that end when their client disconnects."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from foveate.apps.serve.errors import RequestError
-from foveate.apps.serve.worker import Event, ModelJob, QueueFull
+from foveate.apps.serve.errors import RequestError, clear_frames, to_request_error
+from foveate.apps.serve.worker import Event, ModelJob, ModelWorker, QueueFull
 
 READ_SECONDS = 60  # time limit for a body
+PREPARE_SECONDS = 30  # time limit for all checks of a body
 CLIENT_CLOSED = 499  # nginx's status for a client that closed the connection
+log = logging.getLogger("uvicorn.error")
 
 
 def add_error_handlers(app: FastAPI, to_response: Callable[[RequestError], Response]) -> None:
     """Answer refused requests, unknown paths and unknown methods with `to_response`."""
 
     @app.exception_handler(RequestError)
-    async def refuse(_: Request, error: RequestError) -> Response:
+    async def refuse_request(_: Request, error: RequestError) -> Response:
         return to_response(error)
 
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}."
         return to_response(RequestError(error.status_code, message))
+
+
+def refuse(error: Exception, text: str) -> RequestError:
+    """The refusal for an exception, which no longer refers to the request; internal failures are logged with a text."""
+    refusal = to_request_error(error)
+    if refusal.status == 500:
+        log.error(text, exc_info=error)
+    clear_frames(error)
+    return refusal
 
 
 class RequestLimiter:
@@ -56,6 +69,16 @@ async def read_json(request: Request, limit: int) -> bytes:
         raise RequestError(408, f"The body did not arrive within {READ_SECONDS} seconds: send it again.") from error
     except ClientDisconnect as error:
         raise client_closed() from error
+
+
+async def prepare(request: Request, reader: ModelWorker, work: Callable[[ModelJob[Event]], None]) -> Event:
+    """The one event of a job that runs beside the model. Raises `RequestError` if that takes `PREPARE_SECONDS`."""
+    events = stream_events(request, reader.submit(work))
+    try:
+        async with aclosing(events):
+            return await asyncio.wait_for(anext(events), PREPARE_SECONDS)
+    except (TimeoutError, asyncio.TimeoutError) as error:
+        raise RequestError(503, "The server is busy with other requests: try again later.", code="busy") from error
 
 
 async def stream_events(request: Request, job: ModelJob[Event]) -> AsyncGenerator[Event]:

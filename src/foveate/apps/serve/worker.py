@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -11,7 +12,9 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
+CLOSE_SECONDS = 5.0
 Event = TypeVar("Event")
+log = logging.getLogger("uvicorn.error")
 
 
 class QueueFull(Exception):
@@ -63,22 +66,27 @@ class ModelJob(Generic[Event]):
             event = await self._events.get()
             if not isinstance(event, JobEnd):
                 yield event
-            elif event.error is not None:
-                raise event.error
             else:
-                return
+                break
+        error = event.error
+        del event
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # this frame is in its traceback: a cycle would keep the request in memory
 
     def run(self) -> None:
         """Run the work; called on the worker's thread."""
         work, self._work = self._work, None
         if work is None:
             return
-        end = JobEnd()
         try:
             work(self)
         except Exception as error:
-            end = JobEnd(error)
-        self._put(end)
+            self._put(JobEnd(error))
+        else:
+            self._put(JobEnd())
 
     def _put(self, event: Event | JobEnd) -> None:
         try:
@@ -90,11 +98,11 @@ class ModelJob(Generic[Event]):
 class ModelWorker:
     """Runs jobs in order of submission, without gradients; at most `limit` jobs wait."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, name: str = "foveate-worker") -> None:
         self.limit = limit
         self._jobs: queue.SimpleQueue[ModelJob[Any] | None] = queue.SimpleQueue()
         self._lock, self._open = threading.Lock(), list[ModelJob[Any]]()
-        self._thread = threading.Thread(target=self._run, name="foveate-worker", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[ModelJob[Event]], None]) -> ModelJob[Event]:
@@ -124,10 +132,12 @@ class ModelWorker:
                 job.cancel(WorkerStopped())
 
     def close(self) -> None:
-        """Cancel every job and wait for the end of the thread."""
+        """Cancel every job and wait for the end of the thread, `CLOSE_SECONDS` at most."""
         self.stop()
         self._jobs.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():  # it ends with the process
+            log.warning("%s is still at work after %g seconds: it is left behind.", self._thread.name, CLOSE_SECONDS)
 
     def _count(self) -> int:
         return sum(not job.cancelled for job in self._open)
