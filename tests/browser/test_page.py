@@ -265,6 +265,20 @@ def test_another_question_keeps_other_tokens(page, demo):
     moved(page, before)
 
 
+def test_the_first_look_can_be_opened(page):
+    expect(page.locator("#first-look")).to_be_hidden()
+    before = overlay(page)
+    page.locator("#method").select_option("glance")
+    moved(page, before)
+    page.get_by_text("First look: 115 of 576 tokens, selected without the question").click()
+    expect(page.locator("#first-look-overlay")).to_be_visible()
+    assert page.locator("#first-look-overlay").get_attribute("src") != overlay(page)
+    before = overlay(page)
+    page.locator("#method").select_option("foveate")
+    moved(page, before)
+    expect(page.locator("#first-look")).to_be_hidden()
+
+
 def test_answers_to_earlier_settings_say_so(page):
     page.locator("#go").click()
     answered(page)

@@ -1,7 +1,10 @@
 """Images, videos and reports that `draw` takes, what it refuses, and golden images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
@@ -11,6 +14,9 @@ from foveate.errors import InputError
 from foveate.models.visual_input import Tile, tile_frames, tile_squares
 from foveate.runtime.load import load, quiet
 from foveate.viz import visible_region
+from foveate.viz.legend import list_entries
+from foveate.viz.paint import TokenState
+from foveate.viz.panels import make_panels
 from tiny import tiny_folder
 from viz.drawing import GRID, WHITE, bright, draw_bare, pixels, plain
 from viz.golden.write import FOLDER, draw_cases, make_item, make_report, make_scene, mark_overview
@@ -52,6 +58,34 @@ def test_a_long_video_is_no_giant():
     assert 0.6 < out.width / out.height < 1.7
 
 
+def test_a_first_look_stands_before_what_was_kept():
+    attention = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.5, 1.0])
+    kept = make_item([1, 4], tile_frames(GRID), relevance=attention.tolist(), core=[False, True])
+    looked = replace(kept, look=torch.tensor([0, 5]), attention=attention)
+    before, after = make_panels([WHITE], make_report(looked), None, None)[0]
+    dropped = TokenState.DROPPED
+    assert before.states == [TokenState.LOOK, *[dropped] * 4, TokenState.LOOK]
+    assert after.states == [dropped, TokenState.COMPLEMENT, dropped, dropped, TokenState.CORE, dropped]
+    assert before.heat == [None, 0.0, 0.0, 0.0, 0.5, None]
+    assert after.heat == [0.0, None, 0.0, 0.0, None, 1.0]
+    kept_alone, look_alone = (draw_bare(WHITE, make_report(looked), step=step) for step in ("kept", "look"))
+    assert kept_alone == draw_bare(WHITE, make_report(kept))
+    assert bright(pixels(look_alone), 2, 3) == {0, 5}
+    out = pixels(draw_bare(WHITE, make_report(looked)))
+    half = (out.shape[1] - 8) // 2
+    assert bright(out[:, :half], 2, 3) == {0, 5}
+    assert bright(out[:, half + 8 :], 2, 3) == {1, 4}
+    assert (out[:, half + 8 :] == pixels(draw_bare(WHITE, make_report(kept)))).all()
+    assert [text for _, text in list_entries([before, after])] == [
+        "first look 2: selected without the question",
+        "core 1: the most relevant",
+        "complement 1: different from the rest",
+        "heat: attention of the first look, then relevance",
+    ]
+    bare = make_panels([WHITE], make_report(replace(looked, relevance=None, core=None)), None, None)[0]
+    assert [text for _, text in list_entries(bare)][1] == "kept 2 of 6"
+
+
 TWO = make_report(make_item([0], tile_frames(GRID)), make_item([0], tile_frames(GRID)))
 VIDEO = make_report(make_item([0], tile_frames((3, 2, 2)), modality="video"))
 UNEVEN = (*tile_squares(1, 2), Tile(4, 3, 3, 3))
@@ -68,6 +102,8 @@ UNEVEN = (*tile_squares(1, 2), Tile(4, 3, 3, 3))
         (Image.new("RGB", (0, 9)), plain([0]), {}, "no pixels"),
         (WHITE, make_report(make_item([0], (), modality="audio")), {}, "holds no image"),
         (WHITE, make_report(make_item([0], (), modality="audio")), {"item": 0}, "no image at item=0"),
+        (WHITE, plain([0]), {"step": "look"}, "no first look: prune with a method that has one"),
+        (WHITE, plain([0]), {"step": "core"}, "step='core' is not known: use one of all, look, kept"),
         ([], plain([0]), {}, "one of Pillow's"),
         (["scene.png"], plain([0]), {}, "one of Pillow's"),
         (WHITE, make_report(make_item([0], ())), {}, "no raster"),

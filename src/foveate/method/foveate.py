@@ -53,6 +53,11 @@ class Foveate(FarthestPoints):
         check_between("place", self.place, 0, 2)
         check_positive("reach", self.reach)
 
+    @property
+    def blind(self) -> "Foveate":
+        """The rule without the question."""
+        return Foveate(focus=0.0, place=self.place, reach=self.reach)
+
     def make_problem(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """Distances in appearance and position, weighted by relevance."""
         weight = (self.focus * scale_min_max(self._score(tokens))).exp()

@@ -63,13 +63,8 @@ class Glance(Foveate):
             check_positive(name, getattr(self, name))
 
     @property
-    def blind(self) -> Foveate:
-        """The rule without the question: it selects the tokens of the first look, and the complement."""
-        return Foveate(focus=0.0, place=self.place, reach=self.reach)
-
-    @property
     def first_look(self) -> FirstLook:
-        """The look of steps 1 to 3."""
+        """The look of steps 1 to 3; `blind` selects its tokens, and the complement."""
         return FirstLook(self.blind, self.share, self.depth, self.spread)
 
     def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:

@@ -62,6 +62,9 @@ class VisualInput:
         relevance: With `explain=True` (n,) the method's relevance in float32, NaN for tokens that it did not choose
             from; None where the method has no relevance or nothing was selected.
         core: With `explain=True` (k,) bool, which kept tokens are there for their relevance.
+        look: (g,) ascending indices of the tokens of the first look; None without one.
+        attention: (n,) how much the prompt's last token attended to the tokens of the look, spread over their
+            neighbours; None without a first look.
     """
 
     modality: str
@@ -80,6 +83,8 @@ class VisualInput:
     merge_weights: Tensor | None = None
     relevance: Tensor | None = None
     core: Tensor | None = None
+    look: Tensor | None = None
+    attention: Tensor | None = None
 
     @property
     def selectable(self) -> Tensor:

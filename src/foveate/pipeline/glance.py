@@ -23,10 +23,8 @@ def glance(
     model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
     mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings,
 ) -> list[VisualInput]:  # fmt: skip
-    """The items with the attention to their tokens among their extras, if the method reads it."""
+    """The items with the attention to their tokens among their extras, for a method that reads it."""
     method, look = settings.method, settings.method.first_look
-    if "attention" not in method.needs:
-        return list(items)
     if look is None:
         raise InputError(f"{method.name} needs attention, and has no first_look that says how to read it: define one.")
     budget = replace(settings, keep=float(look.share), method=look.method, per="image", explain=False)
@@ -68,8 +66,9 @@ def _add_attention(item: VisualInput, weights: Tensor, index: Tensor, sigma: flo
     places = (index == columns[kept.to(index.device), None]).int().argmax(1)
     attention = torch.zeros(item.total, device=weights.device)
     attention[kept.to(weights.device)] = weights[places.to(weights.device)]
-    extras = {**item.extras, "attention": spread_attention(attention, item, sigma)}
-    return replace(item, kept=torch.arange(item.total, device=kept.device), extras=extras)
+    spread, every = spread_attention(attention, item, sigma), torch.arange(item.total, device=kept.device)
+    extras = {**item.extras, "attention": spread}
+    return replace(item, kept=every, extras=extras, look=kept, attention=spread)
 
 
 def spread_attention(attention: Tensor, item: VisualInput, sigma: float) -> Tensor:

@@ -74,9 +74,11 @@ def prune(
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
-    shares = allocate_budget(items, questions, settings)
-    if shares:  # else everything is kept
+    shares, looked = allocate_budget(items, questions, settings), 0.0
+    if shares and "attention" in method.needs:  # without shares everything is kept
+        before = time.perf_counter()
         items = glance(model, family, inputs, encoded, items, mask, questions, settings)
+        looked = time.perf_counter() - before
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = time.perf_counter() - started
@@ -86,6 +88,5 @@ def prune(
     notes = [*notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):
         notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
-    return PrunedInputs(
-        short, Report(tuple(i.without_embeds() for i in items), method.name, seconds, tuple(notes)), layout
-    )
+    report = Report(tuple(item.without_embeds() for item in items), method.name, seconds, tuple(notes), looked)
+    return PrunedInputs(short, report, layout)

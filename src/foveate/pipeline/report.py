@@ -25,12 +25,14 @@ class Report:
         method: Name of the method.
         seconds: Time to select tokens and to shorten the inputs, without the encoder.
         notes: What the caller should know, in sentences.
+        glance_seconds: What a first look took of `seconds`; 0 without one.
     """
 
     items: tuple[VisualInput, ...]
     method: str
     seconds: float
     notes: tuple[str, ...] = ()
+    glance_seconds: float = 0.0
 
     @property
     def kept_count(self) -> int:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from PIL import Image
 
@@ -11,7 +11,7 @@ from foveate.method.checks import is_int
 from foveate.pipeline.report import Report
 from foveate.viz.legend import PAPER, draw_legend, list_entries
 from foveate.viz.paint import Panel, paint_panel
-from foveate.viz.panels import make_panels
+from foveate.viz.panels import Step, make_panels
 
 LONGER_SIDE = 512  # pixels of a panel, at least
 SHEET, SHEET_SIDE = 4, 256  # with more images than SHEET, panels may be SHEET_SIDE pixels long
@@ -26,12 +26,14 @@ def draw(
     processor: Any = None,
     item: int | None = None,
     legend: bool = True,
+    step: Step = "all",
 ) -> Image.Image:
     """Draw which visual tokens a report kept, over the image that they belong to.
 
     Kept tokens are bright over the darkened image. If the report was made with `explain=True`, core tokens (kept for
     their relevance) have a full amber frame and complement tokens (kept for their diversity) blue corners; dropped
-    tokens are tinted red, the lighter the more relevant. Tiles lie where they were cut out, beside the overview of the
+    tokens are tinted red, the lighter the more relevant. A first look (`method="glance"`) stands before what was kept,
+    with thin frames, tinted by the attention. Tiles lie where they were cut out, beside the overview of the
     whole image. The frames of a video stand in reading order.
 
     Args:
@@ -42,12 +44,14 @@ def draw(
             the processor crops or pads.
         item: the index of the image or video of the report that is meant; all of them without it.
         legend: whether to add a strip that explains the marks, with counts.
+        step: "look" draws a first look alone, "kept" what was kept alone, "all" both.
 
     Returns:
         A new RGB image, its longer side at least 512 pixels.
 
     Raises:
-        InputError: if the report holds no image, if images and report do not match, or if the tokens form no raster.
+        InputError: if the report holds no image, or not the step; if images and report do not match; or if the tokens
+            form no raster.
 
     Example:
         >>> short = foveate.prune_inputs(model, inputs, keep=0.1, explain=True)
@@ -60,11 +64,16 @@ def draw(
         raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
     if not (item is None or is_int(item)):
         raise InputError(f"item={item!r} is not an index of the report: pass an int.")
-    groups = make_panels(images, report, processor, item)
+    if step not in get_args(Step):
+        raise InputError(f"step={step!r} is not known: use one of {', '.join(get_args(Step))}.")
+    groups = make_panels(images, report, processor, item, step)
     sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
-    if not legend:
-        return sheet
-    strip = draw_legend(list_entries([panel for group in groups for panel in group]), sheet.width)
+    return _add_legend(sheet, [panel for group in groups for panel in group]) if legend else sheet
+
+
+def _add_legend(sheet: Image.Image, panels: Sequence[Panel]) -> Image.Image:
+    """The sheet above a strip that explains the marks on its panels."""
+    strip = draw_legend(list_entries(panels), sheet.width)
     out = Image.new("RGB", (sheet.width, sheet.height + strip.height), PAPER)
     out.paste(sheet, (0, 0))
     out.paste(strip, (0, sheet.height))

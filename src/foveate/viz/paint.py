@@ -25,10 +25,11 @@ class TokenState(Enum):
     KEPT = "kept"  # for an unknown reason
     CORE = "core"
     COMPLEMENT = "complement"
+    LOOK = "look"  # seen by the first look
 
 
 # Thickness of a frame: (side of the cell) ** 0.75 / thinness.
-THINNESS = {TokenState.CORE: 3.3, TokenState.COMPLEMENT: 4.5, TokenState.KEPT: 9.0}
+THINNESS = {TokenState.CORE: 3.3, TokenState.COMPLEMENT: 4.5, TokenState.KEPT: 9.0, TokenState.LOOK: 9.0}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +76,7 @@ def _make_tint(panel: Panel, size: tuple[int, int]) -> tuple[Color, Box, Image.I
 
 
 def draw_frame(pen: ImageDraw.ImageDraw, box: Box, state: TokenState) -> None:
-    """Mark a kept cell: core by a thick full frame, complement by its corners, unknown by a thin full frame."""
+    """Mark a kept cell: core by a thick full frame, complement by its corners, others by a thin full frame."""
     left, top, right, bottom = box[0], box[1], box[2] - 1, box[3] - 1
     side = min(right - left, bottom - top) + 1
     if side < TINY:

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -15,18 +16,22 @@ from foveate.runtime.files import to_rgb
 from foveate.viz.paint import Panel, TokenState
 from foveate.viz.region import pad_to_square, visible_region
 
+Step = Literal["all", "look", "kept"]
 
-def make_panels(images: Sequence[Image.Image], report: Report, processor: Any, item: int | None) -> list[list[Panel]]:
+
+def make_panels(
+    images: Sequence[Image.Image], report: Report, processor: Any, item: int | None, step: Step = "all"
+) -> list[list[Panel]]:
     """The panels of every image or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
     items, images = _select_items(report, item), [to_rgb(image) for image in images]
     if len(items) == 1 and items[0].modality == "video" and len(images) > 1:
-        return _make_frame_panels(images, items[0])
+        return _make_frame_panels(images, items[0], step)
     if len(images) != len(items):
         raise InputError(
             f"{len(images)} images do not fit the {len(items)} of the report: pass one for each, or the frames of one "
             "video, or select one of the report, such as item=0."
         )
-    return [_make_image_panels(image, visual, processor) for image, visual in zip(images, items, strict=True)]
+    return [_make_image_panels(image, visual, processor, step) for image, visual in zip(images, items, strict=True)]
 
 
 def choose_layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -52,29 +57,40 @@ def _select_items(report: Report, item: int | None) -> list[VisualInput]:
     return items
 
 
-def _make_frame_panels(images: Sequence[Image.Image], video: VisualInput) -> list[list[Panel]]:
+def _make_frame_panels(images: Sequence[Image.Image], video: VisualInput, step: Step) -> list[list[Panel]]:
     """Each frame of the video's tokens on the middle one of the images that it covers."""
     count = len(video.tiles)
     if len(images) < count:
         raise InputError(f"The video has tokens of {count} frames: pass its {count} frames or more, not {len(images)}.")
     middles = [int((number + 0.5) * len(images) / count) for number in range(count)]
-    return [[_make_panel(images[m], video, [tile], (1, 1))] for m, tile in zip(middles, video.tiles, strict=True)]
+    return [
+        [_make_panel(images[middle], state, [tile], (1, 1)) for state in _list_states(video, step)]
+        for middle, tile in zip(middles, video.tiles, strict=True)
+    ]
 
 
-def _make_image_panels(image: Image.Image, visual: VisualInput, processor: Any) -> list[Panel]:
+def _make_image_panels(image: Image.Image, visual: VisualInput, processor: Any, step: Step) -> list[Panel]:
     if len(visual.tiles) == 1:
         if visual.tiles[0].padded:
             image = pad_to_square(image)
         elif processor is not None:
             image = _crop_as_processor(image, visual, getattr(processor, "image_processor", processor))
-        return [_make_panel(image, visual, visual.tiles, (1, 1))]
+        return [_make_panel(image, state, state.tiles, (1, 1)) for state in _list_states(visual, step)]
     if visual.modality == "video":
         raise InputError(f"The video has tokens of {len(visual.tiles)} frames: pass its frames as a sequence.")
     tiles, overviews = ([tile for tile in visual.tiles if tile.overview is whole] for whole in (False, True))
     if len(overviews) != 1 or len({(tile.rows, tile.columns) for tile in tiles}) != 1:
         raise InputError("How this model's tiles lie over the image is unknown: leave the overlay out.")
-    layout = choose_layout(len(tiles), image.size)
-    return [_make_panel(image, visual, tiles, layout), _make_panel(image, visual, overviews, (1, 1))]
+    parts = (tiles, choose_layout(len(tiles), image.size)), (overviews, (1, 1))
+    return [_make_panel(image, state, *part) for state in _list_states(visual, step) for part in parts]
+
+
+def _list_states(visual: VisualInput, step: Step) -> list[VisualInput]:
+    """The first look with its attention, if there was one, then what was kept; with a `step`, this alone."""
+    look = [] if visual.look is None else [replace(visual, kept=visual.look, relevance=visual.attention, core=None)]
+    if step == "look" and not look:
+        raise InputError("The report holds no first look: prune with a method that has one, such as glance.")
+    return {"all": [*look, visual], "look": look, "kept": [visual]}[step]
 
 
 def _crop_as_processor(image: Image.Image, visual: VisualInput, image_processor: Any) -> Image.Image:
@@ -105,15 +121,16 @@ def _make_panel(image: Image.Image, visual: VisualInput, tiles: Sequence[Tile], 
 
 
 def _read_states(visual: VisualInput) -> tuple[list[TokenState], list[float | None]]:
-    """The state of every token, and the heat of the dropped ones. A constant relevance explains nothing."""
+    """The state of every token, and the heat of the others. A constant relevance explains nothing."""
     relevance = torch.full((visual.total,), torch.nan) if visual.relevance is None else visual.relevance
     known = ~relevance.isnan()
     scaled = scale_min_max(relevance[known]) if bool(known.any()) else relevance[known]
     explained = bool(scaled.any())
     states = [TokenState.DROPPED] * visual.total
     core = visual.core.tolist() if explained and visual.core is not None else []
+    kept = TokenState.LOOK if visual.kept is visual.look else TokenState.KEPT
     for place, token in enumerate(visual.kept.tolist()):
-        states[token] = (TokenState.CORE if core[place] else TokenState.COMPLEMENT) if explained else TokenState.KEPT
+        states[token] = kept if not core else TokenState.CORE if core[place] else TokenState.COMPLEMENT
     heat: list[float | None] = [None] * visual.total
     for token, value in zip(known.nonzero().squeeze(1).tolist(), scaled.tolist(), strict=True):
         if explained and states[token] is TokenState.DROPPED:

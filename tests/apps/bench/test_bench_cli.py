@@ -62,7 +62,15 @@ def test_a_folder(run, llava, tmp_path):
         assert case["verdict"] in out
     one, two = (case["arms"][0]["kv_bytes"] for case in record["cases"])
     assert two == 2 * one
-    for head in ("vision encoder, ms", "selection, ms", "prefill, ms", "decode, ms/token", "KV cache", "peak memory"):
+    for head in (
+        "vision encoder, ms",
+        "first look, ms",
+        "selection, ms",
+        "prefill, ms",
+        "decode, ms/token",
+        "KV cache",
+        "peak memory",
+    ):
         assert head in out
 
 

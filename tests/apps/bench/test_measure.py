@@ -33,13 +33,24 @@ def test_every_stage_of_every_arm(model_type):
     ] or total == 6  # half of six is three, and one limit does for all  # fmt: skip
     for arm in case.arms:
         assert arm.length == length - total + arm.kept
-        stages = set(STAGES) if arm in case.pruned else {"encoder", "prefill"}
+        stages = {*STAGES} - {"glance"} if arm in case.pruned else {"encoder", "prefill"}
         assert set(arm.seconds) == {*stages, "first_token"}
         assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in arm.seconds.values())
         if arm is not case.unpruned:
             assert arm.seconds["first_token"][0] == pytest.approx(sum(arm.seconds[stage][0] for stage in stages))
         assert len(arm.decode) == 2 * REQUESTS
         assert min(arm.decode) > 0
+
+
+def test_a_first_look_is_a_stage_of_its_own():
+    with_look, without = make_case(
+        "llava", budgets=[("glance", resolve("glance"), 3), ("grid", resolve("grid"), 3)]
+    ).pruned
+    assert set(with_look.seconds) == {*STAGES, "first_token"}
+    assert set(without.seconds) == {*STAGES, "first_token"} - {"glance"}
+    assert min(*with_look.seconds["glance"], *with_look.seconds["selection"]) > 0
+    for turn, seconds in enumerate(with_look.seconds["first_token"]):
+        assert seconds == pytest.approx(sum(with_look.seconds[stage][turn] for stage in STAGES))
 
 
 @pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "gemma3", "llava_next"])

@@ -45,6 +45,21 @@ def test_a_look_shows_what_prune_inputs_keeps(demo, bundled, keep, method):
     assert overlay.tobytes() == expected.tobytes()
 
 
+def test_a_first_look_is_shown(demo, bundled):
+    look = demo.post("/look", make_body(keep=0.1, method="glance")).json()
+    image = decode_image(FILE)
+    with torch.no_grad():
+        inputs = make_inputs(bundled, [image], [QUESTION])
+        report = foveate.prune_inputs(bundled.model, inputs, keep=0.1, method="glance", explain=True).report
+    assert look["looked"] == len(report.items[0].look) == 115
+    expected = viz.draw(image, report, processor=bundled.processor, legend=False, step="look")
+    overlay = Image.open(BytesIO(base64.b64decode(look["look"].partition(",")[2])))
+    assert overlay.tobytes() == expected.tobytes()
+    assert look["look"] != look["overlay"]
+    plain = demo.post("/look", make_body(keep=0.1)).json()
+    assert plain["look"] is plain["looked"] is None
+
+
 def test_a_look_without_anything_special_has_no_notes(demo):
     assert demo.post("/look", make_body(method="grid")).json()["notes"] == []
 

@@ -56,5 +56,13 @@ def test_what_always_stands_beside():
     assert not any(isinstance(arm, ResizedEvalArm) for arm in make_arms({}, [0.5], resize=False))
 
 
+def test_the_blind_self_of_a_method_stands_behind_it():
+    names = [
+        arm.name for arm in make_arms(parse_methods("divprune,cdpruner,foveate,glance,foveate(focus=0),fastv"), [4])
+    ]
+    pairs = ["cdpruner", "cdpruner, blind", "foveate", "foveate, blind", "glance", "foveate(focus=0)", "fastv"]
+    assert names[-8:] == ["divprune", *pairs]
+
+
 def test_errors_are_ours():
     assert issubclass(KeepError, FoveateError)

@@ -12,9 +12,10 @@ from foveate.method import Method
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import PrunedInputs
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 
-STAGES = ("encoder", "selection", "prefill")
+STAGES = ("encoder", "glance", "selection", "prefill")
 
 
 @dataclass(eq=False)
@@ -59,7 +60,12 @@ class BenchArm(ABC):
         timer.lap("prefill")
         cache = cache_of(out) or cache_of(out.get("language_model_outputs") or {})
         self.kv_bytes = None if cache is None else kv_bytes(cache)
-        laps = {stage: timer.laps[stage] for stage in STAGES if stage != "selection" or self.methods}
+        laps = dict(timer.laps)
+        if isinstance(inputs, PrunedInputs) and inputs.report.glance_seconds:
+            laps["glance"] = inputs.report.glance_seconds
+            laps["selection"] -= laps["glance"]
+        if not self.methods:
+            del laps["selection"]
         return {**laps, "first_token": sum(laps.values())}
 
 

@@ -12,7 +12,7 @@ from foveate.apps.bench.arms import STAGES, BenchArm, PrunedBenchArm
 from foveate.apps.bench.measure import BenchCase
 from foveate.apps.bench.settings import format_size
 
-STAGE_NAMES = {"encoder": "vision encoder", "selection": "selection", "prefill": "prefill"}
+STAGE_NAMES = {"encoder": "vision encoder", "glance": "first look", "selection": "selection", "prefill": "prefill"}
 PREFILL_TARGETS = ((576, 1.02), (None, 1.05))  # up to so many visual tokens: at most this, times the limit
 GAIN_TARGET = 0.9  # of what Amdahl's law allows
 MIN_SAVED = 0.05  # of the time to first token; less is not worth a line of code
@@ -63,8 +63,8 @@ class BenchFigures:
     """A pruned arm compared with the unpruned one and with its limit.
 
     Shares of the unpruned time to first token: `saved`, and `allowed`, what would be saved if selection cost nothing
-    and the prefill were the limit's (None without a limit). `left` has the shares of encoder, selection and prefill in
-    the time that is left. `targets` are those that could be measured.
+    and the prefill were the limit's (None without a limit). `left` has the shares of its stages in the time that is
+    left. `targets` are those that could be measured.
     """
 
     saved: Spread
@@ -77,7 +77,7 @@ def compute_figures(case: BenchCase, arm: PrunedBenchArm) -> BenchFigures:
     """Ratios within a round, then their median, because a slow moment of the machine affects both sides."""
     unpruned, pruned = _get_seconds(case.unpruned), _get_seconds(arm)
     saved = 1 - pruned["first_token"] / unpruned["first_token"]
-    left = {stage: float(np.median(pruned[stage] / pruned["first_token"])) for stage in STAGES}
+    left = {stage: float(np.median(pruned[stage] / pruned["first_token"])) for stage in STAGES if stage in arm.seconds}
     limit, allowed, targets = case.limits.get(arm.length), None, []
     if limit is not None:
         lowest = _get_seconds(limit)

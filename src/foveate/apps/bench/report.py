@@ -14,10 +14,13 @@ from foveate.apps.bench.settings import format_size
 from foveate.apps.console import format_mib
 
 HEADS = (
-    "", "visual tokens", "vision encoder, ms", "selection, ms", "prefill, ms", "time to first token, ms",
-    "decode, ms/token", "KV cache", "peak memory",
+    "", "visual tokens", "vision encoder, ms", "first look, ms", "selection, ms", "prefill, ms",
+    "time to first token, ms", "decode, ms/token", "KV cache", "peak memory",
 )  # fmt: skip
-STYLES = {"encoder": ("#999999", ""), "selection": ("#D55E00", "xxx"), "prefill": ("#56B4E9", "//")}  # Okabe and Ito's
+STYLES = {
+    "encoder": ("#999999", ""), "glance": ("#F0E442", "..."), "selection": ("#D55E00", "xxx"),
+    "prefill": ("#56B4E9", "//"),
+}  # Okabe and Ito's  # fmt: skip
 LEGEND = (
     "Medians, in brackets quartiles. Limit: the encoder, then the same stock model on a prompt of as many tokens. "
     "Peak memory: of a whole request (a limit's without the encoder), on top of what was in use before it."

@@ -31,7 +31,8 @@ class AnswerCost:
 class KeptTokens:
     """What the question keeps. `overlay` is a data URL; `heat` says whether it shows relevance.
 
-    `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt.
+    `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt. `look` is the
+    overlay of a first look at `looked` tokens, None without one.
     """
 
     type: ClassVar[str] = "look"
@@ -44,6 +45,8 @@ class KeptTokens:
     tokens: int
     method: str
     notes: list[str]
+    look: str | None = None
+    looked: int | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.warnings import collect_warnings
 from foveate.viz import draw
+from foveate.viz.panels import Step
 
 CACHED_IMAGES = 3
 OVERLAY_SIDE = 1024  # pixels of an overlay's longer side, at most
@@ -110,15 +111,20 @@ class DemoSession:
         cores = [item.core for item in report.items if item.core is not None]
         explained = bool(cores) and kept < total  # nothing was selected if all is kept
         core = sum(int(marks.sum()) for marks in cores) if explained else None
-        overlay = None
+        overlay = look = None
+        looks = [item.look for item in report.items if item.look is not None]
+        looked = sum(len(indices) for indices in looks) if looks else None
         try:
             overlay = draw_overlay(image, report, self.loaded.processor)
+            look = draw_overlay(image, report, self.loaded.processor, "look") if looks else None
         except InputError as error:
             notes = [*notes, str(error)]
         notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
         complement = None if core is None else kept - core
         heat = explained and any(item.relevance is not None for item in report.items)
-        return KeptTokens(overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes)
+        return KeptTokens(
+            overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked
+        )
 
     def _answer(
         self, kind: AnswerKind, prompt: PrunedPrompt, encode_seconds: float, select_seconds: float,
@@ -139,9 +145,12 @@ class DemoSession:
         return cost
 
 
-def draw_overlay(image: Image.Image, report: Report, processor: Any) -> str:
-    """The kept tokens over the image, as a data URL. Raises `InputError` for tokens without a grid."""
+def draw_overlay(image: Image.Image, report: Report, processor: Any, step: Step = "kept") -> str:
+    """The kept tokens over the image, or those of the first look, as a data URL.
+
+    Raises `InputError` for tokens without a grid.
+    """
     out, small = BytesIO(), image.copy()
     small.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-    draw(small, report, processor=processor, legend=False).save(out, "PNG", compress_level=1)
+    draw(small, report, processor=processor, legend=False, step=step).save(out, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"

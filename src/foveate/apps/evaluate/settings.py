@@ -12,6 +12,7 @@ from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
 from foveate.method import Method, resolve_any
+from foveate.method.blind import make_blind
 from foveate.method.budget import check_keep
 from foveate.method.grid import Grid
 from foveate.method.in_decoder import DecoderMethod
@@ -72,12 +73,20 @@ def make_arms(
     methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, positions: Positions = "original",
     max_new_tokens: int = 8, resize: bool = True,
 ) -> list[EvalArm]:  # fmt: skip
-    """The unpruned and the blind model, then for every budget resize, grid, random (three seeds) and the methods."""
+    """The unpruned and the blind model, then for every budget resize, grid, random (three seeds) and the methods.
+
+    Behind a method that reads the question stands the same without it: the question is worth the distance.
+    """
     tokens: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     arms: list[EvalArm] = [UnprunedEvalArm(UNPRUNED, None, **tokens), BlindEvalArm(BLIND, None, **tokens)]
     beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
     beside += [("random", Random(seed=seed), seed) for seed in RANDOM_SEEDS]
-    beside += [(name, method, None) for name, method in methods.items() if name not in ("grid", "random")]
+    for name, method in methods.items():
+        if name not in ("grid", "random"):
+            beside.append((name, method, None))
+        blind = make_blind(method) if isinstance(method, Method) else None
+        if blind and blind not in [other for _, other, _ in beside]:
+            beside.append((f"{name}, blind", blind, None))
     for keep in keeps:
         if resize:
             arms.append(ResizedEvalArm("resize", keep, **tokens))

@@ -22,11 +22,21 @@ export function showKept(look) {
   if (look.overlay) overlay.src = look.overlay;
   const why = look.core === null ? "" : `, ${look.core} core and ${look.complement} complement`;
   overlay.alt = `The image with the kept tokens bright: ${look.kept} of ${look.total}${why}.`;
+  showFirstLook(look);
   $("pruned-count").textContent = share;
   $("unpruned-count").textContent = `all ${look.total} tokens`;
   $("legend").replaceChildren(...legend(look));
   $("notes").replaceChildren(...look.notes.map((note) => element("li", note)));
   return share;
+}
+
+/** Shows the tokens of a first look, where there was one. */
+function showFirstLook({ look, looked, total }) {
+  $("first-look").hidden = look === null;
+  if (look === null) return;
+  $("first-look-title").textContent = `First look: ${looked} of ${total} tokens, selected without the question`;
+  $("first-look-overlay").src = look;
+  $("first-look-overlay").alt = "The image with the tokens of the first look bright; the redder, the more attention.";
 }
 
 function legend(look) {
@@ -45,7 +55,7 @@ function legend(look) {
 
 /** Removes the kept tokens: there is no question about this image yet. */
 export function clearKept() {
-  $("overlay").hidden = true;
+  $("overlay").hidden = $("first-look").hidden = true;
   for (const id of ["pruned-count", "unpruned-count", "legend", "notes"]) $(id).replaceChildren();
 }
 
