@@ -27,7 +27,7 @@ import uvicorn
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from foveate.apps.serve.run import address, bind
+from foveate.apps.serve.run import address, bind, make_config
 
 PATIENCE = 300.0  # seconds: it only ends a test that hangs, so that no result depends on the machine's speed
 EXIT_CODES = (0, -signal.SIGTERM)  # of a stopped server; uvicorn raises the signal again once everything is closed
@@ -39,7 +39,7 @@ PAUSED = Path(__file__).with_name("paused.py")
 def running_app(app) -> Iterator[SimpleNamespace]:
     """A server in a thread: its `url`, and `on_loop(coroutine)`, which runs something on its event loop."""
     with bind("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5))
+        server = uvicorn.Server(make_config(app, closing=5, log_level="warning"))
         loops = []
 
         async def main():
@@ -130,9 +130,9 @@ def get(url: str, **more: object) -> httpx.Response:
 def open_request(url: str, request: dict, *, part: float = 1.0) -> Iterator[socket.socket]:
     """The connection of a client that has sent a chat request, or a part of it; it disconnects at the end."""
     sent = json.dumps(request).encode()
-    lines = ("POST /v1/chat/completions HTTP/1.1", "Host: a", "Content-Type: application/json")
-    head = "\r\n".join((*lines, f"Content-Length: {len(sent)}", "", "")).encode()
     parts = urlsplit(url)
+    lines = ("POST /v1/chat/completions HTTP/1.1", f"Host: {parts.netloc}", "Content-Type: application/json")
+    head = "\r\n".join((*lines, f"Content-Length: {len(sent)}", "", "")).encode()
     with socket.create_connection((parts.hostname, parts.port), timeout=PATIENCE) as connection:
         connection.sendall(head + sent[: int(part * len(sent))])
         yield connection
@@ -202,12 +202,12 @@ def paused_model(model, step: int) -> Iterator[SimpleNamespace]:
 
 
 @contextmanager
-def serving(*options, pause: Path | None = None, **environment):
+def serving(*options, pause: Path | None = None, program: Path = FOVEATE, **environment):
     """A server process, its address, and the file of its output.
 
     While the file `pause` exists every answer stops half-way (see paused.py).
     """
-    command = [FOVEATE] if pause is None else [sys.executable, PAUSED, pause]
+    command = [program] if pause is None else [sys.executable, PAUSED, pause]
     with NamedTemporaryFile("w", suffix=".log", delete=False) as out:
         log = Path(out.name)
         process = subprocess.Popen(

@@ -306,7 +306,8 @@ def test_the_name_that_the_user_typed_is_served(bundled, host, status):
         response = httpx.get(f"{server.url}/about", headers={"Host": host}, timeout=PATIENCE, trust_env=False)
     assert response.status_code == status
     if status == 400:
-        assert response.json() == {"error": "This page is not at that address: open it as Desk.example."}
+        message = "This server is not at that address: use Desk.example, or start it with --allowed-host NAME."
+        assert response.json() == {"error": message}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from foveate.runtime.load_options import LoadOptions
 
 ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key that every request must carry.")]
 FETCH = "A place to fetch images from, https://host; repeat it for more. Default: none."
+HOSTS = "A further name of this server, such as that of a proxy in front of it; repeat it for more."
+AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HOSTS)]
 TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
     "chat; default last."
@@ -30,6 +32,7 @@ def serve(
     port: options.Port = 8000,
     api_key: ApiKey = None,
     fetch_from: Annotated[list[str] | None, typer.Option(help=FETCH)] = None,
+    allowed_host: AllowedHost = None,
     max_body: Annotated[int | None, typer.Option(min=1, help="MiB of a request; default 20.")] = None,
     max_pixels: Annotated[int | None, typer.Option(min=1, max=89, help="Megapixels of its images; default 50.")] = None,
     max_images: Annotated[int | None, typer.Option(min=1, help="Images of a conversation; default 16.")] = None,
@@ -52,12 +55,13 @@ def serve(
     }  # fmt: skip
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
     if engine is options.EngineChoice.vllm:
-        command.refuse_hf_options({**limits, "fetch_from": fetch_from, "grace": grace})
+        command.refuse_hf_options({**limits, "fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace})
         turn = turn or "last"
         command.serve_vllm(model, context.args, prunes, loading, turn=turn, show_only=show_only, **address)
     else:
         command.refuse_vllm_options(context.args, turn=turn, show_only=show_only)
-        command.serve_hf(model, prunes, limits, loading, fetch_from=fetch_from or [], grace=grace, **address)
+        address |= {"fetch_from": fetch_from or [], "allowed_host": allowed_host or []}
+        command.serve_hf(model, prunes, limits, loading, grace=grace, **address)
 
 
 @options.app.command()
@@ -66,6 +70,7 @@ def demo(
     model: options.Model = "bundled",
     host: options.Host = "127.0.0.1",
     port: options.Port = 7860,
+    allowed_host: AllowedHost = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     *,
     loading: LoadOptions,
@@ -75,7 +80,10 @@ def demo(
 
     require_serve()
     from foveate.apps.demo.app import serve_demo
+    from foveate.apps.serve.hosts import parse_allowed_host
     from foveate.runtime.load import load, quiet
 
+    allowed = [parse_allowed_host(name) for name in allowed_host or []]
     with bind(host, port) as listens, quiet():
-        serve_demo(load(model, **vars(loading)), listens, host=host, open_browser=open_browser)
+        loaded = load(model, **vars(loading))
+        serve_demo(loaded, listens, host=host, allowed_hosts=allowed, open_browser=open_browser)

@@ -18,12 +18,13 @@ from starlette.staticfiles import StaticFiles
 
 from foveate.apps.demo.events import DemoEvent, DemoFailure, to_json
 from foveate.apps.demo.gallery import GalleryScene, make_gallery
-from foveate.apps.demo.middleware import HostCheck
+from foveate.apps.demo.middleware import SecurityHeaders
 from foveate.apps.demo.request import DemoRequest, make_request, read_request
 from foveate.apps.demo.session import DemoSession
 from foveate.apps.serve.errors import RequestError, to_request_error
+from foveate.apps.serve.hosts import HostCheck
 from foveate.apps.serve.images import ImageSource
-from foveate.apps.serve.run import address, serve
+from foveate.apps.serve.run import address, list_bound, serve
 from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
 from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, prepare, read_json, refuse, stream_events
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
@@ -43,8 +44,12 @@ Work = Callable[[DemoRequest, ModelJob[DemoEvent]], None]
 log = logging.getLogger("uvicorn.error")
 
 
-def make_demo_app(loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
-    """The application for one model; `seed` draws the gallery, `bound` are the host names of the socket.
+def make_demo_app(
+    loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",), allowed_hosts: Sequence[str] = ()
+) -> FastAPI:
+    """The application for one model.
+
+    `seed` draws the gallery, `bound` are the host names of the socket, `allowed_hosts` those of a proxy.
 
     Raises `ModelError` or `InputError` if the model cannot be asked about an image.
     """
@@ -60,7 +65,8 @@ def make_demo_app(loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = 
 
     app = FastAPI(title="foveate demo", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.worker, app.state.reader, app.state.session = server.worker, server.reader, server.session
-    app.add_middleware(HostCheck, bound=bound)
+    app.add_middleware(HostCheck, bound=bound, allowed=allowed_hosts, to_response=_to_response)
+    app.add_middleware(SecurityHeaders)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     add_error_handlers(app, _to_response)
     app.add_api_route("/", server.page)
@@ -128,8 +134,8 @@ class DemoServer:
     async def _respond(self, request: Request, work: Work, *, stream: bool) -> Response:
         """The first event of the work, or all of them as lines of JSON."""
         try:
-            with self.limiter:
-                read = partial(self._read, await read_json(request, LIMITS.body))
+            with self.limiter.admit(request):
+                read = partial(self._read, await read_json(request, LIMITS.body, self.limiter))
                 parsed = await prepare(request, self.reader, read)
                 events = stream_events(request, self.worker.submit(partial(work, parsed)))
             del read, parsed  # from now on only the job refers to its image
@@ -148,12 +154,16 @@ class DemoServer:
         job.emit(read_request(body, methods=[row.name for row in self.methods], source=source))
 
 
-def serve_demo(loaded: LoadedModel, listener: socket.socket, *, host: str = "", open_browser: bool = False) -> None:
+def serve_demo(
+    loaded: LoadedModel, listener: socket.socket, *, host: str = "", allowed_hosts: Sequence[str] = (),
+    open_browser: bool = False,
+) -> None:  # fmt: skip
     """Serve the page on a socket until it is stopped; `open_browser` opens it in a browser.
 
-    `host` is the host name that the user typed. Raises as `make_demo_app` does.
+    `host` is the host name that the user typed, `allowed_hosts` are those of a proxy. Raises as `make_demo_app` does.
     """
-    app, url = make_demo_app(loaded, bound=(listener.getsockname()[0], *filter(None, [host]))), address(listener)
+    app = make_demo_app(loaded, bound=list_bound(listener, host), allowed_hosts=allowed_hosts)
+    url = address(listener)
     print(f"{loaded.name} answers questions at {url}\nPress Ctrl-C to stop.", flush=True)
     if open_browser:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()

@@ -3,7 +3,7 @@
 import asyncio
 import copy
 import hmac
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from foveate.apps.serve.chat_request import CompletionRequest
 from foveate.apps.serve.chat_response import ResponseWriter, server_sent_event
 from foveate.apps.serve.errors import RequestError, to_request_error
 from foveate.apps.serve.events import ChatEvent
+from foveate.apps.serve.hosts import HostCheck
 from foveate.apps.serve.images import ImageSource
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
@@ -34,8 +35,8 @@ from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.runtime.load import LoadedModel
 
 
-def make_app(loaded: LoadedModel, settings: ServeSettings) -> FastAPI:
-    """The application that serves one model."""
+def make_app(loaded: LoadedModel, settings: ServeSettings, *, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
+    """The application that serves one model; `bound` are the host names of the socket."""
     server = ChatServer(loaded, settings)
 
     @asynccontextmanager
@@ -46,6 +47,7 @@ def make_app(loaded: LoadedModel, settings: ServeSettings) -> FastAPI:
 
     app = FastAPI(title="foveate", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.worker, app.state.reader = server.worker, server.reader
+    app.add_middleware(HostCheck, bound=bound, allowed=settings.allowed_hosts, to_response=_to_response)
     add_error_handlers(app, _to_response)
     app.add_api_route("/health", server.health, methods=["GET", "HEAD"])
     app.add_api_route("/metrics", server.read_metrics)
@@ -91,7 +93,7 @@ class ChatServer:
         """Answer a chat completion, or refuse it."""
         try:
             self._check_key(request)
-            with self.limiter:
+            with self.limiter.admit(request):
                 task = await self._read_task(request)
                 job = self.worker.submit(partial(run_task, self.loaded, task, self.metrics))
             options = task.request
@@ -107,7 +109,7 @@ class ChatServer:
 
     async def _read_task(self, request: Request) -> ChatTask:
         """Read and check the body on the reader's thread, and fetch the images that it names."""
-        body = await read_json(request, self.settings.limits.body)
+        body = await read_json(request, self.settings.limits.body, self.limiter)
         read = partial(read_task, body, self.settings, self.loaded, self.tokenizer)
         del body
         task = await prepare(request, self.reader, read)

@@ -12,6 +12,7 @@ from foveate.runtime.load_options import LoadOptions
 HF_OPTIONS = {
     "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "prompt": "--max-prompt-tokens",
     "new": "--max-new-tokens", "waiting": "--max-waiting", "fetch_from": "--fetch-from", "grace": "--grace",
+    "allowed_host": "--allowed-host",
 }  # fmt: skip
 
 
@@ -46,12 +47,13 @@ def parse_origin(text: str) -> str:
 
 def serve_hf(
     model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], loading: LoadOptions, *, host: str,
-    port: int, api_key: str | None, fetch_from: Sequence[str], grace: float | None,
+    port: int, api_key: str | None, fetch_from: Sequence[str], allowed_host: Sequence[str], grace: float | None,
 ) -> None:  # fmt: skip
     """Serve with transformers. Wrong options raise before the model is loaded."""
     from foveate.apps.serve.run import bind, require_serve
 
     require_serve()
+    from foveate.apps.serve.hosts import parse_allowed_host
     from foveate.apps.serve.run import serve_chat
     from foveate.apps.serve.settings import MEGAPIXEL, MIB, ServeLimits, ServeSettings
     from foveate.pipeline.settings import check_settings
@@ -64,9 +66,12 @@ def serve_hf(
     units = {"body": MIB, "pixels": MEGAPIXEL}
     bounds = ServeLimits(**{name: value * units.get(name, 1) for name, value in limits.items() if value is not None})
     grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from))
-    settings = ServeSettings(**pruning, limits=bounds, origins=origins, api_key=api_key, grace=grace)
+    settings = ServeSettings(
+        **pruning, limits=bounds, origins=origins, allowed_hosts=tuple(map(parse_allowed_host, allowed_host)),
+        api_key=api_key, grace=grace,
+    )  # fmt: skip
     with bind(host, port) as listener, quiet():
-        serve_chat(load(model, **vars(loading)), settings, listener)
+        serve_chat(load(model, **vars(loading)), settings, listener, host=host)
 
 
 def serve_vllm(

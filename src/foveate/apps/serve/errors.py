@@ -22,13 +22,13 @@ class RequestError(Exception):
 
     def body(self) -> dict[str, Any]:
         """The error object of OpenAI's protocol."""
-        kinds = {401: "authentication_error", 500: "server_error", 503: "server_error"}
+        kinds = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
         kind = kinds.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
         """Headers that the status requires."""
-        if self.status == 503:
+        if self.status in (429, 503):
             return {"Retry-After": str(RETRY_SECONDS)}
         return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 

@@ -13,6 +13,7 @@ from foveate.errors import InputError
 from foveate.runtime.load import LoadedModel
 
 if TYPE_CHECKING:
+    import uvicorn
     from fastapi import FastAPI
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client")
@@ -53,8 +54,19 @@ def serve(app: FastAPI, listener: socket.socket, *, grace: float) -> None:
                 timer.cancel()
 
     # Requests end once the worker has stopped; uvicorn ends those that still send their body.
-    config = uvicorn.Config(app, log_level="info", access_log=False, timeout_graceful_shutdown=math.ceil(grace) + 2)
-    Server(config).run(sockets=[listener])
+    Server(make_config(app, closing=math.ceil(grace) + 2)).run(sockets=[listener])
+
+
+def make_config(app: FastAPI, *, closing: int, log_level: str = "info") -> uvicorn.Config:
+    """uvicorn's configuration; open requests have `closing` seconds to finish."""
+    import uvicorn
+
+    from foveate.apps.serve.connections import GuardedProtocol, limit_connections
+
+    return uvicorn.Config(
+        app, http=GuardedProtocol, ws="none", log_level=log_level, access_log=False, timeout_graceful_shutdown=closing,
+        backlog=min(128, limit_connections() // 2),  # accepted at once, before any is closed
+    )  # fmt: skip
 
 
 def address(listener: socket.socket) -> str:
@@ -63,9 +75,14 @@ def address(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve_chat(loaded: LoadedModel, settings: ServeSettings, listener: socket.socket) -> None:
-    """Serve one model over OpenAI's protocol."""
+def list_bound(listener: socket.socket, host: str) -> list[str]:
+    """The host names of a socket: its address, and the name that the user typed."""
+    return [listener.getsockname()[0], *filter(None, [host])]
+
+
+def serve_chat(loaded: LoadedModel, settings: ServeSettings, listener: socket.socket, *, host: str = "") -> None:
+    """Serve one model over OpenAI's protocol; `host` is the host name that the user typed."""
     from foveate.apps.serve.app import make_app
 
     print(f"{loaded.name} is served at {address(listener)}/v1\nPress Ctrl-C to stop.", flush=True)
-    serve(make_app(loaded, settings), listener, grace=settings.grace)
+    serve(make_app(loaded, settings, bound=list_bound(listener, host)), listener, grace=settings.grace)

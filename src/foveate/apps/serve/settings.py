@@ -31,7 +31,8 @@ class ServeSettings:
     """Pruning settings of requests that set none, limits, and access.
 
     Images may be fetched from `origins` such as "https://host"; every request must send the `api_key`, if there is one;
-    open requests get `grace` seconds to finish at shutdown.
+    `allowed_hosts` are names of the server beside those that it listens on; open requests get `grace` seconds to
+    finish at shutdown.
     """
 
     keep: int | float = 0.1
@@ -39,5 +40,6 @@ class ServeSettings:
     positions: Positions = "original"
     limits: ServeLimits = ServeLimits()
     origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     api_key: str | None = None
     grace: float = 30.0

@@ -1,9 +1,12 @@
 """HTTP helpers of the server and the demo: bounded bodies, and jobs that end when their client disconnects."""
 
 import asyncio
+import ctypes
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
@@ -13,8 +16,11 @@ from foveate.apps.serve.errors import RequestError, clear_frames, to_request_err
 from foveate.apps.serve.worker import Event, ModelJob, ModelWorker, QueueFull
 
 READ_SECONDS = 60  # time limit for a body
+FIRST_SECONDS, MIN_RATE = 10, 2**15  # a body may be late by so much, and then comes with so many bytes a second
 PREPARE_SECONDS = 30  # time limit for all checks of a body
 CLIENT_CLOSED = 499  # nginx's status for a client that closed the connection
+LARGE = 2**20  # bytes of a body whose memory is worth returning to the system
+TRIM_SECONDS = 1.0
 log = logging.getLogger("uvicorn.error")
 
 
@@ -41,21 +47,42 @@ def refuse(error: Exception, text: str) -> RequestError:
 
 
 class RequestLimiter:
-    """Limits how many requests send their bodies at a time, since bodies take memory. Raises `QueueFull`."""
+    """Limits how many requests send their bodies at a time, since bodies take memory.
+
+    One client address has half of the places at most. `has_large` says whether one of the bodies was large since the
+    last time that there was none.
+    """
 
     def __init__(self, limit: int) -> None:
-        self.limit, self.active = limit, 0
+        self.limit, self.active, self.has_large = limit, Counter[str](), False
 
-    def __enter__(self) -> None:
-        if self.active >= self.limit:
+    @contextmanager
+    def admit(self, request: Request) -> Iterator[None]:
+        """A place while the block runs. Raises `QueueFull`, or `RequestError` if the client has too many."""
+        address = request.client.host if request.client else ""
+        if self.active[address] >= max(self.limit // 2, 1):
+            message = "Too many requests from this address are being sent: wait for their answers, then try again."
+            raise RequestError(429, message, code="too_many_requests")
+        if self.active.total() >= self.limit:
             raise QueueFull
-        self.active += 1
+        self.active[address] += 1
+        try:
+            yield
+        finally:
+            self.active -= Counter([address])  # drops addresses without a place
+            if self.has_large and not self.active:
+                self.has_large = False
+                asyncio.get_running_loop().call_later(TRIM_SECONDS, trim_memory)
 
-    def __exit__(self, *_: object) -> None:
-        self.active -= 1
+
+def trim_memory() -> None:
+    """Return freed memory to the system, where the C library (glibc) would keep it for the next large body."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
-async def read_json(request: Request, limit: int) -> bytes:
+async def read_json(request: Request, limit: int, limiter: RequestLimiter) -> bytes:
     """The whole body of at most `limit` bytes. Raises `RequestError` if it is not JSON, too large, slow or cut off."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":  # browsers let pages of other sites send any type but this one
@@ -64,9 +91,10 @@ async def read_json(request: Request, limit: int) -> bytes:
     if length.isascii() and length.isdigit() and int(length) > limit:
         raise _too_large(limit)
     try:
-        return await asyncio.wait_for(_read_body(request, limit), READ_SECONDS)
+        return await _read_body(request, limit, limiter)
     except (TimeoutError, asyncio.TimeoutError) as error:
-        raise RequestError(408, f"The body did not arrive within {READ_SECONDS} seconds: send it again.") from error
+        message = f"The body did not arrive within {READ_SECONDS} seconds, or with less than {MIN_RATE} bytes a second"
+        raise RequestError(408, f"{message}: send it again, faster.") from error
     except ClientDisconnect as error:
         raise client_closed() from error
 
@@ -104,13 +132,18 @@ def client_closed() -> RequestError:
     return RequestError(CLIENT_CLOSED, "The client closed the connection.")
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for part in request.stream():
+async def _read_body(request: Request, limit: int, limiter: RequestLimiter) -> bytes:
+    body, loop, parts = bytearray(), asyncio.get_running_loop(), request.stream()
+    start = loop.time()
+    while True:
+        end = start + min(READ_SECONDS, FIRST_SECONDS + len(body) / MIN_RATE)
+        part = await asyncio.wait_for(anext(parts, None), end - loop.time())
+        if part is None:
+            return bytes(body)
         body += part
+        limiter.has_large |= len(body) > LARGE
         if len(body) > limit:
             raise _too_large(limit)
-    return bytes(body)
 
 
 def _too_large(limit: int) -> RequestError:
