@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -107,20 +108,23 @@ def start(folder, rows, tmp_path):
 
 
 def test_killed_and_called_again(start, folder, rows, tmp_path):
-    """By Ctrl-C, by SIGKILL, then its worker alone."""
+    """By Ctrl-C, by SIGKILL, by SIGTERM, then its worker alone."""
     out, options = tmp_path / "out", ("--shard", "2", "--batch", "1", "--json")
     parts = []
-    for number, code, row in ((signal.SIGINT, 130, 4), (signal.SIGKILL, -signal.SIGKILL, 8)):
+    for number, code, row in ((signal.SIGINT, 130, 4), (signal.SIGKILL, -signal.SIGKILL, 8), (signal.SIGTERM, 143, 12)):
         with blocked(folder / rows[row]["image"]):
             program = start(*options)
             wait_for(lambda: len(list(out.glob("part-*.jsonl"))) > len(parts))  # noqa: B023
+            workers = find_workers(program.pid)
             program.send_signal(number)
             _, err = program.communicate(timeout=600)
         assert program.returncode == code, err
         assert "Traceback" not in err
+        assert number == signal.SIGKILL or f"foveate: Interrupted. Finished answers are in {out}" in err
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=30)  # noqa: B023
         parts = list(out.glob("part-*.jsonl"))
         assert len(parts) < COUNT / 2
-    with blocked(folder / rows[8]["image"]):
+    with blocked(folder / rows[12]["image"]):
         program = start(*options)
         workers = wait_for(lambda: find_workers(program.pid))
     kill(workers)

@@ -39,6 +39,32 @@ def test_a_file_that_is_lost_or_cut_short_invalidates_its_shard(tmp_path, name):
     assert folder.count_finished(tmp_path, SHARDS) == {}
 
 
+@pytest.mark.parametrize("name", ["part-000000.jsonl", "bad-000000.jsonl"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text + "\n",
+        lambda text: "\n" + text,
+        lambda text: text + text,
+        lambda text: text.replace('"row": ', '"row": 1'),
+        lambda text: text.replace('"row"', '"raw"'),
+        lambda text: text[:-5],
+        lambda text: "\0" * len(text),
+        lambda text: "[]\n" * text.count("\n"),
+        lambda text: text.replace("{", "[" * 100_000, 1),
+    ],
+)
+def test_a_damaged_file_invalidates_its_shard(tmp_path, name, damage):
+    folder.write_shard(tmp_path, 0, [row(0), row(1)], [row(2)])
+    folder.write_shard(tmp_path, 2, [row(6)], [])
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(damage(text))
+    assert set(folder.count_finished(tmp_path, SHARDS)) == {2}
+    assert folder.find_damaged(tmp_path, SHARDS[:2]) == ["part-000000.jsonl"]
+    (tmp_path / name).write_text(text)
+    assert set(folder.count_finished(tmp_path, SHARDS)) == {0, 2}
+
+
 def test_a_writer_that_is_killed_leaves_no_shard(tmp_path, monkeypatch):
     def die(self, target):
         raise KeyboardInterrupt

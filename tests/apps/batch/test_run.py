@@ -102,6 +102,33 @@ def test_a_worker_that_keeps_dying_ends_the_run(folder, rows, tmp_path):
     assert lines(out, "part") == []
 
 
+def test_a_file_that_changes_during_the_run(folder, rows, expected, tmp_path):
+    path, out, last = write_lines(folder / "changing.jsonl", rows), tmp_path / "out", COUNT - 1
+
+    def edit():
+        wait_for(lambda: list(out.glob("part-*.jsonl")))
+        write_lines(folder / "edited.jsonl", [*rows[:last], {**rows[last], "id": "edited"}]).replace(path)
+
+    join = run_beside(edit)
+    with pytest.raises(InputError, match=rf"row {last} \(from 0\) was changed"):
+        run(path, out, settings(batch=1), shard=1)
+    join()
+    assert [line["row"] for line in lines(out, "part")] == list(range(last))
+    with pytest.raises(InputError, match="another input"):
+        run(path, out, settings(batch=1), shard=1)
+    write_lines(path, rows)
+    outcome = run(path, out, settings(batch=1), shard=1)
+    assert (outcome.answered, outcome.earlier) == (COUNT, last)
+    check_once(out, COUNT)
+    assert replies(out) == expected
+
+    (out / "part-000003.jsonl").write_text("\n")
+    again = run(path, out, settings(batch=1), shard=1)
+    assert (again.earlier, again.notes[0]) == (last, "part-000003.jsonl was damaged: its rows were answered again.")
+    check_once(out, COUNT)
+    assert replies(out) == expected
+
+
 def test_bad_rows_are_set_aside(folder, rows, expected, tmp_path):
     (folder / "text.png").write_text("no image")
     odd = [

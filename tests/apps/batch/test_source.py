@@ -1,6 +1,7 @@
 """Cut files into shards, and read rows, without Ray and without a model."""
 
 import json
+from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -155,18 +156,101 @@ def test_a_file_that_is_not_parquet(tmp_path):
             open_source(lines_file(tmp_path, content, "q.parquet")).scan(1)
 
 
-def test_the_fingerprint_of_a_large_table(tmp_path, monkeypatch):
-    from foveate.apps.batch import formats
-
-    monkeypatch.setattr(formats, "PIECE", 64)
-    monkeypatch.setattr(formats, "PIECES", 4)
+def test_the_fingerprint_of_a_table(tmp_path):
+    """Every row counts, whatever the file around it; a column that is not read does not."""
     columns = {"image": [f"{i}.png" for i in range(500)], "question": ["what?"] * 500}
-    path = table_file(tmp_path, columns)
-    before = open_source(path).scan(4).fingerprint
-    assert before == open_source(table_file(tmp_path, columns, "copy.parquet")).scan(4).fingerprint
-    assert f"{path.stat().st_size} bytes" in before
-    columns["image"][499] = "zzz.png"  # as long as before
+    before = open_source(table_file(tmp_path, columns)).scan(4).fingerprint
+    other_layout = table_file(tmp_path, {**columns, "more": [1] * 500}, "copy.parquet", row_group_size=7)
+    assert before == open_source(other_layout).scan(9).fingerprint
+    columns["image"][250] = "zzz.png"  # as long as before
     assert before != open_source(table_file(tmp_path, columns, "other.parquet")).scan(4).fingerprint
+
+
+# -- files that change ---------------------------------------------------------------------------------------------
+
+CHANGES = {
+    "edited": (lambda rows: [*rows[:4], {**rows[4], "question": "what is 9?"}, *rows[5:]], 4),
+    "id": (lambda rows: [*rows[:4], {**rows[4], "id": 9}, *rows[5:]], 4),
+    "image": (lambda rows: [{**rows[0], "image": "9.png"}, *rows[1:]], 0),
+    "longer": (lambda rows: [*rows[:1], {**rows[1], "question": "what?" * 999}, *rows[2:]], 1),
+    "removed": (lambda rows: [*rows[:3], *rows[4:]], 3),
+    "removed first": (lambda rows: rows[1:], 0),
+    "removed last": (lambda rows: rows[:-1], 6),
+    "added": (lambda rows: [*rows[:2], {**rows[2], "id": 8}, *rows[2:]], 2),
+    "added first": (lambda rows: [{**rows[2], "id": 8}, *rows], 0),
+    "added last": (lambda rows: [*rows, rows[0]], 7),
+    "swapped": (lambda rows: [*rows[:5], rows[6], rows[5]], 5),
+    "doubled": (lambda rows: [*rows[:5], rows[4], *rows[6:]], 5),
+    "emptied": (lambda rows: [], 0),
+    "half": (lambda rows: rows[:3], 3),
+    "other columns": (lambda rows: [{"picture": "a", "question": "b"}] * 7, 0),
+}
+
+
+def write_rows(path, rows):
+    if path.suffix == ".jsonl":
+        return lines_file(path.parent, "".join(json.dumps(row) + "\n" for row in rows), path.name)
+    columns = rows[0] if rows else ROWS[0]
+    return table_file(path.parent, {name: [row[name] for row in rows] for name in columns}, path.name, row_group_size=3)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["q.jsonl", "q.parquet"])
+def test_no_row_but_those_of_the_scan(tmp_path, name, change):
+    """Read shard by shard after a change: each row is as it was, or an error names a row that is not."""
+    source = open_source(write_rows(tmp_path / name, ROWS))
+    scan, (edit, first) = source.scan(2), CHANGES[change]
+    source.check_unchanged(scan)
+    changed = edit(ROWS)
+    write_rows(tmp_path / name, changed)
+    named = set()
+    for shard in scan.shards:
+        try:
+            for number, record in source.read_numbered(shard):
+                assert record == ROWS[number]
+        except InputError as error:
+            row = int(str(error).partition("row ")[2].split()[0])
+            assert shard.first <= row < shard.first + shard.rows
+            named.add(row)
+    assert change == "added last" or named
+    with pytest.raises(InputError, match=rf"changed while it was read: row {first} \(from 0\)"):
+        source.check_unchanged(scan)
+    write_rows(tmp_path / name, ROWS)
+    source.check_unchanged(scan)  # restored
+
+
+@pytest.mark.parametrize("name", ["q.jsonl", "q.parquet"])
+@pytest.mark.parametrize("content", [None, b"", b"PAR1", b"\0" * 900, b"PAR1" + b"x" * 500 + b"PAR1"])
+def test_a_file_that_is_lost_or_overwritten(tmp_path, name, content):
+    source = open_source(write_rows(tmp_path / name, ROWS))
+    scan = source.scan(4)
+    source.path.unlink()
+    if content is not None:
+        source.path.write_bytes(content)
+    with pytest.raises(InputError, match=r"[Rr]ow 4 "):
+        list(source.read_numbered(scan.shards[1]))
+    with pytest.raises(InputError, match="row 0 "):
+        source.check_unchanged(scan)
+
+
+@pytest.mark.parametrize("cut", range(0, 700, 23))
+def test_tables_cut_and_damaged_anywhere(tmp_path, cut):
+    path = write_rows(tmp_path / "q.parquet", ROWS)
+    source, whole = open_source(path), path.read_bytes()
+    scan = source.scan(3)
+    for content in (whole[: len(whole) * cut // 700], whole[:cut] + b"\xff\0\xff" + whole[cut + 3 :]):
+        path.write_bytes(content)
+        for shard in scan.shards:
+            with suppress(InputError):
+                for number, record in source.read_numbered(shard):
+                    assert record == ROWS[number]
+
+
+def test_a_file_that_is_touched_has_not_changed(tmp_path):
+    source = open_source(write_rows(tmp_path / "q.jsonl", ROWS))
+    scan = source.scan(4)
+    source.path.write_text("\r\n\n".join(map(json.dumps, ROWS)))
+    source.check_unchanged(scan)
 
 
 # -- rows ----------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from foveate.errors import InputError
 LOCAL = "local"
 STORE = 128 * 2**20  # bytes; only the places of shards go through Ray's object store
 GRACE = 15.0  # seconds from an interrupt to the end of the process at the latest
-INTERRUPTED = 130
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CONNECT_SECONDS = 10.0  # Ray itself would try for minutes
 
 
@@ -41,31 +41,35 @@ def check_ray() -> None:
 
 @contextmanager
 def handle_interrupts() -> Iterator[Callable[[], None]]:
-    """End the process some time after an interrupt, even if the `KeyboardInterrupt` is lost inside Ray.
+    """End the process some time after SIGINT or SIGTERM, even if the `KeyboardInterrupt` is lost inside Ray.
 
-    Files on disk are complete at any time. Yields a function that raises a lost `KeyboardInterrupt` again.
+    Files on disk are complete at any time. The error's argument is the signal. Yields a function that raises a lost
+    error again.
     """
+    received: list[int] = []
     timers: list[threading.Timer] = []
 
     def check() -> None:
-        if timers:
-            raise KeyboardInterrupt
+        if received:
+            raise KeyboardInterrupt(received[-1])
 
     if threading.current_thread() is not threading.main_thread():
         yield check
         return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        timers.append(threading.Timer(GRACE, os._exit, (INTERRUPTED,)))
+    def interrupt(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        timers.append(threading.Timer(GRACE, os._exit, (128 + number,)))
         timers[-1].daemon = True
         timers[-1].start()
-        signal.default_int_handler(number, frame)
+        check()
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    before = [signal.signal(number, interrupt) for number in SIGNALS]
     try:
         yield check
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(SIGNALS, before, strict=True):
+            signal.signal(number, handler)
         for timer in timers:
             timer.cancel()
 
@@ -91,7 +95,8 @@ def connect(address: str | None) -> Iterator[bool]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it logs intended events as errors
     with redirect_stdout(sys.stderr):  # Ray prints there that a worker died
         try:
-            ray.init(address, **settings)
+            with _keep_sigterm():
+                ray.init(address, **settings)
         except Exception as error:  # a ConnectionError, a RuntimeError, a ValueError, ...
             reason = " ".join(str(error).split())
             raise InputError(f"Ray cannot be used at {address!r}: check --address. It says: {reason}") from error
@@ -99,6 +104,17 @@ def connect(address: str | None) -> Iterator[bool]:
             yield address == LOCAL
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _keep_sigterm() -> Iterator[None]:
+    """Put the handler of SIGTERM back, which Ray replaces by one that aborts the process."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _check_address(address: str) -> None:

@@ -51,16 +51,29 @@ def check_folder(out: Path) -> None:
 
 
 def count_finished(out: Path, shards: Iterable[Shard]) -> dict[int, ShardCount]:
-    """The finished shards by number: every row of theirs is either answered or set aside."""
+    """The finished shards by number: every row of theirs is either answered or set aside, once."""
     names = {entry.name for entry in os.scandir(out)}
     counts = {}
     for shard in shards:
         if ANSWERS.format(shard.number) in names:
-            files = (name.format(shard.number) for name in (ANSWERS, BAD))
-            count = ShardCount(*((out / name).read_bytes().count(b"\n") if name in names else 0 for name in files))
-            if count.answered + count.bad == shard.rows:
-                counts[shard.number] = count
+            files = [name.format(shard.number) for name in (ANSWERS, BAD)]
+            rows = [_read_rows(out / name) if name in names else [] for name in files]
+            if sorted(rows[0] + rows[1]) == list(range(shard.first, shard.first + shard.rows)):
+                counts[shard.number] = ShardCount(len(rows[0]), len(rows[1]))
     return counts
+
+
+def find_damaged(out: Path, shards: Iterable[Shard]) -> list[str]:
+    """The names of files of answers that exist, of shards that are not finished."""
+    return [name for name in (ANSWERS.format(shard.number) for shard in shards) if (out / name).exists()]
+
+
+def _read_rows(path: Path) -> list[int]:
+    """The numbers of the rows in a file; [-1], which is no row, for one that is damaged."""
+    try:
+        return [int(json.loads(line)["row"]) for line in path.read_bytes().splitlines()]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return [-1]
 
 
 def read_reason(out: Path, shard: Shard) -> str:

@@ -1,6 +1,5 @@
 """The formats of a file of questions: JSON lines and Parquet."""
 
-import hashlib
 import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -8,81 +7,82 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.batch.source import QuestionSource, Scan, Shard
-from foveate.errors import InputError
+from foveate.apps.batch.source import QuestionSource, Shard, hash_row
+from foveate.errors import FoveateError, InputError
 
 COLUMNS = ("id", "image", "question")
-PIECE = 2**20  # bytes
-PIECES = 64
+ROWS = 64  # of a table, read at a time: a column may hold whole image files
 
 
 class JsonLines(QuestionSource):
     """One row a line, in UTF-8; blank lines are skipped."""
 
-    def scan(self, size: int) -> Scan:
-        """Read the file once and keep one offset a shard; the fingerprint is of the whole file."""
-        offsets, rows, position, digest = [], 0, 0, hashlib.sha256()
+    def read_digests(self) -> Iterator[tuple[int, bytes]]:
+        """Of the lines without the white space around them."""
+        position = 0
         try:
             with self.path.open("rb") as file:
                 for line in file:
                     if not line.isspace():
-                        if rows % size == 0:
-                            offsets.append(position)
-                        rows += 1
+                        yield position, hash_row(line.strip())
                     position += len(line)
-                    digest.update(line)
         except OSError as error:
             raise InputError(f"{self.path} cannot be read ({error}): give a file of JSON lines.") from error
-        shards = [Shard(i, i * size, min(size, rows - i * size), offset) for i, offset in enumerate(offsets)]
-        return Scan(shards, f"{position} bytes, sha256 {digest.hexdigest()}")
 
-    def read_records(self, shard: Shard) -> Iterator[Any]:
+    def read_records(self, shard: Shard) -> Iterator[tuple[bytes, Any]]:
         """None for a line that is not JSON."""
         with self.path.open("rb") as file:
             file.seek(shard.offset)
             for line in islice((line for line in file if not line.isspace()), shard.rows):
                 try:
-                    yield json.loads(line)
+                    record = json.loads(line)
                 except (ValueError, RecursionError):
-                    yield None
+                    record = None
+                yield hash_row(line.strip()), record
 
 
 class ParquetTable(QuestionSource):
     """Columns "image", "question" and optionally "id". For a shard, only its row groups are read."""
 
-    def scan(self, size: int) -> Scan:
-        """Read the metadata alone; the fingerprint of a large file is of pieces."""
-        from pyarrow import ArrowInvalid
+    def read_digests(self) -> Iterator[tuple[int, bytes]]:
+        """Of what the columns hold; no place in the file, as row groups are found by number."""
+        from pyarrow import ArrowException
 
         try:
             with self._open() as file:
-                rows, names = file.metadata.num_rows, file.schema_arrow.names
-            fingerprint = _hash_pieces(self.path)
-        except (OSError, ArrowInvalid) as error:
+                names = file.schema_arrow.names
+                missing = {"image", "question"} - set(names)
+                if missing:
+                    raise InputError(
+                        f"{self.path} has no column {min(missing)!r} (it has {', '.join(names)}): "
+                        "give image and question."
+                    )
+                for batch in file.iter_batches(batch_size=ROWS, columns=_list_columns(file)):
+                    yield from ((0, _hash_record(record)) for record in batch.to_pylist())
+        except FoveateError:
+            raise
+        except (OSError, ValueError, OverflowError, ArrowException) as error:
             raise InputError(f"{self.path} cannot be read ({error}): give a Parquet file.") from error
-        missing = {"image", "question"} - set(names)
-        if missing:
-            raise InputError(
-                f"{self.path} has no column {min(missing)!r} (it has {', '.join(names)}): give image and question."
-            )
-        shards = [Shard(i, first, min(size, rows - first)) for i, first in enumerate(range(0, rows, size))]
-        return Scan(shards, fingerprint)
 
-    def read_records(self, shard: Shard) -> Iterator[Any]:
-        """In small batches, since a column may hold whole image files."""
-        with self._open() as file:
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            starts = list(accumulate(sizes, initial=0))
-            first = bisect_right(starts, shard.first) - 1
-            groups = list(range(first, bisect_left(starts, shard.first + shard.rows)))
-            columns = [name for name in COLUMNS if name in file.schema_arrow.names]
-            skip, left = shard.first - starts[first], shard.rows
-            for batch in file.iter_batches(batch_size=64, row_groups=groups, columns=columns):
-                part = batch.slice(skip, left)
-                skip, left = max(skip - batch.num_rows, 0), left - part.num_rows
-                yield from part.to_pylist()
-                if not left:
-                    return
+    def read_records(self, shard: Shard) -> Iterator[tuple[bytes, Any]]:
+        """In small batches. Raises `OSError` for a file that is no table any more."""
+        from pyarrow import ArrowException
+
+        try:
+            with self._open() as file:
+                sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+                starts = list(accumulate(sizes, initial=0))
+                first = bisect_right(starts, shard.first) - 1
+                groups = list(range(first, min(bisect_left(starts, shard.first + shard.rows), len(sizes))))
+                skip, left = shard.first - starts[first], shard.rows
+                for batch in file.iter_batches(batch_size=ROWS, row_groups=groups, columns=_list_columns(file)):
+                    part = batch.slice(skip, left)
+                    skip, left = max(skip - batch.num_rows, 0), left - part.num_rows
+                    yield from ((_hash_record(record), record) for record in part.to_pylist())
+                    if not left:
+                        return
+        except ArrowException as error:
+            raise OSError(str(error)) from error
 
     def _open(self) -> Any:
         from pyarrow.parquet import ParquetFile
@@ -90,21 +90,17 @@ class ParquetTable(QuestionSource):
         return ParquetFile(self.path)
 
 
-def _hash_pieces(path: Path) -> str:
-    """The size, and a hash of evenly spaced pieces: all of a small file, 64 MiB of a large one.
+def _list_columns(file: Any) -> list[str]:
+    return [name for name in COLUMNS if name in file.schema_arrow.names]
 
-    The last piece holds the footer, with the place and usually the extremes of every column of every row group.
-    """
-    size = path.stat().st_size
-    last = max(size - PIECE, 0)
-    whole = size <= PIECE * PIECES
-    starts = range(0, size, PIECE) if whole else [last * i // (PIECES - 1) for i in range(PIECES)]
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for start in starts:
-            file.seek(start)
-            digest.update(file.read(PIECE))
-    return f"{size} bytes, sha256 {'' if whole else 'of 64 MiB '}{digest.hexdigest()}"
+
+def _hash_record(record: dict[str, Any]) -> bytes:
+    return hash_row(json.dumps(record, default=_to_text).encode())
+
+
+def _to_text(value: Any) -> str:
+    """An image file's bytes, or a value of a type that JSON does not have, in the text that stands for its row."""
+    return hash_row(value).hex() if isinstance(value, bytes) else str(value)
 
 
 KINDS: dict[str, type[QuestionSource]] = {".jsonl": JsonLines, ".ndjson": JsonLines, ".parquet": ParquetTable}

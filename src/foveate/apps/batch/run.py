@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.batch.cluster import allocate_workers, check_ray, connect, handle_interrupts
-from foveate.apps.batch.folder import check_folder, clean_up, count_finished, read_reason
+from foveate.apps.batch.folder import check_folder, clean_up, count_finished, find_damaged, read_reason
 from foveate.apps.batch.formats import open_source
 from foveate.apps.batch.settings import BatchSettings
 from foveate.apps.batch.source import SAME_PATH
 from foveate.apps.batch.workers import BatchJob, answer_shards
 from foveate.apps.results import claim_folder, make_progress
-from foveate.errors import InputError
+from foveate.errors import InputError, ModelError
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ def run(
     `actors` and `address` are as in `allocate_workers` and `connect`. `about` is saved with the settings: a run
     continues only if both are the same.
 
-    Raises a `FoveateError` if something cannot be used, if `out` holds another run, or if no row could be answered.
+    Raises a `FoveateError` if something cannot be used, if `out` holds another run, if the file changes before the run
+    is over, or if no row could be answered.
     """
     settings.check()
     check_ray()
@@ -71,7 +72,8 @@ def run(
     counts = count_finished(out, scan.shards)
     earlier = sum(count.answered + count.bad for count in counts.values())
     todo = [each for each in scan.shards if each.number not in counts]
-    notes: dict[str, None] = {}
+    damaged = find_damaged(out, todo)
+    notes = dict.fromkeys(f"{name} was damaged: its rows were answered again." for name in damaged)
     with make_progress() as bar:
         task = bar.add_task("rows", total=scan.rows, completed=earlier)
         if todo:
@@ -80,10 +82,15 @@ def run(
                 if allocation.note:
                     print(f"Note: {allocation.note}", file=sys.stderr)
                 job = BatchJob(settings.make_absolute(), source, out)
-                for rows, more_notes in answer_shards(job, todo, allocation):
-                    check_interrupt()
-                    notes.update(dict.fromkeys(more_notes))
-                    bar.advance(task, rows)
+                try:
+                    for rows, more_notes in answer_shards(job, todo, allocation):
+                        check_interrupt()
+                        notes.update(dict.fromkeys(more_notes))
+                        bar.advance(task, rows)
+                except ModelError:
+                    source.check_unchanged(scan)  # names the first row that changed, not the first that was read
+                    raise
+    source.check_unchanged(scan)
     counts = count_finished(out, scan.shards)
     if len(counts) < len(scan.shards):
         raise InputError(f"{len(scan.shards) - len(counts)} files of answers are not in {out}: {SAME_PATH}.")

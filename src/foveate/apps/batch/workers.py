@@ -39,7 +39,8 @@ class BatchWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Answer one shard, which arrives as its fields, and write it."""
-        shard = Shard(**{name: int(column[0]) for name, column in batch.items()})
+        fields = {name: str(column[0]) if name == "digests" else int(column[0]) for name, column in batch.items()}
+        shard = Shard(**fields)
         try:
             result = {"shard": shard.number, "rows": shard.rows, "notes": self._answer(shard)}
         except FoveateError as error:
@@ -52,8 +53,7 @@ class BatchWorker:
 
     def _answer(self, shard: Shard) -> list[str]:
         out, settings = self._job.out, self._job.settings
-        if not (out / RUN).exists():
-            raise InputError(f"A machine of the cluster does not see {out}: {SAME_PATH}.")
+        header = self._read_header()
         if record_attempt(out, shard.number) > MAX_ATTEMPTS:
             raise ModelError(
                 f"Workers died {MAX_ATTEMPTS} times at rows {shard.first} to {shard.first + shard.rows - 1}, probably "
@@ -63,8 +63,17 @@ class BatchWorker:
             self._engine = open_engine(settings)
         answers = ShardAnswers(self._engine, settings.batch)
         answers.answer(self._job.source, shard)
+        if self._read_header() != header:
+            raise InputError(f"Another run began in {out}: give each run its own folder.")
         write_shard(out, shard.number, answers.answers, answers.bad)
         return [*self._engine.notes, *([answers.note] if answers.note else [])]
+
+    def _read_header(self) -> bytes:
+        """The settings of the run in the folder; a worker whose driver was killed must not write into the next run."""
+        try:
+            return (self._job.out / RUN).read_bytes()
+        except OSError as error:
+            raise InputError(f"A machine of the cluster does not see {self._job.out}: {SAME_PATH}.") from error
 
 
 def answer_shards(job: BatchJob, shards: Sequence[Shard], allocation: Allocation) -> Iterator[tuple[int, list[str]]]:

@@ -8,6 +8,7 @@ import typer
 
 from foveate.apps import console
 from foveate.apps.cli import options
+from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
@@ -18,6 +19,7 @@ VLLM = "More arguments of vllm.LLM, as JSON: '{\"max_model_len\": 4096}'."
 
 @options.app.command()
 @takes_load_options
+@says_when_interrupted("Finished answers are in {out}: run the same command again to continue.")
 def batch(
     questions: Annotated[Path, typer.Argument(help=QUESTIONS)],
     out: options.ResultsFolder,
