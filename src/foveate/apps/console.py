@@ -32,7 +32,7 @@ def parse_object(option: str, text: str) -> dict[str, Any]:
     """A JSON object. Raises `InputError` for anything else."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise InputError(f"{option} {text!r} is no JSON object: write it as '{{\"name\": value}}'.")

@@ -1,6 +1,7 @@
 """The file of an overlay: its path is checked before anything runs, and it is written in one step."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +19,8 @@ def check_overlay(path: Path) -> None:
         raise InputError(f"There is no folder {path.parent} for the overlay: create it first.")
     if path.is_dir():
         raise InputError(f"The overlay {path} is a folder: give the name of a file in it.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise InputError(f"Nothing can be written to {path.parent}: give another folder for the overlay.")
 
 
 def save(image: Image.Image, path: Path) -> None:
@@ -30,4 +33,5 @@ def save(image: Image.Image, path: Path) -> None:
     except OSError as error:
         raise InputError(f"The overlay {path} cannot be written ({error.strerror or error}).") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk even a missing file cannot be removed
+            part.unlink(missing_ok=True)

@@ -5,17 +5,21 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
+from apps.faults import limit_files, needs_fork, run_in_child, signal_at
 from foveate.apps.evaluate import evaluate, sample_examples
 from foveate.apps.evaluate.arms import UnprunedEvalArm
 from foveate.apps.evaluate.runner import ANSWERS
 from foveate.apps.evaluate.settings import make_arms
-from foveate.apps.results import RUN, claim_folder
+from foveate.apps.results import RUN, claim_folder, open_folder
 from foveate.errors import InputError
 from foveate.runtime.load import load
 from tiny import tiny_folder
+
+KILLS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +102,83 @@ def test_a_folder_that_cannot_be_used(loaded, examples, tmp_path):
 def test_an_arm_that_is_requested_twice(loaded, examples):
     with pytest.raises(InputError, match="twice"):
         evaluate(loaded, examples, [*arms(), *arms()])
+
+
+DAMAGE = {
+    "blank": b"\n", "garbage": b"garbage\n", "null": b"null\n", "list": b"[1]\n", "empty": b"{}\n", "zeros": b"\0\0\n",
+    "no text": b"\xff\xfe\n", "deep": b"[" * 100_000 + b"\n", "no answer": b'{"id": "x", "arm": "unpruned"}\n',
+    "unhashable": b'{"id": [], "arm": {}}\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_line_is_refused_and_nothing_is_lost(loaded, examples, tmp_path, kind):
+    rows = evaluate(loaded, examples[:2], arms()[:3], out=tmp_path)
+    log = tmp_path / ANSWERS
+    whole = log.read_bytes().splitlines(keepends=True)
+    for place in (0, 3, len(whole)):
+        damaged = b"".join([*whole[:place], DAMAGE[kind], *whole[place:]])
+        log.write_bytes(damaged)
+        with pytest.raises(InputError, match=rf"Line {place + 1} of .*answers.jsonl is damaged, blank or no answer"):
+            evaluate(loaded, examples[:2], arms()[:3], out=tmp_path)
+        assert log.read_bytes() == damaged
+    log.write_bytes(b"".join(whole[:2] + whole[3:]))  # as the sentence says
+    again = evaluate(loaded, examples[:2], arms()[:3], out=tmp_path)
+    assert timeless(again) == timeless(rows)
+    assert len(log.read_text().splitlines()) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("right", "yes"), ("right", None), ("tokens", "1"), ("answer", 3), ("kept", 7), ("seconds", None),
+        ("total", "x"), ("question", "another?"), ("expected", []), ("task", "x"), ("keep", 0.7), ("name", "x"),
+        ("more", 1),
+    ],
+)  # fmt: skip
+def test_an_answer_with_another_field_is_refused(loaded, examples, tmp_path, name, value):
+    evaluate(loaded, examples[:2], arms()[:2], out=tmp_path)
+    log = tmp_path / ANSWERS
+    first, *rest = log.read_text().splitlines()
+    log.write_text("\n".join([json.dumps({**json.loads(first), name: value}), *rest, "\n", ""]))
+    with pytest.raises(InputError, match=r"Line 1 \(and 2 more\) of"):
+        evaluate(loaded, examples[:2], arms()[:2], out=tmp_path)
+
+
+def test_answers_without_settings_are_of_an_unknown_run(loaded, examples, tmp_path):
+    evaluate(loaded, examples[:2], arms()[:2], out=tmp_path)
+    (tmp_path / RUN).unlink()
+    with pytest.raises(InputError, match=r"holds answers without their run\.json"):
+        evaluate(loaded, examples[:2], arms()[:2], out=tmp_path)
+
+
+def test_two_runs_in_one_folder(loaded, examples, tmp_path):
+    with open_folder(tmp_path), pytest.raises(InputError, match="Another run writes to"):
+        evaluate(loaded, examples[:2], arms()[:2], out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_fork
+def test_killed_at_any_step_and_on_a_full_disk(loaded, examples, tmp_path):
+    """Whatever happens before, the same call again ends with the rows of a run in one piece."""
+    few = arms()[:2]
+    rows = evaluate(loaded, examples, few, batch=3)
+    faults = [partial(signal_at, step, number=number) for step in range(8) for number in KILLS]
+    faults += [lambda out, size=size: limit_files(size) for size in (0, 1, 200, 700, 1500, 2100)]
+    for count, fault in enumerate(faults):
+        out = tmp_path / str(count)
+
+        def work(out=out, fault=fault):
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            fault(out)
+            evaluate(loaded, examples, few, batch=3, out=out)
+
+        code, error = run_in_child(work)
+        assert code in (0, -signal.SIGKILL, -signal.SIGTERM) or "cannot be written" in error or "Interrupt" in error
+        assert timeless(evaluate(loaded, examples, few, batch=3, out=out)) == timeless(rows)
+        keys = [(row["id"], row["arm"]) for row in map(json.loads, (out / ANSWERS).read_text().splitlines())]
+        assert len(keys) == len(set(keys)) == len(rows)
+        assert {path.name for path in out.iterdir()} == {RUN, ANSWERS}
 
 
 KILLED = """

@@ -27,7 +27,7 @@ class ShardCount:
 
 
 def write_shard(out: Path, shard: int, answers: Sequence[Line], bad: Sequence[Line]) -> None:
-    """Write a finished shard. Two writers, even at the same time, leave one copy. Raises `OSError` as the disk does."""
+    """Write a finished shard. Two writers, even at the same time, leave one copy. Raises as `write_file` does."""
     suffix = f".{uuid.uuid4().hex}{PART}"
     if bad:
         write_file(out / BAD.format(shard), _to_text(bad), suffix)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.batch.cluster import allocate_workers, check_ray, connect, handle_interrupts
-from foveate.apps.batch.folder import check_folder, clean_up, count_finished, find_damaged, read_reason
+from foveate.apps.batch.folder import ShardCount, check_folder, clean_up, count_finished, find_damaged, read_reason
 from foveate.apps.batch.formats import open_source
 from foveate.apps.batch.settings import BatchSettings
-from foveate.apps.batch.source import SAME_PATH
+from foveate.apps.batch.source import SAME_PATH, Scan
 from foveate.apps.batch.workers import BatchJob, answer_shards
-from foveate.apps.results import claim_folder, make_progress
+from foveate.apps.results import claim_folder, make_progress, open_folder
 from foveate.errors import InputError, ModelError
 
 
@@ -63,39 +63,53 @@ def run(
     settings.check()
     check_ray()
     started, source, out = time.perf_counter(), open_source(questions), out.absolute()
-    scan = source.scan(shard)
-    if not scan.shards:
-        raise InputError(f"{questions} holds no row: give at least one question.")
-    check_folder(out)
-    claim_folder(out, {**asdict(settings), "input": scan.fingerprint, "shard": shard, **(about or {})})
-    clean_up(out)
-    counts = count_finished(out, scan.shards)
-    earlier = sum(count.answered + count.bad for count in counts.values())
-    todo = [each for each in scan.shards if each.number not in counts]
-    damaged = find_damaged(out, todo)
-    notes = dict.fromkeys(f"{name} was damaged: its rows were answered again." for name in damaged)
-    with make_progress() as bar:
-        task = bar.add_task("rows", total=scan.rows, completed=earlier)
-        if todo:
-            with handle_interrupts() as check_interrupt, connect(address) as local:
-                allocation = allocate_workers(actors, local)
-                if allocation.note:
-                    print(f"Note: {allocation.note}", file=sys.stderr)
-                job = BatchJob(settings.make_absolute(), source, out)
-                try:
-                    for rows, more_notes in answer_shards(job, todo, allocation):
-                        check_interrupt()
-                        notes.update(dict.fromkeys(more_notes))
-                        bar.advance(task, rows)
-                except ModelError:
-                    source.check_unchanged(scan)  # names the first row that changed, not the first that was read
-                    raise
-    source.check_unchanged(scan)
-    counts = count_finished(out, scan.shards)
-    if len(counts) < len(scan.shards):
-        raise InputError(f"{len(scan.shards) - len(counts)} files of answers are not in {out}: {SAME_PATH}.")
-    clean_up(out)
-    answered, bad = sum(count.answered for count in counts.values()), sum(count.bad for count in counts.values())
+    with open_folder(out):
+        scan = source.scan(shard)
+        if not scan.shards:
+            raise InputError(f"{questions} holds no row: give at least one question.")
+        check_folder(out)
+        claim_folder(out, {**asdict(settings), "input": scan.fingerprint, "shard": shard, **(about or {})})
+        clean_up(out)
+        before = count_finished(out, scan.shards)
+        job = BatchJob(settings.make_absolute(), source, out)
+        notes = _answer_rest(job, scan, before, actors, address)
+        source.check_unchanged(scan)
+        counts = count_finished(out, scan.shards)
+        if len(counts) < len(scan.shards):
+            raise InputError(f"{len(scan.shards) - len(counts)} files of answers are not in {out}: {SAME_PATH}.")
+        clean_up(out)
+    (answered, bad), (earlier, earlier_bad) = _add_up(counts), _add_up(before)
     if not answered:
         raise InputError(f"None of the {bad} rows could be answered: {read_reason(out, scan.shards[0])}")
-    return BatchOutcome(out, answered, bad, earlier, time.perf_counter() - started, tuple(notes))
+    return BatchOutcome(out, answered, bad, earlier + earlier_bad, time.perf_counter() - started, notes)
+
+
+def _answer_rest(
+    job: BatchJob, scan: Scan, finished: Mapping[int, ShardCount], actors: int | None, address: str | None
+) -> tuple[str, ...]:
+    """Let workers answer the shards that are not finished; returns notes for the reader."""
+    todo = [shard for shard in scan.shards if shard.number not in finished]
+    damaged = find_damaged(job.out, todo)
+    notes = dict.fromkeys(f"{name} was damaged: its rows were answered again." for name in damaged)
+    with make_progress() as bar:
+        task = bar.add_task("rows", total=scan.rows, completed=sum(_add_up(finished)))
+        if not todo:
+            return tuple(notes)
+        with handle_interrupts() as check_interrupt, connect(address) as local:
+            allocation = allocate_workers(actors, local)
+            if allocation.note:
+                print(f"Note: {allocation.note}", file=sys.stderr)
+            try:
+                for rows, more_notes in answer_shards(job, todo, allocation):
+                    check_interrupt()
+                    notes.update(dict.fromkeys(more_notes))
+                    bar.advance(task, rows)
+            except ModelError:
+                job.source.check_unchanged(scan)  # names the first row that changed, not the first that was read
+                raise
+    return tuple(notes)
+
+
+def _add_up(counts: Mapping[int, ShardCount]) -> tuple[int, int]:
+    """Rows that were answered, and rows that were set aside."""
+    return sum(count.answered for count in counts.values()), sum(count.bad for count in counts.values())

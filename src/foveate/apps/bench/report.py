@@ -12,6 +12,7 @@ from foveate.apps.bench.measure import BenchCase
 from foveate.apps.bench.model import BenchModel
 from foveate.apps.bench.settings import format_size
 from foveate.apps.console import format_mib
+from foveate.apps.results import write_figure
 
 HEADS = (
     "", "visual tokens", "vision encoder, ms", "first look, ms", "selection, ms", "prefill, ms",
@@ -105,4 +106,4 @@ def plot(model: BenchModel, cases: Sequence[BenchCase], path: Path) -> None:
     figure.axes[-1].set_xlabel("time to first token, ms")
     figure.suptitle(model.name, fontsize=10, x=0.02, ha="left")
     figure.legend(loc="outside upper right", ncols=3, fontsize=8)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    write_figure(path, figure)

@@ -4,8 +4,10 @@ The commands import torch and transformers when they run, so that `--help` is qu
 """
 
 import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -36,13 +38,38 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # an answer may contain characters that the terminal lacks
     try:
         code = app(args=arguments, standalone_mode=False)
+        _flush()
     except (KeyboardInterrupt, typer.Abort):
         code = 130
+    except BrokenPipeError:  # the reader of the output has left, as `head` does
+        code = 1
     except Exception as error:
-        # Typer's parser errors come from two packages; both have this method, and nothing else does.
-        if not isinstance(error, FoveateError) and not hasattr(error, "format_message"):
+        text = _describe(error)
+        if text is None:
             raise
-        text = str(error) if isinstance(error, FoveateError) else error.format_message()
+        with suppress(OSError):
+            _flush()
         print(f"foveate: {' '.join(text.split())}", file=sys.stderr)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _describe(error: Exception) -> str | None:
+    """The sentence for the user; None for a fault of foveate's own."""
+    if isinstance(error, FoveateError):
+        return str(error)
+    if isinstance(error, OSError):
+        name, reason = error.filename or "Standard output, or a file,", error.strerror or error
+        return f"{name} cannot be read or written ({reason}): make room or allow it, and run the same command again."
+    # Typer's parser errors come from two packages; both have this method, and nothing else does.
+    return error.format_message() if hasattr(error, "format_message") else None
+
+
+def _flush() -> None:
+    """Write what is left of standard output; where that fails, drop it, as the interpreter would fail at its exit."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise

@@ -1,12 +1,15 @@
 """`foveate bench`."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from foveate.apps.cli import options
+from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
@@ -21,6 +24,7 @@ LAYERS = (
 
 @options.app.command()
 @takes_load_options
+@says_when_interrupted("Nothing is kept of this run in {out}: run the same command again.")
 def bench(
     model: Annotated[str, typer.Option(help=MODEL)] = "bundled",
     method: Annotated[str, typer.Option(help="How to select the tokens: methods as in `eval`.")] = "foveate",
@@ -42,7 +46,7 @@ def bench(
     """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
     from foveate.apps.bench import settings
     from foveate.apps.evaluate.report import check_plot
-    from foveate.apps.results import make_folder, read_versions
+    from foveate.apps.results import open_folder, read_versions
     from foveate.runtime.load import quiet
 
     budgets, served = settings.parse_budgets(method, keep), engine is options.EngineChoice.vllm
@@ -55,20 +59,29 @@ def bench(
     image = out / "plot.png" if plot and not served else None
     if image:
         check_plot()
-    make_folder(out)
-    with quiet():
+    with open_folder(out), quiet():
         if served:
-            record, table = _run_vllm(
+            record, table, draw = _run_vllm(
                 model, budgets, clients, requests=requests or 16, sizes=sizes, **rounding, **shape
             )
         else:
-            record, table = _run_hf(model, budgets, batches, sizes, image, rounding, shape)
-    record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
-    (out / "bench.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "table.md").write_text(table)
-    print(table)
-    if as_json:
-        print(json.dumps(record))
+            record, table, draw = _run_hf(model, budgets, batches, sizes, image, rounding, shape)
+        record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
+        try:
+            _write(out, record, table, draw)
+        finally:  # a full disk does not lose what was measured
+            print(table)
+            if as_json:
+                print(json.dumps(record))
+
+
+def _write(out: Path, record: Any, table: str, draw: Callable[[], None] | None) -> None:
+    from foveate.apps.results import write_file
+
+    write_file(out / "bench.json", json.dumps(record, indent=1) + "\n")
+    write_file(out / "table.md", table)
+    if draw:
+        draw()
 
 
 def _run_hf(model: str, budgets: Any, batches: Any, sizes: Any, image: Path | None, rounding: Any, shape: Any) -> Any:
@@ -77,13 +90,12 @@ def _run_hf(model: str, budgets: Any, batches: Any, sizes: Any, image: Path | No
 
     opened = open_model(model, **shape)
     cases = run.run(opened, budgets, batches, sizes, **rounding)
-    if image:
-        report.plot(opened, cases, image)
-    return report.to_record(opened, cases), report.to_markdown(opened, cases)
+    draw = partial(report.plot, opened, cases, image) if image else None
+    return report.to_record(opened, cases), report.to_markdown(opened, cases), draw
 
 
 def _run_vllm(model: str, budgets: Any, clients: Any, **settings: Any) -> Any:
     from foveate.apps.bench import served
 
     result = served.run(model, budgets, clients, **settings)
-    return served.to_record(result), served.to_markdown(result)
+    return served.to_record(result), served.to_markdown(result), None

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.apps.cli import options
+from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from foveate.apps.evaluate.runner import Row
+    from foveate.apps.evaluate.answers import Row
 
 METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
 DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
@@ -23,6 +24,7 @@ DATA = 'Use your own questions: a file with lines of {"image": ..., "question": 
 
 @options.app.command("eval")
 @takes_load_options
+@says_when_interrupted("Finished answers are in {out}: run the same command again to continue.")
 def evaluate(
     model: options.Model = "bundled",
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
@@ -44,9 +46,9 @@ def evaluate(
 ) -> None:
     """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
     from foveate.apps.evaluate import report, settings
-    from foveate.apps.evaluate.examples import read_data, sample_examples
+    from foveate.apps.evaluate.examples import hash_data, read_data, sample_examples
     from foveate.apps.evaluate.runner import evaluate as run
-    from foveate.apps.results import read_commit, read_versions
+    from foveate.apps.results import open_folder, read_commit, read_versions
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
@@ -59,32 +61,40 @@ def evaluate(
     examples, skipped = (
         read_data(data, limit) if data is not None else (sample_examples(tasks.split(","), split, limit, seed), [])
     )
-    for line in skipped:
-        print(f"Note: {line}", file=sys.stderr)
+    _print_notes(skipped)
     decisive = {  # everything that decides an answer
         "model": model, "methods": methods, "keep": keep, "tasks": tasks, "data": data and str(data), "limit": limit,
+        "data_sha256": data and hash_data(data),
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
         "resize": resize, "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
     }  # fmt: skip
+    with open_folder(out):  # refused before the model is loaded
+        pass
     with quiet(), collect_warnings() as notes:
         rows = run(load(model, **vars(loading)), examples, arms, batch=batch, out=out, settings=decisive)
+    _print_notes(notes)
+    _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot, as_json=as_json)
+
+
+def _print_notes(notes: Sequence[str]) -> None:
     for note in notes:
         print(f"Note: {note}", file=sys.stderr)
-    record = _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot)
-    if as_json:
-        print(json.dumps(record))
 
 
-def _write(rows: Sequence[Row], about: dict[str, Any], out: Path, *, plot: bool) -> Any:
-    """Write summary.json, table.md and plot.png, print the table, and return the summary."""
+def _write(rows: Sequence[Row], about: dict[str, Any], out: Path, *, plot: bool, as_json: bool) -> None:
+    """Write summary.json, table.md and plot.png, and print the table, even where they cannot be written."""
     from foveate.apps.evaluate import report
+    from foveate.apps.results import write_file
 
     summary = report.summarize(rows)
     record = {**about, **summary.record()}
     table = report.format_tables(summary) + "".join(f"\n{line}" for line in (*about["skipped"], *about["notes"]))
-    (out / "summary.json").write_text(json.dumps(record, indent=1) + "\n")
-    (out / "table.md").write_text(table)
-    if plot:
-        report.draw_plot(summary, out / "plot.png")
-    print(table)
-    return record
+    try:
+        write_file(out / "summary.json", json.dumps(record, indent=1) + "\n")
+        write_file(out / "table.md", table)
+        if plot:
+            report.draw_plot(summary, out / "plot.png")
+    finally:
+        print(table)
+        if as_json:
+            print(json.dumps(record))

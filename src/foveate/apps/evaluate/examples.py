@@ -1,6 +1,7 @@
 """The questions: the tasks of the drawn world, or the user's own from a file."""
 
 import difflib
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,10 +81,18 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[EvalExample], 
     return list(examples.values()), skipped
 
 
+def hash_data(path: Path) -> str:
+    """The SHA-256 of the file of questions. Raises `InputError` if it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}): leave it until the run is over.") from error
+
+
 def _parse_line(line: str, number: int, path: Path) -> EvalExample:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
         raise InputError('it is no JSON object: write {"image": ..., "question": ..., "answer": ...}.')

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foveate.apps.evaluate.runner import Row
+from foveate.apps.evaluate.answers import Row
 from foveate.apps.evaluate.statistics import (
     Scores,
     average_relative,
@@ -19,6 +19,7 @@ from foveate.apps.evaluate.statistics import (
     resample,
     take_percentiles,
 )
+from foveate.apps.results import write_figure
 from foveate.errors import InputError
 
 UNPRUNED, BLIND = "unpruned", "none"
@@ -224,4 +225,4 @@ def draw_plot(summary: EvalSummary, path: Path) -> None:
     axes.set_xlabel("visual tokens, mean over the decoder's layers")
     axes.set_ylabel("accuracy")
     figure.legend(loc="outside right upper", fontsize=8)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    write_figure(path, figure)

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from foveate.apps.evaluate.answers import Row, read_answers
 from foveate.apps.evaluate.arms import EvalArm, EvalBatch, PrunedEvalArm
 from foveate.apps.evaluate.examples import EvalExample, is_right
-from foveate.apps.results import claim_folder, make_progress, write_file
+from foveate.apps.results import RUN, append_file, claim_folder, make_progress, open_folder, write_file
 from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.runtime.load import LoadedModel
 
-Row = dict[str, Any]
-"""One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds."""
 ANSWERS = "answers.jsonl"
 
 
@@ -38,24 +37,35 @@ def evaluate(
     can_run = {name: _can_run(arm, loaded) for name, arm in {arm.name: arm for arm in arms}.items()}
     arms = [arm for arm in arms if can_run[arm.name]]
     groups = [examples[i : i + batch] for i in range(0, len(examples), batch)]
-    rows = _resume(out, groups, [arm.label for arm in arms], settings or {}) if out else []
+    if out is None:
+        rows = _answer_all(loaded, groups, arms, [], None)
+    else:
+        with open_folder(out):
+            rows = _answer_all(loaded, groups, arms, _resume(out, groups, arms, settings or {}), out / ANSWERS)
+    order = {label: i for i, label in enumerate(labels)}
+    position = {example.id: i for i, example in enumerate(examples)}
+    return sorted(rows, key=lambda row: (order[row["arm"]], position[row["id"]]))
+
+
+def _answer_all(
+    loaded: LoadedModel, groups: Sequence[Sequence[EvalExample]], arms: Sequence[EvalArm], rows: list[Row],
+    log: Path | None,
+) -> list[Row]:  # fmt: skip
+    """All rows, those in `rows` unchanged; the others are appended to `log`, batch by batch."""
     done = {(row["id"], row["arm"]) for row in rows}
     methods = [arm.method for arm in arms if isinstance(arm, PrunedEvalArm)]
     with make_progress() as bar:
-        task = bar.add_task("questions", total=len(examples))
+        task = bar.add_task("questions", total=sum(map(len, groups)))
         for group in groups:
             todo = [arm for arm in arms if (group[0].id, arm.label) not in done]
             shared = EvalBatch(loaded, group, methods)
             for arm in todo:
                 new = list(_answer(arm, shared))
-                if out:
-                    with (out / ANSWERS).open("a", encoding="utf-8") as log:
-                        log.write("".join(json.dumps(row) + "\n" for row in new))
+                if log:
+                    append_file(log, _to_text(new))
                 rows += new
             bar.advance(task, len(group))
-    order = {label: i for i, label in enumerate(labels)}
-    position = {example.id: i for i, example in enumerate(examples)}
-    return sorted(rows, key=lambda row: (order[row["arm"]], position[row["id"]]))
+    return rows
 
 
 def _can_run(arm: EvalArm, loaded: LoadedModel) -> bool:
@@ -74,29 +84,39 @@ def _answer(arm: EvalArm, batch: EvalBatch) -> Iterator[Row]:
     result = arm.answer(batch)
     for i, example in enumerate(batch.examples):
         yield {
-            "id": example.id, "task": example.task, "arm": arm.label, "name": arm.name, "keep": arm.keep,
-            "question": example.question, "expected": list(example.answers), "answer": result.answers[i],
-            "right": is_right(result.answers[i], example.answers), "kept": result.kept[i], "tokens": result.counts[i],
-            "total": batch.sizes[i], "seconds": round(result.seconds, 6),
+            **_make_head(arm, example), "answer": result.answers[i],
+            "right": is_right(result.answers[i], example.answers), "kept": result.kept[i],
+            "tokens": result.counts[i], "total": batch.sizes[i], "seconds": round(result.seconds, 6),
         }  # fmt: skip
 
 
-def _resume(out: Path, groups: Sequence[Sequence[EvalExample]], labels: Sequence[str], settings: Row) -> list[Row]:
+def _make_head(arm: EvalArm, example: EvalExample) -> Row:
+    """The fields of a row that are known before it is answered."""
+    return {
+        "id": example.id, "task": example.task, "arm": arm.label, "name": arm.name, "keep": arm.keep,
+        "question": example.question, "expected": list(example.answers),
+    }  # fmt: skip
+
+
+def _resume(out: Path, groups: Sequence[Sequence[EvalExample]], arms: Sequence[EvalArm], settings: Row) -> list[Row]:
     """The rows of all complete batches; rows of other batches are deleted from the file."""
-    claim_folder(out, settings)
     log = out / ANSWERS
-    text = log.read_text(encoding="utf-8") if log.exists() else ""
-    lines = text.splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):  # the run was killed while it wrote this line
-        del lines[-1]
-    by_key = {(row["id"], row["arm"]): row for row in map(json.loads, lines)}
+    if log.exists() and not (out / RUN).exists():
+        raise InputError(f"{out} holds answers without their {RUN}: give another folder.")
+    claim_folder(out, settings)
+    heads = {(each.id, arm.label): _make_head(arm, each) for group in groups for each in group for arm in arms}
+    by_key = read_answers(log, heads)
     rows = [
-        by_key[example.id, label]
-        for group, label in itertools.product(groups, labels)
-        if all((example.id, label) in by_key for example in group)
+        by_key[example.id, arm.label]
+        for group, arm in itertools.product(groups, arms)
+        if all((example.id, arm.label) in by_key for example in group)
         for example in group
     ]
-    complete = "".join(json.dumps(row) + "\n" for row in rows)
-    if len(complete) != len(text) or not log.exists():
+    complete = _to_text(rows)
+    if not log.exists() or len(complete) != log.stat().st_size:
         write_file(log, complete)
     return rows
+
+
+def _to_text(rows: Sequence[Row]) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)

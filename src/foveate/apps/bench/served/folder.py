@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from foveate.apps.bench.shapes import SHAPES, Shape
@@ -42,7 +43,10 @@ def save_shape(name: str, layers: int, folder: Path, *, side: int | None = None)
     config.architectures = [f"{KINDS[shape.model_type]}ForConditionalGeneration"]
     config.save_pretrained(folder)
     _make_processor(shape, config, tokenizer).save_pretrained(folder)
-    save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")  # vLLM makes its own weights
+    try:
+        save_file({"nothing": torch.zeros(1)}, folder / "model.safetensors")  # vLLM makes its own weights
+    except SafetensorError as error:
+        raise InputError(f"{folder} cannot be written ({error}): make room there, or set TMPDIR.") from error
     return folder
 
 
