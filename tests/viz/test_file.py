@@ -32,6 +32,19 @@ def test_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_that_is_read_only(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)  # even of a file that is not there
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    with pytest.raises(InputError, match="Read-only file system"):
+        save(Image.new("RGB", (8, 8)), tmp_path / "o.png")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    with pytest.raises(InputError, match="Nothing can be written to"):
+        check_overlay(tmp_path / "o.png")
+
+
 def test_overlay_paths_that_cannot_be(tmp_path):
     (tmp_path / "folder.png").mkdir()
     for name, text in (

@@ -8,6 +8,7 @@ import torch
 from apps.bench.cases import SMALL
 from foveate.apps import cli
 from foveate.apps.bench import shapes
+from foveate.apps.results import open_folder
 from tiny import tiny_folder
 
 
@@ -114,6 +115,21 @@ def test_the_bundled_model_without_arguments(run):
     assert "Batch 1, image 208x208: 576 visual of 586 tokens." in out
     for name in ("foveate 0.333", "foveate 0.111", "foveate 0.056", "limit, 32 tokens"):
         assert f"| {name} |" in out
+
+
+@pytest.mark.parametrize("name", ["bench.json", "table.md", "plot.png"])
+def test_a_disk_that_is_full_loses_no_figure(run, llava, tmp_path, name):
+    (tmp_path / "results" / name).mkdir(parents=True)
+    code, out, err = run("--model", llava, "--keep", 2, "--json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{name} cannot be written" in err
+    assert json.loads(out.splitlines()[-1])["cases"][0]["verdict"] in out
+
+
+def test_two_runs_in_one_folder(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.apps.bench.model.open_model", None)
+    with open_folder(tmp_path / "results"):
+        assert "Another run writes to" in refusal(run())
 
 
 def test_memory_that_runs_out(run, llava, monkeypatch):

@@ -28,3 +28,19 @@ def test_help_does_not_wait_for_torch():
     code = "import sys; from foveate.apps import cli; print(not {'torch', 'transformers'}.isdisjoint(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_an_output_that_cannot_be_written():
+    """A full disk is one sentence; a reader that leaves, as `head` does, is none."""
+    code = "from foveate.apps.cli import main; main(['--help'])"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("foveate: Standard output, or a file, cannot be read or written (No space left on")
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+    done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{code}" >&-'], capture_output=True, check=False)
+    assert done.stderr == b""

@@ -1,12 +1,14 @@
 """`foveate eval`, from the words of the command to the files it leaves."""
 
 import json
+import signal
 
 import pytest
 from PIL import Image
 
 from foveate.apps import cli
 from foveate.apps.evaluate import runner
+from foveate.apps.results import open_folder
 from tiled import tiled_folder
 from tiny import tiny_folder
 
@@ -104,3 +106,59 @@ def test_a_file_in_the_place_of_the_folder(run, folder, tmp_path):
     (tmp_path / "file").write_text("x")
     code, _, err = run("--model", folder, "--limit", 1, out=tmp_path / "file")
     assert (code, "another folder" in err) == (2, True)
+
+
+SMALL = ("--methods", "grid", "--keep", "0.5", "--tasks", "counting", "--limit", 1, "--no-resize")
+
+
+@pytest.mark.parametrize("name", ["summary.json", "table.md", "plot.png", "run.json"])
+def test_results_that_cannot_be_written(run, folder, tmp_path, name):
+    """The answers stay, the table is printed, and the same command again goes on."""
+    (tmp_path / "results" / name).mkdir(parents=True)
+    code, out, err = run("--model", folder, *SMALL)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("foveate: ")
+    assert "Accuracy:" in out or name == "run.json"
+    (tmp_path / "results" / name).rmdir()
+    assert run("--model", folder, *SMALL)[0] == 0
+    assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".json", ".jsonl", ".md", ".png"}
+
+
+def test_a_folder_in_use_is_refused_before_the_model_is_loaded(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("foveate.runtime.load.load", None)
+    with open_folder(tmp_path / "results"):
+        code, out, err = run(*SMALL)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "Another run writes to" in err
+
+
+def test_other_data_under_the_same_name(run, folder, tmp_path):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "a.png")
+    Image.new("RGB", (60, 40), "blue").save(tmp_path / "b.png")
+    line = {"image": "a.png", "question": "what color is it?", "answer": "red"}
+    options = ("--model", folder, *SMALL, "--data", tmp_path / "mine.jsonl", "--no-plot")
+    (tmp_path / "mine.jsonl").write_text(json.dumps(line))
+    assert run(*options)[0] == 0
+    (tmp_path / "mine.jsonl").write_text(json.dumps({**line, "image": "b.png"}))
+    code, _, err = run(*options)
+    assert (code, "another data_sha256" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_says_what_remains(run, folder, tmp_path, monkeypatch, number, code):
+    left, answer = iter(range(2)), runner._answer
+
+    def interrupt(*arguments):
+        if next(left, None) is None:
+            signal.raise_signal(number)
+        return answer(*arguments)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patched:
+        patched.setattr(runner, "_answer", interrupt)
+        stopped, out, err = run("--model", folder, *SMALL, "--no-plot")
+    assert (stopped, out) == (code, "")
+    assert err.startswith("foveate: Interrupted. Finished answers are in")
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert len((tmp_path / "results" / "answers.jsonl").read_text().splitlines()) == 2
+    assert run("--model", folder, *SMALL, "--no-plot")[0] == 0
