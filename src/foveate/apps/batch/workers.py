@@ -39,7 +39,9 @@ class BatchWorker:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """Answer one shard, which arrives as its fields, and write it."""
-        fields = {name: str(column[0]) if name == "digests" else int(column[0]) for name, column in batch.items()}
+        fields: dict[str, Any] = {
+            name: str(column[0]) if name == "digests" else int(column[0]) for name, column in batch.items()
+        }
         shard = Shard(**fields)
         try:
             result = {"shard": shard.number, "rows": shard.rows, "notes": self._answer(shard)}
