@@ -67,23 +67,37 @@ def server(tmp_path_factory):
         process.wait(60)
 
 
-def ask(server: str, question: str = QUESTION, *, with_image: bool = True, **settings: object) -> tuple[int, str, int]:
-    """Status, answer or error, and the number of tokens of the prompt."""
-    image = base64.b64encode(SCENE.read_bytes()).decode()
-    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
-    content = [*([part] if with_image else []), {"type": "text", "text": question}]
-    body = {"model": "bundled", "max_tokens": 8, "temperature": 0, "messages": [{"role": "user", "content": content}]}
-    if settings:
-        body["mm_processor_kwargs"] = {"foveate": settings}
-    request = urllib.request.Request(
-        f"{server}/v1/chat/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
-    )
+def post(server: str, body: object, path: str = "/v1/chat/completions") -> tuple[int, dict, dict]:
+    """Status, JSON and headers of the answer."""
+    request = urllib.request.Request(server + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
     try:
         with urllib.request.urlopen(request) as answer:
-            body = json.load(answer)
+            return answer.status, json.load(answer), dict(answer.headers)
     except urllib.error.HTTPError as error:
-        return error.code, json.load(error)["error"]["message"], 0
-    return 200, body["choices"][0]["message"]["content"].strip(), body["usage"]["prompt_tokens"]
+        return error.code, json.load(error), dict(error.headers)
+
+
+def ask(
+    server: str,
+    question: str = QUESTION,
+    *,
+    with_image: bool = True,
+    url: str = "",
+    body: object = (),
+    **settings: object,
+) -> tuple[int, str, int]:
+    """Status, answer or error, and the number of tokens of the prompt."""
+    url = url or f"data:image/png;base64,{base64.b64encode(SCENE.read_bytes()).decode()}"
+    part = {"type": "image_url", "image_url": {"url": url}}
+    content = [*([part] if with_image else []), {"type": "text", "text": question}]
+    messages = [{"role": "user", "content": content}]
+    request = {"model": "bundled", "max_tokens": 8, "temperature": 0, "messages": messages, **dict(body)}
+    if settings:
+        request["mm_processor_kwargs"] = {"foveate": settings}
+    status, answer, _ = post(server, request)
+    if status != 200:
+        return status, answer["error"]["message"], 0
+    return status, answer["choices"][0]["message"]["content"].strip(), answer["usage"]["prompt_tokens"]
 
 
 @pytest.mark.heavy
@@ -108,6 +122,40 @@ def test_refusals(server):
         assert status == 400
         assert message.startswith(sentence)
     assert ask(server)[:2] == (200, "red")
+
+
+@pytest.mark.heavy
+def test_fields_mean_what_they_mean_on_transformers(server):
+    text_tokens = ask(server, with_image=False)[2]
+    for body, kept in (({"keep": 40, "method": "divprune"}, 40), ({"keep": 1.0}, 576), ({"keep": None}, 58)):
+        status, answer, prompt = ask(server, body=body)
+        assert (status, answer) == (200, "red")
+        assert prompt - text_tokens == kept
+    for body, words in (
+        ({"keep": True}, "keep=True is a bool"), ({"keep": 7.5}, "keep=7.5"), ({"method": "clever"}, "'clever'"),
+        ({"max_tokens": True}, "max_tokens: "), ({"n": True}, "n: "), ({"stream": 1}, "stream: "),
+        ({"kep": 0.1}, "kep: it has no effect here"), ({"stream_options": {"typo": 1}, "stream": True}, "typo: "),
+    ):  # fmt: skip
+        status, message, _ = ask(server, with_image=False, body=body)
+        assert status == 400
+        assert words in message
+    for url in ("file:///etc/passwd", "FILE:///etc/passwd"):
+        status, message, _ = ask(server, url=url)
+        assert status == 400
+        assert "opens no file" in message
+
+
+@pytest.mark.heavy
+def test_notes_and_other_paths(server):
+    url = f"data:image/png;base64,{base64.b64encode(SCENE.read_bytes()).decode()}"
+    part = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+    body = {"model": "bundled", "max_tokens": 2, "messages": [{"role": "user", "content": [part]}]}
+    assert "detail='low' has no effect" in post(server, body)[2]["foveate-notes"]
+    for path in ("/v1/completions", "/tokenize"):
+        status, answer, _ = post(server, {**body, "prompt": "a", "keep": 0.1}, path)
+        assert status == 400
+        assert "keep has an effect at /v1/chat/completions alone" in answer["error"]["message"]
+        assert post(server, {"model": "bundled", "prompt": "a"}, path)[0] == 200
 
 
 @pytest.mark.heavy

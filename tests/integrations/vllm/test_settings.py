@@ -91,6 +91,7 @@ def test_command():
     command = serve.make_command("bundled", ["--port", "8001"], keep=0.2)
     assert command[:2] == ["vllm", "serve"]
     assert command[-4:] == ["--served-model-name", "bundled", "--port", "8001"]
+    assert command[command.index("--middleware") + 1] == "foveate.integrations.vllm.middleware.RequestAdapter"
     assert '"keep": 0.2' in command[command.index("--hf-overrides") + 1]
     assert "'{" in serve.to_shell(command)
     named = serve.make_command("bundled", ["--served-model-name", "mine"], keep=0.2)

@@ -23,6 +23,7 @@ REQUIRED_NAMES = {
     "vllm.multimodal.parse": ("ImageEmbeddingItems", "ImageProcessorItems"),
     "vllm.multimodal.processing": ("PromptReplacement",),
 }
+REQUEST = ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest")  # of the server alone
 PROCESSOR_METHODS = (
     "apply",
     "get_dummy_inputs",
@@ -48,6 +49,16 @@ def check_version() -> None:
         raise ModelError(f"This vLLM ({read_version()}) has no {missing[0]}, which foveate needs: install {tested}.")
     if not Version(TESTED[0]) <= Version(read_version()) < Version(TESTED[1]):
         warnings.warn(f"foveate was tested with {tested}, and this is {read_version()}.", FoveateWarning, stacklevel=2)
+
+
+def read_request_types() -> dict[str, Any]:
+    """A pydantic `TypeAdapter` for each field of a chat request to vLLM's server. Raises `ModelError` without it."""
+    from pydantic import TypeAdapter
+
+    if not _has(*REQUEST):
+        raise ModelError(f"This vLLM ({read_version()}) has no {'.'.join(REQUEST)}: install vLLM {TESTED[0]}.")
+    request = getattr(importlib.import_module(REQUEST[0]), REQUEST[1])
+    return {name: TypeAdapter(field.annotation) for name, field in request.model_fields.items()}
 
 
 def require_vllm() -> None:

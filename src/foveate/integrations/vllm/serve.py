@@ -18,6 +18,7 @@ from foveate.runtime.load import BUNDLED, locate
 from foveate.runtime.load_options import LoadOptions
 
 PLAIN = LoadOptions()
+ADAPTER = "foveate.integrations.vllm.middleware.RequestAdapter"
 
 
 def make_command(model: str, further: Sequence[str] = (), loading: LoadOptions = PLAIN, **settings: Any) -> list[str]:
@@ -39,6 +40,8 @@ def make_command(model: str, further: Sequence[str] = (), loading: LoadOptions =
         locate(model),
         "--hf-overrides",
         json.dumps(overrides(model, revision=loading.revision, **settings)),
+        "--middleware",
+        ADAPTER,
         *named,
         *options,
         *further,
