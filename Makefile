@@ -2,18 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-soak test-lmms test-towers test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving soak clean
+.PHONY: demo test test-soak test-schema test-lmms test-towers test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
-	$(MAKE) test-oldest test-lmms test-towers test-load test-kernel test-engine test-browser
+	$(MAKE) test-oldest test-schema test-lmms test-towers test-load test-kernel test-engine test-browser
 
 # Two minutes of load, faults and restarts on the server. `make soak` is the half hour of docs/serving.md.
 test-soak: .venv/ready
 	$(BIN)/python -m pytest -m soak tests/apps/serve/test_soak.py
+
+# Requests made from the server's OpenAPI description. Separate, since schemathesis is a plug-in of every pytest beside it.
+test-schema: .venv/schema/ready
+	PYTHONPATH=.venv/schema $(BIN)/python -m pytest -W ignore tests/apps/serve/test_description.py
+
+.venv/schema/ready: .venv/ready tests/schema-requirements.txt
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/schema --requirement tests/schema-requirements.txt
+	touch $@
 
 # The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
 test-oldest: .venv/oldest/ready

@@ -57,6 +57,6 @@ def test_openai_s_own_types_read_them(writer, end):
 
     completion = ChatCompletion.model_validate(writer.completion("hello", end))
     assert completion.usage.prompt_tokens_details.image_tokens == 8
-    for chunk in (writer.chunk({"role": "assistant"}), writer.chunk({}, "stop"), writer.usage_chunk(end)):
+    for chunk in (writer.chunk({"role": "assistant"}), writer.last_chunk(end), writer.usage_chunk(end)):
         ChatCompletionChunk.model_validate(chunk)
     assert SimpleNamespace(**completion.model_extra["foveate"]).kept == [5, 3]

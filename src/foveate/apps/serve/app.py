@@ -15,7 +15,15 @@ from starlette.concurrency import run_in_threadpool
 
 from foveate.apps.serve.chat import ChatTask, collect_answer, read_images, read_task, run_task, stream_answer
 from foveate.apps.serve.chat_request import CompletionRequest
-from foveate.apps.serve.chat_response import ResponseWriter, server_sent_event
+from foveate.apps.serve.chat_response import (
+    ChatCompletion,
+    HealthStatus,
+    ModelCard,
+    ModelList,
+    ResponseWriter,
+    server_sent_event,
+)
+from foveate.apps.serve.description import ANSWER, BODY, describe_api, refusals
 from foveate.apps.serve.errors import RequestError, to_request_error
 from foveate.apps.serve.events import ChatEvent
 from foveate.apps.serve.hosts import HostCheck
@@ -49,11 +57,8 @@ def make_app(loaded: LoadedModel, settings: ServeSettings, *, bound: Sequence[st
     app.state.worker, app.state.reader = server.worker, server.reader
     app.add_middleware(HostCheck, bound=bound, allowed=settings.allowed_hosts, to_response=_to_response)
     add_error_handlers(app, _to_response)
-    app.add_api_route("/health", server.health, methods=["GET", "HEAD"])
-    app.add_api_route("/metrics", server.read_metrics)
-    app.add_api_route("/v1/models", server.list_models)
-    app.add_api_route("/v1/models/{name:path}", server.describe_model)
-    app.add_api_route("/v1/chat/completions", server.complete_chat, methods=["POST"])
+    _add_routes(app, server)
+    server.api = describe_api(app, loaded.name, has_key=settings.api_key is not None)
     return app
 
 
@@ -66,21 +71,29 @@ class ChatServer:
         self.metrics = ServeMetrics(self.worker)
         self.limiter = RequestLimiter(2 * (settings.limits.waiting + 1))
         self.reader = ModelWorker(self.limiter.limit, "foveate-reader")
+        self.api: dict[str, Any] = {}  # the OpenAPI description
         self.tokenizer = copy.deepcopy(loaded.processor.tokenizer)  # a tokenizer is for one thread
 
     async def health(self) -> Response:
         """200 while the worker's thread runs."""
         alive = self.worker.is_alive()
-        return JSONResponse({"status": "ok" if alive else "dead", "model": self.loaded.name}, 200 if alive else 503)
+        status: HealthStatus = {"status": "ok" if alive else "dead", "model": self.loaded.name}
+        return JSONResponse(status, 200 if alive else 503)
 
     async def read_metrics(self) -> Response:
         """Metrics for Prometheus."""
         return PlainTextResponse(self.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
+    async def read_description(self, request: Request) -> Response:
+        """The OpenAPI description."""
+        self._check_key(request)
+        return JSONResponse(self.api)
+
     async def list_models(self, request: Request) -> Response:
         """A list of the one model."""
         self._check_key(request)
-        return JSONResponse({"object": "list", "data": [self._model_card()]})
+        models: ModelList = {"object": "list", "data": [self._model_card()]}
+        return JSONResponse(models)
 
     async def describe_model(self, request: Request, name: str) -> Response:
         """The model, if it has that name."""
@@ -153,9 +166,25 @@ class ChatServer:
             message = "This server wants an API key: send it as 'Authorization: Bearer KEY'."
             raise RequestError(401, message, code="invalid_api_key")
 
-    def _model_card(self) -> dict[str, Any]:
+    def _model_card(self) -> ModelCard:
         return {"id": self.loaded.name, "object": "model", "created": 0, "owned_by": "foveate"}
 
 
 def _to_response(error: RequestError) -> Response:
     return JSONResponse(error.body(), error.status, error.headers())
+
+
+def _add_routes(app: FastAPI, server: ChatServer) -> None:
+    health: dict[int | str, dict[str, Any]] = {503: {"model": HealthStatus, "description": "The server must restart."}}
+    app.add_api_route("/health", server.health, response_model=HealthStatus, responses=health)
+    app.add_api_route("/health", server.health, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route("/metrics", server.read_metrics, response_class=PlainTextResponse)
+    app.add_api_route("/openapi.json", server.read_description, include_in_schema=False)
+    app.add_api_route("/v1/models", server.list_models, response_model=ModelList, responses=refusals(401))
+    app.add_api_route(
+        "/v1/models/{name:path}", server.describe_model, response_model=ModelCard, responses=refusals(401, 404)
+    )
+    app.add_api_route(
+        "/v1/chat/completions", server.complete_chat, methods=["POST"], response_model=ChatCompletion,
+        responses=ANSWER | refusals(400, 401, 404, 408, 413, 415, 500, 503), openapi_extra=BODY,
+    )  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from foveate.apps.serve.chat_request import CompletionRequest, parse_request
-from foveate.apps.serve.chat_response import ResponseWriter, pruning_details, server_sent_event
+from foveate.apps.serve.chat_response import ChatCompletion, ResponseWriter, server_sent_event
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.events import AnswerEnd, ChatEvent, PromptReady, TextPiece
 from foveate.apps.serve.generation import PrunedPrompt, context_length, generate_answer, limit_new_tokens, prune_prompt
@@ -125,7 +125,7 @@ def _too_long(text: str) -> RequestError:
     return RequestError(400, f"{text} Shorten the conversation.", code="context_length_exceeded", param="messages")
 
 
-async def collect_answer(events: AsyncIterator[ChatEvent], writer: ResponseWriter) -> dict[str, Any]:
+async def collect_answer(events: AsyncIterator[ChatEvent], writer: ResponseWriter) -> ChatCompletion:
     """The answer in one piece."""
     answer = ""
     async for event in events:
@@ -146,8 +146,8 @@ async def stream_answer(
         match event:
             case TextPiece(text):
                 yield server_sent_event(writer.chunk({"content": text}))
-            case AnswerEnd(result=result):
-                yield server_sent_event(writer.chunk({}, result.finish_reason, foveate=pruning_details(event)))
+            case AnswerEnd():
+                yield server_sent_event(writer.last_chunk(event))
                 if include_usage:
                     yield server_sent_event(writer.usage_chunk(event))
     yield server_sent_event("[DONE]")

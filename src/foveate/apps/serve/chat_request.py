@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -10,13 +9,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     StrictFloat,
     StrictInt,
     ValidationError,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
 
 from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.field_checks import EMPTY, MAX_FIELDS, Off, allow_empty, at_most, only
 from foveate.apps.serve.generation import SamplingOptions
 from foveate.method.checks import is_number
 from foveate.pipeline.settings import Positions
@@ -26,44 +28,11 @@ MAX_KEEP = 10**9
 TAG = re.compile(r"(content\.\d+)\.(?:text|image_url)\b")  # pydantic writes a part's type behind its index
 MAX_COMMAS = 200_000  # caps the number of JSON values
 MAX_MESSAGES, MAX_PARTS = 1024, 4096  # of a conversation
-MAX_FIELDS = 64  # of a JSON object; pydantic collects an error for each
-
-
-def _without_empty(value: Any) -> Any:
-    """Drop fields that are null or empty: clients send unset fields like this."""
-    if not isinstance(value, dict):
-        return value
-    return {name: field for name, field in value.items() if field is not None and field != [] and field != {}}
 
 
 def _as_parts(value: Any) -> Any:
     """A plain string is one text part."""
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-
-def _only(kind: type) -> BeforeValidator:
-    """Check the type beside a literal, since 1 and True are equal in Python."""
-
-    def check(value: Any) -> Any:
-        if type(value) is not kind:
-            raise ValueError("a number is needed" if kind is int else "true or false is needed")
-        return value
-
-    return BeforeValidator(check)
-
-
-Off = Annotated[Literal[False], _only(bool)]
-
-
-def _at_most(limit: int, things: str) -> Callable[[Any], Any]:
-    """A validator that refuses a longer list before its entries are read."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, list | dict) and len(value) > limit:
-            raise ValueError(f"this server takes at most {limit} {things}, not {len(value)}")
-        return value
-
-    return check
 
 
 def _as_list(value: Any) -> Any:
@@ -79,15 +48,22 @@ def _as_keep(value: Any) -> Any:
 class StrictBody(BaseModel):
     """Base of all parts of a body: unknown fields are refused, since they would have no effect.
 
-    Strict: a boolean or a string is no number.
+    Strict: a boolean or a string is no number. Fields that are null or empty are dropped: clients send unset fields so.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     @model_validator(mode="before")
     @classmethod
-    def _limit_fields(cls, value: Any) -> Any:
-        return _at_most(MAX_FIELDS, "fields")(value)
+    def _drop_empty(cls, value: Any) -> Any:
+        if not isinstance(at_most(MAX_FIELDS, "fields")(value), dict):
+            return value
+        return {name: field for name, field in value.items() if field not in EMPTY}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The schema of the fields."""
+        return allow_empty(handler.resolve_ref_schema(handler(core)))
 
 
 class TextPart(StrictBody):
@@ -111,7 +87,8 @@ class ImagePart(StrictBody):
     image_url: ImageURL
 
 
-Part = Annotated[Annotated[TextPart | ImagePart, Field(discriminator="type")], BeforeValidator(_without_empty)]
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 
 
 class Message(StrictBody):
@@ -119,9 +96,14 @@ class Message(StrictBody):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        list[Part], Field(min_length=1, fail_fast=True), BeforeValidator(_at_most(MAX_PARTS, "parts")),
-        BeforeValidator(_as_parts),
+        Parts, BeforeValidator(at_most(MAX_PARTS, "parts")),
+        BeforeValidator(_as_parts, json_schema_input_type=Parts | str),
     ]  # fmt: skip
+
+
+Keep = Annotated[int, Field(ge=1, lt=MAX_KEEP)] | Annotated[float, Field(gt=0, le=1)]
+Stop = Annotated[str, Field(max_length=STOP_LENGTH)]
+Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
 
 
 class StreamOptions(StrictBody):
@@ -136,10 +118,10 @@ class CompletionRequest(StrictBody):
 
     model: str
     messages: Annotated[
-        list[Annotated[Message, BeforeValidator(_without_empty)]], Field(min_length=1, fail_fast=True),
-        BeforeValidator(_at_most(MAX_MESSAGES, "messages")),
+        list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True),
+        BeforeValidator(at_most(MAX_MESSAGES, "messages")),
     ]  # fmt: skip
-    keep: Annotated[StrictInt | StrictFloat, BeforeValidator(_as_keep)] | None = None
+    keep: Annotated[StrictInt | StrictFloat, BeforeValidator(_as_keep, json_schema_input_type=Keep)] | None = None
     method: str | None = None
     positions: Positions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -147,35 +129,40 @@ class CompletionRequest(StrictBody):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Annotated[list[str], BeforeValidator(_at_most(MAX_STOPS, "stop strings")), BeforeValidator(_as_list)] = []
+    stop: Annotated[
+        Stops, BeforeValidator(at_most(MAX_STOPS, "stop strings")),
+        BeforeValidator(_as_list, json_schema_input_type=Stops | Stop),
+    ] = []  # fmt: skip
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     # Accepted only at values without effect.
-    n: Annotated[Literal[1], _only(int)] = 1
+    n: Annotated[Literal[1], only(int)] = 1
     logprobs: Off = False
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0
     response_format: Annotated[
-        dict[Literal["type"], Literal["text"]], BeforeValidator(_at_most(MAX_FIELDS, "fields"))
+        dict[Literal["type"], Literal["text"]],
+        Field(max_length=MAX_FIELDS),
+        BeforeValidator(at_most(MAX_FIELDS, "fields")),
     ] = {"type": "text"}
     tool_choice: Literal["none", "auto"] = "none"
     parallel_tool_calls: bool = True
     store: Off = False
-    top_logprobs: Annotated[Literal[0], _only(int)] = 0
+    top_logprobs: Annotated[Literal[0], only(int)] = 0
     modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] = ["text"]
     service_tier: Literal["auto", "default"] = "auto"
     user: str = ""
     safety_identifier: str = ""
-    metadata: Annotated[dict[str, str], BeforeValidator(_at_most(MAX_FIELDS, "entries"))] = {}
+    metadata: Annotated[
+        dict[str, str], Field(max_length=MAX_FIELDS), BeforeValidator(at_most(MAX_FIELDS, "entries"))
+    ] = {}
 
     def sampling(self) -> SamplingOptions:
         """How tokens are drawn."""
         return SamplingOptions(self.temperature, self.top_p, self.seed)
 
     def stops(self) -> tuple[str, ...]:
-        """The stop strings without empty ones, which would stop at once. Raises `RequestError`."""
-        if any(len(text) > STOP_LENGTH for text in self.stop):
-            raise RequestError(400, f"A stop string has at most {STOP_LENGTH} characters.", param="stop")
+        """The stop strings without empty ones, which would stop at once."""
         return tuple(filter(None, self.stop))
 
     def turns(self) -> list[dict[str, Any]]:
@@ -216,7 +203,7 @@ def parse_request(body: bytes) -> CompletionRequest:
     """Parse a request body. Raises `RequestError` for its first mistake."""
     fields = parse_object(body)
     try:
-        request = CompletionRequest.model_validate(_without_empty(fields))
+        request = CompletionRequest.model_validate(fields)
     except ValidationError as error:
         raise to_field_error(error) from error
     parts = sum(len(message.content) for message in request.messages)

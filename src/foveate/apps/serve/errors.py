@@ -1,15 +1,38 @@
 """Refused requests, with the HTTP status and the body that OpenAI's clients understand."""
 
 import traceback
-from typing import Any
+from typing import Literal
 
 import torch
+from pydantic import with_config
+from typing_extensions import TypedDict
 
 from foveate.apps.serve.worker import QueueFull, WorkerStopped
 from foveate.errors import FoveateError
 
 RETRY_SECONDS = 1
 MAX_MESSAGE = 600  # characters: what a request names may be as long as its body
+ErrorKind = Literal["invalid_request_error", "authentication_error", "rate_limit_error", "server_error"]
+KINDS: dict[int, ErrorKind] = {
+    401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error",
+}  # fmt: skip
+
+
+@with_config(extra="forbid")
+class ErrorDetails(TypedDict):
+    """What is wrong: a sentence that names the fix, and a code and the name of a field for programs."""
+
+    message: str
+    type: ErrorKind
+    param: str | None
+    code: str | None
+
+
+@with_config(extra="forbid")
+class ErrorBody(TypedDict):
+    """The error object of OpenAI's protocol."""
+
+    error: ErrorDetails
 
 
 class RequestError(Exception):
@@ -20,10 +43,9 @@ class RequestError(Exception):
         self.status, self.message, self.code = status, str(self), code
         self.param = None if param is None else _shorten(param)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> ErrorBody:
         """The error object of OpenAI's protocol."""
-        kinds = {401: "authentication_error", 429: "rate_limit_error", 500: "server_error", 503: "server_error"}
-        kind = kinds.get(self.status, "invalid_request_error")
+        kind = KINDS.get(self.status, "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:

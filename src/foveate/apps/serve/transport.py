@@ -34,7 +34,9 @@ def add_error_handlers(app: FastAPI, to_response: Callable[[RequestError], Respo
     @app.exception_handler(HTTPException)
     async def refuse_path(request: Request, error: HTTPException) -> Response:
         message = f"{request.method} {request.url.path}: {error.detail}."
-        return to_response(RequestError(error.status_code, message))
+        response = to_response(RequestError(error.status_code, message))
+        response.headers.update(error.headers or {})  # Allow
+        return response
 
 
 def refuse(error: Exception, text: str) -> RequestError:
