@@ -22,7 +22,12 @@ else:  # pytest brings it
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "foveate"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-DISTRIBUTIONS = {"PIL": "pillow", "lmms_eval": "lmms-eval", "prometheus_client": "prometheus-client"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "lmms_eval": "lmms-eval",
+    "prometheus_client": "prometheus-client",
+    "typing_extensions": "typing-extensions",
+}
 """Distributions that are named otherwise than what is imported."""
 EXTRAS = {
     "apps/batch": ("batch", "vllm"),

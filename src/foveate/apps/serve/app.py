@@ -176,15 +176,18 @@ def _to_response(error: RequestError) -> Response:
 
 def _add_routes(app: FastAPI, server: ChatServer) -> None:
     health: dict[int | str, dict[str, Any]] = {503: {"model": HealthStatus, "description": "The server must restart."}}
-    app.add_api_route("/health", server.health, response_model=HealthStatus, responses=health)
+    app.add_api_route("/health", server.health, response_model=HealthStatus, responses=health | refusals(400, 403))
     app.add_api_route("/health", server.health, methods=["HEAD"], include_in_schema=False)
-    app.add_api_route("/metrics", server.read_metrics, response_class=PlainTextResponse)
+    app.add_api_route("/metrics", server.read_metrics, response_class=PlainTextResponse, responses=refusals(400, 403))
     app.add_api_route("/openapi.json", server.read_description, include_in_schema=False)
-    app.add_api_route("/v1/models", server.list_models, response_model=ModelList, responses=refusals(401))
+    app.add_api_route("/v1/models", server.list_models, response_model=ModelList, responses=refusals(400, 401, 403))
     app.add_api_route(
-        "/v1/models/{name:path}", server.describe_model, response_model=ModelCard, responses=refusals(401, 404)
+        "/v1/models/{name:path}",
+        server.describe_model,
+        response_model=ModelCard,
+        responses=refusals(400, 401, 403, 404),
     )
     app.add_api_route(
         "/v1/chat/completions", server.complete_chat, methods=["POST"], response_model=ChatCompletion,
-        responses=ANSWER | refusals(400, 401, 404, 408, 413, 415, 500, 503), openapi_extra=BODY,
+        responses=ANSWER | refusals(400, 401, 403, 404, 408, 413, 415, 429, 500, 503), openapi_extra=BODY,
     )  # fmt: skip

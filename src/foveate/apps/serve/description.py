@@ -13,12 +13,14 @@ from foveate.apps.serve.errors import ErrorBody
 
 SCHEMAS = "#/components/schemas/"
 REFUSALS = {
-    400: "The request is wrong: the message says what to change.",
+    400: "The request is wrong, or meant for another host: the message says what to change.",
     401: "The server wants a key, and the request has none or another one.",
+    403: "A page of another site sent the request.",
     404: "There is no model of that name.",
     408: "The body did not arrive in time.",
     413: "The body or its images are too large.",
     415: "The body is not JSON.",
+    429: "The client's address sends too many bodies at a time.",
     500: "The server failed, for a reason in its log.",
     503: "The server is busy or stops: try again.",
 }
