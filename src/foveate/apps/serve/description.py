@@ -24,15 +24,17 @@ REFUSALS = {
     500: "The server failed, for a reason in its log.",
     503: "The server is busy or stops: try again.",
 }
+PIECE = {"anyOf": [{"$ref": f"{SCHEMAS}{kind.__name__}"} for kind in (ChatCompletionChunk, ErrorBody)]}
 EVENT = {
-    "description": "One event of a stream. The last one has the data [DONE].",
+    "description": "One event of a stream. A refusal, if there is one, is the last event; otherwise [DONE] is.",
     "type": "object",
     "required": ["data"],
     "properties": {
         "data": {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"$ref": f"{SCHEMAS}{ChatCompletionChunk.__name__}"},
+            "anyOf": [
+                {"const": "[DONE]"},
+                {"type": "string", "contentMediaType": "application/json", "contentSchema": PIECE},
+            ]
         }
     },
 }
