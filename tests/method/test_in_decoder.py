@@ -176,3 +176,39 @@ def test_a_method_of_ones_own(family):
     for after in ((), (0,), (6,), (3, 1), (2, 2)):
         with pytest.raises(InputError, match="this model has 6"):
             foveate.attach(model, keep=2, method=Loudest(after))
+
+
+@pytest.mark.parametrize(
+    "attention", [None, [[[0.5]]], "x", torch.ones(1, 2, 3).to_sparse(), torch.ones(1, 2, 3, device="meta")]
+)
+def test_attention_is_a_dense_tensor(attention):
+    with pytest.raises(InputError, match=r"^attention is"):
+        foveate.FastV().select(attention, 1)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "drops"), [(0, 0, 1), (5, 6, 1), (5, 0, 1), ("5", 2, 1), (5, 2.0, 1), (5, 2, 0), (5, 2, None)]
+)
+def test_counts_are_integers_in_range(n, k, drops):
+    with pytest.raises(InputError, match=r"cannot stay|drops="):
+        foveate.FastV().counts(n, k, drops)
+
+
+def test_depth_and_raters_are_checked():
+    with pytest.raises(InputError, match="depth='32'"):
+        foveate.PyramidDrop().layers("32")
+    for method in (foveate.FastV(), foveate.SparseVLM()):
+        with pytest.raises(InputError, match="question is a list"):
+            method.raters(torch.ones(3, 4), [[1.0] * 4])
+
+
+@pytest.mark.parametrize("relevance", [[], {}, None, 5, "pool"])
+def test_the_relevance_of_zspaprune_is_a_name(relevance):
+    with pytest.raises(InputError, match="is not known: use one of pooled, word_mean, word_max"):
+        foveate.ZSPAPrune(relevance=relevance)
+
+
+def test_numbers_that_torch_cannot_take_are_refused():
+    for value in (2**63, 10**400, float("inf")):
+        with pytest.raises(InputError, match="out of range"):
+            foveate.MMTok(tau_t=value)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+import foveate
 from cost import Cost
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
 from foveate.method import resolve
@@ -158,6 +159,110 @@ def test_visual_tokens_refuse_what_does_not_fit(embeds, question, grid, fix):
     with pytest.raises(InputError) as caught:
         VisualTokens(embeds, question, grid)
     assert fix in str(caught.value)
+
+
+DENSE = "sparse, nested or quantized tensor: pass a dense one"
+
+
+@pytest.mark.parametrize(
+    ("value", "fix"),
+    [
+        ([[1.0] * 4] * 6, "is a list: pass a tensor of torch"),
+        (np.ones((6, 4)), "is a ndarray: pass a tensor of torch"),
+        ("rows", "is a str: pass a tensor of torch"),
+        (ONES.to_sparse(), DENSE),
+        (ONES.to("meta"), "on the meta device, which holds no values"),
+        (ONES.bool(), "is torch.bool"),
+        (ONES.to(torch.complex64), "is torch.complex64"),
+        (ONES.to(torch.float8_e4m3fn), "is torch.float8_e4m3fn"),
+        (ONES[:, :0], "has shape (6, 0)"),
+        (torch.tensor(1.0), "has shape ()"),
+    ],
+)
+def test_what_is_no_tensor_of_numbers_is_refused_by_name(value, fix):
+    rest = {"embeds": ONES, "question": ONES}
+    for name in ("embeds", "question", "encoder", "keys", "cls_attention", "attention"):
+        with pytest.raises(InputError, match=r"^" + name) as caught:
+            VisualTokens(**{**rest, name: value})
+        assert fix in str(caught.value) or name.endswith("attention")  # of which a matrix has the wrong shape
+    with pytest.raises(InputError, match=r"^embeds") as caught:
+        foveate.select(value, k=2)
+    assert fix in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "grid", [5, "123", (1.0, 2, 3), (True, 2, 3), {1, 2, 3}, torch.tensor([1, 2, 3]), (1, 2, 3, 1)]
+)
+def test_a_grid_is_three_integers(grid):
+    with pytest.raises(InputError, match=r"is not for 6 tokens: give \(t, h, w\)"):
+        VisualTokens(ONES, ONES, grid)
+
+
+@pytest.mark.parametrize(
+    "selected",
+    [5, None, "12", [[0]], [0.0], [True], [0, 0], [6], [-1], np.zeros((1, 1), int), torch.tensor(1), iter([1])],
+)
+def test_selected_are_distinct_indices(selected):
+    with pytest.raises(InputError, match="must be distinct token indices, each an int from 0 to 5"):
+        resolve("divprune").select(VisualTokens(ONES, ONES), 1, selected=selected)
+
+
+def test_selected_may_be_any_collection_of_integers():
+    tokens = VisualTokens(torch.eye(6), torch.eye(6))
+    for selected in ({0, 2}, np.array([0, 2]), torch.tensor([2, 0]), range(0, 3, 2), (np.int32(0), 2)):
+        assert resolve("divprune").select(tokens, 4, selected=selected).tolist() == [1, 3, 4, 5]
+    with pytest.raises(InputError, match="selected is on the meta device"):
+        resolve("divprune").select(tokens, 1, selected=torch.tensor([1], device="meta"))
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [[0, 1], torch.tensor([6]), torch.tensor([-1]), torch.tensor([0.0]), torch.tensor([[0]]), torch.tensor([]).long(),
+     torch.tensor([True] * 6), torch.tensor([0], device="meta"), torch.tensor([0], dtype=torch.int32)],
+)  # fmt: skip
+def test_kept_are_what_select_returned(kept):
+    method = resolve("foveate")
+    for read in (method.merge_weights, method.core_mask):
+        with pytest.raises(InputError, match=r"^kept is"):
+            read(VisualTokens(ONES, ONES), kept)
+
+
+def test_methods_take_visual_tokens():
+    method, tokens = resolve("foveate"), VisualTokens(ONES, ONES)
+    for call in (
+        lambda: method.select(ONES, 2),
+        lambda: method.relevance_map(None),
+        lambda: method.select_many([ONES], [2]),
+    ):
+        with pytest.raises(InputError, match=r"tokens is a .*: make VisualTokens"):
+            call()
+    for images, ks in (([tokens], [1, 2]), (tokens, [1]), ([tokens], 1), (None, None)):
+        with pytest.raises(InputError, match="images and ks do not fit"):
+            method.select_many(images, ks)
+
+
+@pytest.mark.parametrize(
+    "indices", [[0], torch.tensor([0.5]), torch.tensor([6]), torch.tensor([[0]]), torch.tensor([True])]
+)
+def test_indices_of_a_subset_are_of_the_tokens(indices):
+    with pytest.raises(InputError, match=r"^indices"):
+        FULL.subset(indices)
+
+
+def test_an_extra_has_a_name():
+    for name in ("colour", 5, ["keys"], None):
+        with pytest.raises(InputError, match="is no extra: use one of encoder, keys, cls_attention, attention"):
+            FULL.extra(name)
+
+
+@pytest.mark.parametrize(
+    "method", ["", b"foveate", None, 5, ["foveate"], torch.zeros(3), VisualTokens, np.zeros((9, 9))]
+)
+def test_what_is_no_method_is_refused(method):
+    with pytest.raises(FoveateError) as caught:
+        foveate.select(ONES, k=2, method=method)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_old_names_warn():

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.checks import is_int
+from foveate.method.checks import check_kept, check_tensor, describe, is_int
 from foveate.method.scoring import scale_min_max
 from foveate.method.selection import select_top_k
 from foveate.method.tokens import VisualTokens
@@ -93,8 +93,7 @@ class Method(ABC):
         if given is not None:
             warnings.warn("given= is now called selected=.", DeprecationWarning, stacklevel=2)
             selected = given
-        kept = selected.tolist() if isinstance(selected, Tensor) else list(selected)
-        self._check(tokens, k, kept)
+        kept = self._check(tokens, k, selected)
         with self._computing(tokens):
             return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=tokens.embeds.device))
 
@@ -111,8 +110,12 @@ class Method(ABC):
         Raises:
             InputError: As `select`, before anything is computed.
         """
+        if not isinstance(images, Sequence) or not isinstance(ks, Sequence) or len(images) != len(ks):
+            raise InputError("images and ks do not fit: pass two lists, the tokens of each image and as many numbers.")
         for tokens, k in zip(images, ks, strict=True):
-            self._check(tokens, k, [])
+            self._check(tokens, k, ())
+        if len({tokens.embeds.device for tokens in images}) > 1:
+            raise InputError("The images are on several devices: move them to one.")
         if not images:
             return []
         with self._computing(images[0]):
@@ -133,6 +136,7 @@ class Method(ABC):
             InputError: `tokens` have not all extras that the method needs.
         """
         with self._computing(tokens):
+            check_kept(kept, len(tokens.embeds), tokens.embeds.device)
             return self._merge_weights(tokens, kept)
 
     def mix(self, tokens: VisualTokens, kept: Tensor) -> Tensor | None:
@@ -169,6 +173,7 @@ class Method(ABC):
             InputError: `tokens` have not all extras that the method needs.
         """
         with self._computing(tokens):
+            check_kept(kept, len(tokens.embeds), tokens.embeds.device)
             return self._core_mask(tokens, kept)
 
     @abstractmethod
@@ -204,16 +209,26 @@ class Method(ABC):
             yield
 
     def _check_needs(self, tokens: VisualTokens) -> None:
+        if not isinstance(tokens, VisualTokens):
+            raise InputError(f"tokens is a {type(tokens).__name__}: make VisualTokens of the tokens of one image.")
         for name in sorted(self.needs):
             tokens.extra(name)
 
-    def _check(self, tokens: VisualTokens, k: int, kept: list[int]) -> None:
+    def _check(self, tokens: VisualTokens, k: int, selected: Sequence[int] | Tensor) -> list[int]:
+        """Return the tokens that are selected already."""
         self._check_needs(tokens)
         n = len(tokens.embeds)
-        if not all(is_int(i) and 0 <= i < n for i in kept) or len(set(kept)) < len(kept):
-            raise InputError(f"selected={kept} must be distinct token indices, each an int from 0 to {n - 1}.")
+        if isinstance(selected, Tensor):
+            check_tensor("selected", selected)
+        kept = selected.tolist() if hasattr(selected, "tolist") else selected
+        is_listed = isinstance(kept, Collection) and all(is_int(i) and 0 <= i < n for i in kept)
+        if not is_listed or len(set(kept)) < len(kept):
+            raise InputError(
+                f"selected={describe(selected)} must be distinct token indices, each an int from 0 to {n - 1}."
+            )
         if not is_int(k) or not 1 <= k <= n - len(kept):
             raise InputError(
-                f"k={k!r} new tokens cannot be selected from {n} with {len(kept)} already selected: "
+                f"k={describe(k)} new tokens cannot be selected from {n} with {len(kept)} already selected: "
                 f"use an int from 1 to {n - len(kept)} (foveate.method.budget.to_budget converts `keep` to one)."
             )
+        return list(kept)

@@ -5,14 +5,14 @@ import warnings
 from fractions import Fraction
 
 from foveate.errors import FoveateWarning, KeepError
-from foveate.method.checks import is_int, is_number
+from foveate.method.checks import check_int, describe, is_int, is_number
 
 
 def check_keep(keep: int | float) -> None:
     """Raise `KeepError` unless `keep` is an int >= 1 (tokens per image) or a float in (0, 1] (a share of them)."""
     rule = "use an int for tokens per image (keep=64), a float in (0, 1] for a share (keep=0.1)"
     if not is_number(keep):
-        raise KeepError(f"keep={keep!r} is a {type(keep).__name__}: {rule}.")
+        raise KeepError(f"keep={describe(keep)} is a {type(keep).__name__}: {rule}.")
     if is_int(keep):
         if keep < 1:
             raise KeepError(f"keep={keep} keeps no token: {rule}.")
@@ -36,6 +36,7 @@ def to_budget(keep: int | float, n: int) -> int:
         KeepError: `keep` is neither a number of tokens nor a share.
     """
     check_keep(keep)
+    check_int("n", n, 0)
     if not is_int(keep):
         return max(1, math.floor(to_fraction(keep) * n + Fraction(1, 2)))
     if keep > n:

@@ -1,10 +1,44 @@
-"""Checks of numbers that users pass."""
+"""Checks of numbers and tensors that users pass."""
 
-import math
 from numbers import Integral, Real
 from typing import TypeGuard
 
+import torch
+from torch import Tensor
+
 from foveate.errors import InputError
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+LARGEST = 2.0**63  # torch takes no larger integers
+LONGEST = 60  # characters of a value in a message
+
+
+def describe(value: object) -> str:
+    """The value as a message names it: itself if it is short, else its type."""
+    kind = type(value).__name__
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {tuple(value.shape)}" if not value.is_nested else "a nested tensor"
+    text = repr(value)
+    return text if len(text) <= LONGEST and "\n" not in text else f"a {kind}"
+
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise `InputError` unless this is a tensor that holds its values, one after the other."""
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name} is a {type(value).__name__}: pass a tensor of torch.")
+    if value.is_nested or value.layout != torch.strided or value.is_quantized:
+        raise InputError(f"{name} is a sparse, nested or quantized tensor: pass a dense one.")
+    if value.is_meta:
+        raise InputError(f"{name} is on the meta device, which holds no values: pass a tensor with values.")
+
+
+def check_kept(kept: object, n: int, device: torch.device) -> None:
+    """Raise `InputError` unless these are indices (k,) of some of n tokens, as `select` returns them."""
+    check_tensor("kept", kept)
+    fits = isinstance(kept, Tensor) and kept.dtype == torch.int64 and kept.ndim == 1 and kept.device == device
+    if not fits or not len(kept) or not bool(((kept >= 0) & (kept < n)).all()):
+        raise InputError(f"kept is {describe(kept)}: pass the (k,) int64 indices that select returned, below {n}.")
 
 
 def is_int(value: object) -> TypeGuard[int]:
@@ -20,28 +54,28 @@ def is_number(value: object) -> TypeGuard[float]:
 def check_share(name: str, value: object) -> None:
     """Raise `InputError` unless this hyper-parameter is a number in [0, 1]."""
     if not is_number(value) or not 0 <= value <= 1:
-        raise InputError(f"{name}={value!r} is not a share: use a float in [0, 1], such as 0.5.")
+        raise InputError(f"{name}={describe(value)} is not a share: use a float in [0, 1], such as 0.5.")
 
 
 def check_between(name: str, value: object, low: float, high: float) -> None:
     """Raise `InputError` unless this hyper-parameter is a number in [low, high]."""
     if not is_number(value) or not low <= value <= high:
-        raise InputError(f"{name}={value!r} is out of range: use a float from {low} to {high}.")
+        raise InputError(f"{name}={describe(value)} is out of range: use a float from {low} to {high}.")
 
 
 def check_positive(name: str, value: object) -> None:
-    """Raise `InputError` unless this hyper-parameter is a finite number above 0."""
-    if not is_number(value) or not 0 < value < math.inf:
-        raise InputError(f"{name}={value!r} is out of range: use a float above 0, such as 0.2.")
+    """Raise `InputError` unless this hyper-parameter is a number above 0 that torch takes."""
+    if not is_number(value) or not 0 < value < LARGEST:
+        raise InputError(f"{name}={describe(value)} is out of range: use a float above 0, such as 0.2.")
 
 
 def check_not_negative(name: str, value: object) -> None:
-    """Raise `InputError` unless this hyper-parameter is a finite number of 0 or more."""
-    if not is_number(value) or not 0 <= value < math.inf:
-        raise InputError(f"{name}={value!r} is out of range: use a float of 0 or more, such as 1.0.")
+    """Raise `InputError` unless this hyper-parameter is a number of 0 or more that torch takes."""
+    if not is_number(value) or not 0 <= value < LARGEST:
+        raise InputError(f"{name}={describe(value)} is out of range: use a float of 0 or more, such as 1.0.")
 
 
 def check_int(name: str, value: object, low: int) -> None:
     """Raise `InputError` unless this hyper-parameter is an integer of `low` or more."""
     if not is_int(value) or value < low:
-        raise InputError(f"{name}={value!r} is out of range: use an int of {low} or more.")
+        raise InputError(f"{name}={describe(value)} is out of range: use an int of {low} or more.")

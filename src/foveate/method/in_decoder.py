@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.method.checks import is_int, is_number
+from foveate.method.checks import FLOATS, check_int, check_tensor, describe, is_int, is_number
+from foveate.method.tokens import check_matrix
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class DecoderMethod(ABC):
         Returns:
             One count a drop, never rising; the last is `k`.
         """
+        check_int("drops", drops, 1)
+        _check_count(n, k)
         shares = ((k / n) ** (drop / drops) for drop in range(1, drops))
         return (*(min(n, max(k, math.floor(n * share + 0.5))) for share in shares), k)
 
@@ -79,6 +82,7 @@ class DecoderMethod(ABC):
             (r,) indices of question tokens, r >= 1.
         """
         del visual
+        check_matrix("question", question)
         return torch.arange(question.shape[0], device=question.device)
 
     def select(self, attention: Tensor, k: int) -> Tensor:
@@ -95,16 +99,22 @@ class DecoderMethod(ABC):
         Raises:
             InputError: `attention` has another shape, or `k` is out of range.
         """
-        if attention.ndim != 3 or 0 in attention.shape or not attention.is_floating_point():
+        check_tensor("attention", attention)
+        if attention.ndim != 3 or 0 in attention.shape or attention.dtype not in FLOATS:
             raise InputError(f"attention has shape {tuple(attention.shape)}: give weights as (heads, rows, tokens).")
-        if not is_int(k) or not 1 <= k <= attention.shape[-1]:
-            raise InputError(f"k={k!r} of {attention.shape[-1]} tokens cannot stay: use an int in that range.")
+        _check_count(attention.shape[-1], k)
         with torch.no_grad(), torch.autocast(attention.device.type, enabled=False):
             return self._select(attention.float(), int(k))
 
     @abstractmethod
     def _select(self, attention: Tensor, k: int) -> Tensor:
         """`select` after its checks, in float32."""
+
+
+def _check_count(n: int, k: int) -> None:
+    """Raise `InputError` unless k of n tokens can stay."""
+    if not is_int(n) or not is_int(k) or not 1 <= k <= n:
+        raise InputError(f"k={describe(k)} of {describe(n)} tokens cannot stay: use an int in that range.")
 
 
 def select_highest(scores: Tensor, k: int) -> Tensor:
@@ -119,10 +129,13 @@ def check_layer_shares(shares: Sequence[float]) -> None:
     """Raise `InputError` unless `shares` is a tuple of ascending shares of the decoder's depth, between 0 and 1."""
     fine = isinstance(shares, tuple) and all(is_number(share) and 0 < share < 1 for share in shares)
     if not fine or not shares or list(shares) != sorted(set(shares)):
-        raise InputError(f"layers_at={shares!r} must be a tuple of ascending shares of the depth, such as (0.25, 0.5).")
+        raise InputError(
+            f"layers_at={describe(shares)} must be a tuple of ascending shares of the depth, such as (0.25, 0.5)."
+        )
 
 
 def to_layers(shares: Sequence[float], depth: int) -> tuple[int, ...]:
     """Convert shares of the depth to layers; in a shallow model two shares may become one layer."""
+    check_int("depth", depth, 1)
     places = {min(max(math.floor(share * depth + 0.5), 1), depth - 1) for share in shares}
     return tuple(sorted(places))

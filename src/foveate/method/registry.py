@@ -8,8 +8,9 @@ from torch import Tensor
 from foveate.errors import InputError, UnknownMethodError
 from foveate.method.base import Method
 from foveate.method.budget import to_budget
+from foveate.method.checks import describe
 from foveate.method.in_decoder import DecoderMethod
-from foveate.method.tokens import VisualTokens
+from foveate.method.tokens import VisualTokens, check_matrix
 from foveate.registry import Registry
 
 BUILTIN = {
@@ -97,7 +98,7 @@ def resolve_any(method: str | Method | DecoderMethod) -> Method | DecoderMethod:
 def _refuse(value: object) -> str:
     if inspect.isclass(value):
         return f"method={value.__name__} is a class: give an instance, {value.__name__}(), or a name."
-    return f"method={value!r} is not a method: give a name ({', '.join(METHODS.names())}) or a Method instance."
+    return f"method={describe(value)} is not a method: give a name ({', '.join(METHODS.names())}) or a Method instance."
 
 
 def select(
@@ -138,6 +139,7 @@ def select(
         embeds = embeds[kept]
     """
     resolved = resolve(method)
+    check_matrix("embeds", embeds)
     question = embeds[:0] if question is None else question
     tokens = VisualTokens(
         embeds, question, grid, encoder=encoder, cls_attention=cls_attention, keys=keys, attention=attention

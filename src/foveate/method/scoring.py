@@ -7,8 +7,8 @@ have the opposite sign (CDPruner and TRIM negate them): do not pass those here.
 import torch
 from torch import Tensor
 
+from foveate.method.scale import split_blocks
 from foveate.method.selection import TIE, Cosines
-from foveate.method.selection.cosines import split_blocks
 from foveate.method.tokens import unit_rows
 
 FLAT = 1e-9  # question tokens whose third moments sum to less than this have flat maps: peaks of a thousandth

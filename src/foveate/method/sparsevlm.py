@@ -7,7 +7,7 @@ from torch import Tensor
 
 from foveate.method.in_decoder import DecoderMethod, check_layer_shares, select_highest, to_layers
 from foveate.method.selection import TIE
-from foveate.method.tokens import unit_rows
+from foveate.method.tokens import VisualTokens, unit_rows
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class SparseVLM(DecoderMethod):
 
     def raters(self, visual: Tensor, question: Tensor) -> Tensor:
         """Select the question tokens whose mean cosine to the visual tokens is at least the average."""
-        similarity = unit_rows(question) @ unit_rows(visual).mean(0)
+        tokens = VisualTokens(visual, question)
+        similarity = unit_rows(tokens.question) @ unit_rows(tokens.embeds).mean(0)
         return (similarity >= similarity.mean() - TIE).nonzero().squeeze(1)
 
     def _select(self, attention: Tensor, k: int) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
+from foveate.method.checks import FLOATS, check_tensor, describe, is_int
+from foveate.method.scale import fit_rows, fit_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,31 +48,20 @@ class VisualTokens:
     attention: Tensor | None = None
 
     def __post_init__(self) -> None:
-        _check_rows("embeds", self.embeds)
-        _check_rows("question", self.question)
+        check_matrix("embeds", self.embeds)
+        check_matrix("question", self.question)
         if self.question.shape[1] != self.embeds.shape[1]:
             raise InputError(
                 f"embeds are {self.embeds.shape[1]} wide but question is {self.question.shape[1]} wide: "
                 "give both in the language model's embedding space (the tokens after the projector)."
             )
-        if self.question.device != self.embeds.device:
-            raise InputError(
-                f"embeds are on {self.embeds.device}, question is on {self.question.device}: move them to one device."
-            )
+        _check_device("question", self.question, self.embeds)
         self._check_shape()
-        for name, rows in (("encoder", self.encoder), ("keys", self.keys)):
-            if rows is not None:
-                _check_rows(name, rows)
-                _check_extra(name, rows, self.embeds)
-        for name, weights in (("cls_attention", self.cls_attention), ("attention", self.attention)):
-            if weights is None:
-                continue
-            if weights.ndim != 1:
-                raise InputError(f"{name} has shape {tuple(weights.shape)}: give one number a token.")
-            _check_rows(name, weights[:, None])
-            _check_extra(name, weights, self.embeds)
-            if bool((weights < 0).any()):
-                raise InputError(f"{name} has negative numbers: give probabilities, after the softmax.")
+        for name, fit in EXTRAS.items():
+            if getattr(self, name) is not None:
+                (check_matrix if fit is fit_rows else _check_weights)(name, getattr(self, name))
+                _check_extra(name, getattr(self, name), self.embeds)
+        self._fit()
 
     def extra(self, name: str) -> Tensor:
         """Return the extra of this name.
@@ -78,6 +69,8 @@ class VisualTokens:
         Raises:
             InputError: These tokens have no such extra.
         """
+        if not isinstance(name, str) or name not in EXTRAS:
+            raise InputError(f"{describe(name)} is no extra: use one of {', '.join(EXTRAS)}.")
         value: Tensor | None = getattr(self, name)
         if value is None:
             raise InputError(
@@ -96,11 +89,15 @@ class VisualTokens:
             grid: The arrangement of the subset.
 
         Raises:
-            InputError: `indices` is empty, or `grid` is not for k tokens.
+            InputError: `indices` are none of these tokens or empty, or `grid` is not for k tokens.
         """
+        check_tensor("indices", indices)
         part = copy.copy(self)  # does not call __post_init__
-        rows = {name: getattr(self, name) for name in ("embeds", "encoder", "cls_attention", "keys", "attention")}
-        chosen = {name: None if value is None else value.index_select(0, indices) for name, value in rows.items()}
+        rows = {name: getattr(self, name) for name in ("embeds", *EXTRAS)}
+        try:
+            chosen = {name: None if value is None else value.index_select(0, indices) for name, value in rows.items()}
+        except (IndexError, RuntimeError) as error:
+            raise InputError(f"indices do not fit the {len(self.embeds)} tokens: {error}") from error
         vars(part).update(chosen, grid=grid)  # the class is frozen
         part._check_shape()
         return part
@@ -109,24 +106,56 @@ class VisualTokens:
         n = len(self.embeds)
         if n < 1:
             raise InputError("embeds has no tokens: leave an image without tokens out of the call.")
-        if self.grid is not None and (len(self.grid) != 3 or min(self.grid) < 1 or math.prod(self.grid) != n):
-            raise InputError(f"grid={self.grid} is not for {n} tokens: give (t, h, w), t * h * w = {n}, or None.")
+        if self.grid is None:
+            return
+        sizes = self.grid if isinstance(self.grid, (tuple, list)) else ()
+        fits = len(sizes) == 3 and all(is_int(size) and size >= 1 for size in sizes) and math.prod(sizes) == n
+        if not fits:
+            raise InputError(
+                f"grid={describe(self.grid)} is not for {n} tokens: give (t, h, w), t * h * w = {n}, or None."
+            )
+
+    def _fit(self) -> None:
+        """Check the values, and bring those of an extreme scale to another one."""
+        for name, fit in FITS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, fit(name, value))  # the class is frozen
 
 
-def _check_rows(name: str, rows: Tensor) -> None:
-    if rows.ndim != 2:
+EXTRAS = {"encoder": fit_rows, "keys": fit_rows, "cls_attention": fit_weights, "attention": fit_weights}
+FITS = {"embeds": fit_rows, "question": fit_rows, **EXTRAS}
+
+
+def check_matrix(name: str, rows: Tensor) -> None:
+    """Raise `InputError` unless these are the rows (n, d) of embeddings; their values are not read."""
+    check_tensor(name, rows)
+    if rows.ndim != 2 or not rows.shape[1]:
         raise InputError(f"{name} has shape {tuple(rows.shape)}: give the tokens of one image, as (tokens, width).")
-    if not rows.is_floating_point():
-        raise InputError(f"{name} is {rows.dtype}: give embeddings (float16, bfloat16 or float32), not ids.")
-    if rows.numel() and not all(bool(end.isfinite()) for end in rows.detach().aminmax()):  # both are NaN if one is
-        raise InputError(
-            f"{name} contains NaN or infinity: run the vision tower in bfloat16 or float32 (float16 overflows)."
-        )
+    _check_float(name, rows)
+
+
+def _check_weights(name: str, weights: Tensor) -> None:
+    check_tensor(name, weights)
+    if weights.ndim != 1:
+        raise InputError(f"{name} has shape {tuple(weights.shape)}: give one number a token.")
+    _check_float(name, weights)
+    if bool((weights < 0).any()):
+        raise InputError(f"{name} has negative numbers: give probabilities, after the softmax.")
+
+
+def _check_float(name: str, values: Tensor) -> None:
+    if values.dtype not in FLOATS:
+        raise InputError(f"{name} is {values.dtype}: give embeddings (float16, bfloat16 or float32), not ids.")
 
 
 def _check_extra(name: str, rows: Tensor, embeds: Tensor) -> None:
     if len(rows) != len(embeds):
         raise InputError(f"{name} has {len(rows)} tokens but embeds {len(embeds)}: give the same tokens in both.")
+    _check_device(name, rows, embeds)
+
+
+def _check_device(name: str, rows: Tensor, embeds: Tensor) -> None:
     if rows.device != embeds.device:
         raise InputError(f"embeds are on {embeds.device}, {name} is on {rows.device}: move them to one device.")
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.base import Method
 from foveate.method.budget import to_fraction
-from foveate.method.checks import check_share
+from foveate.method.checks import check_share, describe
 from foveate.method.scoring import score_pooled, score_token_max, score_token_mean
 from foveate.method.selection import TIE, FarthestProblem, select_farthest, select_top_k
 from foveate.method.tokens import VisualTokens
@@ -46,8 +46,8 @@ class ZSPAPrune(Method):
 
     def __post_init__(self) -> None:
         check_share("core", self.core)
-        if self.relevance not in _RELEVANCE:
-            raise InputError(f"relevance={self.relevance!r} is not known: use one of {', '.join(_RELEVANCE)}.")
+        if not isinstance(self.relevance, str) or self.relevance not in _RELEVANCE:
+            raise InputError(f"relevance={describe(self.relevance)} is not known: use one of {', '.join(_RELEVANCE)}.")
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         # 1. Prompt simplification: one score per token, s_i = cos(v_i, p) with p = mean_t e_t.

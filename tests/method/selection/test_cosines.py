@@ -1,12 +1,13 @@
 import pytest
 import torch
 
-from foveate.method.selection import Cosines, cosines
+from foveate.method import scale
+from foveate.method.selection import Cosines
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
 def test_cosines_are_cosines(dtype, monkeypatch):
-    monkeypatch.setattr(cosines, "BLOCK_BYTES", 700)  # blocks of a few rows, the last one shorter
+    monkeypatch.setattr(scale, "BLOCK_BYTES", 700)  # blocks of a few rows, the last one shorter
     rows = (torch.randn(50, 16, generator=torch.Generator().manual_seed(0)) * 30).to(dtype)
     index = torch.tensor([3, 49, 0])
     some = Cosines(rows)
@@ -43,6 +44,6 @@ def test_rows_are_not_copied_and_not_changed():
     ],
 )
 def test_a_block_is_as_many_rows_as_fit(shape, limit, sizes, monkeypatch):
-    monkeypatch.setattr(cosines, "BLOCK_BYTES", limit)
-    blocks = cosines.split_blocks(torch.ones(shape, dtype=torch.float16))
+    monkeypatch.setattr(scale, "BLOCK_BYTES", limit)
+    blocks = scale.split_blocks(torch.ones(shape, dtype=torch.float16))
     assert [len(block) for block in blocks] == sizes

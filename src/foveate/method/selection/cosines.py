@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 8 << 20  # rows converted to float32 at a time; a block stays in the CPU's cache
+from foveate.method.scale import measure_rows, split_blocks
+
 SMALLEST = 1e-12  # a shorter row counts as zeros: its cosines are 0
 
 
@@ -15,7 +16,7 @@ class Cosines:
 
     def __init__(self, rows: Tensor) -> None:
         self.rows = rows
-        self.norm = torch.cat([block.float().norm(dim=1) for block in split_blocks(rows)])  # (n,)
+        self.norm = measure_rows(rows)  # (n,)
         self.scale = self.norm.clamp(min=SMALLEST).reciprocal_()
 
     def length(self) -> Tensor:
@@ -33,9 +34,3 @@ class Cosines:
         else:
             products = torch.cat([block.float() @ vectors.T for block in split_blocks(self.rows)])
         return products.mul_(self.scale[:, None])
-
-
-def split_blocks(rows: Tensor) -> tuple[Tensor, ...]:
-    """Split the rows of (n, d) into blocks of `BLOCK_BYTES` in float32."""
-    blocks: tuple[Tensor, ...] = rows.split(max(1, BLOCK_BYTES // (4 * max(1, rows.shape[1]))))
-    return blocks
