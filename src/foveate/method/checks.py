@@ -33,11 +33,11 @@ def check_tensor(name: str, value: object) -> None:
         raise InputError(f"{name} is on the meta device, which holds no values: pass a tensor with values.")
 
 
-def check_kept(kept: object, n: int, device: torch.device) -> None:
+def check_kept(kept: Tensor, n: int, device: torch.device) -> None:
     """Raise `InputError` unless these are indices (k,) of some of n tokens, as `select` returns them."""
     check_tensor("kept", kept)
-    fits = isinstance(kept, Tensor) and kept.dtype == torch.int64 and kept.ndim == 1 and kept.device == device
-    if not fits or not len(kept) or not bool(((kept >= 0) & (kept < n)).all()):
+    fits = kept.dtype == torch.int64 and kept.ndim == 1 and kept.device == device and len(kept) > 0
+    if not fits or not bool(((kept >= 0) & (kept < n)).all()):
         raise InputError(f"kept is {describe(kept)}: pass the (k,) int64 indices that select returned, below {n}.")
 
 
