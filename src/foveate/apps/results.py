@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import io
 import json
@@ -60,7 +59,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not os.access(path, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "nothing can be written there")
+            raise OSError("nothing can be written there")
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be used ({error}): give another folder for the results.") from error
 

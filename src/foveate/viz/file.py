@@ -31,7 +31,7 @@ def save(image: Image.Image, path: Path) -> None:
         image.save(part, format=FORMATS[path.suffix.lower()])
         part.replace(path)
     except OSError as error:
-        raise InputError(f"The overlay {path} cannot be written ({error.strerror or error}).") from error
+        raise InputError(f"The overlay {path} cannot be written ({error.strerror or error}): make room.") from error
     finally:
         with suppress(OSError):  # on a read-only disk even a missing file cannot be removed
             part.unlink(missing_ok=True)

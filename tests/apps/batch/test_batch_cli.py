@@ -12,6 +12,7 @@ import pytest
 from apps.batch.drawn import check_once, library, replies, write_lines
 from apps.batch.processes import blocked, find_workers, kill, wait_for
 from foveate.apps import cli
+from foveate.apps.results import open_folder
 
 COUNT = 20
 CLUSTER = """
@@ -72,6 +73,13 @@ def test_bad_files(refused, tmp_path):
     assert "holds no row" in refused(questions=write_lines(tmp_path / "empty.jsonl", ["\n"]))
     (tmp_path / "file").touch()
     assert "another folder" in refused(out=tmp_path / "file")
+
+
+def test_a_folder_in_use(refused, tmp_path):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'foveate[batch]'")
+    with open_folder(tmp_path / "out"):
+        assert "Another run writes to" in refused()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_without_ray(refused, monkeypatch):
