@@ -76,6 +76,10 @@ def read_answer(connection):
     return status
 
 
+def chunked_head(url):
+    return (HEAD.format(host=urlsplit(url).netloc) + "Transfer-Encoding: chunked\r\n\r\n").encode()
+
+
 def head(url, length):
     return (HEAD.format(host=urlsplit(url).netloc) + f"Content-Length: {length}\r\n\r\n").encode()
 
@@ -188,6 +192,44 @@ def test_places_are_given_back(bundled):
                 refused = post(server.url, body("bundled", "how many?"))
                 assert refusal(refused, 429)["code"] == "too_many_requests"
             wait_for(lambda: post(server.url, body("bundled", "how many?")).status_code == 200)
+
+
+@pytest.mark.parametrize("size", [1, 16, 64])
+def test_small_chunks_are_refused(server, size):
+    """Each of them takes time, so that a few clients would keep all others waiting."""
+    with connected(server.url) as connection:
+        connection.sendall(chunked_head(server.url))
+        try:
+            for _ in range(1000):
+                connection.sendall((f"{size:x}\r\n".encode() + b" " * size + b"\r\n") * 1000)
+        except ConnectionError:
+            pass
+        else:
+            raise AssertionError("the server read them all")
+    wait_for(lambda: get(f"{server.url}/health").status_code == 200)
+
+
+def test_the_refusal_of_small_chunks_names_the_fix(server):
+    with connected(server.url) as connection:
+        connection.sendall(chunked_head(server.url) + b"1\r\n \r\n" * (2 * connections.PIECE // 6))
+        answer = connection.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"send larger ones, or a Content-Length." in answer
+
+
+def test_small_chunks_behind_a_refusal_close_the_connection(server):
+    with connected(server.url) as connection:
+        connection.sendall(chunked_head(server.url).replace(b"application/json", b"text/plain"))
+        assert b" 415 " in connection.recv(100)
+        send_until_closed(connection, b"1\r\n \r\n" * connections.PIECE)
+
+
+@pytest.mark.parametrize("size", [192, 1000, 100_000])
+def test_other_chunks_are_read(server, size):
+    """Bodies with ends of lines in them, and the headings of chunks anywhere in a piece."""
+    sent = json.dumps(body("bundled", "how many?"), indent=1).replace("\n", "\r\n").encode() + b"\r\n" * 50_000
+    parts = (sent[start : start + size] for start in range(0, len(sent), size))
+    assert post(server.url, content=parts).status_code == 200
 
 
 # -- answers -------------------------------------------------------------------------------------------------------

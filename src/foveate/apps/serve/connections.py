@@ -12,6 +12,8 @@ HEADER_SECONDS = 10.0  # from the connection, or from the last response, to the 
 WRITE_SECONDS = 60.0  # for which a client may read nothing of its response
 MAX_CONNECTIONS = 1000
 RESERVED = 64  # file descriptors that are not for connections
+PIECE, CHUNK = 4096, 128  # bytes that are read at a time, and of a body's chunks on average: each of them takes time
+SMALL_CHUNKS = f"The chunks of the body have less than {CHUNK} bytes: send larger ones, or a Content-Length."
 
 
 def limit_connections() -> int:
@@ -47,8 +49,12 @@ class GuardedProtocol(H11Protocol):
         _cancel(self._write_timer)
 
     def data_received(self, data: bytes) -> None:
-        """Stop waiting once the headers are complete."""
-        super().data_received(data)
+        """Read in pieces what is not plain, and stop waiting once the headers are complete."""
+        while data and not self.transport.is_closing():
+            is_plain = self.conn.their_state is h11.SEND_BODY and not self.has_chunks
+            size = len(data) if is_plain else PIECE
+            self._read_piece(data[:size])
+            data = data[size:]
         if not self.awaits_headers:
             _cancel(self._header_timer)
 
@@ -77,6 +83,33 @@ class GuardedProtocol(H11Protocol):
     def awaits_client(self) -> bool:
         """Whether it is the client's turn: it owes headers or a body."""
         return self.awaits_headers or self.conn.their_state is h11.SEND_BODY
+
+    @property
+    def has_chunks(self) -> bool:
+        """Whether a body arrives in chunks."""
+        coded = any(name == b"transfer-encoding" for name, _ in self.headers or ())
+        return coded and self.conn.their_state is h11.SEND_BODY
+
+    def _read_piece(self, piece: bytes) -> None:
+        """Refuse a body whose chunks are small, by what is left of a piece without their headings."""
+        cycle, may_refuse = self.cycle, self.has_chunks and len(piece) == PIECE
+        before = len(cycle.body) if may_refuse else 0
+        super().data_received(piece)
+        if not may_refuse or cycle is not self.cycle:
+            return
+        if cycle.response_complete:  # what follows a refusal is not kept, so its ends of lines tell
+            if piece.count(b"\r\n") * CHUNK > 2 * PIECE:
+                self.abort()
+        elif (PIECE - (len(cycle.body) - before)) * CHUNK > 6 * PIECE:  # an end of line, a length, an end of line
+            self._refuse(SMALL_CHUNKS)
+
+    def _refuse(self, text: str) -> None:
+        if self.conn.our_state is h11.SEND_RESPONSE:
+            self.send_400_response(text)
+        else:
+            self.abort()
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
 
     def abort(self) -> None:
         """Close the connection at once."""
