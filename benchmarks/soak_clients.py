@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,11 +34,27 @@ class SoakReply:
     ids: tuple[str, ...] = ()
     ends: int = 1
     error: str = ""
+    sent: float = math.inf
 
     @property
     def is_busy(self) -> bool:
         """Whether the request was refused because of other requests."""
         return self.status in BUSY
+
+
+class SoakClient(httpx.Client):
+    """A client for one request; `sent` is when the request was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(trust_env=False, timeout=TIMEOUT, event_hooks={"request": [self._trace]})
+        self.sent = math.inf
+
+    def _trace(self, request: httpx.Request) -> None:
+        request.extensions["trace"] = self._note
+
+    def _note(self, event: str, _: dict[str, Any]) -> None:
+        if event == "http11.send_request_body.complete":
+            self.sent = time.monotonic()
 
 
 def read_refusal(status: int, body: Any) -> SoakReply:
@@ -73,13 +90,13 @@ def read_stream(chunks: list[dict[str, Any]]) -> SoakReply:
 
 def post(url: str, body: Any, kind: str = "application/json") -> SoakReply:
     """Send a body as it is; an iterator is sent in chunks."""
-    try:
-        response = httpx.post(
-            url + PATH, content=body, headers={"Content-Type": kind}, timeout=TIMEOUT, trust_env=False
-        )
-        return read_answer(response.json()) if response.status_code == 200 else read_refusal(*_parts(response))
-    except (httpx.TransportError, ValueError) as error:
-        return SoakReply(error=repr(error))
+    with SoakClient() as client:
+        try:
+            response = client.post(url + PATH, content=body, headers={"Content-Type": kind})
+            reply = read_answer(response.json()) if response.status_code == 200 else read_refusal(*_parts(response))
+        except (httpx.TransportError, ValueError) as error:
+            reply = SoakReply(error=repr(error))
+        return replace(reply, sent=client.sent)
 
 
 def _parts(response: httpx.Response) -> tuple[int, Any]:
@@ -88,25 +105,26 @@ def _parts(response: httpx.Response) -> tuple[int, Any]:
 
 def ask(url: str, request: dict[str, Any], *, stream: bool, pause: float = 0.0) -> SoakReply:
     """Send a request with the stock client, and wait `pause` seconds before each piece of a stream is read."""
+    with SoakClient() as http_client:
+        options = {"base_url": f"{url}/v1", "api_key": "none", "max_retries": 0, "timeout": TIMEOUT}
+        with openai.OpenAI(**options, http_client=http_client) as client:
+            return replace(_ask(client, request, stream, pause), sent=http_client.sent)
+
+
+def _ask(client: openai.OpenAI, request: dict[str, Any], stream: bool, pause: float) -> SoakReply:
     own = {name: request[name] for name in ("keep", "method", "positions") if name in request}
     options: dict[str, Any] = {name: value for name, value in request.items() if name not in own}
     if stream:
         options |= {"stream": True, "stream_options": {"include_usage": True}}
     try:
-        with (
-            httpx.Client(trust_env=False) as http_client,
-            openai.OpenAI(
-                base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=TIMEOUT, http_client=http_client
-            ) as client,
-        ):
-            answer = client.chat.completions.create(**options, extra_body=own)
-            if not stream:
-                return read_answer(answer.model_dump())
-            chunks = []
-            for chunk in answer:
-                chunks.append(chunk.model_dump())
-                time.sleep(pause)
-            return read_stream(chunks)
+        answer = client.chat.completions.create(**options, extra_body=own)
+        if not stream:
+            return read_answer(answer.model_dump())
+        chunks = []
+        for chunk in answer:
+            chunks.append(chunk.model_dump())
+            time.sleep(pause)
+        return read_stream(chunks)
     except openai.APIStatusError as error:
         return read_refusal(error.status_code, {"error": error.body})
     except (openai.APIConnectionError, httpx.TransportError) as error:

@@ -14,7 +14,7 @@ from functools import partial
 import httpx
 
 from soak_clients import LEAVES, SoakReply, ask, check_alive, leave, post, send_slowly
-from soak_record import MARGIN, SoakRecord, judge
+from soak_record import SoakRecord, judge
 from soak_requests import good_requests, large_requests, wrong_requests
 from soak_server import SoakServer
 
@@ -73,7 +73,8 @@ class SoakLoad:
         """Send a request and record what became of it."""
         start = time.monotonic()
         reply = send()
-        outcome = judge(reply, self.quiet[name], was_stopping=start > server.stopping_since - MARGIN)
+        was_stopping = min(reply.sent, time.monotonic()) > server.stopping_since
+        outcome = judge(reply, self.quiet[name], was_stopping=was_stopping)
         self.record.add(kind, outcome, start, reply, f"request {name!r}: {reply}, quiet: {self.quiet[name]}")
 
     def ask(self, server: SoakServer, n: int) -> None:

@@ -13,12 +13,11 @@ from soak_clients import SoakReply
 
 BAD = ("lost", "wrong", "doubled")
 OUTCOMES = ("answered", "refused", "busy", "left", "unaccepted", *BAD)
-MARGIN = 0.5  # seconds: a request that began later before SIGTERM may still have been in the socket's queue
 MAX_FAULTS = 50
 
 
 def judge(reply: SoakReply, quiet: SoakReply, *, was_stopping: bool) -> str:
-    """The outcome of a request, by the reply of the quiet server; `was_stopping` if SIGTERM may have come first."""
+    """The outcome of a request, by the reply of the quiet server; `was_stopping` if it was sent as the server ended."""
     if reply.error:
         return "unaccepted" if was_stopping and not reply.status else "lost"
     if reply.is_busy:

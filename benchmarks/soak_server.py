@@ -35,7 +35,7 @@ class SoakServer:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether SIGTERM was sent."""
+        """Whether its end has begun."""
         return time.monotonic() >= self.stopping_since
 
     def _wait_until_up(self) -> str:
@@ -70,8 +70,12 @@ class SoakServer:
         raise SystemExit("The server is busy, although no client waits for it.")
 
     def stop(self) -> float:
-        """Send SIGTERM and wait for the end; returns the seconds until then."""
+        """Send SIGTERM and wait for the end; returns the seconds until then.
+
+        Connections are accepted in their order: once /health is answered, all requests that were sent before it are in.
+        """
         self.stopping_since = time.monotonic()
+        httpx.get(f"{self.url}/health", timeout=STOP, trust_env=False)
         self.process.terminate()
         self.process.wait(STOP)
         return time.monotonic() - self.stopping_since
