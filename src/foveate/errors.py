@@ -13,6 +13,10 @@ class InputError(FoveateError, ValueError):
     """The inputs do not fit together, or an input or a hyper-parameter is out of range."""
 
 
+class EncoderError(FoveateError, RuntimeError):
+    """The model's own code cannot read the inputs; the error that it raised is the cause."""
+
+
 class UnknownMethodError(FoveateError, ValueError):
     """No method is registered under this name."""
 

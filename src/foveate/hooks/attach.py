@@ -11,13 +11,12 @@ from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.hooks.chain import Chain, find_chain
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
 from foveate.method import Method, resolve_any
-from foveate.method.budget import check_keep
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Per, Positions, PruneSettings, check_modalities, check_settings
+from foveate.pipeline.settings import Per, Positions, PruneSettings, check_choices, check_settings
 
 
 class Handle:
@@ -106,8 +105,7 @@ def _check_decoder_settings(
     explain: bool,
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
-    check_keep(keep)
-    check_modalities(modalities)
+    check_choices(keep, positions, per, modalities, explain)
     reasons = {
         f"per={per!r}": per != "image" and "which counts by image",
         f"modalities={modalities!r}": "image" not in modalities and "which prunes images",

@@ -20,15 +20,16 @@ from foveate.hooks.continuation import continue_call, continue_generate, fit_enc
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.entry import find_marked, guard_base, has_images, has_raw, read_arguments, split_arguments
 from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
-from foveate.hooks.options import check_options
+from foveate.hooks.options import check_kinds, check_options
 from foveate.hooks.record import RECORD, Record, find_cache, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.models.generation import has_own_decoder, read_pad_id
+from foveate.pipeline.inputs import check_cache, check_containers
 from foveate.pipeline.prune import prune
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import PruneSettings, check_cache
+from foveate.pipeline.settings import PruneSettings
 
 HIDDEN = "inputs_embeds hide which tokens are an image's, so nothing was pruned: pass input_ids and pixel_values."
 CHAIN = "foveate_chain"  # attribute of our hook before `forward` that holds the chain
@@ -102,11 +103,14 @@ class Chain:
     @torch.no_grad()
     def generate(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """Prune the prompt, or go on from a pruned one, and call the stock `generate`."""
+        if self.handles:
+            check_containers(kwargs)
         # Assistants and decoding loops call generate again, without an image.
         is_pruned = bool(kwargs.get("mm_encoder_outputs")) or self.call.is_generating
         if not self.handles or (is_pruned and not self.brings_images(kwargs)):
             return stock(**kwargs)
         inputs, settings = split_arguments(self.model, self.family, kwargs)
+        check_kinds(settings)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
         if cache is not None and cache.get_seq_length() > 0 and not has_images(self.family, inputs):
@@ -192,6 +196,7 @@ class Chain:
         # Set anew in every call: an interrupted one leaves its own state behind.
         self.call.is_entered, self.call.prompt = True, None
         inputs = read_arguments(self.model, args, kwargs)
+        check_containers(inputs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
         if self.brings_images(inputs):

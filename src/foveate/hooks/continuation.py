@@ -11,6 +11,7 @@ from foveate.hooks.record import OTHER, RECORD, CachedPrompt, CachedStates, Reco
 from foveate.models import Family
 from foveate.models.generation import has_own_decoder
 from foveate.models.sequence import complete_positions, count_positions, find_last_columns
+from foveate.pipeline.inputs import check_following, check_positions
 from foveate.pipeline.report import PrunedInputs
 
 
@@ -24,11 +25,13 @@ def count_past(cache: Any, prompt: CachedPrompt) -> int:
 
 def continue_call(cache: Any, prompt: Record, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """The inputs of a forward call behind a pruned prompt, as the cache needs them."""
+    check_following(inputs)
     new = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
     if isinstance(prompt, CachedStates):
         return {**inputs, **_continue_across(prompt, inputs, new, new.shape[1])}
     if not isinstance(prompt, CachedPrompt):
         raise InputError(OTHER)
+    check_positions(inputs.get("position_ids"), *new.shape[:2])
     prompt, past, count = fit_rows(prompt, len(new)), count_past(cache, prompt), new.shape[1]
     steps = torch.arange(past, past + count, device=prompt.shift.device).expand(len(new), -1)
     out = {name: value for name, value in inputs.items() if name != "cache_position"}
@@ -87,6 +90,7 @@ def continue_generate(
 
     `make_mask` makes the mask of a whole conversation that came without one.
     """
+    check_following(inputs)
     if isinstance(prompt, CachedStates):
         return {**inputs, **_continue_across(prompt, inputs, inputs["input_ids"], 1)}
     if not isinstance(prompt, CachedPrompt):

@@ -35,7 +35,7 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
 from foveate.models.visual_input import Grid
-from foveate.pipeline.settings import check_cache
+from foveate.pipeline.inputs import check_cache, check_containers, explain_refusal
 
 MARK = "foveate_decoder"  # attribute of our hook before `forward`
 
@@ -139,6 +139,7 @@ class _Hooks:
 
     def open(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         inputs = read_arguments(self.model, args, kwargs)
+        check_containers(inputs)
         self.call.now = None
         cache = cache_of(inputs)
         is_prompt = has_raw(self.family, inputs) or bool(list_encoded(inputs))
@@ -154,9 +155,10 @@ class _Hooks:
             return None
         if not is_prompt:
             return None
-        check_call(inputs, self.handle.method.name)
-        encoded = self.family.encode(model, inputs)
-        self.call.now = self._prefill(inputs, encoded)
+        check_call(self.model, self.family, inputs, self.handle.method.name)
+        with explain_refusal(model):
+            encoded = self.family.encode(model, inputs)
+            self.call.now = self._prefill(inputs, encoded)
         rest = {name: value for name, value in inputs.items() if name != "pixel_values"}
         return (), {**rest, "mm_encoder_outputs": {"image": encoded}}
 

@@ -1,10 +1,12 @@
 """Options of `generate` with which transformers itself goes wrong on prompts with images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from foveate.errors import InputError
 from foveate.hooks.generate import find_assistance, override, read_setting
+from foveate.method.checks import describe, is_int
 from foveate.models import Family
 
 ATTEND_BOTH_WAYS = frozenset({"gemma3", "gemma4", "gemma4_unified", "molmo2", "paligemma", "shieldgemma2"})
@@ -20,6 +22,37 @@ UNSPLIT = frozenset(
 UNASSISTED = frozenset({"blip-2", "instructblip", "instructblipvideo", "paligemma"})
 """Families of which assisted decoding writes other tokens than greedy decoding: the first three go on from embeddings,
 where transformers loses the mask; in the last one the draft becomes a part of the prompt, which attends both ways."""
+
+
+KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = MappingProxyType(
+    {
+        "stopping_criteria": (lambda value: _is_list(value, callable), "a list of functions"),
+        "logits_processor": (lambda value: _is_list(value, callable), "a list of functions"),
+        "prefix_allowed_tokens_fn": (callable, "a function"),
+        "streamer": (lambda value: hasattr(value, "put") and hasattr(value, "end"), "an object with put and end"),
+        "generation_config": (lambda value: callable(getattr(value, "to_dict", None)), "a GenerationConfig"),
+        "max_length": (is_int, "an int"),
+        "min_length": (is_int, "an int"),
+        "max_new_tokens": (is_int, "an int"),
+        "min_new_tokens": (is_int, "an int"),
+        "pad_token_id": (is_int, "an int"),
+        "eos_token_id": (lambda value: is_int(value) or _is_list(value, is_int), "an int or a list of them"),
+        "suppress_tokens": (lambda value: _is_list(value, is_int), "a list of ints"),
+    }
+)
+"""What these options of `generate` are, and how a message says so."""
+
+
+def check_kinds(settings: Mapping[str, Any]) -> None:
+    """Raise `InputError` for an option of `generate` that is read here and has another type."""
+    for name, (is_right, kind) in KINDS.items():
+        value = settings.get(name)
+        if value is not None and not is_right(value):
+            raise InputError(f"{name} is {describe(value)}: give {kind}.")
+
+
+def _is_list(value: Any, is_right: Callable[[Any], bool]) -> bool:
+    return isinstance(value, (list, tuple)) and all(map(is_right, value))
 
 
 def check_options(model: Any, family: Family, settings: dict[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from foveate.models.cache import cache_of
 from foveate.models.placeholders import match_placeholders
 from foveate.models.sequence import find_last_columns
 from foveate.models.visual_input import Grid, VisualInput, make_visual_input, tile_frames
+from foveate.pipeline.inputs import check_inputs
 from foveate.pipeline.question import read_template, warn_once
-from foveate.pipeline.settings import check_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def _find_question(model: Any, family: Family, prompt: Prompt, item: VisualInput
     return [column for column in columns if int(item.columns[-1]) < column <= end], dialog.doubt
 
 
-def check_call(inputs: dict[str, Any], name: str) -> None:
+def check_call(model: Any, family: Family, inputs: dict[str, Any], name: str) -> None:
     """Raise `InputError` for a call with images that cannot be pruned layer by layer."""
     cache = cache_of(inputs)
     if cache is not None and cache.is_compileable:
@@ -105,12 +105,12 @@ def check_call(inputs: dict[str, Any], name: str) -> None:
             f"{name} leaves each layer with a cache of its own length, and a static cache has one for all: "
             "use the dynamic one, or a method that prunes the input."
         )
-    check_inputs(inputs)
     ready = inputs.get("mm_encoder_outputs") or {}
     if inputs.get("pixel_values_videos") is not None or ready.get("video") is not None:
         raise InputError(
             f"{name} prunes images, not videos: pass the frames as images, or use a method that prunes the input."
         )
+    check_inputs(model, family, inputs)
     if inputs.get("labels") is not None:
         raise InputError(
             f"{name} reads the attention of the prompt's last token, and with labels that is the answer's: "

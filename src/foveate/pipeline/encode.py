@@ -8,10 +8,12 @@ from torch import Tensor
 
 from foveate.errors import InputError, ModelError
 from foveate.method import Method, MethodInfo, methods, resolve
+from foveate.method.checks import check_tensor, describe
 from foveate.models import Family, family_of
 from foveate.models.generation import has_own_decoder
 from foveate.models.inputs import find_modalities, rename_inputs
 from foveate.models.wrappers import gather_shards, unwrap
+from foveate.pipeline.inputs import check_containers, check_encoder_inputs, check_outputs, explain_refusal
 from foveate.pipeline.settings import PruneSettings
 
 DECODER_EXTRAS = frozenset({"attention"})  # what methods read that no encoder gives
@@ -51,11 +53,16 @@ def encode(model: Any, inputs: Mapping[str, Any], *, methods: Sequence[str | Met
         encoded = foveate.encode(model, inputs, methods=["visionzip"])
         short = foveate.prune_inputs(model, inputs, keep=0.1, method="visionzip", encoded=encoded)
     """
-    model, resolved = unwrap(model), [resolve(method) for method in methods]
+    model = unwrap(model)
     family = family_of(model)
+    if not isinstance(methods, (list, tuple)):
+        raise InputError(f'methods={describe(methods)}: give a list of names or methods, such as ["visionzip"].')
+    resolved = [resolve(method) for method in methods]
     for method in resolved:
         check_needs(model, family, method)
+    check_containers(inputs)
     inputs = rename_inputs(family, inputs)
+    check_encoder_inputs(family, inputs)
     if inputs.get("mm_encoder_outputs"):
         raise InputError("Give either pixel_values or mm_encoder_outputs, not both.")
     modalities = [modality for modality in find_modalities(family, inputs) if modality != "audio"]
@@ -124,14 +131,16 @@ def _run_encoders(
         if modality != "image":
             if needs:
                 raise InputError(f"{modality} tokens have no {' and '.join(sorted(needs))}: use another method.")
-            outputs[modality] = _drop_hidden_states(family.encode(model, inputs, modality))
+            with explain_refusal(model):
+                outputs[modality] = _drop_hidden_states(family.encode(model, inputs, modality))
             continue
         if needs and inputs.get(family.traits.main_inputs["image"]) is None:
             raise InputError(
                 f"mm_encoder_outputs hold no {' and '.join(sorted(needs))}, which this method reads: "
                 "pass pixel_values instead, or encoded=foveate.encode(model, inputs, methods=[...])."
             )
-        output, extras = family.encode_with(model, inputs, needs)
+        with explain_refusal(model):
+            output, extras = family.encode_with(model, inputs, needs)
         outputs[modality] = _drop_hidden_states(output)
     return Encoded(outputs, tuple(extras))
 
@@ -150,6 +159,12 @@ def _drop_hidden_states(output: Any) -> Any:
 def _check_encoded(encoded: Encoded, method: Method, *, ready: bool) -> None:
     if not isinstance(encoded, Encoded):
         raise InputError(f"encoded is a {type(encoded).__name__}: pass what foveate.encode returned.")
+    is_outputs = isinstance(encoded.outputs, Mapping) and isinstance(encoded.extras, (list, tuple))
+    if not is_outputs or not all(isinstance(extras, Mapping) for extras in encoded.extras):
+        raise InputError("encoded holds no outputs by modality and extras by image: pass what foveate.encode returned.")
+    check_outputs(encoded.outputs)
+    for name, value in ((name, value) for extras in encoded.extras for name, value in extras.items()):
+        check_tensor(f"{describe(name)} of encoded", value)
     if ready:
         raise InputError("Give either mm_encoder_outputs or encoded, not both.")
     missing = {name for extras in encoded.extras for name in method.needs - DECODER_EXTRAS - extras.keys()}

@@ -12,10 +12,11 @@ from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
 from foveate.pipeline.glance import glance
+from foveate.pipeline.inputs import check_cache, check_containers, check_inputs, explain_refusal
 from foveate.pipeline.question import locate_questions, warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
-from foveate.pipeline.settings import Per, Positions, PruneSettings, check_cache, check_inputs, check_settings
+from foveate.pipeline.settings import Per, Positions, PruneSettings, check_settings
 from foveate.pipeline.shorten import make_mask, protect_last_tokens, shorten_inputs
 
 
@@ -61,8 +62,9 @@ def prune(
     model, method = unwrap(model), settings.method
     family = family_of(model)
     check_needs(model, family, method)
-    check_inputs(inputs)
+    check_containers(inputs)
     inputs = rename_inputs(family, inputs)
+    check_inputs(model, family, inputs)
     encoded = encode_missing(model, family, inputs, settings, encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))
@@ -70,7 +72,8 @@ def prune(
         check_cache(inputs)
 
     started = time.perf_counter()
-    items = family.items(model, inputs, encoded.outputs, encoded.extras)
+    with explain_refusal(model):
+        items = family.items(model, inputs, encoded.outputs, encoded.extras)
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)

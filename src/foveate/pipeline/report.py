@@ -86,7 +86,7 @@ class PrunedInputs(UserDict[str, Any]):
     def __getitem__(self, name: str) -> Any:
         """A call changes the encoder outputs that it receives (beams expand them): every unpacking gets a copy."""
         value = super().__getitem__(name)
-        if name == "encoder_outputs" and value is not None:
+        if name == "encoder_outputs" and isinstance(value, Mapping):
             return type(value)(**value)
         if name != "mm_encoder_outputs" or value is None:
             return value

@@ -14,6 +14,7 @@ from foveate.models.generation import read_pad_id
 from foveate.models.sequence import Layout, find_last_columns, lay_out
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.encode import Encoded
+from foveate.pipeline.inputs import check_token_types, explain_refusal
 from foveate.pipeline.settings import Positions
 
 
@@ -49,11 +50,13 @@ def shorten_inputs(
 
     With them goes which columns stayed.
     """
+    check_token_types(inputs)
     layout = lay_out(mask, mark_staying(mask, items))
     if family.traits.in_sequence and inputs.get("logits_to_keep") is not None:
         inputs = {**inputs, "logits_to_keep": map_logits(inputs["logits_to_keep"], layout)}
     batch = PromptBatch(inputs, encoded.outputs, items, mask, layout, read_pad_id(model), positions == "compact")
-    return family.shorten(model, batch), layout
+    with explain_refusal(model):
+        return family.shorten(model, batch), layout
 
 
 def map_logits(keep: Any, layout: Layout) -> int | Tensor:
