@@ -49,7 +49,9 @@ def check_outputs(outputs: Mapping[str, Any]) -> None:
     """Raise `InputError` unless these are what encoders returned, by modality."""
     for modality, output in outputs.items():
         if not _is_output(output):
-            raise InputError(f"The encoder output of {describe(modality)} is {describe(output)}: pass what it returned.")
+            raise InputError(
+                f"The encoder output of {describe(modality)} is {describe(output)}: pass what it returned."
+            )
 
 
 def check_encoder_inputs(family: Family, inputs: Mapping[str, Any]) -> None:
