@@ -34,6 +34,7 @@ EXTRAS = {
     "apps/bench": ("eval", "vllm"),
     "apps/demo": ("serve",),
     "apps/evaluate": ("eval",),
+    "apps/results.py": ("eval",),
     "apps/serve": ("serve",),
     "integrations/lmms.py": ("lmms",),
     "integrations/vllm": ("vllm",),
