@@ -137,6 +137,18 @@ def test_a_failure_is_reported_without_details(broken):
     assert "secret" not in response.text
 
 
+def test_a_failure_of_the_encoder_is_not_the_client_s(bundled, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("secret path /root/model")
+
+    with running_app(make_app(bundled, ServeSettings())) as server:
+        monkeypatch.setattr(bundled.model.model.vision_tower, "forward", fail)
+        image = data_url(to_file(Image.new("RGB", (32, 32))))
+        response = post(server.url, body("bundled", content("how many?", image)))
+    assert refusal(response, 500)["code"] == "internal_error"
+    assert "secret" not in response.text
+
+
 def test_a_failure_is_the_last_event_of_a_stream(broken):
     stream = post(broken.url, body("bundled", "how many?", stream=True))
     last = json.loads(stream.text.strip().splitlines()[-1].removeprefix("data: "))

@@ -8,7 +8,7 @@ from pydantic import with_config
 from typing_extensions import TypedDict
 
 from foveate.apps.serve.worker import QueueFull, WorkerStopped
-from foveate.errors import FoveateError
+from foveate.errors import EncoderError, FoveateError
 
 RETRY_SECONDS = 1
 MAX_MESSAGE = 600  # characters: what a request names may be as long as its body
@@ -67,7 +67,7 @@ def to_request_error(error: BaseException) -> RequestError:
             return RequestError(503, "The server is busy and its queue is full: try again later.", code="busy")
         case WorkerStopped():
             return RequestError(503, "The server is stopping: send the request again later.", code="stopping")
-        case FoveateError():
+        case FoveateError() if not isinstance(error, EncoderError):  # that is the model's own failure
             return RequestError(400, str(error))
         case torch.cuda.OutOfMemoryError():
             message = "The request did not fit into memory: send fewer or smaller images."
