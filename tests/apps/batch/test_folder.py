@@ -1,8 +1,12 @@
 """The files of a shard are complete, or do not exist."""
 
+import os
+import signal
+
 import pytest
 
 from apps.batch.drawn import lines
+from apps.faults import needs_fork, run_in_child
 from foveate.apps.batch import folder
 from foveate.apps.batch.folder import ShardCount
 from foveate.apps.batch.source import Shard
@@ -65,14 +69,26 @@ def test_a_damaged_file_invalidates_its_shard(tmp_path, name, damage):
     assert set(folder.count_finished(tmp_path, SHARDS)) == {0, 2}
 
 
-def test_a_writer_that_is_killed_leaves_no_shard(tmp_path, monkeypatch):
-    def die(self, target):
+def test_a_writer_that_is_interrupted_leaves_nothing(tmp_path, monkeypatch):
+    def interrupt(self, target):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("pathlib.Path.replace", die)
+        patched.setattr("pathlib.Path.replace", interrupt)
         with pytest.raises(KeyboardInterrupt):
             folder.write_shard(tmp_path, 0, [row(0), row(1), row(2)], [])
+    assert folder.count_finished(tmp_path, SHARDS) == {}
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_fork
+def test_a_writer_that_is_killed_leaves_no_shard(tmp_path, monkeypatch):
+    def die(self, target):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr("pathlib.Path.replace", die)
+    code, _ = run_in_child(lambda: folder.write_shard(tmp_path, 0, [row(0), row(1), row(2)], []))
+    assert code == -signal.SIGKILL
     assert folder.count_finished(tmp_path, SHARDS) == {}
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
     folder.clean_up(tmp_path)

@@ -154,9 +154,11 @@ def test_an_interrupt_says_what_remains(run, folder, tmp_path, monkeypatch, numb
         return answer(*arguments)
 
     before = signal.getsignal(signal.SIGTERM)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
     with monkeypatch.context() as patched:
         patched.setattr(runner, "_answer", interrupt)
         stopped, out, err = run("--model", folder, *SMALL, "--no-plot")
+    signal.signal(signal.SIGINT, usual)
     assert (stopped, out) == (code, "")
     assert err.startswith("foveate: Interrupted. Finished answers are in")
     assert signal.getsignal(signal.SIGTERM) is before

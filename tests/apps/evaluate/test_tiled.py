@@ -93,8 +93,16 @@ def test_resize_is_left_out_with_a_warning(loaded, examples):
     arms = make_arms(parse_methods("foveate,divprune"), [0.5, 4], max_new_tokens=2)
     with pytest.warns(FoveateWarning, match="resize was left out"):
         rows = evaluate(loaded, examples, arms, batch=3)
-    assert {row["name"] for row in rows} == {"unpruned", "none", "grid", "random", "foveate", "divprune"}
-    assert len(rows) == len(examples) * (2 + 2 * 6)
+    assert {row["name"] for row in rows} == {
+        "unpruned",
+        "none",
+        "grid",
+        "random",
+        "foveate",
+        "foveate, blind",
+        "divprune",
+    }
+    assert len(rows) == len(examples) * (2 + 2 * 7)
     for row in rows:
         if row["name"] == "divprune" and row["keep"] == 0.5:
             assert row["tokens"] == len(row["kept"]) >= to_budget(0.5, row["total"])
