@@ -1,5 +1,6 @@
 """`open_image`: an image file as upright RGB."""
 
+import math
 import os
 import warnings
 from io import BytesIO
@@ -24,36 +25,40 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
     Raises `ImageError` if there is no such file, or if it is no image, damaged or too large.
     """
-    return _open(Path(path).expanduser(), str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
+        return _open(Path(path).expanduser(), str(path))
 
 
 def decode_image(data: bytes | BinaryIO) -> Image.Image:
-    """Read the bytes of an image file, or a file in memory, with the rules of `open_image`."""
+    """Read the bytes of an image file, or a file in memory, with the rules of `open_image`.
+
+    For threads: it leaves the filters of warnings alone, which belong to the whole process, so Pillow may warn.
+    """
     return _open(BytesIO(data) if isinstance(data, bytes) else data, "The image's data")
 
 
 def _open(source: Path | BinaryIO, name: str) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        try:
-            with Image.open(source) as image:
-                return to_upright_rgb(image)
-        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-            raise ImageError(
-                f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, "
-                "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
-            ) from error
-        except FileNotFoundError as error:
-            raise ImageError(f"There is no image {name}: check the path.") from error
-        except (IsADirectoryError, PermissionError) as error:
-            raise ImageError(f"{name} cannot be read ({error.strerror}): give a readable image file.") from error
-        except UnidentifiedImageError as error:
-            raise ImageError(f"{name} is no image that Pillow can read: give a PNG, JPEG, WebP, ... file.") from error
-        except ImageError:
-            raise
-        except Exception as error:  # a decoder may raise anything for a damaged file
-            raise ImageError(f"{name} is damaged or cut short ({error}): save or download it again.") from error
+    try:
+        with Image.open(source) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+                raise Image.DecompressionBombError
+            return to_upright_rgb(image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(
+            f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, "
+            "or raise PIL.Image.MAX_IMAGE_PIXELS if you trust it."
+        ) from error
+    except FileNotFoundError as error:
+        raise ImageError(f"There is no image {name}: check the path.") from error
+    except (IsADirectoryError, PermissionError) as error:
+        raise ImageError(f"{name} cannot be read ({error.strerror}): give a readable image file.") from error
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name} is no image that Pillow can read: give a PNG, JPEG, WebP, ... file.") from error
+    except ImageError:
+        raise
+    except Exception as error:  # a decoder may raise anything for a damaged file
+        raise ImageError(f"{name} is damaged or cut short ({error}): save or download it again.") from error
 
 
 def to_upright_rgb(image: Image.Image) -> Image.Image:

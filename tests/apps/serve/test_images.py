@@ -1,7 +1,9 @@
 import asyncio
 import re
 import threading
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 
 import pytest
 from PIL import Image
@@ -10,6 +12,7 @@ from foveate.apps.serve import images
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.images import ImageSource, decode_images
 from foveate.errors import ImageError
+from foveate.runtime.files import decode_image
 from served import PATIENCE, bomb, data_url, to_file
 
 IMAGE = Image.new("RGB", (30, 20), (200, 40, 40))
@@ -92,7 +95,25 @@ def test_decompression_bombs(side):
     data = bomb(side, side)
     assert len(data) < 2_000_000
     source = ImageSource(pixels=25_000_000, size=10**7)
-    assert refusal(read, data_url(data), source)[0] == 413
+    status, message = refusal(read, data_url(data), source)
+    assert (status, "more than 25000000 pixels, which is this server's limit" in message) == (413, True)
+    with warnings.catch_warnings():  # of another thread
+        warnings.simplefilter("ignore")
+        assert refusal(read, data_url(data), source) == (status, message)
+
+
+def test_decoding_leaves_the_filters_of_warnings_alone():
+    """They are the whole process's: a thread that restores them would undo what another one does."""
+    filters, seen = warnings.filters, []
+
+    class Watched(BytesIO):
+        def read(self, size=-1, /):
+            seen.append(warnings.filters is filters)
+            return super().read(size)
+
+    assert decode_image(Watched(to_file(Image.new("RGB", (8, 8))))).size == (8, 8)
+    assert seen
+    assert all(seen)
 
 
 def test_damaged_files_are_refused_when_they_are_decoded():

@@ -122,8 +122,8 @@ def _count_pixels(file: TimedFile) -> int:
     try:
         with Image.open(file, formats=FORMATS) as image:
             width, height = image.size
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(f"than {Image.MAX_IMAGE_PIXELS} pixels: scale them down.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow opens no image with more
     except ImageError:
         raise
     except Exception as error:  # decoders raise anything on a damaged file

@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import math
 import socket
+import warnings
 from typing import TYPE_CHECKING
 
 from foveate.apps.serve.settings import ServeSettings
@@ -53,6 +54,8 @@ def serve(app: FastAPI, listener: socket.socket, *, grace: float) -> None:
             finally:
                 timer.cancel()
 
+    # Filters are the whole process's, so no thread may change them later.
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of odd metadata that changes no pixel
     # Requests end once the worker has stopped; uvicorn ends those that still send their body.
     Server(make_config(app, closing=math.ceil(grace) + 2)).run(sockets=[listener])
 
