@@ -232,6 +232,18 @@ def test_other_chunks_are_read(server, size):
     assert post(server.url, content=parts).status_code == 200
 
 
+@pytest.mark.parametrize("end", [b"}", b" " * 5000 + b"}"])
+def test_requests_behind_a_body_in_chunks_are_not_read_as_its_chunks(server, end):
+    """Pipelined requests, of which the second one fills a piece."""
+    text = json.dumps(body("bundled", "how many?", max_tokens=2)).encode()[:-1] + end
+    chunked = chunked_head(server.url) + f"{len(text):x}\r\n".encode() + text + b"\r\n0\r\n\r\n"
+    text = text[:-1] + b" " * 2 * connections.PIECE + b"}"
+    with connected(server.url) as connection:
+        connection.sendall(chunked + head(server.url, len(text)) + text)
+        for _ in range(2):
+            assert read_answer(connection).startswith(b"HTTP/1.1 200")
+
+
 # -- answers -------------------------------------------------------------------------------------------------------
 
 

@@ -95,8 +95,8 @@ class GuardedProtocol(H11Protocol):
         cycle, may_refuse = self.cycle, self.has_chunks and len(piece) == PIECE
         before = len(cycle.body) if may_refuse else 0
         super().data_received(piece)
-        if not may_refuse or cycle is not self.cycle:
-            return
+        if not may_refuse or cycle is not self.cycle or self.conn.their_state is not h11.SEND_BODY:
+            return  # the body ended in this piece: what follows is the next request
         if cycle.response_complete:  # what follows a refusal is not kept, so its ends of lines tell
             if piece.count(b"\r\n") * CHUNK > 2 * PIECE:
                 self.abort()
