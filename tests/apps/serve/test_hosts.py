@@ -65,6 +65,12 @@ def test_an_open_port_answers_to_addresses_but_not_to_names(host, status, bound)
     assert check(host, bound=(bound,)) == status
 
 
+@pytest.mark.parametrize("bound", ["0.0.0.0", "::"])
+def test_the_refusal_names_addresses_that_work(bound):
+    refused = HostCheck(None, (bound,), (), None).check([(b"host", b"evil.example")])
+    assert "use localhost or an address of the machine, or start it with --allowed-host" in refused.message
+
+
 @pytest.mark.parametrize(
     ("host", "status"),
     [

@@ -51,7 +51,8 @@ class HostCheck:
         )
         name = parse_host(hosts[0]) if len(hosts) == 1 else None
         if name is None or not self._is_own(name):
-            message = f"This server is not at that address: use {self.bound[-1]}, or start it with --allowed-host NAME."
+            own = "localhost or an address of the machine" if self.any_address else self.bound[-1]
+            message = f"This server is not at that address: use {own}, or start it with --allowed-host NAME."
             return RequestError(400, message, code="wrong_host")
         if any(not self._is_own_origin(origin, hosts[0]) for origin in origins):
             message = "A page of another site may not use this server: start it with --allowed-host NAME to allow it."
