@@ -1,9 +1,13 @@
 """Which logits of the shorter sequence are those that the caller wants."""
 
+import numpy as np
 import pytest
 import torch
 
+import foveate
+from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError
+from foveate.models import lookup
 from foveate.models.sequence import lay_out
 from foveate.pipeline.shorten import map_logits
 
@@ -22,8 +26,32 @@ def test_a_number_that_reaches_dropped_columns_is_refused(keep):
         map_logits(keep, LAYOUT)
 
 
-@pytest.mark.parametrize("keep", [torch.tensor([1, 4, 5]), slice(4, 6), [0, 5]])
-def test_an_index_selects_columns(keep):
-    columns = {1: 1, 4: 2, 5: 3, 0: 0}
-    expected = [columns[column] for column in torch.arange(6)[keep].tolist()]
+@pytest.mark.parametrize(
+    ("keep", "expected"),
+    [
+        (torch.tensor([1, 4, 5]), [1, 2, 3]), (slice(4, 6), [2, 3]), ([0, 5], [0, 3]), ((5,), [3]), ((0, 5), [0, 3]),
+        (range(4, 6), [2, 3]), (np.array([5, 0]), [3, 0]), (np.arange(6)[::-5], [3, 0]), (np.arange(6) > 3, [2, 3]),
+    ],
+)  # fmt: skip
+def test_an_index_of_any_kind_selects_columns(keep, expected):
     assert map_logits(keep, LAYOUT).tolist() == expected
+
+
+@pytest.mark.parametrize("keep", [(27,), range(26, 28), np.array([27]), np.arange(28) == 27])
+def test_prompts_take_an_index_of_any_kind(keep):
+    family = lookup.family("qwen2_5_vl")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(2, 6), (1, 4)])
+    with torch.no_grad():
+        logits = model(**foveate.prune_inputs(model, {**inputs, "logits_to_keep": keep}, keep=0.5)).logits
+    assert logits.shape[1] == len(np.arange(28)[np.asarray(keep)])
+
+
+def test_the_range_of_words_is_named():
+    family = lookup.family("qwen2_5_vl")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 4)])
+    size = model.get_input_embeddings().num_embeddings
+    inputs["input_ids"][0, -1] = size
+    with pytest.raises(InputError, match=f"hold {size}, and this model's vocabulary is 0 to {size - 1}:"):
+        foveate.prune_inputs(model, inputs, keep=0.5)

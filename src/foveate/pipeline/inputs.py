@@ -3,10 +3,11 @@
 Every message names the input, what came and what is expected.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -125,6 +126,13 @@ def check_cache(inputs: Mapping[str, Any]) -> None:
         )
 
 
+def to_index(keep: Any) -> Any:
+    """`logits_to_keep` in a form that selects columns of one axis: to torch a tuple is an index of several axes."""
+    if isinstance(keep, np.ndarray) and keep.dtype.kind in "iub":
+        return torch.from_numpy(keep.copy())  # torch takes no arrays of negative strides
+    return list(keep) if isinstance(keep, (tuple, range)) else keep
+
+
 @contextmanager
 def explain_refusal(model: Any) -> Iterator[None]:
     """Say in a sentence what the model's own code, or what reads inputs for it, could not make of them.
@@ -188,8 +196,9 @@ def _check_vocabulary(model: Any, family: Family, inputs: Mapping[str, Any], ids
     words = ids.where(is_word, 0)
     low, high = (int(end) for end in words.aminmax())
     if low < 0 or (size is not None and high >= size):
+        known = "begins at 0" if size is None else f"is 0 to {size - 1}"
         raise InputError(
-            f"input_ids hold {low if low < 0 else high}, and this model's vocabulary is 0 to {size}: "
+            f"input_ids hold {low if low < 0 else high}, and this model's vocabulary {known}: "
             "use the model's own tokenizer."
         )
 
@@ -233,9 +242,9 @@ def _check_logits(keep: Any, length: int) -> None:
         parts = (keep.start, keep.stop, keep.step)
         fits = all(part is None or is_int(part) for part in parts) and (keep.step is None or keep.step > 0)
     else:
-        columns = keep.tolist() if isinstance(keep, Tensor) and keep.dtype in (*IDS, torch.bool) else keep
-        is_mask = isinstance(keep, Tensor) and keep.dtype == torch.bool and tuple(keep.shape) == (length,)
-        is_list = isinstance(columns, Collection) and isinstance(columns, (list, tuple))
-        fits = is_mask or (is_list and all(is_int(column) and -length <= column < length for column in columns))
+        index = to_index(keep)
+        columns = index.tolist() if isinstance(index, Tensor) and index.dtype in IDS else index
+        is_mask = isinstance(index, Tensor) and index.dtype == torch.bool and tuple(index.shape) == (length,)
+        fits = is_mask or (isinstance(columns, list) and all(is_int(at) and -length <= at < length for at in columns))
     if not fits:
         raise InputError(f"logits_to_keep is {describe(keep)}: give a number, or columns of the {length} tokens.")

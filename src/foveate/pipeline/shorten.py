@@ -14,7 +14,7 @@ from foveate.models.generation import read_pad_id
 from foveate.models.sequence import Layout, find_last_columns, lay_out
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.encode import Encoded
-from foveate.pipeline.inputs import check_token_types, explain_refusal
+from foveate.pipeline.inputs import check_token_types, explain_refusal, to_index
 from foveate.pipeline.settings import Positions
 
 
@@ -63,7 +63,8 @@ def map_logits(keep: Any, layout: Layout) -> int | Tensor:
     """`logits_to_keep` of the shorter sequence: a number counts from the end, an index of any kind selects columns."""
     columns = torch.arange(layout.width, device=layout.index.device)
     if not isinstance(keep, int):
-        return layout.find_columns(columns[keep.to(columns.device) if isinstance(keep, Tensor) else keep])
+        index = to_index(keep)
+        return layout.find_columns(columns[index.to(columns.device) if isinstance(index, Tensor) else index])
     if 0 < keep < layout.width:  # else all of them
         layout.find_columns(columns[-keep:])
     return keep
