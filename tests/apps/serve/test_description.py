@@ -86,8 +86,8 @@ def test_requests_made_from_the_description(bundled, tmp_path):
     more = ("--generation-deterministic", "--continue-on-failure", "--request-timeout", "300")
     with running_app(make_app(bundled, ServeSettings(limits=ServeLimits(new=2)))) as server:
         command = [sys.executable, "-c", CALL, "--config-file", CONFIG, "run", f"{server.url}/openapi.json"]
-        result = subprocess.run(
-            [*command, *options, *more], cwd=tmp_path, env=os.environ, capture_output=True, text=True
-        )
+        packages = Path(importlib.util.find_spec("schemathesis").origin).parents[1]  # PYTHONPATH is relative
+        env = {**os.environ, "PYTHONPATH": str(packages)}
+        result = subprocess.run([*command, *options, *more], cwd=tmp_path, env=env, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Tested: 5" in result.stdout
