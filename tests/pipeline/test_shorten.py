@@ -9,7 +9,8 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError
 from foveate.models import lookup
 from foveate.models.sequence import lay_out
-from foveate.pipeline.shorten import map_logits
+from foveate.models.visual_input import make_visual_input
+from foveate.pipeline.shorten import map_logits, protect_last_tokens
 
 # One row of six columns, of which columns 2 and 3 are dropped.
 LAYOUT = lay_out(torch.ones(1, 6).long(), torch.tensor([[True, True, False, False, True, True]]))
@@ -43,8 +44,18 @@ def test_prompts_take_an_index_of_any_kind(keep):
     model = make_tiny_model(family)
     inputs = make_batch(model, family, [(2, 6), (1, 4)])
     with torch.no_grad():
-        logits = model(**foveate.prune_inputs(model, {**inputs, "logits_to_keep": keep}, keep=0.5)).logits
+        short = foveate.prune_inputs(model, {**inputs, "logits_to_keep": keep}, keep=0.5)
+        logits = model(**short).logits
+    assert short["logits_to_keep"].tolist() == map_logits(keep, short.layout).tolist()
     assert logits.shape[1] == len(np.arange(28)[np.asarray(keep)])
+
+
+def test_an_image_of_one_token_that_ends_the_prompt_keeps_it():
+    one, two = (make_visual_input("image", 0, torch.tensor(at), 0, torch.ones(len(at), 2)) for at in ([5], [3, 4]))
+    mask = torch.ones(1, 6).long()
+    ended, other = protect_last_tokens([one, two], mask)
+    assert ended.protected.tolist() == [True]
+    assert other.protected is None
 
 
 def test_the_range_of_words_is_named():
