@@ -129,6 +129,34 @@ def make_questions_table() -> str:
     return "\n".join(lines)
 
 
+def make_soak_table() -> str:
+    """Show what `benchmarks/soak.py` counted: all requests together, and the servers one by one."""
+    record = json.loads((RESULTS / "soak.json").read_text())
+    names = ("requests", "answered", "refused", "busy", "left", "lost", "wrong", "doubled")
+    heads = [*names, "answers in, ms (50, 95, 99 %)"]
+    every = record["requests"]["all"]
+    times = ", ".join(f"{every[name]:,.0f}" for name in ("p50_ms", "p95_ms", "p99_ms"))
+    lines = [_row(heads), _row(["---"] * len(heads)), _row([*(f"{every[name]:,}" for name in names), times]), ""]
+    heads = [
+        "server",
+        "seconds",
+        "grace, s",
+        "to its end, s",
+        "memory, MiB: first, peak, last",
+        "descriptors: the same",
+    ]
+    lines += [_row(heads), _row(["---"] * len(heads))]
+    for number, server in enumerate(record["servers"].values(), start=1):
+        memory, files = (
+            ", ".join(f"{server[f'{kind}_{when}']:.0f}" for when in ("first", "peak", "last"))
+            for kind in ("memory", "descriptors")
+        )
+        lines.append(
+            _row([str(number), str(server["seconds"]), server["grace"], str(server["seconds_to_stop"]), memory, files])
+        )
+    return "\n".join(lines)
+
+
 def make_cost_table() -> str:
     """Show what `benchmarks/glance_cost.py` counted."""
     heads = ("model", "visual and other tokens", "layers of the glance", "share of the prefill")
@@ -182,6 +210,7 @@ def main() -> None:
         "serving": make_serving_table(),
         "questions": make_questions_table(),
         "cost": make_cost_table(),
+        "soak": make_soak_table(),
     }
     for results in sorted(RESULTS.glob("glance-*")):
         blocks[results.name] = make_glance_table(results)
