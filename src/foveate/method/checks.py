@@ -19,7 +19,10 @@ def describe(value: object) -> str:
     kind = type(value).__name__
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}" if not value.is_nested else "a nested tensor"
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # of a class that is not ours
+        return f"a {kind}"
     return text if len(text) <= LONGEST and "\n" not in text else f"a {kind}"
 
 

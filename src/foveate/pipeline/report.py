@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from foveate.errors import InputError
+from foveate.method.checks import describe
 from foveate.models.sequence import Layout
 from foveate.models.visual_input import VisualInput
 
@@ -80,6 +82,8 @@ class PrunedInputs(UserDict[str, Any]):
 
     def __init__(self, data: Mapping[str, Any], report: Report, layout: Layout | None = None) -> None:
         """`layout` says which columns stayed; None where nothing was pruned."""
+        if not isinstance(data, Mapping):
+            raise InputError(f"data is {describe(data)}: pass the inputs by their names.")
         super().__init__(data)
         self.report, self.layout = report, layout
 

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Any
 
 from foveate.errors import ModelError
+from foveate.method.checks import describe
 from foveate.models.chat_template import BLANKS, OTHER, PREAMBLE, SPECIALS, USER, ChatTemplate, spell
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.question import LEARNED
@@ -38,9 +39,12 @@ def learn_template(model: Any, processor: Any) -> None:
     Raises:
         ModelError: There is no chat template that separates user and assistant.
     """
+    owner = unwrap(model)
+    if not hasattr(owner, "config"):
+        raise ModelError(f"model is {describe(model)}: pass the model whose prompts will be pruned.")
     learned = read_chat_template(processor)
     # A plain dict: whoever loads a pickle of the model needs no class of ours.
-    setattr(unwrap(model), LEARNED, {field.name: getattr(learned, field.name) for field in fields(learned)})
+    setattr(owner, LEARNED, {field.name: getattr(learned, field.name) for field in fields(learned)})
 
 
 def read_chat_template(processor: Any) -> ChatTemplate:

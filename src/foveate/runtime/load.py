@@ -1,6 +1,7 @@
 """`load`: a model and its processor, from the hub, from a folder, or one of the two small bundled ones."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from foveate.errors import InputError, ModelError, UnknownFamilyError
+from foveate.method.checks import describe
 from foveate.models.lookup import family
 from foveate.runtime.adapters import CONFIG as ADAPTER_CONFIG, add_adapter
 from foveate.runtime.chat_template import learn_template
@@ -22,6 +24,7 @@ from foveate.runtime.processor import load_processor
 
 MODELS = Path(__file__).parents[1] / "world" / "models"
 BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
+LONGEST = 255  # characters of a file's name, in most systems
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WEIGHTS = ("*.safetensors", "*.bin")
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")  # for all files
@@ -86,8 +89,8 @@ def load(
 
 
 def _load(name: str, options: LoadOptions, more: Mapping[str, Any]) -> LoadedModel:
-    where, device = locate(name, options.gguf_file), _choose_device()
     options.check()
+    where, device = locate(name, options.gguf_file), _choose_device()
     if "torch_dtype" in more:  # transformers would look at dtype alone
         raise InputError("torch_dtype is an older name: give dtype.")
     hub = {name: more[name] for name in HUB_ARGUMENTS if name in more}
@@ -145,9 +148,14 @@ def _choose_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def locate(name: str, gguf_file: str | None = None) -> str:
+def locate(name: str | os.PathLike[str], gguf_file: str | None = None) -> str:
     """The folder of a model, checked for its files, or the hub id itself. Raises `ModelError` if it is neither."""
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"The model is {describe(name)}: give a hub id or a folder, as text.")
+    name = os.fspath(name)
     folder = BUNDLED.get(name) or Path(name).expanduser()
+    if any(len(part) > LONGEST for part in folder.parts):
+        raise ModelError(f"The model's name has {len(name)} characters: give a hub id or a folder.")
     if folder.is_dir():
         if gguf_file is not None:
             if not (folder / gguf_file).is_file():

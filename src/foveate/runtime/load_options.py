@@ -3,6 +3,7 @@
 import copy
 import importlib.util
 import json
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.errors import InputError
+from foveate.method.checks import describe
 from foveate.runtime.late import cause_of, import_late
 
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")
@@ -44,6 +46,10 @@ class LoadOptions:
 
     def check(self) -> None:
         """Raise `InputError` for an option that cannot be honoured, as far as can be seen without the model."""
+        for name in ("attention", "quantize", "revision", "adapter", "gguf_file"):
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str) or (name == "adapter" and isinstance(value, os.PathLike))):
+                raise InputError(f"{name} is {describe(value)}: give it as text.")
         _check_dtype(self.dtype)
         _check_devices(self.device_map)
         if self.quantize is not None:
@@ -97,8 +103,10 @@ def require(package: str, option: str) -> None:
 def _check_dtype(dtype: Any) -> None:
     torch = import_late("torch")
     value = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if dtype not in (None, "auto") and value not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
-        raise InputError(f"dtype {dtype!r} is no floating-point type: give auto, float32, bfloat16 or float16.")
+    is_auto = dtype is None or (isinstance(dtype, str) and dtype == "auto")
+    is_type = isinstance(value, torch.dtype) and value in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+    if not (is_auto or is_type):
+        raise InputError(f"dtype {describe(dtype)} is no floating-point type: give auto, float32, bfloat16 or float16.")
 
 
 def _list_devices(device_map: Any) -> list[Any]:
@@ -110,18 +118,22 @@ def _list_devices(device_map: Any) -> list[Any]:
 
 def _check_devices(device_map: Any) -> None:
     torch = import_late("torch")
+    if not (device_map is None or isinstance(device_map, (str, int, Mapping, torch.device))):
+        raise InputError(
+            f"device_map: {describe(device_map)} is no device or map of devices: give text, a number or a dictionary."
+        )
     if isinstance(device_map, Mapping) and not device_map:
         raise InputError('device_map is empty: give a device for every module, or {"": "cpu"} for all.')
     for device in _list_devices(device_map):
         try:
             on_disk = device == "disk" and isinstance(device_map, Mapping)
             usable = on_disk or torch.empty(0, device=torch.device(device)).device.type != "meta"
-        except (RuntimeError, AssertionError, TypeError):
+        except (RuntimeError, AssertionError, TypeError, ValueError):
             usable = False
         if not usable:
             raise InputError(
-                f"device_map: {device!r} is no device of this machine: give auto, balanced, a device such as cpu or "
-                "cuda:0, or a JSON object of modules and devices."
+                f"device_map: {describe(device)} is no device of this machine: give auto, balanced, a device such as "
+                "cpu or cuda:0, or a JSON object of modules and devices."
             )
 
 

@@ -1,13 +1,13 @@
 """`draw`: panels side by side or in a contact sheet, above a legend."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from PIL import Image
 
 from foveate.errors import InputError
-from foveate.method.checks import is_int
+from foveate.method.checks import describe, is_int
 from foveate.pipeline.report import Report
 from foveate.viz.legend import PAPER, draw_legend, list_entries
 from foveate.viz.paint import Panel, paint_panel
@@ -57,15 +57,19 @@ def draw(
         >>> short = foveate.prune_inputs(model, inputs, keep=0.1, explain=True)
         >>> foveate.draw(image, short.report, processor=processor).save("kept.png")
     """
-    images = [image] if isinstance(image, Image.Image) else list(image)
+    images = [image] if isinstance(image, Image.Image) else list(image) if isinstance(image, Iterable) else []
     if not images or not all(isinstance(one, Image.Image) for one in images):
         raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
+    if not isinstance(report, Report):
+        raise InputError(f"report is {describe(report)}: pass what prune_inputs, attach or pruning reported.")
     if not all(min(one.size) for one in images):
         raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
     if not (item is None or is_int(item)):
-        raise InputError(f"item={item!r} is not an index of the report: pass an int.")
-    if step not in get_args(Step):
-        raise InputError(f"step={step!r} is not known: use one of {', '.join(get_args(Step))}.")
+        raise InputError(f"item={describe(item)} is not an index of the report: pass an int.")
+    if not (isinstance(step, str) and step in get_args(Step)):
+        raise InputError(f"step={describe(step)} is not known: use one of {', '.join(get_args(Step))}.")
+    if not isinstance(legend, bool):
+        raise InputError(f"legend={describe(legend)} is neither True nor False.")
     groups = make_panels(images, report, processor, item, step)
     sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
     return _add_legend(sheet, [panel for group in groups for panel in group]) if legend else sheet
