@@ -60,19 +60,24 @@ def draw(
     images = [image] if isinstance(image, Image.Image) else list(image) if isinstance(image, Iterable) else []
     if not images or not all(isinstance(one, Image.Image) for one in images):
         raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
-    if not isinstance(report, Report):
-        raise InputError(f"report is {describe(report)}: pass what prune_inputs, attach or pruning reported.")
     if not all(min(one.size) for one in images):
         raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
+    _check_options(report, item, step, legend)
+    groups = make_panels(images, report, processor, item, step)
+    sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
+    return _add_legend(sheet, [panel for group in groups for panel in group]) if legend else sheet
+
+
+def _check_options(report: object, item: object, step: object, legend: object) -> None:
+    """Raise `InputError` for an argument of a wrong type."""
+    if not isinstance(report, Report):
+        raise InputError(f"report is {describe(report)}: pass what prune_inputs, attach or pruning reported.")
     if not (item is None or is_int(item)):
         raise InputError(f"item={describe(item)} is not an index of the report: pass an int.")
     if not (isinstance(step, str) and step in get_args(Step)):
         raise InputError(f"step={describe(step)} is not known: use one of {', '.join(get_args(Step))}.")
     if not isinstance(legend, bool):
         raise InputError(f"legend={describe(legend)} is neither True nor False.")
-    groups = make_panels(images, report, processor, item, step)
-    sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
-    return _add_legend(sheet, [panel for group in groups for panel in group]) if legend else sheet
 
 
 def _add_legend(sheet: Image.Image, panels: Sequence[Panel]) -> Image.Image:
