@@ -17,10 +17,10 @@ def list_entries(panels: Sequence[Panel]) -> list[Entry]:
     """The marks to explain, with counts of tokens; the entry of `DROPPED` explains the heat."""
     states = [state for panel in panels for state in panel.states]
     count = {state: states.count(state) for state in TokenState}
-    total, heat = len(states), "heat: relevance"
+    total, heat_text = len(states), "heat: relevance"
     entries: list[Entry] = []
     if count[TokenState.LOOK]:  # its panels have the same tokens as those of what was kept
-        total, heat = total // 2, "heat: attention of the first look, then relevance"
+        total, heat_text = total // 2, "heat: attention of the first look, then relevance"
         entries.append((TokenState.LOOK, f"first look {count[TokenState.LOOK]}: selected without the question"))
     if count[TokenState.CORE] or count[TokenState.COMPLEMENT]:
         entries.append((TokenState.CORE, f"core {count[TokenState.CORE]}: the most relevant"))
@@ -28,7 +28,7 @@ def list_entries(panels: Sequence[Panel]) -> list[Entry]:
     if count[TokenState.KEPT] or not entries:
         entries.append((TokenState.KEPT, f"kept {count[TokenState.KEPT]} of {total}"))
     if any(heat is not None for panel in panels for heat in panel.heat):
-        entries.append((TokenState.DROPPED, heat))
+        entries.append((TokenState.DROPPED, heat_text))
     return entries
 
 
