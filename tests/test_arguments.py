@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 import foveate
-from foveate.errors import FoveateError
-from foveate.method.checks import describe
+from foveate.errors import FoveateError, describe
 from foveate.pipeline.report import PrunedInputs, Report
 
 IMAGE = Image.new("RGB", (8, 8))

@@ -1,5 +1,22 @@
 """The exceptions and warnings of foveate. Every message says what is wrong and how to fix it."""
 
+import sys
+
+LONGEST = 60  # characters of a value in a message
+
+
+def describe(value: object) -> str:
+    """The value as a message names it: itself if it is short, else its type."""
+    kind = type(value).__name__
+    torch = sys.modules.get("torch")  # not imported here: the command line's help does not wait for it
+    if torch is not None and isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}" if not value.is_nested else "a nested tensor"
+    try:
+        text = repr(value)
+    except Exception:  # of a class that is not ours
+        return f"a {kind}"
+    return text if len(text) <= LONGEST and "\n" not in text else f"a {kind}"
+
 
 class FoveateError(Exception):
     """Base class of all errors that foveate raises on purpose."""

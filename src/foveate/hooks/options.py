@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from foveate.errors import InputError
+from foveate.errors import InputError, describe
 from foveate.hooks.generate import find_assistance, override, read_setting
-from foveate.method.checks import describe, is_int
+from foveate.method.checks import is_int
 from foveate.models import Family
 
 ATTEND_BOTH_WAYS = frozenset({"gemma3", "gemma4", "gemma4_unified", "molmo2", "paligemma", "shieldgemma2"})

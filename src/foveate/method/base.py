@@ -10,8 +10,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
-from foveate.method.checks import check_kept, check_tensor, describe, is_int
+from foveate.errors import InputError, describe
+from foveate.method.checks import check_kept, check_tensor, is_int
 from foveate.method.scoring import scale_min_max
 from foveate.method.selection import select_top_k
 from foveate.method.tokens import VisualTokens

@@ -4,8 +4,8 @@ import math
 import warnings
 from fractions import Fraction
 
-from foveate.errors import FoveateWarning, KeepError
-from foveate.method.checks import check_int, describe, is_int, is_number
+from foveate.errors import FoveateWarning, KeepError, describe
+from foveate.method.checks import check_int, is_int, is_number
 
 
 def check_keep(keep: int | float) -> None:

@@ -6,24 +6,11 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
+from foveate.errors import InputError, describe
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 LARGEST = 2.0**63  # torch takes no larger integers
-LONGEST = 60  # characters of a value in a message
-
-
-def describe(value: object) -> str:
-    """The value as a message names it: itself if it is short, else its type."""
-    kind = type(value).__name__
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}" if not value.is_nested else "a nested tensor"
-    try:
-        text = repr(value)
-    except Exception:  # of a class that is not ours
-        return f"a {kind}"
-    return text if len(text) <= LONGEST and "\n" not in text else f"a {kind}"
 
 
 def check_tensor(name: str, value: object) -> None:

@@ -9,8 +9,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
-from foveate.method.checks import FLOATS, check_int, check_tensor, describe, is_int, is_number
+from foveate.errors import InputError, describe
+from foveate.method.checks import FLOATS, check_int, check_tensor, is_int, is_number
 from foveate.method.tokens import check_matrix
 
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from foveate.errors import InputError, UnknownMethodError
+from foveate.errors import InputError, UnknownMethodError, describe
 from foveate.method.base import Method
 from foveate.method.budget import to_budget
-from foveate.method.checks import describe
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.tokens import VisualTokens, check_matrix
 from foveate.registry import Registry

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
-from foveate.method.checks import FLOATS, check_tensor, describe, is_int
+from foveate.errors import InputError, describe
+from foveate.method.checks import FLOATS, check_tensor, is_int
 from foveate.method.scale import fit_rows, fit_weights
 
 

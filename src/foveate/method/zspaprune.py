@@ -9,10 +9,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from foveate.errors import InputError
+from foveate.errors import InputError, describe
 from foveate.method.base import Method
 from foveate.method.budget import to_fraction
-from foveate.method.checks import check_share, describe
+from foveate.method.checks import check_share
 from foveate.method.scoring import score_pooled, score_token_max, score_token_mean
 from foveate.method.selection import TIE, FarthestProblem, select_farthest, select_top_k
 from foveate.method.tokens import VisualTokens

@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from foveate.errors import InputError, ModelError
+from foveate.errors import InputError, ModelError, describe
 from foveate.method import Method, MethodInfo, methods, resolve
-from foveate.method.checks import check_tensor, describe
+from foveate.method.checks import check_tensor
 from foveate.models import Family, family_of
 from foveate.models.generation import has_own_decoder
 from foveate.models.inputs import find_modalities, rename_inputs

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foveate.errors import EncoderError, FoveateError, InputError
-from foveate.method.checks import FLOATS, INTEGERS, check_tensor, describe, is_int
+from foveate.errors import EncoderError, FoveateError, InputError, describe
+from foveate.method.checks import FLOATS, INTEGERS, check_tensor, is_int
 from foveate.models import Family
 from foveate.models.cache import NAMES, cache_of
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from foveate.errors import InputError
-from foveate.method.checks import describe
+from foveate.errors import InputError, describe
 from foveate.models.sequence import Layout
 from foveate.models.visual_input import VisualInput
 

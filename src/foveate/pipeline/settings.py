@@ -4,10 +4,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from foveate.errors import InputError
+from foveate.errors import InputError, describe
 from foveate.method import Method, resolve
 from foveate.method.budget import check_keep
-from foveate.method.checks import describe
 
 Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]

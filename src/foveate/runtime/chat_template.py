@@ -12,8 +12,7 @@ from dataclasses import fields, replace
 from itertools import takewhile
 from typing import Any
 
-from foveate.errors import ModelError
-from foveate.method.checks import describe
+from foveate.errors import ModelError, describe
 from foveate.models.chat_template import BLANKS, OTHER, PREAMBLE, SPECIALS, USER, ChatTemplate, spell
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.question import LEARNED

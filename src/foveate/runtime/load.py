@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from foveate.errors import InputError, ModelError, UnknownFamilyError
-from foveate.method.checks import describe
+from foveate.errors import InputError, ModelError, UnknownFamilyError, describe
 from foveate.models.lookup import family
 from foveate.runtime.adapters import CONFIG as ADAPTER_CONFIG, add_adapter
 from foveate.runtime.chat_template import learn_template

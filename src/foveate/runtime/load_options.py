@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from foveate.errors import InputError
-from foveate.method.checks import describe
+from foveate.errors import InputError, describe
 from foveate.runtime.late import cause_of, import_late
 
 STRATEGIES = ("auto", "balanced", "balanced_low_0", "sequential")

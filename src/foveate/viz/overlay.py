@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from PIL import Image
 
-from foveate.errors import InputError
-from foveate.method.checks import describe, is_int
+from foveate.errors import InputError, describe
+from foveate.method.checks import is_int
 from foveate.pipeline.report import Report
 from foveate.viz.legend import PAPER, draw_legend, list_entries
 from foveate.viz.paint import Panel, paint_panel
