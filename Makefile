@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-soak test-schema test-lmms test-towers test-load test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving soak clean
+.PHONY: demo test test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
-	$(MAKE) test-oldest test-schema test-lmms test-towers test-load test-kernel test-engine test-browser
+	$(MAKE) test-oldest test-schema test-lmms test-towers test-load test-tuning test-kernel test-engine test-browser
 
 # Two minutes of load, faults and restarts on the server. `make soak` is the half hour of docs/serving.md.
 test-soak: .venv/ready
@@ -45,6 +45,14 @@ test-load: .venv/load/ready
 
 .venv/load/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/load bitsandbytes==0.50.2 torchao==0.18.0 gguf==0.19.0
+	touch $@
+
+# Training with pruning on, by TRL's trainers. Separate, since TRL needs datasets, pandas and Arrow.
+test-tuning: .venv/tuning/ready
+	PYTHONPATH=.venv/tuning $(BIN)/python -m pytest -W ignore tests/tuning
+
+.venv/tuning/ready: .venv/ready tests/tuning-requirements.txt
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/tuning --requirement tests/tuning-requirements.txt
 	touch $@
 
 # Gemma 3n, FastVLM and PerceptionLM with their own towers, which are timm's, and the processors that need torchvision.

@@ -5,6 +5,7 @@ The laws would fail too, but not say why.
 
 import importlib
 import inspect
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -359,3 +360,17 @@ def test_training_puts_attention_of_its_own_in():
     assert callable(AttentionInterface.register)
     assert "_attn_implementation" in dir(CONFIG_MAPPING["clip_vision_model"]())
     assert callable(get_vision_window_index)
+
+
+# -- trainers ----------------------------------------------------------------------------------------------------------
+
+
+def test_where_a_trainer_counts_labels():
+    """`hooks.trainers` takes placeholders out of the labels there, before the count; else the loss has a wrong mean."""
+    from transformers import Trainer
+
+    from foveate.hooks.trainers import COUNT
+
+    assert list(inspect.signature(getattr(Trainer, COUNT)).parameters) == ["self", "batch_samples", "device"]
+    assert COUNT in inspect.getsource(Trainer.get_batch_samples)
+    assert {"label_smoother", "compute_loss_func"} <= set(re.findall(r"self\.(\w+)", inspect.getsource(Trainer)))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
-from foveate.errors import FoveateWarning, InputError, ModelError
+from foveate.errors import FoveateWarning, InputError, ModelError, describe
 from foveate.hooks.chain import Chain, find_chain
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
+from foveate.hooks.drawn import Draws, Keep, make_draws
+from foveate.hooks.handles import find_newest
+from foveate.hooks.trainers import watch_trainers
 from foveate.method import Method, resolve_any
 from foveate.method.in_decoder import DecoderMethod
-from foveate.models import family_of
+from foveate.models import Family, family_of
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
 from foveate.pipeline.report import Report
@@ -26,8 +30,8 @@ class Handle:
     decides, and they may be removed in any order.
     """
 
-    def __init__(self, chain: Chain, settings: PruneSettings) -> None:
-        self.settings = settings
+    def __init__(self, chain: Chain, settings: PruneSettings, draws: Draws | None = None) -> None:
+        self.settings, self.draws = settings, draws
         self.report: Report | None = None
         self._chain = chain
 
@@ -37,9 +41,9 @@ class Handle:
 
 
 def attach(
-    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
+    model: Any, *, keep: Keep, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False,
+    explain: bool = False, seed: int = 0,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
 
@@ -53,9 +57,14 @@ def attach(
     the layers: its `keep` is what the last drop leaves of each image, it allows one handle at a time, and `model(...)`
     returns logits of the caller's sequence, without a meaning at dropped tokens.
 
+    In training, `Trainer` and TRL's trainers get the loss of the tokens that stay; placeholders are no labels.
+
     Args:
         model: A vision-language model of transformers, with its head; also inside `torch.compile`, PEFT or DDP.
-        keep, method, positions, per, modalities, explain: As in `prune_inputs`.
+        keep: As in `prune_inputs`; also a list of budgets or a tuple of two ends, of which one is drawn for each batch
+            that a gradient is taken of. Outside of training mode the first one holds.
+        method, positions, per, modalities, explain: As in `prune_inputs`.
+        seed: Of the draws.
 
     Returns:
         A handle with `report` and `remove()`.
@@ -73,7 +82,7 @@ def attach(
     """
     model = unwrap(model)
     is_second = find_chain(model) is not None
-    handle = _attach(model, resolve_any(method), keep, positions, per, modalities, explain)
+    handle = _attach(model, resolve_any(method), keep, positions, per, modalities, explain, seed)
     if is_second:
         text = "Pruning is attached to this model already: the newest handle decides, until it is removed."
         warnings.warn(text, FoveateWarning, stacklevel=2)
@@ -81,23 +90,38 @@ def attach(
 
 
 def _attach(
-    model: Any, method: Method | DecoderMethod, keep: int | float, positions: Positions, per: Per,
-    modalities: Sequence[str], explain: bool,
+    model: Any, method: Method | DecoderMethod, keep: Keep, positions: Positions, per: Per,
+    modalities: Sequence[str], explain: bool, seed: int,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
+    budget, draws = make_draws(keep, seed)
     if isinstance(method, DecoderMethod):
-        _check_decoder_settings(model, method, keep, positions, per, modalities, explain)
-        return attach_decoder(model, keep=keep, method=method)
-    settings = check_settings(keep, method, positions, per, modalities, explain)
+        if draws is not None:
+            raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
+        _check_decoder_settings(model, method, budget, positions, per, modalities, explain)
+        return attach_decoder(model, keep=budget, method=method)
+    settings = check_settings(budget, method, positions, per, modalities, explain)
+    settings = replace(settings, is_drawn=draws is not None)
     check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     chain = find_chain(model) or Chain(model)
-    handle = Handle(chain, settings)
+    watch_trainers(_read_pruning)
+    handle = Handle(chain, settings, draws)
     chain.add(handle)
     return handle
+
+
+def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
+    """The model inside what wraps it, its adapter and the settings of its pruning; None where it is not pruned."""
+    try:
+        inner = unwrap(model)
+    except ModelError:  # a trainer of something else
+        return None
+    chain = find_chain(inner)
+    return None if chain is None else (inner, chain.family, find_newest(chain.handles).settings)
 
 
 def _check_decoder_settings(
@@ -121,9 +145,9 @@ def _check_decoder_settings(
 
 @contextmanager
 def pruning(
-    model: Any, *, keep: int | float, method: str | Method | DecoderMethod = "foveate",
+    model: Any, *, keep: Keep, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False,
+    explain: bool = False, seed: int = 0,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.
 
@@ -133,7 +157,7 @@ def pruning(
         with foveate.pruning(model, keep=0.1) as handle:
             model.generate(**inputs)
     """
-    handle = _attach(unwrap(model), resolve_any(method), keep, positions, per, modalities, explain)
+    handle = _attach(unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed)
     try:
         yield handle
     finally:

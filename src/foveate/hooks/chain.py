@@ -9,8 +9,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Mapping
-from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,32 +17,24 @@ from torch import Tensor
 from foveate.hooks.callbacks import PromptRestorer
 from foveate.hooks.continuation import continue_call, continue_generate, fit_encoder_mask, make_record
 from foveate.hooks.copies import hide_from_copies, show_to_copies
+from foveate.hooks.drawn import draw_settings
 from foveate.hooks.entry import find_marked, guard_base, has_images, has_raw, read_arguments, split_arguments
 from foveate.hooks.generate import check_loop, check_unassisted, make_mask, shorten_limits
+from foveate.hooks.handles import OWN, PruningHandle, find_newest
 from foveate.hooks.options import check_kinds, check_options
 from foveate.hooks.record import RECORD, Record, find_cache, forget_prompt, open_cache, read_prompt, record_prompt
+from foveate.hooks.trainers import FUSED, check_count, restore_scores
 from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.models.generation import has_own_decoder, read_pad_id
+from foveate.models.sequence import Layout
 from foveate.pipeline.inputs import check_cache, check_containers
 from foveate.pipeline.prune import prune
 from foveate.pipeline.question import warn_once
-from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import PruneSettings
+from foveate.pipeline.report import PrunedInputs
 
 HIDDEN = "inputs_embeds hide which tokens are an image's, so nothing was pruned: pass input_ids and pixel_values."
 CHAIN = "foveate_chain"  # attribute of our hook before `forward` that holds the chain
-
-
-class PruningHandle(Protocol):
-    """What the chain needs of a handle."""
-
-    settings: PruneSettings
-    report: Report | None
-
-
-# The handles that this context (a thread, a task) attached, the newest one last.
-OWN: ContextVar[tuple[PruningHandle, ...]] = ContextVar("foveate_handles", default=())
 
 
 class _Call(threading.local):
@@ -53,6 +44,7 @@ class _Call(threading.local):
         self.is_generating = False  # in the stock `generate`, whose inputs were pruned
         self.is_entered = False  # `forward` was called, and the base model not yet
         self.prompt: Record | None = None  # to be recorded on the cache that the call returns
+        self.layout: Layout | None = None  # which columns stayed
 
 
 class Chain:
@@ -123,7 +115,7 @@ class Chain:
             masked = dict(inputs)
             if masked.get("attention_mask") is None and isinstance(masked.get("input_ids"), Tensor):
                 masked["attention_mask"] = make_mask(self.model, settings, masked["input_ids"])
-            pruned, prompt = self.prune(self.model, masked)
+            pruned, prompt = self.prune(self.model, masked, writes=True)
             if not pruned.report.items:
                 return self.run(stock, {**inputs, **settings})
             settings = check_options(self.model, self.family, settings)
@@ -149,18 +141,22 @@ class Chain:
         """Whether a call has images to prune. `generate` takes pruned ones apart for chunks of a prompt."""
         return has_raw(self.family, inputs) if self.call.is_generating else has_images(self.family, inputs)
 
-    def prune(self, model: Any, inputs: Mapping[str, Any]) -> tuple[PrunedInputs, Record | None]:
+    def prune(
+        self, model: Any, inputs: Mapping[str, Any], *, writes: bool = False
+    ) -> tuple[PrunedInputs, Record | None]:
         """The shorter inputs for this model, or a replica of it, and what a cache filled with them holds."""
         if not self.is_separate and has_images(self.family, inputs):
             check_cache(inputs)
-        handle = self.newest()
+        handle = find_newest(self.handles)
+        settings = draw_settings(model, handle.settings, handle.draws, writes=writes)
+        check_count(model, self.family, inputs, settings)
         outer, self.call.is_generating = self.call.is_generating, True  # a first look calls the base model
         try:
-            pruned = prune(model, inputs, handle.settings)
+            pruned = prune(model, inputs, settings)
         finally:
             self.call.is_generating = outer
         handle.report = pruned.report
-        is_compact = handle.settings.positions == "compact"
+        is_compact = settings.positions == "compact"
         return pruned, make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
 
     def add(self, handle: PruningHandle) -> None:
@@ -176,11 +172,6 @@ class Chain:
             if not self.handles:
                 self.uninstall()
 
-    def newest(self) -> PruningHandle:
-        """The handle that prunes here."""
-        handles = self.handles.copy()
-        return next((handle for handle in reversed(OWN.get()) if handle in handles), handles[-1])
-
     def run(self, stock: Any, kwargs: dict[str, Any]) -> Any:
         """The stock `generate`, in which nothing else is pruned."""
         outer, self.call.is_generating = self.call.is_generating, True
@@ -194,14 +185,14 @@ class Chain:
     def before_forward(self, model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Prune a prompt with images, or go on from a pruned one."""
         # Set anew in every call: an interrupted one leaves its own state behind.
-        self.call.is_entered, self.call.prompt = True, None
+        self.call.is_entered, self.call.prompt, self.call.layout = True, None, None
         inputs = read_arguments(self.model, args, kwargs)
         check_containers(inputs)
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
         if self.brings_images(inputs):
             pruned, self.call.prompt = self.prune(model, inputs)
-            self.call.is_entered = True
+            self.call.is_entered, self.call.layout = True, pruned.layout
             # The value that survives `generate` is for the callers of `prune_inputs`.
             return (), {**pruned, "attention_mask": _to_ones(pruned.get("attention_mask"))}
         if inputs.get("encoder_outputs") is not None:
@@ -214,11 +205,12 @@ class Chain:
         open_cache(cache, True)
         return (), inputs
 
-    def after_forward(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> None:
-        """Record the pruned prompt on the cache that holds it."""
+    def after_forward(self, model: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        """Record the pruned prompt on the cache that holds it; give TRL its scores in the caller's columns."""
         del model, args
         self.call.is_entered = False
         prompt, self.call.prompt = self.call.prompt, None
+        layout, self.call.layout = self.call.layout, None
         cache = cache_of(kwargs)
         cache = find_cache(output) if cache is None else cache
         states = getattr(output, "encoder_last_hidden_state", None)
@@ -228,6 +220,7 @@ class Chain:
             record_prompt(cache, prompt)
         elif read_prompt(cache) is not None:
             open_cache(cache, False)
+        return None if layout is None or not kwargs.get(FUSED) else restore_scores(output, layout)
 
     def leave_entry(self) -> bool:
         """Whether the base model is called by `forward`, which does so once."""

@@ -40,6 +40,11 @@ class Layout:
         index, real = self.index.to(values.device), self.real.to(values.device)
         return values.gather(-1, index.expand(*values.shape[:-1], -1)).masked_fill(~real, fill)
 
+    def restore(self, values: Tensor) -> Tensor:
+        """Scores of next tokens, (b, L' - 1) -> (b, L - 1): each where its token stood, 0 for dropped tokens."""
+        whole = values.new_zeros(len(values), self.width)
+        return whole.scatter(1, self.index[:, 1:].to(values.device), values)[:, 1:]
+
     def find_columns(self, columns: Tensor) -> Tensor:
         """The columns (n,) of the shorter sequence where those of the whole one are now, in all rows.
 
@@ -99,6 +104,8 @@ def cut_sequence(
             if tuple(value.shape[-2:]) != shape:
                 raise InputError(f"{name} has shape {tuple(value.shape)}, the prompt {shape}: give one a token.")
             out[name] = layout.cut(value, fills[name])
+            if name == "labels":  # nothing predicts the first token of a prompt, also where padding is before it now
+                out[name][:, 1:].masked_fill_(layout.index[:, 1:].to(value.device) == 0, IGNORED_LABEL)
         elif isinstance(value, Tensor) and tuple(value.shape[:2]) == shape:
             raise InputError(f"{name} has the prompt's shape {shape} but foveate cannot shorten it: leave it out.")
         else:

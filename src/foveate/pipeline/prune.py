@@ -13,6 +13,7 @@ from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import check_cache, check_containers, check_inputs, explain_refusal
+from foveate.pipeline.labels import ignore_placeholders
 from foveate.pipeline.question import locate_questions, warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
@@ -34,6 +35,7 @@ def prune_inputs(
     Args:
         model: A vision-language model of transformers.
         inputs: `input_ids` (b, L), what the encoders read, optionally `attention_mask` and `labels`; not changed.
+            Placeholders are no labels of the result, unless `keep=1.0`.
         keep: Visual tokens to keep: a number of them (int) or a share (float in (0, 1]).
         method: A name (`foveate.methods()`) or a configured method.
         positions: "original" keeps the tokens' position ids, "compact" numbers them anew.
@@ -65,6 +67,7 @@ def prune(
     check_containers(inputs)
     inputs = rename_inputs(family, inputs)
     check_inputs(model, family, inputs)
+    inputs = ignore_placeholders(model, family, inputs, settings)
     encoded = encode_missing(model, family, inputs, settings, encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))

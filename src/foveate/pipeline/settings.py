@@ -7,6 +7,7 @@ from typing import Literal, cast
 from foveate.errors import InputError, describe
 from foveate.method import Method, resolve
 from foveate.method.budget import check_keep
+from foveate.method.checks import is_int
 
 Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]
@@ -23,6 +24,12 @@ class PruneSettings:
     per: Per = "image"
     modalities: tuple[str, ...] = ("image", "video")
     explain: bool = False
+    is_drawn: bool = False  # `keep` was drawn from several for this batch
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether nothing is ever pruned."""
+        return not self.is_drawn and not is_int(self.keep) and self.keep == 1
 
 
 def check_settings(

@@ -34,6 +34,7 @@ class _NoVideos:
 
     num_frames = fps = slice_mode = downsample_mode = None
     model_input_names = ()
+    _auto_class = None  # no code of its own to save
 
     def __call__(self, *_: Any, **__: Any) -> Any:
         """Raise `ModelError`."""
