@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerFast
 
 from foveate.models.sequence import IGNORED_LABEL
 from foveate.world.drawing import draw_scene
-from foveate.world.questions import DRILL, TASKS, Question, make_caption, make_drill, sample_questions, tasks_of
-from foveate.world.scenes import CHARTS, Scene, sample_scene
+from foveate.world.plain_questions import Question
+from foveate.world.questions import DRILL, TASKS, make_caption, make_drill, sample_questions, tasks_of
+from foveate.world.scenes import CHARTS, DENSE, Scene, sample_scene
 from training.build import ARCHITECTURES, MERGE, PATCH, SIDE, ChatFormat, make_qwen_image_processor
 from training.labels import make_patch_labels
 from training.plans import TrainingStage
@@ -77,7 +78,7 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
         count = stage.questions // 2 if scene.kind in CHARTS else stage.questions
         other = [make_caption(scene, rng) for _ in range(stage.captions)]
-        other += [make_drill(scene, rng) for _ in range(stage.drills) if scene.kind not in CHARTS]
+        other += [make_drill(scene, rng) for _ in range(stage.drills) if scene.kind not in (*CHARTS, *DENSE)]
         return sample_questions(scene, allowed, count, rng) + other
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 EVERY = {"existence": 2, "attribute": 3, "relation": 4, "counting": 2, "reading": 3, "grounding": 3, "overview": 1}
 COUNTING = {"existence": 3, "attribute": 1, "relation": 3, "counting": 4, "reading": 3, "grounding": 2, "overview": 4}
-"""Proportions of tasks. The second has more of those that are learned last."""
+CROWDS = {**EVERY, "crowd": 1, "search": 4, "lookup": 1, "gist": 1}
+"""Proportions of tasks. The second has more of those that are learned last, the third those of dense scenes too."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class TrainingPlan:
         read: Language training on symbols.
         align: Training of the connector alone.
         talk: Training of connector and language model.
+        zoom: Vision training on dense scenes.
+        crowd: Training of connector and language model on dense scenes, beside the others.
         likeness: Weight of the cosine loss between patches and words; 0 turns it off.
         sharpness: Factor on the cosines of that loss.
         warmup: Steps of linear warm-up in every stage.
@@ -59,6 +62,8 @@ class TrainingPlan:
     read: TrainingStage
     align: TrainingStage
     talk: TrainingStage
+    zoom: TrainingStage
+    crowd: TrainingStage
     likeness: float
     sharpness: float = 10.0
     warmup: int = 50
@@ -94,13 +99,32 @@ _TALK = TrainingStage(
     scenes=_VARIED,
 )
 _ALIGN = replace(_TALK, steps=200, horizon=400, rate=2e-3, stream=20_000_000)
+_ZOOM = TrainingStage(
+    steps=300,
+    batch=8,
+    horizon=300,
+    rate=1e-3,
+    stream=40_000_000,
+    scenes={"scene": 1, "crowd": 1, "shelf": 3, "fields": 3},
+)
+_CROWD = replace(
+    _TALK,
+    steps=700,
+    horizon=700,
+    stream=50_000_000,
+    captions=1,
+    diet=CROWDS,
+    scenes={"scene": 1, "variety": 1, "crowd": 1, "shelf": 3, "fields": 3},
+)
 PLANS = {
-    "llava": TrainingPlan(_SEE, _READ, _ALIGN, replace(_TALK, steps=1700, horizon=1700), likeness=0.5),
+    "llava": TrainingPlan(_SEE, _READ, _ALIGN, replace(_TALK, steps=1700, horizon=1700), _ZOOM, _CROWD, likeness=0.5),
     "qwen": TrainingPlan(
         replace(_SEE, steps=1000, horizon=1200),
         replace(_READ, steps=1800, horizon=1800, diet=COUNTING),
         _ALIGN,
         replace(_TALK, steps=1500, horizon=1500),
+        _ZOOM,
+        _CROWD,
         likeness=0.0,
     ),
 }

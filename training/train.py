@@ -8,8 +8,10 @@ The stages are LLaVA's. The same command, given again, resumes a run that stoppe
    labels takes the place of its features. No vision encoder runs, and most empty patches are left out.
 3. *align*: vision encoder and language model are frozen; the connector between them learns.
 4. *talk*: connector and language model learn to caption and to answer.
+5. *zoom*: the vision encoder goes on with scenes that hold much more.
+6. *crowd*: connector and language model learn to find things in them. `--start` begins at 5 with a finished model.
 
-`llava` has a loss that no public model has: during *align* and *talk* a cosine cross-entropy pulls each projected
+`llava` has a loss that no public model has: from *align* on, a cosine cross-entropy pulls each projected
 patch towards the word embeddings of its labels. `qwen` learns from captions and answers alone.
 
 Several questions and captions share one image. Each attends to the image and to itself only, at the positions that it
@@ -31,10 +33,10 @@ from training.data import BatchDataset
 from training.language import LanguageTraining, equalize_queries_and_keys
 from training.loop import run_stage
 from training.plans import PLANS, TrainingPlan
-from training.vision import VisionPretraining, get_tower
+from training.vision import VisionPretraining, get_connector, get_tower
 
 
-def train(name: str, plan: TrainingPlan, out: Path, only: str | None = None) -> Path:
+def train(name: str, plan: TrainingPlan, out: Path, only: str | None = None, start: Path | None = None) -> Path:
     """Run the stages of a plan, resuming where `out` has checkpoints.
 
     Args:
@@ -42,6 +44,7 @@ def train(name: str, plan: TrainingPlan, out: Path, only: str | None = None) -> 
         plan: The stages.
         out: Folder for checkpoints, logs and the finished model.
         only: "see" or "read" to run that stage alone; the two do not depend on each other.
+        start: Folder of a model that went through *talk*: the stages behind it start from its weights.
 
     Returns:
         The folder of the finished model, or `out` with `only`.
@@ -55,19 +58,28 @@ def train(name: str, plan: TrainingPlan, out: Path, only: str | None = None) -> 
     def make_data(stage: str, content: str) -> BatchDataset:
         return BatchDataset(name, getattr(plan, stage), tokenizer, content, plan.seed)
 
-    if only in (None, "see"):
-        run_stage("see", VisionPretraining(model), plan.see, make_data("see", "images"), plan, out)
+    vision = VisionPretraining(model)
     language = LanguageTraining(model, tokenizer, plan.likeness, plan.sharpness)
-    if only in (None, "read"):
+    if start is not None:
+        model.load_state_dict(type(model).from_pretrained(start, dtype=torch.float32).state_dict())
+    else:
+        if only in (None, "see"):
+            run_stage("see", vision, plan.see, make_data("see", "images"), plan, out)
+        if only in (None, "read"):
+            language.unfreeze(connector=True, language=True)
+            run_stage("read", language, plan.read, make_data("read", "symbols"), plan, out)
+        if only in ("see", "read"):
+            return out
+        _load_both(model, language, out)
+        language.unfreeze(connector=True, language=False)
+        run_stage("align", language, plan.align, make_data("align", "both"), plan, out)
         language.unfreeze(connector=True, language=True)
-        run_stage("read", language, plan.read, make_data("read", "symbols"), plan, out)
-    if only in ("see", "read"):
-        return out
-    _load_both(model, language, out)
-    language.unfreeze(connector=True, language=False)
-    run_stage("align", language, plan.align, make_data("align", "both"), plan, out)
+        run_stage("talk", language, plan.talk, make_data("talk", "both"), plan, out)
+    vision.tower.requires_grad_(True)
+    get_connector(model).requires_grad_(False)
+    run_stage("zoom", vision, plan.zoom, make_data("zoom", "images"), plan, out)
     language.unfreeze(connector=True, language=True)
-    run_stage("talk", language, plan.talk, make_data("talk", "both"), plan, out)
+    run_stage("crowd", language, plan.crowd, make_data("crowd", "both"), plan, out)
     return save_model(name, model, tokenizer, out / "model")
 
 
@@ -92,10 +104,11 @@ def main() -> None:
     parser.add_argument("--model", choices=tuple(ARCHITECTURES), default="llava")
     parser.add_argument("--out", type=Path, default=Path("runs/world"), help="folder for checkpoints and the model")
     parser.add_argument("--stage", choices=("see", "read"), help="run this stage only; the two may run side by side")
+    parser.add_argument("--start", type=Path, help="folder of a model that went through talk: only zoom and crowd run")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     plan = replace(PLANS[options.model], seed=options.seed)
-    print(train(options.model, plan, options.out / options.model, options.stage))
+    print(train(options.model, plan, options.out / options.model, options.stage, options.start))
 
 
 if __name__ == "__main__":

@@ -11,10 +11,19 @@ from training.build import ARCHITECTURES
 from training.plans import PLANS, TrainingPlan, TrainingStage
 from training.train import train
 
+ALL_KINDS = {"scene": 1, "crowd": 1, "shelf": 1, "fields": 1}
 SHORT = TrainingStage(
-    steps=4, batch=2, horizon=4, rate=1e-3, stream=0, questions=3, captions=1, diet=dict.fromkeys(TASKS, 1)
+    steps=4,
+    batch=2,
+    horizon=4,
+    rate=1e-3,
+    stream=0,
+    questions=3,
+    captions=1,
+    diet=dict.fromkeys(TASKS, 1),
+    scenes=ALL_KINDS,
 )
-STAGES = ("see", "read", "align", "talk")
+STAGES = ("see", "read", "align", "talk", "zoom", "crowd")
 PLAN = TrainingPlan(
     *(replace(SHORT, stream=100 * i) for i in range(len(STAGES))), likeness=0.5, warmup=2, workers=0, save_every=2
 )
@@ -56,11 +65,22 @@ def test_every_stage_moves_its_own_part_alone(name, tmp_path):
     weights = {stage: torch.load(tmp_path / f"{stage}.pt", weights_only=True)["net"] for stage in STAGES}
     moved = {
         stage: {part(key) for key in weights[stage] if not torch.equal(weights[stage][key], weights[before][key])}
-        for before, stage in (("read", "align"), ("align", "talk"))
+        for before, stage in (("read", "align"), ("align", "talk"), ("talk", "crowd"))
     }
     assert moved["align"] == {"connector"}
     assert moved["talk"] == {"connector", "language"}
+    assert moved["crowd"] == {"connector", "language", "vision"}, "The vision part moved in *zoom*."
     assert load(str(folder)).model.config.model_type in ("llava", "qwen2_5_vl")
+
+
+def test_a_finished_model_goes_on_with_crowded_scenes(tmp_path):
+    first = train("qwen", replace(PLAN, likeness=0.0), tmp_path / "first")
+    train("qwen", replace(PLAN, likeness=0.0), tmp_path / "second", start=first)
+    assert {path.stem for path in (tmp_path / "second").glob("*.pt")} == {"zoom", "crowd"}
+    before, after = (load(str(tmp_path / run / "model")).model.state_dict() for run in ("first", "second"))
+    change = {part(key) for key in before if not torch.equal(before[key], after[key])}
+    assert change == {"vision", "connector", "language"}
+    assert all((before[key] - after[key]).abs().max() < 0.1 for key in before), "It starts from the weights it got."
 
 
 def part(key):

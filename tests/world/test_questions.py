@@ -17,7 +17,7 @@ from foveate.world.questions import (
     sample_questions,
     tasks_of,
 )
-from foveate.world.scenes import CHARTS, NOUNS, Scene, Thing, sample_scene
+from foveate.world.scenes import CHARTS, DENSE, NOUNS, Scene, Thing, sample_scene
 from foveate.world.suite import sample_cases
 
 
@@ -25,15 +25,29 @@ def test_every_question_is_answered_by_its_image():
     """A second, obvious implementation of every task gives the same answer."""
     seen = Counter()
     for index in range(400):
-        for kind in ("scene", "crowd", *CHARTS):
+        for kind in ("scene", "crowd", *CHARTS, *DENSE):
             scene = sample_scene(1, index, kind)
             for question in sample_questions(scene, tasks_of(scene), 8, random.Random(index)):
                 words = question.text.rstrip("?").split()
-                kind_of_question = question.variant if question.task == "crowd" else question.task
+                kind_of_question = question.variant if question.task in ("crowd", "search") else question.task
                 assert question.answer == OPINIONS[kind_of_question](scene, words), (scene, question)
+                assert_shown(scene, question)
                 seen[question.task, question.variant] += 1
     assert {task for task, _ in seen} == set(TASKS)
-    assert len(seen) == 23
+    assert len(seen) == 29
+
+
+def assert_shown(scene, question):
+    """The answer can be read off the question's objects alone."""
+    assert set(question.things) <= set(scene.things)
+    verifies = question.text.startswith("is the ")
+    if question.things and question.task not in ("chart", "counting") and not verifies:
+        shown = {w for t in question.things for w in (t.form, t.color, t.cell, t.text, "yes")}
+        assert question.answer in shown
+    if question.task == "counting":
+        assert question.answer == NUMBERS[len(question.things)]
+    whole = question.task in ("overview", "gist") or question.answer in ("no", "zero")
+    assert bool(question.things) != whole or verifies
 
 
 def fits(thing, words):
@@ -92,7 +106,15 @@ def chart(scene, words):
     return right
 
 
+def gist(scene, words):
+    tally = Counter(t.color if words[-1] == "color" else t.form for t in scene.things).most_common(2)
+    assert tally[0][1] >= 1.5 * tally[1][1]
+    return tally[0][0]
+
+
 OPINIONS = {
+    "lookup": lambda scene, words: the(scene, words[6:]).text,
+    "gist": gist,
     "existence": lambda scene, words: "yes" if any(fits(t, words[3:]) for t in scene.things) else "no",
     "attribute": attribute,
     "relation": relation,

@@ -4,9 +4,26 @@ import numpy as np
 import pytest
 
 from foveate.world.drawing import draw_scene, locate_glyphs
-from foveate.world.scenes import CELLS, CHARTS, COLORS, FORMS, MAX_GLYPHS, MAX_OBJECTS, POPULARITY, SIZES, sample_scene
+from foveate.world.scenes import (
+    CELLS,
+    CHARTS,
+    COLORS,
+    DENSE,
+    DENSE_SIZES,
+    FIELD_COLUMNS,
+    FIELD_ROWS,
+    FORMS,
+    MAX_GLYPHS,
+    MAX_OBJECTS,
+    POPULARITY,
+    SHAPES,
+    SHELF_CELLS,
+    SIZES,
+    sample_scene,
+)
 
-KINDS = ("scene", "crowd", "variety", *CHARTS)
+KINDS = ("scene", "crowd", "variety", *CHARTS, *DENSE)
+COUNTS = {"crowd": (1, CELLS**2), "shelf": (30, SHELF_CELLS**2), "fields": (FIELD_COLUMNS * FIELD_ROWS,) * 2}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -25,14 +42,15 @@ def test_things_never_overlap_and_stay_inside(kind):
     for index in range(300):
         scene = sample_scene(0, index, kind)
         sizes.update(scene.size)
-        assert 1 <= len(scene.things) <= (CELLS * CELLS if kind == "crowd" else MAX_OBJECTS)
+        least, most = COUNTS.get(kind, (1, MAX_OBJECTS))
+        assert least <= len(scene.things) <= most
         for i, a in enumerate(scene.things):
             assert a.form in FORMS
             assert a.rx <= a.x <= 1 - a.rx
             assert a.ry <= a.y <= 1 - a.ry
             for b in scene.things[i + 1 :]:
                 assert abs(a.x - b.x) > a.rx + b.rx - 1e-9 or abs(a.y - b.y) > a.ry + b.ry - 1e-9
-    assert sizes == set(SIZES)
+    assert sizes == set(DENSE_SIZES if kind in DENSE else SIZES)
 
 
 def test_signs_hold_their_glyphs():
@@ -43,6 +61,29 @@ def test_signs_hold_their_glyphs():
         assert len(boxes) == len(thing.text)
         assert boxes[0][0] >= thing.x - thing.rx
         assert boxes[-1][2] <= thing.x + thing.rx
+
+
+def test_the_number_of_a_field_stands_right_of_its_object_and_touches_nothing():
+    for index in range(100):
+        things = sample_scene(0, index, "fields").things
+        assert len({(t.form, t.color) for t in things}) == len({t.text for t in things}) == len(things)
+        boxes = [(t.x - t.rx, t.y - t.ry, locate_glyphs(t)[-1][2], t.y + t.ry) for t in things]
+        for i, (left, top, right, bottom) in enumerate(boxes):
+            assert things[i].form in SHAPES
+            assert 0 < left < right < 1
+            assert locate_glyphs(things[i])[0][0] > things[i].x + things[i].rx
+            for a, b, c, d in boxes[i + 1 :]:
+                assert right < a or c < left or bottom < b or d < top
+
+
+def test_a_shelf_has_single_objects_to_ask_for():
+    for index in range(100):
+        things = sample_scene(0, index, "shelf").things
+        signs = [t.color for t in things if t.form == "sign"]
+        assert len(signs) == len(set(signs)) >= 3
+        assert any(
+            [t.form for t in things].count(t.form) == 1 or [t.color for t in things].count(t.color) == 1 for t in things
+        )
 
 
 def test_charts_ask_nothing_ambiguous():

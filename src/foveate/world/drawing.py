@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.world.scenes import ADVANCE, CHARTS, COLORS, SIGN, TRENDS, Scene, Thing
+from foveate.world.scenes import ADVANCE, CHARTS, COLORS, SHAPES, SIGN, TRENDS, Scene, Thing
 
 GLYPH = 0.115  # a glyph's font size, as a share of the image's height
 OVERSAMPLE = 2  # images are drawn larger and scaled down, which smooths the edges
@@ -19,32 +19,34 @@ def draw_scene(scene: Scene) -> Image.Image:
     """Draw the scene as an RGB image of its size."""
     width, height = scene.size
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
-    background = _draw_paper(scene) if scene.kind in CHARTS else _draw_clutter(scene.texture, scene.size)
+    background = _draw_paper(scene) if scene.kind in (*CHARTS, "fields") else _draw_clutter(scene.texture, scene.size)
     canvas = background.resize(big, Image.Resampling.NEAREST)
     pen = ImageDraw.Draw(canvas)
     for number, thing in enumerate(scene.things):
         rng = random.Random(scene.texture + number + 1)
         fill = tuple(min(255, max(0, c + rng.randint(-12, 12))) for c in COLORS[thing.color])
         fill_form(pen, thing, big, fill, rng)
-        if thing.form in (SIGN, "row"):
+        if locate_glyphs(thing):
             _write_text(pen, thing, big)
     return canvas.resize(scene.size, Image.Resampling.BOX)
 
 
 def locate_glyphs(thing: Thing) -> list[tuple[float, float, float, float]]:
     """Return (left, top, right, bottom) of every glyph of the object's text, as shares of the image's sides."""
-    if thing.form not in (SIGN, "row"):
+    if thing.form == "bar":  # its text is its height, which is not written
         return []
+    advance, half = thing.scale * ADVANCE, thing.scale * 0.05
     middle = thing.x + (0.5 * thing.rx if thing.form == "row" else 0.0)
-    left = middle - len(thing.text) * ADVANCE / 2
-    return [
-        (left + i * ADVANCE, thing.y - 0.05, left + (i + 1) * ADVANCE, thing.y + 0.05) for i in range(len(thing.text))
-    ]
+    left = middle - len(thing.text) * advance / 2
+    if thing.form in SHAPES:  # a field: its number stands right of it
+        left = thing.x + 1.3 * thing.rx
+    places = range(len(thing.text))
+    return [(left + i * advance, thing.y - half, left + (i + 1) * advance, thing.y + half) for i in places]
 
 
 def _write_text(pen: ImageDraw.ImageDraw, thing: Thing, big: tuple[int, int]) -> None:
-    dark = thing.form == "row" or thing.color in ("white", "yellow", "orange")
-    font = _font(round(GLYPH * big[1]))
+    dark = thing.form != SIGN or thing.color in ("white", "yellow", "orange")
+    font = _font(round(GLYPH * thing.scale * big[1]))
     for glyph, (x0, y0, x1, y1) in zip(thing.text.upper(), locate_glyphs(thing), strict=True):
         place = ((x0 + x1) / 2 * big[0], (y0 + y1) / 2 * big[1])
         pen.text(place, glyph, fill=(0, 0, 0) if dark else (255, 255, 255), font=font, anchor="mm", stroke_width=0.4)
@@ -56,7 +58,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _draw_paper(scene: Scene) -> Image.Image:
-    """Draw a chart's background: paper with faint horizontal lines and a base line."""
+    """Draw the background of a chart or of fields: paper with faint horizontal lines, a chart's with a base line."""
     rng = random.Random(scene.texture)
     width, height = scene.size
     sheet = Image.new("RGB", scene.size, tuple(c - rng.randint(0, 24) for c in PAPER))
@@ -64,7 +66,8 @@ def _draw_paper(scene: Scene) -> Image.Image:
     for i in range(1, rng.randint(4, 8)):
         y = i * height // 8
         pen.line((0, y, width, y), fill=(205, 205, 205))
-    pen.line((0.05 * width, 0.93 * height, 0.95 * width, 0.93 * height), fill=(90, 90, 90))
+    if scene.kind in CHARTS:
+        pen.line((0.05 * width, 0.93 * height, 0.95 * width, 0.93 * height), fill=(90, 90, 90))
     return sheet
 
 

@@ -29,11 +29,18 @@ CELLS = 4  # each object has its own cell of a CELLS x CELLS grid, and is shifte
 SIZES = (176, 192, 208, 224)  # pixels; width and height are drawn from these
 ADVANCE = 0.07  # distance from one glyph to the next, as a share of the image's width
 MAX_OBJECTS = 6
+DENSE_SIZES = (256, 272, 288, 304, 320)  # pixels of a dense scene's sides
+DENSE_SCALE = 0.64  # of its objects and its text, beside those of other scenes
+SHELF_CELLS = 6  # a shelf has SHELF_CELLS x SHELF_CELLS cells
+FIELD_COLUMNS, FIELD_ROWS = 3, 8
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One drawn object. Centre and half extents are shares of the image's sides; y grows downwards."""
+    """One drawn object. Centre and half extents are shares of the image's sides; y grows downwards.
+
+    `scale` is the size of its text beside `ADVANCE`.
+    """
 
     form: str
     color: str
@@ -42,6 +49,7 @@ class Thing:
     rx: float
     ry: float
     text: str = ""
+    scale: float = 1.0
 
     @property
     def cell(self) -> str:
@@ -51,7 +59,10 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of one image. `kind` is "scene", "crowd", "variety", or a chart: "bars", "lines", "table".
+    """The content of one image. `kind` is "scene", "crowd", "variety", a chart ("bars", "lines", "table"), or dense.
+
+    Dense scenes hold more than there are tokens to keep: a "shelf" of 30 to 36 objects, or 24 "fields" of an object and
+    the number beside it.
 
     `texture` is the seed of the background and of small variations in colour and line; `size` is (width, height).
     """
@@ -65,7 +76,8 @@ class Scene:
 def sample_scene(seed: int, index: int, kind: str = "scene") -> Scene:
     """Sample image number `index` of the stream `seed`. Two streams share no random numbers."""
     rng = random.Random(f"foveate {kind} {seed} {index}")
-    size = (rng.choice(SIZES), rng.choice(SIZES))
+    sizes = DENSE_SIZES if kind in DENSE else SIZES
+    size = (rng.choice(sizes), rng.choice(sizes))
     return Scene(kind, tuple(_SAMPLERS[kind](rng)), rng.randrange(2**31), size)
 
 
@@ -157,6 +169,52 @@ def _sample_table(rng: random.Random) -> list[Thing]:
     ]
 
 
+def _sample_shelf(rng: random.Random) -> list[Thing]:
+    """Sample a shelf: many objects of few kinds, a few that are the only ones of their form or colour, and signs.
+
+    No two signs have one colour.
+    """
+    forms, colors = rng.sample(list(SHAPES), len(SHAPES)), rng.sample(list(POPULARITY), len(POPULARITY))
+    common_forms, common_colors = forms[: rng.randint(3, 5)], colors[: rng.randint(4, 6)]
+    rare = [(form, rng.choice(common_colors)) for form in forms[len(common_forms) :][: rng.randint(1, 2)]]
+    rare += [(rng.choice(common_forms), color) for color in colors[len(common_colors) :][: rng.randint(1, 2)]]
+    signs = rng.sample(common_colors, rng.randint(3, min(6, len(common_colors))))
+    count = rng.randint(30, SHELF_CELLS**2)
+    form_weights = [rng.randint(1, 6) for _ in common_forms]
+    color_weights = [rng.randint(1, 6) for _ in common_colors]
+    kinds = [*rare, *((SIGN, color) for color in signs)]
+    kinds += [
+        (rng.choices(common_forms, form_weights)[0], rng.choices(common_colors, color_weights)[0])
+        for _ in range(count - len(kinds))
+    ]
+    things = []
+    for cell, (form, color) in zip(rng.sample(range(SHELF_CELLS**2), count), kinds, strict=True):
+        row, column = divmod(cell, SHELF_CELLS)
+        text = _make_text(rng) if form == SIGN else ""
+        rx, ry = DENSE_SCALE * rng.uniform(0.095, 0.115), DENSE_SCALE * 0.068
+        rx, ry = (DENSE_SCALE * (len(text) * ADVANCE / 2 + 0.01), ry) if text else (rx, rx)
+        slack_x, slack_y = (max(0.0, 0.5 / SHELF_CELLS - side - 0.002) for side in (rx, ry))
+        x = (column + 0.5) / SHELF_CELLS + rng.uniform(-slack_x, slack_x)
+        y = (row + 0.5) / SHELF_CELLS + rng.uniform(-slack_y, slack_y)
+        things.append(Thing(form, color, x, y, rx, ry, text, DENSE_SCALE))
+    return things
+
+
+def _sample_fields(rng: random.Random) -> list[Thing]:
+    """Sample a sheet of fields: an object, no two of one form and colour, and a number of two digits right of it."""
+    count = FIELD_COLUMNS * FIELD_ROWS
+    kinds = [(form, color) for form in SHAPES for color in POPULARITY]
+    numbers = rng.sample(range(10, 100), count)
+    things = []
+    for n, (form, color) in enumerate(rng.sample(kinds, count)):
+        row, column = divmod(n, FIELD_COLUMNS)
+        radius = DENSE_SCALE * 0.07
+        x = (column + 0.5) / FIELD_COLUMNS - 0.085 + rng.uniform(-0.015, 0.015)
+        y = (row + 0.5) / FIELD_ROWS + rng.uniform(-0.01, 0.01)
+        things.append(Thing(form, color, x, y, radius, radius, str(numbers[n]), DENSE_SCALE))
+    return things
+
+
 _SAMPLERS: dict[str, Callable[[random.Random], list[Thing]]] = {
     "scene": _sample_objects,
     "crowd": _sample_crowd,
@@ -164,5 +222,8 @@ _SAMPLERS: dict[str, Callable[[random.Random], list[Thing]]] = {
     "bars": _sample_bars,
     "lines": _sample_lines,
     "table": _sample_table,
+    "shelf": _sample_shelf,
+    "fields": _sample_fields,
 }
 CHARTS = ("bars", "lines", "table")
+DENSE = ("shelf", "fields")

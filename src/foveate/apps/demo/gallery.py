@@ -7,7 +7,8 @@ from io import BytesIO
 from itertools import count
 
 from foveate.world.drawing import draw_scene
-from foveate.world.questions import Question, make_question
+from foveate.world.plain_questions import Question
+from foveate.world.questions import make_question
 from foveate.world.scenes import Scene, sample_scene
 from foveate.world.suite import SPLITS
 
