@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import foveate
+from foveate.method import resolve
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SERVED = ("llava-1.5-7b", "qwen2.5-vl-3b")
+LAYERS = 4  # of the bundled language models
 SPEED = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-3b", "bundled", "bundled-qwen")
 
 
@@ -169,17 +171,23 @@ def make_cost_table() -> str:
 
 
 def make_glance_table(results: Path) -> str:
-    """Show the accuracy at every budget, of all tasks and of those that differ most."""
-    tasks = ("crowd", "reading", "chart", "counting", "overview")
-    lines = [_row(["keep", "method", "tokens", "all tasks", *tasks]), _row(["---"] * (4 + len(tasks)))]
-    arms = json.loads((results / "summary.json").read_text())["arms"]
-    for arm in sorted(arms, key=lambda arm: -(arm["keep"] or 1)):
-        if arm["name"] != "none":
-            keep = "1" if arm["keep"] is None else str(arm["keep"])
-            scores = [arm["accuracy"], *(arm["tasks"][task] for task in tasks)]
-            cells = [f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})" for score in scores]
-            lines.append(_row([keep, arm["name"], f"{arm['tokens']:.0f}", *cells]))
+    """Show the accuracy of every arm, of all tasks and of those that differ most, by the work of the language model."""
+    tasks = ("crowd", "search", "lookup", "gist", "reading", "overview")
+    lines = [_row(["work", "keep", "method", "all tasks", *tasks]), _row(["---"] * (4 + len(tasks)))]
+    arms = [arm for arm in json.loads((results / "summary.json").read_text())["arms"] if arm["name"] != "none"]
+    total = max(arm["tokens"] for arm in arms)
+    for arm in sorted(arms, key=lambda arm: -_compute_work(arm, total)):
+        keep = "1" if arm["keep"] is None else str(arm["keep"])
+        scores = [arm["accuracy"], *(arm["tasks"][task] for task in tasks)]
+        cells = [f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})" for score in scores]
+        lines.append(_row([f"{_compute_work(arm, total):.3f}", keep, arm["name"], *cells]))
     return "\n".join(lines)
+
+
+def _compute_work(arm: dict[str, Any], total: float) -> float:
+    """The visual tokens of a layer, averaged over the layers, as a share of all; those of a first look come on top."""
+    look = resolve(arm["name"]).first_look if arm["name"] == "glance" else None
+    return float(arm["tokens"] / total) + (look.share * round(look.depth * LAYERS) / LAYERS if look else 0.0)
 
 
 def _format_times(row: dict[str, Any]) -> str:

@@ -84,23 +84,51 @@ def select_slowly(embeds, grid, weight, k, method):
     return sorted(kept)
 
 
+def find_places(item):
+    return torch.cartesian_prod(*(torch.arange(size).double() for size in item.grid))
+
+
+def average_slowly(output, items, kept):
+    """The encoder's output with the mean of the tokens nearest to a kept one in place of it, in every feature."""
+    rows, start = [], 0
+    for item, own in zip(items, kept, strict=True):
+        places = find_places(item)
+        nearest = [own[int(((places[own] - place) ** 2).sum(1).argmin())] for place in places]
+        rows += [torch.tensor([start + m for m, n in enumerate(nearest) if n == owner]) for owner in nearest]
+        start += item.total
+
+    def average(features):
+        flat = torch.cat([feature.reshape(-1, feature.shape[-1]) for feature in features])
+        return list(torch.stack([flat[row].mean(0) for row in rows]).split([item.total for item in items]))
+
+    output.pooler_output = average(output.pooler_output)
+    if getattr(output, "deepstack_features", None) is not None:
+        output.deepstack_features = [average(layer) for layer in output.deepstack_features]
+    return output
+
+
 def glance_slowly(model, family, inputs, keep, method):
     """What is kept of every image, from a full run of the eager model over the tokens of the first look."""
     eager = eager_twin(model, family)
-    first = foveate.prune_inputs(model, inputs, keep=method.share, method=Foveate(focus=0.0))
+    whole = family.items(model, inputs, {"image": family.encode(model, inputs)}, ())
+    even = foveate.prune_inputs(model, inputs, keep=method.share, method="grid").report.items
+    means = average_slowly(family.encode(model, inputs), whole, [item.kept for item in even])
+    raw = {name: value for name, value in inputs.items() if name != "pixel_values"}
+    first = foveate.prune_inputs(
+        model, {**raw, "mm_encoder_outputs": {"image": means}}, keep=method.share, method="grid"
+    )
     depth = model.config.get_text_config().num_hidden_layers
     layer = eager(**first, use_cache=False, output_attentions=True).attentions[round(method.depth * depth)].mean(1)
-    whole = family.items(model, inputs, {"image": family.encode(model, inputs)}, ())
     left = [(ids == family.token_id(model.config)).nonzero().squeeze(1) for ids in first["input_ids"]]
     mask = inputs["attention_mask"]
     questions, _ = locate_questions(model, family, inputs, mask, whole)
     kept = []
-    for item, seen in zip(whole, first.report.items, strict=True):
+    for item, seen in zip(whole, even, strict=True):
         columns, left[item.row] = left[item.row][: len(seen.kept)], left[item.row][len(seen.kept) :]
-        attention = torch.zeros(item.total)
-        attention[seen.kept] = layer[item.row, -1, columns]
-        places = [(t, y, x) for t in range(item.grid[0]) for y in range(item.grid[1]) for x in range(item.grid[2])]
-        spread = spread_slowly(attention.tolist(), places, method.spread).double()
+        places = find_places(item)
+        own = layer[item.row, -1, columns]
+        attention = [float(own[((places[seen.kept] - place) ** 2).sum(1).argmin()]) for place in places]
+        spread = spread_slowly(attention, places.tolist(), method.spread).double()
         score = scale(spread) + method.words * scale(score_slowly(item.embeds, questions[item.row]))
         weight = (method.focus * scale(score)).exp()
         kept.append(select_slowly(item.embeds, item.grid, weight, math.floor(keep * item.total + 0.5), method))

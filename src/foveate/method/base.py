@@ -26,12 +26,14 @@ class FirstLook:
         share: Their share of an image's tokens, in (0, 1].
         depth: The share of the language model's layers that run before the attention is read, in (0, 1].
         spread: How far the attention to a token reaches, in steps of the grid, above 0.
+        pooled: Whether each token of the look is the mean of those that lie nearest to it, instead of itself.
     """
 
     method: "Method"
     share: float
     depth: float
     spread: float
+    pooled: bool = False
 
 
 @dataclass(frozen=True)

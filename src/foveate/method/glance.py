@@ -11,6 +11,7 @@ from torch import Tensor
 from foveate.method.base import FirstLook
 from foveate.method.checks import check_between, check_positive
 from foveate.method.foveate import Foveate
+from foveate.method.grid import Grid
 from foveate.method.scoring import scale_min_max
 from foveate.method.selection import select_farthest
 from foveate.method.tokens import VisualTokens
@@ -64,8 +65,8 @@ class Glance(Foveate):
 
     @property
     def first_look(self) -> FirstLook:
-        """The look of steps 1 to 3; `blind` selects its tokens, and the complement."""
-        return FirstLook(self.blind, self.share, self.depth, self.spread)
+        """The look of steps 1 to 3."""
+        return FirstLook(Grid(), self.share, self.depth, self.spread, pooled=True)
 
     def _select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         none = images[0].embeds.new_empty(0).long()

@@ -75,7 +75,11 @@ def keep_tokens(features: Sequence[Tensor], items: Sequence[VisualInput]) -> lis
 
 
 def keep_values(feature: Tensor, item: VisualInput) -> Tensor:
-    """The kept tokens of a feature (n, d), or the weighted means (k, n) @ (n, d), computed in float32."""
+    """The kept tokens of a feature (n, d), or the means or weighted means of many for each, computed in float32."""
+    if item.pooled_into is not None:
+        into = item.pooled_into.to(feature.device)
+        counts, order = into.bincount(minlength=len(item.kept)), into.argsort(stable=True)
+        return torch.segment_reduce(feature.float()[order], "mean", lengths=counts).to(feature.dtype)
     if item.merge_weights is None:
         return feature[item.kept.to(feature.device)]
     with torch.autocast(feature.device.type, enabled=False):

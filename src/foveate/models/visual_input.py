@@ -59,6 +59,7 @@ class VisualInput:
         tiles: How the tokens lie over the image, its tiles or its frames; empty where that is not known.
         is_part: Whether it may be one tile of an image whose tiles cannot be told apart from other images.
         merge_weights: (k, n) weights by which kept tokens merge others; None where each keeps its own value.
+        pooled_into: (n,) the place in `kept` of the token whose mean each token is part of; None without pooling.
         relevance: With `explain=True` (n,) the method's relevance in float32, NaN for tokens that it did not choose
             from; None where the method has no relevance or nothing was selected.
         core: With `explain=True` (k,) bool, which kept tokens are there for their relevance.
@@ -81,6 +82,7 @@ class VisualInput:
     tiles: Tiles = ()
     is_part: bool = False
     merge_weights: Tensor | None = None
+    pooled_into: Tensor | None = None
     relevance: Tensor | None = None
     core: Tensor | None = None
     look: Tensor | None = None

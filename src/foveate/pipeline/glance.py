@@ -14,6 +14,7 @@ from foveate.models.sequence import IGNORED_LABEL, find_last_columns
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded
+from foveate.pipeline.pool import pool_tokens
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import PruneSettings
 from foveate.pipeline.shorten import shorten_inputs
@@ -29,6 +30,7 @@ def glance(
         raise InputError(f"{method.name} needs attention, and has no first_look that says how to read it: define one.")
     budget = replace(settings, keep=float(look.share), method=look.method, per="image", explain=False)
     seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
+    seen = [pool_tokens(item) for item in seen] if look.pooled else seen
     prompt = {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}
     short, layout = shorten_inputs(model, family, prompt, encoded, seen, mask, "original")
     readers = find_last_columns(layout.cut(mark_prompt(inputs, mask).long(), 0))
@@ -64,11 +66,16 @@ def _add_attention(item: VisualInput, weights: Tensor, index: Tensor, sigma: flo
     """The item before selection, with the attention (n,) to its tokens among its extras."""
     kept, columns = item.kept, item.columns.to(index.device)
     places = (index == columns[kept.to(index.device), None]).int().argmax(1)
-    attention = torch.zeros(item.total, device=weights.device)
-    attention[kept.to(weights.device)] = weights[places.to(weights.device)]
+    seen = weights[places.to(weights.device)]
+    if item.pooled_into is None:
+        attention = torch.zeros(item.total, device=weights.device)
+        attention[kept.to(weights.device)] = seen
+    else:
+        attention = seen[item.pooled_into.to(seen.device)]
     spread, every = spread_attention(attention, item, sigma), torch.arange(item.total, device=kept.device)
     extras = {**item.extras, "attention": spread}
-    return replace(item, kept=every, extras=extras, look=kept, attention=spread)
+    before = replace(item, kept=every, extras=extras, merge_weights=None, pooled_into=None)
+    return replace(before, look=kept, attention=spread)
 
 
 def spread_attention(attention: Tensor, item: VisualInput, sigma: float) -> Tensor:
