@@ -49,14 +49,14 @@ def main() -> None:
     image = draw_scene(case.scene)
     inputs, glance = make_inputs(loaded, [image], [case.question.text]), Glance()
     with torch.no_grad():
-        first = foveate.prune_inputs(loaded.model, inputs, keep=glance.share, method=glance.blind).report.items[0]
         look = foveate.prune_inputs(loaded.model, inputs, keep=KEEP, method=glance, explain=True).report.items[0]
         default = foveate.prune_inputs(loaded.model, inputs, keep=KEEP).report.items[0]
     assert look.grid is not None
     assert look.relevance is not None
+    assert look.look is not None
     figure, axes = pyplot.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
     figure.suptitle(f'"{case.question.text}"  ({case.question.answer})', fontsize=11)
-    show(axes[0], f"1. the first look: {len(first.kept)} of {first.total} tokens", image, look.grid, first.kept)
+    show(axes[0], f"1. the first look: averages around {len(look.look)} tokens", image, look.grid, look.look)
     extent = (0, image.width, image.height, 0)
     axes[1].imshow(image.convert("L"), cmap="gray", extent=extent)
     axes[1].imshow(look.relevance.view(look.grid[1:]), cmap="inferno", alpha=0.7, extent=extent)

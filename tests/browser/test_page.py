@@ -270,7 +270,7 @@ def test_the_first_look_can_be_opened(page):
     before = overlay(page)
     page.locator("#method").select_option("glance")
     moved(page, before)
-    page.get_by_text("First look: 115 of 576 tokens, selected without the question").click()
+    page.get_by_text("First look: 115 averages of 576 tokens").click()
     expect(page.locator("#first-look-overlay")).to_be_visible()
     assert page.locator("#first-look-overlay").get_attribute("src") != overlay(page)
     before = overlay(page)

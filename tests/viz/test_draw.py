@@ -77,7 +77,7 @@ def test_a_first_look_stands_before_what_was_kept():
     assert bright(out[:, half + 8 :], 2, 3) == {1, 4}
     assert (out[:, half + 8 :] == pixels(draw_bare(WHITE, make_report(kept)))).all()
     assert [text for _, text in list_entries([before, after])] == [
-        "first look 2: selected without the question",
+        "first look 2 of 6: averages around these",
         "core 1: the most relevant",
         "complement 1: different from the rest",
         "heat: attention of the first look, then relevance",

@@ -21,19 +21,22 @@ from foveate.method.tokens import VisualTokens
 class Glance(Foveate):
     """A core where the language model's own attention points, and a complement that preserves the rest of the image.
 
-    1. `share` of the tokens are selected without the question: Foveate with `focus=0`.
-    2. They go with the prompt through the first layers of the language model, up to the attention of the layer at
-       `depth`. a_i is the attention of the prompt's last token to token i, averaged over the heads.
+    1. The image is averaged to `share` of its tokens: each is the mean of those nearest to an evenly spread one.
+    2. The means go with the prompt through the first layers of the language model, up to the attention of the layer at
+       `depth`. a_i is the attention of the prompt's last token to the mean that token i is a part of, averaged over
+       the heads.
     3. It is spread over the image: `r_j = max_i a_i exp(-|p_i - p_j|^2 / (2 sigma^2))`, sigma = `spread` grid steps.
     4. `core` of the budget is selected from all tokens by Foveate's rule, with `mm(r) + words mm(c)` as the relevance,
        where c is `scoring.score_peaked_tokens` and mm the min-max over the image (0 for a flat map).
     5. The rest of the budget goes to the tokens farthest from those selected, without the question.
 
+    A look at a selection misses what lies between its tokens; every token is part of a mean.
+
     Args:
         focus: The influence of the relevance on the core, in [0, 10].
         place: As in Foveate.
         reach: As in Foveate.
-        share: The share of the tokens in the first look, in (0, 1].
+        share: The tokens of the first look, as a share of the image's, in (0, 1].
         depth: The share of the layers that run before the attention is read, in (0, 1].
         spread: How far the attention to a token reaches, in steps of the grid, above 0.
         words: The weight of the question's words beside the attention, in [0, 10].
@@ -48,11 +51,11 @@ class Glance(Foveate):
     depth: float = 0.4
     spread: float = 1.2
     words: float = 1.0
-    core: float = 0.5
+    core: float = 0.7
 
     name: ClassVar[str] = "glance"
     paper: ClassVar[str] = "this project"
-    summary: ClassVar[str] = "a core where the model looks in a first look at a few tokens, then the farthest tokens"
+    summary: ClassVar[str] = "a core where the model looks in a first look at a few averages, then the farthest tokens"
     needs: ClassVar[frozenset[str]] = frozenset({"attention"})
 
     def __post_init__(self) -> None:

@@ -63,7 +63,8 @@ class VisualInput:
         relevance: With `explain=True` (n,) the method's relevance in float32, NaN for tokens that it did not choose
             from; None where the method has no relevance or nothing was selected.
         core: With `explain=True` (k,) bool, which kept tokens are there for their relevance.
-        look: (g,) ascending indices of the tokens of the first look; None without one.
+        look: (g,) ascending indices of the tokens of the first look, or of those around which it saw averages; None
+            without one.
         attention: (n,) how much the prompt's last token attended to the tokens of the look, spread over their
             neighbours; None without a first look.
     """

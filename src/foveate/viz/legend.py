@@ -21,7 +21,7 @@ def list_entries(panels: Sequence[Panel]) -> list[Entry]:
     entries: list[Entry] = []
     if count[TokenState.LOOK]:  # its panels have the same tokens as those of what was kept
         total, heat_text = total // 2, "heat: attention of the first look, then relevance"
-        entries.append((TokenState.LOOK, f"first look {count[TokenState.LOOK]}: selected without the question"))
+        entries.append((TokenState.LOOK, f"first look {count[TokenState.LOOK]} of {total}: averages around these"))
     if count[TokenState.CORE] or count[TokenState.COMPLEMENT]:
         entries.append((TokenState.CORE, f"core {count[TokenState.CORE]}: the most relevant"))
         entries.append((TokenState.COMPLEMENT, f"complement {count[TokenState.COMPLEMENT]}: different from the rest"))

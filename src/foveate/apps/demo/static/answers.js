@@ -34,7 +34,7 @@ export function showKept(look) {
 function showFirstLook({ look, looked, total }) {
   $("first-look").hidden = look === null;
   if (look === null) return;
-  $("first-look-title").textContent = `First look: ${looked} of ${total} tokens, selected without the question`;
+  $("first-look-title").textContent = `First look: ${looked} averages of ${total} tokens`;
   $("first-look-overlay").src = look;
   $("first-look-overlay").alt = "The image with the tokens of the first look bright; the redder, the more attention.";
 }
