@@ -14,23 +14,20 @@ def look_at(attention):
     return VisualTokens(embeds, embeds[:0], (1, 6, 8), attention=attention)
 
 
-def test_the_core_shrinks_as_the_model_looks_at_more():
-    """The larger the share of the image that it looks at, the nearer the choice is to the blind one."""
-    blind = set(Foveate(focus=0.0).select(look_at(torch.ones(48)), 12).tolist())
-    common = []
-    for looked_at in (4, 12, 24, 48):
-        attention = torch.zeros(48)
-        attention[:looked_at] = 1.0
-        kept = set(Glance().select(look_at(attention), 12).tolist())
-        assert len(kept & set(range(looked_at))) >= min(looked_at, round(12 * (1 - looked_at / 48)))
-        common.append(len(kept & blind))
-    assert common[0] < common[-1] == 12
+@pytest.mark.parametrize("core", [0.0, 0.3, 0.7, 1.0])
+def test_the_core_is_where_the_model_looks(core):
+    attention = torch.zeros(48)
+    attention[10:22] = 1.0
+    kept = Glance(core=core, focus=10.0).select(look_at(attention), 10)
+    count = max(1, round(10 * core))
+    assert len(set(kept.tolist()) & {*range(10, 22)}) >= count
+    blind = set(Foveate(focus=0.0).select(look_at(attention), 10).tolist())
+    assert len(set(kept.tolist()) & blind) < 10 or core == 0.0
 
 
-@pytest.mark.parametrize("attention", [torch.full((48,), 0.02), torch.zeros(48)])
-def test_where_it_looks_everywhere_the_choice_is_blind(attention):
-    tokens = look_at(attention)
-    assert torch.equal(Glance().select(tokens, 9), Foveate(focus=0.0).select(tokens, 9))
+def test_no_attention_is_equal_attention():
+    none, equal = (Glance().select(look_at(torch.full((48,), value)), 9) for value in (0.0, 0.02))
+    assert torch.equal(none, equal)
 
 
 @pytest.mark.parametrize("power", [-100, -30, -20, 20])

@@ -66,18 +66,12 @@ def score_slowly(embeds, question):
     return total / weights if weights else total
 
 
-def measure_slowly(attention):
-    """The share of the tokens that hold the attention."""
-    total = sum(attention)
-    return math.exp(-sum(a / total * math.log(a / total) for a in attention if a)) / len(attention)
-
-
-def select_slowly(embeds, grid, weight, k, method, share):
+def select_slowly(embeds, grid, weight, k, method):
     """A core by Foveate's rule with the weights, and a complement by the rule without: the formulas, in float64."""
     unit = torch.nn.functional.normalize(embeds.double(), dim=-1)
     axes = sum(size > 1 for size in grid)
     places = torch.cartesian_prod(*(torch.arange(size).double() for size in grid))
-    core = max(1, math.floor(method.core * (1 - share) * k + 0.5))
+    core = max(1, math.floor(method.core * k + 0.5))
     kept = [int(weight.argmax())]
     while len(kept) < k:
         total, weights = (core, weight) if len(kept) < core else (k, torch.ones_like(weight))
@@ -137,8 +131,7 @@ def glance_slowly(model, family, inputs, keep, method):
         spread = spread_slowly(attention, places.tolist(), method.spread).double()
         score = scale(spread) + method.words * scale(score_slowly(item.embeds, questions[item.row]))
         weight = (method.focus * scale(score)).exp()
-        k, share = math.floor(keep * item.total + 0.5), measure_slowly(spread.tolist())
-        kept.append(select_slowly(item.embeds, item.grid, weight, k, method, share))
+        kept.append(select_slowly(item.embeds, item.grid, weight, math.floor(keep * item.total + 0.5), method))
     return kept
 
 

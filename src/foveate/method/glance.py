@@ -26,11 +26,9 @@ class Glance(Foveate):
        `depth`. a_i is the attention of the prompt's last token to the mean that token i is a part of, averaged over
        the heads.
     3. It is spread over the image: `r_j = max_i a_i exp(-|p_i - p_j|^2 / (2 sigma^2))`, sigma = `spread` grid steps.
-    4. `core (1 - e)` of the budget is selected from all tokens by Foveate's rule, with `mm(r) + words mm(c)` as the
-       relevance, where c is `scoring.score_peaked_tokens` and mm the min-max over the image (0 for a flat map). e is
-       the share of the image that the model looks at: `exp(H(r / sum r)) / n`, H the entropy in nats.
-    5. The rest of the budget goes to the tokens farthest from those selected, without the question. A question about
-       the whole image makes the model look everywhere: then this is most of it.
+    4. `core` of the budget is selected from all tokens by Foveate's rule, with `mm(r) + words mm(c)` as the relevance,
+       where c is `scoring.score_peaked_tokens` and mm the min-max over the image (0 for a flat map).
+    5. The rest of the budget goes to the tokens farthest from those selected, without the question.
 
     A look at a selection misses what lies between its tokens; every token is part of a mean.
 
@@ -42,8 +40,7 @@ class Glance(Foveate):
         depth: The share of the layers that run before the attention is read, in (0, 1].
         spread: How far the attention to a token reaches, in steps of the grid, above 0.
         words: The weight of the question's words beside the attention, in [0, 10].
-        core: The share of the budget that follows the relevance where the model looks at one place, in [0, 1]; it is
-            one token at least.
+        core: The share of the budget that follows the relevance, in [0, 1]; it is one token at least.
 
     Source:
         This project.
@@ -54,7 +51,7 @@ class Glance(Foveate):
     depth: float = 0.4
     spread: float = 1.6
     words: float = 1.0
-    core: float = 1.0
+    core: float = 0.7
 
     name: ClassVar[str] = "glance"
     paper: ClassVar[str] = "this project"
@@ -83,8 +80,7 @@ class Glance(Foveate):
 
     def _select_all(self, images: Sequence[VisualTokens], ks: Sequence[int], selected: Tensor) -> list[Tensor]:
         """The core and the complement of each image; on a GPU a launch for each of the two."""
-        shares = torch.stack([_measure_share(image.extra("attention")) for image in images]).tolist()
-        counts = [max(1, math.floor(self.core * (1 - e) * k + 0.5)) for k, e in zip(ks, shares, strict=True)]
+        counts = [max(1, math.floor(self.core * k + 0.5)) for k in ks]
         problems = [self.make_problem(*image, selected) for image in zip(images, counts, strict=True)]
         cores = select_farthest(problems)
         left = [n for n, k in enumerate(ks) if k > counts[n]]
@@ -101,10 +97,3 @@ class Glance(Foveate):
         attention = tokens.extra("attention").detach().float()
         relative = (attention / attention.amax()).nan_to_num(0.0)  # of a long prompt all weights are small
         return scale_min_max(relative) + self.words * scale_min_max(super()._score(tokens))
-
-
-def _measure_share(attention: Tensor) -> Tensor:
-    """The share of the tokens that hold the attention (n,) by its entropy: 1 / n for one token, 1 for equal weights."""
-    weights = attention.detach().float()
-    entropy: Tensor = torch.special.entr(weights / weights.sum()).sum()
-    return (entropy.exp() / len(weights)).nan_to_num(1.0)  # no attention at all is equal attention
