@@ -117,7 +117,7 @@ CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
 EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 200 --keep 0.222,0.111,0.056 --batch 20
 
-GLANCE := $(BIN)/foveate eval --split test --tasks all --limit 100 --keep 0.222,0.111,0.056 --batch 20 --no-resize --methods "foveate,foveate(focus=0),glance"
+GLANCE := $(BIN)/foveate eval --split test --tasks all --limit 100 --keep 0.222,0.158,0.111,0.056 --batch 20 --no-resize --methods "foveate,glance,$(DECODER)"
 
 results: .venv/ready
 	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
@@ -125,6 +125,7 @@ results: .venv/ready
 	$(GLANCE) --model bundled --out benchmarks/results/glance-bundled
 	$(GLANCE) --model bundled-qwen --out benchmarks/results/glance-bundled-qwen
 	$(BIN)/python benchmarks/glance_cost.py
+	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/readme.py
 
 # The speed tables: about half an hour on two cores. Run nothing else at the same time.

@@ -48,7 +48,7 @@ class TrainingPlan:
         read: Language training on symbols.
         align: Training of the connector alone.
         talk: Training of connector and language model.
-        zoom: Vision training on dense scenes.
+        zoom: Vision training on dense scenes; None for a model that ends with *talk*.
         crowd: Training of connector and language model on dense scenes, beside the others.
         likeness: Weight of the cosine loss between patches and words; 0 turns it off.
         sharpness: Factor on the cosines of that loss.
@@ -62,8 +62,8 @@ class TrainingPlan:
     read: TrainingStage
     align: TrainingStage
     talk: TrainingStage
-    zoom: TrainingStage
-    crowd: TrainingStage
+    zoom: TrainingStage | None
+    crowd: TrainingStage | None
     likeness: float
     sharpness: float = 10.0
     warmup: int = 50
@@ -117,7 +117,7 @@ _CROWD = replace(
     scenes={"scene": 1, "variety": 1, "crowd": 1, "shelf": 3, "fields": 3},
 )
 PLANS = {
-    "llava": TrainingPlan(_SEE, _READ, _ALIGN, replace(_TALK, steps=1700, horizon=1700), _ZOOM, _CROWD, likeness=0.5),
+    "llava": TrainingPlan(_SEE, _READ, _ALIGN, replace(_TALK, steps=1700, horizon=1700), None, None, likeness=0.5),
     "qwen": TrainingPlan(
         replace(_SEE, steps=1000, horizon=1200),
         replace(_READ, steps=1800, horizon=1800, diet=COUNTING),

@@ -11,6 +11,8 @@ The stages are LLaVA's. The same command, given again, resumes a run that stoppe
 5. *zoom*: the vision encoder goes on with scenes that hold much more.
 6. *crowd*: connector and language model learn to find things in them. `--start` begins at 5 with a finished model.
 
+The last two are `qwen`'s alone: `llava` did not learn them (benchmarks/LOG.md).
+
 `llava` has a loss that no public model has: from *align* on, a cosine cross-entropy pulls each projected
 patch towards the word embeddings of its labels. `qwen` learns from captions and answers alone.
 
@@ -75,11 +77,12 @@ def train(name: str, plan: TrainingPlan, out: Path, only: str | None = None, sta
         run_stage("align", language, plan.align, make_data("align", "both"), plan, out)
         language.unfreeze(connector=True, language=True)
         run_stage("talk", language, plan.talk, make_data("talk", "both"), plan, out)
-    vision.tower.requires_grad_(True)
-    get_connector(model).requires_grad_(False)
-    run_stage("zoom", vision, plan.zoom, make_data("zoom", "images"), plan, out)
-    language.unfreeze(connector=True, language=True)
-    run_stage("crowd", language, plan.crowd, make_data("crowd", "both"), plan, out)
+    if plan.zoom and plan.crowd:
+        vision.tower.requires_grad_(True)
+        get_connector(model).requires_grad_(False)
+        run_stage("zoom", vision, plan.zoom, make_data("zoom", "images"), plan, out)
+        language.unfreeze(connector=True, language=True)
+        run_stage("crowd", language, plan.crowd, make_data("crowd", "both"), plan, out)
     return save_model(name, model, tokenizer, out / "model")
 
 
