@@ -115,15 +115,21 @@ train-llava train-qwen: train-%: .venv/ready
 BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin
 CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
-EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 200 --keep 0.222,0.111,0.056 --batch 20
+EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 100 --keep 0.222,0.111,0.056 --batch 20
 
-GLANCE := $(BIN)/foveate eval --split test --tasks all --limit 100 --keep 0.222,0.158,0.111,0.056 --batch 20 --no-resize --methods "foveate,glance,$(DECODER)"
+GLANCE := $(BIN)/foveate eval --split test --limit 100 --keep 0.222,0.158,0.111,0.056 --batch 20 --no-resize --methods "foveate,glance,$(DECODER)"
+SEEDS := $(BIN)/foveate eval --split test --limit 50 --keep 0.111,0.056 --batch 20 --no-resize --no-plot --methods foveate,glance
 
 results: .venv/ready
 	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
 	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
-	$(GLANCE) --model bundled --out benchmarks/results/glance-bundled
-	$(GLANCE) --model bundled-qwen --out benchmarks/results/glance-bundled-qwen
+	$(GLANCE) --model bundled --tasks plain,crowd --out benchmarks/results/glance-bundled
+	$(GLANCE) --model bundled-qwen --tasks all --out benchmarks/results/glance-bundled-qwen
+	$(SEEDS) --model bundled --tasks plain,crowd --seed 1 --out benchmarks/results/seeds-bundled-1
+	$(SEEDS) --model bundled --tasks plain,crowd --seed 2 --out benchmarks/results/seeds-bundled-2
+	$(SEEDS) --model bundled-qwen --tasks all --seed 1 --out benchmarks/results/seeds-bundled-qwen-1
+	$(SEEDS) --model bundled-qwen --tasks all --seed 2 --out benchmarks/results/seeds-bundled-qwen-2
+	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/ceiling.py
 	$(BIN)/python benchmarks/readme.py

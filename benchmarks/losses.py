@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,11 @@ MODELS = ("bundled", "bundled-qwen")
 METHODS = ("foveate", "foveate, blind", "glance", "grid")
 KEEPS = (0.111, 0.056)
 
-Answers = Mapping[tuple[str, str], Mapping[str, bool]]
-"""Whether each arm was right, by seed and id of the question."""
-
 
 def read_answers(model: str) -> dict[str, dict[str, dict[str, Any]]]:
     """By seed and question: its task, and whether each arm was right."""
     seeds: dict[str, dict[str, dict[str, Any]]] = {}
-    for folder in sorted([RESULTS / f"glance-{model}", *RESULTS.glob(f"seeds-{model}-*")]):
+    for folder in sorted([RESULTS / f"glance-{model}", *RESULTS.glob(f"seeds-{model}-[0-9]*")]):
         settings = json.loads((folder / "run.json").read_text())
         questions: dict[str, dict[str, Any]] = defaultdict(dict)
         for line in (folder / "answers.jsonl").read_text().splitlines():

@@ -172,16 +172,56 @@ def make_cost_table() -> str:
 
 def make_glance_table(results: Path) -> str:
     """Show the accuracy of every arm, of all tasks and of those that differ most, by the work of the language model."""
-    tasks = ("crowd", "search", "lookup", "gist", "reading", "overview")
+    record = json.loads((results / "summary.json").read_text())
+    tasks = [
+        task
+        for task in ("crowd", "search", "lookup", "gist", "reading", "counting", "overview")
+        if task in record["questions"]
+    ]
     lines = [_row(["work", "keep", "method", "all tasks", *tasks]), _row(["---"] * (4 + len(tasks)))]
-    arms = [arm for arm in json.loads((results / "summary.json").read_text())["arms"] if arm["name"] != "none"]
+    arms = [arm for arm in record["arms"] if arm["name"] != "none"]
     total = max(arm["tokens"] for arm in arms)
     for arm in sorted(arms, key=lambda arm: -_compute_work(arm, total)):
         keep = "1" if arm["keep"] is None else str(arm["keep"])
         scores = [arm["accuracy"], *(arm["tasks"][task] for task in tasks)]
-        cells = [f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})" for score in scores]
-        lines.append(_row([f"{_compute_work(arm, total):.3f}", keep, arm["name"], *cells]))
+        lines.append(_row([f"{_compute_work(arm, total):.3f}", keep, arm["name"], *map(_format_score, scores)]))
     return "\n".join(lines)
+
+
+def make_ceiling_table() -> str:
+    """Show what `benchmarks/ceiling.py` measured: crowded tasks, with the tokens at the true place of the answer."""
+    lines = []
+    for record in json.loads((RESULTS / "ceiling.json").read_text()):
+        tasks = [task for task in record["arms"]["unpruned"] if task != "all"]
+        lines += ["", _row([f"`{record['model']}`", *tasks]), _row(["---"] * (1 + len(tasks)))]
+        lines += [_row([name, *map(_format_score, map(arm.get, tasks))]) for name, arm in record["arms"].items()]
+    return "\n".join(lines[1:])
+
+
+def make_seeds_table(record: dict[str, Any]) -> str:
+    """Show the accuracy over all tasks, seed by seed."""
+    seeds = list(next(iter(record["seeds"].values())))
+    lines = [
+        _row(["", *(name if name == "all" else f"seed {name}" for name in seeds)]),
+        _row(["---"] * (1 + len(seeds))),
+    ]
+    lines += [_row([arm, *map(_format_score, map(scores.get, seeds))]) for arm, scores in record["seeds"].items()]
+    return "\n".join(lines)
+
+
+def make_losses_table(record: dict[str, Any]) -> str:
+    """Show by task which answers that are right unpruned are lost, at the smallest budget."""
+    keep, tasks = min(record["losses"].items(), key=lambda item: float(item[0]))
+    heads = (f"keep {keep}", "right unpruned", "both lose", "the default alone loses", "the glance alone loses")
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for task, row in tasks.items():
+        counts = (row[name] for name in ("both_lose", "default_alone_loses", "glance_alone_loses"))
+        lines.append(_row([task, f"{row['right_unpruned']} of {row['questions']}", *map(str, counts)]))
+    return "\n".join(lines)
+
+
+def _format_score(score: dict[str, float]) -> str:
+    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
 def _compute_work(arm: dict[str, Any], total: float) -> float:
@@ -219,7 +259,10 @@ def main() -> None:
         "questions": make_questions_table(),
         "cost": make_cost_table(),
         "soak": make_soak_table(),
+        "ceiling": make_ceiling_table(),
     }
+    for model, record in json.loads((RESULTS / "losses.json").read_text()).items():
+        blocks |= {f"seeds-{model}": make_seeds_table(record), f"losses-{model}": make_losses_table(record)}
     for results in sorted(RESULTS.glob("glance-*")):
         blocks[results.name] = make_glance_table(results)
     for results in sorted(RESULTS.glob("bundled*/table.md")):
