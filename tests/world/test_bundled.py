@@ -19,15 +19,15 @@ def test_they_are_small_and_in_half_precision(name):
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("name", BUNDLED)
-def test_they_answer_from_the_image(name):
-    """Loose bounds on held-out scenes; exact figures are in benchmarks/results."""
+@pytest.mark.parametrize(("name", "tasks"), [("bundled", "plain"), ("bundled", "crowd"), ("bundled-qwen", "all")])
+def test_they_answer_from_the_image(name, tasks):
+    """Loose bounds on held-out scenes of what each has learned; exact figures are in benchmarks/results."""
     loaded = load(name)
     rows = evaluate(
-        loaded, sample_examples(["all"], "dev", 20), [UnprunedEvalArm("unpruned", None), BlindEvalArm("none", None)]
+        loaded, sample_examples([tasks], "dev", 20), [UnprunedEvalArm("unpruned", None), BlindEvalArm("none", None)]
     )
     share = {
         arm: sum(row["right"] for row in rows if row["name"] == arm) / (len(rows) / 2) for arm in ("unpruned", "none")
     }
-    assert share["unpruned"] > 0.85
+    assert share["unpruned"] > (0.6 if tasks == "crowd" else 0.85)
     assert share["none"] < 0.35
