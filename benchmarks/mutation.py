@@ -32,10 +32,19 @@ RULES = "tests/method/selection"
 CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py"
 SHORTER = "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/pipeline/test_prune.py"
 ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_continuation.py tests/hooks/test_chain.py"
+OPTIONS = " ".join(  # not those that run every family, a minute and more
+    f"tests/hooks/test_options.py::test_{name}"
+    for name in (
+        "options_of_the_right_type_pass", "options_of_another_type_are_refused", "other_options_are_left_alone",
+        "the_reason_why_a_prompt_is_not_cut", "placeholders_of_all_modalities_are_suppressed",
+        "prompts_whose_ids_are_in_the_vocabulary_can_be_looked_up", "assistance_is_refused_by_name",
+    )
+)  # fmt: skip
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",
     "method/tokens.py": "tests/method/test_tokens.py",
+    "method/scale.py": "tests/method/test_scale.py",
     "method/scoring.py": "tests/method/test_scoring.py",
     "method/selection/__init__.py": RULES,
     "method/selection/cosines.py": RULES,
@@ -47,7 +56,7 @@ MODULES = {
     "pipeline/select.py": "tests/pipeline/test_select.py",
     "pipeline/question.py": "tests/pipeline/test_question.py",
     "models/framing.py": CHATS,
-    "models/turns.py": CHATS,
+    "models/turns.py": "tests/models/test_turns.py",
     "models/chat_template.py": CHATS,
     "runtime/chat_template.py": CHATS,
     "models/batch.py": "tests/models/test_batch.py",
@@ -67,9 +76,9 @@ MODULES = {
     "hooks/record.py": "tests/hooks/test_record.py tests/hooks/test_continuation.py",
     "hooks/copies.py": "tests/hooks/test_copies.py",
     "hooks/decoder.py": "tests/hooks/test_decoder.py",
-    "hooks/entry.py": ATTACHED,
-    "hooks/generate.py": "tests/hooks/test_attach.py tests/hooks/test_options.py",
-    "hooks/options.py": "tests/hooks/test_options.py",
+    "hooks/entry.py": "tests/hooks/test_entry.py",
+    "hooks/generate.py": "tests/hooks/test_generate.py",
+    "hooks/options.py": OPTIONS,
     "hooks/prompt.py": "tests/hooks/test_prompt.py",
     "hooks/slots.py": "tests/hooks/test_slots.py",
 }

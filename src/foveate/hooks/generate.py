@@ -17,8 +17,8 @@ def make_mask(model: Any, settings: Mapping[str, Any], ids: Tensor) -> Tensor:
     """The mask that `generate` makes where there is none: padding is hidden, unless its id ends generation too."""
     pad = read_setting(model, settings, "pad_token_id")
     stops = read_setting(model, settings, "eos_token_id")
-    if stops is None:
-        stops = read_stop_ids(model.config, model.generation_config)
+    if stops is None:  # the model's own configuration of generation has none either
+        stops = read_stop_ids(model.config)
     if pad is None or pad in (stops if isinstance(stops, list) else [stops]):
         return torch.ones_like(ids)
     return ids.ne(pad).long()

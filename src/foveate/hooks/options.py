@@ -94,7 +94,7 @@ def check_options(model: Any, family: Family, settings: dict[str, Any]) -> dict[
 def can_look_up(model: Any, family: Family) -> bool:
     """Whether transformers can draft from a prompt of this model: it looks every id up in the vocabulary's logits."""
     vocabulary: int = model.config.get_text_config().vocab_size
-    return max(_list_placeholders(model.config, family), default=0) < vocabulary
+    return all(token < vocabulary for token in _list_placeholders(model.config, family))
 
 
 def _check_chunks(model_type: str) -> None:
