@@ -12,6 +12,7 @@ mutmut is installed on first use, unless the environment variable MUTMUT names i
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,15 +32,9 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 RULES = "tests/method/selection"
 CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py"
 SHORTER = "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/pipeline/test_prune.py"
-ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_continuation.py tests/hooks/test_chain.py"
-OPTIONS = " ".join(  # not those that run every family, a minute and more
-    f"tests/hooks/test_options.py::test_{name}"
-    for name in (
-        "options_of_the_right_type_pass", "options_of_another_type_are_refused", "other_options_are_left_alone",
-        "the_reason_why_a_prompt_is_not_cut", "placeholders_of_all_modalities_are_suppressed",
-        "prompts_whose_ids_are_in_the_vocabulary_can_be_looked_up", "assistance_is_refused_by_name",
-    )
-)  # fmt: skip
+ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_continuation.py tests/hooks/test_chain.py -k 'not threads_prune'"
+OPTIONS = "tests/hooks/test_options.py -k 'not chunks_ and not drafts and not changes'"  # the others: every family
+WRAPPED = "tests/models/test_wrappers.py -k 'not compiled and not peft and not adapter'"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",
@@ -57,15 +52,15 @@ MODULES = {
     "pipeline/question.py": "tests/pipeline/test_question.py",
     "models/framing.py": CHATS,
     "models/turns.py": "tests/models/test_turns.py",
-    "models/chat_template.py": CHATS,
-    "runtime/chat_template.py": CHATS,
+    "models/chat_template.py": "tests/models/test_chat_template.py tests/runtime/test_chat_template.py",
+    "runtime/chat_template.py": "tests/runtime/test_chat_template.py",
     "models/batch.py": "tests/models/test_batch.py",
     "models/placeholders.py": "tests/models/test_placeholders.py",
     "models/prompt_rows.py": "tests/models/test_prompt_rows.py",
     "models/tiling.py": "tests/models/test_tiling.py",
     "models/visual_input.py": "tests/models/test_visual_input.py",
     "models/sequence.py": "tests/models/test_sequence.py tests/pipeline/test_prune.py",
-    "models/wrappers.py": "tests/models/test_wrappers.py",
+    "models/wrappers.py": WRAPPED,
     "pipeline/shorten.py": SHORTER,
     "hooks/attach.py": "tests/hooks/test_attach.py tests/hooks/test_decoder.py",
     "hooks/attention.py": "tests/hooks/test_attention.py",
@@ -100,7 +95,7 @@ def prepare(module: str, tests: str) -> Path:
     settings = {
         "source_paths": ["src"],
         "only_mutate": [f"src/foveate/{module}"],
-        "pytest_add_cli_args_test_selection": tests.split(),
+        "pytest_add_cli_args_test_selection": shlex.split(tests),
         "pytest_add_cli_args": ["-W", "ignore"] if module in ENGINE else [],  # vLLM warns when it is imported
         "timeout_multiplier": 2,  # some mutants loop for ever
         "timeout_constant": 10,  # seconds of wall clock: a busy machine kills no mutant

@@ -1,5 +1,7 @@
 """The question is found in prompts of any chat template that was learned before."""
 
+import re
+from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from foveate.errors import ModelError
 from foveate.models import Family
-from foveate.models.chat_template import MERGED, UNLEARNED
+from foveate.models.chat_template import MERGED, OTHER, PREAMBLE, SPECIAL, UNLEARNED, USER, ChatTemplate
 from foveate.pipeline.question import find_question, read_template
 from foveate.runtime.chat_template import learn_template, read_chat_template
 from templates import QWEN3_TEMPLATE, QWEN25_TEMPLATE, vicuna_tokenizer
@@ -221,3 +223,180 @@ def test_the_systems_words_before_an_image_in_the_users_turn():
     assert read("Be brief.\n\nHello", "Hi", f"{image}Who?\n\nWhy?") == ("Who?Why?", "")
     assert read(f"Be brief.\n\n\n\n{image}Who?", lead="\n\n") == ("Who?", "")
     assert read(f"Look:\n\n{image}Who?", lead="\n\n")[0] == "Look:Who?"
+
+
+# -- what is learned, field by field -----------------------------------------------------------------------------------
+
+
+def write_turns(user, assistant, **others):
+    """A template of these turns, which refuses other roles."""
+    turns = {"user": user, "assistant": assistant, **others}
+    choices = "".join(f"{{% elif message['role'] == '{role}' %}}{turn}" for role, turn in turns.items())
+    choices = choices.replace("{% elif", "{% if", 1) + "{% else %}{{ raise_exception('no') }}{% endif %}"
+    return EACH + choices.replace("WORDS", PARTS) + END
+
+
+SYSTEM_FIRST = (  # `system` holds the system's words, and no turn does
+    "{% set system = messages[0]['content'] if messages[0]['role'] == 'system' else none %}"
+    "{% set system = system[0]['text'] if system and system is not string else system %}"
+    "{% set messages = messages[1:] if system else messages %}"
+)
+MODEL = "<turn>model\nWORDS<end>\n"
+ASKS = prompt("<turn>model\n")
+
+
+def write_system(before, after, place="first"):
+    """The system's words in the user's first turn, or the last."""
+    words = f"{{% if system and loop.{place} %}}{before}{{{{ system }}}}{after}{{% endif %}}"
+    return SYSTEM_FIRST + write_turns(f"<turn>user\n{words}WORDS<end>\n", MODEL) + ASKS
+
+
+def write_tools(before, after, start=""):
+    """Descriptions of tools in the user's first turn, or before it."""
+    words = f"{{% if tools and loop.first %}}{before}{{{{ tools | tojson }}}}{after}{{% endif %}}"
+    turn = f"{words}{start}WORDS<end>\n" if start else f"<turn>user\n{words}WORDS<end>\n"
+    return write_turns(turn, MODEL) + ASKS
+
+
+def write_results(turn):
+    """Results of tools as turns."""
+    return write_turns("<turn>user\nWORDS<end>\n", MODEL, tool=turn) + ASKS
+
+
+def write_image(image):
+    return write_turns("<turn>user\nWORDS<end>\n", MODEL).replace("IMAGE", image) + ASKS
+
+
+TURN, TURN_END = {"<turn>user": USER}, ["<end>"]
+LEARNED = {  # a template, and what is not empty of what is learned of it
+    "chatml": (STYLES["chatml"], {"<|im_start|>user": USER}, ["<|im_end|>"], {}),
+    "a turn of the system before every dialog": (
+        STYLES["chatml with a system prompt of its own"], {"<|im_end|>\n<|im_start|>user": USER}, ["<|im_end|>"], {},
+    ),
+    "headers": (STYLES["headers"], {"<|h|>user<|/h|>": USER}, ["<|eot|>"], {}),
+    "no turn of the system": (STYLES["start of turn"], TURN, TURN_END, {}),
+    "no prompt": (STYLES["instructions"], {"[INST]": USER}, ["[/INST]"], {}),
+    "the answer's opening is the end": (STYLES["token and newline"], {"<|user|>": USER}, ["<|assistant|>"], {}),
+    "plain words": (STYLES["plain words"], {"Human:": USER}, ["Assistant:"], {}),
+    "two openings with one end": (
+        write_turns("{% if loop.first %}<s>Q: {% else %}<U>R: {% endif %}WORDS<end>", "<C>WORDS</s>") + prompt("<C>"),
+        {":": USER}, TURN_END, {},
+    ),
+    "two openings and two ends": (
+        write_turns("{% if loop.first %}<S>{% else %}<U>{% endif %}WORDS"
+                    "{% if loop.last %}<E>{% else %}<end>{% endif %}", "<C>WORDS</s>"),
+        {"<S>": USER, "</s><U>": USER}, ["<end><C>", "<E>"], {},
+    ),
+    "another opening behind the system's turn": (
+        write_turns("{% if loop.index0 > 0 and messages[loop.index0 - 1]['role'] == 'system' %}<U>{% else %}<T>"
+                    "{% endif %}WORDS<E>", "<C>WORDS<E>", system="<S>WORDS\n") + prompt("<C>"),
+        {"<T>": USER, "<U>": USER}, ["<E>"], {},
+    ),
+    "the system's words between marks": (
+        write_system("<<SYS>>\n", "\n<</SYS>>\n\n"), {**TURN, "<turn>user\n<<SYS>>": PREAMBLE}, TURN_END,
+        {"resumes": {"<turn>user\n<<SYS>>": "\n<</SYS>>\n\n"}},
+    ),
+    "the system's words before a mark": (
+        write_system("", "<S>"), TURN, TURN_END, {"resumes": {"<turn>user": "<S>"}},
+    ),
+    "the system's words in the first turn": (
+        write_system("", "\n\n"), TURN, TURN_END, {"merged": "first", "separator": "\n\n"},
+    ),
+    "the system's words in the last turn": (
+        write_system("", "\n\n", "last"), TURN, TURN_END, {"merged": "last", "separator": "\n\n"},
+    ),
+    "the system's words without an end": (write_system("", ""), TURN, TURN_END, {}),
+    "tools between marks": (
+        write_tools("<T>", "<E>"), {**TURN, "<turn>user\n<T>": PREAMBLE}, TURN_END,
+        {"resumes": {"<turn>user\n<T>": "]<E>"}},
+    ),
+    "tools between words": (
+        write_tools("Tools: ", "\nUse them.\n"), {**TURN, "<turn>user\nTools:": PREAMBLE}, TURN_END,
+        {"resumes": {"<turn>user\nTools:": "]\nUse them.\n"}},
+    ),
+    "tools in braces": (
+        write_tools("Tools: {{ '{' }}", "{{ '}' }}\n"), {**TURN, "<turn>user\nTools:": PREAMBLE}, TURN_END,
+        {"resumes": {"<turn>user\nTools:": "}\n"}},
+    ),
+    "tools before words": (
+        write_tools("", "\nUse them.\n"), TURN, TURN_END, {"resumes": {"<turn>user": "]\nUse them.\n"}},
+    ),
+    "tools before the turn": (write_tools("<T>", "<E>", "<turn>user\n"), TURN, TURN_END, {}),
+    "results that look like turns of the user": (
+        write_results("<turn>user\nWORDS<end>\n"), TURN, TURN_END, {"has_unmarked_results": True},
+    ),
+    "results between marks": (
+        write_results("<turn>user\n<T>WORDS<E><end>\n"), {"<turn>user\n<T>": OTHER, **TURN}, TURN_END, {},
+    ),
+    "results behind the name of the tool": (
+        write_results("<turn>user\nOf {{ message['name'] }}: WORDS<end>"),
+        {"<turn>user\nOf ": OTHER, **TURN}, TURN_END, {},
+    ),
+    "results in turns of their own": (write_results("<turn>tool\nWORDS<end>\n"), TURN, TURN_END, {}),
+    "words before and behind an image": (
+        write_image("Picture 1: IMAGE (end)<eoi>"), TURN, TURN_END,
+        {"inserts": [r"Picture \d+: (?=<boi>)", "(?<=<eoi>)\n \\(end\\)(?=<eoi>)"]},
+    ),
+    "a word before an image": (write_image(" Photo IMAGE "), TURN, TURN_END, {"inserts": ["Photo (?=<boi>)"]}),
+    "a word behind an image": (
+        write_image("IMAGE [photo 17] "), TURN, TURN_END, {"inserts": ["(?<=<eoi>)\n \\[photo \\d+\\]"]},
+    ),
+}  # fmt: skip
+
+
+def spell_plainly(learned):
+    """The fields that hold texts, with special tokens and blanks as they are written."""
+    names = {chr(SPECIAL + n): learned.tokenizer.convert_ids_to_tokens(i) for n, i in enumerate(learned.specials)}
+    names |= {"\u0120": " ", "\u010a": "\n"}
+
+    def spell(value):
+        if isinstance(value, dict):
+            return {spell(key): spell(one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [*map(spell, value)]
+        return "".join(names.get(character, character) for character in value) if isinstance(value, str) else value
+
+    own = ("tokenizer", "specials")
+    return {field.name: spell(getattr(learned, field.name)) for field in fields(learned) if field.name not in own}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_what_is_learned(name):
+    template, openings, endings, others = LEARNED[name]
+    tokenizer = byte_tokenizer(template)
+    learned = read_chat_template(tokenizer)
+    expected = {
+        "openings": openings, "endings": endings, "resumes": {}, "merged": "", "separator": "", "lead": "",
+        "inserts": [], "has_unmarked_results": False, **others,
+    }  # fmt: skip
+    assert spell_plainly(learned) == expected
+    assert [*spell_plainly(learned)["openings"]] == [*openings]  # the longer ones come first where both begin alike
+    assert tokenizer.convert_ids_to_tokens(learned.specials) == [*SPECIALS]
+
+
+def test_what_the_processor_adds():
+    """Its own blank lines before an image; the tokenizer is inside it."""
+    tokenizer = byte_tokenizer(STYLES["chatml"])
+    for full, lead in (("\n\n<boi><img>\n", "\n\n"), ("<boi>\n", ""), ("", "")):
+        processor = SimpleNamespace(
+            tokenizer=tokenizer, apply_chat_template=tokenizer.apply_chat_template, full_image_sequence=full
+        )
+        learned = read_chat_template(processor)
+        assert learned.tokenizer is tokenizer
+        assert spell_plainly(learned)["lead"] == lead
+
+
+def test_a_template_is_kept_on_the_model_as_plain_values():
+    tokenizer = byte_tokenizer(STYLES["chatml"])
+    model = SimpleNamespace(config=Config(tokenizer))
+    learn_template(model, tokenizer)
+    assert model.foveate_template == {
+        f.name: getattr(read_chat_template(tokenizer), f.name) for f in fields(ChatTemplate)
+    }
+    with pytest.raises(ModelError, match=re.escape("model is 'mine': pass the model whose prompts will be pruned")):
+        learn_template("mine", tokenizer)
+
+
+def test_a_template_that_does_not_open_the_users_turn_is_refused():
+    with pytest.raises(ModelError, match="does not separate user and assistant"):
+        read_chat_template(byte_tokenizer(EACH + PARTS + "<T>" + END))

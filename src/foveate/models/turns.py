@@ -32,4 +32,4 @@ class Dialog:
         """The words of the user's last turn; with the column of an image, of the first one that ends behind it."""
         user = [turn for turn in self.turns if turn.is_user and turn.words]
         behind = [turn for turn in user if image is not None and turn.end > image]
-        return [*behind[:1], *user[-1:]][0].words if user else []
+        return [*behind, *user[-1:]][0].words if user else []
