@@ -32,9 +32,10 @@ STATUS = {1: "killed", 3: "killed", 0: "survived", 5: "untested", 33: "untested"
 RULES = "tests/method/selection"
 CHATS = "tests/pipeline/test_question.py tests/runtime/test_chat_template.py"
 SHORTER = "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py tests/pipeline/test_prune.py"
-ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_continuation.py tests/hooks/test_chain.py -k 'not threads_prune'"
+ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_chain.py tests/hooks/test_continuation.py"
+ATTACHED += " tests/hooks/test_copies.py tests/hooks/test_callbacks.py -k 'not threads_prune and not qwen'"
 OPTIONS = "tests/hooks/test_options.py -k 'not chunks_ and not drafts and not changes'"  # the others: every family
-WRAPPED = "tests/models/test_wrappers.py -k 'not compiled and not peft and not adapter'"
+WRAPPED = "tests/models/test_wrappers.py -k 'not compiled and not lambda and not peft and not _adapter_ and not qwen'"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",

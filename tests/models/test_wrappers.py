@@ -183,22 +183,38 @@ def test_the_model_itself_comes_back(llava):
     assert unwrap(Around(Around(llava))) is llava
 
 
+@pytest.fixture
+def group(tmp_path):
+    """A group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("group")
 @pytest.mark.parametrize("method", ["foveate", "glance"])
-def test_over_processes(model, inputs, method, tmp_path):
+def test_over_processes(model, inputs, method):
     """DDP and FSDP on one process."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     expected = run(model, inputs, method)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
-    try:
-        ddp = nn.parallel.DistributedDataParallel(model)
-        with foveate.pruning(ddp, keep=0.3, method=method):
-            equal([ddp(**inputs).logits], expected[:1])
-        mesh = init_device_mesh("cpu", (1,))
-        for layer in model.base_model.language_model.layers:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        equal(run(model, inputs, method), expected)
-    finally:
-        torch.distributed.destroy_process_group()
+    ddp = nn.parallel.DistributedDataParallel(model)
+    with foveate.pruning(ddp, keep=0.3, method=method):
+        equal([ddp(**inputs).logits], expected[:1])
+    mesh = init_device_mesh("cpu", (1,))
+    for layer in model.base_model.language_model.layers:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    equal(run(model, inputs, method), expected)
+
+
+@pytest.mark.usefixtures("group")
+@pytest.mark.filterwarnings("ignore:.*NO_SHARD.*")  # what it does on one process
+def test_shards_that_the_wrapper_keeps_are_refused(llava):
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    sharded = FullyShardedDataParallel(llava, device_id=torch.device("cpu"))
+    for wrapped in (sharded, Around(sharded)):
+        with pytest.raises(ModelError, match=r"^FullyShardedDataParallel holds .*: shard the model with .*fully_shard"):
+            foveate.attach(wrapped, keep=2)
