@@ -167,9 +167,10 @@ def test_callbacks_get_all_arguments_and_processors_of_transformers_stay_as_they
     def note(ids, scores, **kwargs):
         calls.append((ids.tolist(), scores, kwargs))
 
-    wrapped = restorer.wrap_callbacks({"logits_processor": [note, warper, ForcedEOSTokenLogitsProcessor(9, 7)]})
-    first, second, third = wrapped["logits_processor"]
+    processors = [note, warper, ForcedEOSTokenLogitsProcessor(9, 7), MinLengthLogitsProcessor(0, 7)]
+    first, second, third, fourth = restorer.wrap_callbacks({"logits_processor": processors})["logits_processor"]
     assert (third.max_length, type(third)) == (8, ForcedEOSTokenLogitsProcessor)
+    assert fourth.min_length == 0  # none, as before
     first(torch.tensor([[9, 9, 7]]), "scores", more=1)
     assert calls == [([[1, 2, 3, 7]], "scores", {"more": 1})]
     assert (second.temperature, type(second)) == (0.5, TemperatureLogitsWarper)

@@ -131,6 +131,7 @@ def test_a_preamble_without_its_mark_is_no_turn_of_the_user():
         ("Look: <I>Who?", "Look:Who?", ""),
         ("<[><I><]>Who?\n\nNow.", "Who?Now.", ""),
         (" <I>Who?\n\nNow.", "Who?Now.", ""),
+        ("<I>A.\n\nAnd: <I>Who?", "A.And:Who?", ""),
         ("Look: <I>Who?\n\n", "Look:Who?", ""),
         ("Be brief.\n\nLook: <I>Who?", "Bebrief.Look:Who?", MERGED),
         ("Look: <I>Who?\n\nNow.", "Look:Who?Now.", MERGED),

@@ -91,7 +91,7 @@ class ChatTemplate:
 
     def _find_spans(self, text: str) -> list[tuple[str, int, int]]:
         """Who speaks from where to where."""
-        marks = sorted({*self.openings, *self.endings}, key=len, reverse=True)
+        marks = sorted({*self.openings, *self.endings}, reverse=True)  # each before those that it begins with
         spans: list[tuple[str, int, int]] = []
         opening, begin = "", 0
         for match in [*re.finditer("|".join(map(re.escape, marks)), text), None]:
@@ -114,8 +114,7 @@ class ChatTemplate:
         """Where the user's words begin in a turn, and whether that is certain: the system's end before an image."""
         marks = f"(?={SPECIALS}*{re.escape(image)})"
         ends = [match.end() for match in re.finditer(re.escape(self.separator + self.lead) + marks, text)]
-        before = text.partition(image)[0] if image in text else text
-        words_first = bool(re.sub(SPECIALS, "", before).strip(BLANKS))
+        words_first = bool(re.sub(SPECIALS, "", text.partition(image)[0]).strip(BLANKS))
         return max(ends, default=0), bool(ends) or not words_first or self.separator not in text.strip(BLANKS)
 
 
