@@ -251,9 +251,9 @@ def write_system(before, after, place="first"):
     return SYSTEM_FIRST + write_turns(f"<turn>user\n{words}WORDS<end>\n", MODEL) + ASKS
 
 
-def write_tools(before, after, start=""):
+def write_tools(before, after, start="", tools="{{ tools | tojson }}"):
     """Descriptions of tools in the user's first turn, or before it."""
-    words = f"{{% if tools and loop.first %}}{before}{{{{ tools | tojson }}}}{after}{{% endif %}}"
+    words = f"{{% if tools and loop.first %}}{before}{tools}{after}{{% endif %}}"
     turn = f"{words}{start}WORDS<end>\n" if start else f"<turn>user\n{words}WORDS<end>\n"
     return write_turns(turn, MODEL) + ASKS
 
@@ -289,7 +289,7 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
     ),
     "another opening behind the system's turn": (
         write_turns("{% if loop.index0 > 0 and messages[loop.index0 - 1]['role'] == 'system' %}<U>{% else %}<T>"
-                    "{% endif %}WORDS<E>", "<C>WORDS<E>", system="<S>WORDS\n") + prompt("<C>"),
+                    "{% endif %}WORDS<E>", "<C>WORDS<E>", system="<S>WORDS ") + prompt("<C>"),
         {"<T>": USER, "<U>": USER}, ["<E>"], {},
     ),
     "the system's words between marks": (
@@ -317,6 +317,10 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
     "tools in braces": (
         write_tools("Tools: {{ '{' }}", "{{ '}' }}\n"), {**TURN, "<turn>user\nTools:": PREAMBLE}, TURN_END,
         {"resumes": {"<turn>user\nTools:": "}\n"}},
+    ),
+    "tools by their names": (
+        write_tools("Tools: ", ". Go:", tools="{{ tools[0]['function']['name'] }}"),
+        {**TURN, "<turn>user\nTools:": PREAMBLE}, TURN_END, {"resumes": {"<turn>user\nTools:": ". Go:"}},
     ),
     "tools before words": (
         write_tools("", "\nUse them.\n"), TURN, TURN_END, {"resumes": {"<turn>user": "]\nUse them.\n"}},

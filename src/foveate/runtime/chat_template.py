@@ -128,7 +128,7 @@ def _add_tools(learned: ChatTemplate, probe: _Probe, opening: str) -> ChatTempla
     frames = [probe.render([USER_SAYS], tools=[_describe_tool(name)]) or "" for name in TOOLS]
     starts = [_cut_from(opening, _cut(frame, "", FIRST)) for frame in frames]
     end = _find_suffix([_cut(frame, "", FIRST) for frame in frames])
-    end = end[max(end.rfind("}"), end.rfind("]")) :]
+    end = end[max(end.rfind("}"), end.rfind("]"), 0) :]  # descriptions may also be plain words
     if opening in starts or not all(starts) or not end.strip(BLANKS):
         return learned
     start = opening + re.split(r"[{\[]", _find_prefix(starts)[len(opening) :])[0].rstrip(BLANKS)
