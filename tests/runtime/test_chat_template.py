@@ -267,6 +267,35 @@ def write_image(image):
     return write_turns("<turn>user\nWORDS<end>\n", MODEL).replace("IMAGE", image) + ASKS
 
 
+def refuse_unless(*conditions):
+    return "".join(
+        f"{{% if not ({condition}) %}}{{{{ raise_exception('no') }}}}{{% endif %}}" for condition in conditions
+    )
+
+
+STRICT = (  # reads all that the schema of tools has, as published templates together do
+    write_turns(
+        "<turn>user\n{% if tools and loop.first %}{% for tool in tools %}"
+        "{% set function = tool['function'] %}{% set parameters = function['parameters'] %}"
+        + refuse_unless("tool['type'] == 'function'", "function['name']", "function['description']",
+                        "parameters['type'] == 'object'", "parameters['properties']")
+        + "{% for name, value in parameters['properties'].items() %}"
+        + refuse_unless("value['type'] == 'string'", "value['description']", "name in parameters['required']")
+        + "{% endfor %}{% endfor %}Tools: {{ tools | tojson }}. Go:{% endif %}WORDS<end>\n",
+        "{% for call in message['tool_calls'] %}"
+        + refuse_unless("call['id'] | length == 9", "call['id'].islower()", "call['type'] == 'function'",
+                        "call['function']['name']", "call['function']['arguments'] is mapping",
+                        "not message['content']")
+        + "{% endfor %}" + MODEL,
+        tool=refuse_unless("message['tool_call_id'] == messages[loop.index0 - 1]['tool_calls'][0]['id']")
+        + "<turn>user\nResult: WORDS<end>\n",
+    ) + ASKS
+)  # fmt: skip
+IMAGE_LAST = EACH + "<turn>{{ message['role'] }}\n" + (
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] "
+    "if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}{% for part in message['content'] "
+    "if part['type'] == 'image' %} Photo 1: IMAGE [end] {% endfor %}{% endif %}<end>\n"
+) + END + prompt("<turn>model\n<T>think<end>")  # fmt: skip
 TURN, TURN_END = {"<turn>user": USER}, ["<end>"]
 LEARNED = {  # a template, and what is not empty of what is learned of it
     "chatml": (STYLES["chatml"], {"<|im_start|>user": USER}, ["<|im_end|>"], {}),
@@ -283,9 +312,17 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
         {":": USER}, TURN_END, {},
     ),
     "two openings and two ends": (
-        write_turns("{% if loop.first %}<S>{% else %}<U>{% endif %}WORDS"
+        write_turns("{% if loop.first %}<S>{% else %}<U>{% endif %} WORDS "
                     "{% if loop.last %}<E>{% else %}<end>{% endif %}", "<C>WORDS</s>"),
         {"<S>": USER, "</s><U>": USER}, ["<end><C>", "<E>"], {},
+    ),
+    "openings that begin differently": (
+        write_turns("{% if loop.first %}Q{% else %}R{% endif %} <U>WORDS<end>", "<C>WORDS</s>") + prompt("<C>"),
+        {"<U>": USER}, TURN_END, {},
+    ),
+    "ends that go on differently": (
+        write_turns("<U>WORDS<end> {% if loop.last %}<E>{% else %}<S>{% endif %}", "<C>WORDS</s>"),
+        {"<U>": USER}, TURN_END, {},
     ),
     "another opening behind the system's turn": (
         write_turns("{% if loop.index0 > 0 and messages[loop.index0 - 1]['role'] == 'system' %}<U>{% else %}<T>"
@@ -326,6 +363,13 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
         write_tools("", "\nUse them.\n"), TURN, TURN_END, {"resumes": {"<turn>user": "]\nUse them.\n"}},
     ),
     "tools before the turn": (write_tools("<T>", "<E>", "<turn>user\n"), TURN, TURN_END, {}),
+    "tools in a turn of their own": (
+        write_tools("<turn>user\nTools: ", "<end>\n", "<turn>user\n"), TURN, TURN_END, {},
+    ),
+    "tools, calls and results that are checked": (
+        STRICT, {"<turn>user\nResult:": OTHER, **TURN, "<turn>user\nTools:": PREAMBLE}, TURN_END,
+        {"resumes": {"<turn>user\nTools:": "]. Go:"}},
+    ),
     "results that look like turns of the user": (
         write_results("<turn>user\nWORDS<end>\n"), TURN, TURN_END, {"has_unmarked_results": True},
     ),
@@ -342,6 +386,9 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
         {"inserts": [r"Picture \d+: (?=<boi>)", "(?<=<eoi>)\n \\(end\\)(?=<eoi>)"]},
     ),
     "a word before an image": (write_image(" Photo IMAGE "), TURN, TURN_END, {"inserts": ["Photo (?=<boi>)"]}),
+    "an image behind the words": (
+        IMAGE_LAST, TURN, TURN_END, {"inserts": [r"Photo \d+: (?=<boi>)", "(?<=<eoi>)\n \\[end\\]"]},
+    ),
     "a word behind an image": (
         write_image("IMAGE [photo 17] "), TURN, TURN_END, {"inserts": ["(?<=<eoi>)\n \\[photo \\d+\\]"]},
     ),
