@@ -5,7 +5,7 @@ from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from foveate.errors import ModelError
@@ -130,7 +130,10 @@ def test_vicuna_spells_its_roles_in_two_ways():
         assert tokenizer.decode([ids[c] for c in columns]).strip() == "Who?"
 
 
-@pytest.mark.parametrize("template", [None, EACH + PARTS + END, "{{ raise_exception('no') }}", "hello"])
+ONE_TURN = EACH + by_role("<T><U>WORDS<E>", "{{ raise_exception('no') }}", "") + END
+
+
+@pytest.mark.parametrize("template", [None, EACH + PARTS + END, "{{ raise_exception('no') }}", "hello", ONE_TURN])
 def test_errors_for_templates_that_cannot_be_learned(template):
     tokenizer = byte_tokenizer(template or "")
     if template is None:
@@ -140,8 +143,19 @@ def test_errors_for_templates_that_cannot_be_learned(template):
 
 
 def test_a_slow_tokenizer_is_refused():
-    with pytest.raises(ModelError, match="load the fast one"):
-        read_chat_template(SimpleNamespace(is_fast=False))
+    for slow in (SimpleNamespace(is_fast=False), SimpleNamespace(), SimpleNamespace(tokenizer=SimpleNamespace())):
+        with pytest.raises(ModelError, match="load the fast one"):
+            read_chat_template(slow)
+
+
+def test_a_processor_that_writes_no_text_is_refused():
+    tokenizer = byte_tokenizer(STYLES["chatml"])
+    processor = SimpleNamespace(
+        tokenizer=tokenizer,
+        apply_chat_template=lambda *args, **kwargs: [tokenizer.apply_chat_template(*args, **kwargs)],
+    )
+    with pytest.raises(ModelError, match="no chat template for a question"):
+        read_chat_template(processor)
 
 
 def find_words(tokenizer, text, template=None):
@@ -307,6 +321,12 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
     "no prompt": (STYLES["instructions"], {"[INST]": USER}, ["[/INST]"], {}),
     "the answer's opening is the end": (STYLES["token and newline"], {"<|user|>": USER}, ["<|assistant|>"], {}),
     "plain words": (STYLES["plain words"], {"Human:": USER}, ["Assistant:"], {}),
+    "strings alone": (
+        EACH + "{{ '<turn>' + message['role'] + '\n' + message['content'] + '<end>' }}" + END, TURN, TURN_END, {},
+    ),
+    "a prompt that is not how answers begin": (
+        write_turns("Human: WORDS\n\n", "Bot: WORDS</s>") + prompt("Reply:"), {"Human:": USER}, ["Bot:", "Reply:"], {},
+    ),
     "two openings with one end": (
         write_turns("{% if loop.first %}<s>Q: {% else %}<U>R: {% endif %}WORDS<end>", "<C>WORDS</s>") + prompt("<C>"),
         {":": USER}, TURN_END, {},
@@ -426,8 +446,10 @@ def test_what_is_learned(name):
 
 
 def test_what_the_processor_adds():
-    """Its own blank lines before an image; the tokenizer is inside it."""
+    """Its own blank lines before an image; the tokenizer is inside it, and its first token is not of the template."""
     tokenizer = byte_tokenizer(STYLES["chatml"])
+    start = ("<s>", tokenizer.convert_tokens_to_ids("<s>"))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[start])
     for full, lead in (("\n\n<boi><img>\n", "\n\n"), ("<boi>\n", ""), ("", "")):
         processor = SimpleNamespace(
             tokenizer=tokenizer, apply_chat_template=tokenizer.apply_chat_template, full_image_sequence=full
