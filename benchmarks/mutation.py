@@ -35,12 +35,13 @@ SHORTER = "tests/pipeline/test_shorten.py tests/pipeline/test_prompt_end.py test
 ATTACHED = "tests/hooks/test_attach.py tests/hooks/test_chain.py tests/hooks/test_continuation.py"
 ATTACHED += " tests/hooks/test_copies.py tests/hooks/test_callbacks.py -k 'not threads_prune and not qwen'"
 OPTIONS = "tests/hooks/test_options.py -k 'not chunks_ and not drafts and not changes'"  # the others: every family
+SCALES = "tests/method/test_scale.py -k 'ordinary or proportions or direction or gradients or weights or infinity'"
 WRAPPED = "tests/models/test_wrappers.py -k 'not compiled and not lambda and not peft and not _adapter_ and not qwen'"
 MODULES = {
     "method/budget.py": "tests/method/test_tokens.py",
     "method/checks.py": "tests/method/test_checks.py",
     "method/tokens.py": "tests/method/test_tokens.py",
-    "method/scale.py": "tests/method/test_scale.py",
+    "method/scale.py": SCALES,
     "method/scoring.py": "tests/method/test_scoring.py",
     "method/selection/__init__.py": RULES,
     "method/selection/cosines.py": RULES,

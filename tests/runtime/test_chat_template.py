@@ -379,6 +379,9 @@ LEARNED = {  # a template, and what is not empty of what is learned of it
         write_tools("Tools: ", ". Go:", tools="{{ tools[0]['function']['name'] }}"),
         {**TURN, "<turn>user\nTools:": PREAMBLE}, TURN_END, {"resumes": {"<turn>user\nTools:": ". Go:"}},
     ),
+    "tools without an end": (
+        write_tools("Tools: ", "{{ '\n' }}", tools="{{ tools[0]['function']['name'] }}"), TURN, TURN_END, {},
+    ),
     "tools before words": (
         write_tools("", "\nUse them.\n"), TURN, TURN_END, {"resumes": {"<turn>user": "]\nUse them.\n"}},
     ),
