@@ -257,3 +257,15 @@ def test_blocks_of_several_threads_and_tasks(llava):
         worker.join()
     assert results["worker"] == length - 9
     assert not llava._forward_pre_hooks
+
+
+def test_forward_sees_a_mask_of_ones(llava):
+    """The twos in the mask of pruned inputs are for `generate`, which drops a mask of ones."""
+    inputs, seen = make_batch(llava, lookup.family("llava"), [(1, 5)]), []
+    assert foveate.prune_inputs(llava, inputs, keep=2)["attention_mask"].unique().tolist() == [2]
+    llava.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    with foveate.pruning(llava, keep=2):
+        llava(**inputs)
+    assert [mask.unique().tolist() for mask in seen] == [[1]]
