@@ -1,6 +1,7 @@
 """Decoding goes on from a pruned prompt's cache, in the caller's own loop and in `generate`."""
 
 import copy
+import warnings
 from functools import partial
 
 import pytest
@@ -249,6 +250,16 @@ def test_embeddings_that_hide_an_image_are_warned_of_once(llava):
         llava(inputs_embeds=embeds)
 
 
+def test_pruned_audio_which_goes_on_as_embeddings_hides_nothing():
+    family = lookup.family("qwen2_5_omni_thinker")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("image", "audio"), 6)])
+    short = foveate.prune_inputs(model, inputs, keep=0.3, modalities=("image", "audio"))
+    with warnings.catch_warnings(), foveate.pruning(model, keep=0.3):
+        warnings.simplefilter("error")
+        assert model(**short).logits.shape[1] == short["attention_mask"].shape[1]
+
+
 def test_embedded_tokens_go_on(model, inputs, cache, new, answer):
     embeds = model.get_input_embeddings()(new[:, :2])
     mask = torch.cat([inputs["attention_mask"], torch.ones(2, 2).long()], 1)
@@ -315,8 +326,10 @@ def test_tuples_and_positional_arguments(llava):
         parts = llava(**inputs, use_cache=True, return_dict=False)
         cache = next(part for part in parts if isinstance(part, DynamicCache))
         one = llava(token, **with_cache(llava, cache)).logits
-        out = llava(**inputs, use_cache=True)
-        close(one, llava(input_ids=token, **with_cache(llava, cache_of(out))).logits)
+        out, own = llava(**inputs, use_cache=True), DynamicCache()
+        llava(**inputs, **with_cache(llava, own))
+        for made in (cache_of(out), own):
+            close(one, llava(input_ids=token, **with_cache(llava, made)).logits)
 
 
 def test_a_cache_that_was_reset_holds_the_next_prompt(llava):
@@ -477,6 +490,22 @@ def test_a_cache_does_not_go_on_without_its_handle(family, method):
         cache.reset()
         model(input_ids=token, **with_cache(model, cache))
         model(input_ids=token, **with_cache(model, cache))
+
+
+def test_a_failed_call_leaves_the_cache_closed(llava):
+    inputs, token, cache = make_batch(llava, lookup.family("llava"), [(1, 6)]), torch.tensor([[42]]), DynamicCache()
+
+    def fail(module, args):
+        raise RuntimeError("of mine")
+
+    with foveate.pruning(llava, keep=0.3):
+        llava(**inputs, **with_cache(llava, cache))
+        hook = llava.lm_head.register_forward_pre_hook(fail)
+        with pytest.raises(RuntimeError, match="of mine"):
+            llava(input_ids=token, **with_cache(llava, cache))
+        hook.remove()
+    with pytest.raises(InputError, match="keep the handle attached"):
+        llava(input_ids=token, **with_cache(llava, cache))
 
 
 @pytest.mark.parametrize("method", ["foveate", "fastv"])
