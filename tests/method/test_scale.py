@@ -9,7 +9,7 @@ import torch
 import foveate
 from foveate.errors import InputError
 from foveate.method.registry import METHODS
-from foveate.method.scale import LONGEST, SHORTEST, SPREAD, fit_rows, fit_weights
+from foveate.method.scale import BLOCK_BYTES, LONGEST, SHORTEST, SPREAD, fit_rows, fit_weights, split_blocks
 from foveate.method.scoring import score_pooled
 from foveate.method.tokens import VisualTokens, unit_rows
 
@@ -122,6 +122,25 @@ def test_a_far_smaller_row_keeps_its_direction_alone():
     assert fitted[1].amax() == 2.0 ** -(SPREAD + 1)
 
 
+def test_half_precision_keeps_the_directions_of_its_smallest_rows():
+    rows = torch.tensor([[2.0**15, 0], [0, 2.0**-24], [0, 0]], dtype=torch.float16)
+    fitted = fit_rows("rows", rows)
+    assert fitted.dtype == torch.float32
+    assert fitted.tolist() == [[0.5, 0], [0, 2.0 ** -(SPREAD + 1)], [0, 0]]
+
+
+VALUES = BLOCK_BYTES // 4  # of a block in float32
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(0, VALUES), (1, VALUES), (2, VALUES // 2), (VALUES // 2, 2), (VALUES, 1), (2 * VALUES, 1)]
+)
+def test_rows_are_split_into_blocks_of_an_ordinary_size(width, height):
+    """As many rows as fit in, and at least one."""
+    rows = torch.zeros(1, 1).expand(2 * height + 1, max(1, width))[:, :width]
+    assert [len(block) for block in split_blocks(rows)] == [height, height, 1]
+
+
 def test_gradients_and_the_callers_tensor_are_left_alone():
     rows = (torch.ones(3, 2) * 1e25).requires_grad_()
     tokens = VisualTokens(rows, rows)
@@ -135,7 +154,7 @@ def test_weights_are_scaled_together():
     assert fit_weights("weights", weights) is weights
     assert fit_weights("weights", torch.zeros(3)).tolist() == [0, 0, 0]
     for power, expected in ((-100, 2.0**-30), (100, 2.0**30), (127, 2.0**30)):
-        torch.testing.assert_close(fit_weights("weights", weights * 2.0**power), weights * expected)
+        assert fit_weights("weights", weights * 2.0**power).tolist() == (weights * expected).tolist()
     assert fit_weights("weights", weights.double() * 1e300).isfinite().all()
 
 

@@ -210,6 +210,19 @@ def test_over_processes(model, inputs, method):
 
 
 @pytest.mark.usefixtures("group")
+def test_shards_are_gathered_before_the_first_forward(llava):
+    """The encoders run in `prune_inputs`, which no hook of the shards sees."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
+    expected = foveate.prune_inputs(llava, inputs, keep=2)
+    fully_shard(llava, mesh=init_device_mesh("cpu", (1,)))
+    short = foveate.prune_inputs(llava, inputs, keep=2)
+    equal(*(own["mm_encoder_outputs"]["image"].pooler_output for own in (short, expected)))
+
+
+@pytest.mark.usefixtures("group")
 @pytest.mark.filterwarnings("ignore:.*NO_SHARD.*")  # what it does on one process
 def test_shards_that_the_wrapper_keeps_are_refused(llava):
     from torch.distributed.fsdp import FullyShardedDataParallel

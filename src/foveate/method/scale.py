@@ -51,7 +51,7 @@ def fit_weights(name: str, weights: Tensor) -> Tensor:
     Raises:
         InputError: There is NaN or infinity among them.
     """
-    peak = weights.detach().abs().amax(0, keepdim=True)
+    peak = weights.detach().abs().amax()
     _check_finite(name, peak)
     exponent = _find_exponents(peak)
     shift = exponent.clamp(-SPREAD, SPREAD) - exponent
