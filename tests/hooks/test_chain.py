@@ -69,6 +69,16 @@ def test_images_do_not_come_past_the_hooks(family, method):
     model.base_model(**inputs)
 
 
+def test_the_first_look_of_a_method_is_not_a_call_past_the_hooks(llava):
+    """It calls the base model itself."""
+    inputs = make_batch(llava, lookup.family("llava"), [(1, 5)])
+    with foveate.pruning(llava, keep=2, method="glance"):
+        assert llava(**inputs).logits.shape[1] == inputs["input_ids"].shape[1] - 14
+        assert llava.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == inputs["input_ids"].shape[1] + 2
+        with pytest.raises(InputError, match="was called past"):
+            llava.base_model(**inputs)
+
+
 @pytest.mark.parametrize("method", ["foveate", "fastv"])
 def test_a_generate_taken_before_attach_is_pruned(family, method):
     model = deep_model(family)
