@@ -90,7 +90,7 @@ class BudgetEvaluation(TrainerCallback):
     """Evaluates at fixed budgets whenever a trainer evaluates; their metrics are named `eval_keep_<keep>_loss` etc.
 
     Args:
-        trainer: The trainer that evaluates; to a model of it `foveate.attach` may be attached or not.
+        trainer: The trainer that evaluates its `eval_dataset`; `foveate.attach` may be attached to its model or not.
         budgets: Values of `keep`, each a number of tokens or a share. 1.0 is the unpruned model.
 
     Raises:

@@ -1,5 +1,6 @@
 """Self-distillation, evaluation at fixed budgets, and the example."""
 
+import re
 import runpy
 import sys
 from itertools import pairwise
@@ -121,3 +122,19 @@ def test_the_example(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(example), run_name="__main__")
     assert "eval_keep_5_loss" in capsys.readouterr().out
     assert foveate.load("bundled-qwen", adapter=str(tmp_path / "tuned")).model is not None
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "tuning.md"
+
+
+def test_the_page(tmp_path, monkeypatch):
+    """Its snippets run in their order, each with what the ones before it defined."""
+    monkeypatch.chdir(tmp_path)
+    names = {"rows": make_rows("completion"), "held_out": make_rows("completion"), "__name__": "__main__"}
+    snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        exec(snippet, names)
+    names["trainer"].evaluate()
+    logged = {key for row in names["trainer"].state.log_history for key in row}
+    assert {"eval_loss", "eval_keep_16_loss", "eval_keep_1.0_loss"} <= logged
