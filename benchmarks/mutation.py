@@ -51,6 +51,8 @@ MODULES = {
     "method/selection/loop.py": RULES,
     "method/selection/volume.py": RULES,
     "pipeline/budget.py": "tests/pipeline/test_budget.py",
+    "pipeline/glance.py": "tests/pipeline/test_glance.py",
+    "pipeline/pool.py": "tests/pipeline/test_pool.py",
     "pipeline/select.py": "tests/pipeline/test_select.py",
     "pipeline/question.py": "tests/pipeline/test_question.py",
     "models/framing.py": CHATS,

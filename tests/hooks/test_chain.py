@@ -279,3 +279,26 @@ def test_forward_sees_a_mask_of_ones(llava):
     with foveate.pruning(llava, keep=2):
         llava(**inputs)
     assert [mask.unique().tolist() for mask in seen] == [[1]]
+
+
+def test_a_threads_outer_block_decides_again_after_its_inner_one(family):
+    """Another thread's handle is newer, and decides for threads without one alone."""
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(1, 5)])
+    attached, over = threading.Event(), threading.Event()
+
+    def attach_elsewhere():
+        with foveate.pruning(model, keep=3):
+            attached.set()
+            over.wait(timeout=60)
+
+    other = threading.Thread(target=attach_elsewhere)
+    with foveate.pruning(model, keep=5) as outer:
+        with foveate.pruning(model, keep=4) as inner:
+            other.start()
+            attached.wait(timeout=60)
+            model(**inputs)
+        model(**inputs)
+    over.set()
+    other.join()
+    assert [len(handle.report.items[0].kept) for handle in (outer, inner)] == [5, 4]
