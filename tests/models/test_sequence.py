@@ -2,7 +2,13 @@ import pytest
 import torch
 
 from foveate.errors import InputError
-from foveate.models.sequence import ATTEND, complete_positions, cut_sequence as cut_by_layout, lay_out
+from foveate.models.sequence import (
+    ATTEND,
+    complete_positions,
+    cut_sequence as cut_by_layout,
+    find_last_columns,
+    lay_out,
+)
 
 IDS = torch.tensor([[9, 9, 1, 2, 3, 4], [5, 6, 7, 8, 1, 2]])
 STAYS = torch.tensor([[0, 0, 1, 0, 1, 1], [1, 1, 0, 0, 1, 1]]).bool()
@@ -116,3 +122,46 @@ def test_nothing_is_changed_in_place():
     cut_sequence(inputs, STAYS, POSITIONS, pad_id=0)
     assert torch.equal(inputs["input_ids"], IDS)
     assert torch.equal(inputs["attention_mask"], LEFT)
+
+
+def test_scores_of_next_tokens_go_back_to_where_the_tokens_stood():
+    layout = lay_out(LEFT, STAYS)
+    scores = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])  # of the last three of [0, 1, 3, 4] and [5, 6, 1, 2]
+    assert layout.restore(scores).tolist() == [[0, 1, 0, 2, 3], [4, 0, 0, 5, 6]]
+
+
+def test_nothing_dropped_ends_nowhere():
+    assert lay_out(LEFT, LEFT.bool()).end == 0
+    assert lay_out(LEFT, STAYS).end == 4
+
+
+def test_a_column_before_the_last_dropped_token_may_stand_beside_padding():
+    """The second row ends in padding; only columns before the last dropped token must be there in all rows."""
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]])
+    layout = lay_out(mask, torch.tensor([[1, 1, 0, 1, 1], [1, 1, 0, 1, 0]]).bool())
+    assert layout.find_columns(torch.tensor([0, 1, 4])).tolist() == [0, 1, 3]
+    assert layout.find_columns(torch.tensor([3])).tolist() == [2]
+    with pytest.raises(InputError, match="logits_to_keep"):
+        layout.find_columns(torch.tensor([4, 2, 0]))
+
+
+def test_token_types_are_0_on_padding():
+    types = torch.tensor([[1, 1, 1, 2, 2, 2], [2, 2, 2, 1, 1, 1]])
+    out = cut_sequence(
+        {"input_ids": IDS, "attention_mask": LEFT, "mm_token_type_ids": types}, STAYS, POSITIONS, pad_id=0
+    )
+    assert out["mm_token_type_ids"].tolist() == [[0, 1, 2, 2], [2, 2, 1, 1]]
+
+
+def test_position_ids_of_the_caller_are_replaced():
+    inputs = {"input_ids": IDS, "attention_mask": LEFT, "position_ids": 100 + POSITIONS}
+    assert cut_sequence(inputs, STAYS, POSITIONS, pad_id=0)["position_ids"].tolist() == [[0, 0, 2, 3], [0, 1, 4, 5]]
+
+
+def test_unknown_rows_of_the_sequence_are_refused():
+    with pytest.raises(InputError, match="words has the prompt's shape"):
+        cut_sequence({"input_ids": IDS, "words": torch.zeros(2, 6, 3)}, STAYS, POSITIONS, pad_id=0)
+
+
+def test_last_column_of_a_row_of_padding():
+    assert find_last_columns(torch.tensor([[0, 1, 1, 0], [0, 0, 0, 0], [2, 0, 0, 0]])).tolist() == [2, -1, 0]
