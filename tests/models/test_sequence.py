@@ -145,6 +145,11 @@ def test_a_column_before_the_last_dropped_token_may_stand_beside_padding():
         layout.find_columns(torch.tensor([4, 2, 0]))
 
 
+def test_the_column_behind_the_last_dropped_token_may_be_padding_of_a_row():
+    layout = lay_out(torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]), torch.tensor([[1, 1, 0, 1], [1, 1, 0, 0]]).bool())
+    assert layout.find_columns(torch.tensor([3])).tolist() == [2]
+
+
 def test_token_types_are_0_on_padding():
     types = torch.tensor([[1, 1, 1, 2, 2, 2], [2, 2, 2, 1, 1, 1]])
     out = cut_sequence(

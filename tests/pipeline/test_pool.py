@@ -73,3 +73,13 @@ def test_pieces_change_nothing(monkeypatch):
     whole = pool(item)
     monkeypatch.setattr("foveate.pipeline.pool.BLOCK", 64)
     assert pool(item) == whole
+
+
+def test_rows_and_columns_count_within_a_tile():
+    """a . . .    The tile has no grid beside it. In one row token 4 would be nearer to a than to b.
+    . . . .
+    b . . ."""
+    item = make_item(12, [0, 8], tiles=(Tile(0, 3, 4, 4),))
+    assert pool(item) == {0: [*range(8)], 8: [8, 9, 10, 11]}
+    corner = make_item(12, [3, 8], tiles=(Tile(0, 3, 4, 4),))
+    assert pool(corner) == {3: [1, 2, 3, 6, 7, 11], 8: [0, 4, 5, 8, 9, 10]}
