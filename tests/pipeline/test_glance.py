@@ -1,7 +1,7 @@
 """The first look: what it reads, where it spreads it, and the choice that follows, beside a slow reference."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from threading import Thread
 
 import pytest
@@ -139,6 +139,43 @@ def glance_slowly(model, family, inputs, keep, method):
 def test_the_choice_is_the_slow_reference(model, family, inputs, keep):
     short = foveate.prune_inputs(model, inputs, keep=keep, method=SHARP)
     assert [item.kept.tolist() for item in short.report.items] == glance_slowly(model, family, inputs, keep, SHARP)
+
+
+@dataclass(frozen=True)
+class LookAtSelection(Glance):
+    """A first look at some of the tokens themselves."""
+
+    @property
+    def first_look(self):
+        return replace(super().first_look, pooled=False)
+
+
+def test_a_look_at_a_selection(model, family, inputs):
+    """Attention is read of the selected tokens alone, as in a full run of the eager model over them, and spread."""
+    method = LookAtSelection(share=0.5, spread=0.8)
+    report = foveate.prune_inputs(model, inputs, keep=0.3, method=method).report
+    first = foveate.prune_inputs(model, inputs, keep=method.share, method="grid")
+    out = eager_twin(model, family)(**first, use_cache=False, output_attentions=True)
+    depth = model.config.get_text_config().num_hidden_layers
+    layer = out.attentions[round(method.depth * depth)].mean(1)
+    left = [(ids == family.token_id(model.config)).nonzero().squeeze(1) for ids in first["input_ids"]]
+    for item, seen in zip(report.items, first.report.items, strict=True):
+        columns, left[item.row] = left[item.row][: len(seen.kept)], left[item.row][len(seen.kept) :]
+        attention = torch.zeros(item.total)
+        attention[seen.kept] = layer[item.row, -1, columns]
+        expected = spread_slowly(attention, find_places(item).tolist(), method.spread)
+        assert item.look.tolist() == seen.kept.tolist()
+        torch.testing.assert_close(item.attention, expected, atol=1e-6, rtol=1e-4)
+        assert len(item.kept) == math.floor(0.3 * item.total + 0.5)
+
+
+@pytest.mark.parametrize("more", [{"per": "prompt"}, {"explain": True}, {"positions": "compact"}])
+def test_the_look_is_the_same_whatever_is_selected_after_it(model, inputs, more):
+    items = foveate.prune_inputs(model, inputs, keep=0.5, method=SHARP).report.items
+    others = foveate.prune_inputs(model, inputs, keep=0.5, method=SHARP, **more).report.items
+    for item, other in zip(items, others, strict=True):
+        assert torch.equal(item.look, other.look)
+        assert torch.equal(item.attention, other.attention)
 
 
 def test_the_question_decides(model, family):
