@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from foveate.apps.evaluate.arms import ArmInputs, EvalArm, EvalBatch, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.apps.evaluate.runner import evaluate
-from foveate.apps.evaluate.statistics import bootstrap_interval
 from foveate.method import Method, resolve
 from foveate.method.foveate import Foveate
 from foveate.method.selection import select_farthest
@@ -30,6 +28,7 @@ from foveate.method.tokens import VisualTokens
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import locate_glyphs
 from foveate.world.suite import HeldOutCase, sample_cases
+from losses import score
 
 OUT = Path(__file__).parent / "results" / "ceiling.json"
 KEEPS = (0.111, 0.056)
@@ -109,9 +108,8 @@ def measure(name: str, split: str, limit: int, keeps: Sequence[float]) -> dict[s
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm.label]
         for task in ("all", *tasks):
-            right = np.array([float(row["right"]) for row in own if task in ("all", row["task"])])
-            low, high = bootstrap_interval(right)
-            table.setdefault(arm.label, {})[task] = {"value": right.mean(), "low": low, "high": high}
+            right = [row["right"] for row in own if task in ("all", row["task"])]
+            table.setdefault(arm.label, {})[task] = score(right)
     return {"model": name, "split": split, "questions": limit, "arms": table}
 
 

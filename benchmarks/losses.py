@@ -58,9 +58,9 @@ def measure(model: str) -> dict[str, Any]:
     for keep in (None, *KEEPS):
         for name in METHODS if keep else ("unpruned",):
             arm = f"{name} @ {keep}" if keep else name
+            groups = {**{seed: list(rows.values()) for seed, rows in seeds.items()}, "all": every}
             record["seeds"][arm] = {
-                **{seed: score([row[arm] for row in rows.values()]) for seed, rows in seeds.items()},
-                "all": score([row[arm] for row in every]),
+                name: {**score([row[arm] for row in rows]), "questions": len(rows)} for name, rows in groups.items()
             }
     for keep in KEEPS:
         tasks = dict.fromkeys(row["task"] for row in every)
@@ -74,7 +74,7 @@ def measure(model: str) -> dict[str, Any]:
 def score(right: list[bool]) -> dict[str, float]:
     """The share of right answers with its 95 % bootstrap interval."""
     value, low, high = float(np.mean(right)), *bootstrap_interval(np.array(right, float))
-    return {"value": value, "low": low, "high": high, "questions": len(right)}
+    return {"value": value, "low": low, "high": high}
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from datasets import Dataset
 from PIL import Image
 
 import foveate
+from foveate.conformance.registry import to_tiny_family
 from foveate.models import family_of
 from foveate.models.wrappers import unwrap
 
@@ -69,12 +70,8 @@ def mask_dropped(model, batch, keep):
     inputs = {name: value for name, value in batch.items() if name not in ("labels", "completion_mask")}
     report = foveate.prune_inputs(model, inputs, keep=keep).report
     assert report.items
-    stays = inputs["attention_mask"].bool()
-    for item in report.items:
-        stays[item.row, item.columns] = False
-        stays[item.row, item.columns[item.kept]] = True
-    positions = family_of(model).positions(model, inputs, inputs["attention_mask"])
-    return stays, {**inputs, "attention_mask": stays.long(), "position_ids": positions}
+    masked = to_tiny_family(family_of(model)).mask_dropped(model, inputs, report.items)
+    return masked["attention_mask"].bool(), masked
 
 
 def score_labels(model, batch, keep):

@@ -70,9 +70,7 @@ def draw_settings(model: Any, settings: PruneSettings, draws: Draws | None, *, w
 
     Raises `InputError` for `generate` in training, where no batch says which budget.
     """
-    if draws is None:
-        return settings
-    if not model.training:
+    if draws is None or not model.training:
         return settings
     if writes:
         raise InputError(
