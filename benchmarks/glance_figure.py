@@ -56,7 +56,7 @@ def main() -> None:
     assert look.look is not None
     figure, axes = pyplot.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
     figure.suptitle(f'"{case.question.text}"  ({case.question.answer})', fontsize=11)
-    show(axes[0], f"1. the first look: averages around {len(look.look)} tokens", image, look.grid, look.look)
+    show(axes[0], f"1. a look at averages around {len(look.look)} tokens", image, look.grid, look.look)
     extent = (0, image.width, image.height, 0)
     axes[1].imshow(image.convert("L"), cmap="gray", extent=extent)
     axes[1].imshow(look.relevance.view(look.grid[1:]), cmap="inferno", alpha=0.7, extent=extent)
