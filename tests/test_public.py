@@ -58,7 +58,7 @@ def test_import_is_cheap():
     assert others - {"numpy", "packaging"} == {"foveate"}
     assert "foveate.pipeline.prune" in new
     rooms = {name.split(".")[1] for name in new if "." in name and name.startswith("foveate.")}
-    assert rooms <= {"errors", "registry", "method", "models", "pipeline", "hooks"}
+    assert rooms <= {"errors", "registry", "method", "models", "pipeline", "policy", "hooks"}
     lazy = {place.partition(":")[0] for place in (*METHODS.values(), *FAMILIES.values())} - {"foveate.models.base"}
     assert not new & lazy
 

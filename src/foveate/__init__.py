@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.pipeline.encode import Encoded as Encoded, encode as encode
     from foveate.pipeline.prune import prune_inputs as prune_inputs
     from foveate.pipeline.report import PrunedInputs as PrunedInputs, Report as Report
+    from foveate.policy import Policy as Policy
     from foveate.runtime.chat_template import learn_template as learn_template
     from foveate.runtime.load import LoadedModel as LoadedModel, load as load
     from foveate.viz import draw as draw
@@ -76,6 +77,7 @@ _MODULES = {
     "foveate.pipeline.encode": "Encoded encode",
     "foveate.pipeline.prune": "prune_inputs",
     "foveate.pipeline.report": "PrunedInputs Report",
+    "foveate.policy": "Policy",
     "foveate.runtime.chat_template": "learn_template",
     "foveate.runtime.load": "LoadedModel load",
     "foveate.viz": "draw",

@@ -67,6 +67,8 @@ class VisualInput:
             without one.
         attention: (n,) how much the prompt's last token attended to the tokens of the look, spread over their
             neighbours; None without a first look.
+        keep: The share of the tokens that a policy chose for it; None without a policy.
+        reason: Why, in a sentence.
     """
 
     modality: str
@@ -88,6 +90,8 @@ class VisualInput:
     core: Tensor | None = None
     look: Tensor | None = None
     attention: Tensor | None = None
+    keep: float | None = None
+    reason: str = ""
 
     @property
     def selectable(self) -> Tensor:

@@ -39,7 +39,8 @@ def allocate_budget(
 
     `settings.keep` counts (an int) or is a share (a float) of a whole image or video with per="image", of every frame
     with "frame", and of all that a row of the batch shows with "prompt": then half of it goes by the items' sizes, half
-    to where the tokens most relevant to the question are, and each item gets one token at least.
+    to where the tokens most relevant to the question are, and each item gets one token at least. An item with a `keep`
+    of its own has that share.
 
     Raises:
         KeepError: "prompt" leaves an item without a token, or `keep` counts tokens of images that cannot be told apart.
@@ -48,9 +49,9 @@ def allocate_budget(
     keep, per = settings.keep, settings.per
     if per == "frame" and any(item.modality == "video" and item.grid is None for item in items):
         raise InputError('The frames of this model\'s videos cannot be told apart: use per="image".')
-    if not is_int(keep) and keep == 1:
+    if settings.keeps_all:
         return []
-    pruned = [n for n, item in enumerate(items) if item.modality in settings.modalities]
+    pruned = [n for n, item in enumerate(items) if item.modality in settings.modalities and item.keep != 1]
     if is_int(keep) and per != "prompt" and any(items[n].is_part for n in pruned):
         raise KeepError(
             f"keep={keep} counts tokens per image, and nothing in these inputs tells which tiles are one image: "
@@ -64,9 +65,13 @@ def allocate_budget(
             size = int(selectable[part].sum())
             candidates = (selectable & fresh)[part].nonzero().squeeze(1) + part.start
             if len(candidates):
-                k = totals[n] if per == "prompt" else to_budget(keep, size)
+                k = totals[n] if per == "prompt" else to_budget(_read_keep(items[n], keep), size)
                 shares.append(Share(n, candidates, min(k, len(candidates))))
     return shares
+
+
+def _read_keep(item: VisualInput, keep: int | float) -> int | float:
+    return keep if item.keep is None else item.keep
 
 
 def find_repeats(item: VisualInput) -> Tensor:

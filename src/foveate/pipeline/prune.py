@@ -11,18 +11,19 @@ from foveate.models.inputs import rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
+from foveate.pipeline.follow import find_policy, follow_policy
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import check_cache, check_containers, check_inputs, explain_refusal
 from foveate.pipeline.labels import ignore_placeholders
 from foveate.pipeline.question import locate_questions, warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
-from foveate.pipeline.settings import Per, Positions, PruneSettings, check_settings
+from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, check_settings
 from foveate.pipeline.shorten import make_mask, protect_last_tokens, shorten_inputs
 
 
 def prune_inputs(
-    model: Any, inputs: Mapping[str, Any], *, keep: int | float, method: str | Method = "foveate",
+    model: Any, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     encoded: Encoded | None = None, explain: bool = False,
 ) -> PrunedInputs:  # fmt: skip
@@ -36,7 +37,8 @@ def prune_inputs(
         model: A vision-language model of transformers.
         inputs: `input_ids` (b, L), what the encoders read, optionally `attention_mask` and `labels`; not changed.
             Placeholders are no labels of the result, unless `keep=1.0`.
-        keep: Visual tokens to keep: a number of them (int) or a share (float in (0, 1]).
+        keep: Visual tokens to keep: a number of them (int), a share (float in (0, 1]), a `Policy` that chooses for each
+            image and question, or "auto" for the policy that comes with the model.
         method: A name (`foveate.methods()`) or a configured method.
         positions: "original" keeps the tokens' position ids, "compact" numbers them anew.
         per: What `keep` counts for: every "image" or video, every "frame" of a video, or a whole "prompt".
@@ -61,8 +63,9 @@ def prune(
     model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
 ) -> PrunedInputs:
     """`prune_inputs` with checked settings: encode, find the question, allocate the budget, glance, select, shorten."""
-    model, method = unwrap(model), settings.method
-    family = family_of(model)
+    model = unwrap(model)
+    settings = find_policy(model, settings)
+    family, method = family_of(model), settings.method
     check_needs(model, family, method)
     check_containers(inputs)
     inputs = rename_inputs(family, inputs)
@@ -80,16 +83,16 @@ def prune(
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
-    shares, looked = allocate_budget(items, questions, settings), 0.0
-    if shares and "attention" in method.needs:  # without shares everything is kept
-        before = time.perf_counter()
-        items = glance(model, family, inputs, encoded, items, mask, questions, settings)
-        looked = time.perf_counter() - before
+    before = time.perf_counter()
+    items = glance(model, family, inputs, encoded, items, mask, questions, settings)
+    looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0
+    items, unlike = follow_policy(items, questions, settings)
+    shares = allocate_budget(items, questions, settings)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = time.perf_counter() - started
 
-    notes = notes if method.prompt_aware else []
+    notes = [*(notes if method.prompt_aware or settings.policy else ()), *unlike]
     warn_once(model, notes)
     notes = [*notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):

@@ -31,8 +31,8 @@ def select_tokens(
 
     `explain` adds the relevance and the core of every selection, for another pass or two over the tokens.
     """
-    whole = {n: _read_tokens(items[n], questions, method) for n in dict.fromkeys(share.item for share in shares)}
-    tokens = [_subset(whole[share.item], share.candidates) for share in shares]
+    whole = {n: read_tokens(items[n], questions, method) for n in dict.fromkeys(share.item for share in shares)}
+    tokens = [subset_tokens(whole[share.item], share.candidates) for share in shares]
     selected = method.select_many(tokens, [share.k for share in shares])
     selections: dict[int, list[_Selection]] = {n: [] for n in range(len(items))}
     for share, own, indices in zip(shares, tokens, selected, strict=True):
@@ -48,14 +48,15 @@ def select_tokens(
     return [_explain(item, selections[n]) for n, item in enumerate(joined)]
 
 
-def _read_tokens(item: VisualInput, questions: Mapping[int, Tensor], method: Method) -> VisualTokens:
+def read_tokens(item: VisualInput, questions: Mapping[int, Tensor], method: Method) -> VisualTokens:
+    """What the method reads of an item: all of its tokens, the question of its row, and the extras it needs."""
     embeds = item.embeds.detach()
     extras = {name: item.extras[name].to(embeds.device) for name in method.needs}
     return VisualTokens(embeds, questions[item.row].to(embeds.device, embeds.dtype), item.grid, **extras)
 
 
-def _subset(tokens: VisualTokens, candidates: Tensor) -> VisualTokens:
-    """The candidates alone; they have a grid where they are whole frames."""
+def subset_tokens(tokens: VisualTokens, candidates: Tensor) -> VisualTokens:
+    """The candidates (c,) of these tokens; they have a grid where they are whole frames."""
     if len(candidates) == len(tokens.embeds):
         return tokens
     grid = None

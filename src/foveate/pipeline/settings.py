@@ -8,15 +8,21 @@ from foveate.errors import InputError, describe
 from foveate.method import Method, resolve
 from foveate.method.budget import check_keep
 from foveate.method.checks import is_int
+from foveate.policy import Policy
 
 Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]
 MODALITIES = ("image", "video", "audio")
+Keep = int | float | Policy | Literal["auto"]
+"""How much to keep: a number of tokens, a share of them, a policy, or "auto" for the policy that comes with the model."""
 
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """Checked settings of `prune_inputs`, which documents them."""
+    """Checked settings of `prune_inputs`, which documents them.
+
+    `keep` is a number. Where a policy chooses for each image, `policy` is set ("auto": that of the model).
+    """
 
     keep: int | float
     method: Method
@@ -25,25 +31,33 @@ class PruneSettings:
     modalities: tuple[str, ...] = ("image", "video")
     explain: bool = False
     is_drawn: bool = False  # `keep` was drawn from several for this batch
+    policy: Policy | Literal["auto"] | None = None
 
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is ever pruned."""
-        return not self.is_drawn and not is_int(self.keep) and self.keep == 1
+        return self.policy is None and not self.is_drawn and not is_int(self.keep) and self.keep == 1
 
 
 def check_settings(
-    keep: int | float, method: str | Method, positions: str = "original", per: str = "image",
+    keep: Keep, method: str | Method, positions: str = "original", per: str = "image",
     modalities: Sequence[str] = ("image", "video"), explain: bool = False,
 ) -> PruneSettings:  # fmt: skip
     """Check settings that `prune_inputs` can follow. Raises a `FoveateError` that names the one that is wrong."""
     check_choices(keep, positions, per, modalities, explain)
-    return PruneSettings(keep, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain)
+    number, policy = (1.0, keep) if isinstance(keep, (Policy, str)) else (keep, None)
+    return PruneSettings(
+        number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain, policy=policy
+    )
 
 
-def check_choices(keep: int | float, positions: str, per: str, modalities: Sequence[str], explain: bool) -> None:
+def check_choices(keep: Keep, positions: str, per: str, modalities: Sequence[str], explain: bool) -> None:
     """Raise a `FoveateError` for a setting of another type or value than `prune_inputs` documents."""
-    check_keep(keep)
+    if isinstance(keep, Policy) or (isinstance(keep, str) and keep == "auto"):
+        if per != "image":
+            raise InputError(f"per={describe(per)} is not for a policy, which chooses for each image: leave it out.")
+    else:
+        check_keep(keep)
     if not isinstance(positions, str) or positions not in ("original", "compact"):
         raise InputError(f'positions={describe(positions)} is unknown: use "original" or "compact".')
     if not isinstance(per, str) or per not in ("image", "frame", "prompt"):

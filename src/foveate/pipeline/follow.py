@@ -1,0 +1,78 @@
+"""Step 3, before the budget: a policy chooses a share for each image and question."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from foveate.errors import InputError
+from foveate.method import Method
+from foveate.method.tokens import VisualTokens
+from foveate.models.visual_input import VisualInput
+from foveate.pipeline.select import read_tokens, subset_tokens
+from foveate.pipeline.settings import PruneSettings
+from foveate.policy.difficulty import measure_scores, read_topic
+from foveate.policy.shipped import find_shipped
+from foveate.policy.signature import sign_model
+
+
+def find_policy(model: Any, settings: PruneSettings) -> PruneSettings:
+    """The settings with the policy that "auto" stands for; others as they are.
+
+    Raises:
+        InputError: No policy comes with the model, or the policy is for another model, method or positions.
+    """
+    if settings.policy is None:
+        return settings
+    policy = find_shipped(model) if settings.policy == "auto" else settings.policy
+    if not policy.model.fits(sign_model(model)):
+        raise InputError(
+            f"The policy was calibrated on another model ({policy.model.model_type}) or other weights: "
+            "make one for this model with foveate calibrate."
+        )
+    for name, own, wanted in (
+        ("method", settings.method.name, policy.method),
+        ("positions", settings.positions, policy.positions),
+    ):
+        if own != wanted:
+            raise InputError(
+                f"The policy was calibrated with {name}={wanted!r}, not {own!r}: use that, or calibrate again."
+            )
+    return replace(settings, policy=policy)
+
+
+def follow_policy(
+    items: Sequence[VisualInput], questions: Mapping[int, Tensor], settings: PruneSettings
+) -> tuple[list[VisualInput], list[str]]:
+    """The items with the share that the policy keeps of each, and sentences on what the policy was not calibrated on.
+
+    Raises:
+        InputError: A video or an audio is to be pruned: policies are calibrated on images.
+    """
+    policy = settings.policy
+    if policy is None or isinstance(policy, str):
+        return list(items), []
+    pruned = [item for item in items if item.modality in settings.modalities]
+    for item in pruned:
+        if item.modality != "image":
+            raise InputError(
+                f'A policy chooses budgets for images, not for {item.modality}: add modalities=("image",).'
+            )
+    decided: list[VisualInput] = []
+    notes: list[str] = []
+    for item in items:
+        if item.modality in settings.modalities and bool(item.selectable.any()):
+            tokens = read_selectable(item, questions, settings.method)
+            decision = policy.decide(measure_scores(tokens), read_topic(tokens).tolist())
+            item = replace(item, keep=decision.keep, reason=decision.reason)
+            notes += decision.notes
+        decided.append(item)
+    if any(item.is_part for item in pruned) or len({item.row for item in pruned}) < len(pruned):
+        notes.append("The policy was calibrated on one image a prompt: its promise does not cover several.")
+    return decided, list(dict.fromkeys(notes))
+
+
+def read_selectable(item: VisualInput, questions: Mapping[int, Tensor], method: Method) -> VisualTokens:
+    """What a policy reads of an item: its tokens without the protected ones, and the question of its row."""
+    return subset_tokens(read_tokens(item, questions, method), item.selectable.nonzero().squeeze(1))

@@ -1,0 +1,182 @@
+"""`Policy`: chooses a budget for each question, and promises how many answers change."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from foveate.errors import InputError
+from foveate.policy.signature import Signature
+
+FORMAT = "foveate policy 1"
+
+
+@dataclass(frozen=True)
+class ScoreTerm:
+    """One score: how it was distributed over the calibration's questions, and its weight in the decision."""
+
+    name: str
+    mean: float
+    deviation: float
+    low: float
+    high: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Promise:
+    """At most `loss` of the answers differ from the unpruned model's, with this confidence.
+
+    `questions` were used: half of them to fit the decision, half to test it. `expected_loss` and `expected_keep` are
+    what the tested half lost and kept.
+    """
+
+    loss: float
+    confidence: float
+    questions: int
+    expected_loss: float
+    expected_keep: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The share of an image's tokens to keep, and why in a sentence; `notes` say what was unlike the calibration."""
+
+    keep: float
+    reason: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A budget per question: `keep=policy` in place of a number. `foveate calibrate` makes one.
+
+    The probability that pruning to a share k changes the answer is estimated by a logistic model,
+    `p_k = 1 / (1 + exp(-(offset_k + sum_j w_j z_j + sum_c t_c q_c)))`, with the standardised scores z of
+    `policy.difficulty` and the direction q of the question's mean embedding. The policy keeps the share with the lowest
+    `k + price * p_k`. The price is the lowest that keeps the promise on questions that the model was not fitted to.
+
+    Args:
+        model: Which model it was calibrated on.
+        method: The name of the method.
+        positions: "original" or "compact".
+        budgets: The shares to choose from, ascending; 1.0 is always possible.
+        offsets: One for each budget.
+        terms: The scores.
+        topic: (d,) the weights t of the question's direction.
+        center: (d,) the mean direction of the calibration's questions.
+        near: The lowest cosine of their directions to `center`.
+        price: What a changed answer costs, in shares of the tokens.
+        promise: What was promised, and on how many questions.
+
+    Example:
+        policy = foveate.Policy.load("mine.policy.json")
+        short = foveate.prune_inputs(model, inputs, keep=policy)
+    """
+
+    model: Signature
+    method: str
+    positions: str
+    budgets: tuple[float, ...]
+    offsets: tuple[float, ...]
+    terms: tuple[ScoreTerm, ...]
+    topic: tuple[float, ...]
+    center: tuple[float, ...]
+    near: float
+    price: float
+    promise: Promise
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether a score reads the attention of a first look."""
+        return any(term.name == "attention spread" for term in self.terms)
+
+    def estimate(self, scores: Mapping[str, float], topic: Sequence[float]) -> list[float]:
+        """The estimated probability that the answer changes, for each of the budgets."""
+        total = math.fsum(weight * value for weight, value in zip(self.topic, topic, strict=True))
+        total += math.fsum(term.weight * (scores[term.name] - term.mean) / term.deviation for term in self.terms)
+        return [_to_probability(offset + total) for offset in self.offsets]
+
+    def decide(self, scores: Mapping[str, float], topic: Sequence[float]) -> Decision:
+        """The budget for a question and an image with these scores.
+
+        Args:
+            scores: The scores of `policy.difficulty.measure_scores`.
+            topic: (d,) the direction of the question's mean embedding.
+        """
+        risks = [*self.estimate(scores, topic), 0.0]
+        costs = [
+            keep + (self.price * risk if risk else 0.0) for keep, risk in zip((*self.budgets, 1.0), risks, strict=True)
+        ]
+        best = min(range(len(costs)), key=lambda n: (costs[n], n))
+        keep = (*self.budgets, 1.0)[best]
+        reason = f"{100 * keep:.3g} % of the tokens, at an estimated risk of {100 * risks[best]:.2g} %"
+        if best:
+            reason += f"; {100 * self.budgets[best - 1]:.3g} % would risk {100 * risks[best - 1]:.2g} %"
+        return Decision(keep, f"{reason}.", tuple(self._find_unlike(scores, topic)))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the policy as JSON.
+
+        Raises:
+            InputError: The file cannot be written.
+        """
+        try:
+            Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error}): give another file.") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Policy:
+        """Read a policy that `save` wrote.
+
+        Raises:
+            InputError: The file cannot be read, or is no policy of this version.
+        """
+        try:
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, TypeError) as error:
+            raise InputError(
+                f"{path} cannot be read as a policy ({error}): make one with foveate calibrate."
+            ) from error
+        return cls.from_record(record, str(path))
+
+    @classmethod
+    def from_record(cls, record: Any, name: str) -> Policy:
+        """The policy of a JSON object; `name` is for the error. Raises `InputError` for another object."""
+        wrong = InputError(f"{name} is no policy of this version of foveate: make one with foveate calibrate.")
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise wrong
+        values: dict[str, Any] = {key: _to_tuple(value) for key, value in record.items() if key != "format"}
+        try:
+            values["model"] = Signature(**{key: _to_tuple(value) for key, value in values["model"].items()})
+            values["terms"] = tuple(ScoreTerm(**term) for term in values["terms"])
+            policy = cls(**{**values, "promise": Promise(**values["promise"])})
+            policy.decide({term.name: term.mean for term in policy.terms}, policy.center)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise wrong from error
+        return policy
+
+    def _find_unlike(self, scores: Mapping[str, float], topic: Sequence[float]) -> list[str]:
+        """A sentence for everything that lies outside what the calibration saw."""
+        unlike = [
+            f"{term.name} {scores[term.name]:.3g}, calibrated on {term.low:.3g} to {term.high:.3g}"
+            for term in self.terms
+            if not term.low <= scores[term.name] <= term.high
+        ]
+        if math.fsum(a * b for a, b in zip(topic, self.center, strict=True)) < self.near:
+            unlike.append("a question unlike those of the calibration")
+        return [f"The policy's promise may not hold here ({'; '.join(unlike)}): foveate audit tells."] if unlike else []
+
+
+def _to_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _to_probability(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0

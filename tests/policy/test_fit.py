@@ -1,0 +1,84 @@
+"""The decision that is fitted, and the promise on fresh questions."""
+
+import math
+
+import pytest
+import torch
+
+from foveate.errors import InputError
+from foveate.policy.fit import CalibrationCase, CalibrationSettings, count_outcome, fit_policy
+from foveate.policy.signature import Signature
+
+BUDGETS = (0.1, 0.25, 0.5)
+SIGNATURE = Signature("tiny", 10, (1.0,))
+
+
+def make_cases(n, seed):
+    """Questions of two kinds (by direction) and a score: both raise the risk, a larger budget lowers it."""
+    generator = torch.Generator().manual_seed(seed)
+    cases = []
+    for _ in range(n):
+        kind, score = float(torch.rand((), generator=generator) < 0.3), float(torch.randn((), generator=generator))
+        topic = torch.nn.functional.normalize(torch.tensor([1 - kind, kind, 0.1]), dim=0)
+        uniform = float(torch.rand((), generator=generator))
+        changed = tuple(uniform < 1 / (1 + math.exp(9 * budget**0.5 + 3 - 5 * kind - score)) for budget in BUDGETS)
+        cases.append(CalibrationCase({"tokens": 100.0, "cover": score}, tuple(topic.tolist()), changed))
+    return cases
+
+
+def make_settings(loss, **more):
+    return CalibrationSettings(SIGNATURE, "foveate", "original", BUDGETS, loss, **more)
+
+
+def test_harder_questions_get_more_tokens():
+    policy = fit_policy(make_cases(1500, 0), make_settings(0.01))
+    easy, hard = (torch.nn.functional.normalize(torch.tensor([1.0 - k, k, 0.1]), dim=0).tolist() for k in (0, 1))
+    keeps = [
+        policy.decide({"tokens": 100.0, "cover": score}, topic).keep for topic in (easy, hard) for score in (-2, 2)
+    ]
+    assert keeps[0] <= keeps[1] <= keeps[3]
+    assert keeps[0] <= keeps[2] <= keeps[3]
+    assert keeps[0] < keeps[3]
+
+
+def test_a_larger_budget_is_never_a_higher_risk():
+    policy = fit_policy(make_cases(1000, 1), make_settings(0.02))
+    for case in make_cases(50, 2):
+        risks = policy.estimate(case.scores, case.topic)
+        assert risks == sorted(risks, reverse=True)
+
+
+def test_the_promise_holds_on_fresh_questions_as_often_as_it_says():
+    fresh = make_cases(6000, 999)
+    broken = 0
+    for seed in range(40):
+        policy = fit_policy(make_cases(700, seed), make_settings(0.01))
+        broken += count_outcome(policy, fresh)[0] > 0.01 * len(fresh)
+    assert broken <= 5  # 2 of 40 expected at the most; 5 or fewer with a probability of 98 %
+
+
+def test_it_keeps_fewer_tokens_than_a_fixed_budget_with_the_same_promise():
+    policy = fit_policy(make_cases(3000, 0), make_settings(0.01))
+    fresh = make_cases(6000, 999)
+    _, keep = count_outcome(policy, fresh)
+    fixed = min(
+        budget for n, budget in enumerate(BUDGETS) if sum(case.changed[n] for case in fresh) <= 0.01 * len(fresh)
+    )
+    assert keep < 0.8 * fixed
+
+
+def test_everything_is_kept_where_nothing_can_be_promised():
+    cases = [CalibrationCase(case.scores, case.topic, (True, True, True)) for case in make_cases(700, 0)]
+    policy = fit_policy(cases, make_settings(0.01))
+    assert count_outcome(policy, cases) == (0, 1.0)
+    assert (policy.promise.expected_loss, policy.promise.expected_keep) == (0.0, 1.0)
+
+
+def test_too_few_questions_are_refused_with_the_number_that_is_needed():
+    with pytest.raises(InputError, match=r"597 questions are too few .* give 598 at least"):
+        fit_policy(make_cases(597, 0), make_settings(0.01))
+    fit_policy(make_cases(598, 0), make_settings(0.01))
+
+
+def test_the_same_cases_give_the_same_policy():
+    assert fit_policy(make_cases(700, 0), make_settings(0.02)) == fit_policy(make_cases(700, 0), make_settings(0.02))

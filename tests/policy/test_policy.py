@@ -1,0 +1,87 @@
+"""The decision by hand, files, and what is unlike the calibration."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from foveate.errors import InputError
+from foveate.policy import Policy
+from foveate.policy.policy import Promise, ScoreTerm
+from foveate.policy.signature import Signature
+
+POLICY = Policy(
+    Signature("llava", 100, (0.5, -0.25)), "foveate", "original", (0.1, 0.5), (-1.0, -3.0),
+    (ScoreTerm("cover", 0.2, 0.1, 0.05, 0.6, 1.5),), (2.0, -1.0), (0.6, 0.8), 0.9, 3.0,
+    Promise(0.01, 0.95, 800, 0.005, 0.3),
+)  # fmt: skip
+
+
+def test_estimate_is_the_logistic_model():
+    logit = 1.5 * (0.3 - 0.2) / 0.1 + 2.0 * 0.6 - 1.0 * 0.8
+    expected = [1 / (1 + math.exp(-(offset + logit))) for offset in (-1.0, -3.0)]
+    assert POLICY.estimate({"cover": 0.3}, (0.6, 0.8)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("price", [0.0, 0.5, 3.0, 30.0, 1e12])
+def test_decision_has_the_lowest_cost(price):
+    policy = replace(POLICY, price=price)
+    low, high = policy.estimate({"cover": 0.2}, (0.6, 0.8))
+    costs = {0.1: 0.1 + price * low, 0.5: 0.5 + price * high, 1.0: 1.0}
+    assert policy.decide({"cover": 0.2}, (0.6, 0.8)).keep == min(costs, key=costs.get)
+
+
+def test_a_higher_price_never_keeps_less():
+    keeps = [replace(POLICY, price=10**p).decide({"cover": 0.2}, (0.6, 0.8)).keep for p in range(-2, 8)]
+    assert keeps == sorted(keeps)
+    assert (keeps[0], keeps[-1]) == (0.1, 1.0)
+
+
+def test_reason_names_the_risk_of_less():
+    reason = replace(POLICY, price=3.0).decide({"cover": 0.2}, (0.6, 0.8)).reason
+    assert reason == "50 % of the tokens, at an estimated risk of 6.9 %; 10 % would risk 35 %."
+
+
+def test_what_is_unlike_the_calibration_is_named():
+    assert POLICY.decide({"cover": 0.3}, (0.6, 0.8)).notes == ()
+    (note,) = POLICY.decide({"cover": 0.7}, (0.6, 0.8)).notes
+    assert "cover 0.7, calibrated on 0.05 to 0.6" in note
+    (note,) = POLICY.decide({"cover": 0.3}, (0.8, -0.6)).notes
+    assert "a question unlike" in note
+
+
+def test_a_saved_policy_is_the_same(tmp_path):
+    POLICY.save(tmp_path / "mine.policy.json")
+    assert Policy.load(tmp_path / "mine.policy.json") == POLICY
+
+
+def test_a_policy_that_cannot_be_written_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="cannot be written"):
+        POLICY.save(tmp_path / "none" / "mine.policy.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "no JSON", '{"format": "foveate policy 1"}', '{"format": "foveate policy 2"}', "\x00"],
+)
+def test_other_files_are_no_policies(tmp_path, text):
+    path = tmp_path / "mine.policy.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"mine\.policy\.json.*foveate calibrate"):
+        Policy.load(path)
+
+
+@pytest.mark.parametrize("key", ["model", "budgets", "offsets", "terms", "topic", "center", "near", "price", "promise"])
+@pytest.mark.parametrize("value", [None, "x", [1, "a"], {"a": 1}])
+def test_damaged_policies_are_refused(tmp_path, key, value):
+    path = tmp_path / "mine.policy.json"
+    POLICY.save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(InputError, match="no policy of this version"):
+        Policy.load(path)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="cannot be read as a policy"):
+        Policy.load(tmp_path / "none.json")
