@@ -11,7 +11,7 @@ from typing import Any
 from foveate.errors import FoveateWarning, InputError, ModelError, describe
 from foveate.hooks.chain import Chain, find_chain
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
-from foveate.hooks.drawn import Draws, Keep, make_draws
+from foveate.hooks.drawn import Draws, Keeps, make_draws
 from foveate.hooks.handles import find_newest
 from foveate.hooks.trainers import watch_trainers
 from foveate.method import Method, resolve_any
@@ -19,8 +19,10 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
+from foveate.pipeline.follow import find_policy
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Per, Positions, PruneSettings, check_choices, check_settings
+from foveate.policy import Policy
 
 
 class Handle:
@@ -41,7 +43,7 @@ class Handle:
 
 
 def attach(
-    model: Any, *, keep: Keep, method: str | Method | DecoderMethod = "foveate",
+    model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False, seed: int = 0,
 ) -> Handle | DecoderHandle:  # fmt: skip
@@ -90,7 +92,7 @@ def attach(
 
 
 def _attach(
-    model: Any, method: Method | DecoderMethod, keep: Keep, positions: Positions, per: Per,
+    model: Any, method: Method | DecoderMethod, keep: Keeps, positions: Positions, per: Per,
     modalities: Sequence[str], explain: bool, seed: int,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
@@ -98,11 +100,11 @@ def _attach(
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
     budget, draws = make_draws(keep, seed)
     if isinstance(method, DecoderMethod):
-        if draws is not None:
+        if draws is not None or isinstance(budget, (Policy, str)):
             raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
         _check_decoder_settings(model, method, budget, positions, per, modalities, explain)
         return attach_decoder(model, keep=budget, method=method)
-    settings = check_settings(budget, method, positions, per, modalities, explain)
+    settings = find_policy(model, check_settings(budget, method, positions, per, modalities, explain))
     settings = replace(settings, is_drawn=draws is not None)
     check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):
@@ -145,7 +147,7 @@ def _check_decoder_settings(
 
 @contextmanager
 def pruning(
-    model: Any, *, keep: Keep, method: str | Method | DecoderMethod = "foveate",
+    model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False, seed: int = 0,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip

@@ -10,9 +10,9 @@ import torch
 from foveate.errors import InputError, KeepError, describe
 from foveate.method.budget import check_keep
 from foveate.method.checks import is_int
-from foveate.pipeline.settings import PruneSettings
+from foveate.pipeline.settings import Keep, PruneSettings
 
-Keep = int | float | Sequence[int | float]
+Keeps = Keep | Sequence[int | float]
 """A budget, a list of budgets, or (low, high) for all budgets between the two."""
 
 

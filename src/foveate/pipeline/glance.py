@@ -24,7 +24,7 @@ def glance(
     model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
     mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings,
 ) -> list[VisualInput]:  # fmt: skip
-    """The items with the attention to their tokens among their extras, if the method reads it and something is pruned."""
+    """The items with the attention to their tokens, if the method reads it and something is pruned."""
     method, look = settings.method, settings.method.first_look
     is_pruned = not settings.keeps_all and any(item.modality in settings.modalities for item in items)
     if "attention" not in method.needs or not is_pruned:

@@ -14,7 +14,7 @@ Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]
 MODALITIES = ("image", "video", "audio")
 Keep = int | float | Policy | Literal["auto"]
-"""How much to keep: a number of tokens, a share of them, a policy, or "auto" for the policy that comes with the model."""
+"""A number of tokens, a share of them, a policy, or "auto" for the policy that comes with the model."""
 
 
 @dataclass(frozen=True)

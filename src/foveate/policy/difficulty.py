@@ -35,7 +35,7 @@ def score_effective_rank(tokens: VisualTokens) -> float:
 
 
 def score_cover(tokens: VisualTokens) -> float:
-    """The share of the tokens that stands for all: taken farthest first until each has a neighbour with a cosine of 0.7."""
+    """The share of the tokens, taken farthest first, until every token has one of them within a cosine of 0.7."""
     rows = _thin(tokens.embeds)
     nearest, count = rows @ rows[0], 1
     while count < len(rows) and float(nearest.amin()) < NEAR:

@@ -21,7 +21,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class CalibrationCase:
-    """A question and an image: the scores, the direction of the question, and whether each budget changed the answer."""
+    """A question and an image: scores, the direction of the question, and whether each budget changed the answer."""
 
     scores: dict[str, float]
     topic: tuple[float, ...]
@@ -108,7 +108,7 @@ def _fit_decision(cases: Sequence[CalibrationCase], settings: CalibrationSetting
 
 
 def _regress(columns: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
-    """The slopes (f,) and offsets (R,) that minimise the cross-entropy of `changed` (n, R) plus a ridge on the slopes."""
+    """The slopes (f,) and offsets (R,) with the lowest cross-entropy of `changed` (n, R) plus a ridge on the slopes."""
     slopes = torch.zeros(columns.shape[1], dtype=torch.float64, requires_grad=True)
     offsets = torch.logit(changed.mean(0).clamp(0.002, 0.998)).requires_grad_()
     optimizer = torch.optim.LBFGS([slopes, offsets], max_iter=200, line_search_fn="strong_wolfe")
