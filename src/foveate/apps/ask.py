@@ -13,7 +13,7 @@ from foveate.models.cache import cache_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import Positions
+from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
@@ -59,7 +59,7 @@ def ask(
     image: Image.Image,
     question: str,
     *,
-    keep: int | float,
+    keep: Keep,
     method: str | Method = "foveate",
     positions: Positions = "original",
     max_new_tokens: int = 64,

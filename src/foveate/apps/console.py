@@ -16,6 +16,23 @@ from foveate.errors import InputError
 if TYPE_CHECKING:
     from foveate.apps.ask import Comparison, FirstTokenTiming
     from foveate.apps.batch.run import BatchOutcome
+    from foveate.pipeline.settings import Keep
+
+
+def parse_budget(text: str) -> Keep:
+    """A number as `parse_keep` reads it, "auto", or the policy in a file. Raises `InputError` for anything else."""
+    if text == "auto":
+        return "auto"
+    if not text.endswith(".json"):
+        return parse_keep(text)
+    from foveate.policy import Policy
+
+    return Policy.load(text)
+
+
+def describe_budget(keep: Keep) -> int | float | str:
+    """The budget for a record: a number, "auto" or "policy"."""
+    return keep if isinstance(keep, (int, float, str)) else "policy"
 
 
 def parse_keep(text: str) -> int | float:
@@ -52,6 +69,9 @@ def print_comparison(comparison: Comparison) -> None:
     if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:
         table.add_row("peak memory", format_mib(pruned.peak_bytes), format_mib(unpruned.peak_bytes))
     console.print(table)
+    for item in comparison.report.items:
+        if item.reason:
+            console.print(Text(f"Budget: {item.reason}"))
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
 
@@ -79,7 +99,7 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], as_json: bool) -> Non
     Console(highlight=False).print(table)
 
 
-def to_record(comparison: Comparison, *, keep: int | float, model: str, overlay: Path | None) -> dict[str, Any]:
+def to_record(comparison: Comparison, *, keep: Keep, model: str, overlay: Path | None) -> dict[str, Any]:
     """Return what `foveate ask --json` prints.
 
     `seconds` and `kv_bytes` (and `peak_bytes`, None without a CUDA device) hold "pruned" and "unpruned"; a time splits
@@ -92,13 +112,14 @@ def to_record(comparison: Comparison, *, keep: int | float, model: str, overlay:
         "answer_unpruned": comparison.answer_unpruned,
         "kept": comparison.report.kept_count,
         "total": comparison.report.total_count,
-        "keep": keep,
+        "keep": describe_budget(keep),
         "method": comparison.report.method,
         "model": model,
         "seconds": {name: {part: getattr(timing, part) for part in parts} for name, timing in timings.items()},
         "kv_bytes": {name: timing.kv_bytes for name, timing in timings.items()},
         "peak_bytes": {name: timing.peak_bytes for name, timing in timings.items()},
         "overlay": None if overlay is None else str(overlay),
+        "reasons": [item.reason for item in comparison.report.items if item.reason],
         "notes": list(comparison.notes),
     }
 

@@ -4,12 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.method import Method
 from foveate.method.tokens import VisualTokens
+from foveate.models import family_of
+from foveate.models.inputs import rename_inputs
 from foveate.models.visual_input import VisualInput
+from foveate.models.wrappers import unwrap
+from foveate.pipeline.encode import Encoded
+from foveate.pipeline.glance import glance
+from foveate.pipeline.locate import locate_items
 from foveate.pipeline.select import read_tokens, subset_tokens
 from foveate.pipeline.settings import PruneSettings
 from foveate.policy.difficulty import measure_scores, read_topic
@@ -71,6 +78,27 @@ def follow_policy(
     if any(item.is_part for item in pruned) or len({item.row for item in pruned}) < len(pruned):
         notes.append("The policy was calibrated on one image a prompt: its promise does not cover several.")
     return decided, list(dict.fromkeys(notes))
+
+
+@torch.no_grad()
+def measure_difficulty(
+    model: Any, inputs: Mapping[str, Any], method: Method, encoded: Encoded
+) -> list[tuple[dict[str, float], tuple[float, ...]]]:
+    """The scores and the direction of the question that a policy reads, of each image of a batch.
+
+    Args:
+        model: A vision-language model of transformers.
+        inputs: A processor's output.
+        method: The method; with a first look the attention is measured too.
+        encoded: The images from `foveate.encode`.
+    """
+    model, settings = unwrap(model), PruneSettings(0.5, method)
+    family = family_of(model)
+    inputs = rename_inputs(family, inputs)
+    items, mask, questions, _ = locate_items(model, family, inputs, encoded)
+    items = glance(model, family, inputs, encoded, items, mask, questions, settings)
+    tokens = [read_selectable(item, questions, method) for item in items]
+    return [(measure_scores(each), tuple(read_topic(each).tolist())) for each in tokens]
 
 
 def read_selectable(item: VisualInput, questions: Mapping[int, Tensor], method: Method) -> VisualTokens:

@@ -13,13 +13,14 @@ from foveate.pipeline.budget import allocate_budget
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
 from foveate.pipeline.follow import find_policy, follow_policy
 from foveate.pipeline.glance import glance
-from foveate.pipeline.inputs import check_cache, check_containers, check_inputs, explain_refusal
+from foveate.pipeline.inputs import check_cache, check_containers, check_inputs
 from foveate.pipeline.labels import ignore_placeholders
-from foveate.pipeline.question import locate_questions, warn_once
+from foveate.pipeline.locate import locate_items
+from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, check_settings
-from foveate.pipeline.shorten import make_mask, protect_last_tokens, shorten_inputs
+from foveate.pipeline.shorten import shorten_inputs
 
 
 def prune_inputs(
@@ -78,11 +79,7 @@ def prune(
         check_cache(inputs)
 
     started = time.perf_counter()
-    with explain_refusal(model):
-        items = family.items(model, inputs, encoded.outputs, encoded.extras)
-    mask = make_mask(inputs, items)
-    items = protect_last_tokens(items, mask)
-    questions, notes = locate_questions(model, family, inputs, mask, items)
+    items, mask, questions, notes = locate_items(model, family, inputs, encoded)
     before = time.perf_counter()
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0

@@ -24,8 +24,8 @@ def score_energy_rank(tokens: VisualTokens) -> float:
         E-AdaPrune, arXiv 2603.05950, which keeps as many tokens as this rank.
     """
     energy = torch.linalg.svdvals(_thin(tokens.embeds)).square()
-    held = energy.cumsum(0) / energy.sum().clamp(min=1e-12)
-    return (int((held < ENERGY).sum()) + 1) / min(len(tokens.embeds), LARGEST)
+    reached = energy.cumsum(0) / energy.sum().clamp(min=1e-12)
+    return (int((reached < ENERGY).sum()) + 1) / min(len(tokens.embeds), LARGEST)
 
 
 def score_effective_rank(tokens: VisualTokens) -> float:

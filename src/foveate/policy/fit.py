@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class CalibrationSettings:
 
     model: Signature
     method: str
-    positions: str
+    positions: Literal["original", "compact"]
     budgets: tuple[float, ...]
     loss: float
     confidence: float = 0.95

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from foveate.errors import InputError
 from foveate.policy.signature import Signature
@@ -81,7 +81,7 @@ class Policy:
 
     model: Signature
     method: str
-    positions: str
+    positions: Literal["original", "compact"]
     budgets: tuple[float, ...]
     offsets: tuple[float, ...]
     terms: tuple[ScoreTerm, ...]
@@ -120,6 +120,10 @@ class Policy:
             reason += f"; {100 * self.budgets[best - 1]:.3g} % would risk {100 * risks[best - 1]:.2g} %"
         return Decision(keep, f"{reason}.", tuple(self._find_unlike(scores, topic)))
 
+    def to_record(self) -> dict[str, Any]:
+        """The policy as a JSON object, which `from_record` reads."""
+        return {"format": FORMAT, **asdict(self)}
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the policy as JSON.
 
@@ -127,7 +131,7 @@ class Policy:
             InputError: The file cannot be written.
         """
         try:
-            Path(path).write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+            Path(path).write_text(json.dumps(self.to_record(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error}): give another file.") from error
 

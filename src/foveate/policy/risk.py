@@ -55,3 +55,18 @@ def choose_cheapest(losses: Sequence[int], n: int, rate: float, confidence: floa
             break
         best = index
     return best
+
+
+def bound_rate(losses: int, n: int, confidence: float) -> float:
+    """The rate that the true one does not exceed, with this confidence (Clopper and Pearson's one-sided bound).
+
+    Args:
+        losses: How many of the questions were lost.
+        n: How many questions there were.
+        confidence: In (0, 1).
+    """
+    low, high = losses / n, 1.0
+    while high - low > 1e-6 and losses < n:
+        middle = (low + high) / 2
+        low, high = (middle, high) if compute_p(losses, n, middle) > 1 - confidence else (low, middle)
+    return high

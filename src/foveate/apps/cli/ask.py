@@ -11,7 +11,10 @@ from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
-KEEP = "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token)."
+KEEP = (
+    "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token), auto for the "
+    "policy that comes with the model, or the file of a policy."
+)
 
 
 @options.app.command()
@@ -30,15 +33,15 @@ def ask(
     loading: LoadOptions,
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
-    budget = console.parse_keep(keep)
+    budget = console.parse_budget(keep)
     from foveate import viz
     from foveate.apps.ask import ask as compare
     from foveate.method import resolve
-    from foveate.method.budget import check_keep
+    from foveate.pipeline.settings import check_settings
     from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
 
-    check_keep(budget)
+    check_settings(budget, method, positions.value)
     if overlay is not None:
         viz.check_overlay(overlay)
     selector, pixels = resolve(method), open_image(image)

@@ -51,11 +51,14 @@ def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0)
     ]
 
 
-def read_data(path: Path, limit: int | None = None) -> tuple[list[EvalExample], list[str]]:
+def read_data(
+    path: Path, limit: int | None = None, *, needs_answers: bool = True
+) -> tuple[list[EvalExample], list[str]]:
     """The user's questions, at most `limit` of them, and a sentence for each line that was skipped.
 
     A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task"; a
-    relative path starts at the file's folder. Every image is opened once, so that errors show before the run.
+    relative path starts at the file's folder. Without `needs_answers` a line may lack its answer. Every image is
+    opened once, so that errors show before the run.
 
     Raises `InputError` if the file cannot be read or no line of it can be used.
     """
@@ -69,7 +72,7 @@ def read_data(path: Path, limit: int | None = None) -> tuple[list[EvalExample], 
         if not line.strip() or (limit is not None and len(examples) == limit):
             continue
         try:
-            example = _parse_line(line, number, path)
+            example = _parse_line(line, number, path, needs_answers)
             if example.id in examples:
                 raise InputError(f"its id {example.id!r} is not unique: give every line its own.")
         except FoveateError as error:
@@ -89,7 +92,7 @@ def hash_data(path: Path) -> str:
         raise InputError(f"{path} cannot be read ({error}): leave it until the run is over.") from error
 
 
-def _parse_line(line: str, number: int, path: Path) -> EvalExample:
+def _parse_line(line: str, number: int, path: Path, needs_answers: bool) -> EvalExample:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -100,6 +103,8 @@ def _parse_line(line: str, number: int, path: Path) -> EvalExample:
     for name, value in texts.items():
         if not isinstance(value, str) or not value.strip():
             raise InputError(f"{name!r} is missing or no text.")
+    if not needs_answers:
+        row.setdefault("answer", "")
     answers = row["answer"] if isinstance(row.get("answer"), list) else [row.get("answer")]
     if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
         raise InputError("'answer' is missing, or neither a text nor a list of texts.")

@@ -1,0 +1,107 @@
+"""`audit`: does the promise of a policy hold on these questions, and which kinds of question break it?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foveate.apps.evaluate.arms import ArmInputs, EvalArm, EvalBatch, UnprunedEvalArm, list_kept
+from foveate.apps.evaluate.examples import EvalExample
+from foveate.apps.evaluate.runner import evaluate
+from foveate.errors import InputError
+from foveate.method import Method
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.settings import check_settings
+from foveate.policy.policy import Policy
+from foveate.policy.risk import bound_rate
+from foveate.runtime.load import LoadedModel
+
+
+@dataclass(frozen=True)
+class PolicyEvalArm(EvalArm):
+    """What a policy keeps."""
+
+    policy: Policy = field(kw_only=True)
+    method: Method = field(kw_only=True)
+
+    def inputs(self, batch: EvalBatch) -> ArmInputs:
+        """The result of `prune_inputs`."""
+        short = prune_inputs(
+            batch.loaded.model, batch.inputs, keep=self.policy, method=self.method,
+            positions=self.policy.positions, encoded=batch.encoded,
+        )  # fmt: skip
+        kept = list_kept(short.report, len(batch.sizes))
+        return short, [*kept], [len(indices) for indices in kept]
+
+
+@dataclass(frozen=True)
+class AuditRow:
+    """One kind of question: how many answers changed, bounds of the true rate, the mean share of kept tokens."""
+
+    kind: str
+    questions: int
+    changed: int
+    low: float
+    high: float
+    keep: float
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All questions, and each kind of them. Every bound holds with the policy's confidence."""
+
+    policy: Policy
+    every: AuditRow
+    kinds: tuple[AuditRow, ...]
+
+    @property
+    def verdict(self) -> str:
+        """Whether the promise holds here, in a sentence or two."""
+        every, loss = self.every, self.policy.promise.loss
+        counted = (
+            f"{every.changed} of {every.questions} answers changed ({100 * every.changed / every.questions:.2g} %)"
+        )
+        promise = f"the promised {100 * loss:.3g} %"
+        if every.low > loss:
+            text = f"The promise is broken here: {counted}, more than {promise}. Calibrate on questions like these."
+        elif every.high <= loss:
+            text = f"The promise holds here: {counted}, surely at most {promise}."
+        else:
+            text = f"{counted}; these questions are too few to tell whether that is more than {promise}."
+        broken = [row.kind for row in self.kinds if row.low > loss]
+        return f"{text} Kinds above it by themselves: {', '.join(broken)}." if broken else text
+
+
+def audit(
+    loaded: LoadedModel, examples: Sequence[EvalExample], policy: Policy, method: Method, *, max_new_tokens: int = 8,
+    batch: int = 16, out: Path | None = None, settings: Mapping[str, Any] | None = None,
+) -> Audit:  # fmt: skip
+    """Answer every question unpruned and with the policy, and count the answers that differ.
+
+    Raises a `FoveateError` if the policy does not fit the model, or the folder cannot be used.
+    """
+    if not examples:
+        raise InputError("There are no questions: give some.")
+    check_settings(policy, method, policy.positions)
+    arms: list[EvalArm] = [
+        UnprunedEvalArm("unpruned", None, max_new_tokens=max_new_tokens),
+        PolicyEvalArm("policy", None, policy=policy, method=method, max_new_tokens=max_new_tokens),
+    ]
+    rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
+    pairs = list(zip(rows[: len(examples)], rows[len(examples) :], strict=True))
+    kinds = dict.fromkeys(row["task"] for row, _ in pairs)
+    return Audit(
+        policy, _count("all", pairs, policy),
+        tuple(_count(kind, [pair for pair in pairs if pair[0]["task"] == kind], policy) for kind in kinds),
+    )  # fmt: skip
+
+
+def _count(kind: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], policy: Policy) -> AuditRow:
+    changed = sum(whole["answer"] != pruned["answer"] for whole, pruned in pairs)
+    keep = sum(pruned["tokens"] / pruned["total"] for _, pruned in pairs) / len(pairs)
+    n, confidence = len(pairs), policy.promise.confidence
+    return AuditRow(
+        kind, n, changed, 1 - bound_rate(n - changed, n, confidence), bound_rate(changed, n, confidence), keep
+    )

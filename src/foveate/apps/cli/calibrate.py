@@ -1,0 +1,164 @@
+"""`foveate calibrate` and `foveate audit`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveate.apps.cli import options
+from foveate.apps.cli.interrupts import says_when_interrupted
+from foveate.apps.cli.loading import takes_load_options
+from foveate.runtime.load_options import LoadOptions
+
+if TYPE_CHECKING:
+    from foveate.apps.calibrate.audit import Audit
+    from foveate.apps.evaluate.examples import EvalExample
+
+DATA = 'Your questions: a file with lines of {"image": ..., "question": ...}; answers are not needed.'
+Data = Annotated[Path | None, typer.Option(help=DATA)]
+Tasks = Annotated[str, typer.Option(help="Without --data: tasks of the bundled world, as in eval.")]
+Limit = Annotated[int, typer.Option(min=1, help="Questions of each task, or of --data.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed that selects the questions of the tasks.")]
+Batch = Annotated[int, typer.Option(min=1, help="Questions in a batch.")]
+AUDIT = "A folder for the answers. A run that was killed continues there."
+
+
+@options.app.command()
+@takes_load_options
+@says_when_interrupted("Finished answers are kept: run the same command again to continue.")
+def calibrate(
+    out: Annotated[Path, typer.Option(help="The file of the policy, such as mine.policy.json.")],
+    model: options.Model = "bundled",
+    data: Data = None,
+    loss: Annotated[float, typer.Option(help="The promise: at most this share of the answers change.")] = 0.01,
+    confidence: Annotated[float, typer.Option(help="How sure the promise is.")] = 0.95,
+    method: options.MethodName = "foveate",
+    budgets: Annotated[str, typer.Option(help="The shares to choose from, ascending, separated by commas.")] = "",
+    tasks: Tasks = "plain",
+    limit: Limit = 200,
+    seed: Seed = 1,
+    positions: options.Positions = options.PositionsChoice.original,
+    max_new_tokens: options.MaxNewTokens = 8,
+    batch: Batch = 16,
+    folder: Annotated[Path | None, typer.Option(help=f"{AUDIT} By default OUT.answers.")] = None,
+    *,
+    loading: LoadOptions,
+) -> None:
+    """Find how many tokens each question needs, and promise how many answers change. Answers are not needed."""
+    from foveate.apps.calibrate import calibrate as run
+    from foveate.apps.console import parse_keep
+    from foveate.apps.results import open_folder
+    from foveate.method import resolve
+    from foveate.runtime.load import load, quiet
+
+    shares = [float(parse_keep(part)) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
+    selector = resolve(method)
+    examples = _read_examples(data, tasks, limit, seed)
+    run.check_promise(loss, confidence, len(examples), shares)
+    folder = folder or out.with_name(f"{out.name}.answers")
+    decisive = {
+        **_describe_run(model, data, tasks, limit, seed, loading), "method": method, "budgets": shares,
+        "positions": positions.value, "max_new_tokens": max_new_tokens, "batch": batch,
+    }  # fmt: skip
+    with open_folder(folder), quiet():
+        pass
+    with quiet():
+        policy = run.calibrate(
+            load(model, **vars(loading)), examples, method=selector, loss=loss, confidence=confidence, budgets=shares,
+            positions=positions.value, max_new_tokens=max_new_tokens, batch=batch, out=folder, settings=decisive,
+        )  # fmt: skip
+    policy.save(out)
+    promise = policy.promise
+    print(
+        f"{out}: at most {100 * loss:.3g} % of the answers change, with {100 * confidence:.3g} % confidence, on "
+        f"questions like these {promise.questions}.\nOn the half that tested it "
+        f"{100 * promise.expected_loss:.2g} % changed, and {100 * promise.expected_keep:.3g} % of the tokens were kept."
+    )
+
+
+@options.app.command()
+@takes_load_options
+@says_when_interrupted("Finished answers are in {folder}: run the same command again to continue.")
+def audit(
+    policy: Annotated[Path, typer.Option(help="The file of the policy.")],
+    model: options.Model = "bundled",
+    data: Data = None,
+    tasks: Tasks = "plain",
+    limit: Limit = 100,
+    seed: Seed = 2,
+    max_new_tokens: options.MaxNewTokens = 8,
+    batch: Batch = 16,
+    folder: Annotated[Path, typer.Option(help=AUDIT)] = Path("audit"),
+    as_json: options.Json = False,
+    *,
+    loading: LoadOptions,
+) -> None:
+    """Check the promise of a policy on other questions, and find the kinds of question that break it."""
+    from foveate.apps.calibrate import audit as run
+    from foveate.apps.results import open_folder
+    from foveate.method import resolve
+    from foveate.policy import Policy
+    from foveate.runtime.load import load, quiet
+
+    chosen = Policy.load(policy)
+    examples = _read_examples(data, tasks, limit, seed)
+    decisive = {
+        **_describe_run(model, data, tasks, limit, seed, loading), "policy": chosen.to_record(),
+        "max_new_tokens": max_new_tokens, "batch": batch,
+    }  # fmt: skip
+    with open_folder(folder):
+        pass
+    with quiet():
+        result = run.audit(
+            load(model, **vars(loading)), examples, chosen, resolve(chosen.method), max_new_tokens=max_new_tokens,
+            batch=batch, out=folder, settings=decisive,
+        )  # fmt: skip
+    _print_audit(result, as_json)
+
+
+def _read_examples(data: Path | None, tasks: str, limit: int, seed: int) -> Sequence[EvalExample]:
+    from foveate.apps.evaluate.examples import read_data, sample_examples
+
+    if data is None:
+        return sample_examples(tasks.split(","), "dev", limit, seed)
+    examples, skipped = read_data(data, limit, needs_answers=False)
+    for note in skipped:
+        print(f"Note: {note}", file=sys.stderr)
+    return examples
+
+
+def _describe_run(
+    model: str, data: Path | None, tasks: str, limit: int, seed: int, loading: LoadOptions
+) -> dict[str, Any]:
+    """What decides the answers."""
+    from foveate.apps.evaluate.examples import hash_data
+    from foveate.apps.results import read_commit, read_versions
+
+    return {
+        "model": model, "data": data and str(data), "data_sha256": data and hash_data(data), "tasks": tasks,
+        "limit": limit, "seed": seed, "loading": loading.to_record(), "versions": read_versions(),
+        "commit": read_commit(),
+    }  # fmt: skip
+
+
+def _print_audit(result: Audit, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("questions", "changed", "of", "rate, between", "tokens kept", title=f"{result.policy.method}")
+    for row in (*result.kinds, result.every):
+        rate = f"{100 * row.low:.2f} and {100 * row.high:.2f} %"
+        table.add_row(row.kind, str(row.changed), str(row.questions), rate, f"{100 * row.keep:.1f} %")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(result.verdict)
+    if as_json:
+        record = {"verdict": result.verdict, "rows": [asdict(row) for row in (*result.kinds, result.every)]}
+        print(json.dumps(record))
