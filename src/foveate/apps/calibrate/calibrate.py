@@ -22,6 +22,9 @@ from foveate.policy.risk import count_needed
 from foveate.policy.signature import sign_model
 from foveate.runtime.load import LoadedModel
 
+MEASURES = "scores.jsonl"  # in the folder of the answers
+Measure = tuple[dict[str, float], tuple[float, ...]]
+"""The scores of an image and a question, and the direction of the question."""
 BUDGETS = (0.028, 0.056, 0.083, 0.111, 0.167, 0.25, 0.333, 0.5, 0.75)
 
 
