@@ -46,7 +46,7 @@ def serve(
     loading: LoadOptions,
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
-    prunes = {"keep": console.parse_keep(keep), "method": method, "positions": positions.value}
+    prunes = {"keep": console.parse_budget(keep), "method": method, "positions": positions.value}
     from foveate.apps.serve import command
 
     limits = {

@@ -13,6 +13,7 @@ from foveate.apps.serve.images import ImageSource, decode_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.worker import ModelJob
+from foveate.pipeline.follow import find_policy
 from foveate.pipeline.settings import check_settings
 from foveate.runtime.conversation import ChatMessage, apply_template, process_chat
 from foveate.runtime.load import LoadedModel
@@ -51,7 +52,8 @@ def read_task(
         raise RequestError(404, message, code="model_not_found", param="model")
     overrides = {name: getattr(request, name) for name in ("keep", "method", "positions")}
     settings = replace(settings, **{name: value for name, value in overrides.items() if value is not None})
-    check_settings(settings.keep, settings.method, settings.positions)
+    checked = find_policy(loaded.model, check_settings(settings.keep, settings.method, settings.positions))
+    settings = settings if checked.policy is None else replace(settings, keep=checked.policy)
     request.stops()
     if request.stream_options.include_usage and not request.stream:
         raise RequestError(400, "stream_options need a stream: set stream, or leave them out.", param="stream_options")

@@ -40,8 +40,10 @@ def _as_list(value: Any) -> Any:
 
 
 def _as_keep(value: Any) -> Any:
+    if isinstance(value, str) and value == "auto":
+        return value
     if not is_number(value) or not -MAX_KEEP < value < MAX_KEEP:
-        raise ValueError("give a number of tokens (64), or a share of them (0.1)")
+        raise ValueError('give a number of tokens (64), a share of them (0.1), or "auto" where the model has a policy')
     return value
 
 
@@ -101,7 +103,7 @@ class Message(StrictBody):
     ]  # fmt: skip
 
 
-Keep = Annotated[int, Field(ge=1, lt=MAX_KEEP)] | Annotated[float, Field(gt=0, le=1)]
+Keep = Annotated[int, Field(ge=1, lt=MAX_KEEP)] | Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
 Stop = Annotated[str, Field(max_length=STOP_LENGTH)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
 
@@ -121,7 +123,9 @@ class CompletionRequest(StrictBody):
         list[Message], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True),
         BeforeValidator(at_most(MAX_MESSAGES, "messages")),
     ]  # fmt: skip
-    keep: Annotated[StrictInt | StrictFloat, BeforeValidator(_as_keep, json_schema_input_type=Keep)] | None = None
+    keep: Annotated[
+        StrictInt | StrictFloat | Literal["auto"], BeforeValidator(_as_keep, json_schema_input_type=Keep)
+    ] | None = None  # fmt: skip
     method: str | None = None
     positions: Positions | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None

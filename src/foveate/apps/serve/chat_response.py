@@ -84,11 +84,12 @@ class StageSeconds(TypedDict):
 
 @Sealed
 class PruningDetails(TypedDict):
-    """Kept and all tokens of each image, seconds of the stages, bytes of the KV cache, and notes."""
+    """Kept and all tokens of each image, why a policy keeps so many, seconds of the stages, KV bytes, and notes."""
 
     method: str
     kept: list[int]
     total: list[int]
+    reasons: list[str]
     seconds: StageSeconds
     kv_bytes: int
     notes: list[str]
@@ -208,6 +209,7 @@ def pruning_details(end: AnswerEnd) -> PruningDetails:
         "method": report.method,
         "kept": [len(item.kept) for item in report.items],
         "total": [item.total for item in report.items],
+        "reasons": [item.reason for item in report.items if item.reason],
         "seconds": {"encode": prompt.encode_seconds, "select": report.seconds, "prefill": result.prefill_seconds},
         "kv_bytes": result.kv_bytes,
         "notes": list(dict.fromkeys([*end.notes, *report.notes])),

@@ -56,6 +56,7 @@ def serve_hf(
     from foveate.apps.serve.hosts import parse_allowed_host
     from foveate.apps.serve.run import serve_chat
     from foveate.apps.serve.settings import MEGAPIXEL, MIB, ServeLimits, ServeSettings
+    from foveate.pipeline.follow import find_policy
     from foveate.pipeline.settings import check_settings
     from foveate.runtime.load import load, quiet
 
@@ -71,7 +72,9 @@ def serve_hf(
         api_key=api_key, grace=grace,
     )  # fmt: skip
     with bind(host, port) as listener, quiet():
-        serve_chat(load(model, **vars(loading)), settings, listener, host=host)
+        loaded = load(model, **vars(loading))
+        find_policy(loaded.model, check_settings(**pruning))
+        serve_chat(loaded, settings, listener, host=host)
 
 
 def serve_vllm(
@@ -82,6 +85,11 @@ def serve_vllm(
     from foveate.integrations.vllm import serve as vllm
     from foveate.runtime.load import quiet
 
+    if not isinstance(pruning["keep"], (int, float)):
+        raise InputError(
+            "vLLM fixes the number of tokens before it encodes an image, and a policy reads the encoded image: "
+            "give --keep a number, or serve with transformers."
+        )
     if further and not further[0].startswith("-"):
         raise InputError(f"{further[0]!r} is no option: name the model with --model.")
     _check_key(api_key)

@@ -18,7 +18,7 @@ from foveate.models.inputs import find_modalities
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import Positions
+from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer, kv_bytes
 
@@ -68,7 +68,7 @@ class GenerationResult:
 
 
 def prune_prompt(
-    loaded: LoadedModel, inputs: Mapping[str, Any], *, keep: int | float, method: str | Method, positions: Positions,
+    loaded: LoadedModel, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method, positions: Positions,
     encoded: Any = None, explain: bool = False,
 ) -> PrunedPrompt:  # fmt: skip
     """`prune_inputs` with the encoder timed separately. Raises the same errors."""

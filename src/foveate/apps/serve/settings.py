@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from foveate.method import Method
-from foveate.pipeline.settings import Positions
+from foveate.pipeline.settings import Keep, Positions
 
 MIB = 2**20
 MEGAPIXEL = 10**6
@@ -35,7 +35,7 @@ class ServeSettings:
     finish at shutdown.
     """
 
-    keep: int | float = 0.1
+    keep: Keep = 0.1
     method: str | Method = "foveate"
     positions: Positions = "original"
     limits: ServeLimits = ServeLimits()
