@@ -103,8 +103,12 @@ def process_prompts(loaded: LoadedModel, text: list[str], images: list[list[Imag
     return inputs.to("cpu" if model.device.type == "meta" else model.device, model.dtype)
 
 
-def generate_answers(loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int) -> list[str]:
-    """The model's greedy answer to each row, without the prompt."""
-    out = loaded.model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1)
+def generate_answers(
+    loaded: LoadedModel, inputs: Mapping[str, Any], max_new_tokens: int, processors: Sequence[Any] = ()
+) -> list[str]:
+    """The model's greedy answer to each row, without the prompt; `processors` read the logits."""
+    out = loaded.model.generate(
+        **inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, logits_processor=list(processors)
+    )
     new = out if has_own_decoder(loaded.model) else out[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in loaded.processor.batch_decode(new, skip_special_tokens=True)]

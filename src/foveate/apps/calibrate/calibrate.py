@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.evaluate.arms import EvalArm, EvalBatch, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.calibrate.arms import MeasuredEvalArm
+from foveate.apps.evaluate.arms import EvalArm, EvalBatch, UnprunedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.runner import evaluate
-from foveate.apps.results import make_progress
+from foveate.apps.results import make_progress, write_file
 from foveate.errors import InputError
 from foveate.method import Method
 from foveate.method.budget import check_keep
@@ -76,13 +78,19 @@ def calibrate(
     check_promise(loss, confidence, len(examples), budgets)
     arms: list[EvalArm] = [UnprunedEvalArm("unpruned", None, max_new_tokens=max_new_tokens)]
     arms += [
-        PrunedEvalArm(method.name, budget, method=method, positions=positions, max_new_tokens=max_new_tokens)
+        MeasuredEvalArm(method.name, budget, method=method, positions=positions, max_new_tokens=max_new_tokens)
         for budget in budgets
     ]
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
     answers = {(row["id"], row["arm"]): row["answer"] for row in rows}
     whole, *pruned = (arm.label for arm in arms)
     measured = measure_examples(loaded, examples, method, batch)
+    if out is not None:
+        lines = [
+            json.dumps({"id": each.id, "task": each.task, "scores": scores, "topic": topic})
+            for each, (scores, topic) in zip(examples, measured, strict=True)
+        ]
+        write_file(out / MEASURES, "\n".join([*lines, ""]))
     cases = [
         CalibrationCase(scores, topic, tuple(answers[each.id, label] != answers[each.id, whole] for label in pruned))
         for each, (scores, topic) in zip(examples, measured, strict=True)

@@ -71,13 +71,14 @@ class EvalAnswers:
     """The answers to a batch.
 
     `kept` are the visual tokens that the model saw of each image (None: all), `counts` their number, `seconds` the time
-    of selection and decoding per question.
+    of selection and decoding per question, `measures` more about each answer, for its row of the results.
     """
 
     answers: list[str]
     kept: list[list[int] | None]
     counts: list[int]
     seconds: float
+    measures: Sequence[Mapping[str, Any]] = ()
 
 
 ArmInputs = tuple[Mapping[str, Any], list[list[int] | None], list[int]]

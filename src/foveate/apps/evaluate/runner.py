@@ -87,6 +87,7 @@ def _answer(arm: EvalArm, batch: EvalBatch) -> Iterator[Row]:
             **_make_head(arm, example), "answer": result.answers[i],
             "right": is_right(result.answers[i], example.answers), "kept": result.kept[i],
             "tokens": result.counts[i], "total": batch.sizes[i], "seconds": round(result.seconds, 6),
+            **(result.measures[i] if result.measures else {}),
         }  # fmt: skip
 
 
