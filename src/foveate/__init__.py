@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.policy import Policy as Policy
     from foveate.runtime.chat_template import learn_template as learn_template
     from foveate.runtime.load import LoadedModel as LoadedModel, load as load
+    from foveate.runtime.retry import generate_with_retry as generate_with_retry
     from foveate.viz import draw as draw
 
 __version__ = "0.2.0"
@@ -80,6 +81,7 @@ _MODULES = {
     "foveate.policy": "Policy",
     "foveate.runtime.chat_template": "learn_template",
     "foveate.runtime.load": "LoadedModel load",
+    "foveate.runtime.retry": "generate_with_retry",
     "foveate.viz": "draw",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -1,6 +1,7 @@
 """The decision that is fitted, and the promise on fresh questions."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ BUDGETS = (0.1, 0.25, 0.5)
 SIGNATURE = Signature("tiny", 10, (1.0,))
 
 
-def make_cases(n, seed):
+def make_cases(n, seed, *, measured=False):
     """Questions of two kinds (by direction) and a score: both raise the risk, a larger budget lowers it."""
     generator = torch.Generator().manual_seed(seed)
     cases = []
@@ -22,8 +23,24 @@ def make_cases(n, seed):
         topic = torch.nn.functional.normalize(torch.tensor([1 - kind, kind, 0.1]), dim=0)
         uniform = float(torch.rand((), generator=generator))
         changed = tuple(uniform < 1 / (1 + math.exp(9 * budget**0.5 + 3 - 5 * kind - score)) for budget in BUDGETS)
-        cases.append(CalibrationCase({"tokens": 100.0, "cover": score}, tuple(topic.tolist()), changed))
+        odds = (
+            tuple(float(torch.randn((), generator=generator)) * 2 + (1.0 if each else 6.0) for each in changed)
+            if measured
+            else ()
+        )
+        cases.append(CalibrationCase({"tokens": 100.0, "cover": score}, tuple(topic.tolist()), changed, odds))
     return cases
+
+
+def follow(policy, case):
+    """Whether the answer changes, and the tokens of both tries, by `Policy.decide`."""
+    decision = policy.decide(case.scores, case.topic)
+    if decision.keep == 1:
+        return False, 1.0
+    at = BUDGETS.index(decision.keep)
+    if decision.retry_below is not None and case.odds[at] < decision.retry_below:
+        return False, decision.keep + 1
+    return case.changed[at], decision.keep
 
 
 def make_settings(loss, **more):
@@ -82,3 +99,44 @@ def test_too_few_questions_are_refused_with_the_number_that_is_needed():
 
 def test_the_same_cases_give_the_same_policy():
     assert fit_policy(make_cases(700, 0), make_settings(0.02)) == fit_policy(make_cases(700, 0), make_settings(0.02))
+
+
+@pytest.mark.parametrize("loss", [0.01, 0.05])
+@pytest.mark.parametrize("retries", [False, True])
+def test_all_cases_at_once_are_decided_as_each_one_is(loss, retries):
+    policy = fit_policy(make_cases(1200, 3, measured=True), make_settings(loss))
+    policy = policy.with_retry() if retries else policy
+    fresh = make_cases(300, 4, measured=True)
+    outcomes = [follow(policy, case) for case in fresh]
+    losses, keep = count_outcome(policy, fresh)
+    assert losses == sum(changed for changed, _ in outcomes)
+    assert keep == pytest.approx(sum(tokens for _, tokens in outcomes) / len(fresh))
+    assert len({tokens for _, tokens in outcomes}) > 2
+
+
+def test_the_promise_holds_with_a_retry_too():
+    fresh = make_cases(6000, 999, measured=True)
+    policies = [
+        fit_policy(make_cases(700, seed, measured=True), make_settings(0.01)).with_retry() for seed in range(40)
+    ]
+    assert sum(count_outcome(policy, fresh)[0] > 0.01 * len(fresh) for policy in policies) <= 5
+
+
+def test_a_retry_saves_tokens_where_the_first_token_tells():
+    policy = fit_policy(make_cases(3000, 0, measured=True), make_settings(0.01))
+    fresh = make_cases(6000, 999, measured=True)
+    assert count_outcome(policy.with_retry(), fresh)[1] < 0.9 * count_outcome(policy, fresh)[1]
+
+
+def test_without_odds_there_is_no_retry():
+    policy = fit_policy(make_cases(700, 0), make_settings(0.02))
+    assert policy.retry is None
+    assert policy.with_retry() is policy
+
+
+def test_a_surer_first_token_is_never_a_higher_risk():
+    cases = make_cases(700, 0, measured=True)
+    cases = [replace(case, odds=tuple(-odds for odds in case.odds)) for case in cases]
+    retry = fit_policy(cases, make_settings(0.02)).retry
+    assert retry.sure < 0
+    assert retry.sure + retry.knee < 0

@@ -2,13 +2,13 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
 from foveate.errors import InputError
 from foveate.policy import Policy
-from foveate.policy.policy import Promise, ScoreTerm
+from foveate.policy.policy import Promise, Retry, ScoreTerm
 from foveate.policy.signature import Signature
 
 POLICY = Policy(
@@ -16,6 +16,7 @@ POLICY = Policy(
     (ScoreTerm("cover", 0.2, 0.1, 0.05, 0.6, 1.5),), (2.0, -1.0), (0.6, 0.8), 0.9, 3.0,
     Promise(0.01, 0.95, 800, 0.005, 0.3),
 )  # fmt: skip
+RETRY = Retry(0.5, 0.8, -0.2, -0.7, 20.0, Promise(0.01, 0.95, 800, 0.004, 0.2))
 
 
 def test_estimate_is_the_logistic_model():
@@ -85,3 +86,41 @@ def test_damaged_policies_are_refused(tmp_path, key, value):
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a policy"):
         Policy.load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize("price", [0.5, 1.0, 1.5, 20.0, 1000.0])
+@pytest.mark.parametrize("risk", [0.0, 1e-4, 0.02, 0.3, 0.99])
+def test_answers_are_made_again_where_the_risk_costs_more_than_all_tokens(price, risk):
+    limit = replace(RETRY, price=price).find_limit(risk)
+    bounded = min(max(risk, 1e-6), 1 - 1e-6)
+    for odds in [z / 10 for z in range(-140, 141)]:
+        logit = 0.5 + 0.8 * math.log(bounded / (1 - bounded)) - 0.2 * odds - 0.7 * min(odds, 3)
+        assert (price / (1 + math.exp(-logit)) > 1) == (odds < limit)
+
+
+@pytest.mark.parametrize("price", [0.5, 3.0, 30.0, 1e12])
+def test_with_a_retry_a_risk_costs_no_more_than_all_tokens(price):
+    policy = replace(POLICY, retry=replace(RETRY, price=price))
+    risks = policy.estimate({"cover": 0.2}, (0.6, 0.8))
+    costs = {keep: keep + min(1, price * risk) for keep, risk in zip((0.1, 0.5), risks, strict=True)} | {1.0: 1.0}
+    decision = policy.with_retry().decide({"cover": 0.2}, (0.6, 0.8))
+    assert decision.keep == min(costs, key=costs.get)
+    assert (decision.retry_below is None) == (decision.keep == 1)
+    assert policy.decide({"cover": 0.2}, (0.6, 0.8)) == POLICY.decide({"cover": 0.2}, (0.6, 0.8))
+
+
+def test_a_saved_retry_is_the_same_and_is_not_switched_on(tmp_path):
+    policy = replace(POLICY, retry=RETRY)
+    policy.with_retry().save(tmp_path / "mine.policy.json")
+    assert Policy.load(tmp_path / "mine.policy.json") == policy
+
+
+@pytest.mark.parametrize(
+    "value", ["x", [1], {"sure": 1.0}, {**asdict(RETRY), "price": "x"}, {**asdict(RETRY), "sure": 0}]
+)
+def test_damaged_retries_are_refused(tmp_path, value):
+    path = tmp_path / "mine.policy.json"
+    replace(POLICY, retry=RETRY).save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), "retry": value}))
+    with pytest.raises(InputError, match="no policy of this version"):
+        Policy.load(path)

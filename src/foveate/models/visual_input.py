@@ -69,6 +69,7 @@ class VisualInput:
             neighbours; None without a first look.
         keep: The share of the tokens that a policy chose for it; None without a policy.
         reason: Why, in a sentence.
+        retry_below: The log-odds of the first token below which a policy answers again; None without a retry.
     """
 
     modality: str
@@ -92,6 +93,7 @@ class VisualInput:
     attention: Tensor | None = None
     keep: float | None = None
     reason: str = ""
+    retry_below: float | None = None
 
     @property
     def selectable(self) -> Tensor:

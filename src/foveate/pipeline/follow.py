@@ -72,7 +72,7 @@ def follow_policy(
         if item.modality in settings.modalities and bool(item.selectable.any()):
             tokens = read_selectable(item, questions, settings.method)
             decision = policy.decide(measure_scores(tokens), read_topic(tokens).tolist())
-            item = replace(item, keep=decision.keep, reason=decision.reason)
+            item = replace(item, keep=decision.keep, reason=decision.reason, retry_below=decision.retry_below)
             notes += decision.notes
         decided.append(item)
     if any(item.is_part for item in pruned) or len({item.row for item in pruned}) < len(pruned):

@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from foveate.errors import InputError
 from foveate.policy.signature import Signature
 
 FORMAT = "foveate policy 1"
+KNEE = 3.0  # log-odds of the first token up to which they tell more than above
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,46 @@ class Promise:
 
 
 @dataclass(frozen=True)
+class Retry:
+    """When to answer again with all tokens, after the first token of the answer.
+
+    The risk r that the answer changed is estimated from the risk p before and the log-odds z of the likeliest first
+    token: `logit r = offset + slope logit p + sure z + knee min(z, 3)`. The answer is made again where `price * r > 1`,
+    as all tokens cost 1. `price` stands in for the policy's own, and `promise` counts the tokens of both tries.
+    """
+
+    offset: float
+    slope: float
+    sure: float
+    knee: float
+    price: float
+    promise: Promise
+
+    def __post_init__(self) -> None:
+        if not max(self.sure, self.sure + self.knee) < 0:
+            raise ValueError("A surer first token must lower the risk.")
+
+    def find_limit(self, risk: float) -> float:
+        """The log-odds of the first token below which an answer with this risk is made again."""
+        if self.price <= 1:
+            return -math.inf
+        base = self.offset + self.slope * _to_logit(risk) + math.log(self.price - 1)
+        above = -(base + self.knee * KNEE) / self.sure
+        return above if above >= KNEE else -base / (self.sure + self.knee)
+
+
+@dataclass(frozen=True)
 class Decision:
-    """The share of an image's tokens to keep, and why in a sentence; `notes` say what was unlike the calibration."""
+    """The share of an image's tokens to keep, and why in a sentence.
+
+    `notes` say what was unlike the calibration. An answer whose first token has log-odds below `retry_below` is to be
+    made again with all tokens; None where it is not.
+    """
 
     keep: float
     reason: str
     notes: tuple[str, ...] = ()
+    retry_below: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +95,7 @@ class Policy:
     `p_k = 1 / (1 + exp(-(offset_k + sum_j w_j z_j + sum_c t_c q_c)))`, with the standardised scores z of
     `policy.difficulty` and the direction q of the question's mean embedding. The policy keeps the share with the lowest
     `k + price * p_k`. The price is the lowest that keeps the promise on questions that the model was not fitted to.
+    With `with_retry()`, the risk costs no more than to answer again with all tokens: `k + min(1, price * p_k)`.
 
     Args:
         model: Which model it was calibrated on.
@@ -73,6 +109,8 @@ class Policy:
         near: The lowest cosine of their directions to `center`.
         price: What a changed answer costs, in shares of the tokens.
         promise: What was promised, and on how many questions.
+        retry: When to answer again after the first token; None without it.
+        retries: Whether what uses the policy answers again, as `foveate.generate_with_retry` does.
 
     Example:
         policy = foveate.Policy.load("mine.policy.json")
@@ -90,6 +128,12 @@ class Policy:
     near: float
     price: float
     promise: Promise
+    retry: Retry | None = None
+    retries: bool = False
+
+    def with_retry(self) -> Policy:
+        """The policy for `foveate.generate_with_retry`, whose budgets are lower; itself if it has no retry."""
+        return self if self.retry is None else replace(self, retries=True)
 
     @property
     def needs_attention(self) -> bool:
@@ -109,20 +153,21 @@ class Policy:
             scores: The scores of `policy.difficulty.measure_scores`.
             topic: (d,) the direction of the question's mean embedding.
         """
-        risks = [*self.estimate(scores, topic), 0.0]
-        costs = [
-            keep + (self.price * risk if risk else 0.0) for keep, risk in zip((*self.budgets, 1.0), risks, strict=True)
-        ]
+        risks, shares = [*self.estimate(scores, topic), 0.0], (*self.budgets, 1.0)
+        retry = self.retry if self.retries else None
+        price, most = (self.price, math.inf) if retry is None else (retry.price, 1.0)
+        costs = [share + (min(most, price * risk) if risk else 0.0) for share, risk in zip(shares, risks, strict=True)]
         best = min(range(len(costs)), key=lambda n: (costs[n], n))
-        keep = (*self.budgets, 1.0)[best]
+        keep = shares[best]
         reason = f"{100 * keep:.3g} % of the tokens, at an estimated risk of {100 * risks[best]:.2g} %"
         if best:
             reason += f"; {100 * self.budgets[best - 1]:.3g} % would risk {100 * risks[best - 1]:.2g} %"
-        return Decision(keep, f"{reason}.", tuple(self._find_unlike(scores, topic)))
+        limit = None if retry is None or keep == 1 else retry.find_limit(risks[best])
+        return Decision(keep, f"{reason}.", tuple(self._find_unlike(scores, topic)), limit)
 
     def to_record(self) -> dict[str, Any]:
         """The policy as a JSON object, which `from_record` reads."""
-        return {"format": FORMAT, **asdict(self)}
+        return {"format": FORMAT, **asdict(replace(self, retries=False))}
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the policy as JSON.
@@ -160,8 +205,12 @@ class Policy:
         try:
             values["model"] = Signature(**{key: _to_tuple(value) for key, value in values["model"].items()})
             values["terms"] = tuple(ScoreTerm(**term) for term in values["terms"])
-            policy = cls(**{**values, "promise": Promise(**values["promise"])})
-            policy.decide({term.name: term.mean for term in policy.terms}, policy.center)
+            values["promise"] = Promise(**values["promise"])
+            if (retry := values.get("retry")) is not None:
+                values["retry"] = Retry(**{**retry, "promise": Promise(**retry["promise"])})
+            policy = cls(**values)
+            for each in (policy, policy.with_retry()):
+                each.decide({term.name: term.mean for term in policy.terms}, policy.center)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise wrong from error
         return policy
@@ -180,6 +229,11 @@ class Policy:
 
 def _to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _to_logit(risk: float) -> float:
+    risk = min(max(risk, 1e-6), 1 - 1e-6)
+    return math.log(risk / (1 - risk))
 
 
 def _to_probability(logit: float) -> float:

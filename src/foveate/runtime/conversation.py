@@ -5,6 +5,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 from PIL import Image
+from transformers import LogitsProcessorList
 
 from foveate.errors import InputError, ModelError
 from foveate.models import family_of
@@ -108,7 +109,11 @@ def generate_answers(
 ) -> list[str]:
     """The model's greedy answer to each row, without the prompt; `processors` read the logits."""
     out = loaded.model.generate(
-        **inputs, max_new_tokens=max_new_tokens, do_sample=False, num_beams=1, logits_processor=list(processors)
+        **inputs,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        logits_processor=LogitsProcessorList(processors),
     )
     new = out if has_own_decoder(loaded.model) else out[:, inputs["input_ids"].shape[1] :]
     return [text.strip() for text in loaded.processor.batch_decode(new, skip_special_tokens=True)]
