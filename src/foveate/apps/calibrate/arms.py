@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm
+from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.method import Method
+from foveate.pipeline.prune import prune_inputs
+from foveate.policy import Policy
 from foveate.runtime.conversation import generate_answers
 from foveate.runtime.first_token import FirstTokenOdds
 
@@ -25,3 +28,35 @@ class MeasuredEvalArm(PrunedEvalArm):
         answers = generate_answers(batch.loaded, inputs, self.max_new_tokens, [first])
         seconds = (time.perf_counter() - started) / len(batch.examples)
         return EvalAnswers(answers, kept, counts, seconds, [{"odds": round(odds, 4)} for odds in first.odds])
+
+
+@dataclass(frozen=True)
+class PolicyEvalArm(UnprunedEvalArm):
+    """What a policy keeps, and all tokens for a second try where the policy retries; `counts` are those of both."""
+
+    policy: Policy = field(kw_only=True)
+    method: Method = field(kw_only=True)
+
+    @torch.no_grad()
+    def answer(self, batch: EvalBatch) -> EvalAnswers:
+        """Answer greedily; unsure rows once more, without the others."""
+        started = time.perf_counter()
+        short = prune_inputs(
+            batch.loaded.model, batch.inputs, keep=self.policy, method=self.method, positions=self.policy.positions,
+            encoded=batch.encoded,
+        )  # fmt: skip
+        kept: list[list[int] | None] = [*list_kept(short.report, len(batch.sizes))]
+        counts, first = [len(indices or ()) for indices in kept], FirstTokenOdds()
+        answers = generate_answers(batch.loaded, short, self.max_new_tokens, [first])
+        again = [
+            item.row for item in short.report.items
+            if item.retry_below is not None and first.odds[item.row] < item.retry_below
+        ]  # fmt: skip
+        if again:
+            unsure = EvalBatch(batch.loaded, [batch.examples[row] for row in again], batch.methods)
+            second = UnprunedEvalArm(self.name, None, max_new_tokens=self.max_new_tokens).answer(unsure)
+            for row, answer in zip(again, second.answers, strict=True):
+                answers[row], kept[row], counts[row] = answer, None, counts[row] + batch.sizes[row]
+        measures = [{"retried": row in again} for row in range(len(answers))]
+        seconds = (time.perf_counter() - started) / len(batch.examples)
+        return EvalAnswers(answers, kept, counts, seconds, measures)

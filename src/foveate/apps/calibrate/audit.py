@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.evaluate.arms import ArmInputs, EvalArm, EvalBatch, UnprunedEvalArm, list_kept
+from foveate.apps.calibrate.arms import PolicyEvalArm
+from foveate.apps.evaluate.arms import EvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.runner import evaluate
 from foveate.errors import InputError
 from foveate.method import Method
-from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.settings import check_settings
-from foveate.policy.policy import Policy
+from foveate.policy.policy import Policy, Promise
 from foveate.policy.risk import bound_rate
 from foveate.runtime.load import LoadedModel
 
 
 @dataclass(frozen=True)
-class PolicyEvalArm(EvalArm):
-    """What a policy keeps."""
-
-    policy: Policy = field(kw_only=True)
-    method: Method = field(kw_only=True)
-
-    def inputs(self, batch: EvalBatch) -> ArmInputs:
-        """The result of `prune_inputs`."""
-        short = prune_inputs(
-            batch.loaded.model, batch.inputs, keep=self.policy, method=self.method,
-            positions=self.policy.positions, encoded=batch.encoded,
-        )  # fmt: skip
-        kept = list_kept(short.report, len(batch.sizes))
-        return short, [*kept], [len(indices) for indices in kept]
-
-
-@dataclass(frozen=True)
 class AuditRow:
-    """One kind of question: how many answers changed, bounds of the true rate, the mean share of kept tokens."""
+    """One kind of question: how many answers changed, bounds of the true rate, the mean share of kept tokens.
+
+    `retried` counts the answers that were made again with all tokens, which `keep` counts too.
+    """
 
     kind: str
     questions: int
@@ -46,6 +32,7 @@ class AuditRow:
     low: float
     high: float
     keep: float
+    retried: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,9 +44,15 @@ class Audit:
     kinds: tuple[AuditRow, ...]
 
     @property
+    def promise(self) -> Promise:
+        """What was promised: with a retry, where the policy retries."""
+        retry = self.policy.retry
+        return retry.promise if self.policy.retries and retry is not None else self.policy.promise
+
+    @property
     def verdict(self) -> str:
         """Whether the promise holds here, in a sentence or two."""
-        every, loss = self.every, self.policy.promise.loss
+        every, loss = self.every, self.promise.loss
         counted = (
             f"{every.changed} of {every.questions} answers changed ({100 * every.changed / every.questions:.2g} %)"
         )
@@ -80,7 +73,8 @@ def audit(
 ) -> Audit:  # fmt: skip
     """Answer every question unpruned and with the policy, and count the answers that differ.
 
-    Raises a `FoveateError` if the policy does not fit the model, or the folder cannot be used.
+    A policy `with_retry()` answers unsure ones again. Raises a `FoveateError` if the policy does not fit the model, or
+    the folder cannot be used.
     """
     if not examples:
         raise InputError("There are no questions: give some.")
@@ -103,5 +97,6 @@ def _count(kind: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]
     keep = sum(pruned["tokens"] / pruned["total"] for _, pruned in pairs) / len(pairs)
     n, confidence = len(pairs), policy.promise.confidence
     return AuditRow(
-        kind, n, changed, 1 - bound_rate(n - changed, n, confidence), bound_rate(changed, n, confidence), keep
-    )
+        kind, n, changed, 1 - bound_rate(n - changed, n, confidence), bound_rate(changed, n, confidence), keep,
+        sum(pruned["retried"] for _, pruned in pairs),
+    )  # fmt: skip

@@ -13,11 +13,13 @@ import typer
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
+from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
     from foveate.apps.calibrate.audit import Audit
     from foveate.apps.evaluate.examples import EvalExample
+    from foveate.policy.policy import Promise
 
 DATA = 'Your questions: a file with lines of {"image": ..., "question": ...}; answers are not needed.'
 Data = Annotated[Path | None, typer.Option(help=DATA)]
@@ -58,7 +60,7 @@ def calibrate(
 
     shares = [float(parse_keep(part)) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
     selector = resolve(method)
-    examples = _read_examples(data, tasks, limit, seed)
+    examples = _read_examples(data, tasks, limit, seed, "dev")
     run.check_promise(loss, confidence, len(examples), shares)
     folder = folder or out.with_name(f"{out.name}.answers")
     decisive = {
@@ -73,12 +75,12 @@ def calibrate(
             positions=positions.value, max_new_tokens=max_new_tokens, batch=batch, out=folder, settings=decisive,
         )  # fmt: skip
     policy.save(out)
-    promise = policy.promise
     print(
         f"{out}: at most {100 * loss:.3g} % of the answers change, with {100 * confidence:.3g} % confidence, on "
-        f"questions like these {promise.questions}.\nOn the half that tested it "
-        f"{100 * promise.expected_loss:.2g} % changed, and {100 * promise.expected_keep:.3g} % of the tokens were kept."
+        f"questions like these {len(examples)}.\nOn the half that tested it {_describe(policy.promise)}."
     )
+    if policy.retry is not None:
+        print(f"With --retry {_describe(policy.retry.promise)}, both tries counted.")
 
 
 @options.app.command()
@@ -93,12 +95,13 @@ def audit(
     seed: Seed = 2,
     max_new_tokens: options.MaxNewTokens = 8,
     batch: Batch = 16,
+    retry: Annotated[bool, typer.Option("--retry", help="Answer unsure questions again with all tokens.")] = False,
     folder: Annotated[Path, typer.Option(help=AUDIT)] = Path("audit"),
     as_json: options.Json = False,
     *,
     loading: LoadOptions,
 ) -> None:
-    """Check the promise of a policy on other questions, and find the kinds of question that break it."""
+    """Check the promise of a policy on other questions (without --data of the test split), and find the kinds of question that break it."""
     from foveate.apps.calibrate import audit as run
     from foveate.apps.results import open_folder
     from foveate.method import resolve
@@ -106,9 +109,12 @@ def audit(
     from foveate.runtime.load import load, quiet
 
     chosen = Policy.load(policy)
-    examples = _read_examples(data, tasks, limit, seed)
+    if retry and chosen.retry is None:
+        raise InputError(f"{policy} has no retry: leave --retry out, or calibrate again.")
+    chosen = chosen.with_retry() if retry else chosen
+    examples = _read_examples(data, tasks, limit, seed, "test")
     decisive = {
-        **_describe_run(model, data, tasks, limit, seed, loading), "policy": chosen.to_record(),
+        **_describe_run(model, data, tasks, limit, seed, loading), "policy": chosen.to_record(), "retry": retry,
         "max_new_tokens": max_new_tokens, "batch": batch,
     }  # fmt: skip
     with open_folder(folder):
@@ -121,11 +127,11 @@ def audit(
     _print_audit(result, as_json)
 
 
-def _read_examples(data: Path | None, tasks: str, limit: int, seed: int) -> Sequence[EvalExample]:
+def _read_examples(data: Path | None, tasks: str, limit: int, seed: int, split: str) -> Sequence[EvalExample]:
     from foveate.apps.evaluate.examples import read_data, sample_examples
 
     if data is None:
-        return sample_examples(tasks.split(","), "dev", limit, seed)
+        return sample_examples(tasks.split(","), split, limit, seed)
     examples, skipped = read_data(data, limit, needs_answers=False)
     for note in skipped:
         print(f"Note: {note}", file=sys.stderr)
@@ -146,16 +152,24 @@ def _describe_run(
     }  # fmt: skip
 
 
+def _describe(promise: Promise) -> str:
+    changed, kept = 100 * promise.expected_loss, 100 * promise.expected_keep
+    return f"{changed:.2g} % changed, at {kept:.3g} % of the tokens"
+
+
 def _print_audit(result: Audit, as_json: bool) -> None:
     from dataclasses import asdict
 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("questions", "changed", "of", "rate, between", "tokens kept", title=f"{result.policy.method}")
+    table = Table("questions", "changed", "of", "rate, between", "tokens", title=result.policy.method)
+    if result.policy.retries:
+        table.add_column("answered again")
     for row in (*result.kinds, result.every):
+        again = [str(row.retried)] if result.policy.retries else []
         rate = f"{100 * row.low:.2f} and {100 * row.high:.2f} %"
-        table.add_row(row.kind, str(row.changed), str(row.questions), rate, f"{100 * row.keep:.1f} %")
+        table.add_row(row.kind, str(row.changed), str(row.questions), rate, f"{100 * row.keep:.1f} %", *again)
     console = Console(highlight=False)
     console.print(table)
     console.print(result.verdict)
