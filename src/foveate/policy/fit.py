@@ -66,29 +66,42 @@ def fit_policy(cases: Sequence[CalibrationCase], settings: CalibrationSettings, 
             f"{len(cases)} questions are too few to promise a loss of {settings.loss:.3g} with a confidence of "
             f"{settings.confidence:.3g}: give {needed} at least, or promise less."
         )
+    policy, tested = fit_risks(cases, settings, seed)
+    return keep_promise(policy, tested, settings.loss, settings.confidence)
+
+
+def fit_risks(
+    cases: Sequence[CalibrationCase], settings: CalibrationSettings, seed: int
+) -> tuple[Policy, list[CalibrationCase]]:
+    """A policy whose risks are fitted to a random half of the cases and that keeps all tokens yet; the other half."""
     order = torch.randperm(len(cases), generator=torch.Generator().manual_seed(seed)).tolist()
     half = len(cases) // 2
     fitted, tested = ([cases[n] for n in part] for part in (order[:half], order[half:]))
     policy = _fit_decision(fitted, settings)
-    price, promise = _choose_price(policy, tested, settings, len(cases))
-    policy = replace(policy, price=price, promise=promise)
-    if not all(case.odds for case in cases):
-        return policy
-    policy = replace(policy, retry=_fit_retry(fitted, settings), retries=True)
-    price, promise = _choose_price(policy, tested, settings, len(cases))
-    assert policy.retry is not None
-    return replace(policy, retry=replace(policy.retry, price=price, promise=promise), retries=False)
+    if all(case.odds for case in cases):
+        policy = replace(policy, retry=_fit_retry(fitted, settings))
+    return policy, tested
+
+
+def keep_promise(policy: Policy, tested: Sequence[CalibrationCase], loss: float, confidence: float) -> Policy:
+    """The policy with the lowest price that keeps the promise on cases that its risks were not fitted to."""
+    price, promise = _choose_price(policy, tested, loss, confidence)
+    retry = policy.retry
+    if retry is not None:
+        again, retry_promise = _choose_price(policy.with_retry(), tested, loss, confidence)
+        retry = replace(retry, price=again, promise=retry_promise)
+    return replace(policy, price=price, promise=promise, retry=retry)
 
 
 def _choose_price(
-    policy: Policy, cases: Sequence[CalibrationCase], settings: CalibrationSettings, questions: int
+    policy: Policy, cases: Sequence[CalibrationCase], loss: float, confidence: float
 ) -> tuple[float, Promise]:
     """The lowest price that keeps the promise on the cases, and what they lose and keep at it."""
     prepared = PreparedCases(policy, cases)
     outcomes = [prepared.count_outcome(price) for price in PRICES]
-    best = choose_cheapest([losses for losses, _ in outcomes], len(cases), settings.loss, settings.confidence)
+    best = choose_cheapest([losses for losses, _ in outcomes], len(cases), loss, confidence)
     price, (losses, keep) = (SAFEST, prepared.count_outcome(SAFEST)) if best is None else (PRICES[best], outcomes[best])
-    return price, Promise(settings.loss, settings.confidence, questions, losses / len(cases), keep)
+    return price, Promise(loss, confidence, len(cases), losses / len(cases), keep)
 
 
 def count_outcome(policy: Policy, cases: Sequence[CalibrationCase]) -> tuple[int, float]:

@@ -33,8 +33,8 @@ class ScoreTerm:
 class Promise:
     """At most `loss` of the answers differ from the unpruned model's, with this confidence.
 
-    `questions` were used: half of them to fit the decision, half to test it. `expected_loss` and `expected_keep` are
-    what the tested half lost and kept.
+    It was tested on so many `questions`, which lost `expected_loss` of the answers and kept `expected_keep` of the
+    tokens; as many others fitted the risks.
     """
 
     loss: float

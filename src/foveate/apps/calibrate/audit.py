@@ -60,7 +60,7 @@ class Audit:
         if every.low > loss:
             text = f"The promise is broken here: {counted}, more than {promise}. Calibrate on questions like these."
         elif every.high <= loss:
-            text = f"The promise holds here: {counted}, surely at most {promise}."
+            text = f"The promise holds here: {counted}, by that at most {promise} of all such questions."
         else:
             text = f"{counted}; these questions are too few to tell whether that is more than {promise}."
         broken = [row.kind for row in self.kinds if row.low > loss]

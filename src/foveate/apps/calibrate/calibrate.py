@@ -83,6 +83,7 @@ def calibrate(
     ]
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
     answers = {(row["id"], row["arm"]): row["answer"] for row in rows}
+    odds = {(row["id"], row["arm"]): row.get("odds", 0.0) for row in rows}
     whole, *pruned = (arm.label for arm in arms)
     measured = measure_examples(loaded, examples, method, batch)
     if out is not None:
@@ -92,7 +93,12 @@ def calibrate(
         ]
         write_file(out / MEASURES, "\n".join([*lines, ""]))
     cases = [
-        CalibrationCase(scores, topic, tuple(answers[each.id, label] != answers[each.id, whole] for label in pruned))
+        CalibrationCase(
+            scores,
+            topic,
+            tuple(answers[each.id, label] != answers[each.id, whole] for label in pruned),
+            tuple(odds[each.id, label] for label in pruned),
+        )
         for each, (scores, topic) in zip(examples, measured, strict=True)
     ]
     signature = sign_model(loaded.model)

@@ -101,7 +101,10 @@ def audit(
     *,
     loading: LoadOptions,
 ) -> None:
-    """Check the promise of a policy on other questions (without --data of the test split), and find the kinds of question that break it."""
+    """Check the promise of a policy on other questions, and find the kinds of question that break it.
+
+    Without --data the questions are of the test split.
+    """
     from foveate.apps.calibrate import audit as run
     from foveate.apps.results import open_folder
     from foveate.method import resolve
