@@ -1,12 +1,14 @@
 """Does a policy keep its promise, and what does it save? Calibration and test are drawn again, 200 times.
 
 Reads the answers and scores that `foveate calibrate` left in a folder (`--folder`), and writes
-results/policies/NAME.json: for each promise the realised loss and the tokens of a policy, of the best fixed budget
-with the same promise, and of E-AdaPrune's rule (arXiv 2603.05950: as many tokens as the rank that holds a share of the
-spectral energy) with a threshold that is calibrated in the same way.
+results/policies/NAME.json. For each promise: the realised loss and the tokens of a policy, of the policy with a retry
+(the tokens of both tries counted), of the best fixed budget with the same promise, and of E-AdaPrune's rule (arXiv
+2603.05950: as many tokens as the rank that holds 95 % of the spectral energy) times a factor that is calibrated in the
+same way. For the figure: tokens against loss of every task, on the half of the questions that fitted nothing.
 
-    foveate calibrate --model bundled-qwen --tasks all --limit 300 --out bundled-qwen.policy.json
+    foveate calibrate --model bundled-qwen --tasks all --limit 600 --out bundled-qwen.policy.json
     python benchmarks/policies.py bundled-qwen --folder bundled-qwen.policy.json.answers
+    python benchmarks/policies_figure.py
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.policy.fit import CalibrationCase, CalibrationSettings, count_outcome, fit_policy
+from foveate.policy.fit import (
+    PRICES,
+    CalibrationCase,
+    CalibrationSettings,
+    PreparedCases,
+    count_outcome,
+    fit_risks,
+    keep_promise,
+)
 from foveate.policy.risk import choose_cheapest
 from foveate.policy.signature import Signature
 
@@ -28,75 +38,114 @@ RESULTS = Path(__file__).parent / "results" / "policies"
 PROMISES = (0.005, 0.01, 0.02, 0.05)
 CONFIDENCE = 0.95
 SHARE = 0.6  # of the questions calibrate, the others test
+FACTORS = tuple(np.geomspace(50, 0.5, 61))  # of the energy rank, from the safest to the cheapest
+Outcome = tuple[int, float]
 
 
 def read_cases(folder: Path) -> tuple[list[CalibrationCase], list[str], tuple[float, ...]]:
     """The cases of a calibration, their tasks and the budgets."""
     budgets = tuple(json.loads((folder / "run.json").read_text())["budgets"])
-    answers: dict[tuple[str, float | None], str] = {}
-    for line in (folder / "answers.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        answers[row["id"], row["keep"]] = row["answer"]
+    rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    by_id = {(row["id"], row["keep"]): row for row in rows}
     cases, tasks = [], []
     for line in (folder / "scores.jsonl").read_text().splitlines():
         row = json.loads(line)
-        changed = tuple(answers[row["id"], budget] != answers[row["id"], None] for budget in budgets)
-        cases.append(CalibrationCase(row["scores"], tuple(row["topic"]), changed))
+        pruned = [by_id[row["id"], budget] for budget in budgets]
+        changed = tuple(each["answer"] != by_id[row["id"], None]["answer"] for each in pruned)
+        odds = tuple(each["odds"] for each in pruned)
+        cases.append(CalibrationCase(row["scores"], tuple(row["topic"]), changed, odds))
         tasks.append(row["task"])
     return cases, tasks, budgets
 
 
-def choose_rank_budgets(cases: Sequence[CalibrationCase], budgets: Sequence[float], factor: float) -> list[int]:
-    """The smallest budget that is not below `factor` times the energy rank, for each case; len(budgets) keeps all."""
-    return [int(np.searchsorted(budgets, factor * case.scores["energy rank"])) for case in cases]
-
-
-def count_choice(
-    cases: Sequence[CalibrationCase], budgets: Sequence[float], chosen: Sequence[int]
-) -> tuple[int, float]:
-    """How many answers change, and the mean share of kept tokens."""
+def count_choice(cases: Sequence[CalibrationCase], budgets: Sequence[float], chosen: Sequence[int]) -> Outcome:
+    """How many answers change, and the mean share of kept tokens; the choice `len(budgets)` keeps all."""
     changed = [n < len(budgets) and case.changed[n] for case, n in zip(cases, chosen, strict=True)]
     return sum(changed), float(np.mean([(*budgets, 1.0)[n] for n in chosen]))
 
 
+def count_rank(cases: Sequence[CalibrationCase], budgets: Sequence[float], factor: float) -> Outcome:
+    """The outcome of the smallest budgets that are not below `factor` times the energy rank."""
+    wanted = [factor * case.scores["energy rank"] for case in cases]
+    return count_choice(cases, budgets, np.searchsorted(budgets, wanted).tolist())
+
+
+def count_fixed(cases: Sequence[CalibrationCase], budgets: Sequence[float], n: int) -> Outcome:
+    """The outcome of one budget for all."""
+    return count_choice(cases, budgets, [n] * len(cases))
+
+
 def run_split(
-    cases: Sequence[CalibrationCase], budgets: tuple[float, ...], promise: float, seed: int
-) -> dict[str, dict[str, float]]:
-    """One draw: what each rule loses and keeps on the test part."""
+    cases: Sequence[CalibrationCase], budgets: tuple[float, ...], seed: int
+) -> dict[float, dict[str, tuple[float, float]]]:
+    """One draw: what each rule loses and keeps on the test part, for each promise."""
     order = np.random.default_rng(seed).permutation(len(cases))
     cut = int(SHARE * len(cases))
     known, test = ([cases[i] for i in part] for part in (order[:cut], order[cut:]))
-    settings = CalibrationSettings(Signature("", 0, ()), "foveate", "original", budgets, promise, CONFIDENCE)
-    outcomes = {"policy": count_outcome(fit_policy(known, settings, seed), test)}
-    fixed = range(len(budgets), -1, -1)
-    losses = [count_choice(known, budgets, [n] * len(known))[0] for n in fixed]
-    best = choose_cheapest(losses, len(known), promise, CONFIDENCE)
-    outcomes["fixed budget"] = count_choice(test, budgets, [fixed[best or 0]] * len(test))
-    factors = np.geomspace(20, 0.05, 61)
-    losses = [count_choice(known, budgets, choose_rank_budgets(known, budgets, factor))[0] for factor in factors]
-    best = choose_cheapest(losses, len(known), promise, CONFIDENCE)
-    outcomes["E-AdaPrune"] = count_choice(test, budgets, choose_rank_budgets(test, budgets, factors[best or 0]))
-    return {name: {"loss": lost / len(test), "keep": keep} for name, (lost, keep) in outcomes.items()}
+    settings = CalibrationSettings(Signature("", 0, ()), "foveate", "original", budgets, 0.01, CONFIDENCE)
+    risks, tested = fit_risks(known, settings, seed)
+    rules = {
+        "fixed budget": [(count_fixed, n) for n in range(len(budgets), -1, -1)],
+        "E-AdaPrune": [(count_rank, factor) for factor in FACTORS],
+    }
+    losses = {name: [count(known, budgets, value)[0] for count, value in steps] for name, steps in rules.items()}
+    outcomes: dict[float, dict[str, tuple[float, float]]] = {}
+    for promise in PROMISES:
+        policy = keep_promise(risks, tested, promise, CONFIDENCE)
+        counts = {"policy": count_outcome(policy, test), "with a retry": count_outcome(policy.with_retry(), test)}
+        for name, steps in rules.items():
+            best = choose_cheapest(losses[name], len(known), promise, CONFIDENCE)
+            count, value = steps[best or 0]
+            counts[name] = (0, 1.0) if best is None else count(test, budgets, value)
+        outcomes[promise] = {name: (lost / len(test), keep) for name, (lost, keep) in counts.items()}
+    return outcomes
+
+
+def summarise(draws: Sequence[tuple[float, float]], promise: float) -> dict[str, float]:
+    """Means over the draws with the range of 95 % of them, and how many of them kept the promise."""
+    loss, keep = np.array(draws).T
+    record = {"kept_the_promise": float(np.mean(loss <= promise))}
+    for name, values in (("loss", loss), ("keep", keep)):
+        low, high = np.quantile(values, [0.025, 0.975])
+        record |= {name: float(values.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}
+    return record
+
+
+def trace_curves(
+    cases: Sequence[CalibrationCase], tasks: Sequence[str], budgets: tuple[float, ...]
+) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    """(tokens, loss) of each task at every fixed budget and at every price, on the half that fitted nothing."""
+    order = np.random.default_rng(0).permutation(len(cases))
+    half = len(cases) // 2
+    settings = CalibrationSettings(Signature("", 0, ()), "foveate", "original", budgets, 0.01, CONFIDENCE)
+    policy, _ = fit_risks([cases[i] for i in order[:half]], settings, 0)
+    rest = [(cases[i], tasks[i]) for i in order[half:]]
+    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for task in ("all", *dict.fromkeys(tasks)):
+        group = [case for case, name in rest if task in ("all", name)]
+        rows = {"fixed budget": [count_fixed(group, budgets, n) for n in range(len(budgets) + 1)]}
+        for name, each in (("policy", policy), ("with a retry", policy.with_retry())):
+            prepared = PreparedCases(each, group)
+            rows[name] = [prepared.count_outcome(price) for price in PRICES]
+        curves[task] = {name: [(keep, lost / len(group)) for lost, keep in row] for name, row in rows.items()}
+    return curves
 
 
 def measure(folder: Path, splits: int) -> dict[str, Any]:
-    """The table of one model."""
-    cases, _, budgets = read_cases(folder)
-    record: dict[str, Any] = {"questions": len(cases), "splits": splits, "budgets": budgets, "promises": {}}
-    for promise in PROMISES:
-        draws = [run_split(cases, budgets, promise, seed) for seed in range(splits)]
-        record["promises"][str(promise)] = {
-            name: {
-                "loss": float(np.mean([draw[name]["loss"] for draw in draws])),
-                "keep": float(np.mean([draw[name]["keep"] for draw in draws])),
-                "keep_low": float(np.quantile([draw[name]["keep"] for draw in draws], 0.025)),
-                "keep_high": float(np.quantile([draw[name]["keep"] for draw in draws], 0.975)),
-                "kept_the_promise": float(np.mean([draw[name]["loss"] <= promise for draw in draws])),
-            }
-            for name in draws[0]
-        }
-        print(promise, json.dumps(record["promises"][str(promise)]), flush=True)
-    return record
+    """The record of one model."""
+    cases, tasks, budgets = read_cases(folder)
+    draws = [run_split(cases, budgets, seed) for seed in range(splits)]
+    least = [(*budgets, 1.0)[(*case.changed, False).index(False)] for case in cases]
+    names = draws[0][PROMISES[0]]
+    return {
+        "questions": len(cases), "tasks": list(dict.fromkeys(tasks)), "splits": splits, "budgets": budgets,
+        "confidence": CONFIDENCE, "least_tokens_without_a_loss": float(np.mean(least)),
+        "promises": {
+            str(promise): {name: summarise([draw[promise][name] for draw in draws], promise) for name in names}
+            for promise in PROMISES
+        },
+        "curves": trace_curves(cases, tasks, budgets),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -109,6 +158,10 @@ def main() -> None:
     torch.set_num_threads(1)
     RESULTS.mkdir(parents=True, exist_ok=True)
     record = measure(options.folder, options.splits)
+    for promise, rules in record["promises"].items():
+        for name, row in rules.items():
+            kept = f"{100 * row['kept_the_promise']:.1f} % of the draws"
+            print(f"{promise} {name}: loss {row['loss']:.4f}, tokens {row['keep']:.3f}, promise kept in {kept}")
     (RESULTS / f"{options.name}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from foveate.errors import InputError
-from foveate.policy.fit import CalibrationCase, CalibrationSettings, count_outcome, fit_policy
+from foveate.policy.fit import CalibrationCase, CalibrationSettings, count_outcome, fit_policy, fit_risks, keep_promise
 from foveate.policy.signature import Signature
 
 BUDGETS = (0.1, 0.25, 0.5)
@@ -89,6 +89,14 @@ def test_everything_is_kept_where_nothing_can_be_promised():
     policy = fit_policy(cases, make_settings(0.01))
     assert count_outcome(policy, cases) == (0, 1.0)
     assert (policy.promise.expected_loss, policy.promise.expected_keep) == (0.0, 1.0)
+
+
+def test_everything_is_kept_where_the_risks_were_fitted_to_few_cases_that_never_change():
+    cases = make_cases(60, 0, measured=True)
+    still = [replace(case, changed=(False, False, False)) for case in cases]
+    policy, _ = fit_risks(still, make_settings(0.01), 0)
+    policy = keep_promise(policy, [replace(case, changed=(True, True, True)) for case in cases], 0.01, 0.95)
+    assert count_outcome(policy, cases) == count_outcome(policy.with_retry(), cases) == (0, 1.0)
 
 
 def test_too_few_questions_are_refused_with_the_number_that_is_needed():

@@ -8,6 +8,7 @@ import pytest
 
 from foveate.errors import InputError
 from foveate.policy import Policy
+from foveate.policy.fit import SAFEST
 from foveate.policy.policy import Promise, Retry, ScoreTerm
 from foveate.policy.signature import Signature
 
@@ -37,6 +38,12 @@ def test_a_higher_price_never_keeps_less():
     keeps = [replace(POLICY, price=10**p).decide({"cover": 0.2}, (0.6, 0.8)).keep for p in range(-2, 8)]
     assert keeps == sorted(keeps)
     assert (keeps[0], keeps[-1]) == (0.1, 1.0)
+
+
+@pytest.mark.parametrize("retry", [None, RETRY])
+def test_the_safest_price_keeps_everything_however_sure_the_estimate_is(retry):
+    sure = replace(POLICY, offsets=(-5000.0, -6000.0), price=SAFEST, retry=retry and replace(retry, price=SAFEST))
+    assert sure.with_retry().decide({"cover": 0.2}, (0.6, 0.8)).keep == 1
 
 
 def test_reason_names_the_risk_of_less():
@@ -89,12 +96,11 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize("price", [0.5, 1.0, 1.5, 20.0, 1000.0])
-@pytest.mark.parametrize("risk", [0.0, 1e-4, 0.02, 0.3, 0.99])
+@pytest.mark.parametrize("risk", [1e-6, 1e-4, 0.02, 0.3, 0.99])
 def test_answers_are_made_again_where_the_risk_costs_more_than_all_tokens(price, risk):
     limit = replace(RETRY, price=price).find_limit(risk)
-    bounded = min(max(risk, 1e-6), 1 - 1e-6)
     for odds in [z / 10 for z in range(-140, 141)]:
-        logit = 0.5 + 0.8 * math.log(bounded / (1 - bounded)) - 0.2 * odds - 0.7 * min(odds, 3)
+        logit = 0.5 + 0.8 * math.log(risk / (1 - risk)) - 0.2 * odds - 0.7 * min(odds, 3)
         assert (price / (1 + math.exp(-logit)) > 1) == (odds < limit)
 
 

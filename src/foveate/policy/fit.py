@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.policy.policy import KNEE, Policy, Promise, Retry, ScoreTerm
+from foveate.policy.policy import KNEE, LEAST, Policy, Promise, Retry, ScoreTerm
 from foveate.policy.risk import choose_cheapest, count_needed
 from foveate.policy.signature import Signature
 
@@ -188,7 +188,7 @@ def _fit_retry(cases: Sequence[CalibrationCase], settings: CalibrationSettings) 
 def _make_retry_columns(risks: Tensor, cases: Sequence[CalibrationCase]) -> Tensor:
     """(n, R, 3): the logit of the risk, the log-odds of the first token, and those up to the knee."""
     odds = torch.tensor([case.odds for case in cases], dtype=torch.float64)
-    return torch.stack([torch.logit(risks, eps=1e-6), odds, odds.clamp(max=KNEE)], -1)
+    return torch.stack([torch.logit(risks), odds, odds.clamp(max=KNEE)], -1)
 
 
 def _estimate(policy: Policy, cases: Sequence[CalibrationCase]) -> Tensor:
@@ -197,7 +197,7 @@ def _estimate(policy: Policy, cases: Sequence[CalibrationCase]) -> Tensor:
     for term in policy.terms:
         values = torch.tensor([case.scores[term.name] for case in cases], dtype=torch.float64)
         total = total + term.weight * (values - term.mean) / term.deviation
-    return (total[:, None] + _to_column(policy.offsets)).sigmoid()
+    return (total[:, None] + _to_column(policy.offsets)).sigmoid().clamp(LEAST, 1 - LEAST)
 
 
 def _to_column(values: Sequence[float]) -> Tensor:

@@ -14,6 +14,7 @@ from foveate.errors import InputError
 from foveate.policy.signature import Signature
 
 FORMAT = "foveate policy 1"
+LEAST = 1e-6  # no estimate is surer, so that a price can be high enough to keep everything
 KNEE = 3.0  # log-odds of the first token up to which they tell more than above
 
 
@@ -156,7 +157,7 @@ class Policy:
         risks, shares = [*self.estimate(scores, topic), 0.0], (*self.budgets, 1.0)
         retry = self.retry if self.retries else None
         price, most = (self.price, math.inf) if retry is None else (retry.price, 1.0)
-        costs = [share + (min(most, price * risk) if risk else 0.0) for share, risk in zip(shares, risks, strict=True)]
+        costs = [share + min(most, price * risk) for share, risk in zip(shares, risks, strict=True)]
         best = min(range(len(costs)), key=lambda n: (costs[n], n))
         keep = shares[best]
         reason = f"{100 * keep:.3g} % of the tokens, at an estimated risk of {100 * risks[best]:.2g} %"
@@ -232,9 +233,8 @@ def _to_tuple(value: Any) -> Any:
 
 
 def _to_logit(risk: float) -> float:
-    risk = min(max(risk, 1e-6), 1 - 1e-6)
     return math.log(risk / (1 - risk))
 
 
 def _to_probability(logit: float) -> float:
-    return 1 / (1 + math.exp(-logit)) if logit > -700 else 0.0
+    return min(max(1 / (1 + math.exp(-max(logit, -700))), LEAST), 1 - LEAST)
