@@ -1,4 +1,4 @@
-"""Write the generated tables into README.md, docs/serving.md and docs/glance.md, each between its two marks."""
+"""Write the generated tables into README.md and pages of docs/, each between its two marks."""
 
 import argparse
 import json
@@ -220,6 +220,36 @@ def make_losses_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def make_policies_table(record: dict[str, Any]) -> str:
+    """Show what `benchmarks/policies.py` measured: for each promise what every rule loses and keeps."""
+    lines = [_row(["promise", "rule", "tokens", "changed answers", "draws that kept it"]), _row(["---"] * 5)]
+    for promise, rules in record["promises"].items():
+        for name, row in rules.items():
+            keep, loss = (_format_range(row, key) for key in ("keep", "loss"))
+            kept = f"{100 * row['kept_the_promise']:.1f} %"
+            lines.append(_row([f"{100 * float(promise):g} %", name, keep, loss, kept]))
+    return "\n".join(lines)
+
+
+def _format_range(row: dict[str, float], key: str) -> str:
+    mean, low, high = (100 * row[name] for name in (key, f"{key}_low", f"{key}_high"))
+    return f"{mean:.3g} % ({low:.3g} to {high:.3g})"
+
+
+def make_budgets_table(record: dict[str, Any]) -> str:
+    """Show what `benchmarks/budgets.py` measured: changed answers by task, pruned and with smaller images."""
+    budgets = record["budgets"]
+    lines = [_row(["question", "right unpruned", *(f"{100 * keep:g} %" for keep in budgets)])]
+    lines.append(_row(["---"] * (2 + len(budgets))))
+    for task, row in record["tasks"].items():
+        cells = (
+            " / ".join(f"{100 * row[f'{arm} @ {keep}']['changed']:.0f}" for arm in ("foveate", "resize"))
+            for keep in budgets
+        )
+        lines.append(_row([task, f"{100 * row['unpruned']:.0f} %", *cells]))
+    return "\n".join(lines)
+
+
 def _format_score(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
@@ -249,7 +279,7 @@ def replace_block(text: str, name: str, block: str) -> str:
 
 
 def main() -> None:
-    """Rewrite the three files in place."""
+    """Rewrite the files in place."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     blocks = {
         "families": make_family_table(),
@@ -267,7 +297,10 @@ def main() -> None:
         blocks[results.name] = make_glance_table(results)
     for results in sorted(RESULTS.glob("bundled*/table.md")):
         blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
-    for path in (ROOT / "README.md", ROOT / "docs" / "serving.md", ROOT / "docs" / "glance.md"):
+    for folder, make_table in (("policies", make_policies_table), ("budgets", make_budgets_table)):
+        for path in sorted((RESULTS / folder).glob("*.json")):
+            blocks[f"{folder}-{path.stem}"] = make_table(json.loads(path.read_text()))
+    for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("serving", "glance", "auto"))):
         text = path.read_text()
         for name, block in blocks.items():
             text = replace_block(text, name, block)
