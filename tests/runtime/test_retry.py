@@ -139,6 +139,12 @@ def test_without_a_retry_it_is_refused(case):
         foveate.generate_with_retry(model, inputs)
 
 
+def test_a_policy_that_retries_is_not_attached(case):
+    model, _ = case
+    with pytest.raises(InputError, match="generate_with_retry"):
+        foveate.attach(model, keep=make_retrying(model, 0.0).with_retry())
+
+
 @pytest.mark.parametrize("name", ["assistant_model", "prompt_lookup_num_tokens"])
 def test_guessed_tokens_are_refused(case, name):
     model, inputs = case

@@ -105,6 +105,8 @@ def _attach(
         _check_decoder_settings(model, method, budget, positions, per, modalities, explain)
         return attach_decoder(model, keep=budget, method=method)
     settings = find_policy(model, check_settings(budget, method, positions, per, modalities, explain))
+    if isinstance(settings.policy, Policy) and settings.policy.retries:
+        raise InputError("A policy with_retry() is for foveate.generate_with_retry: attach the policy as it is.")
     settings = replace(settings, is_drawn=draws is not None)
     check_needs(model, family_of(model), settings.method)
     if not hasattr(model, "generate"):

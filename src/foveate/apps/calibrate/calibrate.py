@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.calibrate.arms import MeasuredEvalArm
+from foveate.apps.evaluate.answers import Row
 from foveate.apps.evaluate.arms import EvalArm, EvalBatch, UnprunedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.runner import evaluate
@@ -82,34 +83,39 @@ def calibrate(
         for budget in budgets
     ]
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
-    answers = {(row["id"], row["arm"]): row["answer"] for row in rows}
-    odds = {(row["id"], row["arm"]): row.get("odds", 0.0) for row in rows}
-    whole, *pruned = (arm.label for arm in arms)
     measured = measure_examples(loaded, examples, method, batch)
     if out is not None:
-        lines = [
-            json.dumps({"id": each.id, "task": each.task, "scores": scores, "topic": topic})
-            for each, (scores, topic) in zip(examples, measured, strict=True)
-        ]
-        write_file(out / MEASURES, "\n".join([*lines, ""]))
-    cases = [
-        CalibrationCase(
-            scores,
-            topic,
-            tuple(answers[each.id, label] != answers[each.id, whole] for label in pruned),
-            tuple(odds[each.id, label] for label in pruned),
-        )
-        for each, (scores, topic) in zip(examples, measured, strict=True)
-    ]
+        save_scores(out, examples, measured)
+    cases = make_cases(rows, examples, measured, [arm.label for arm in arms])
     signature = sign_model(loaded.model)
     return fit_policy(cases, CalibrationSettings(signature, method.name, positions, tuple(budgets), loss, confidence))
 
 
-def measure_examples(
-    loaded: LoadedModel, examples: Sequence[EvalExample], method: Method, batch: int
-) -> list[tuple[dict[str, float], tuple[float, ...]]]:
+def make_cases(
+    rows: Sequence[Row], examples: Sequence[EvalExample], measured: Sequence[Measure], labels: Sequence[str]
+) -> list[CalibrationCase]:
+    """The cases of these examples; the first of `labels` is the unpruned arm's."""
+    by_arm = {(row["id"], row["arm"]): row for row in rows}
+    cases = []
+    for example, (scores, topic) in zip(examples, measured, strict=True):
+        whole, *pruned = (by_arm[example.id, label] for label in labels)
+        changed = tuple(row["answer"] != whole["answer"] for row in pruned)
+        cases.append(CalibrationCase(scores, topic, changed, tuple(row["odds"] for row in pruned)))
+    return cases
+
+
+def save_scores(folder: Path, examples: Sequence[EvalExample], measured: Sequence[Measure]) -> None:
+    """Write the scores beside the answers."""
+    lines = [
+        json.dumps({"id": example.id, "task": example.task, "scores": scores, "topic": topic})
+        for example, (scores, topic) in zip(examples, measured, strict=True)
+    ]
+    write_file(folder / MEASURES, "\n".join([*lines, ""]))
+
+
+def measure_examples(loaded: LoadedModel, examples: Sequence[EvalExample], method: Method, batch: int) -> list[Measure]:
     """The scores and the direction of every question."""
-    measured: list[tuple[dict[str, float], tuple[float, ...]]] = []
+    measured: list[Measure] = []
     with make_progress() as bar:
         for start in bar.track(range(0, len(examples), batch), description="scores"):
             group = EvalBatch(loaded, examples[start : start + batch], [method])
