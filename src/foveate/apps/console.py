@@ -11,38 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from foveate.apps.budgets import describe_budget
 from foveate.errors import InputError
 
 if TYPE_CHECKING:
     from foveate.apps.ask import Comparison, FirstTokenTiming
     from foveate.apps.batch.run import BatchOutcome
     from foveate.pipeline.settings import Keep
-
-
-def parse_budget(text: str) -> Keep:
-    """A number as `parse_keep` reads it, "auto", or the policy in a file. Raises `InputError` for anything else."""
-    if text == "auto":
-        return "auto"
-    if not text.endswith(".json"):
-        return parse_keep(text)
-    from foveate.policy import Policy
-
-    return Policy.load(text)
-
-
-def describe_budget(keep: Keep) -> int | float | str:
-    """The budget for a record: a number, "auto" or "policy"."""
-    return keep if isinstance(keep, (int, float, str)) else "policy"
-
-
-def parse_keep(text: str) -> int | float:
-    """A number of tokens, or with a dot (or an exponent) a share. Raises `InputError` for anything else."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    raise InputError(f"--keep {text!r} is no number: give a share (0.1) or a number of tokens (64).")
 
 
 def parse_object(option: str, text: str) -> dict[str, Any]:
@@ -71,7 +46,7 @@ def print_comparison(comparison: Comparison) -> None:
     console.print(table)
     for item in comparison.report.items:
         if item.reason:
-            console.print(Text(f"Budget: {item.reason}"))
+            console.print(Text(f"Budget: {len(item.kept)} of {item.total} visual tokens. {item.reason}"))
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
 

@@ -16,15 +16,15 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from PIL import Image
 from torch import Tensor
 
+from foveate.apps.budgets import parse_budget
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
-from foveate.method.budget import check_keep
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models.generation import has_own_decoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Positions
+from foveate.pipeline.settings import Keep, Positions, check_choices
 from foveate.runtime.conversation import process_prompts
 from foveate.runtime.load import load
 from foveate.runtime.load_options import LoadOptions, parse_device_map
@@ -44,7 +44,7 @@ class FoveateLmms(lmms):
 
     Args:
         pretrained: a hub id, a folder, or the name of a bundled model.
-        keep: as for `foveate.prune_inputs`; 1.0 runs the whole model.
+        keep: as for `foveate.prune_inputs`, or the .json file of a policy; 1.0 runs the whole model.
         method: the name of a method (`foveate methods`).
         positions: "original" or "compact", as for `foveate.prune_inputs`.
         batch_size: how many prompts are answered at a time.
@@ -61,7 +61,7 @@ class FoveateLmms(lmms):
     def __init__(
         self,
         pretrained: str = "bundled",
-        keep: int | float = 1.0,
+        keep: Keep | str = 1.0,
         method: str = "foveate",
         positions: Positions = "original",
         batch_size: int | str = 1,
@@ -82,8 +82,9 @@ class FoveateLmms(lmms):
         options["device_map"] = parse_device_map(place) if isinstance(place, str) else place
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
-        check_keep(keep)
-        self._settings: dict[str, Any] = {"keep": keep, "method": resolve_any(method), "positions": positions}
+        budget = parse_budget(keep) if isinstance(keep, str) else keep
+        check_choices(budget, positions, "image", ("image",), explain=False)
+        self._settings: dict[str, Any] = {"keep": budget, "method": resolve_any(method), "positions": positions}
         self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens
         self._loaded = load(pretrained, **options)
         with pruning(self._loaded.model, **self._settings):

@@ -6,9 +6,13 @@ import signal
 import pytest
 from PIL import Image
 
+import foveate
 from foveate.apps import cli
-from foveate.apps.evaluate import runner
+from foveate.apps.evaluate import runner, sample_examples
 from foveate.apps.results import open_folder
+from foveate.runtime.conversation import generate_answers, make_inputs
+from foveate.runtime.load import load
+from policies import SAFE, make_policy, save_policy, ship
 from tiled import tiled_folder
 from tiny import tiny_folder
 
@@ -80,6 +84,71 @@ def test_images_of_several_tiles(run, tmp_path):
     assert tokens == {"unpruned": (64 + 160) / 2, "none": 0, "grid": 3, "random": 3, "divprune": 3}
 
 
+POLICIES = ("--methods", "divprune", "--tasks", "counting,reading", "--limit", 2, "--batch", 2, "--no-resize", "--json")
+
+
+def test_a_policy_is_an_arm(run, folder, tmp_path, monkeypatch):
+    """It answers as `prune_inputs` with the policy does, and its figures are in every table."""
+    loaded = load(folder)
+    path = save_policy(loaded.model, tmp_path)
+    ship(monkeypatch, tmp_path, make_policy(loaded.model, price=SAFE))
+    code, out, _ = run("--model", folder, *POLICIES, "--keep", f"0.3, auto,{path}")
+    assert code == 0
+    record, results = json.loads(out.splitlines()[-1]), tmp_path / "results"
+    arms = {(arm["name"], arm["keep"]): arm for arm in record["arms"]}
+    assert arms.keys() == {
+        ("unpruned", None), ("none", None), ("foveate", "auto"), ("foveate", str(path)),
+        *((name, 0.3) for name in ("grid", "random", "divprune")),
+    }  # fmt: skip
+    assert arms["foveate", "auto"]["tokens"] == arms["unpruned", None]["tokens"]
+    table = (results / "table.md").read_text()
+    assert f"| keep | 0.3 | auto | {path} |" in table
+    assert "\n| keep auto | tokens |" in table
+    assert (results / "plot.png").stat().st_size > 10_000
+    rows = [json.loads(line) for line in (results / "answers.jsonl").read_text().splitlines()]
+    chosen = {row["id"]: row for row in rows if row["arm"] == f"foveate @ {path}"}
+    examples = sample_examples(["counting", "reading"], "dev", 2)
+    assert chosen.keys() == {example.id for example in examples}
+    for example in examples:
+        inputs = make_inputs(loaded, [example.image()], [example.question])
+        short = foveate.prune_inputs(loaded.model, inputs, keep=foveate.Policy.load(path))
+        assert chosen[example.id]["kept"] == short.report.items[0].kept.tolist()
+        assert chosen[example.id]["answer"] == generate_answers(loaded, short, 2)[0]
+
+
+def test_a_run_with_a_policy_goes_on_with_that_policy_alone(run, folder, tmp_path, monkeypatch):
+    model = load(folder).model
+    path = save_policy(model, tmp_path)
+    options = ("--model", folder, *POLICIES, "--no-plot", "--keep", path)
+    assert run(*options)[0] == 0
+    answers = tmp_path / "results" / "answers.jsonl"
+    complete = answers.read_text()
+    answers.write_text(complete[: complete.index("\n") + 1])
+    assert run(*options)[0] == 0
+    rows, again = (
+        [{**json.loads(line), "seconds": 0} for line in text.splitlines()] for text in (complete, answers.read_text())
+    )
+    assert sorted(map(str, again)) == sorted(map(str, rows))
+    monkeypatch.setattr(runner, "_answer", None)
+    assert run(*options)[0] == 0  # nothing is left to do
+    save_policy(model, tmp_path, price=SAFE)
+    code, _, err = run(*options)
+    assert (code, "holds a run with another policies" in err) == (2, True)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_every_policy_is_checked_before_the_first_question(run, folder, tmp_path, monkeypatch, number):
+    """Of several policies each one, not only the last."""
+    monkeypatch.setattr(runner, "_answer", None)
+    paths = [save_policy(load(folder).model, tmp_path), tmp_path / "other.json"]
+    record = json.loads(paths[0].read_text())
+    record["model"]["size"] += 1
+    paths[1].write_text(json.dumps(record))
+    keep = ",".join(str(paths[n]) for n in (number, 1 - number))
+    code, _, err = run("--model", folder, *POLICIES, "--keep", keep)
+    assert (code, "calibrated on another model" in err) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
@@ -89,6 +158,9 @@ def test_images_of_several_tiles(run, tmp_path):
         (("--methods", "zspaprune(cor=1)"), "core, relevance"),
         (("--keep", "0"), "keep=0"),
         (("--keep", "half"), "'half'"),
+        (("--keep", "0.1,auto,auto"), "names a policy twice"),
+        (("--keep", "auto"), "none comes with it: make one with foveate calibrate"),
+        (("--keep", "0.1,none.json"), "none.json cannot be read as a policy"),
         (("--data", "missing.jsonl"), "missing.jsonl"),
         (("--methods", "visionzip"), "visionzip"),
     ],

@@ -2,9 +2,14 @@ import pytest
 
 from foveate.apps.evaluate.arms import BlindEvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.resized import ResizedEvalArm
-from foveate.apps.evaluate.settings import make_arms, parse_keeps, parse_methods
+from foveate.apps.evaluate.settings import make_arms, parse_budgets, parse_keeps, parse_methods
+from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError, InputError, KeepError, UnknownMethodError
+from foveate.method import resolve
 from foveate.method.zspaprune import ZSPAPrune
+from foveate.models import lookup
+from foveate.policy import Policy
+from policies import save_policy
 
 
 def test_methods_with_fields():
@@ -43,6 +48,19 @@ def test_keeps():
 def test_bad_keeps(text, error):
     with pytest.raises(error):
         parse_keeps(text)
+
+
+def test_policies_stand_beside_budgets(tmp_path):
+    path = save_policy(make_tiny_model(lookup.family("llava")), tmp_path, method="divprune")
+    assert parse_budgets(f"0.5, 64,auto, {path}") == ([0.5, 64], {"auto": "auto", str(path): Policy.load(path)})
+    assert parse_budgets("auto") == ([], {"auto": "auto"})
+    _, policies = parse_budgets(f"auto,{path}")
+    arms = make_arms({}, [], policies=policies)[2:]
+    assert [arm.label for arm in arms] == ["foveate @ auto", f"divprune @ {path}"]
+    assert [arm.method for arm in arms] == [resolve("foveate"), resolve("divprune")]
+    for text in ("auto,auto", f"{path},0.1,{path}", "0.5,auto,0.5"):
+        with pytest.raises(InputError, match="twice"):
+            parse_budgets(text)
 
 
 def test_what_always_stands_beside():

@@ -49,8 +49,10 @@ def test_turns_and_images():
 
 def test_keep_is_a_number_of_tokens_or_a_share():
     assert [type(parsed(keep=keep).keep) for keep in (1, 1.0, 64, 0.25)] == [int, float, int, float]
-    for keep in ("0.1", True, [1], 10**400, -(10**9)):
-        assert refusal(request(keep=keep)) == "keep: give a number of tokens (64), or a share of them (0.1)."
+    assert parsed(keep="auto").keep == "auto"
+    for keep in ("0.1", "Auto", "mine.policy.json", "", True, [1], {"format": "foveate policy 1"}, 10**400, -(10**9)):
+        says = 'a number of tokens (64), a share of them (0.1), or "auto" where the model has a policy.'
+        assert refusal(request(keep=keep)) == f"keep: give {says}"
 
 
 def test_fields_without_effect_are_allowed_at_neutral_values():

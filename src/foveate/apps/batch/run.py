@@ -68,7 +68,7 @@ def run(
         if not scan.shards:
             raise InputError(f"{questions} holds no row: give at least one question.")
         check_folder(out)
-        claim_folder(out, {**asdict(settings), "input": scan.fingerprint, "shard": shard, **(about or {})})
+        claim_folder(out, {**settings.to_record(), "input": scan.fingerprint, "shard": shard, **(about or {})})
         clean_up(out)
         before = count_finished(out, scan.shards)
         job = BatchJob(settings.make_absolute(), source, out)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from foveate.apps.budgets import describe_budget
 from foveate.errors import InputError
-from foveate.method import resolve_any
-from foveate.method.budget import check_keep
-from foveate.pipeline.settings import Positions
+from foveate.method import Method, resolve_any
+from foveate.pipeline.settings import Keep, Positions, check_choices
 from foveate.runtime.load import BUNDLED, check_family, locate, read_config
 from foveate.runtime.load_options import LoadOptions
 
@@ -27,7 +27,7 @@ class BatchSettings:
     """
 
     model: str
-    keep: int | float
+    keep: Keep
     method: str
     positions: Positions
     engine: str
@@ -36,6 +36,11 @@ class BatchSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     loading: LoadOptions = field(default_factory=LoadOptions)
 
+    @property
+    def pruning(self) -> dict[str, Any]:
+        """The settings of `prune_inputs`."""
+        return {"keep": self.keep, "method": self.method, "positions": self.positions}
+
     def make_absolute(self) -> BatchSettings:
         """The same settings for workers with another working directory."""
         folder = Path(self.model).expanduser()
@@ -43,10 +48,15 @@ class BatchSettings:
         model = str(folder.absolute()) if is_path else self.model
         return replace(self, model=model, loading=self.loading.make_absolute())
 
+    def to_record(self) -> dict[str, Any]:
+        """The settings for a file of JSON, with a policy's fingerprint in its place."""
+        return {**asdict(self), "keep": describe_budget(self.keep)}
+
     def check(self) -> None:
         """Raise a `FoveateError` for settings that cannot be used, as far as can be seen without weights."""
-        check_keep(self.keep)
-        resolve_any(self.method)
+        check_choices(self.keep, self.positions, "image", ("image",), explain=False)
+        if not isinstance(resolve_any(self.method), Method) and not isinstance(self.keep, (int, float)):
+            raise InputError(f"A policy is not for {self.method}, which takes one budget: give --keep a number.")
         if self.engine not in BATCH:
             raise InputError(f"There is no engine {self.engine!r}: use {' or '.join(BATCH)}.")
         where = locate(self.model, self.loading.gguf_file)
@@ -64,6 +74,5 @@ class BatchSettings:
         from foveate.integrations.vllm.loading import join_options
 
         join_options(self.loading, self.options)
+        overrides(self.model, **self.pruning, revision=self.loading.revision)
         require_vllm()
-        revision = self.loading.revision
-        overrides(self.model, keep=self.keep, method=self.method, positions=self.positions, revision=revision)

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from foveate.apps import console
+from foveate.apps import budgets, console
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
 KEEP = (
     "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token), auto for the "
-    "policy that comes with the model, or the file of a policy."
+    "policy that comes with the model, or the .json file of a policy; default 0.1."
 )
+POLICY = "The file of a policy, which chooses the budget (`foveate calibrate` makes one): the same as --keep FILE.json."
 
 
 @options.app.command()
@@ -22,7 +23,8 @@ KEEP = (
 def ask(
     image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
     question: Annotated[str, typer.Argument(help="A question about the image.", metavar="QUESTION")],
-    keep: Annotated[str, typer.Option(help=KEEP)] = "0.1",
+    keep: Annotated[str | None, typer.Option(help=KEEP)] = None,
+    policy: Annotated[str | None, typer.Option(help=POLICY, metavar="FILE")] = None,
     method: options.MethodName = "foveate",
     model: options.Model = "bundled",
     positions: options.Positions = options.PositionsChoice.original,
@@ -33,7 +35,7 @@ def ask(
     loading: LoadOptions,
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
-    budget = console.parse_budget(keep)
+    budget = budgets.choose_budget(keep, policy)
     from foveate import viz
     from foveate.apps.ask import ask as compare
     from foveate.method import resolve

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.apps import console
+from foveate.apps import budgets, console
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
@@ -41,7 +41,7 @@ def batch(
     loading: LoadOptions,
 ) -> None:
     """Answer a file of questions about images, each row once, on this machine or on a Ray cluster."""
-    budget = console.parse_keep(keep)
+    budget = budgets.parse_budget(keep)
     from foveate.apps.batch.run import run
     from foveate.apps.batch.settings import BATCH, BatchSettings
     from foveate.apps.results import read_commit, read_versions

@@ -52,8 +52,8 @@ def calibrate(
     loading: LoadOptions,
 ) -> None:
     """Find how many tokens each question needs, and promise how many answers change. Answers are not needed."""
+    from foveate.apps.budgets import parse_keep
     from foveate.apps.calibrate import calibrate as run
-    from foveate.apps.console import parse_keep
     from foveate.apps.results import open_folder
     from foveate.method import resolve
     from foveate.runtime.load import load, quiet

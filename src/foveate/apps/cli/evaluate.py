@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foveate.apps.budgets import describe_budget
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from foveate.apps.evaluate.answers import Row
 
 METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
+KEEP = "Budgets as in `ask`, separated by commas: numbers, auto, files of policies."
 DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
 
 
@@ -28,7 +30,7 @@ DATA = 'Use your own questions: a file with lines of {"image": ..., "question": 
 def evaluate(
     model: options.Model = "bundled",
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
-    keep: options.Budgets = "0.333,0.222,0.111,0.056",
+    keep: Annotated[str, typer.Option(help=KEEP)] = "0.333,0.222,0.111,0.056",
     tasks: Annotated[str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all.")] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
@@ -52,19 +54,19 @@ def evaluate(
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
+    budgets, policies = settings.parse_budgets(keep)
     arms = settings.make_arms(
-        settings.parse_methods(methods), settings.parse_keeps(keep), positions=positions.value,
+        settings.parse_methods(methods), budgets, policies=policies, positions=positions.value,
         max_new_tokens=max_new_tokens, resize=resize,
     )  # fmt: skip
     if plot:
         report.check_plot()
-    examples, skipped = (
-        read_data(data, limit) if data is not None else (sample_examples(tasks.split(","), split, limit, seed), [])
-    )
+    examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     _print_notes(skipped)
     decisive = {  # everything that decides an answer
-        "model": model, "methods": methods, "keep": keep, "tasks": tasks, "data": data and str(data), "limit": limit,
-        "data_sha256": data and hash_data(data),
+        "model": model, "methods": methods, "keep": keep,
+        "policies": {name: describe_budget(policy) for name, policy in policies.items()},
+        "tasks": tasks, "data": data and str(data), "limit": limit, "data_sha256": data and hash_data(data),
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
         "resize": resize, "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
     }  # fmt: skip

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.apps import console
+from foveate.apps import budgets
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
@@ -46,7 +46,7 @@ def serve(
     loading: LoadOptions,
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
-    prunes = {"keep": console.parse_budget(keep), "method": method, "positions": positions.value}
+    prunes = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
     from foveate.apps.serve import command
 
     limits = {

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from PIL import Image
@@ -20,9 +20,11 @@ from foveate.models.generation import read_pad_id
 from foveate.models.inputs import drop_raw
 from foveate.models.sequence import cut_sequence, lay_out
 from foveate.pipeline.encode import Encoded, check_needs, encode
+from foveate.pipeline.follow import find_policy
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Positions
+from foveate.pipeline.settings import Positions, PruneSettings
+from foveate.policy import Policy
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
 
@@ -87,10 +89,10 @@ ArmInputs = tuple[Mapping[str, Any], list[list[int] | None], list[int]]
 
 @dataclass(frozen=True)
 class EvalArm(ABC):
-    """One way to answer. `name` is the name in the results, `keep` the budget (None: there is none)."""
+    """One way to answer. `name` is the name in the results, `keep` the budget, or what a policy is called (or None)."""
 
     name: str
-    keep: int | float | None
+    keep: int | float | str | None
     max_new_tokens: int = field(default=8, kw_only=True)
     seed: int | None = field(default=None, kw_only=True)
     """Which of several arms that are averaged under one name."""
@@ -104,9 +106,14 @@ class EvalArm(ABC):
         return self.name if self.keep is None else f"{self.name} @ {self.keep}{seed}"
 
     @property
+    def kind(self) -> str:
+        """The same for arms that run on the same models."""
+        return self.label if isinstance(self.keep, str) else self.name
+
+    @property
     def budget(self) -> int | float:
-        """`keep`, in arms that have a budget."""
-        assert self.keep is not None
+        """`keep`, in arms that have a fixed budget."""
+        assert isinstance(self.keep, (int, float))
         return self.keep
 
     def check(self, loaded: LoadedModel) -> None:  # noqa: B027
@@ -162,20 +169,22 @@ class BlindEvalArm(EvalArm):
 
 @dataclass(frozen=True)
 class PrunedEvalArm(EvalArm):
-    """What a method keeps."""
+    """What a method keeps, at a fixed budget or at those that a policy chooses."""
 
     method: Method = field(kw_only=True)
     positions: Positions = field(default="original", kw_only=True)
+    policy: Policy | Literal["auto"] | None = field(default=None, kw_only=True)
 
     def check(self, loaded: LoadedModel) -> None:
-        """The model must have what the method needs."""
+        """The model must have what the method needs, and be that of the policy."""
         check_needs(loaded.model, family_of(loaded.model), self.method)
+        find_policy(loaded.model, PruneSettings(1.0, self.method, self.positions, policy=self.policy))
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The result of `prune_inputs`."""
         short = prune_inputs(
-            batch.loaded.model, batch.inputs, keep=self.budget, method=self.method, positions=self.positions,
-            encoded=batch.encoded,
+            batch.loaded.model, batch.inputs, keep=self.budget if self.policy is None else self.policy,
+            method=self.method, positions=self.positions, encoded=batch.encoded,
         )  # fmt: skip
         kept = list_kept(short.report, len(batch.sizes))
         return short, [*kept], [len(indices) for indices in kept]

@@ -46,7 +46,7 @@ class EvalArmSummary:
     """The results of an arm: `relative` to the unpruned model, averaged over tasks; `p` tests the difference to it."""
 
     name: str
-    keep: int | float | None
+    keep: int | float | str | None
     tokens: float
     accuracy: EvalScore
     tasks: dict[str, EvalScore]
@@ -59,7 +59,7 @@ class EvalArmSummary:
 class EvalPair:
     """Two arms at the same budget: the paired difference of accuracy, and of mean relative accuracy."""
 
-    keep: int | float | None
+    keep: int | float | str | None
     first: str
     second: str
     difference: EvalScore
@@ -205,9 +205,10 @@ def draw_plot(summary: EvalSummary, path: Path) -> None:
 
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
     axes = figure.subplots()
-    names = list(dict.fromkeys(arm.name for arm in summary.arms if arm.keep is not None))
+    names = list(dict.fromkeys(arm.name for arm in summary.arms if isinstance(arm.keep, (int, float))))
     for i, name in enumerate(names):
-        arms = sorted((arm for arm in summary.arms if arm.name == name), key=lambda arm: arm.tokens)
+        fixed = [arm for arm in summary.arms if arm.name == name and not isinstance(arm.keep, str)]
+        arms = sorted(fixed, key=lambda arm: arm.tokens)
         x, y = [arm.tokens for arm in arms], [arm.accuracy for arm in arms]
         color, style = COLORS[i % SERIES], ("-", "--", ":")[i // SERIES % 3]
         axes.plot(x, [a.value for a in y], style, color=color, marker=MARKERS[i % SERIES], ms=5, label=name)
@@ -218,8 +219,14 @@ def draw_plot(summary: EvalSummary, path: Path) -> None:
             axes.axhline(arm.accuracy.value, color="black", lw=0.8, ls="-" if arm.name == UNPRUNED else ":")
             label, where = "no image" if arm.name == BLIND else arm.name, axes.get_yaxis_transform()
             axes.text(0.995, arm.accuracy.value, label, transform=where, ha="right", va="bottom", fontsize=8)
+    for arm in summary.arms:
+        if isinstance(arm.keep, str):  # a policy: its budgets differ from question to question
+            value, label = arm.accuracy, f"{arm.name} @ {arm.keep}"
+            spread = [[value.value - value.low], [value.high - value.value]]
+            axes.errorbar([arm.tokens], [value.value], spread, fmt="*", ms=10, color="black", lw=0.8, label=label)
     axes.set_xscale("log")
-    ticks = sorted({round(arm.tokens) for arm in summary.arms if arm.name == "grid"})
+    marked = [arm for arm in summary.arms if arm.name == "grid" or (not names and isinstance(arm.keep, str))]
+    ticks = sorted({round(arm.tokens) for arm in marked})
     axes.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     axes.set_xticks([], minor=True)
     axes.set_xlabel("visual tokens, mean over the decoder's layers")

@@ -34,8 +34,8 @@ def evaluate(
     twice = [label for label, count in labels.items() if count > 1]
     if twice:
         raise InputError(f"{twice[0]} is requested twice: leave one of them out.")
-    can_run = {name: _can_run(arm, loaded) for name, arm in {arm.name: arm for arm in arms}.items()}
-    arms = [arm for arm in arms if can_run[arm.name]]
+    can_run = {kind: _can_run(arm, loaded) for kind, arm in {arm.kind: arm for arm in arms}.items()}
+    arms = [arm for arm in arms if can_run[arm.kind]]
     groups = [examples[i : i + batch] for i in range(0, len(examples), batch)]
     if out is None:
         rows = _answer_all(loaded, groups, arms, [], None)

@@ -2,16 +2,17 @@
 
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
-from foveate.apps.console import parse_keep
+from foveate.apps.budgets import parse_budget, parse_keep
 from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
-from foveate.method import Method, resolve_any
+from foveate.method import Method, resolve, resolve_any
 from foveate.method.blind import make_blind
 from foveate.method.budget import check_keep
 from foveate.method.grid import Grid
@@ -19,12 +20,14 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.method.random import Random
 from foveate.method.registry import METHODS
 from foveate.pipeline.settings import Positions
+from foveate.policy import Policy
 
 SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")
 RANDOM_SEEDS = (0, 1, 2)
 
 
 AnyMethod = Method | DecoderMethod
+Policies = Mapping[str, Policy | Literal["auto"]]
 
 
 def parse_methods(text: str) -> dict[str, AnyMethod]:
@@ -69,13 +72,24 @@ def parse_keeps(text: str) -> list[int | float]:
     return keeps
 
 
+def parse_budgets(text: str) -> tuple[list[int | float], Policies]:
+    """`"0.333,auto,mine.json"` as fixed budgets, and the policies by their names in the results."""
+    parts = [part.strip() for part in text.split(",")]
+    policies = {part: keep for part in parts if isinstance(keep := parse_budget(part), (Policy, str))}
+    if sum(part in policies for part in parts) > len(policies):
+        raise InputError(f"--keep {text!r} names a policy twice: leave one of them out.")
+    fixed = ",".join(part for part in parts if part not in policies)
+    return parse_keeps(fixed) if fixed else [], policies
+
+
 def make_arms(
-    methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, positions: Positions = "original",
-    max_new_tokens: int = 8, resize: bool = True,
+    methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, policies: Policies = MappingProxyType({}),
+    positions: Positions = "original", max_new_tokens: int = 8, resize: bool = True,
 ) -> list[EvalArm]:  # fmt: skip
     """The unpruned and the blind model, then for every budget resize, grid, random (three seeds) and the methods.
 
-    Behind a method that reads the question stands the same without it: the question is worth the distance.
+    Behind a method that reads the question stands the same without it: the question is worth the distance. A policy is
+    an arm of the method that it was calibrated with, "auto" of the default method.
     """
     tokens: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     arms: list[EvalArm] = [UnprunedEvalArm(UNPRUNED, None, **tokens), BlindEvalArm(BLIND, None, **tokens)]
@@ -95,4 +109,7 @@ def make_arms(
                 arms.append(InDecoderEvalArm(name, keep, method=method, **tokens))
             else:
                 arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, **tokens))
+    for name, policy in policies.items():
+        own = resolve(policy.method if isinstance(policy, Policy) else "foveate")
+        arms.append(PrunedEvalArm(own.name, name, method=own, policy=policy, positions=positions, **tokens))
     return arms

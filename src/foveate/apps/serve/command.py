@@ -85,11 +85,6 @@ def serve_vllm(
     from foveate.integrations.vllm import serve as vllm
     from foveate.runtime.load import quiet
 
-    if not isinstance(pruning["keep"], (int, float)):
-        raise InputError(
-            "vLLM fixes the number of tokens before it encodes an image, and a policy reads the encoded image: "
-            "give --keep a number, or serve with transformers."
-        )
     if further and not further[0].startswith("-"):
         raise InputError(f"{further[0]!r} is no option: name the model with --model.")
     _check_key(api_key)

@@ -37,7 +37,13 @@ class VllmSettings:
     turn: str = "last"
 
     def __post_init__(self) -> None:
-        method = check_settings(self.keep, self.method, self.positions).method
+        checked = check_settings(self.keep, self.method, self.positions)
+        if checked.policy is not None:
+            raise InputError(
+                "vLLM fixes the number of tokens before it encodes an image, and a policy reads the encoded image: "
+                "give keep a number, or use transformers."
+            )
+        method = checked.method
         if method.needs:
             raise InputError(
                 f"{method.name} reads {' and '.join(sorted(method.needs))} from inside the model, which vLLM does not "

@@ -9,11 +9,15 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer, and how many of how many visual tokens the model read (None: the engine does not report it)."""
+    """An answer, and how many of how many visual tokens the model read (None: the engine does not report it).
+
+    `reason` says why a policy chose so many.
+    """
 
     answer: str
     kept: int | None
     total: int | None
+    reason: str | None = None
 
 
 class BatchEngine(Protocol):

@@ -1,7 +1,6 @@
 """Answers by transformers."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from PIL import Image
@@ -11,6 +10,7 @@ from foveate.apps.batch.settings import BatchSettings
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
 from foveate.method.in_decoder import DecoderMethod
+from foveate.models.visual_input import VisualInput
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
 from foveate.runtime.conversation import generate_answers, make_inputs
@@ -25,14 +25,16 @@ class TransformersEngine:
 
     def __init__(self, settings: BatchSettings) -> None:
         """Load the model. Raises a `FoveateError` as `load` and `prune_inputs` do."""
-        self._method, self._max_new_tokens = resolve_any(settings.method), settings.max_new_tokens
-        self._settings: dict[str, Any] = {"keep": settings.keep, "positions": settings.positions}
+        self._max_new_tokens = settings.max_new_tokens
+        self._settings = {**settings.pruning, "method": resolve_any(settings.method)}
         with quiet():
             self._loaded = load(settings.model, **vars(settings.loading))
         self._warnings: dict[str, None] = {}
+        self._model_notes: Sequence[str] = ()
         _, report = self._generate(*make_probe())
-        self._model_notes = (*self._loaded.notes, *report.notes)
-        self._warnings.clear()  # they are about the probe's image
+        # What was warned of is about the probe's image.
+        self._model_notes = (*self._loaded.notes, *(note for note in report.notes if note not in self._warnings))
+        self._warnings.clear()
 
     @property
     def notes(self) -> Sequence[str]:
@@ -42,26 +44,33 @@ class TransformersEngine:
     def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Reply]:
         """One batch. Raises what the processor and the model raise."""
         texts, report = self._generate(images, questions)
-        kept, total = [0] * len(texts), [0] * len(texts)
-        for item in report.items:
-            kept[item.row] += len(item.kept)
-            total[item.row] += item.total
-        return [Reply(*reply) for reply in zip(texts, kept, total, strict=True)]
+        self._note(report.notes)
+        rows = report.by_row()
+        return [_make_reply(text, rows.get(row, ())) for row, text in enumerate(texts)]
 
     @torch.no_grad()
     def _generate(self, images: Sequence[Image.Image], questions: Sequence[str]) -> tuple[list[str], Report]:
         loaded, limit = self._loaded, self._max_new_tokens
         with quiet(), collect_warnings() as warnings:
             inputs = make_inputs(loaded, images, questions)
-            if isinstance(self._method, DecoderMethod):
-                with pruning(loaded.model, method=self._method, **self._settings) as handle:
+            if isinstance(self._settings["method"], DecoderMethod):
+                with pruning(loaded.model, **self._settings) as handle:
                     texts = generate_answers(loaded, inputs, limit)
                 report = handle.report
                 assert report is not None
             else:
-                short = prune_inputs(loaded.model, inputs, method=self._method, **self._settings)
+                short = prune_inputs(loaded.model, inputs, **self._settings)
                 texts, report = generate_answers(loaded, short, limit), short.report
-        for warning in warnings:
-            if len(self._warnings) < MAX_WARNINGS:
-                self._warnings[warning] = None
+        self._note(warnings)
         return texts, report
+
+    def _note(self, notes: Sequence[str]) -> None:
+        for note in notes:
+            if len(self._warnings) < MAX_WARNINGS and note not in self._model_notes:
+                self._warnings[note] = None
+
+
+def _make_reply(text: str, items: Sequence[VisualInput]) -> Reply:
+    """The answer of a row, with what was kept of its image."""
+    reasons = " ".join(item.reason for item in items if item.reason)
+    return Reply(text, sum(len(item.kept) for item in items), sum(item.total for item in items), reasons or None)

@@ -33,10 +33,7 @@ class VllmEngine:
         from vllm import LLM, SamplingParams
 
         loading = settings.loading
-        pruned = overrides(
-            settings.model, keep=settings.keep, method=settings.method, positions=settings.positions,
-            revision=loading.revision,
-        )  # fmt: skip
+        pruned = overrides(settings.model, **settings.pruning, revision=loading.revision)
         where = locate(settings.model)
         self._llm = LLM(where, hf_overrides=pruned, **{**OPTIONS, **join_options(loading, settings.options)})
         self._placeholder = self._llm.get_tokenizer().convert_ids_to_tokens(read_config(where, loading).image_token_id)
