@@ -48,6 +48,8 @@ def refused(capsys, folder, rows, tmp_path, monkeypatch):
     ("options", "says"),
     [
         (["--keep", "half"], "'half' is no number"),
+        (["--keep", "none.json"], "none.json cannot be read as a policy"),
+        (["--keep", "auto", "--method", "fastv"], "A policy is not for fastv"),
         (["--keep", "0"], "keeps no token"),
         (["--method", "foveat"], "'foveate'"),
         (["--positions", "new"], "--positions"),

@@ -1,10 +1,15 @@
 """Settings that are refused before anything is started."""
 
+import json
+
 import pytest
 
 from apps.batch.drawn import settings
+from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError
+from foveate.models import lookup
 from foveate.runtime.load_options import LoadOptions
+from policies import SAFE, make_policy
 from tiny import tiny_folder
 
 
@@ -36,6 +41,20 @@ def test_settings_that_can_be_used():
 def test_settings_that_cannot_be_used(changes, says):
     with pytest.raises(FoveateError, match=says):
         settings(**changes).check()
+
+
+def test_settings_with_a_policy(tmp_path):
+    model = make_tiny_model(lookup.family("llava"))
+    for keep in ("auto", make_policy(model)):
+        settings(keep=keep).check()
+        with pytest.raises(FoveateError, match="A policy is not for fastv, which takes one budget"):
+            settings(keep=keep, method="fastv").check()
+    with pytest.raises(FoveateError, match="keep='Auto' is a str"):
+        settings(keep="Auto").check()
+    records = [settings(keep=keep).to_record() for keep in (make_policy(model), make_policy(model, price=SAFE), "auto")]
+    assert json.loads(json.dumps(records)) == records
+    assert len({record["keep"] for record in records}) == 3
+    assert records[0]["keep"].startswith("policy ")
 
 
 def test_a_family_that_is_not_known(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+import foveate
 from apps.batch.drawn import draw, library, settings
 from foveate.apps.batch.engines import open_engine
 from foveate.errors import FoveateError, ModelError
@@ -16,6 +17,7 @@ from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import open_image
 from foveate.runtime.load import load
 from foveate.runtime.load_options import LoadOptions
+from policies import make_policy
 from tiled import TILED, tiled_folder
 from tiny import tiny_folder
 
@@ -85,6 +87,40 @@ def test_all_tiles_of_an_image_are_counted(folder, tmp_path, name, keep):
 def test_a_method_inside_the_decoder(folder, rows):
     engine = open_engine(settings(method="fastv", keep=50))
     assert [(kept, total) for _, kept, total in get_replies(engine, folder, rows)] == [(50, 576)] * 3
+
+
+def test_a_policy_chooses_for_each_row(folder, rows, tmp_path):
+    """As in the library, in batches as row by row; a reply has the number and the reason."""
+    model = str(tiny_folder("qwen2_5_vl", tmp_path))
+    policy = make_policy(load(model).model, price=1.0, mean=32.0)
+    engine = open_engine(pickle.loads(pickle.dumps(settings(model=model, keep=policy))))
+    sizes = [(64, 64), (300, 200), (120, 80)]
+    images = [Image.effect_noise(size, 90).convert("RGB") for size in sizes]
+    replies = engine.answer(images, ["what color is it?"] * 3)
+    for image, reply in zip(images, replies, strict=True):
+        inputs = make_inputs(load(model), [image], ["what color is it?"])
+        (item,) = foveate.prune_inputs(load(model).model, inputs, keep=policy).report.items
+        assert (reply.kept, reply.total, reply.reason) == (len(item.kept), item.total, item.reason)
+        assert "estimated risk" in reply.reason
+    assert len({reply.kept / reply.total for reply in replies}) > 1
+    assert [reply.reason for reply in open_engine(settings(model=model)).answer(images, ["?"] * 3)] == [None] * 3
+
+
+def test_notes_of_a_policy_are_about_the_rows(folder, rows, tmp_path):
+    """Not about the image that the engine is tried on, which is no row."""
+    model = str(tiny_folder("qwen2_5_vl", tmp_path))
+    for high, size, count in ((30.0, (300, 200), 0), (30.0, (64, 64), 1), (1e9, (64, 64), 0)):
+        policy = make_policy(load(model).model, high=high)
+        engine = open_engine(settings(model=model, keep=policy))
+        assert not [note for note in engine.notes if "promise" in note]
+        image = Image.new("RGB", size, "red")
+        engine.answer([image] * 2, ["what color is it?"] * 2)
+        assert len([note for note in engine.notes if "promise may not hold here (tokens 36" in note]) == count
+
+
+def test_auto_without_a_policy_is_refused_at_once(tmp_path):
+    with pytest.raises(FoveateError, match="none comes with it: make one with foveate calibrate"):
+        open_engine(settings(model=str(tiny_folder("llava", tmp_path)), keep="auto"))
 
 
 def test_notes_are_about_the_rows(folder, rows, tmp_path):

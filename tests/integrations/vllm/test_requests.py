@@ -76,6 +76,8 @@ def test_settings_are_followed_at_the_top_level():
     ("settings", "words"),
     [
         ({"keep": True}, "keep=True is a bool"), ({"keep": 7.5}, "keep=7.5"), ({"keep": "0.1"}, "keep='0.1'"),
+        ({"keep": "auto"}, "a policy reads the encoded image: give keep a number, or use transformers"),
+        ({"keep": "mine.policy.json"}, "keep='mine.policy.json'"), ({"keep": {"format": 1}}, "is a dict"),
         ({"keep": 0}, "keep=0"), ({"method": "clever"}, "There is no method 'clever'"), ({"method": 5}, "method"),
         ({"method": "visionzip"}, "visionzip reads"), ({"positions": "none"}, "positions"), ({"turn": 1}, "turn"),
     ],

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
+from foveate.apps import cli
+from foveate.apps.batch.settings import BatchSettings
+from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError, InputError, KeepError, ModelError, UnknownMethodError
 from foveate.integrations.vllm import ARCHITECTURES, engine, overrides, serve
 from foveate.integrations.vllm.engine import PrunedModelChecks
 from foveate.integrations.vllm.settings import ImagePlan, VllmSettings
+from foveate.models import lookup
+from foveate.policy import Policy
+from policies import make_policy, save_policy, ship
 
 
 def test_overrides():
@@ -50,6 +57,41 @@ def test_bad_settings(settings, error):
         overrides("bundled", **settings)
     with pytest.raises(error):
         VllmSettings(0.5).override(settings)
+
+
+NO_POLICY = "vLLM fixes the number of tokens before it encodes an image, .* give keep a number, or use transformers"
+
+
+def test_a_policy_is_refused_on_every_way_to_the_engine(tmp_path, monkeypatch):
+    """In Python, in the configuration of the model, in a request, and from the commands."""
+    model = make_tiny_model(lookup.family("llava"))
+    path = save_policy(model, tmp_path)
+    ship(monkeypatch, tmp_path, make_policy(model))  # a policy that comes with the model changes nothing
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)  # refused for the policy, with and without vLLM
+    for keep in ("auto", Policy.load(path)):
+        for refused in (
+            lambda: overrides("bundled", keep=keep),  # noqa: B023
+            lambda: VllmSettings(keep),  # noqa: B023
+            lambda: VllmSettings(0.5).override({"keep": keep}),  # noqa: B023
+            lambda: VllmSettings.from_config(SimpleNamespace(foveate={"keep": keep})),  # noqa: B023
+            lambda: serve.make_command("bundled", keep=keep),  # noqa: B023
+            lambda: BatchSettings("bundled", keep, "foveate", "original", "vllm", 1, 8).check(),  # noqa: B023
+        ):
+            with pytest.raises(InputError, match=NO_POLICY):
+                refused()
+
+
+@pytest.mark.parametrize("keep", ["auto", "mine.policy.json"])
+@pytest.mark.parametrize("command", [["serve", "--print"], ["serve"], ["batch", "q.jsonl", "--out", "out"]])
+def test_the_commands_refuse_a_policy_for_vllm(capsys, tmp_path, monkeypatch, command, keep):
+    monkeypatch.chdir(tmp_path)
+    save_policy(make_tiny_model(lookup.family("llava")), tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--engine", "vllm", "--keep", keep])
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert re.search(NO_POLICY, captured.err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_unsupported_architecture(tmp_path):

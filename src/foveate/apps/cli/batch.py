@@ -50,6 +50,7 @@ def batch(
         model, budget, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
         console.parse_object("--vllm", vllm), loading,
     )  # fmt: skip
+    settings.check()  # the version of vLLM cannot be read where it is not installed
     about = {"versions": read_versions(*["vllm"] * (engine is options.EngineChoice.vllm)), "commit": read_commit()}
     outcome = run(questions, out, settings, shard=shard, actors=actors, address=address, about=about)
     console.print_outcome(outcome)
