@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,12 +44,12 @@ def browser():
 class Demo:
     """A `foveate demo` on a free port; while the file `pause` exists every answer stops half-way (see paused.py)."""
 
-    def __init__(self, model: str, log: Path, pause: Path | None = None) -> None:
+    def __init__(self, model: str, log: Path, pause: Path | None = None, options: Sequence[str | Path] = ()) -> None:
         self.pause = pause
         command = [FOVEATE] if pause is None else [sys.executable, PAUSED, pause]
         with log.open("w") as out:
             self.process = subprocess.Popen(
-                [*command, "demo", "--model", model, "--port", "0"], stdout=out, stderr=subprocess.STDOUT,
+                [*command, "demo", "--model", model, "--port", "0", *options], stdout=out, stderr=subprocess.STDOUT,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
 
@@ -69,8 +70,12 @@ class Demo:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory):
-    """With the bundled model."""
-    demo = Demo("bundled", tmp_path_factory.mktemp("demo") / "log")
+    """With the bundled model, and a policy that always chooses a quarter of the tokens."""
+    from foveate.runtime.load import load
+    from policies import save_policy
+
+    folder = tmp_path_factory.mktemp("demo")
+    demo = Demo("bundled", folder / "log", options=["--policy", save_policy(load("bundled").model, folder)])
     yield demo
     demo.end()
 

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
+from browser.conftest import Demo
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
 from served import to_file, wait_for
@@ -239,7 +240,45 @@ def test_the_slider_moves_by_keyboard(page):
     page.keyboard.press("End")
     expect(page.locator("#share")).to_have_text("100 %, 576 of 576 tokens")
     page.keyboard.press("Home")
+    expect(page.locator("#share")).to_have_text("auto, 144 of 576 tokens")
+    page.keyboard.press("ArrowRight")
     expect(page.locator("#share")).to_have_text("2 %, 12 of 576 tokens")
+
+
+def test_the_notch_auto_shows_what_the_policy_chose(page):
+    """The number and the reason, and only while the method is that of the policy."""
+    expect(page.locator("#auto-note")).to_have_text(re.compile("^auto: at most 1 % of the answers differ"))
+    expect(page.locator("#reason")).to_be_hidden()
+    page.locator("#keep").fill("1")
+    expect(page.locator("#share")).to_have_text("auto, 144 of 576 tokens")
+    expect(page.locator("#keep")).to_have_attribute("aria-valuetext", "auto, 144 of 576 tokens")
+    expect(page.locator("#reason")).to_have_text(re.compile(r"^Auto keeps 25 % of the tokens, at an estimated risk"))
+    page.locator("#go").click()
+    answered(page)
+    expect(page.locator("#pruned-count")).to_have_text("144 of 576 tokens")
+    assert Axe().run(page).violations_count == 0
+    page.locator("#method").select_option("grid")
+    expect(page.locator("#share")).to_have_text("10 %, 58 of 576 tokens")
+    expect(page.locator("#auto-note")).to_have_text("No auto: the policy is for the method foveate.")
+    expect(page.locator("#reason")).to_be_hidden()
+    page.locator("#keep").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#share")).to_have_text("2 %, 12 of 576 tokens")
+    page.locator("#method").select_option("foveate")
+    page.locator("#keep").fill("1")
+    expect(page.locator("#share")).to_have_text("auto, 144 of 576 tokens")
+
+
+def test_a_model_without_a_policy_has_no_notch(opened, tiny_model, tmp_path):
+    demo = Demo(tiny_model, tmp_path / "log")
+    try:
+        with opened(demo) as page:
+            expect(page.locator("#auto-note")).to_have_text(re.compile("^No auto: no policy comes with this model"))
+            page.locator("#keep").focus()
+            page.keyboard.press("Home")
+            expect(page.locator("#share")).to_have_text("2 %, 1 of 16 tokens")
+    finally:
+        demo.end()
 
 
 def test_the_newest_position_of_the_slider_wins(page):

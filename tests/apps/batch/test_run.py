@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -11,6 +12,8 @@ from apps.batch.processes import blocked, find_workers, kill, wait_for
 from foveate.apps.batch.cluster import connect
 from foveate.apps.batch.run import run
 from foveate.errors import FoveateError, InputError
+from foveate.runtime.load import load
+from policies import SAFE, make_policy
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'foveate[batch]'")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # of its own default
@@ -47,6 +50,19 @@ def run_beside(work):
         assert failed == []
 
     return join
+
+
+def test_a_policy_goes_to_the_workers(folder, rows, tmp_path):
+    policy = make_policy(load("bundled").model)
+    few = write_lines(folder / "few.jsonl", rows[:3])
+    for _ in range(2):  # the second run finds everything answered
+        assert run(few, tmp_path / "out", settings(keep=policy), shard=2).answered == 3
+    assert replies(tmp_path / "out") == library(folder, rows[:3], keep=policy)
+    for line in lines(tmp_path / "out", "part"):
+        assert (line["kept"], line["total"]) == (144, 576)
+        assert line["reason"].startswith("25 % of the tokens, at an estimated risk of")
+    with pytest.raises(InputError, match=r"holds a run with another keep \('policy \w+', not 'policy \w+'\)"):
+        run(few, tmp_path / "out", settings(keep=replace(policy, price=SAFE)), shard=2)
 
 
 def test_lines_and_a_table_get_the_librarys_answers(folder, rows, expected, tmp_path):

@@ -15,8 +15,10 @@ from foveate.apps.demo import app as demo_app, session
 from foveate.apps.demo.app import STATIC, make_demo_app, serve_demo
 from foveate.apps.demo.gallery import THEMES, make_gallery
 from foveate.apps.serve.run import bind
+from foveate.errors import InputError
 from foveate.models import family_of
 from foveate.pipeline.encode import list_methods
+from policies import make_policy, ship
 from served import PATIENCE, busy, data_url, paused_model, running_app, to_file, wait_for
 
 # -- static files --------------------------------------------------------------------------------------------------
@@ -80,6 +82,38 @@ def test_about_the_model(demo):
     names = [row["name"] for row in about["methods"]]
     assert names == [row.name for row in foveate.methods() if row.prunes == "input"]  # its tower has a [CLS]
     assert all(row["summary"] and row["paper"] for row in about["methods"])
+
+
+def test_auto_is_the_policy_that_comes_with_the_model(tiny, monkeypatch, tmp_path):
+    ship(monkeypatch, tmp_path, make_policy(tiny.model))
+    with running_demo(tiny) as demo:
+        auto = demo.get("/about").json()["auto"]
+        assert auto["method"] == "foveate"
+        assert auto["note"].startswith("auto: at most 1 % of the answers differ from the unpruned ones, with 95 %")
+        assert demo.post("/look", make_body(keep="auto")).json()["kept"] == 4
+
+
+def test_without_a_policy_there_is_no_auto(tiny_demo):
+    auto = tiny_demo.get("/about").json()["auto"]
+    assert auto["method"] is None
+    assert "No auto: no policy comes with this model. Make one with foveate calibrate" in auto["note"]
+    response = tiny_demo.post("/look", make_body(keep="auto"))
+    assert (response.status_code, "none comes with it" in response.json()["error"]) == (400, True)
+
+
+def test_a_policy_is_for_its_method(tiny):
+    with running_demo(tiny, policy=make_policy(tiny.model)) as demo:
+        for path in ("/look", "/ask"):
+            response = demo.post(path, make_body(keep="auto", method="grid"))
+            assert response.status_code == 400
+            assert "calibrated with method='foveate', not 'grid'" in response.json()["error"]
+
+
+def test_a_policy_of_another_model_is_refused_at_the_start(tiny, bundled):
+    with pytest.raises(InputError, match="calibrated on another model"):
+        make_demo_app(tiny, policy=make_policy(bundled.model))
+    with pytest.raises(InputError, match="calibrated with positions='compact'"):
+        make_demo_app(tiny, policy=make_policy(tiny.model, positions="compact"))
 
 
 def test_methods_that_the_tower_cannot_serve_are_not_available():

@@ -21,6 +21,7 @@ from foveate.models import family_of
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import decode_image
 from foveate.runtime.load import load, quiet
+from policies import make_policy
 from served import data_url, to_file
 from tiled import tiled_folder
 
@@ -43,6 +44,20 @@ def test_a_look_shows_what_prune_inputs_keeps(demo, bundled, keep, method):
     expected = viz.draw(image, report, processor=bundled.processor, legend=False)
     overlay = Image.open(BytesIO(base64.b64decode(look["overlay"].partition(",")[2])))
     assert overlay.tobytes() == expected.tobytes()
+
+
+def test_auto_shows_the_number_and_the_reason(bundled):
+    policy = make_policy(bundled.model)
+    with running_demo(bundled, policy=policy) as demo:
+        look = demo.post("/look", make_body(keep="auto")).json()
+        events = demo.ask(keep="auto")
+        fixed = demo.post("/look", make_body(keep=0.25)).json()
+    assert {**look, "reason": None} == fixed
+    assert (look["kept"], look["total"]) == (144, 576)
+    assert look["reason"].startswith("25 % of the tokens, at an estimated risk of")
+    assert events[0] == look
+    costs = {event["answer"]: event["cost"]["visual_tokens"] for event in events if event["type"] == "cost"}
+    assert costs == {"pruned": 144, "unpruned": 576}
 
 
 def test_a_first_look_is_shown(demo, bundled):

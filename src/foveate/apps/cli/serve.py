@@ -13,6 +13,7 @@ ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key 
 FETCH = "A place to fetch images from, https://host; repeat it for more. Default: none."
 HOSTS = "A further name of this server, such as that of a proxy in front of it; repeat it for more."
 AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HOSTS)]
+AUTO = "The file of a policy, for the slider's notch auto; default: the policy that comes with the model."
 TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
     "chat; default last."
@@ -71,6 +72,7 @@ def demo(
     host: options.Host = "127.0.0.1",
     port: options.Port = 7860,
     allowed_host: AllowedHost = None,
+    policy: Annotated[str | None, typer.Option(help=AUTO, metavar="FILE")] = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
     *,
     loading: LoadOptions,
@@ -81,9 +83,11 @@ def demo(
     require_serve()
     from foveate.apps.demo.app import serve_demo
     from foveate.apps.serve.hosts import parse_allowed_host
+    from foveate.policy import Policy
     from foveate.runtime.load import load, quiet
 
     allowed = [parse_allowed_host(name) for name in allowed_host or []]
+    chosen = None if policy is None else Policy.load(policy)
     with bind(host, port) as listens, quiet():
         loaded = load(model, **vars(loading))
-        serve_demo(loaded, listens, host=host, allowed_hosts=allowed, open_browser=open_browser)
+        serve_demo(loaded, listens, policy=chosen, host=host, allowed_hosts=allowed, open_browser=open_browser)

@@ -28,8 +28,13 @@ from foveate.apps.serve.run import address, list_bound, serve
 from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
 from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, prepare, read_json, refuse, stream_events
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
+from foveate.errors import InputError
 from foveate.models import family_of
 from foveate.pipeline.encode import list_methods
+from foveate.pipeline.follow import find_policy
+from foveate.pipeline.settings import check_settings
+from foveate.policy import Policy
+from foveate.policy.shipped import find_shipped
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.world.drawing import draw_scene
@@ -45,15 +50,17 @@ log = logging.getLogger("uvicorn.error")
 
 
 def make_demo_app(
-    loaded: LoadedModel, *, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",), allowed_hosts: Sequence[str] = ()
-) -> FastAPI:
+    loaded: LoadedModel, *, policy: Policy | None = None, seed: int = 0, bound: Sequence[str] = ("127.0.0.1",),
+    allowed_hosts: Sequence[str] = (),
+) -> FastAPI:  # fmt: skip
     """The application for one model.
 
-    `seed` draws the gallery, `bound` are the host names of the socket, `allowed_hosts` those of a proxy.
+    `policy` is the slider's notch "auto"; by default that which comes with the model, if one does. `seed` draws the
+    gallery, `bound` are the host names of the socket, `allowed_hosts` those of a proxy.
 
-    Raises `ModelError` or `InputError` if the model cannot be asked about an image.
+    Raises `ModelError` or `InputError` if the model cannot be asked about an image, or the policy is not for it.
     """
-    server = DemoServer(loaded, make_gallery(seed))
+    server = DemoServer(loaded, make_gallery(seed), policy)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -81,10 +88,12 @@ def make_demo_app(
 class DemoServer:
     """The handlers of the routes, with the session, worker and limits that they share."""
 
-    def __init__(self, loaded: LoadedModel, gallery: Sequence[GalleryScene]) -> None:
+    def __init__(self, loaded: LoadedModel, gallery: Sequence[GalleryScene], policy: Policy | None) -> None:
         make_inputs(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
         self.loaded, self.gallery, self.methods = loaded, gallery, list_methods(loaded.model, family_of(loaded.model))
-        self.session, self.worker = DemoSession(loaded), ModelWorker(LIMITS.waiting)
+        policy, note = choose_policy(loaded, policy)
+        self.auto = {"method": policy and policy.method, "note": note}
+        self.session, self.worker = DemoSession(loaded, policy), ModelWorker(LIMITS.waiting)
         self.limiter = RequestLimiter(2 * (LIMITS.waiting + 1))
         self.reader = ModelWorker(self.limiter.limit, "foveate-reader")
 
@@ -93,11 +102,11 @@ class DemoServer:
         return FileResponse(STATIC / "index.html")
 
     async def about(self) -> Response:
-        """The model, its methods, the defaults and the limits."""
+        """The model, its methods, the defaults, the limits, and what the slider's notch "auto" is."""
         rows = [{"name": row.name, "paper": row.paper, "summary": row.summary} for row in self.methods]
         limits = {"bytes": LIMITS.body, "pixels": LIMITS.pixels}
         about = {"model": self.loaded.name, "methods": rows, "keep": KEEP, "method": METHOD, "limits": limits}
-        return JSONResponse(about)
+        return JSONResponse({**about, "auto": self.auto})
 
     async def list_scenes(self) -> Response:
         """The gallery with its questions."""
@@ -155,19 +164,39 @@ class DemoServer:
 
 
 def serve_demo(
-    loaded: LoadedModel, listener: socket.socket, *, host: str = "", allowed_hosts: Sequence[str] = (),
-    open_browser: bool = False,
+    loaded: LoadedModel, listener: socket.socket, *, policy: Policy | None = None, host: str = "",
+    allowed_hosts: Sequence[str] = (), open_browser: bool = False,
 ) -> None:  # fmt: skip
     """Serve the page on a socket until it is stopped; `open_browser` opens it in a browser.
 
     `host` is the host name that the user typed, `allowed_hosts` are those of a proxy. Raises as `make_demo_app` does.
     """
-    app = make_demo_app(loaded, bound=list_bound(listener, host), allowed_hosts=allowed_hosts)
+    app = make_demo_app(loaded, policy=policy, bound=list_bound(listener, host), allowed_hosts=allowed_hosts)
     url = address(listener)
     print(f"{loaded.name} answers questions at {url}\nPress Ctrl-C to stop.", flush=True)
     if open_browser:
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
     serve(app, listener, grace=GRACE)
+
+
+def choose_policy(loaded: LoadedModel, policy: Policy | None) -> tuple[Policy | None, str]:
+    """What "auto" stands for, and a sentence: what it promises, or why there is none.
+
+    Raises `InputError` if this policy is not for the model or the page.
+    """
+    try:
+        chosen = policy or find_shipped(loaded.model)
+    except InputError:
+        return None, (
+            "No auto: no policy comes with this model. Make one with foveate calibrate, and start foveate demo with "
+            "--policy FILE."
+        )
+    find_policy(loaded.model, check_settings(chosen, chosen.method))
+    promise = chosen.promise
+    return chosen, (
+        f"auto: at most {100 * promise.loss:.3g} % of the answers differ from the unpruned ones, with "
+        f"{100 * promise.confidence:.3g} % confidence, on questions like those of the calibration."
+    )
 
 
 async def _stream_lines(first: DemoEvent, events: AsyncGenerator[DemoEvent]) -> AsyncIterator[str]:

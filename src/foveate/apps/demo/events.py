@@ -32,7 +32,7 @@ class KeptTokens:
     """What the question keeps. `overlay` is a data URL; `heat` says whether it shows relevance.
 
     `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt. `look` is the
-    overlay of a first look at `looked` tokens, None without one.
+    overlay of a first look at `looked` tokens, None without one. `reason` says why a policy keeps so many.
     """
 
     type: ClassVar[str] = "look"
@@ -47,6 +47,7 @@ class KeptTokens:
     notes: list[str]
     look: str | None = None
     looked: int | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

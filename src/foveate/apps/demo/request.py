@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
@@ -19,16 +19,19 @@ class DemoRequest:
     file: bytes
     key: str
     question: str
-    keep: float
+    keep: float | Literal["auto"]
     method: str
 
 
 class DemoBody(StrictBody):
-    """The JSON fields: an image as a data URL, a question, and how to prune; `keep` is a share of the visual tokens."""
+    """The JSON fields: an image as a data URL, a question, and how to prune.
+
+    `keep` is a share of the visual tokens, or "auto" for the page's policy.
+    """
 
     image: str
     question: Annotated[str, Field(max_length=2000)]
-    keep: Annotated[float, Field(gt=0, le=1)]
+    keep: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
     method: str
 
 
@@ -49,6 +52,6 @@ def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) ->
     return make_request(file, fields.question.strip(), fields.keep, fields.method)
 
 
-def make_request(file: bytes, question: str, keep: float, method: str) -> DemoRequest:
+def make_request(file: bytes, question: str, keep: float | Literal["auto"], method: str) -> DemoRequest:
     """A request about a checked image file."""
     return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method)

@@ -19,6 +19,7 @@ from foveate.method import resolve
 from foveate.models import family_of
 from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.report import Report
+from foveate.policy import Policy
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer
@@ -44,8 +45,9 @@ class CachedImage:
 class DemoSession:
     """A model with a cache of its last images. All methods run on the worker's thread."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.loaded, self._family = loaded, family_of(loaded.model)
+    def __init__(self, loaded: LoadedModel, policy: Policy | None = None) -> None:
+        """`policy` is what "auto" stands for; None where there is none."""
+        self.loaded, self._family, self._policy = loaded, family_of(loaded.model), policy
         self._images: OrderedDict[str, CachedImage] = OrderedDict()
 
     def look(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
@@ -102,7 +104,8 @@ class DemoSession:
         return resolve(request.method).needs, request.question if reads_question else ""
 
     def _prune(self, request: DemoRequest, inputs: Any, encoded: Encoded, *, explain: bool = False) -> PrunedPrompt:
-        options: dict[str, Any] = {"keep": request.keep, "method": request.method, "positions": "original"}
+        keep = self._policy or "auto" if request.keep == "auto" else request.keep
+        options: dict[str, Any] = {"keep": keep, "method": request.method, "positions": "original"}
         return prune_prompt(self.loaded, inputs, **options, encoded=encoded, explain=explain)
 
     def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
@@ -122,8 +125,9 @@ class DemoSession:
         notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
         complement = None if core is None else kept - core
         heat = explained and any(item.relevance is not None for item in report.items)
+        reason = next((item.reason for item in report.items if item.reason), None)
         return KeptTokens(
-            overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked
+            overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked, reason
         )
 
     def _answer(

@@ -25,6 +25,7 @@ export function showKept(look) {
   showFirstLook(look);
   $("pruned-count").textContent = share;
   $("unpruned-count").textContent = `all ${look.total} tokens`;
+  $("reason").textContent = look.reason ? `Auto keeps ${look.reason}` : "";
   $("legend").replaceChildren(...legend(look));
   $("notes").replaceChildren(...look.notes.map((note) => element("li", note)));
   return share;
@@ -56,7 +57,7 @@ function legend(look) {
 /** Removes the kept tokens: there is no question about this image yet. */
 export function clearKept() {
   $("overlay").hidden = $("first-look").hidden = true;
-  for (const id of ["pruned-count", "unpruned-count", "legend", "notes"]) $(id).replaceChildren();
+  for (const id of ["pruned-count", "unpruned-count", "reason", "legend", "notes"]) $(id).replaceChildren();
 }
 
 /** Shows the image without overlay. */

@@ -7,9 +7,10 @@ import { ask, get, look } from "./server.js";
 import { sketch } from "./sketch.js";
 
 const $ = (id) => document.getElementById(id);
+const AUTO = 1; // the slider's notch left of its smallest share, 2 %
 const WAIT = 120; // milliseconds without a change before the kept tokens are requested again
 const state = {
-  limits: null, methods: [], // from the server
+  limits: null, methods: [], auto: null, keep: 0, // from the server
   image: null, truths: new Map(), // a data URL, and the known answers by question
   opening: null, // a promise of the next image: whether it was accepted
   shown: {}, // the request whose kept tokens are shown
@@ -18,8 +19,12 @@ const state = {
 };
 
 function makeRequest(image = state.image) {
-  const keep = Number($("keep").value) / 100;
+  const keep = isAuto() ? "auto" : Number($("keep").value) / 100;
   return { image, question: $("question").value.trim(), keep, method: $("method").value };
+}
+
+function isAuto() {
+  return Number($("keep").value) === AUTO;
 }
 
 function isComplete({ image, question, method }) {
@@ -57,10 +62,11 @@ async function lookNewest(request) {
 
 function showKept(kept, request) {
   state.shown = request;
-  showShare(`${$("keep").value} %, ${answers.showKept(kept)}`);
+  showShare(answers.showKept(kept));
 }
 
-function showShare(text) {
+function showShare(...counts) {
+  const text = [isAuto() ? "auto" : `${$("keep").value} %`, ...counts].join(", ");
   $("share").textContent = text;
   $("keep").setAttribute("aria-valuetext", text);
 }
@@ -199,6 +205,19 @@ function showSummary() {
   $("summary").textContent = `Keeps ${method.summary} (${method.paper}).`;
 }
 
+/** The notch is there for the method of the policy alone. */
+function showNotch() {
+  const { method, note } = state.auto;
+  const slider = $("keep");
+  const isOpen = method === $("method").value;
+  if (!isOpen && isAuto()) slider.value = state.keep;
+  slider.min = isOpen ? AUTO : AUTO + 1;
+  if (isOpen) slider.setAttribute("list", "notches");
+  else slider.removeAttribute("list");
+  $("auto-note").textContent = method && !isOpen ? `No auto: the policy is for the method ${method}.` : note;
+  showShare();
+}
+
 function addListeners() {
   $("go").addEventListener("click", () => (state.asking ? stop() : run()));
   $("dismiss").addEventListener("click", () => showError(""));
@@ -207,11 +226,12 @@ function addListeners() {
     if (event.key === "Enter" && !event.isComposing && !state.asking) run();
   });
   $("keep").addEventListener("input", () => {
-    showShare(`${$("keep").value} %`);
+    showShare();
     onChange();
   });
   $("method").addEventListener("change", () => {
     showSummary();
+    showNotch();
     onChange();
   });
   $("file").addEventListener("change", ({ target }) => {
@@ -226,11 +246,13 @@ function addListeners() {
 
 async function start() {
   const [about, scenes] = await Promise.all([get("/about"), get("/scenes")]);
-  Object.assign(state, { limits: about.limits, methods: about.methods });
+  const keep = Math.round(100 * about.keep);
+  Object.assign(state, { limits: about.limits, methods: about.methods, auto: about.auto, keep });
   $("model").textContent = about.model;
   $("method").append(...about.methods.map(({ name }) => new Option(name, name, false, name === about.method)));
-  $("keep").value = Math.round(100 * about.keep);
+  $("keep").value = keep;
   showSummary();
+  showNotch();
   addListeners();
   fillGallery($("gallery"), scenes, openScene);
   openScene(scenes[0]);
