@@ -3,13 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from foveate.apps.serve.chat_request import StrictBody, parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.images import ImageSource
+from foveate.method.checks import is_number
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class DemoRequest:
     method: str
 
 
+def _as_keep(value: Any) -> Any:
+    if value != "auto" and not (is_number(value) and 0 < value <= 1):
+        raise ValueError('give a share of the tokens above 0 (0.1), 1 for all, or "auto"')
+    return value
+
+
 class DemoBody(StrictBody):
     """The JSON fields: an image as a data URL, a question, and how to prune.
 
@@ -31,7 +38,7 @@ class DemoBody(StrictBody):
 
     image: str
     question: Annotated[str, Field(max_length=2000)]
-    keep: Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
+    keep: Annotated[float | Literal["auto"], BeforeValidator(_as_keep)]
     method: str
 
 
