@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from foveate.apps.ask import Comparison, FirstTokenTiming
     from foveate.apps.batch.run import BatchOutcome
     from foveate.pipeline.settings import Keep
+
+
+MAX_NOTES = 12  # of a command that answers many questions
 
 
 def parse_object(option: str, text: str) -> dict[str, Any]:
@@ -61,6 +65,18 @@ def print_outcome(outcome: BatchOutcome) -> None:
         f"{outcome.answered} rows answered, {aside}{before}: {outcome.speed:.1f} rows/s, {outcome.seconds:.0f} s. "
         f"The answers are in {outcome.out}."
     )
+
+
+def limit_notes(notes: Sequence[str]) -> list[str]:
+    """The first notes, and how many there are beside them: some differ from image to image in a number only."""
+    more = len(notes) - MAX_NOTES
+    return [*notes[:MAX_NOTES], *([f"{more} more notes like these were left out."] if more > 0 else [])]
+
+
+def print_notes(notes: Sequence[str]) -> None:
+    """Print notes on standard error."""
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
 
 
 def print_rows(title: str, rows: Sequence[dict[str, Any]], as_json: bool) -> None:

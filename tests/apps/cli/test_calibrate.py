@@ -44,13 +44,13 @@ def test_calibrate_then_audit_then_ask(calibrate, run, folder, scene, data, tmp_
     assert (code, err) == (0, "")
     assert f"{path}: at most 50 % of the answers change, with 90 % confidence, on questions like these {COUNT}." in out
     policy = Policy.load(path)
-    assert (policy.method, policy.budgets, policy.promise.loss, policy.promise.questions) == (
-        "foveate", (0.25, 0.5), 0.5, COUNT,
-    )  # fmt: skip
+    assert (policy.method, policy.budgets) == ("foveate", (0.25, 0.5))
+    assert (policy.promise.loss, policy.promise.confidence) == (0.5, 0.9)
 
     audit = ("audit", "--policy", path, "--model", folder, "--data", data, "--folder", tmp_path / "audit", "--json")
     code, out, err = run(*audit, "--max-new-tokens", 2)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert all(line.startswith("Note: The policy's promise may not hold here (") for line in err.splitlines())
     record = json.loads(out.splitlines()[-1])
     assert [row["kind"] for row in record["rows"]] == ["kind 0", "kind 1", "all"]
     every = record["rows"][-1]
@@ -61,6 +61,8 @@ def test_calibrate_then_audit_then_ask(calibrate, run, folder, scene, data, tmp_
     assert every["changed"] == sum(changed)
     assert every["keep"] == pytest.approx(sum(row["tokens"] / 16 for row in by_arm[1].values()) / COUNT)
 
+    shown = run(*audit, "--max-new-tokens", 2)  # everything is answered
+    assert shown[1] == out
     code, out, _ = run("ask", scene, "what?", "--model", folder, "--policy", path, "--json", "--max-new-tokens", 1)
     record = json.loads(out.splitlines()[-1])
     assert (code, record["kept"] in (4, 8, 16), len(record["reasons"])) == (0, True, 1)
@@ -122,7 +124,7 @@ def test_promises_that_cannot_be_made(calibrate, tmp_path, monkeypatch, options,
 @pytest.mark.parametrize(
     ("lines", "text"),
     [
-        ([], "no line of it can be used|holds no|no question"),
+        ([], "has no usable question: it is empty"),
         ([{"question": "what?"}] * 9, "'image' is missing or no text"),
         ([{"image": "none.png", "question": "what?"}], "There is no image"),
         ([{"image": "mine.jsonl", "question": "what?"}], "no image that Pillow can read"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import torch
 
 from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm, UnprunedEvalArm, list_kept
-from foveate.method import Method
 from foveate.pipeline.prune import prune_inputs
 from foveate.policy import Policy
 from foveate.runtime.conversation import generate_answers
@@ -18,6 +18,8 @@ from foveate.runtime.first_token import FirstTokenOdds
 @dataclass(frozen=True)
 class MeasuredEvalArm(PrunedEvalArm):
     """What a method keeps, with how sure the model was of the first token of each answer."""
+
+    measures = MappingProxyType({"odds": float})
 
     @torch.no_grad()
     def answer(self, batch: EvalBatch) -> EvalAnswers:
@@ -31,18 +33,18 @@ class MeasuredEvalArm(PrunedEvalArm):
 
 
 @dataclass(frozen=True)
-class PolicyEvalArm(UnprunedEvalArm):
+class PolicyEvalArm(PrunedEvalArm):
     """What a policy keeps, and all tokens for a second try where the policy retries; `counts` are those of both."""
 
     policy: Policy = field(kw_only=True)
-    method: Method = field(kw_only=True)
+    measures = MappingProxyType({"retried": bool})
 
     @torch.no_grad()
     def answer(self, batch: EvalBatch) -> EvalAnswers:
         """Answer greedily; unsure rows once more, without the others."""
         started = time.perf_counter()
         short = prune_inputs(
-            batch.loaded.model, batch.inputs, keep=self.policy, method=self.method, positions=self.policy.positions,
+            batch.loaded.model, batch.inputs, keep=self.policy, method=self.method, positions=self.positions,
             encoded=batch.encoded,
         )  # fmt: skip
         kept: list[list[int] | None] = [*list_kept(short.report, len(batch.sizes))]

@@ -81,7 +81,9 @@ def audit(
     check_settings(policy, method, policy.positions)
     arms: list[EvalArm] = [
         UnprunedEvalArm("unpruned", None, max_new_tokens=max_new_tokens),
-        PolicyEvalArm("policy", None, policy=policy, method=method, max_new_tokens=max_new_tokens),
+        PolicyEvalArm(
+            "policy", None, policy=policy, method=method, positions=policy.positions, max_new_tokens=max_new_tokens
+        ),
     ]
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
     pairs = list(zip(rows[: len(examples)], rows[len(examples) :], strict=True))

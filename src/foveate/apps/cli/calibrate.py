@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foveate.apps import console
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
@@ -19,6 +19,7 @@ from foveate.runtime.load_options import LoadOptions
 if TYPE_CHECKING:
     from foveate.apps.calibrate.audit import Audit
     from foveate.apps.evaluate.examples import EvalExample
+    from foveate.policy import Policy
     from foveate.policy.policy import Promise
 
 DATA = 'Your questions: a file with lines of {"image": ..., "question": ...}; answers are not needed.'
@@ -51,12 +52,16 @@ def calibrate(
     *,
     loading: LoadOptions,
 ) -> None:
-    """Find how many tokens each question needs, and promise how many answers change. Answers are not needed."""
+    """Find how many tokens each question needs, and promise how many answers change. Answers are not needed.
+
+    All answers are greedy: with sampling, the same question may have another answer without any pruning.
+    """
     from foveate.apps.budgets import parse_keep
     from foveate.apps.calibrate import calibrate as run
     from foveate.apps.results import open_folder
     from foveate.method import resolve
     from foveate.runtime.load import load, quiet
+    from foveate.runtime.warnings import collect_warnings
 
     shares = [float(parse_keep(part)) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
     selector = resolve(method)
@@ -67,20 +72,16 @@ def calibrate(
         **_describe_run(model, data, tasks, limit, seed, loading), "method": method, "budgets": shares,
         "positions": positions.value, "max_new_tokens": max_new_tokens, "batch": batch,
     }  # fmt: skip
-    with open_folder(folder), quiet():
+    with open_folder(folder):
         pass
-    with quiet():
+    with quiet(), collect_warnings() as notes:
         policy = run.calibrate(
             load(model, **vars(loading)), examples, method=selector, loss=loss, confidence=confidence, budgets=shares,
             positions=positions.value, max_new_tokens=max_new_tokens, batch=batch, out=folder, settings=decisive,
         )  # fmt: skip
     policy.save(out)
-    print(
-        f"{out}: at most {100 * loss:.3g} % of the answers change, with {100 * confidence:.3g} % confidence, on "
-        f"questions like these {len(examples)}.\nOn the half that tested it {_describe(policy.promise)}."
-    )
-    if policy.retry is not None:
-        print(f"With --retry {_describe(policy.retry.promise)}, both tries counted.")
+    console.print_notes(console.limit_notes(notes))
+    _print_policy(policy, out, len(examples))
 
 
 @options.app.command()
@@ -103,13 +104,14 @@ def audit(
 ) -> None:
     """Check the promise of a policy on other questions, and find the kinds of question that break it.
 
-    Without --data the questions are of the test split.
+    Without --data the questions are of the test split. All answers are greedy, as those of the calibration.
     """
     from foveate.apps.calibrate import audit as run
     from foveate.apps.results import open_folder
     from foveate.method import resolve
     from foveate.policy import Policy
     from foveate.runtime.load import load, quiet
+    from foveate.runtime.warnings import collect_warnings
 
     chosen = Policy.load(policy)
     if retry and chosen.retry is None:
@@ -122,11 +124,12 @@ def audit(
     }  # fmt: skip
     with open_folder(folder):
         pass
-    with quiet():
+    with quiet(), collect_warnings() as notes:
         result = run.audit(
             load(model, **vars(loading)), examples, chosen, resolve(chosen.method), max_new_tokens=max_new_tokens,
             batch=batch, out=folder, settings=decisive,
         )  # fmt: skip
+    console.print_notes(console.limit_notes(notes))
     _print_audit(result, as_json)
 
 
@@ -136,8 +139,7 @@ def _read_examples(data: Path | None, tasks: str, limit: int, seed: int, split: 
     if data is None:
         return sample_examples(tasks.split(","), split, limit, seed)
     examples, skipped = read_data(data, limit, needs_answers=False)
-    for note in skipped:
-        print(f"Note: {note}", file=sys.stderr)
+    console.print_notes(skipped)
     return examples
 
 
@@ -153,6 +155,16 @@ def _describe_run(
         "limit": limit, "seed": seed, "loading": loading.to_record(), "versions": read_versions(),
         "commit": read_commit(),
     }  # fmt: skip
+
+
+def _print_policy(policy: Policy, out: Path, questions: int) -> None:
+    promise = policy.promise
+    print(
+        f"{out}: at most {100 * promise.loss:.3g} % of the answers change, with {100 * promise.confidence:.3g} % "
+        f"confidence, on questions like these {questions}.\nOn the half that tested it {_describe(promise)}."
+    )
+    if policy.retry is not None:
+        print(f"With --retry {_describe(policy.retry.promise)}, both tries counted.")
 
 
 def _describe(promise: Promise) -> str:
@@ -173,9 +185,9 @@ def _print_audit(result: Audit, as_json: bool) -> None:
         again = [str(row.retried)] if result.policy.retries else []
         rate = f"{100 * row.low:.2f} and {100 * row.high:.2f} %"
         table.add_row(row.kind, str(row.changed), str(row.questions), rate, f"{100 * row.keep:.1f} %", *again)
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(result.verdict)
+    screen = Console(highlight=False)
+    screen.print(table)
+    screen.print(result.verdict)
     if as_json:
         record = {"verdict": result.verdict, "rows": [asdict(row) for row in (*result.kinds, result.every)]}
         print(json.dumps(record))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foveate.apps import console
 from foveate.apps.budgets import describe_budget
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
@@ -62,7 +62,7 @@ def evaluate(
     if plot:
         report.check_plot()
     examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
-    _print_notes(skipped)
+    console.print_notes(skipped)
     decisive = {  # everything that decides an answer
         "model": model, "methods": methods, "keep": keep,
         "policies": {name: describe_budget(policy) for name, policy in policies.items()},
@@ -74,13 +74,9 @@ def evaluate(
         pass
     with quiet(), collect_warnings() as notes:
         rows = run(load(model, **vars(loading)), examples, arms, batch=batch, out=out, settings=decisive)
-    _print_notes(notes)
+    notes = console.limit_notes(notes)
+    console.print_notes(notes)
     _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot, as_json=as_json)
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        print(f"Note: {note}", file=sys.stderr)
 
 
 def _write(rows: Sequence[Row], about: dict[str, Any], out: Path, *, plot: bool, as_json: bool) -> None:

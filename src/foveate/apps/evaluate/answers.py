@@ -8,7 +8,7 @@ from typing import Any
 from foveate.errors import InputError
 
 Row = dict[str, Any]
-"""One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds."""
+"""One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds, measures."""
 RESULTS: dict[str, type | tuple[type, ...]] = {
     "answer": str, "right": bool, "kept": (list, type(None)), "tokens": (int, float), "total": int,
     "seconds": (int, float),
@@ -17,10 +17,13 @@ RowKey = tuple[str, str]
 """The question's id and the arm's label."""
 
 
-def read_answers(path: Path, heads: Mapping[RowKey, Row]) -> dict[RowKey, Row]:
+def read_answers(
+    path: Path, heads: Mapping[RowKey, Row], measures: Mapping[str, Mapping[str, type]]
+) -> dict[RowKey, Row]:
     """The rows in the file; a last line without its end is left out, as a killed run leaves it.
 
-    `heads` are the fields of every possible row that are known before it is answered. Raises `InputError` for a line
+    `heads` are the fields of every possible row that are known before it is answered, `measures` the types of further
+    ones, by the arm's label. Raises `InputError` for a line
     that is damaged, blank, or no answer of this run, and changes nothing then.
     """
     try:
@@ -32,7 +35,7 @@ def read_answers(path: Path, heads: Mapping[RowKey, Row]) -> dict[RowKey, Row]:
         try:
             row = json.loads(line)
             key = (row["id"], row["arm"])
-            if not _is_answer(row, heads[key]):
+            if not _is_answer(row, heads[key], measures.get(key[1], {})):
                 raise ValueError("another question, or no answer")
             rows[key] = row
         except (ValueError, TypeError, KeyError, RecursionError):
@@ -46,6 +49,7 @@ def read_answers(path: Path, heads: Mapping[RowKey, Row]) -> dict[RowKey, Row]:
     return rows
 
 
-def _is_answer(row: Row, head: Row) -> bool:
-    is_complete = row.keys() == head.keys() | RESULTS.keys() and all(row[name] == head[name] for name in head)
-    return is_complete and all(isinstance(row[name], kind) for name, kind in RESULTS.items())
+def _is_answer(row: Row, head: Row, measures: Mapping[str, type]) -> bool:
+    results = {**RESULTS, **measures}
+    is_complete = row.keys() == head.keys() | results.keys() and all(row[name] == head[name] for name in head)
+    return is_complete and all(isinstance(row[name], kind) for name, kind in results.items())

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -98,6 +99,8 @@ class EvalArm(ABC):
     """Which of several arms that are averaged under one name."""
     optional: ClassVar[bool] = False
     """Whether a run leaves the arm out where it cannot run on the model."""
+    measures: ClassVar[Mapping[str, type]] = MappingProxyType({})
+    """What its answers measure beside the results of every arm, and the types."""
 
     @property
     def label(self) -> str:

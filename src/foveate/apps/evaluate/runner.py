@@ -106,7 +106,7 @@ def _resume(out: Path, groups: Sequence[Sequence[EvalExample]], arms: Sequence[E
         raise InputError(f"{out} holds answers without their {RUN}: give another folder.")
     claim_folder(out, settings)
     heads = {(each.id, arm.label): _make_head(arm, each) for group in groups for each in group for arm in arms}
-    by_key = read_answers(log, heads)
+    by_key = read_answers(log, heads, {arm.label: arm.measures for arm in arms})
     rows = [
         by_key[example.id, arm.label]
         for group, arm in itertools.product(groups, arms)
