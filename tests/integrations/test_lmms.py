@@ -14,6 +14,7 @@ from foveate.apps.evaluate.arms import EvalBatch
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.load import load
+from policies import make_policy, save_policy, ship
 from tiled import tiled_folder
 from tiny import tiny_folder
 from viz.golden.write import make_scene
@@ -123,6 +124,43 @@ def test_input_tokens_are_those_that_the_model_reads(family, keep, tmp_path):
         inputs = processor(text=[text], images=[images] if images else None, return_tensors="pt")
         short = foveate.prune_inputs(single._loaded.model, inputs, keep=keep)
         assert count == short["input_ids"].shape[1]
+
+
+@pytest.mark.parametrize("form", ["a file", "auto", "an object"])
+def test_a_policy_chooses_the_input_tokens(form, tmp_path, monkeypatch):
+    """As lmms-eval writes it in --model_args, which has texts alone, and from Python."""
+    folder = str(tiny_folder("qwen2_5_vl", tmp_path / "model"))
+    policy = make_policy(load(folder).model, price=1.0, mean=32.0)
+    path = save_policy(load(folder).model, tmp_path, price=1.0, mean=32.0)
+    ship(monkeypatch, tmp_path, policy)
+    keep = {"a file": str(path), "auto": "auto", "an object": policy}[form]
+    chosen = FoveateLmms(folder, keep=keep, batch_size=2)
+    chosen.task_dict["drawn"] = {"test": dict.fromkeys(range(len(CHATS)))}
+    results = chosen.generate_until([make_request(0), make_request(2)])
+    (chat, images), processor = chosen._read_request(make_request(0)), chosen._loaded.processor
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    inputs = processor(text=[text], images=[images], return_tensors="pt")
+    short = foveate.prune_inputs(chosen._loaded.model, inputs, keep=policy)
+    assert results[0].token_counts.input_tokens == short["input_ids"].shape[1] < inputs["input_ids"].shape[1]
+
+
+def test_policies_that_cannot_be_used(tmp_path, monkeypatch):
+    folder, other = (str(tiny_folder(name, tmp_path / name)) for name in ("llava", "qwen2_5_vl"))
+    ship(monkeypatch, tmp_path)
+    path = save_policy(load(other).model, tmp_path)
+    for more, says in (
+        ({"keep": "auto"}, "none comes with it: make one with foveate calibrate"),
+        ({"keep": str(path)}, "calibrated on another model"),
+        ({"keep": str(path), "method": "fastv"}, "which takes one budget: give a number"),
+        ({"keep": "none.json"}, "none.json cannot be read as a policy"),
+        ({"keep": "mine.policy"}, "'mine.policy' is no number: .*, auto, or the .json file of a policy"),
+        ({"keep": ""}, "'' is no number"),
+    ):
+        with pytest.raises(FoveateError, match=says):
+            FoveateLmms(folder, **more)
+    path = save_policy(load(folder).model, tmp_path)
+    with pytest.raises(InputError, match="calibrated with method='foveate', not 'grid'"):
+        FoveateLmms(folder, keep=str(path), method="grid")
 
 
 def test_in_decoder_methods_count_what_the_last_layers_read(tmp_path):

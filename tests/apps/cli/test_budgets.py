@@ -5,6 +5,7 @@ import json
 import pytest
 
 from foveate.apps.budgets import choose_budget, describe_budget, parse_budget
+from foveate.apps.console import MAX_NOTES, limit_notes
 from foveate.errors import InputError
 from foveate.policy import Policy
 from foveate.runtime.load import load, quiet
@@ -40,6 +41,12 @@ def test_a_record_tells_policies_apart(model, path):
     assert len(names) == 2
     assert all(name.startswith("policy ") and len(name) == 19 for name in names)
     assert [describe_budget(keep) for keep in (0.1, 64, "auto")] == [0.1, 64, "auto"]
+
+
+def test_many_notes_are_counted():
+    notes = [f"note {number}" for number in range(MAX_NOTES + 3)]
+    assert limit_notes(notes[:MAX_NOTES]) == notes[:MAX_NOTES]
+    assert limit_notes(notes) == [*notes[:MAX_NOTES], "3 more notes like these were left out."]
 
 
 # -- ask -----------------------------------------------------------------------------------------------------------

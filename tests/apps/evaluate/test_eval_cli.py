@@ -116,6 +116,16 @@ def test_a_policy_is_an_arm(run, folder, tmp_path, monkeypatch):
         assert chosen[example.id]["answer"] == generate_answers(loaded, short, 2)[0]
 
 
+def test_what_is_unlike_the_calibration_is_a_note(run, folder, tmp_path):
+    path = save_policy(load(folder).model, tmp_path, low=1e8)
+    code, out, err = run("--model", folder, *POLICIES, "--no-plot", "--keep", path)
+    notes = json.loads(out.splitlines()[-1])["notes"]
+    assert (code, len(notes) > 0) == (0, True)
+    for note in notes:
+        assert "promise may not hold here" in note
+        assert f"Note: {note}\n" in err
+
+
 def test_a_run_with_a_policy_goes_on_with_that_policy_alone(run, folder, tmp_path, monkeypatch):
     model = load(folder).model
     path = save_policy(model, tmp_path)
