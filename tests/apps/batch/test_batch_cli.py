@@ -90,6 +90,11 @@ def test_without_ray(refused, monkeypatch):
     assert "pip install 'foveate[batch]'" in refused()
 
 
+def test_without_vllm(refused, monkeypatch):
+    monkeypatch.setattr("foveate.integrations.vllm.engine.find_spec", lambda name: None)
+    assert "pip install 'foveate[vllm]'" in refused("--engine", "vllm")
+
+
 # -- as a program --------------------------------------------------------------------------------------------------
 
 
