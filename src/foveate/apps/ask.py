@@ -16,6 +16,7 @@ from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
+from foveate.runtime.retry import find_retrying, retry_if_unsure
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 from foveate.runtime.warnings import collect_warnings
 
@@ -44,7 +45,11 @@ class FirstTokenTiming:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The two answers, their timings, and the report of the pruned one."""
+    """The two answers, their timings, and the report of the pruned one.
+
+    With `retried` the model was unsure of the pruned answer's first token and answered again with all tokens; the
+    timing is of both tries.
+    """
 
     answer: str
     answer_unpruned: str
@@ -52,6 +57,7 @@ class Comparison:
     unpruned: FirstTokenTiming
     report: Report
     notes: tuple[str, ...]
+    retried: bool = False
 
 
 def ask(
@@ -64,25 +70,32 @@ def ask(
     positions: Positions = "original",
     max_new_tokens: int = 64,
     explain: bool = False,
+    retry: bool = False,
 ) -> Comparison:
     """Answer greedily, pruned and unpruned, and time both: one warm-up each, then medians of three alternating rounds.
 
-    The settings are those of `prune_inputs`; the time for `explain` is not counted. Raises a `FoveateError` if the
-    model, the settings or the inputs cannot be used.
+    The settings are those of `prune_inputs`; the time for `explain` is not counted. With `retry`, `keep` is a policy
+    with a retry. Raises a `FoveateError` if the model, the settings or the inputs cannot be used.
     """
     model = loaded.model
+    keep = find_retrying(model, keep, method, positions) if retry else keep
     inputs = make_inputs(loaded, [image], [question])
     settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
     with torch.no_grad(), collect_warnings() as notes:
         rounds = [_run_round(model, inputs, settings) for _ in range(1 + ROUNDS)][1:]  # the first one warms up
         short = rounds[-1][0]
-        answer, unpruned_answer = (generate_answers(loaded, each, max_new_tokens)[0] for each in (short, inputs))
-        report = short.report
+        result = retry_if_unsure(
+            lambda tried, processors, _: generate_answers(loaded, tried, max_new_tokens, processors)[0], short,
+            lambda: prune_inputs(model, inputs, **{**settings, "keep": 1.0}),
+        )  # fmt: skip
+        unpruned_answer, report = generate_answers(loaded, inputs, max_new_tokens)[0], short.report
         if explain:
             report = replace(report, items=prune_inputs(model, inputs, explain=True, **settings).report.items)
     pruned, unpruned = (_take_median([timings[n] for _, *timings in rounds]) for n in (0, 1))
+    if result.retried:
+        pruned = replace(unpruned, select=pruned.select, prefill=pruned.prefill + unpruned.prefill)
     notes = list(dict.fromkeys([*loaded.notes, *notes, *report.notes]))
-    return Comparison(answer, unpruned_answer, pruned, unpruned, report, tuple(notes))
+    return Comparison(result.output, unpruned_answer, pruned, unpruned, report, tuple(notes), result.retried)
 
 
 def _run_round(

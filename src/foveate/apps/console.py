@@ -42,7 +42,7 @@ def print_comparison(comparison: Comparison) -> None:
     title = f"{comparison.report.method}, {kept / total:.0%} of the visual tokens"
     table = Table("", "pruned", "unpruned", title=title)
     table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
-    table.add_row("visual tokens", str(kept), str(total))
+    table.add_row("visual tokens", f"{kept}, then {total}" if comparison.retried else str(kept), str(total))
     for name, measure in MEASURES:
         table.add_row(name, measure(pruned), measure(unpruned))
     if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:
@@ -51,6 +51,9 @@ def print_comparison(comparison: Comparison) -> None:
     for item in comparison.report.items:
         if item.reason:
             console.print(Text(f"Budget: {len(item.kept)} of {item.total} visual tokens. {item.reason}"))
+    if comparison.retried:
+        console.print("Unsure of the answer's first token, the model answered again with all visual tokens.")
+        console.print("Time counts both tries.")
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
 
@@ -110,6 +113,7 @@ def to_record(comparison: Comparison, *, keep: Keep, model: str, overlay: Path |
         "kv_bytes": {name: timing.kv_bytes for name, timing in timings.items()},
         "peak_bytes": {name: timing.peak_bytes for name, timing in timings.items()},
         "overlay": None if overlay is None else str(overlay),
+        "retried": comparison.retried,
         "reasons": [item.reason for item in comparison.report.items if item.reason],
         "notes": list(comparison.notes),
     }

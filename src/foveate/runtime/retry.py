@@ -17,7 +17,7 @@ from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs
-from foveate.pipeline.settings import Positions, check_settings
+from foveate.pipeline.settings import Keep, Positions, check_settings
 from foveate.policy import Policy
 from foveate.runtime.first_token import read_odds
 
@@ -123,7 +123,7 @@ def generate_with_retry(
     return retry_if_unsure(generate, short, lambda: prune_inputs(model, inputs, keep=1.0, **settings))
 
 
-def find_retrying(model: Any, keep: Policy | Literal["auto"], method: str | Method, positions: Positions) -> Policy:
+def find_retrying(model: Any, keep: Keep, method: str | Method, positions: Positions) -> Policy:
     """The policy of `generate_with_retry`. Raises `InputError` for a budget, or a policy without a retry."""
     policy = find_policy(unwrap(model), check_settings(keep, method, positions)).policy
     if not isinstance(policy, Policy):

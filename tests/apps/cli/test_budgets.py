@@ -1,6 +1,7 @@
 """What `--keep` and `--policy` take, and what each command says of anything else."""
 
 import json
+import math
 
 import pytest
 
@@ -8,6 +9,7 @@ from foveate.apps.budgets import choose_budget, describe_budget, parse_budget
 from foveate.apps.console import MAX_NOTES, limit_notes
 from foveate.errors import InputError
 from foveate.policy import Policy
+from foveate.policy.policy import Promise, Retry
 from foveate.runtime.load import load, quiet
 from policies import SAFE, make_policy, save_policy, ship
 
@@ -78,6 +80,36 @@ def test_ask_says_what_is_unlike_the_calibration(run, folder, model, scene, tmp_
     code, out, _ = run("ask", scene, "what?", "--model", folder, "--policy", path, "--json", "--max-new-tokens", 1)
     (note,) = json.loads(out.splitlines()[-1])["notes"]
     assert (code, "tokens 16, calibrated on 17 to 1e+09" in note) == (0, True)
+
+
+@pytest.mark.parametrize(("limit", "retried"), [(-1e6, False), (1e6, True)])
+def test_ask_retry_answers_again_if_the_model_is_unsure(run, folder, model, scene, tmp_path, limit, retried):
+    """Whether the log-odds of the first token are below the limit, of a policy that keeps a quarter."""
+    retry = Retry(limit - math.log(99.0), 0.0, -1.0, 0.0, 100.0, Promise(0.01, 0.95, 1000, 0.0, 0.5))
+    path = save_policy(model, tmp_path, price=SAFE, offsets=(-30.0, -60.0), weight=0.0, retry=retry)
+    ask = ("ask", scene, "what?", "--model", folder, "--policy", path, "--json", "--max-new-tokens", 4)
+    code, out, err = run(*ask, "--retry")
+    assert (code, err) == (0, "")
+    record, text = json.loads(out.splitlines()[-1]), " ".join(out.split())
+    assert (record["kept"], record["retried"]) == (4, retried)
+    assert ("4, then 16" in text) == ("answered again with all visual tokens" in text) == retried
+    if retried:
+        assert record["answer"] == record["answer_unpruned"]
+        assert record["kv_bytes"]["pruned"] == record["kv_bytes"]["unpruned"]
+        assert record["seconds"]["pruned"]["prefill"] > record["seconds"]["unpruned"]["prefill"]
+    else:
+        fixed = run("ask", scene, "what?", "--model", folder, "--keep", 4, "--json", "--max-new-tokens", 4)[1]
+        assert record["answer"] == json.loads(fixed.splitlines()[-1])["answer"]
+    assert json.loads(run(*ask)[1].splitlines()[-1])["retried"] is False  # without --retry
+
+
+def test_a_retry_needs_a_policy_that_has_one(refuse, folder, scene, path, monkeypatch):
+    assert "The policy has no retry: make one" in refuse(
+        "ask", scene, "what?", "--model", folder, "--policy", path, "--retry"
+    )
+    monkeypatch.setattr("foveate.runtime.load.load", None)
+    says = refuse("ask", scene, "what?", "--retry")
+    assert "--retry is for a policy, and 0.1 is a fixed budget: add --policy, or leave it out." in says
 
 
 def test_a_number_has_no_reason(run, folder, scene):

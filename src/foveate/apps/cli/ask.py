@@ -9,12 +9,14 @@ import typer
 from foveate.apps import budgets, console
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
+from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
 KEEP = (
     "Visual tokens to keep: with a dot a share (0.1, 1.0), without one a number (64; 1 is one token), auto for the "
     "policy that comes with the model, or the .json file of a policy; default 0.1."
 )
+RETRY = "With a policy: answer again with all tokens if the model is unsure of the first one."
 POLICY = "The file of a policy, which chooses the budget (`foveate calibrate` makes one): the same as --keep FILE.json."
 
 
@@ -29,6 +31,7 @@ def ask(
     model: options.Model = "bundled",
     positions: options.Positions = options.PositionsChoice.original,
     overlay: Annotated[Path | None, typer.Option(help="Draw the kept tokens into this image file.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help=RETRY)] = False,
     max_new_tokens: options.MaxNewTokens = 64,
     as_json: options.Json = False,
     *,
@@ -36,6 +39,8 @@ def ask(
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
     budget = budgets.choose_budget(keep, policy)
+    if retry and isinstance(budget, (int, float)):
+        raise InputError(f"--retry is for a policy, and {budget} is a fixed budget: add --policy, or leave it out.")
     from foveate import viz
     from foveate.apps.ask import ask as compare
     from foveate.method import resolve
@@ -51,7 +56,7 @@ def ask(
         loaded = load(model, **vars(loading))
         comparison = compare(
             loaded, pixels, question, keep=budget, method=selector, positions=positions.value,
-            max_new_tokens=max_new_tokens, explain=overlay is not None,
+            max_new_tokens=max_new_tokens, explain=overlay is not None, retry=retry,
         )  # fmt: skip
     console.print_comparison(comparison)
     if overlay is not None:
