@@ -116,6 +116,19 @@ def test_a_policy_of_another_model_is_refused_at_the_start(tiny, bundled):
         make_demo_app(tiny, policy=make_policy(tiny.model, positions="compact"))
 
 
+@pytest.mark.parametrize("text", [None, "", "[]", '{"format": "foveate policy 0"}'])
+def test_a_file_that_is_no_policy_is_refused_before_the_model_is_loaded(capsys, monkeypatch, tmp_path, text):
+    monkeypatch.setattr("foveate.runtime.load.load", None)
+    if text is not None:
+        (tmp_path / "mine.policy.json").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["demo", "--policy", str(tmp_path / "mine.policy.json"), "--port", "0"])
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    assert "mine.policy.json" in captured.err
+    assert "make one with foveate calibrate" in captured.err
+
+
 def test_methods_that_the_tower_cannot_serve_are_not_available():
     from foveate.runtime.load import load, quiet
 

@@ -170,6 +170,7 @@ def test_every_policy_is_checked_before_the_first_question(run, folder, tmp_path
         (("--keep", "half"), "'half'"),
         (("--keep", "0.1,auto,auto"), "names a policy twice"),
         (("--keep", "auto"), "none comes with it: make one with foveate calibrate"),
+        (("--keep", "0.1,auto", "--methods", "divprune"), "none comes with it: make one with foveate calibrate"),
         (("--keep", "0.1,none.json"), "none.json cannot be read as a policy"),
         (("--data", "missing.jsonl"), "missing.jsonl"),
         (("--methods", "visionzip"), "visionzip"),
