@@ -68,6 +68,25 @@ def test_calibrate_then_audit_then_ask(calibrate, run, folder, scene, data, tmp_
     assert (code, record["kept"] in (4, 8, 16), len(record["reasons"])) == (0, True, 1)
 
 
+def test_the_bundled_model_on_its_own_questions(run, scene, tmp_path):
+    """Without --data: calibrated on the development split, audited on the test split."""
+    path, tasks = tmp_path / "mine.policy.json", ("--tasks", "existence,attribute", "--limit", COUNT // 2)
+    options = (*tasks, "--loss", 0.5, "--confidence", 0.9, "--budgets", "0.1,0.5")
+    code, out, err = run("calibrate", "--out", path, *options)
+    assert (code, err) == (0, "")
+    assert f"questions like these {COUNT}." in out
+    code, out, _ = run("audit", "--policy", path, *tasks, "--folder", tmp_path / "audit", "--json")
+    rows = json.loads(out.splitlines()[-1])["rows"]
+    assert (code, [(row["kind"], row["questions"]) for row in rows]) == (
+        0, [("existence", COUNT // 2), ("attribute", COUNT // 2), ("all", COUNT)],
+    )  # fmt: skip
+    ids = {json.loads(line)["id"].split("-")[0] for line in (tmp_path / "audit/answers.jsonl").read_text().splitlines()}
+    assert ids == {"test"}
+    code, out, _ = run("ask", scene, "what color is the star?", "--policy", path, "--json", "--max-new-tokens", 2)
+    record = json.loads(out.splitlines()[-1])
+    assert (code, record["kept"] in (58, 288, 576), len(record["reasons"])) == (0, True, 1)
+
+
 def test_a_calibration_that_was_killed_goes_on(calibrate, tmp_path):
     assert calibrate()[0] == 0
     first = (tmp_path / "mine.policy.json").read_text()
