@@ -95,6 +95,21 @@ def test_the_plot(tmp_path):
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "plot.png").read_bytes()
 
 
+@pytest.mark.parametrize("n", [1, 3, 7, 49])
+@pytest.mark.parametrize("mark", [0, 1])
+def test_the_plot_of_a_policy(tmp_path, n, mark):
+    """A point beside the lines, also where all answers are right or wrong, and where there is no line."""
+    whole = rows(unpruned={"color": [1] * n}, none={"color": [0] * n})
+    policy = [{**row, "keep": "auto", "tokens": 40} for row in rows(foveate={"color": [mark] * n})]
+    sizes = []
+    for more in (rows(grid_10={"color": [1] * n}), []):
+        summary = summarize([*whole, *more, *policy])
+        draw_plot(summary, tmp_path / "plot.png")
+        sizes.append((tmp_path / "plot.png").stat().st_size)
+        assert "| keep auto | tokens |" in format_tables(summary)
+    assert min(sizes) > 10_000
+
+
 def test_without_matplotlib(monkeypatch):
     check_plot()
     monkeypatch.setitem(sys.modules, "matplotlib", None)

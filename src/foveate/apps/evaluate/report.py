@@ -222,7 +222,7 @@ def draw_plot(summary: EvalSummary, path: Path) -> None:
     for arm in summary.arms:
         if isinstance(arm.keep, str):  # a policy: its budgets differ from question to question
             value, label = arm.accuracy, f"{arm.name} @ {arm.keep}"
-            spread = [[value.value - value.low], [value.high - value.value]]
+            spread = [[max(0.0, value.value - value.low)], [max(0.0, value.high - value.value)]]  # rounding
             axes.errorbar([arm.tokens], [value.value], spread, fmt="*", ms=10, color="black", lw=0.8, label=label)
     axes.set_xscale("log")
     marked = [arm for arm in summary.arms if arm.name == "grid" or (not names and isinstance(arm.keep, str))]
