@@ -9,7 +9,7 @@ import pytest
 from foveate.errors import InputError
 from foveate.policy import Policy
 from foveate.policy.fit import SAFEST
-from foveate.policy.policy import Promise, Retry, ScoreTerm
+from foveate.policy.policy import Promise, Retry, ScoreTerm, format_percent
 from foveate.policy.signature import Signature
 
 POLICY = Policy(
@@ -49,6 +49,13 @@ def test_the_safest_price_keeps_everything_however_sure_the_estimate_is(retry):
 def test_reason_names_the_risk_of_less():
     reason = replace(POLICY, price=3.0).decide({"cover": 0.2}, (0.6, 0.8)).reason
     assert reason == "50 % of the tokens, at an estimated risk of 6.9 %; 10 % would risk 35 %."
+
+
+def test_shares_are_percents_of_two_digits():
+    shares = (0.0, 1e-9, 1e-4, 0.00015, 0.0694, 0.35, 0.994, 0.9951, 1.0)
+    assert [format_percent(share) for share in shares] == [
+        "0 %", "below 0.01 %", "0.01 %", "0.015 %", "6.9 %", "35 %", "99 %", "100 %", "100 %",
+    ]  # fmt: skip
 
 
 def test_what_is_unlike_the_calibration_is_named():

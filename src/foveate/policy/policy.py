@@ -160,9 +160,9 @@ class Policy:
         costs = [share + min(most, price * risk) for share, risk in zip(shares, risks, strict=True)]
         best = min(range(len(costs)), key=lambda n: (costs[n], n))
         keep = shares[best]
-        reason = f"{100 * keep:.3g} % of the tokens, at an estimated risk of {100 * risks[best]:.2g} %"
+        reason = f"{100 * keep:.3g} % of the tokens, at an estimated risk of {format_percent(risks[best])}"
         if best:
-            reason += f"; {100 * self.budgets[best - 1]:.3g} % would risk {100 * risks[best - 1]:.2g} %"
+            reason += f"; {100 * self.budgets[best - 1]:.3g} % would risk {format_percent(risks[best - 1])}"
         limit = None if retry is None or keep == 1 else retry.find_limit(risks[best])
         return Decision(keep, f"{reason}.", tuple(self._find_unlike(scores, topic)), limit)
 
@@ -226,6 +226,11 @@ class Policy:
         if math.fsum(a * b for a, b in zip(topic, self.center, strict=True)) < self.near:
             unlike.append("a question unlike those of the calibration")
         return [f"The policy's promise may not hold here ({'; '.join(unlike)}): foveate audit tells."] if unlike else []
+
+
+def format_percent(share: float) -> str:
+    """The share in percent, with two digits: "0.015 %", "6.9 %", "100 %"."""
+    return "below 0.01 %" if 0 < share < 1e-4 else f"{float(f'{100 * share:.2g}'):g} %"
 
 
 def _to_tuple(value: Any) -> Any:

@@ -14,7 +14,7 @@ from foveate.apps.evaluate.runner import evaluate
 from foveate.errors import InputError
 from foveate.method import Method
 from foveate.pipeline.settings import check_settings
-from foveate.policy.policy import Policy, Promise
+from foveate.policy.policy import Policy, Promise, format_percent
 from foveate.policy.risk import bound_rate
 from foveate.runtime.load import LoadedModel
 
@@ -54,7 +54,7 @@ class Audit:
         """Whether the promise holds here, in a sentence or two."""
         every, loss = self.every, self.promise.loss
         counted = (
-            f"{every.changed} of {every.questions} answers changed ({100 * every.changed / every.questions:.2g} %)"
+            f"{every.changed} of {every.questions} answers changed ({format_percent(every.changed / every.questions)})"
         )
         promise = f"the promised {100 * loss:.3g} %"
         if every.low > loss:

@@ -168,8 +168,9 @@ def _print_policy(policy: Policy, out: Path, questions: int) -> None:
 
 
 def _describe(promise: Promise) -> str:
-    changed, kept = 100 * promise.expected_loss, 100 * promise.expected_keep
-    return f"{changed:.2g} % changed, at {kept:.3g} % of the tokens"
+    from foveate.policy.policy import format_percent
+
+    return f"{format_percent(promise.expected_loss)} changed, at {100 * promise.expected_keep:.3g} % of the tokens"
 
 
 def _print_audit(result: Audit, as_json: bool) -> None:
