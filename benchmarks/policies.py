@@ -1,6 +1,6 @@
 """Does a policy keep its promise, and what does it save? Calibration and test are drawn again, 200 times.
 
-Reads the answers and scores that `foveate calibrate` left in a folder (`--folder`), and writes
+Reads the answers that `foveate calibrate` left in a folder (`--folder`), and writes
 results/policies/NAME.json. For each promise: the realised loss and the tokens of a policy, of the policy with a retry
 (the tokens of both tries counted), of the best fixed budget with the same promise, and of E-AdaPrune's rule (arXiv
 2603.05950: as many tokens as the rank that holds 95 % of the spectral energy) times a factor that is calibrated in the
@@ -16,12 +16,20 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from foveate.apps.calibrate.calibrate import make_cases
+from foveate.apps.evaluate.arms import EvalBatch
+from foveate.apps.evaluate.examples import sample_examples
+from foveate.method import resolve
+from foveate.method.tokens import unit_rows
+from foveate.models import family_of
+from foveate.pipeline.locate import locate_items
 from foveate.policy.fit import (
     PRICES,
     CalibrationCase,
@@ -33,50 +41,71 @@ from foveate.policy.fit import (
 )
 from foveate.policy.risk import choose_cheapest
 from foveate.policy.signature import Signature
+from foveate.runtime.load import load
 
 RESULTS = Path(__file__).parent / "results" / "policies"
 PROMISES = (0.005, 0.01, 0.02, 0.05)
 CONFIDENCE = 0.95
 SHARE = 0.6  # of the questions calibrate, the others test
 FACTORS = tuple(np.geomspace(50, 0.5, 61))  # of the energy rank, from the safest to the cheapest
+ENERGY = 0.95  # the share of the squared singular values that the rank holds
+BATCH = 20
 Outcome = tuple[int, float]
 
 
-def read_cases(folder: Path) -> tuple[list[CalibrationCase], list[str], tuple[float, ...]]:
+@dataclass(frozen=True)
+class RankedCase(CalibrationCase):
+    """A case with the rank that E-AdaPrune's rule goes by."""
+
+    rank: float = 0.0
+
+
+def read_cases(folder: Path) -> tuple[list[RankedCase], list[str], tuple[float, ...]]:
     """The cases of a calibration, their tasks and the budgets."""
     budgets = tuple(json.loads((folder / "run.json").read_text())["budgets"])
     rows = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
-    by_id = {(row["id"], row["keep"]): row for row in rows}
-    cases, tasks = [], []
-    for line in (folder / "scores.jsonl").read_text().splitlines():
-        row = json.loads(line)
-        pruned = [by_id[row["id"], budget] for budget in budgets]
-        changed = tuple(each["answer"] != by_id[row["id"], None]["answer"] for each in pruned)
-        odds = tuple(each["odds"] for each in pruned)
-        cases.append(CalibrationCase(row["scores"], tuple(row["topic"]), changed, odds))
-        tasks.append(row["task"])
-    return cases, tasks, budgets
+    tasks = {row["id"]: row["task"] for row in rows}  # in the order of the cases
+    pairs = zip(make_cases(rows), measure_ranks(folder), strict=True)
+    return [RankedCase(**vars(case), rank=rank) for case, rank in pairs], [*tasks.values()], budgets
 
 
-def count_choice(cases: Sequence[CalibrationCase], budgets: Sequence[float], chosen: Sequence[int]) -> Outcome:
+def count_choice(cases: Sequence[RankedCase], budgets: Sequence[float], chosen: Sequence[int]) -> Outcome:
     """How many answers change, and the mean share of kept tokens; the choice `len(budgets)` keeps all."""
     changed = [n < len(budgets) and case.changed[n] for case, n in zip(cases, chosen, strict=True)]
     return sum(changed), float(np.mean([(*budgets, 1.0)[n] for n in chosen]))
 
 
-def count_rank(cases: Sequence[CalibrationCase], budgets: Sequence[float], factor: float) -> Outcome:
+@torch.no_grad()
+def measure_ranks(folder: Path) -> list[float]:
+    """The smallest rank that holds 95 % of the spectral energy of each image's tokens, as a share of their number."""
+    run = json.loads((folder / "run.json").read_text())
+    loaded, method = load(run["model"]), resolve("foveate")
+    examples = sample_examples(run["tasks"].split(","), "dev", run["limit"], run["seed"])
+    ranks = []
+    for start in range(0, len(examples), BATCH):
+        batch = EvalBatch(loaded, examples[start : start + BATCH], [method])
+        items, *_ = locate_items(loaded.model, family_of(loaded.model), batch.inputs, batch.encoded)
+        for item in items:
+            rows = unit_rows(item.embeds[item.selectable].float())
+            energy = torch.linalg.eigvalsh(rows.T @ rows).flip(0).clamp(min=0)
+            reached = energy.cumsum(0) / energy.sum()
+            ranks.append((int((reached < ENERGY).sum()) + 1) / len(rows))
+    return ranks
+
+
+def count_rank(cases: Sequence[RankedCase], budgets: Sequence[float], factor: float) -> Outcome:
     """The outcome of the smallest budgets that are not below `factor` times the energy rank."""
-    wanted = [factor * case.scores["energy rank"] for case in cases]
+    wanted = [factor * case.rank for case in cases]
     return count_choice(cases, budgets, np.searchsorted(budgets, wanted).tolist())
 
 
-def count_fixed(cases: Sequence[CalibrationCase], budgets: Sequence[float], n: int) -> Outcome:
+def count_fixed(cases: Sequence[RankedCase], budgets: Sequence[float], n: int) -> Outcome:
     """The outcome of one budget for all."""
     return count_choice(cases, budgets, [n] * len(cases))
 
 
 def run_split(
-    cases: Sequence[CalibrationCase], budgets: tuple[float, ...], seed: int
+    cases: Sequence[RankedCase], budgets: tuple[float, ...], seed: int
 ) -> dict[float, dict[str, tuple[float, float]]]:
     """One draw: what each rule loses and keeps on the test part, for each promise."""
     order = np.random.default_rng(seed).permutation(len(cases))
@@ -112,7 +141,7 @@ def summarise(draws: Sequence[tuple[float, float]], promise: float) -> dict[str,
 
 
 def trace_curves(
-    cases: Sequence[CalibrationCase], tasks: Sequence[str], budgets: tuple[float, ...]
+    cases: Sequence[RankedCase], tasks: Sequence[str], budgets: tuple[float, ...]
 ) -> dict[str, dict[str, list[tuple[float, float]]]]:
     """(tokens, loss) of each task at every fixed budget and at every price, on the half that fitted nothing."""
     order = np.random.default_rng(0).permutation(len(cases))

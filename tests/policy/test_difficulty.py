@@ -13,28 +13,19 @@ def make_tokens(n=40, d=16, seed=0, **extras):
     return VisualTokens(torch.randn(n, d, generator=generator), torch.randn(5, d, generator=generator), **extras)
 
 
-def test_energy_rank_by_numpy():
+def test_token_spread_by_numpy():
     tokens = make_tokens()
     rows = tokens.embeds.double().numpy()
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    energy = np.linalg.eigvalsh(rows.T @ rows)[::-1]
-    rank = next(r for r in range(1, 17) if energy[:r].sum() >= 0.95 * energy.sum())
-    assert SCORES["energy rank"](tokens) == pytest.approx(rank / 40)
+    values = np.linalg.svd(rows, compute_uv=False) ** 2
+    assert SCORES["token spread"](tokens) == pytest.approx(values.sum() ** 2 / (values**2).sum() / 40, rel=1e-5)
 
 
 @pytest.mark.parametrize("copies", [1, 5])
-def test_ranks_of_equal_and_of_orthogonal_tokens(copies):
+def test_token_spread_of_equal_and_of_orthogonal_tokens(copies):
     equal, orthogonal = torch.ones(20, 32), torch.eye(4, 32).repeat(copies, 1)
-    for name in ("energy rank", "effective rank"):
-        assert SCORES[name](VisualTokens(equal, equal[:1])) == pytest.approx(1 / 20)
-        assert SCORES[name](VisualTokens(orthogonal, equal[:1])) == pytest.approx(1 / copies, rel=1e-4)
-
-
-def test_cover_counts_groups_of_neighbours():
-    groups = torch.eye(6, 32).repeat_interleave(7, 0) + 0.01 * torch.randn(
-        42, 32, generator=torch.Generator().manual_seed(0)
-    )
-    assert SCORES["cover"](VisualTokens(groups, groups[:1])) == pytest.approx(6 / 42)
+    assert SCORES["token spread"](VisualTokens(equal, equal[:1])) == pytest.approx(1 / 20)
+    assert SCORES["token spread"](VisualTokens(orthogonal, equal[:1])) == pytest.approx(1 / copies)
 
 
 def test_spread_of_a_flat_and_of_a_peaked_map():

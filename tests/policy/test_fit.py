@@ -28,7 +28,7 @@ def make_cases(n, seed, *, measured=False):
             if measured
             else ()
         )
-        cases.append(CalibrationCase({"tokens": 100.0, "cover": score}, tuple(topic.tolist()), changed, odds))
+        cases.append(CalibrationCase({"tokens": 100.0, "token spread": score}, tuple(topic.tolist()), changed, odds))
     return cases
 
 
@@ -51,7 +51,9 @@ def test_harder_questions_get_more_tokens():
     policy = fit_policy(make_cases(1500, 0), make_settings(0.01))
     easy, hard = (torch.nn.functional.normalize(torch.tensor([1.0 - k, k, 0.1]), dim=0).tolist() for k in (0, 1))
     keeps = [
-        policy.decide({"tokens": 100.0, "cover": score}, topic).keep for topic in (easy, hard) for score in (-2, 2)
+        policy.decide({"tokens": 100.0, "token spread": score}, topic).keep
+        for topic in (easy, hard)
+        for score in (-2, 2)
     ]
     assert keeps[0] <= keeps[1] <= keeps[3]
     assert keeps[0] <= keeps[2] <= keeps[3]

@@ -14,7 +14,7 @@ from foveate.policy.signature import Signature
 
 POLICY = Policy(
     Signature("llava", 100, (0.5, -0.25)), "foveate", "original", (0.1, 0.5), (-1.0, -3.0),
-    (ScoreTerm("cover", 0.2, 0.1, 0.05, 0.6, 1.5),), (2.0, -1.0), (0.6, 0.8), 0.9, 3.0,
+    (ScoreTerm("token spread", 0.2, 0.1, 0.05, 0.6, 1.5),), (2.0, -1.0), (0.6, 0.8), 0.9, 3.0,
     Promise(0.01, 0.95, 800, 0.005, 0.3),
 )  # fmt: skip
 RETRY = Retry(0.5, 0.8, -0.2, -0.7, 20.0, Promise(0.01, 0.95, 800, 0.004, 0.2))
@@ -23,19 +23,19 @@ RETRY = Retry(0.5, 0.8, -0.2, -0.7, 20.0, Promise(0.01, 0.95, 800, 0.004, 0.2))
 def test_estimate_is_the_logistic_model():
     logit = 1.5 * (0.3 - 0.2) / 0.1 + 2.0 * 0.6 - 1.0 * 0.8
     expected = [1 / (1 + math.exp(-(offset + logit))) for offset in (-1.0, -3.0)]
-    assert POLICY.estimate({"cover": 0.3}, (0.6, 0.8)) == pytest.approx(expected)
+    assert POLICY.estimate({"token spread": 0.3}, (0.6, 0.8)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("price", [0.0, 0.5, 3.0, 30.0, 1e12])
 def test_decision_has_the_lowest_cost(price):
     policy = replace(POLICY, price=price)
-    low, high = policy.estimate({"cover": 0.2}, (0.6, 0.8))
+    low, high = policy.estimate({"token spread": 0.2}, (0.6, 0.8))
     costs = {0.1: 0.1 + price * low, 0.5: 0.5 + price * high, 1.0: 1.0}
-    assert policy.decide({"cover": 0.2}, (0.6, 0.8)).keep == min(costs, key=costs.get)
+    assert policy.decide({"token spread": 0.2}, (0.6, 0.8)).keep == min(costs, key=costs.get)
 
 
 def test_a_higher_price_never_keeps_less():
-    keeps = [replace(POLICY, price=10**p).decide({"cover": 0.2}, (0.6, 0.8)).keep for p in range(-2, 8)]
+    keeps = [replace(POLICY, price=10**p).decide({"token spread": 0.2}, (0.6, 0.8)).keep for p in range(-2, 8)]
     assert keeps == sorted(keeps)
     assert (keeps[0], keeps[-1]) == (0.1, 1.0)
 
@@ -43,11 +43,11 @@ def test_a_higher_price_never_keeps_less():
 @pytest.mark.parametrize("retry", [None, RETRY])
 def test_the_safest_price_keeps_everything_however_sure_the_estimate_is(retry):
     sure = replace(POLICY, offsets=(-5000.0, -6000.0), price=SAFEST, retry=retry and replace(retry, price=SAFEST))
-    assert sure.with_retry().decide({"cover": 0.2}, (0.6, 0.8)).keep == 1
+    assert sure.with_retry().decide({"token spread": 0.2}, (0.6, 0.8)).keep == 1
 
 
 def test_reason_names_the_risk_of_less():
-    reason = replace(POLICY, price=3.0).decide({"cover": 0.2}, (0.6, 0.8)).reason
+    reason = replace(POLICY, price=3.0).decide({"token spread": 0.2}, (0.6, 0.8)).reason
     assert reason == "50 % of the tokens, at an estimated risk of 6.9 %; 10 % would risk 35 %."
 
 
@@ -59,10 +59,10 @@ def test_shares_are_percents_of_two_digits():
 
 
 def test_what_is_unlike_the_calibration_is_named():
-    assert POLICY.decide({"cover": 0.3}, (0.6, 0.8)).notes == ()
-    (note,) = POLICY.decide({"cover": 0.7}, (0.6, 0.8)).notes
-    assert "cover 0.7, calibrated on 0.05 to 0.6" in note
-    (note,) = POLICY.decide({"cover": 0.3}, (0.8, -0.6)).notes
+    assert POLICY.decide({"token spread": 0.3}, (0.6, 0.8)).notes == ()
+    (note,) = POLICY.decide({"token spread": 0.7}, (0.6, 0.8)).notes
+    assert "token spread 0.7, calibrated on 0.05 to 0.6" in note
+    (note,) = POLICY.decide({"token spread": 0.3}, (0.8, -0.6)).notes
     assert "a question unlike" in note
 
 
@@ -97,6 +97,13 @@ def test_damaged_policies_are_refused(tmp_path, key, value):
         Policy.load(path)
 
 
+def test_a_policy_with_another_score_is_refused(tmp_path):
+    path = tmp_path / "mine.policy.json"
+    replace(POLICY, terms=(replace(POLICY.terms[0], name="beauty"),)).save(path)
+    with pytest.raises(InputError, match="no policy of this version"):
+        Policy.load(path)
+
+
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a policy"):
         Policy.load(tmp_path / "none.json")
@@ -114,12 +121,12 @@ def test_answers_are_made_again_where_the_risk_costs_more_than_all_tokens(price,
 @pytest.mark.parametrize("price", [0.5, 3.0, 30.0, 1e12])
 def test_with_a_retry_a_risk_costs_no_more_than_all_tokens(price):
     policy = replace(POLICY, retry=replace(RETRY, price=price))
-    risks = policy.estimate({"cover": 0.2}, (0.6, 0.8))
+    risks = policy.estimate({"token spread": 0.2}, (0.6, 0.8))
     costs = {keep: keep + min(1, price * risk) for keep, risk in zip((0.1, 0.5), risks, strict=True)} | {1.0: 1.0}
-    decision = policy.with_retry().decide({"cover": 0.2}, (0.6, 0.8))
+    decision = policy.with_retry().decide({"token spread": 0.2}, (0.6, 0.8))
     assert decision.keep == min(costs, key=costs.get)
     assert (decision.retry_below is None) == (decision.keep == 1)
-    assert policy.decide({"cover": 0.2}, (0.6, 0.8)) == POLICY.decide({"cover": 0.2}, (0.6, 0.8))
+    assert policy.decide({"token spread": 0.2}, (0.6, 0.8)) == POLICY.decide({"token spread": 0.2}, (0.6, 0.8))
 
 
 def test_a_saved_retry_is_the_same_and_is_not_switched_on(tmp_path):

@@ -9,39 +9,20 @@ from torch import Tensor
 from foveate.method.scoring import scale_min_max, score_peaked_tokens
 from foveate.method.tokens import VisualTokens, unit_rows
 
-ENERGY = 0.95  # the share of the squared singular values that the rank holds
 SHARP = 8.0  # the inverse temperature of the softmax over a relevance map
-NEAR = 0.7  # cosine from which a token stands for another one
-LARGEST = 1024  # tokens whose spectrum and cover are computed; of more, that many evenly spread ones
+LARGEST = 256  # tokens that are compared with each other; of more, that many evenly spread ones
 
 
-def score_energy_rank(tokens: VisualTokens) -> float:
-    """The smallest rank that holds 95 % of the spectral energy of the tokens, as a share of their number.
+def score_token_spread(tokens: VisualTokens) -> float:
+    """The effective number of directions of the tokens, as a share of their number: 1 if they are orthogonal.
 
-    `min r: sum_(i <= r) s_i^2 >= 0.95 sum_i s_i^2` of the singular values s of the (n, d) tokens at length 1.
-
-    Source:
-        E-AdaPrune, arXiv 2603.05950, which keeps as many tokens as this rank.
+    `(sum_i l_i)^2 / sum_i l_i^2 / n` of the eigenvalues l of the Gram matrix of n tokens at length 1, from its trace
+    and its squares: no decomposition.
     """
-    energy = torch.linalg.svdvals(_thin(tokens.embeds)).square()
-    reached = energy.cumsum(0) / energy.sum().clamp(min=1e-12)
-    return (int((reached < ENERGY).sum()) + 1) / min(len(tokens.embeds), LARGEST)
-
-
-def score_effective_rank(tokens: VisualTokens) -> float:
-    """The exponential of the entropy of the spectral energy, as a share of the number of tokens."""
-    energy = torch.linalg.svdvals(_thin(tokens.embeds)).square()
-    return _count_effective(energy) / min(len(tokens.embeds), LARGEST)
-
-
-def score_cover(tokens: VisualTokens) -> float:
-    """The share of the tokens, taken farthest first, until every token has one of them within a cosine of 0.7."""
-    rows = _thin(tokens.embeds)
-    nearest, count = rows @ rows[0], 1
-    while count < len(rows) and float(nearest.amin()) < NEAR:
-        nearest = torch.maximum(nearest, rows @ rows[int(nearest.argmin())])
-        count += 1
-    return count / len(rows)
+    n = len(tokens.embeds)
+    step = torch.arange(min(n, LARGEST), device=tokens.embeds.device) * n // min(n, LARGEST)
+    rows = unit_rows(tokens.embeds[step])
+    return float(len(rows) / (rows @ rows.T).square().sum())
 
 
 def score_relevance_spread(tokens: VisualTokens) -> float:
@@ -67,9 +48,8 @@ def count_words(tokens: VisualTokens) -> float:
 
 SCORES: Mapping[str, Callable[[VisualTokens], float]] = MappingProxyType(
     {
-        "tokens": count_tokens, "question tokens": count_words, "energy rank": score_energy_rank,
-        "effective rank": score_effective_rank, "cover": score_cover, "relevance spread": score_relevance_spread,
-        "attention spread": score_attention_spread,
+        "tokens": count_tokens, "question tokens": count_words, "token spread": score_token_spread,
+        "relevance spread": score_relevance_spread, "attention spread": score_attention_spread,
     }
 )  # fmt: skip
 """The scores by name. "attention spread" needs the attention of a first look, so a method that has one."""
@@ -87,13 +67,6 @@ def read_topic(tokens: VisualTokens) -> Tensor:
     if not len(tokens.question):
         return tokens.embeds.new_zeros(tokens.embeds.shape[1]).float()
     return unit_rows(tokens.question.float().mean(0))
-
-
-def _thin(embeds: Tensor) -> Tensor:
-    """Rows of length 1, at most `LARGEST` of them."""
-    n = len(embeds)
-    step = torch.arange(min(n, LARGEST), device=embeds.device) * n // min(n, LARGEST)
-    return unit_rows(embeds[step])
 
 
 def _count_effective(weights: Tensor) -> float:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from foveate.errors import InputError
+from foveate.policy.difficulty import SCORES
 from foveate.policy.signature import Signature
 
 FORMAT = "foveate policy 1"
@@ -210,6 +211,8 @@ class Policy:
             if (retry := values.get("retry")) is not None:
                 values["retry"] = Retry(**{**retry, "promise": Promise(**retry["promise"])})
             policy = cls(**values)
+            if not all(term.name in SCORES for term in policy.terms):
+                raise wrong
             for each in (policy, policy.with_retry()):
                 each.decide({term.name: term.mean for term in policy.terms}, policy.center)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import torch
 
 from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.errors import ModelError
+from foveate.method import Method
+from foveate.pipeline.follow import measure_difficulty
 from foveate.pipeline.prune import prune_inputs
 from foveate.policy import Policy
 from foveate.runtime.conversation import generate_answers
 from foveate.runtime.first_token import FirstTokenOdds
+
+
+@dataclass(frozen=True)
+class ScoredEvalArm(UnprunedEvalArm):
+    """All visual tokens, with the scores of each question and image and the direction of the question."""
+
+    method: Method = field(kw_only=True)
+    measures = MappingProxyType({"scores": dict, "topic": list})
+
+    @torch.no_grad()
+    def answer(self, batch: EvalBatch) -> EvalAnswers:
+        """Answer greedily."""
+        answers = super().answer(batch)
+        measured = measure_difficulty(batch.loaded.model, batch.inputs, self.method, batch.encoded)
+        if len(measured) != len(batch.examples):
+            raise ModelError("Nothing in this model's inputs tells which tiles are one image: it cannot be calibrated.")
+        measures = [
+            {"scores": scores, "topic": [float(f"{value:.6g}") for value in topic]} for scores, topic in measured
+        ]
+        return replace(answers, measures=measures)
 
 
 @dataclass(frozen=True)

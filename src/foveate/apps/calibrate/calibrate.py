@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foveate.apps.calibrate.arms import MeasuredEvalArm
+from foveate.apps.calibrate.arms import MeasuredEvalArm, ScoredEvalArm
 from foveate.apps.evaluate.answers import Row
-from foveate.apps.evaluate.arms import EvalArm, EvalBatch, UnprunedEvalArm
+from foveate.apps.evaluate.arms import EvalArm
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.runner import evaluate
-from foveate.apps.results import make_progress, write_file
 from foveate.errors import InputError
 from foveate.method import Method
 from foveate.method.budget import check_keep
 from foveate.method.checks import is_int
-from foveate.pipeline.follow import measure_difficulty
 from foveate.pipeline.settings import Positions
 from foveate.policy.fit import CalibrationCase, CalibrationSettings, fit_policy
 from foveate.policy.policy import Policy
@@ -25,9 +22,6 @@ from foveate.policy.risk import count_needed
 from foveate.policy.signature import sign_model
 from foveate.runtime.load import LoadedModel
 
-MEASURES = "scores.jsonl"  # in the folder of the answers
-Measure = tuple[dict[str, float], tuple[float, ...]]
-"""The scores of an image and a question, and the direction of the question."""
 BUDGETS = (0.028, 0.056, 0.083, 0.111, 0.167, 0.25, 0.333, 0.5, 0.75)
 
 
@@ -77,47 +71,28 @@ def calibrate(
         FoveateError: Too few questions for the promise, or the model, the settings or the folder cannot be used.
     """
     check_promise(loss, confidence, len(examples), budgets)
-    arms: list[EvalArm] = [UnprunedEvalArm("unpruned", None, max_new_tokens=max_new_tokens)]
+    arms: list[EvalArm] = [ScoredEvalArm("unpruned", None, method=method, max_new_tokens=max_new_tokens)]
     arms += [
         MeasuredEvalArm(method.name, budget, method=method, positions=positions, max_new_tokens=max_new_tokens)
         for budget in budgets
     ]
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
-    measured = measure_examples(loaded, examples, method, batch)
-    if out is not None:
-        save_scores(out, examples, measured)
-    cases = make_cases(rows, examples, measured, [arm.label for arm in arms])
-    signature = sign_model(loaded.model)
-    return fit_policy(cases, CalibrationSettings(signature, method.name, positions, tuple(budgets), loss, confidence))
+    signature, shares = sign_model(loaded.model), tuple(budgets)
+    return fit_policy(
+        make_cases(rows), CalibrationSettings(signature, method.name, positions, shares, loss, confidence)
+    )
 
 
-def make_cases(
-    rows: Sequence[Row], examples: Sequence[EvalExample], measured: Sequence[Measure], labels: Sequence[str]
-) -> list[CalibrationCase]:
-    """The cases of these examples; the first of `labels` is the unpruned arm's."""
-    by_arm = {(row["id"], row["arm"]): row for row in rows}
+def make_cases(rows: Iterable[Row]) -> list[CalibrationCase]:
+    """The cases of a calibration's rows."""
+    questions: dict[str, list[Row]] = {}
+    for row in rows:
+        questions.setdefault(row["id"], []).append(row)
     cases = []
-    for example, (scores, topic) in zip(examples, measured, strict=True):
-        whole, *pruned = (by_arm[example.id, label] for label in labels)
+    for group in questions.values():
+        (whole,) = (row for row in group if row["keep"] is None)
+        pruned = sorted((row for row in group if row["keep"] is not None), key=lambda row: float(row["keep"]))
         changed = tuple(row["answer"] != whole["answer"] for row in pruned)
-        cases.append(CalibrationCase(scores, topic, changed, tuple(row["odds"] for row in pruned)))
+        odds = tuple(row["odds"] for row in pruned)
+        cases.append(CalibrationCase(whole["scores"], tuple(whole["topic"]), changed, odds))
     return cases
-
-
-def save_scores(folder: Path, examples: Sequence[EvalExample], measured: Sequence[Measure]) -> None:
-    """Write the scores beside the answers."""
-    lines = [
-        json.dumps({"id": example.id, "task": example.task, "scores": scores, "topic": topic})
-        for example, (scores, topic) in zip(examples, measured, strict=True)
-    ]
-    write_file(folder / MEASURES, "\n".join([*lines, ""]))
-
-
-def measure_examples(loaded: LoadedModel, examples: Sequence[EvalExample], method: Method, batch: int) -> list[Measure]:
-    """The scores and the direction of every question."""
-    measured: list[Measure] = []
-    with make_progress() as bar:
-        for start in bar.track(range(0, len(examples), batch), description="scores"):
-            group = EvalBatch(loaded, examples[start : start + batch], [method])
-            measured += measure_difficulty(loaded.model, group.inputs, method, group.encoded)
-    return measured
