@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 NUMBERS = "give a share (0.1) or a number of tokens (64)"
 
 
-def parse_budget(text: str) -> Keep:
+def parse_budget(text: str, option: str = "--keep") -> Keep:
     """A number as `parse_keep` reads it, "auto", or the policy in a file. Raises `InputError` for anything else."""
     text = text.strip()
     if text == "auto":
         return "auto"
     if not text.endswith(".json"):
-        return parse_keep(text, f"{NUMBERS}, auto, or the .json file of a policy")
+        return parse_keep(text, option, f"{NUMBERS}, auto, or the .json file of a policy")
     from foveate.policy import Policy
 
     return Policy.load(text)
@@ -45,11 +45,11 @@ def describe_budget(keep: Keep) -> int | float | str:
     return f"policy {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
-def parse_keep(text: str, choices: str = NUMBERS) -> int | float:
+def parse_keep(text: str, option: str = "--keep", choices: str = NUMBERS) -> int | float:
     """A number of tokens, or with a dot (or an exponent) a share. Raises `InputError` for anything else."""
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             pass
-    raise InputError(f"keep={text!r} is no number: {choices}.")
+    raise InputError(f"{option} {text!r} is no number: {choices}.")

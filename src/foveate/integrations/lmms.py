@@ -82,7 +82,7 @@ class FoveateLmms(lmms):
         options["device_map"] = parse_device_map(place) if isinstance(place, str) else place
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
-        budget = parse_budget(keep) if isinstance(keep, str) else keep
+        budget = parse_budget(keep, "keep") if isinstance(keep, str) else keep
         check_choices(budget, positions, "image", ("image",), explain=False)
         self._settings: dict[str, Any] = {"keep": budget, "method": resolve_any(method), "positions": positions}
         self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens

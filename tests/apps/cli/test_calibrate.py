@@ -125,7 +125,7 @@ def test_there_is_no_sampling(refuse, tmp_path):
         (["--budgets", "0.25,0.25"], "not ascending"),
         (["--budgets", "0.25,1.0"], "no share below 1"),
         (["--budgets", "0.25,1.5"], "not a share"),
-        (["--budgets", "half"], "'half' is no number"),
+        (["--budgets", "half"], "--budgets 'half' is no number"),
         (["--budgets", "auto"], "'auto' is no number"),
         (["--method", "clever"], "There is no method 'clever'"),
         (["--method", "fastv"], "needs the running model"),

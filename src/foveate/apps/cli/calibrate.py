@@ -63,7 +63,7 @@ def calibrate(
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
-    shares = [float(parse_keep(part)) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
+    shares = [float(parse_keep(part, "--budgets")) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
     selector = resolve(method)
     examples = _read_examples(data, tasks, limit, seed, "dev")
     run.check_promise(loss, confidence, len(examples), shares)
