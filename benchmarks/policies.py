@@ -78,6 +78,9 @@ def count_choice(cases: Sequence[RankedCase], budgets: Sequence[float], chosen: 
 @torch.no_grad()
 def measure_ranks(folder: Path) -> list[float]:
     """The smallest rank that holds 95 % of the spectral energy of each image's tokens, as a share of their number."""
+    done = folder / "ranks.json"
+    if done.exists():
+        return list(json.loads(done.read_text()))
     run = json.loads((folder / "run.json").read_text())
     loaded, method = load(run["model"]), resolve("foveate")
     examples = sample_examples(run["tasks"].split(","), "dev", run["limit"], run["seed"])
@@ -90,6 +93,7 @@ def measure_ranks(folder: Path) -> list[float]:
             energy = torch.linalg.eigvalsh(rows.T @ rows).flip(0).clamp(min=0)
             reached = energy.cumsum(0) / energy.sum()
             ranks.append((int((reached < ENERGY).sum()) + 1) / len(rows))
+    done.write_text(json.dumps(ranks))
     return ranks
 
 
