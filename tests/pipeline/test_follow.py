@@ -79,6 +79,16 @@ def test_other_settings_than_calibrated_are_refused(case, name):
         foveate.prune_inputs(model, inputs, keep=make_policy(model, **{name: other}))
 
 
+def test_a_method_with_other_fields_is_another_method(case):
+    model, inputs = case
+    policy = make_policy(model)
+    with pytest.raises(InputError, match=r"method='foveate', not 'foveate\(focus=0.0\)'"):
+        foveate.prune_inputs(model, inputs, keep=policy, method=foveate.Foveate(focus=0.0))
+    policy = make_policy(model, method="foveate(focus=0.0)")
+    foveate.prune_inputs(model, inputs, keep=policy, method=foveate.Foveate(focus=0.0))
+    foveate.prune_inputs(model, inputs, keep=make_policy(model), method=foveate.Foveate())
+
+
 @pytest.mark.parametrize("per", ["frame", "prompt"])
 def test_it_counts_for_images(case, per):
     model, inputs = case

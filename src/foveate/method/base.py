@@ -4,7 +4,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import torch
@@ -64,6 +64,16 @@ class Method(ABC):
     prompt_aware: ClassVar[bool]  # the selection depends on the question
     spatial: ClassVar[bool] = False  # the selection depends on the order or the grid of the tokens
     needs: ClassVar[frozenset[str]] = frozenset()  # extras of `VisualTokens` that it reads
+
+    @property
+    def spec(self) -> str:
+        """The name, with the fields that differ from their defaults: "foveate", "foveate(focus=0.5)"."""
+        changed = [
+            f"{field.name}={getattr(self, field.name)}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        ]
+        return f"{self.name}({', '.join(changed)})" if changed else self.name
 
     @property
     def first_look(self) -> FirstLook | None:

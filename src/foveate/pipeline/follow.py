@@ -39,7 +39,7 @@ def find_policy(model: Any, settings: PruneSettings) -> PruneSettings:
             "make one for this model with foveate calibrate."
         )
     for name, own, wanted in (
-        ("method", settings.method.name, policy.method),
+        ("method", settings.method.spec, policy.method),
         ("positions", settings.positions, policy.positions),
     ):
         if own != wanted:

@@ -101,7 +101,7 @@ class Policy:
 
     Args:
         model: Which model it was calibrated on.
-        method: The name of the method.
+        method: The name of the method, with the fields that differ from their defaults.
         positions: "original" or "compact".
         budgets: The shares to choose from, ascending; 1.0 is always possible.
         offsets: One for each budget.

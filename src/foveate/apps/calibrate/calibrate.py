@@ -79,7 +79,7 @@ def calibrate(
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
     signature, shares = sign_model(loaded.model), tuple(budgets)
     return fit_policy(
-        make_cases(rows), CalibrationSettings(signature, method.name, positions, shares, loss, confidence)
+        make_cases(rows), CalibrationSettings(signature, method.spec, positions, shares, loss, confidence)
     )
 
 

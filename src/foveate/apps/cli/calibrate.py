@@ -58,13 +58,13 @@ def calibrate(
     """
     from foveate.apps.budgets import parse_keep
     from foveate.apps.calibrate import calibrate as run
+    from foveate.apps.evaluate.settings import parse_method
     from foveate.apps.results import open_folder
-    from foveate.method import resolve
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
     shares = [float(parse_keep(part, "--budgets")) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
-    selector = resolve(method)
+    selector = parse_method(method)
     examples = _read_examples(data, tasks, limit, seed, "dev")
     run.check_promise(loss, confidence, len(examples), shares)
     folder = folder or out.with_name(f"{out.name}.answers")
@@ -107,8 +107,8 @@ def audit(
     Without --data the questions are of the test split. All answers are greedy, as those of the calibration.
     """
     from foveate.apps.calibrate import audit as run
+    from foveate.apps.evaluate.settings import parse_method
     from foveate.apps.results import open_folder
-    from foveate.method import resolve
     from foveate.policy import Policy
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
@@ -126,7 +126,7 @@ def audit(
         pass
     with quiet(), collect_warnings() as notes:
         result = run.audit(
-            load(model, **vars(loading)), examples, chosen, resolve(chosen.method), max_new_tokens=max_new_tokens,
+            load(model, **vars(loading)), examples, chosen, parse_method(chosen.method), max_new_tokens=max_new_tokens,
             batch=batch, out=folder, settings=decisive,
         )  # fmt: skip
     console.print_notes(console.limit_notes(notes))

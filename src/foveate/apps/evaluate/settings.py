@@ -12,7 +12,7 @@ from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, 
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
-from foveate.method import Method, resolve, resolve_any
+from foveate.method import Method, resolve_any
 from foveate.method.blind import make_blind
 from foveate.method.budget import check_keep
 from foveate.method.grid import Grid
@@ -45,6 +45,14 @@ def parse_methods(text: str) -> dict[str, AnyMethod]:
         label = name + (f"({', '.join(f'{k}={v}' for k, v in values.items())})" if values else "")
         methods[label] = METHODS.load(name)(**values) if values else resolve_any(name)
     return methods
+
+
+def parse_method(text: str) -> Method:
+    """One method that prunes the input, by its name or as `name(field=value)`. Raises a `FoveateError` for others."""
+    methods = list(parse_methods(text).values())
+    if len(methods) != 1 or not isinstance(methods[0], Method):
+        raise InputError(f"{text!r} is not one method that prunes the input: give one (`foveate methods`).")
+    return methods[0]
 
 
 def _parse_fields(name: str, text: str) -> dict[str, object]:
@@ -110,6 +118,6 @@ def make_arms(
             else:
                 arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, **tokens))
     for name, policy in policies.items():
-        own = resolve(policy.method if isinstance(policy, Policy) else "foveate")
+        own = parse_method(policy.method if isinstance(policy, Policy) else "foveate")
         arms.append(PrunedEvalArm(own.name, name, method=own, policy=policy, positions=positions, **tokens))
     return arms
