@@ -12,7 +12,7 @@ from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, 
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
-from foveate.method import Method, resolve_any
+from foveate.method import Method, resolve, resolve_any
 from foveate.method.blind import make_blind
 from foveate.method.budget import check_keep
 from foveate.method.grid import Grid
@@ -50,9 +50,10 @@ def parse_methods(text: str) -> dict[str, AnyMethod]:
 def parse_method(text: str) -> Method:
     """One method that prunes the input, by its name or as `name(field=value)`. Raises a `FoveateError` for others."""
     methods = list(parse_methods(text).values())
-    if len(methods) != 1 or not isinstance(methods[0], Method):
-        raise InputError(f"{text!r} is not one method that prunes the input: give one (`foveate methods`).")
-    return methods[0]
+    if len(methods) != 1:
+        raise InputError(f"{text!r} is not one method: give one (`foveate methods`).")
+    method = methods[0]
+    return method if isinstance(method, Method) else resolve(method.name)  # which says why not
 
 
 def _parse_fields(name: str, text: str) -> dict[str, object]:
