@@ -1,12 +1,15 @@
-"""Every snippet of docs/in-your-program.md runs, on a bundled model, after the first one."""
+"""Every snippet of docs/in-your-program.md and docs/auto.md runs, on a bundled model, after the first one."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parent.parent / "docs" / "in-your-program.md"
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "in-your-program.md"
 START, *SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+POLICIES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "auto.md").read_text(), re.MULTILINE | re.DOTALL)
 SECTIONS = re.findall(r"^## (.*)", PAGE.read_text(), re.MULTILINE)
 
 
@@ -26,6 +29,16 @@ def test_snippet(names, snippet):
     if "quantize=" in snippet:
         pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: make test-load")
     exec(snippet, names)
+
+
+def test_the_snippets_on_policies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    shutil.copy(ROOT / "src/foveate/policy/shipped/bundled-qwen.policy.json", "mine.policy.json")
+    names = {"__name__": "__main__"}
+    for snippet in POLICIES:
+        exec(snippet, names)
+    assert "estimated risk" in capsys.readouterr().out
 
 
 def test_every_surrounding_has_a_section():

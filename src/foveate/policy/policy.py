@@ -16,6 +16,7 @@ from foveate.policy.signature import Signature
 
 FORMAT = "foveate policy 1"
 LEAST = 1e-6  # no estimate is surer, so that a price can be high enough to keep everything
+MARGIN = 0.05  # of the cosine below which a question is unlike those of the calibration
 KNEE = 3.0  # log-odds of the first token up to which they tell more than above
 
 
@@ -220,13 +221,13 @@ class Policy:
         return policy
 
     def _find_unlike(self, scores: Mapping[str, float], topic: Sequence[float]) -> list[str]:
-        """A sentence for everything that lies outside what the calibration saw."""
+        """A sentence for what lies outside what the calibration saw, by more than half a deviation."""
         unlike = [
             f"{term.name} {scores[term.name]:.3g}, calibrated on {term.low:.3g} to {term.high:.3g}"
             for term in self.terms
-            if not term.low <= scores[term.name] <= term.high
+            if not term.low <= scores[term.name] + term.deviation / 2 <= term.high + term.deviation
         ]
-        if math.fsum(a * b for a, b in zip(topic, self.center, strict=True)) < self.near:
+        if math.fsum(a * b for a, b in zip(topic, self.center, strict=True)) < self.near - MARGIN:
             unlike.append("a question unlike those of the calibration")
         return [f"The policy's promise may not hold here ({'; '.join(unlike)}): foveate audit tells."] if unlike else []
 
