@@ -236,6 +236,20 @@ def _format_range(row: dict[str, float], key: str) -> str:
     return f"{mean:.3g} % ({low:.3g} to {high:.3g})"
 
 
+def make_audit_table(record: dict[str, Any]) -> str:
+    """Show what `foveate audit --json` counted for the policy of a model, without and with a retry."""
+    heads = ("question", "changed", "tokens", "with a retry: changed", "tokens", "answered again")
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for plain, retry in zip(record["policy"]["rows"], record["with a retry"]["rows"], strict=True):
+        cells = [
+            cell
+            for row in (plain, retry)
+            for cell in (f"{row['changed']} of {row['questions']}", f"{100 * row['keep']:.1f} %")
+        ]
+        lines.append(_row([plain["kind"], *cells, str(retry["retried"])]))
+    return "\n".join(lines)
+
+
 def make_budgets_table(record: dict[str, Any]) -> str:
     """Show what `benchmarks/budgets.py` measured: changed answers by task, pruned and with smaller images."""
     budgets = record["budgets"]
@@ -297,7 +311,11 @@ def main() -> None:
         blocks[results.name] = make_glance_table(results)
     for results in sorted(RESULTS.glob("bundled*/table.md")):
         blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
-    for folder, make_table in (("policies", make_policies_table), ("budgets", make_budgets_table)):
+    for folder, make_table in (
+        ("policies", make_policies_table),
+        ("audits", make_audit_table),
+        ("budgets", make_budgets_table),
+    ):
         for path in sorted((RESULTS / folder).glob("*.json")):
             blocks[f"{folder}-{path.stem}"] = make_table(json.loads(path.read_text()))
     for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("serving", "glance", "auto"))):
