@@ -7,7 +7,7 @@ import foveate
 from foveate.conformance import laws
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.models import lookup
-from foveate.pipeline import prune
+from foveate.pipeline import locate
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
@@ -71,5 +71,5 @@ def test_a_law_notices_where_it_is_dropped(monkeypatch):
     family = lookup.family("llava")
     model = make_tiny_model(family)
     assert laws.compare_image_last(model, family) <= 1e-5
-    monkeypatch.setattr(prune, "protect_last_tokens", lambda items, mask: items)
+    monkeypatch.setattr(locate, "protect_last_tokens", lambda items, mask: items)
     assert laws.compare_image_last(model, family) >= 1
