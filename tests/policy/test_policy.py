@@ -104,6 +104,15 @@ def test_a_policy_with_another_score_is_refused(tmp_path):
         Policy.load(path)
 
 
+def test_another_metric_is_refused(tmp_path):
+    path = tmp_path / "mine.policy.json"
+    replace(POLICY, metric="right").save(path)
+    assert Policy.load(path).metric == "right"
+    path.write_text(path.read_text().replace('"right"', '"beauty"'))
+    with pytest.raises(InputError, match="no policy of this version"):
+        Policy.load(path)
+
+
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a policy"):
         Policy.load(tmp_path / "none.json")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.policy.policy import KNEE, LEAST, Policy, Promise, Retry, ScoreTerm
+from foveate.policy.policy import KNEE, LEAST, Metric, Policy, Promise, Retry, ScoreTerm
 from foveate.policy.risk import choose_cheapest, count_needed
 from foveate.policy.signature import Signature
 
@@ -43,6 +43,7 @@ class CalibrationSettings:
     budgets: tuple[float, ...]
     loss: float
     confidence: float = 0.95
+    metric: Metric = "answer"
 
 
 def fit_policy(cases: Sequence[CalibrationCase], settings: CalibrationSettings, seed: int = SEED) -> Policy:
@@ -160,7 +161,7 @@ def _fit_decision(cases: Sequence[CalibrationCase], settings: CalibrationSetting
     return Policy(
         settings.model, settings.method, settings.positions, settings.budgets, tuple(offsets.tolist()), tuple(terms),
         tuple(topic.tolist()), tuple(direction.tolist()), float((topics @ direction).amin()), SAFEST,
-        Promise(settings.loss, settings.confidence, 0, 0.0, 1.0),
+        Promise(settings.loss, settings.confidence, 0, 0.0, 1.0), metric=settings.metric,
     )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from foveate.policy.signature import Signature
 
 FORMAT = "foveate policy 1"
 LEAST = 1e-6  # no estimate is surer, so that a price can be high enough to keep everything
+Metric = Literal["answer", "right"]
+METRICS: tuple[Metric, ...] = ("answer", "right")
 MARGIN = 0.05  # of the cosine below which a question is unlike those of the calibration
 KNEE = 3.0  # log-odds of the first token up to which they tell more than above
 
@@ -114,6 +116,8 @@ class Policy:
         promise: What was promised, and on how many questions.
         retry: When to answer again after the first token; None without it.
         retries: Whether what uses the policy answers again, as `foveate.generate_with_retry` does.
+        metric: What counts as a loss: an "answer" that differs from the unpruned model's, or a "right" answer that is
+            lost.
 
     Example:
         policy = foveate.Policy.load("mine.policy.json")
@@ -133,6 +137,7 @@ class Policy:
     promise: Promise
     retry: Retry | None = None
     retries: bool = False
+    metric: Metric = "answer"
 
     def with_retry(self) -> Policy:
         """The policy for `foveate.generate_with_retry`, whose budgets are lower; itself if it has no retry."""
@@ -212,7 +217,7 @@ class Policy:
             if (retry := values.get("retry")) is not None:
                 values["retry"] = Retry(**{**retry, "promise": Promise(**retry["promise"])})
             policy = cls(**values)
-            if not all(term.name in SCORES for term in policy.terms):
+            if policy.metric not in METRICS or not all(term.name in SCORES for term in policy.terms):
                 raise wrong
             for each in (policy, policy.with_retry()):
                 each.decide({term.name: term.mean for term in policy.terms}, policy.center)

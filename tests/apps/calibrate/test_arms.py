@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from foveate.apps.calibrate.arms import MeasuredEvalArm, PolicyEvalArm, ScoredEvalArm
+from foveate.apps.calibrate.calibrate import make_cases
 from foveate.apps.evaluate.arms import EvalBatch, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.method import resolve
@@ -64,3 +65,20 @@ def test_without_a_retry_it_is_the_policys_share(batch):
     fixed = PrunedEvalArm("foveate", 0.25, method=METHOD).answer(batch)
     assert (plain.answers, plain.kept, plain.counts) == (fixed.answers, fixed.kept, fixed.counts)
     assert not any(measures["retried"] for measures in plain.measures)
+
+
+def test_a_loss_is_another_answer_or_a_right_answer_that_is_lost():
+    """Unpruned right or wrong; pruned the same, another answer, or the right one."""
+    rows = []
+    for name, unpruned, pruned in [
+        ("right stays", ("red", True), ("red", True)),
+        ("right is lost", ("red", True), ("blue", False)),
+        ("right in other words", ("red", True), ("Red", True)),
+        ("wrong changes", ("blue", False), ("green", False)),
+        ("wrong gets right", ("blue", False), ("red", True)),
+    ]:
+        for keep, (answer, right) in ((None, unpruned), (0.25, pruned)):
+            measures = {"scores": {}, "topic": []} if keep is None else {"odds": 0.0}
+            rows.append({"id": name, "keep": keep, "answer": answer, "right": right, **measures})
+    assert [case.changed for case in make_cases(rows)] == [(False,), (True,), (True,), (True,), (True,)]
+    assert [case.changed for case in make_cases(rows, "right")] == [(False,), (True,), (False,), (False,), (False,)]

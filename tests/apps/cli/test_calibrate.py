@@ -68,6 +68,24 @@ def test_calibrate_then_audit_then_ask(calibrate, run, folder, scene, data, tmp_
     assert (code, record["kept"] in (4, 8, 16), len(record["reasons"])) == (0, True, 1)
 
 
+def test_a_promise_on_right_answers_needs_answers(calibrate, refuse, run, folder, data, tmp_path):
+    assert "answer" in refuse(
+        "calibrate", "--model", folder, "--data", data, "--out", tmp_path / "no.json", *PROMISE, "--metric", "right"
+    )
+    rows = [{**json.loads(line), "answer": "red"} for line in data.read_text().splitlines()]
+    answered = write_lines(data.parent / "answered.jsonl", rows)
+    path = tmp_path / "right.policy.json"
+    code, out, _ = calibrate("--metric", "right", data=answered, out=path)
+    assert code == 0
+    assert "at most 50 % of the questions lose a right answer" in out
+    assert Policy.load(path).metric == "right"
+    audit = ("audit", "--policy", path, "--model", folder, "--folder", tmp_path / "audited", "--max-new-tokens", 2)
+    code, out, _ = run(*audit, "--data", answered)
+    assert code == 0
+    assert "right answers were lost" in out
+    assert "answer" in refuse(*audit, "--data", data)
+
+
 def test_the_bundled_model_on_its_own_questions(run, scene, tmp_path):
     """Without --data: calibrated on the development split, audited on the test split."""
     path, tasks = tmp_path / "mine.policy.json", ("--tasks", "existence,attribute", "--limit", COUNT // 2)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.calibrate.arms import PolicyEvalArm
+from foveate.apps.calibrate.calibrate import is_lost
 from foveate.apps.evaluate.arms import EvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.runner import evaluate
@@ -53,9 +54,8 @@ class Audit:
     def verdict(self) -> str:
         """Whether the promise holds here, in a sentence or two."""
         every, loss = self.every, self.promise.loss
-        counted = (
-            f"{every.changed} of {every.questions} answers changed ({format_percent(every.changed / every.questions)})"
-        )
+        what = "right answers were lost" if self.policy.metric == "right" else "answers changed"
+        counted = f"{every.changed} of {every.questions} {what} ({format_percent(every.changed / every.questions)})"
         promise = f"the promised {100 * loss:.3g} %"
         if every.low > loss:
             text = f"The promise is broken here: {counted}, more than {promise}. Calibrate on questions like these."
@@ -71,7 +71,7 @@ def audit(
     loaded: LoadedModel, examples: Sequence[EvalExample], policy: Policy, method: Method, *, max_new_tokens: int = 8,
     batch: int = 16, out: Path | None = None, settings: Mapping[str, Any] | None = None,
 ) -> Audit:  # fmt: skip
-    """Answer every question unpruned and with the policy, and count the answers that differ.
+    """Answer every question unpruned and with the policy, and count what the policy's metric counts as a loss.
 
     A policy `with_retry()` answers unsure ones again. Raises a `FoveateError` if the policy does not fit the model, or
     the folder cannot be used.
@@ -95,7 +95,7 @@ def audit(
 
 
 def _count(kind: str, pairs: Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]], policy: Policy) -> AuditRow:
-    changed = sum(whole["answer"] != pruned["answer"] for whole, pruned in pairs)
+    changed = sum(is_lost(whole, pruned, policy.metric) for whole, pruned in pairs)
     keep = sum(pruned["tokens"] / pruned["total"] for _, pruned in pairs) / len(pairs)
     n, confidence = len(pairs), policy.promise.confidence
     return AuditRow(

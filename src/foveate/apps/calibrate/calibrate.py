@@ -17,7 +17,7 @@ from foveate.method.budget import check_keep
 from foveate.method.checks import is_int
 from foveate.pipeline.settings import Positions
 from foveate.policy.fit import CalibrationCase, CalibrationSettings, fit_policy
-from foveate.policy.policy import Policy
+from foveate.policy.policy import Metric, Policy
 from foveate.policy.risk import count_needed
 from foveate.policy.signature import sign_model
 from foveate.runtime.load import LoadedModel
@@ -47,13 +47,14 @@ def check_promise(loss: float, confidence: float, questions: int, budgets: Seque
 def calibrate(
     loaded: LoadedModel, examples: Sequence[EvalExample], *, method: Method, loss: float, confidence: float = 0.95,
     budgets: Sequence[float] = BUDGETS, positions: Positions = "original", max_new_tokens: int = 8, batch: int = 16,
-    out: Path | None = None, settings: Mapping[str, Any] | None = None,
+    out: Path | None = None, settings: Mapping[str, Any] | None = None, metric: Metric = "answer",
 ) -> Policy:  # fmt: skip
     """Answer every question greedily, unpruned and at every budget, and fit a policy to which answers change.
 
     Args:
         loaded: The model.
-        examples: Questions like those that the policy will be used on; their answers are not read.
+        examples: Questions like those that the policy will be used on. With the metric "answer" their answers are not
+            read.
         method: What selects the tokens.
         loss: The promise: at most this share of the answers differ from the unpruned model's.
         confidence: How sure the promise is.
@@ -63,6 +64,8 @@ def calibrate(
         batch: Questions in a batch.
         out: A folder for the answers: a run that was killed continues there.
         settings: What decides the answers, to compare with those of the folder.
+        metric: What counts as a loss: an "answer" that differs from the unpruned model's, or a "right" answer that is
+            lost.
 
     Returns:
         The policy.
@@ -79,11 +82,17 @@ def calibrate(
     rows = evaluate(loaded, examples, arms, batch=batch, out=out, settings=dict(settings or {}))
     signature, shares = sign_model(loaded.model), tuple(budgets)
     return fit_policy(
-        make_cases(rows), CalibrationSettings(signature, method.spec, positions, shares, loss, confidence)
+        make_cases(rows, metric),
+        CalibrationSettings(signature, method.spec, positions, shares, loss, confidence, metric),
     )
 
 
-def make_cases(rows: Iterable[Row]) -> list[CalibrationCase]:
+def is_lost(whole: Mapping[str, Any], pruned: Mapping[str, Any], metric: Metric) -> bool:
+    """Whether the pruned row counts as a loss against the unpruned one."""
+    return bool(whole["right"] and not pruned["right"]) if metric == "right" else whole["answer"] != pruned["answer"]
+
+
+def make_cases(rows: Iterable[Row], metric: Metric = "answer") -> list[CalibrationCase]:
     """The cases of a calibration's rows."""
     questions: dict[str, list[Row]] = {}
     for row in rows:
@@ -92,7 +101,7 @@ def make_cases(rows: Iterable[Row]) -> list[CalibrationCase]:
     for group in questions.values():
         (whole,) = (row for row in group if row["keep"] is None)
         pruned = sorted((row for row in group if row["keep"] is not None), key=lambda row: float(row["keep"]))
-        changed = tuple(row["answer"] != whole["answer"] for row in pruned)
+        changed = tuple(is_lost(whole, row, metric) for row in pruned)
         odds = tuple(row["odds"] for row in pruned)
         cases.append(CalibrationCase(whole["scores"], tuple(whole["topic"]), changed, odds))
     return cases

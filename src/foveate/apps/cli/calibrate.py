@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +32,16 @@ Batch = Annotated[int, typer.Option(min=1, help="Questions in a batch.")]
 AUDIT = "A folder for the answers. A run that was killed continues there."
 
 
+METRIC = "What counts as a loss: an answer that changes, or a right answer that is lost (--data then needs answers)."
+
+
+class MetricChoice(str, Enum):
+    """The choices of `--metric`."""
+
+    answer = "answer"
+    right = "right"
+
+
 @options.app.command()
 @takes_load_options
 @says_when_interrupted("Finished answers are kept: run the same command again to continue.")
@@ -39,6 +50,7 @@ def calibrate(
     model: options.Model = "bundled",
     data: Data = None,
     loss: Annotated[float, typer.Option(help="The promise: at most this share of the answers change.")] = 0.01,
+    metric: Annotated[MetricChoice, typer.Option(help=METRIC)] = MetricChoice.answer,
     confidence: Annotated[float, typer.Option(help="How sure the promise is.")] = 0.95,
     method: options.MethodName = "foveate",
     budgets: Annotated[str, typer.Option(help="The shares to choose from, ascending, separated by commas.")] = "",
@@ -65,7 +77,7 @@ def calibrate(
 
     shares = [float(parse_keep(part, "--budgets")) for part in budgets.split(",")] if budgets else list(run.BUDGETS)
     selector = parse_method(method)
-    examples = _read_examples(data, tasks, limit, seed, "dev")
+    examples = _read_examples(data, tasks, limit, seed, "dev", metric.value)
     run.check_promise(loss, confidence, len(examples), shares)
     folder = folder or out.with_name(f"{out.name}.answers")
     decisive = {
@@ -78,6 +90,7 @@ def calibrate(
         policy = run.calibrate(
             load(model, **vars(loading)), examples, method=selector, loss=loss, confidence=confidence, budgets=shares,
             positions=positions.value, max_new_tokens=max_new_tokens, batch=batch, out=folder, settings=decisive,
+            metric=metric.value,
         )  # fmt: skip
     policy.save(out)
     console.print_notes(console.limit_notes(notes))
@@ -117,7 +130,7 @@ def audit(
     if retry and chosen.retry is None:
         raise InputError(f"{policy} has no retry: leave --retry out, or calibrate again.")
     chosen = chosen.with_retry() if retry else chosen
-    examples = _read_examples(data, tasks, limit, seed, "test")
+    examples = _read_examples(data, tasks, limit, seed, "test", chosen.metric)
     decisive = {
         **_describe_run(model, data, tasks, limit, seed, loading), "policy": chosen.to_record(), "retry": retry,
         "max_new_tokens": max_new_tokens, "batch": batch,
@@ -133,12 +146,14 @@ def audit(
     _print_audit(result, as_json)
 
 
-def _read_examples(data: Path | None, tasks: str, limit: int, seed: int, split: str) -> Sequence[EvalExample]:
+def _read_examples(
+    data: Path | None, tasks: str, limit: int, seed: int, split: str, metric: str
+) -> Sequence[EvalExample]:
     from foveate.apps.evaluate.examples import read_data, sample_examples
 
     if data is None:
         return sample_examples(tasks.split(","), split, limit, seed)
-    examples, skipped = read_data(data, limit, needs_answers=False)
+    examples, skipped = read_data(data, limit, needs_answers=metric == "right")
     console.print_notes(skipped)
     return examples
 
@@ -160,17 +175,21 @@ def _describe_run(
 def _print_policy(policy: Policy, out: Path, questions: int) -> None:
     promise = policy.promise
     print(
-        f"{out}: at most {100 * promise.loss:.3g} % of the answers change, with {100 * promise.confidence:.3g} % "
+        f"{out}: at most {100 * promise.loss:.3g} % of the {_name_loss(policy)}, with {100 * promise.confidence:.3g} % "
         f"confidence, on questions like these {questions}.\nOn the half that tested it {_describe(promise)}."
     )
     if policy.retry is not None:
         print(f"With --retry {_describe(policy.retry.promise)}, both tries counted.")
 
 
+def _name_loss(policy: Policy) -> str:
+    return "questions lose a right answer" if policy.metric == "right" else "answers change"
+
+
 def _describe(promise: Promise) -> str:
     from foveate.policy.policy import format_percent
 
-    return f"{format_percent(promise.expected_loss)} changed, at {100 * promise.expected_keep:.3g} % of the tokens"
+    return f"{format_percent(promise.expected_loss)} did, at {100 * promise.expected_keep:.3g} % of the tokens"
 
 
 def _print_audit(result: Audit, as_json: bool) -> None:
