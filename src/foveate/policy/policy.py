@@ -143,11 +143,6 @@ class Policy:
         """The policy for `foveate.generate_with_retry`, whose budgets are lower; itself if it has no retry."""
         return self if self.retry is None else replace(self, retries=True)
 
-    @property
-    def needs_attention(self) -> bool:
-        """Whether a score reads the attention of a first look."""
-        return any(term.name == "attention spread" for term in self.terms)
-
     def estimate(self, scores: Mapping[str, float], topic: Sequence[float]) -> list[float]:
         """The estimated probability that the answer changes, for each of the budgets."""
         total = math.fsum(weight * value for weight, value in zip(self.topic, topic, strict=True))
