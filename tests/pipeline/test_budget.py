@@ -46,6 +46,13 @@ def allocate(items, keep, per="image", modalities=EVERY, question=None):
 # -- who gets a share --------------------------------------------------------------------------------------------------
 
 
+def test_a_drawn_budget_of_all_keeps_repeats_too():
+    settings = dataclasses.replace(check_settings(1.0, "divprune"), is_drawn=True)
+    assert allocate_budget([make_video(standing(3, 2, 2))], {0: noise(4)}, settings) == []
+    half = dataclasses.replace(settings, keep=0.5)
+    assert len(allocate_budget([make_video(standing(3, 2, 2))], {0: noise(4)}, half)) == 1
+
+
 def test_protected_tokens_and_repeats_are_no_candidates():
     protected = torch.zeros(12, dtype=torch.bool)
     protected[[3, 7, 11]] = True

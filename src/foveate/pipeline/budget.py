@@ -49,7 +49,7 @@ def allocate_budget(
     keep, per = settings.keep, settings.per
     if per == "frame" and any(item.modality == "video" and item.grid is None for item in items):
         raise InputError('The frames of this model\'s videos cannot be told apart: use per="image".')
-    if settings.keeps_all:
+    if settings.is_whole:
         return []
     pruned = [n for n, item in enumerate(items) if item.modality in settings.modalities and item.keep != 1]
     if is_int(keep) and per != "prompt" and any(items[n].is_part for n in pruned):

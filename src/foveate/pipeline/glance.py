@@ -26,7 +26,7 @@ def glance(
 ) -> list[VisualInput]:  # fmt: skip
     """The items with the attention to their tokens, if the method reads it and something is pruned."""
     method, look = settings.method, settings.method.first_look
-    is_pruned = not settings.keeps_all and any(item.modality in settings.modalities for item in items)
+    is_pruned = not settings.is_whole and any(item.modality in settings.modalities for item in items)
     if "attention" not in method.needs or not is_pruned:
         return list(items)
     if look is None:

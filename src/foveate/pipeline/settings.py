@@ -34,9 +34,14 @@ class PruneSettings:
     policy: Policy | Literal["auto"] | None = None
 
     @property
+    def is_whole(self) -> bool:
+        """Whether this batch keeps everything."""
+        return self.policy is None and not is_int(self.keep) and self.keep == 1
+
+    @property
     def keeps_all(self) -> bool:
         """Whether nothing is ever pruned."""
-        return self.policy is None and not self.is_drawn and not is_int(self.keep) and self.keep == 1
+        return self.is_whole and not self.is_drawn
 
 
 def check_settings(
