@@ -120,7 +120,10 @@ EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 100 --keep 0.222,
 GLANCE := $(BIN)/foveate eval --split test --limit 100 --keep 0.222,0.158,0.111,0.056 --batch 20 --no-resize --methods "foveate,glance,$(DECODER)"
 SEEDS := $(BIN)/foveate eval --split test --limit 50 --keep 0.111,0.056 --batch 20 --no-resize --no-plot --methods foveate,glance
 
+POLICY := $(BIN)/foveate calibrate --limit 600 --batch 20
+
 results: .venv/ready
+	mkdir -p runs
 	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
 	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
 	$(GLANCE) --model bundled --tasks plain,crowd --out benchmarks/results/glance-bundled
@@ -132,6 +135,15 @@ results: .venv/ready
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/ceiling.py
+	$(POLICY) --model bundled-qwen --tasks all --out runs/bundled-qwen.policy.json
+	$(BIN)/python benchmarks/policies.py bundled-qwen --folder runs/bundled-qwen.policy.json.answers
+	$(POLICY) --model bundled --tasks plain,crowd --out runs/bundled.policy.json
+	$(BIN)/python benchmarks/policies.py bundled --folder runs/bundled.policy.json.answers
+	$(BIN)/python benchmarks/policies_figure.py
+	for script in audits budgets; do \
+	  $(BIN)/python benchmarks/$$script.py --model bundled-qwen --tasks all && \
+	  $(BIN)/python benchmarks/$$script.py --model bundled --tasks plain,crowd || exit 1; \
+	done
 	$(BIN)/python benchmarks/readme.py
 
 # The speed tables: about half an hour on two cores. Run nothing else at the same time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,10 @@ class Audit:
         """What was promised: with a retry, where the policy retries."""
         retry = self.policy.retry
         return retry.promise if self.policy.retries and retry is not None else self.policy.promise
+
+    def to_record(self) -> dict[str, Any]:
+        """The verdict and the rows, the last one of all questions, as a JSON object."""
+        return {"verdict": self.verdict, "rows": [asdict(row) for row in (*self.kinds, self.every)]}
 
     @property
     def verdict(self) -> str:

@@ -193,8 +193,6 @@ def _describe(promise: Promise) -> str:
 
 
 def _print_audit(result: Audit, as_json: bool) -> None:
-    from dataclasses import asdict
-
     from rich.console import Console
     from rich.table import Table
 
@@ -209,5 +207,4 @@ def _print_audit(result: Audit, as_json: bool) -> None:
     screen.print(table)
     screen.print(result.verdict)
     if as_json:
-        record = {"verdict": result.verdict, "rows": [asdict(row) for row in (*result.kinds, result.every)]}
-        print(json.dumps(record))
+        print(json.dumps(result.to_record()))
