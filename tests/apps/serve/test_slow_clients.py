@@ -1,6 +1,7 @@
 """Clients that send slowly, nothing, or read nothing: they lose their place, and others keep theirs."""
 
 import json
+import signal
 import socket
 import sys
 import threading
@@ -291,13 +292,32 @@ def test_a_request_that_is_being_answered_makes_no_room():
     assert not any(one.closed for one in answered)
 
 
-@linux
-def test_more_connections_than_descriptors(tmp_path):
-    """200 idle clients, and 60 that sent half a body, of a server with 128 descriptors."""
+@pytest.fixture
+def limited(tmp_path):
+    """A command of foveate with 128 file descriptors."""
     script = tmp_path / "limited.sh"
     script.write_text(f'#!/bin/sh\nulimit -n 128\nexec {FOVEATE} "$@"\n')
     script.chmod(0o755)
-    with serving(program=script) as (_, url, log), ExitStack() as stack:
+    return script
+
+
+@linux
+def test_more_connections_at_once_than_descriptors(limited):
+    """All of them wait when the server comes to accept them."""
+    with serving(program=limited) as (process, url, log), ExitStack() as stack:
+        for _ in range(3):
+            process.send_signal(signal.SIGSTOP)
+            for _ in range(100):
+                stack.enter_context(connected(url))
+            process.send_signal(signal.SIGCONT)
+            assert get(f"{url}/health").status_code == 200
+        assert "Traceback" not in log.read_text()
+
+
+@linux
+def test_more_connections_than_descriptors(limited):
+    """200 idle clients, and 60 that sent half a body, of a server with 128 descriptors."""
+    with serving(program=limited) as (_, url, log), ExitStack() as stack:
         for number in range(260):
             connection = stack.enter_context(connected(url))
             if number >= 200:

@@ -11,7 +11,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEADER_SECONDS = 10.0  # from the connection, or from the last response, to the end of a request's headers
 WRITE_SECONDS = 60.0  # for which a client may read nothing of its response
 MAX_CONNECTIONS = 1000
-RESERVED = 64  # file descriptors that are not for connections
+AT_ONCE = 8  # connections that asyncio accepts in one turn of its loop
+RESERVED = 64 + 3 * AT_ONCE  # file descriptors of the process itself, and of three turns until one too many is closed
 PIECE, CHUNK = 4096, 128  # bytes that are read at a time, and of a body's chunks on average: each of them takes time
 SMALL_CHUNKS = f"The chunks of the body have less than {CHUNK} bytes: send larger ones, or a Content-Length."
 
@@ -23,7 +24,7 @@ def limit_connections() -> int:
     import resource
 
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, max(files - RESERVED, RESERVED // 4))
+    return MAX_CONNECTIONS if files < 0 else min(MAX_CONNECTIONS, max(files - RESERVED, 16))
 
 
 class GuardedProtocol(H11Protocol):

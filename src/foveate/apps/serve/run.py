@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 REQUIRED = ("fastapi", "uvicorn", "prometheus_client")
+QUEUE = 128  # connections that the system keeps until they are accepted
 
 
 def require_serve() -> None:
@@ -27,10 +28,18 @@ def require_serve() -> None:
         raise InputError(f"{' and '.join(missing)} must be installed to serve: pip install 'foveate[serve]'.")
 
 
+class Listener(socket.socket):
+    """A listening socket whose queue does not depend on how many connections are accepted at once."""
+
+    def listen(self, backlog: int = QUEUE, /) -> None:
+        """Listen; asyncio passes the number of connections to accept at once, and means the queue too."""
+        super().listen(max(backlog, QUEUE))
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens at the address; port 0 selects a free one. Raises `InputError` if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener = Listener(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -64,11 +73,11 @@ def make_config(app: FastAPI, *, closing: int, log_level: str = "info") -> uvico
     """uvicorn's configuration; open requests have `closing` seconds to finish."""
     import uvicorn
 
-    from foveate.apps.serve.connections import GuardedProtocol, limit_connections
+    from foveate.apps.serve.connections import AT_ONCE, GuardedProtocol
 
     return uvicorn.Config(
         app, http=GuardedProtocol, ws="none", log_level=log_level, access_log=False, timeout_graceful_shutdown=closing,
-        backlog=min(128, limit_connections() // 2),  # accepted at once, before any is closed
+        backlog=AT_ONCE,
     )  # fmt: skip
 
 
