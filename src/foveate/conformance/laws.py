@@ -29,10 +29,12 @@ from foveate.conformance.reference import logits_at, relative_error, run_referen
 from foveate.conformance.registry import to_tiny_family
 from foveate.models import Family, family_of
 from foveate.models.lookup import family as registered
+from foveate.models.tile_encoder import TileEncoder
 from foveate.pipeline.prune import prune_inputs
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HALF_TOLERANCE = 0.1
+SHARE = 0.7  # of the tiles of an image, for laws that leave some out
 
 
 @dataclass(frozen=True)
@@ -109,10 +111,12 @@ def compare_keep_all(model: Any, family: Family) -> float:
     return relative_error(model(**prune_inputs(model, inputs, keep=1.0)).logits, model(**inputs).logits)
 
 
-def compare_masked(model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0, 4), (3, 3))) -> float:
+def compare_masked(
+    model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0, 4), (3, 3)), encode: float = 1.0
+) -> float:
     """Pruned = the full model with the dropped tokens masked, positions kept (`run_reference`)."""
     inputs = make_batch(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.traits.modalities))
+    short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.traits.modalities), encode=encode)
     reference = run_reference(model, family, inputs, short)
     return relative_error(logits_at(model(**short).logits, short["attention_mask"].bool()), reference)
 
@@ -155,14 +159,24 @@ def compare_glances(model: Any, family: Family) -> float:
     return _compare_rows(model, family, "glance")
 
 
-def _compare_rows(model: Any, family: Family, method: str) -> float:
+def compare_tiles(model: Any, family: Family) -> float:
+    """With some tiles encoded: the full model with all tokens of the others masked, beside those that are dropped."""
+    return compare_masked(model, family, [(3, 5), (1, 9), (0, 4)], encode=SHARE)
+
+
+def compare_tile_rows(model: Any, family: Family) -> float:
+    """A row of a batch, of whose images some tiles are encoded, gives what it gives alone."""
+    return _compare_rows(model, family, "foveate", encode=SHARE)
+
+
+def _compare_rows(model: Any, family: Family, method: str, **settings: Any) -> float:
     rows = [(2, 5), (1, 11), (1, 2)]
     inputs = make_batch(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.3, method=method)
+    short = prune_inputs(model, inputs, keep=0.3, method=method, **settings)
     together, worst, first = model(**short).logits, 0.0, 0
     for row, (count, _) in enumerate(rows):
         own = take_row(model, family, inputs, row, range(first, first + count))
-        alone = prune_inputs(model, own, keep=0.3, method=method)
+        alone = prune_inputs(model, own, keep=0.3, method=method, **settings)
         first += count
         here = slice(row, row + 1)
         own_logits = logits_at(together[here], short["attention_mask"][here].bool()).flatten(0, -2)
@@ -185,6 +199,8 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "an image at the end of the prompt": compare_image_last,
     "ragged batch = each row alone": compare_ragged_batch,
     "a first look in a batch = each row alone": compare_glances,
+    "some tiles encoded = full with the others masked": compare_tiles,
+    "some tiles encoded in a batch = each row alone": compare_tile_rows,
     "text without an image passes through": compare_text_only,
     "cached decoding = recomputation": compare_cached_decoding,
     "own decoding loop = stock loop over pruned inputs": compare_own_loop,
@@ -198,6 +214,8 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     others = {compare_modalities} if family.traits.modalities == ("image",) else set()
     if family.traits.needs_image:
         others.add(compare_text_only)
+    if not isinstance(family, TileEncoder) or not family.is_placed:
+        others |= {compare_tiles, compare_tile_rows}
     if not family.traits.in_sequence:
         others.add(compare_glances)
     if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:

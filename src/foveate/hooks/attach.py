@@ -21,7 +21,8 @@ from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Per, Positions, PruneSettings, check_choices, check_settings
+from foveate.pipeline.settings import Per, Positions, PruneSettings, check_choices, check_encode_share, check_settings
+from foveate.pipeline.tiles import check_encode
 from foveate.policy import Policy
 
 
@@ -45,7 +46,7 @@ class Handle:
 def attach(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False, seed: int = 0,
+    explain: bool = False, seed: int = 0, encode: float = 1.0,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
 
@@ -65,7 +66,7 @@ def attach(
         model: A vision-language model of transformers, with its head; also inside `torch.compile`, PEFT or DDP.
         keep: As in `prune_inputs`; also a list of budgets or a tuple of two ends, of which one is drawn for each batch
             that a gradient is taken of. Outside of training mode the first one holds.
-        method, positions, per, modalities, explain: As in `prune_inputs`.
+        method, positions, per, modalities, explain, encode: As in `prune_inputs`.
         seed: Of the draws.
 
     Returns:
@@ -84,7 +85,7 @@ def attach(
     """
     model = unwrap(model)
     is_second = find_chain(model) is not None
-    handle = _attach(model, resolve_any(method), keep, positions, per, modalities, explain, seed)
+    handle = _attach(model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode)
     if is_second:
         text = "Pruning is attached to this model already: the newest handle decides, until it is removed."
         warnings.warn(text, FoveateWarning, stacklevel=2)
@@ -93,7 +94,7 @@ def attach(
 
 def _attach(
     model: Any, method: Method | DecoderMethod, keep: Keeps, positions: Positions, per: Per,
-    modalities: Sequence[str], explain: bool, seed: int,
+    modalities: Sequence[str], explain: bool, seed: int, encode: float,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
@@ -102,13 +103,14 @@ def _attach(
     if isinstance(method, DecoderMethod):
         if draws is not None or isinstance(budget, (Policy, str)):
             raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
-        _check_decoder_settings(model, method, budget, positions, per, modalities, explain)
+        _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode)
         return attach_decoder(model, keep=budget, method=method)
-    settings = find_policy(model, check_settings(budget, method, positions, per, modalities, explain))
+    settings = find_policy(model, check_settings(budget, method, positions, per, modalities, explain, encode))
     if isinstance(settings.policy, Policy) and settings.policy.retries:
         raise InputError("A policy with_retry() is for foveate.generate_with_retry: attach the policy as it is.")
     settings = replace(settings, is_drawn=draws is not None)
     check_needs(model, family_of(model), settings.method)
+    check_encode(family_of(model), settings)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     chain = find_chain(model) or Chain(model)
@@ -130,14 +132,16 @@ def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
 
 def _check_decoder_settings(
     model: Any, method: DecoderMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
-    explain: bool,
+    explain: bool, encode: float,
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
     check_choices(keep, positions, per, modalities, explain)
+    check_encode_share(encode)
     reasons = {
         f"per={per!r}": per != "image" and "which counts by image",
         f"modalities={modalities!r}": "image" not in modalities and "which prunes images",
         "explain=True": explain and "which selects by attention alone",
+        f"encode={encode!r}": encode != 1 and "which sees the whole image",
         f"positions={positions!r}": positions != "original" and "whose tokens stay in place",
     }
     for setting, reason in reasons.items():
@@ -151,7 +155,7 @@ def _check_decoder_settings(
 def pruning(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False, seed: int = 0,
+    explain: bool = False, seed: int = 0, encode: float = 1.0,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.
 
@@ -161,7 +165,7 @@ def pruning(
         with foveate.pruning(model, keep=0.1) as handle:
             model.generate(**inputs)
     """
-    handle = _attach(unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed)
+    handle = _attach(unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed, encode)
     try:
         yield handle
     finally:

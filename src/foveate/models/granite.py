@@ -27,6 +27,10 @@ class Granite4Vision(Tiled):
         first = min(encoded.deepstack_features, key=lambda pair: pair[0])
         return list(first[1])
 
+    def projectors(self, core: Any) -> list[Any]:
+        """One for each layer."""
+        return [*core.layerwise_projectors, *core.spatial_projectors]
+
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """At every layer."""
         layers = [(layer, keep_tokens(features, items)) for layer, features in encoded.deepstack_features]
@@ -43,6 +47,27 @@ class GraniteDocling(Idefics3):
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the mark of the first tile: an image of one tile has no overview."""
         return starts_at_first_tile(row)
+
+    def find_real(self, model: Any, inputs: Inputs) -> Tensor:
+        """As the mask says."""
+        mask: Tensor = inputs["pixel_attention_mask"]
+        return mask.flatten()
+
+    def take_tiles(self, model: Any, inputs: Inputs, tiles: Tensor) -> dict[str, Any]:
+        """`tile_fine_mask` only says that tiles have four times as many tokens, all of them."""
+        fine = inputs.get("tile_fine_mask")
+        taken = super().take_tiles(model, {**inputs, "tile_fine_mask": None}, tiles)
+        return taken if fine is None else {**taken, "tile_fine_mask": fine}
+
+    def read_levels(self, encoded: Any) -> list[list[Tensor]]:
+        """Those of DeepStack too."""
+        first = self.features(encoded)
+        deep = [torch.cat(list(level)).split(len(first[0])) for level in encoded.deepstack_features]
+        return [first, *map(list, deep)]
+
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]]) -> Any:
+        """What the router says of some tiles is not kept."""
+        return regroup_output(encoded, levels[0], deepstack_features=levels[1:])
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """`keep` cuts the levels of DeepStack as the tokens."""

@@ -34,6 +34,21 @@ class Idefics3(TiledFamily):
         joined = torch.cat(list(encoded.pooler_output))
         return list(joined.split(len(joined) // len(tiles)))
 
+    def tile_pixels(self, model: Any, inputs: Inputs) -> Sequence[Tensor]:
+        """Without the blank ones that rows are padded with."""
+        pixels: Tensor = inputs["pixel_values"].flatten(0, 1)
+        return pixels[self.find_real(model, inputs)]
+
+    def take_tiles(self, model: Any, inputs: Inputs, tiles: Tensor) -> dict[str, Any]:
+        """As the tiles of one row."""
+        real = self.find_real(model, inputs).nonzero().squeeze(1)[tiles.to(inputs["pixel_values"].device)]
+        return {name: value.flatten(0, 1)[real][None] for name, value in self.encoder_inputs(model, inputs).items()}
+
+    def find_real(self, model: Any, inputs: Inputs) -> Tensor:
+        """(b * t,): the tiles that are not blank, as the stock model finds them."""
+        real: Tensor = (inputs["pixel_values"].to(model.dtype) != 0).flatten(2).any(-1).flatten()
+        return real
+
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """Of every image."""
         return kept_output(encoded, keep_tokens(self.features(encoded), items))
@@ -54,6 +69,7 @@ class Idefics2(Idefics3):
 
     # a resampler's tokens lie on no raster
     traits = replace(Idefics3.traits, raster=False)
+    is_placed = False
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """Images without text between are tiles in one chain, with a fence before, between and after them."""

@@ -76,11 +76,16 @@ def keep_tokens(features: Sequence[Tensor], items: Sequence[VisualInput]) -> lis
 
 def keep_values(feature: Tensor, item: VisualInput) -> Tensor:
     """The kept tokens of a feature (n, d), or the means or weighted means of many for each, computed in float32."""
-    if item.pooled_into is not None:
-        into = item.pooled_into.to(feature.device)
+    weights, into = item.merge_weights, item.pooled_into
+    if item.absent is not None and (into is not None or weights is not None):  # the others are NaN
+        present = ~item.absent.to(feature.device)
+        feature, into = feature[present], None if into is None else into.to(feature.device)[present]
+        weights = None if weights is None else weights.to(feature.device)[:, present]
+    if into is not None:
+        into = into.to(feature.device)
         counts, order = into.bincount(minlength=len(item.kept)), into.argsort(stable=True)
         return torch.segment_reduce(feature.float()[order], "mean", lengths=counts).to(feature.dtype)
-    if item.merge_weights is None:
+    if weights is None:
         return feature[item.kept.to(feature.device)]
     with torch.autocast(feature.device.type, enabled=False):
-        return (item.merge_weights.to(feature.device) @ feature.float()).to(feature.dtype)
+        return (weights.to(feature.device) @ feature.float()).to(feature.dtype)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foveate.models.base import Family, Inputs
 from foveate.models.patches import Timestamped
@@ -50,6 +51,11 @@ class Lfm2VL(TiledFamily, Convolutions):
         """As `spatial_shapes` says, in merged patches."""
         shapes, side = inputs.get("spatial_shapes"), config.downsample_factor
         return [] if shapes is None else [(-(-h // side), -(-w // side)) for h, w in shapes.tolist()]
+
+    def tile_pixels(self, model: Any, inputs: Inputs) -> list[Tensor]:
+        """The values of a patch as channels of its place."""
+        shapes, pixels = inputs["spatial_shapes"].tolist(), inputs["pixel_values"]
+        return [patches[: h * w].T.unflatten(1, (h, w)) for patches, (h, w) in zip(pixels, shapes, strict=True)]
 
     def template(self, config: Any, stop_ids: Sequence[int]) -> Template:
         """As configured, and what LFM2's vocabulary has beside."""

@@ -31,6 +31,7 @@ class Llama4(TiledFamily, LastState):
     """
 
     traits = replace(LastState.traits, versions=">=5.18,<5.24", overview="last")
+    is_placed = False
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """With the projected tokens as pooled ones."""

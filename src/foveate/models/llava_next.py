@@ -1,19 +1,48 @@
 """LLaVA-NeXT: an image as a whole and in tiles, whose joined rows each end in a newline token."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Family, Features, Grids, Inputs, Masks
 from foveate.models.llava import Llava
+from foveate.models.tile_encoder import Box, TiledImage, TileEncoder, TileFeatures, narrow_tower
 from foveate.models.visual_input import Tile, Tiles, VisualInput, find_runs, tile_runs, tile_squares
 
 
-class Tiled(Family):
+class Tiled(TileEncoder):
     """The conventions of LLaVA-NeXT's processor, which its successors share; the budget is a whole image's."""
 
     # the whole, then the tiles, with newlines between
     traits = replace(Family.traits, raster=False, overview="first")
+
+    def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
+        """The overview, then tiles of an image that is scaled and padded to one of the configured sizes."""
+        from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape
+
+        config, side = model.config, model.config.vision_config.image_size
+        images: list[TiledImage] = []
+        for size, is_split in zip(inputs["image_sizes"].tolist(), self.find_split(inputs), strict=True):
+            start = images[-1].entries.stop if images else 0
+            layout = get_anyres_image_grid_shape(size, config.image_grid_pinpoints, side) if is_split else (0, 0)
+            entries = range(start, start + 1 + layout[0] * layout[1])
+            images.append(TiledImage(entries, start, place_tiles(size, layout) if is_split else ()))
+        return images
+
+    def find_split(self, inputs: Inputs) -> list[bool]:
+        """Whether each image comes in tiles."""
+        return [True] * len(inputs["image_sizes"])
+
+    def projectors(self, core: Any) -> list[Any]:
+        """The modules that every tile's features leave before tiles are joined."""
+        return [core.multi_modal_projector]
+
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
+        """The stock encoder's output; only these tiles go through its tower and projectors."""
+        core, count = model.base_model, self.split_images(model, inputs)[-1].entries.stop
+        with narrow_tower(core.vision_tower, self.projectors(core), tiles, count, ready):
+            return self.encode(model, inputs)
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """Newlines, which are all one learned vector."""
@@ -29,6 +58,20 @@ class Tiled(Family):
         side = math.isqrt(whole)
         rows = tile_runs([(whole, end), *rest]) if whole and side**2 == whole else ()
         return (*tile_squares(1, side), *rows) if rows else ()
+
+
+def place_tiles(size: Sequence[int], layout: tuple[int, int]) -> tuple[Box, ...]:
+    """Where tiles in (rows, columns) lie on an image of this (height, width), which is centred on them."""
+    rows, columns = layout
+    scale = min(rows / size[0], columns / size[1])  # tiles a pixel
+    (top, height), (left, width) = (
+        ((count - scale * length) / 2, scale * length) for count, length in zip(layout, size, strict=True)
+    )
+    down, across = (
+        [min(max((edge - before) / length, 0.0), 1.0) for edge in range(count + 1)]
+        for count, before, length in ((rows, top, height), (columns, left, width))
+    )
+    return tuple((down[r], across[c], down[r + 1], across[c + 1]) for r in range(rows) for c in range(columns))
 
 
 class LlavaNext(Tiled, Llava):
@@ -71,6 +114,13 @@ class LlavaOnevision(Tiled):
     """
 
     traits = replace(Tiled.traits, modalities=("image", "video"))
+
+    def find_split(self, inputs: Inputs) -> list[bool]:
+        """An image alone in its row, where the inputs say how many each row has."""
+        counts = inputs.get("batch_num_images")
+        if counts is None:
+            return super().find_split(inputs)
+        return [count == 1 for count in [int(count) for count in counts] for _ in range(count)]
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """Beside others an image is a square alone, which it is padded to; a video's frames are pooled squares."""

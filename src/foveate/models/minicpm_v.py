@@ -4,6 +4,7 @@ from dataclasses import replace
 from math import isqrt
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from foveate.models.base import Family, Inputs
@@ -34,6 +35,27 @@ class MiniCPMV(TiledFamily):
         sizes: list[list[int]] = inputs[SIZE_INPUTS[modality]].tolist()
         side = isqrt(sum(h * w for h, w in sizes) // int(self.placeholders(config, inputs, modality).sum()))
         return [(h // side, w // side) for h, w in sizes]
+
+    def tile_pixels(self, model: Any, inputs: Inputs) -> list[Tensor]:
+        """The pixels of a patch as channels of its place."""
+        return [
+            strip.unflatten(-1, (h * w, -1)).movedim(-2, -1).flatten(0, 2).unflatten(-1, (h, w))
+            for strip, (h, w) in self._split_strip(inputs)
+        ]
+
+    def take_tiles(self, model: Any, inputs: Inputs, tiles: Tensor) -> dict[str, Any]:
+        """Their parts of the strip."""
+        parts, sizes = self._split_strip(inputs), inputs["target_sizes"]
+        strip = torch.cat([parts[number][0] for number in tiles.tolist()], dim=-1)[None]
+        own = {"pixel_values": strip, "target_sizes": sizes[tiles.to(sizes.device)]}
+        return self.encoder_inputs(model, inputs) | own
+
+    def _split_strip(self, inputs: Inputs) -> list[tuple[Tensor, tuple[int, int]]]:
+        """The pixels (c, side, h * w * side) of every crop, and (h, w) of its patches."""
+        sizes, (strip,) = inputs["target_sizes"].tolist(), inputs["pixel_values"]
+        side = strip.shape[-2]
+        parts = strip.split([h * w * side for h, w in sizes], dim=-1)
+        return [(part, (h, w)) for part, (h, w) in zip(parts, sizes, strict=True)]
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """All axes alike: four rows tell the model's linear layers and masks from gaps in the count."""

@@ -5,15 +5,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Extras, Family, Inputs, mark_overview
+import torch
+
+from foveate.models.base import Extras, Inputs, mark_overview
+from foveate.models.overview import find_rows
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, fill_missing, lay_out_tiles
 from foveate.models.visual_input import VisualInput, tile_squares
 
 
-class PerceptionLM(Family):
+class PerceptionLM(TileEncoder):
     """PerceptionLM; pooled tiles and frames."""
 
     # only `items` knows: nothing but the encoder's output tells the number of tiles and frames
-    traits = replace(Family.traits, versions=">=5.20", raster=False, overview="first", modalities=("image", "video"))
+    traits = replace(
+        TileEncoder.traits, versions=">=5.20", raster=False, overview="first", modalities=("image", "video")
+    )
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Pixels; videos go through the encoder of images."""
@@ -27,6 +33,28 @@ class PerceptionLM(Family):
             return super().encode(model, inputs, modality)
         encoded = model.base_model.get_image_features(pixels, return_dict=True)
         encoded.pooler_output = encoded.pooler_output.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+        return encoded
+
+    def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
+        """The overview, then tiles; all images of a batch have the same number."""
+        pixels, images = inputs["pixel_values"], []
+        for number, (overview, *tiles) in enumerate(pixels):
+            start, rows = number * pixels.shape[1], find_rows(tiles, overview) if tiles else 1
+            entries = range(start, start + pixels.shape[1])
+            images.append(TiledImage(entries, start, lay_out_tiles(rows, len(tiles) // rows)))
+        return images
+
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
+        """Each tile goes through the stock encoder as an image of one tile."""
+        pixels = inputs["pixel_values"]
+        chosen = pixels.flatten(0, 1)[torch.tensor(tiles, device=pixels.device)]
+        encoded = model.base_model.get_image_features(chosen[:, None], return_dict=True)
+        size, states = encoded.pooler_output.shape[1], encoded.last_hidden_state
+        ready.update({number: (part,) for number, part in zip(tiles, encoded.pooler_output, strict=True)})
+        count = pixels.shape[0] * pixels.shape[1]
+        every = torch.stack(fill_missing(ready, [size] * count)[0])
+        encoded.pooler_output = every.unflatten(0, pixels.shape[:2]).flatten(1, 2)
+        encoded.last_hidden_state = states[:1].expand(count, *states.shape[1:])  # only their number is read
         return encoded
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:

@@ -1,17 +1,51 @@
 """Step-3.7: an image's tiles, each between marks, then the whole of it; a mixture of experts with local windows."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Family, Features, Grids, Inputs
+import torch
+
+from foveate.models.base import Features, Grids, Inputs
+from foveate.models.kept import regroup_output
+from foveate.models.overview import find_rows
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, fill_missing, lay_out_tiles
 from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_squares
 
 
-class Step3p7(Family):
+class Step3p7(TileEncoder):
     """Step-3.7; tiles, local windows, mixture of experts."""
 
-    traits = replace(Family.traits, overview="last")
+    traits = replace(TileEncoder.traits, overview="last")
+
+    def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
+        """The tiles of an image, which come apart, then its overview."""
+        wholes, images, start = inputs["pixel_values"], [], 0
+        for overview, count in zip(wholes, _count_tiles(inputs), strict=True):
+            first = start - len(images)
+            tiles = [] if count == 0 else inputs["pixel_values_local"][first : first + count]
+            rows = find_rows(list(tiles), overview) if count else 1
+            boxes = lay_out_tiles(rows, count // rows)
+            images.append(TiledImage(range(start, start + count + 1), start + count, boxes))
+            start += count + 1
+        return images
+
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
+        """Tiles and overviews go through the stock encoder as images without tiles."""
+        config, images = model.config, self.split_images(model, inputs)
+        overviews = [image.overview for image in images]
+        others = [number for image in images for number in image.others]
+        for numbers, name in ((overviews, "pixel_values"), (others, "pixel_values_local")):
+            own = [number for number in tiles if number in numbers]
+            if own:
+                places = torch.tensor([numbers.index(number) for number in own], device=inputs[name].device)
+                encoded = model.base_model.get_image_features(inputs[name][places], return_dict=True)
+                ready.update({n: (part,) for n, part in zip(own, encoded.pooler_output, strict=True)})
+        whole = token_side(config, config.vision_config.image_size) ** 2
+        tile = token_side(config, inputs["pixel_values_local"].shape[-1]) ** 2 if others else 0
+        (every,) = fill_missing(ready, [whole if n in overviews else tile for n in range(images[-1].entries.stop)])
+        return regroup_output(encoded, [torch.cat(every[image.entries.start : image.entries.stop]) for image in images])
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """A square for an image without tiles."""
@@ -32,3 +66,9 @@ def token_side(config: Any, pixels: int) -> int:
     """Tokens along the side of a square image: patches, halved twice by strided convolutions."""
     patches = int(pixels // config.vision_config.patch_size)
     return -(-patches // 4)
+
+
+def _count_tiles(inputs: Inputs) -> list[int]:
+    """How many tiles each image has beside its overview."""
+    counts = inputs.get("num_local_patches")
+    return [0] * len(inputs["pixel_values"]) if counts is None else [int(count) for count in counts]

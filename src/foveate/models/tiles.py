@@ -110,6 +110,15 @@ class Ovis2(TiledFamily):
         """By the indicator of an image's start."""
         return starts_with(row, config.visual_indicator_token_ids[0])
 
+    @property
+    def overview(self) -> str:
+        """Not among the traits."""
+        return "first"
+
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]]) -> Any:
+        """With the indicators."""
+        return regroup_output(encoded, levels[0], visual_indicator_features=encoded.visual_indicator_features)
+
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """With the indicators."""
         entries = split_tokens(self.features(encoded), sizes)
@@ -126,3 +135,4 @@ class Aria(TiledFamily):
 
     # a query belongs to no place
     traits = replace(TiledFamily.traits, raster=False)
+    is_placed = False

@@ -9,16 +9,19 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from foveate.models.base import Extras, Family, Features, Grids, Inputs
+from foveate.errors import InputError
+from foveate.models.base import Extras, Features, Grids, Inputs
 from foveate.models.kept import is_regrouped, regroup_output
+from foveate.models.overview import find_rows
 from foveate.models.placeholders import match_placeholders
 from foveate.models.prompt_rows import PromptRow, Starts, read_rows
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, fill_missing, lay_out_tiles
 from foveate.models.visual_input import Tile, Tiles, VisualInput
 
 Shape = tuple[int, int]  # rows and columns of tokens
 
 
-class TiledFamily(Family):
+class TiledFamily(TileEncoder):
     """The tiles of one image are one visual input, which has all of their tokens in the order of the prompt.
 
     Which tiles these are is read from the prompt: a run of placeholders is a tile, or several, and `find_starts` says
@@ -65,6 +68,75 @@ class TiledFamily(Family):
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """The same output, with an entry for each of these sizes."""
         return regroup_output(encoded, split_tokens(self.features(encoded), sizes))
+
+    # -- some of the tiles ------------------------------------------------------------------------------------------
+
+    def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
+        """As the prompt tells, and the pixels: they tell in how many rows the tiles lie."""
+        pixels, sizes = self.tile_pixels(model, inputs), self.count_tokens(model.config, inputs)
+        images = self.find_sizes(model.config, inputs, sizes, "image")
+        if images is None:
+            raise InputError(
+                "Nothing in these inputs tells which tiles are one image, so none can be left out: leave encode out."
+            )
+        if len(sizes) != len(pixels) or not {0, *accumulate(sizes)}.issuperset(accumulate(images)):
+            raise InputError(
+                f"The encoder gets {len(pixels)} tiles, and the prompt has placeholders of {len(sizes)}: let the "
+                "model's own processor make both from the same images."
+            )
+        ends = [list(accumulate(sizes)).index(total) + 1 for total in accumulate(images)]
+        return [self._split_image(pixels, range(start, end)) for start, end in pairwise([0, *ends])]
+
+    def _split_image(self, pixels: Sequence[Tensor], entries: range) -> TiledImage:
+        overview = entries[0] if self.overview == "first" else entries[-1]
+        others = [pixels[number] for number in entries if number != overview]
+        rows = find_rows(others, pixels[overview]) if others else 1
+        return TiledImage(entries, overview, lay_out_tiles(rows, len(others) // rows))
+
+    @property
+    def overview(self) -> str:
+        """Where the overview stands among the tiles that the encoder gets."""
+        return self.traits.overview
+
+    def count_tokens(self, config: Any, inputs: Inputs) -> list[int]:
+        """Tokens of every tile, by the prompt or by the inputs that say shapes."""
+        places, size = self.placeholders(config, inputs), self.tile_size(config)
+        shapes = self.tile_shapes(config, inputs, "image")
+        if shapes is not None:
+            return [rows * columns for rows, columns in shapes]
+        if size is not None:
+            return [size] * (int(places.sum()) // size)
+        return [end - start for row in read_rows(inputs["input_ids"], places) for start, end in row.runs]
+
+    def tile_pixels(self, model: Any, inputs: Inputs) -> Sequence[Tensor]:
+        """The pixels (c, h, w) of every tile; or channels of its patches, in their places."""
+        pixels: Sequence[Tensor] = inputs["pixel_values"]
+        return pixels
+
+    def take_tiles(self, model: Any, inputs: Inputs, tiles: Tensor) -> dict[str, Any]:
+        """The encoder's inputs for these tiles alone."""
+        own, count = self.encoder_inputs(model, inputs), len(inputs["pixel_values"])
+        return {
+            name: value[tiles.to(value.device)] if isinstance(value, Tensor) and len(value) == count else value
+            for name, value in own.items()
+        }
+
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
+        """The stock encoder's output on these tiles alone, put among the others."""
+        encoded = self.encode(model, self.take_tiles(model, inputs, torch.tensor(tiles)))
+        ready.update(zip(tiles, zip(*self.read_levels(encoded), strict=True), strict=True))
+        levels = fill_missing(ready, self.count_tokens(model.config, inputs))
+        return self.join_tiles(model.config, inputs, self.write_levels(encoded, levels), "image")
+
+    def read_levels(self, encoded: Any) -> list[list[Tensor]]:
+        """What the encoder made of every tile: its tokens, and more where the model reads more of each."""
+        return [self.features(encoded)]
+
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]]) -> Any:
+        """An output as `encoded`, for the tiles of `levels`."""
+        return regroup_output(encoded, levels[0])
+
+    # -- the sequence -----------------------------------------------------------------------------------------------
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """With `is_part` where entries of the encoder's output may be tiles of one image."""

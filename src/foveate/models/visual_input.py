@@ -59,7 +59,8 @@ class VisualInput:
         tiles: How the tokens lie over the image, its tiles or its frames; empty where that is not known.
         is_part: Whether it may be one tile of an image whose tiles cannot be told apart from other images.
         merge_weights: (k, n) weights by which kept tokens merge others; None where each keeps its own value.
-        pooled_into: (n,) the place in `kept` of the token whose mean each token is part of; None without pooling.
+        pooled_into: (n,) the place in `kept` of the token whose mean each token is part of, -1 for absent ones; None
+            without pooling.
         relevance: With `explain=True` (n,) the method's relevance in float32, NaN for tokens that it did not choose
             from; None where the method has no relevance or nothing was selected.
         core: With `explain=True` (k,) bool, which kept tokens are there for their relevance.
@@ -70,6 +71,8 @@ class VisualInput:
         keep: The share of the tokens that a policy chose for it; None without a policy.
         reason: Why, in a sentence.
         retry_below: The log-odds of the first token below which a policy answers again; None without a retry.
+        encoded: For each tile that the encoder sees, in its order, whether it was encoded; empty where all were.
+        absent: (n,) bool, the tokens of tiles that were not encoded; None where there are none.
     """
 
     modality: str
@@ -94,12 +97,29 @@ class VisualInput:
     keep: float | None = None
     reason: str = ""
     retry_below: float | None = None
+    encoded: tuple[bool, ...] = ()
+    absent: Tensor | None = None
 
     @property
-    def selectable(self) -> Tensor:
+    def free(self) -> Tensor:
         """(n,) bool: the tokens that are not protected."""
         every = torch.ones(self.total, dtype=torch.bool, device=self.embeds.device)
         return every if self.protected is None else every & ~self.protected.to(every.device)
+
+    @property
+    def selectable(self) -> Tensor:
+        """(n,) bool: the tokens that are neither protected nor absent."""
+        return self.free if self.absent is None else self.free & ~self.absent
+
+    @property
+    def always_kept(self) -> Tensor:
+        """(n,) bool: the protected tokens."""
+        return ~self.free if self.absent is None else ~self.free & ~self.absent
+
+    @property
+    def encoded_share(self) -> float:
+        """The share of the image's tiles that were encoded."""
+        return sum(self.encoded) / len(self.encoded) if self.encoded else 1.0
 
     def without_embeds(self) -> VisualInput:
         """The same record for a report: without the visual tokens, the extras and the merge weights."""
@@ -110,6 +130,15 @@ def make_visual_input(modality: str, row: int, columns: Tensor, first: int, embe
     """A visual input before selection: all of its tokens are kept."""
     kept = torch.arange(len(embeds), device=embeds.device)
     return VisualInput(modality, row, columns, first, len(embeds), embeds, kept)
+
+
+def mark_absent(item: VisualInput) -> VisualInput:
+    """The item before selection, without the tokens whose embeddings are NaN: their tiles were not encoded."""
+    absent = item.embeds.detach()[:, 0].isnan()
+    if not bool(absent.any()):
+        return item
+    kept, embeds = (~absent).nonzero().squeeze(1), item.embeds.masked_fill(absent[:, None], 0)
+    return replace(item, absent=absent, kept=kept, embeds=embeds)
 
 
 def tile_frames(grid: Grid, protected: Tensor | None = None) -> Tiles:

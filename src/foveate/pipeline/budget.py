@@ -61,8 +61,9 @@ def allocate_budget(
     shares = []
     for n in pruned:
         selectable, fresh = items[n].selectable, ~find_repeats(items[n])
+        counted = _count_for(items[n], settings)
         for part in _frame_slices(items[n]) if per == "frame" else [slice(0, items[n].total)]:
-            size = int(selectable[part].sum())
+            size = int(counted[part].sum())
             candidates = (selectable & fresh)[part].nonzero().squeeze(1) + part.start
             if len(candidates):
                 k = totals[n] if per == "prompt" else to_budget(_read_keep(items[n], keep), size)
@@ -72,6 +73,11 @@ def allocate_budget(
 
 def _read_keep(item: VisualInput, keep: int | float) -> int | float:
     return keep if item.keep is None else item.keep
+
+
+def _count_for(item: VisualInput, settings: PruneSettings) -> Tensor:
+    """(n,): the tokens that `keep` is a share of: of the whole image, also where only a part was encoded."""
+    return item.free if settings.encode < 1 else item.selectable  # a first look is at what there is
 
 
 def find_repeats(item: VisualInput) -> Tensor:
@@ -110,7 +116,7 @@ def _allocate_rows(
 def _allocate_row(items: Sequence[VisualInput], question: Tensor, keep: int | float, row: int) -> list[int]:
     selectable = [item.selectable for item in items]
     sizes = [int(mask.sum()) for mask in selectable]
-    total = to_budget(keep, sum(sizes))
+    total = min(to_budget(keep, sum(int(item.free.sum()) for item in items)), sum(sizes))
     if total < len(sizes):
         raise KeepError(
             f"keep={keep} leaves {total} tokens for the {len(sizes)} images of row {row}, and each needs one: "

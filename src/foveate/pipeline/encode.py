@@ -132,7 +132,7 @@ def _run_encoders(
             if needs:
                 raise InputError(f"{modality} tokens have no {' and '.join(sorted(needs))}: use another method.")
             with explain_refusal(model):
-                outputs[modality] = _drop_hidden_states(family.encode(model, inputs, modality))
+                outputs[modality] = drop_hidden_states(family.encode(model, inputs, modality))
             continue
         if needs and inputs.get(family.traits.main_inputs["image"]) is None:
             raise InputError(
@@ -141,11 +141,11 @@ def _run_encoders(
             )
         with explain_refusal(model):
             output, extras = family.encode_with(model, inputs, needs)
-        outputs[modality] = _drop_hidden_states(output)
+        outputs[modality] = drop_hidden_states(output)
     return Encoded(outputs, tuple(extras))
 
 
-def _drop_hidden_states(output: Any) -> Any:
+def drop_hidden_states(output: Any) -> Any:
     """The output without the hidden states of the encoder's layers: nothing reads them once the features are made.
 
     Older transformers keeps those of all layers wherever a model reads one of them, newer versions that one alone.

@@ -31,7 +31,9 @@ def glance(
         return list(items)
     if look is None:
         raise InputError(f"{method.name} needs attention, and has no first_look that says how to read it: define one.")
-    budget = replace(settings, keep=float(look.share), method=look.method, per="image", explain=False, policy=None)
+    budget = replace(
+        settings, keep=float(look.share), method=look.method, per="image", explain=False, encode=1.0, policy=None
+    )
     seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
     seen = [pool_tokens(item) for item in seen] if look.pooled else seen
     prompt = {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}
@@ -75,7 +77,10 @@ def _add_attention(item: VisualInput, weights: Tensor, index: Tensor, sigma: flo
         attention[kept.to(weights.device)] = seen
     else:
         attention = seen[item.pooled_into.to(seen.device)]
-    spread, every = spread_attention(attention, item, sigma), torch.arange(item.total, device=kept.device)
+    every = torch.arange(item.total, device=kept.device)
+    if item.absent is not None:
+        attention, every = attention.masked_fill(item.absent.to(seen.device), 0), every[~item.absent.to(kept.device)]
+    spread = spread_attention(attention, item, sigma)
     extras = {**item.extras, "attention": spread}
     before = replace(item, kept=every, extras=extras, merge_weights=None, pooled_into=None)
     return replace(before, look=kept, attention=spread)

@@ -1,12 +1,13 @@
 """Step 2: where the visual tokens of each image lie in the prompt, and which tokens are the question."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from foveate.models import Family
-from foveate.models.visual_input import VisualInput
+from foveate.models.visual_input import VisualInput, mark_absent
 from foveate.pipeline.encode import Encoded
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.question import locate_questions
@@ -14,12 +15,23 @@ from foveate.pipeline.shorten import make_mask, protect_last_tokens
 
 
 def locate_items(
-    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded
+    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, tiles: Sequence[tuple[bool, ...]] = ()
 ) -> tuple[list[VisualInput], Tensor, dict[int, Tensor], list[str]]:
-    """The items of the batch, the mask (b, L) of its prompts, the question of each row, and notes on the questions."""
+    """The items of the batch, the mask (b, L) of its prompts, the question of each row, and notes on the questions.
+
+    `tiles` says for every image which of its tiles were encoded; without it all were.
+    """
     with explain_refusal(model):
         items = family.items(model, inputs, encoded.outputs, encoded.extras)
+    items = [_mark_tiles(item, tiles) for item in items]
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
-    return list(items), mask, dict(questions), list(notes)
+    return items, mask, dict(questions), list(notes)
+
+
+def _mark_tiles(item: VisualInput, tiles: Sequence[tuple[bool, ...]]) -> VisualInput:
+    """The item before selection: all tokens of its encoded tiles are kept, the others are absent."""
+    if not tiles or item.modality != "image":
+        return item
+    return replace(mark_absent(item), encoded=tiles[item.index])

@@ -25,6 +25,8 @@ def pool_tokens(item: VisualInput) -> VisualInput:
         parts = places[free].split(max(1, BLOCK // len(centres)))
         into[free] = centres[torch.cat([_find_nearest(part, places[kept[centres]]) for part in parts])]
     into[kept] = torch.arange(len(kept))
+    if item.absent is not None:
+        into[item.absent.cpu()] = -1
     return replace(item, pooled_into=into.to(item.kept.device))
 
 

@@ -21,12 +21,13 @@ from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, check_settings
 from foveate.pipeline.shorten import shorten_inputs
+from foveate.pipeline.tiles import check_encode, encode_part
 
 
 def prune_inputs(
     model: Any, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    encoded: Encoded | None = None, explain: bool = False,
+    encoded: Encoded | None = None, explain: bool = False, encode: float = 1.0,
 ) -> PrunedInputs:  # fmt: skip
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
@@ -47,6 +48,9 @@ def prune_inputs(
             result holds `inputs_embeds`: `generate` then returns new tokens alone, and takes no assistant.
         encoded: The same images and videos from `foveate.encode`; `pixel_values` may then be left out.
         explain: Report relevance and core of every item too, for another pass or two over the tokens.
+        encode: Of models that see an image in tiles beside an overview, the share of its tiles, the overview counted,
+            that goes through the encoder at most: the overview, then those in which the question finds the most. A
+            share in (0, 1]; `keep` remains a share of the whole image.
 
     Returns:
         Shorter inputs with a `report`. Rows without an image pass through.
@@ -57,7 +61,7 @@ def prune_inputs(
     Example:
         model.generate(**foveate.prune_inputs(model, inputs, keep=0.1))
     """
-    return prune(model, inputs, check_settings(keep, method, positions, per, modalities, explain), encoded)
+    return prune(model, inputs, check_settings(keep, method, positions, per, modalities, explain, encode), encoded)
 
 
 def prune(
@@ -68,18 +72,20 @@ def prune(
     settings = find_policy(model, settings)
     family, method = family_of(model), settings.method
     check_needs(model, family, method)
+    check_encode(family, settings)
     check_containers(inputs)
     inputs = rename_inputs(family, inputs)
     check_inputs(model, family, inputs)
     inputs = ignore_placeholders(model, family, inputs, settings)
-    encoded = encode_missing(model, family, inputs, settings, encoded)
+    part = encode_part(model, family, inputs, settings, encoded)
+    encoded = encode_missing(model, family, inputs, settings, part.encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))
     if not has_own_decoder(model):
         check_cache(inputs)
 
     started = time.perf_counter()
-    items, mask, questions, notes = locate_items(model, family, inputs, encoded)
+    items, mask, questions, notes = locate_items(model, family, inputs, encoded, part.tiles)
     before = time.perf_counter()
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0
@@ -87,12 +93,12 @@ def prune(
     shares = allocate_budget(items, questions, settings)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
-    seconds = time.perf_counter() - started
+    seconds = part.seconds + time.perf_counter() - started
 
     notes = [*(notes if method.prompt_aware or settings.policy else ()), *unlike]
     warn_once(model, notes)
-    notes = [*notes, *([family.traits.note] if family.traits.note else ())]
+    notes = [*notes, *part.notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):
         notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
-    report = Report(tuple(item.without_embeds() for item in items), method.name, seconds, tuple(notes), looked)
+    report = Report(tuple(item.without_embeds() for item in items), method.name, seconds, tuple(notes), looked + part.glance_seconds)
     return PrunedInputs(short, report, layout)

@@ -70,7 +70,7 @@ def subset_tokens(tokens: VisualTokens, candidates: Tensor) -> VisualTokens:
 
 def _join(item: VisualInput, selections: Sequence[_Selection]) -> VisualInput:
     """The item with its protected tokens and those of all selections kept."""
-    stays = ~item.selectable
+    stays = item.always_kept
     for selection in selections:
         stays[selection.kept] = True
     kept = stays.nonzero().squeeze(1)

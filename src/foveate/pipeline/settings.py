@@ -7,7 +7,7 @@ from typing import Literal, cast
 from foveate.errors import InputError, describe
 from foveate.method import Method, resolve
 from foveate.method.budget import check_keep
-from foveate.method.checks import is_int
+from foveate.method.checks import is_int, is_number
 from foveate.policy import Policy
 
 Positions = Literal["original", "compact"]
@@ -30,30 +30,44 @@ class PruneSettings:
     per: Per = "image"
     modalities: tuple[str, ...] = ("image", "video")
     explain: bool = False
+    encode: float = 1.0
     is_drawn: bool = False  # `keep` was drawn from several for this batch
     policy: Policy | Literal["auto"] | None = None
 
     @property
     def is_whole(self) -> bool:
-        """Whether this batch keeps everything."""
+        """Whether this batch keeps everything that is encoded."""
         return self.policy is None and not is_int(self.keep) and self.keep == 1
 
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is ever pruned."""
-        return self.is_whole and not self.is_drawn
+        return self.is_whole and self.encode == 1 and not self.is_drawn
 
 
 def check_settings(
     keep: Keep, method: str | Method, positions: str = "original", per: str = "image",
-    modalities: Sequence[str] = ("image", "video"), explain: bool = False,
+    modalities: Sequence[str] = ("image", "video"), explain: bool = False, encode: float = 1.0,
 ) -> PruneSettings:  # fmt: skip
     """Check settings that `prune_inputs` can follow. Raises a `FoveateError` that names the one that is wrong."""
     check_choices(keep, positions, per, modalities, explain)
+    check_encode_share(encode)
     number, policy = (1.0, keep) if isinstance(keep, (Policy, str)) else (keep, None)
+    if policy is not None and encode != 1:
+        raise InputError(
+            f"encode={describe(encode)} is not for a policy, which was calibrated on whole images: leave encode out, "
+            "or give keep a number."
+        )
     return PruneSettings(
-        number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain, policy=policy
-    )
+        number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain,
+        encode=float(encode), policy=policy,
+    )  # fmt: skip
+
+
+def check_encode_share(encode: object) -> None:
+    """Raise `InputError` unless `encode` is a share in (0, 1]."""
+    if not is_number(encode) or not 0 < encode <= 1:
+        raise InputError(f"encode={describe(encode)} is not a share of an image's tiles: use a float in (0, 1].")
 
 
 def check_choices(keep: Keep, positions: str, per: str, modalities: Sequence[str], explain: bool) -> None:

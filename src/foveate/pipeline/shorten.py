@@ -37,7 +37,11 @@ def protect_last_tokens(items: Sequence[VisualInput], mask: Tensor) -> list[Visu
 
 
 def _protect_last(item: VisualInput) -> VisualInput:
-    protected = ~item.selectable
+    protected = item.always_kept
+    if item.absent is not None and bool(item.absent[-1]):
+        raise InputError(
+            "The prompt ends in a tile that encode may leave out: end it in words, which generate goes on from."
+        )
     protected[-1] = True
     return replace(item, protected=protected)
 

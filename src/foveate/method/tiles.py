@@ -1,0 +1,57 @@
+"""Which tiles of an image are worth encoding, by the tokens of its overview."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from foveate.method.base import Method
+from foveate.method.scoring import score_peaked_tokens
+from foveate.method.selection import TIE
+from foveate.method.tokens import VisualTokens, unit_rows
+
+
+def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor], count: int) -> list[int]:
+    """Choose the tiles that hold the most relevant tokens of the overview.
+
+    Relevance is the method's own, or that of `score_peaked_tokens` where a prompt-aware method has none. A tile counts
+    as its most relevant token, ties as the mean of its tokens. Where the relevance is flat, as without a question, the
+    tiles whose tokens differ most from each other are chosen.
+
+    Args:
+        method: The method that will select among the tokens of the encoded tiles.
+        overview: The tokens of the overview, with the extras that the method needs.
+        regions: For every tile the indices of the overview's tokens that lie over it; none for a tile of padding.
+        count: How many tiles to choose.
+
+    Returns:
+        The numbers of at most `count` tiles, ascending.
+    """
+    relevance = method.relevance_map(overview)
+    if _is_flat(relevance) and method.prompt_aware:
+        relevance = score_peaked_tokens(overview.embeds, overview.question)
+    if relevance is None or _is_flat(relevance):
+        rows = unit_rows(overview.embeds)
+        values = [(1 - float(rows[region].mean(0).norm()), 0.0) if len(region) else None for region in regions]
+    else:
+        parts = [relevance[region] for region in regions]
+        values = [(float(part.amax()), float(part.mean())) if len(part) else None for part in parts]
+    order = sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
+    return sorted(order[:count])
+
+
+def find_region(box: tuple[float, float, float, float], rows: int, columns: int) -> Tensor:
+    """The cells of a grid that a (top, left, bottom, right) box in shares of its sides overlaps, row by row."""
+    top, left, bottom, right = box
+    down, across = _overlap(top, bottom, rows), _overlap(left, right, columns)
+    return (down[:, None] * columns + across).flatten()
+
+
+def _overlap(start: float, end: float, count: int) -> Tensor:
+    """Which of `count` equal steps of [0, 1] the interval overlaps; rounding errors do not count."""
+    return torch.arange(math.floor(start * count + TIE), max(math.ceil(end * count - TIE), 0))
+
+
+def _is_flat(relevance: Tensor | None) -> bool:
+    return relevance is None or float(relevance.amax() - relevance.amin()) <= TIE

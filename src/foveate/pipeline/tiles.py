@@ -1,0 +1,151 @@
+"""Step 1 where `encode` is below 1: the overviews, then the tiles that the question needs."""
+
+import math
+import time
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from foveate.errors import InputError, ModelError
+from foveate.method.budget import to_fraction
+from foveate.method.tiles import choose_tiles, find_region
+from foveate.models import Family
+from foveate.models.inputs import find_modalities
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures
+from foveate.models.visual_input import Tile, VisualInput
+from foveate.models.wrappers import gather_shards
+from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, drop_hidden_states, encode_missing
+from foveate.pipeline.glance import glance
+from foveate.pipeline.inputs import explain_refusal
+from foveate.pipeline.locate import locate_items
+from foveate.pipeline.select import read_tokens
+from foveate.pipeline.settings import PruneSettings
+
+ONE_TILE = "An image of one tile was encoded whole: there is nothing of it to leave out."
+WHOLE = "Videos and audios were encoded whole: encode leaves out tiles of images."
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPart:
+    """The outputs of encoders that saw some of the tiles.
+
+    Args:
+        encoded: What they returned, with NaN for the tokens of all other tiles; None where there are no images.
+        tiles: For every image whether each of its tiles was encoded.
+        notes: What the caller should know, in sentences.
+        seconds: Time to choose the tiles, without the encoder.
+        glance_seconds: What a first look at the overviews took of them.
+    """
+
+    encoded: Encoded | None
+    tiles: tuple[tuple[bool, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    glance_seconds: float = 0.0
+
+
+def check_encode(family: Family, settings: PruneSettings) -> None:
+    """Raise a `FoveateError` where `encode` leaves tiles out and the family, the method or the settings do not."""
+    share, kind = settings.encode, family.model_type
+    if share == 1:
+        return
+    if not isinstance(family, TileEncoder):
+        raise ModelError(
+            f"encode={share} encodes some tiles of an image, and {kind} models have no tiles that are encoded one by "
+            "one: leave encode out."
+        )
+    if not family.is_placed:
+        raise ModelError(
+            f"encode={share} chooses tiles by the tokens of an overview, and nothing tells where those of {kind} "
+            "models lie: leave encode out."
+        )
+    needs = settings.method.needs - DECODER_EXTRAS
+    if needs:
+        raise ModelError(
+            f"{settings.method.name} reads {' and '.join(sorted(needs))} of the whole image, of which encode={share} "
+            "leaves tiles out: use another method, or leave encode out."
+        )
+    if "image" not in settings.modalities:
+        raise InputError(f'encode={share} leaves out tiles of images: add "image" to modalities, or leave encode out.')
+
+
+def encode_part(
+    model: Any, family: Family, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None
+) -> EncodedPart:
+    """Encode what `inputs` show, and of the images only the tiles that `settings.encode` and the question allow.
+
+    Of an image of n tiles, its overview counted, at most `encode` x n are encoded, the overview always among them.
+    """
+    if settings.encode == 1:
+        return EncodedPart(encoded)
+    shown = find_modalities(family, inputs)
+    if encoded is not None or inputs.get("mm_encoder_outputs"):
+        raise InputError("The images came encoded, so no tile can be left out: pass pixel_values, or leave encode out.")
+    notes = (WHOLE,) if set(shown) - {"image"} else ()
+    if "image" not in shown or not isinstance(family, TileEncoder):
+        return EncodedPart(None, notes=notes)
+    ready: TileFeatures = {}
+    with explain_refusal(model):
+        images = family.split_images(model, inputs)
+    first = _encode_tiles(model, family, inputs, [image.overview for image in images], ready)
+    encoded = encode_missing(model, family, inputs, settings, Encoded({"image": first}))
+    started = time.perf_counter()
+    chosen, looked = _choose_tiles(model, family, inputs, encoded, images, settings)
+    seconds = time.perf_counter() - started
+    if chosen:
+        second = _encode_tiles(model, family, inputs, chosen, ready)
+        encoded = Encoded({**encoded.outputs, "image": second})
+    notes += (ONE_TILE,) if any(not image.others for image in images) else ()
+    return EncodedPart(encoded, _mark_encoded(images, ready), notes, seconds, looked)
+
+
+def _encode_tiles(
+    model: Any, family: TileEncoder, inputs: Mapping[str, Any], tiles: Sequence[int], ready: TileFeatures
+) -> Any:
+    """The encoder's output; afterwards `tiles` are among those that are `ready`."""
+    gather_shards(model)
+    with explain_refusal(model):
+        output = drop_hidden_states(family.encode_tiles(model, inputs, tiles, ready))
+    if bool(torch.stack([ready[number][0].detach().isnan().any() for number in tiles]).any()):
+        raise InputError("The encoder returned NaN: look for it in pixel_values, or use a dtype of a wider range.")
+    return output
+
+
+def _choose_tiles(
+    model: Any, family: TileEncoder, inputs: Mapping[str, Any], encoded: Encoded, images: Sequence[TiledImage],
+    settings: PruneSettings,
+) -> tuple[list[int], float]:  # fmt: skip
+    """The numbers of the tiles to encode beside the overviews, and what a first look at these took."""
+    method, chosen, looked = settings.method, list[int](), 0.0
+    counts = [math.floor(to_fraction(settings.encode) * len(image.entries)) - 1 for image in images]
+    tiles = _mark_encoded(images, {image.overview for image in images})
+    items, mask, questions, _ = locate_items(model, family, inputs, encoded, tiles)
+    if max(counts) < 1:
+        return chosen, looked
+    if "attention" in method.needs:
+        before = time.perf_counter()
+        items = glance(model, family, inputs, encoded, items, mask, questions, settings)
+        looked = time.perf_counter() - before
+    for item in items:
+        if item.modality == "image" and images[item.index].others and counts[item.index] > 0:
+            image = images[item.index]
+            tile = _find_overview(family, item, image)
+            places = torch.tensor(tile.tokens(), device=item.embeds.device)
+            tokens = read_tokens(item, questions, method).subset(places, (1, tile.rows, tile.columns))
+            regions = [find_region(box, tile.rows, tile.columns) for box in image.boxes]
+            chosen += [image.others[n] for n in choose_tiles(method, tokens, regions, counts[item.index])]
+    return chosen, looked
+
+
+def _mark_encoded(images: Sequence[TiledImage], numbers: Container[int]) -> tuple[tuple[bool, ...], ...]:
+    """For every image whether each of its tiles is among these numbers."""
+    return tuple(tuple(number in numbers for number in image.entries) for image in images)
+
+
+def _find_overview(family: TileEncoder, item: VisualInput, image: TiledImage) -> Tile:
+    """How the tokens of an image's overview lie over it."""
+    if not item.tiles:
+        raise InputError(f"Nothing tells how the tokens of this {family.model_type} image lie: leave encode out.")
+    return item.tiles[image.overview - image.entries.start]
