@@ -30,7 +30,7 @@ def test_the_tile_of_what_the_question_names(method, cell, tile):
 def test_without_a_question_the_most_varied_tile(method):
     tokens = make_tokens(0, question=0)
     for region in QUARTERS[:2] + QUARTERS[3:]:
-        tokens.embeds[region] = tokens.embeds[region[0]]
+        tokens.embeds[region] = tokens.embeds[region[0]].clone()
     assert choose_tiles(resolve(method), tokens, QUARTERS, 1) == [2]
 
 
