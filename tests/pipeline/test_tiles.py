@@ -78,6 +78,7 @@ def test_the_law_with_a_first_look(model_type):
     assert 0 < short.report.glance_seconds < short.report.seconds
 
 
+@pytest.mark.filterwarnings("ignore:keep=10000 keeps all:foveate.FoveateWarning")
 @pytest.mark.parametrize("settings", [{"keep": 1.0}, {"keep": 3}, {"keep": 0.4, "per": "prompt"}, {"keep": 10_000}])
 @pytest.mark.parametrize("model_type", ["internvl", "llava_onevision"])
 @torch.no_grad()
@@ -98,9 +99,10 @@ def test_what_is_encoded_is_what_the_whole_call_gives(model_type):
     model, family, inputs = make(model_type)
     images = family.split_images(model, inputs)
     ready = {}
-    family.encode_tiles(model, inputs, [image.overview for image in images], ready)
+    part = family.features(family.encode_tiles(model, inputs, [image.overview for image in images], ready))
     last = [image.others[-1] for image in images if image.others]
-    part = family.features(family.encode_tiles(model, inputs, last, ready))
+    if last:  # T5Gemma 2 has no crops here
+        part = family.features(family.encode_tiles(model, inputs, last, ready))
     whole = family.features(family.encode(model, inputs))
     assert [len(tokens) for tokens in part] == [len(tokens) for tokens in whole]
     for image, some, every in zip(images, part, whole, strict=True):
@@ -122,7 +124,7 @@ def test_only_chosen_tiles_go_through_the_tower(model_type):
     assert counts == [len(images), sum(map(sum, marks)) - len(images)]
     assert all(own[image.overview - image.entries.start] for own, image in zip(marks, images, strict=True))
     item = short.report.items[2]
-    assert item.encoded_share == 0.6
+    assert item.encoded_share == sum(item.encoded) / len(item.encoded) < 1
     assert item.kept.max() < item.total == len(item.absent)
 
 
@@ -169,7 +171,9 @@ def test_where_padded_tiles_lie():
 @pytest.mark.parametrize("model_type", ["granite_docling", "internvl", "llava_next"])
 def test_gradients_reach_the_tower(model_type):
     model, _, inputs = make(model_type)
-    short = prune_inputs(model, {**inputs, "labels": inputs["input_ids"]}, keep=0.4, encode=0.6)
+    labels = torch.full_like(inputs["input_ids"], -100)
+    labels[:, -2:] = inputs["input_ids"][:, -2:]
+    short = prune_inputs(model, {**inputs, "labels": labels}, keep=0.4, encode=0.6)
     model(**short).loss.backward()
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     assert all(bool(gradient.isfinite().all()) for gradient in gradients)

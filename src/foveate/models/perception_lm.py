@@ -37,7 +37,7 @@ class PerceptionLM(TileEncoder):
 
     def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
         """The overview, then tiles; all images of a batch have the same number."""
-        pixels, images = inputs["pixel_values"], []
+        pixels, images = inputs["pixel_values"], list[TiledImage]()
         for number, (overview, *tiles) in enumerate(pixels):
             start, rows = number * pixels.shape[1], find_rows(tiles, overview) if tiles else 1
             entries = range(start, start + pixels.shape[1])

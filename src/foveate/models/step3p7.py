@@ -21,7 +21,7 @@ class Step3p7(TileEncoder):
 
     def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
         """The tiles of an image, which come apart, then its overview."""
-        wholes, images, start = inputs["pixel_values"], [], 0
+        wholes, images, start = inputs["pixel_values"], list[TiledImage](), 0
         for overview, count in zip(wholes, _count_tiles(inputs), strict=True):
             first = start - len(images)
             tiles = [] if count == 0 else inputs["pixel_values_local"][first : first + count]
