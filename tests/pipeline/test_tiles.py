@@ -15,14 +15,16 @@ from foveate.errors import FoveateError, InputError, ModelError
 from foveate.method import Method
 from foveate.method.selection import select_top_k
 from foveate.models import lookup
-from foveate.models.llava_next import place_tiles
+from foveate.models.llava_next import LlavaNext, place_tiles
 from foveate.models.tile_encoder import TileEncoder, lay_out_tiles, narrow_tower
 from foveate.pipeline.prune import prune_inputs
-from foveate.pipeline.tiles import ONE_TILE
+from foveate.pipeline.settings import check_settings
+from foveate.pipeline.tiles import ONE_TILE, check_encode
+from tests.policies import make_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 FAMILIES = [name for name in lookup.available() if isinstance(lookup.family(name), TileEncoder)]
-PLACED = [name for name in FAMILIES if lookup.family(name).is_placed]
+PLACED = [name for name in FAMILIES if lookup.family(name).traits.placed]
 ROWS = [(3, 5), (1, 9), (0, 4)]
 
 
@@ -247,7 +249,16 @@ def test_shares_that_are_none(share):
 
 @pytest.mark.parametrize(
     ("model_type", "words"),
-    [("llava", "no tiles"), ("paligemma", "no tiles"), ("qwen2_5_vl", "no tiles"), ("idefics2", "nothing tells where")],
+    [
+        ("llava", "images of llava models whole"),
+        ("paligemma", "whole"),
+        ("qwen2_5_vl", "whole"),
+        ("unlimited_ocr", "images of unlimited_ocr models whole"),
+        ("molmo2", "whole"),
+        ("deepseek_ocr2", "nothing tells where"),
+        ("idefics2", "nothing tells where"),
+        ("aria", "nothing tells where"),
+    ],
 )
 def test_families_that_encode_images_whole(model_type, words):
     model, _, inputs = make(model_type)
@@ -255,6 +266,53 @@ def test_families_that_encode_images_whole(model_type, words):
         prune_inputs(model, inputs, keep=0.4, encode=0.5)
     with pytest.raises(ModelError, match=words):
         foveate.attach(model, keep=0.4, encode=0.5)
+
+
+TOWER_METHODS = [row.name for row in foveate.methods() if "cls_attention" in row.needs]
+
+
+class ReadsTower(LlavaNext):
+    """An adapter of another package that says what its tower attends to."""
+
+    def extras(self, config):
+        return frozenset({"cls_attention", "encoder", "keys"})
+
+
+@pytest.mark.parametrize("method", TOWER_METHODS)
+def test_methods_that_read_the_tower_of_the_whole_image(method):
+    words = f"^{method} reads .* of the whole image, of which encode=0.5 leaves tiles out: use another method"
+    with pytest.raises(ModelError, match=words):
+        check_encode(ReadsTower("llava_next"), check_settings(0.4, method, encode=0.5))
+    check_encode(ReadsTower("llava_next"), check_settings(0.4, method))
+    model, _, inputs = make("llava_next", [(1, 4)])
+    counts, _ = count_encoded(model, lambda: refuse(prune_inputs, model, inputs, keep=0.4, encode=0.5, method=method))
+    assert counts == []
+    refuse(foveate.attach, model, keep=0.4, encode=0.5, method=method)
+
+
+def test_some_methods_read_the_tower():
+    assert {"visionzip", "prumerge", "vispruner", "holov", "scope", "score"} <= set(TOWER_METHODS)
+
+
+def refuse(call, *args, **settings):
+    with pytest.raises(ModelError, match=f"^{settings['method']} .*: use "):
+        call(*args, **settings)
+
+
+@pytest.mark.parametrize("keep", ["policy", "auto"])
+def test_a_policy_is_for_whole_images(keep):
+    model, _, inputs = make("llava_next", [(1, 5)])
+    policy = make_policy(model) if keep == "policy" else keep
+    words = r"^encode=0\.5 is not for a policy, which was calibrated on whole images: leave encode out"
+    with pytest.raises(InputError, match=words):
+        prune_inputs(model, inputs, keep=policy, encode=0.5)
+    with pytest.raises(InputError, match=words):
+        foveate.attach(model, keep=policy, encode=0.5)
+    with pytest.raises(InputError, match=words), foveate.pruning(model, keep=policy, encode=0.5):
+        pass
+    if keep == "policy":
+        items = prune_inputs(model, inputs, keep=policy, encode=1.0).report.items
+        assert all(item.keep is not None and item.encoded == () for item in items)
 
 
 def test_calls_in_which_no_tile_can_be_left_out():

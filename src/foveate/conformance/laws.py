@@ -214,7 +214,7 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     others = {compare_modalities} if family.traits.modalities == ("image",) else set()
     if family.traits.needs_image:
         others.add(compare_text_only)
-    if not isinstance(family, TileEncoder) or not family.is_placed:
+    if not isinstance(family, TileEncoder) or not family.traits.placed:
         others |= {compare_tiles, compare_tile_rows}
     if not family.traits.in_sequence:
         others.add(compare_glances)

@@ -43,6 +43,7 @@ class Traits:
         sequential_positions: Whether only the order of the tokens matters; then kept tokens are always numbered anew.
         shared_space: Whether visual tokens and words lie in one space; else tokens are selected for diversity alone.
         raster: Whether the tokens of an image lie in a raster; else `grids` knows of none.
+        placed: Whether a token belongs to a place of the image; queries that are learned do not.
         overview: Where the whole image stands among its tiles, for families that see both.
         needs_image: Whether the stock model cannot be called without an image.
     """
@@ -58,6 +59,7 @@ class Traits:
     sequential_positions: bool = False
     shared_space: bool = True
     raster: bool = True
+    placed: bool = True
     overview: Literal["", "first", "last"] = ""
     needs_image: bool = False
 

@@ -20,7 +20,7 @@ class DeepseekOcr2(Family):
     """DeepSeek-OCR 2; tiles of learned queries, the closing token stays."""
 
     # several tiles, of queries that belong to no place
-    traits = replace(Family.traits, raster=False)
+    traits = replace(Family.traits, raster=False, placed=False)
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The token that ends an image."""
@@ -35,6 +35,9 @@ class UnlimitedOcr(DeepseekOcr2):
 
     Its window is over generated words, the whole prompt stays in sight.
     """
+
+    # its tokens are patches
+    traits = replace(DeepseekOcr2.traits, placed=True)
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The ends of rows too."""

@@ -37,7 +37,7 @@ class Idefics3(TiledFamily):
     def tile_pixels(self, model: Any, inputs: Inputs) -> Sequence[Tensor]:
         """Without the blank ones that rows are padded with."""
         pixels: Tensor = inputs["pixel_values"].flatten(0, 1)
-        return pixels[self.find_real(model, inputs)]
+        return list(pixels[self.find_real(model, inputs)])
 
     def take_tiles(self, model: Any, inputs: Inputs, tiles: Tensor) -> dict[str, Any]:
         """As the tiles of one row."""
@@ -68,8 +68,7 @@ class Idefics2(Idefics3):
     """Idefics2; tiles where the pixels tell which are one image, resampled tokens."""
 
     # a resampler's tokens lie on no raster
-    traits = replace(Idefics3.traits, raster=False)
-    is_placed = False
+    traits = replace(Idefics3.traits, raster=False, placed=False)
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """Images without text between are tiles in one chain, with a fence before, between and after them."""

@@ -30,8 +30,7 @@ class Llama4(TiledFamily, LastState):
     Tokens are mixed before the projector, which has no bias and no activation.
     """
 
-    traits = replace(LastState.traits, versions=">=5.18,<5.24", overview="last")
-    is_placed = False
+    traits = replace(LastState.traits, versions=">=5.18,<5.24", overview="last", placed=False)
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """With the projected tokens as pooled ones."""

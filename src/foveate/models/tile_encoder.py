@@ -2,10 +2,10 @@
 
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,9 +43,6 @@ class TileEncoder(Family):
     A tile has a number: its place among all tiles of the batch, in the encoder's order.
     """
 
-    is_placed: ClassVar[bool] = True
-    """Whether the tokens of an overview lie in a raster, so that some of them belong to each tile."""
-
     def split_images(self, model: Any, inputs: Inputs) -> list[TiledImage]:
         """The tiles of every image of the batch. Raises `InputError` where nothing tells them."""
         raise NotImplementedError
@@ -68,7 +65,7 @@ def lay_out_tiles(rows: int, columns: int) -> tuple[Box, ...]:
     )
 
 
-def fill_missing(ready: TileFeatures, sizes: Sequence[int]) -> list[list[Tensor]]:
+def fill_missing(ready: Mapping[int, tuple[Tensor, ...]], sizes: Sequence[int]) -> list[list[Tensor]]:
     """The tokens of all tiles at every level: `sizes` rows of NaN for each tile that is not ready."""
     levels = next(iter(ready.values()))
     return [

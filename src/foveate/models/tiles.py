@@ -134,5 +134,4 @@ class Aria(TiledFamily):
     """Aria; queries without places; several crops in one run may be several images."""
 
     # a query belongs to no place
-    traits = replace(TiledFamily.traits, raster=False)
-    is_placed = False
+    traits = replace(TiledFamily.traits, raster=False, placed=False)

@@ -23,7 +23,7 @@ def locate_items(
     """
     with explain_refusal(model):
         items = family.items(model, inputs, encoded.outputs, encoded.extras)
-    items = [_mark_tiles(item, tiles) for item in items]
+        items = [_mark_tiles(item, tiles) for item in items]
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)

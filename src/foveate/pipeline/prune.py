@@ -67,7 +67,7 @@ def prune_inputs(
 def prune(
     model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
 ) -> PrunedInputs:
-    """`prune_inputs` with checked settings: encode, find the question, allocate the budget, glance, select, shorten."""
+    """`prune_inputs` with checked settings: encode, locate, glance, follow the policy, allocate, select, shorten."""
     model = unwrap(model)
     settings = find_policy(model, settings)
     family, method = family_of(model), settings.method
@@ -100,5 +100,7 @@ def prune(
     notes = [*notes, *part.notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):
         notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
-    report = Report(tuple(item.without_embeds() for item in items), method.name, seconds, tuple(notes), looked + part.glance_seconds)
+    report = Report(
+        tuple(item.without_embeds() for item in items), method.name, seconds, tuple(notes), looked + part.glance_seconds
+    )
     return PrunedInputs(short, report, layout)

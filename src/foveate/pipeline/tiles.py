@@ -51,15 +51,15 @@ def check_encode(family: Family, settings: PruneSettings) -> None:
     share, kind = settings.encode, family.model_type
     if share == 1:
         return
-    if not isinstance(family, TileEncoder):
-        raise ModelError(
-            f"encode={share} encodes some tiles of an image, and {kind} models have no tiles that are encoded one by "
-            "one: leave encode out."
-        )
-    if not family.is_placed:
+    if not family.traits.placed:
         raise ModelError(
             f"encode={share} chooses tiles by the tokens of an overview, and nothing tells where those of {kind} "
             "models lie: leave encode out."
+        )
+    if not isinstance(family, TileEncoder):
+        raise ModelError(
+            f"encode={share} encodes some tiles of an image, and foveate encodes images of {kind} models whole: leave "
+            "encode out."
         )
     needs = settings.method.needs - DECODER_EXTRAS
     if needs:
@@ -83,7 +83,7 @@ def encode_part(
     shown = find_modalities(family, inputs)
     if encoded is not None or inputs.get("mm_encoder_outputs"):
         raise InputError("The images came encoded, so no tile can be left out: pass pixel_values, or leave encode out.")
-    notes = (WHOLE,) if set(shown) - {"image"} else ()
+    notes: tuple[str, ...] = (WHOLE,) if set(shown) - {"image"} else ()
     if "image" not in shown or not isinstance(family, TileEncoder):
         return EncodedPart(None, notes=notes)
     ready: TileFeatures = {}
