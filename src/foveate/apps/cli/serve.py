@@ -13,6 +13,7 @@ ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key 
 FETCH = "A place to fetch images from, https://host; repeat it for more. Default: none."
 HOSTS = "A further name of this server, such as that of a proxy in front of it; repeat it for more."
 AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HOSTS)]
+CACHE = "MiB of encoded images that are kept for further questions, 0 for none; default 256."
 AUTO = "The file of a policy, for the slider's notch auto; default: the policy that comes with the model."
 TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
@@ -40,6 +41,7 @@ def serve(
     max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Unpruned prompt tokens; default any.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of an answer; default 1024.")] = None,
     max_waiting: Annotated[int | None, typer.Option(min=0, help="Waiting requests; default 32.")] = None,
+    image_cache: Annotated[int | None, typer.Option(min=0, help=CACHE)] = None,
     grace: Annotated[float | None, typer.Option(min=0, help="Seconds to finish requests; default 30.")] = None,
     turn: Annotated[str | None, typer.Option(help=TURN)] = None,
     show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
@@ -52,7 +54,7 @@ def serve(
 
     limits = {
         "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
-        "new": max_new_tokens, "waiting": max_waiting,
+        "new": max_new_tokens, "waiting": max_waiting, "cache": image_cache,
     }  # fmt: skip
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
     if engine is options.EngineChoice.vllm:

@@ -40,6 +40,7 @@ from foveate.apps.serve.transport import (
     stream_events,
 )
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
+from foveate.runtime.image_cache import ImageCache
 from foveate.runtime.load import LoadedModel
 
 
@@ -68,7 +69,8 @@ class ChatServer:
     def __init__(self, loaded: LoadedModel, settings: ServeSettings) -> None:
         self.loaded, self.settings = loaded, settings
         self.worker = ModelWorker(settings.limits.waiting)
-        self.metrics = ServeMetrics(self.worker)
+        self.cache = ImageCache(loaded, settings.limits.cache)
+        self.metrics = ServeMetrics(self.worker, self.cache)
         self.limiter = RequestLimiter(2 * (settings.limits.waiting + 1))
         self.reader = ModelWorker(self.limiter.limit, "foveate-reader")
         self.api: dict[str, Any] = {}  # the OpenAPI description
@@ -108,7 +110,7 @@ class ChatServer:
             self._check_key(request)
             with self.limiter.admit(request):
                 task = await self._read_task(request)
-                job = self.worker.submit(partial(run_task, self.loaded, task, self.metrics))
+                job = self.worker.submit(partial(run_task, self.cache, task, self.metrics))
             options = task.request
             del task  # from now on only the job refers to its images
             return await self._respond(request, job, options)

@@ -9,13 +9,14 @@ from foveate.apps.serve.chat_response import ChatCompletion, ResponseWriter, ser
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.events import AnswerEnd, ChatEvent, PromptReady, TextPiece
 from foveate.apps.serve.generation import PrunedPrompt, context_length, generate_answer, limit_new_tokens, prune_prompt
-from foveate.apps.serve.images import ImageSource, decode_images
+from foveate.apps.serve.images import ImageSource, open_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.worker import ModelJob
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.settings import check_settings
-from foveate.runtime.conversation import ChatMessage, apply_template, process_chat
+from foveate.runtime.conversation import ChatMessage, apply_template
+from foveate.runtime.image_cache import ImageCache
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.warnings import collect_warnings
 
@@ -98,10 +99,11 @@ def _check_tokens(prompt: str, max_tokens: int, tokenizer: Any, is_cancelled: Ca
             raise _too_long(f"The conversation has more than {max_tokens} tokens, without its images.")
 
 
-def run_task(loaded: LoadedModel, task: ChatTask, metrics: ServeMetrics, job: ModelJob[ChatEvent]) -> None:
+def run_task(cache: ImageCache, task: ChatTask, metrics: ServeMetrics, job: ModelJob[ChatEvent]) -> None:
     """Answer a request on the worker's thread: emits `PromptReady`, then each `TextPiece`, then `AnswerEnd`."""
+    loaded = cache.loaded
     with collect_warnings() as notes:
-        prompt = _prune(loaded, task, lambda: job.cancelled)
+        prompt = _prune(cache, task, lambda: job.cancelled)
     requested = task.max_new_tokens or task.settings.limits.new
     max_new_tokens = limit_new_tokens(loaded.model, prompt.inputs, requested, required=task.max_new_tokens or 1)
     metrics.add_prompt(prompt)
@@ -114,13 +116,22 @@ def run_task(loaded: LoadedModel, task: ChatTask, metrics: ServeMetrics, job: Mo
     job.emit(AnswerEnd(prompt, result, (*task.notes, *notes)))
 
 
-def _prune(loaded: LoadedModel, task: ChatTask, is_cancelled: Callable[[], bool]) -> PrunedPrompt:
-    settings = task.settings
-    inputs = process_chat(loaded, task.prompt, decode_images(task.files, is_cancelled))
-    length, limit = inputs["input_ids"].shape[1], settings.limits.prompt
-    if limit is not None and length > limit:
-        raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")
-    return prune_prompt(loaded, inputs, keep=settings.keep, method=settings.method, positions=settings.positions)
+def _prune(cache: ImageCache, task: ChatTask, is_cancelled: Callable[[], bool]) -> PrunedPrompt:
+    settings, limit = task.settings, task.settings.limits.prompt
+
+    def check_length(inputs: Mapping[str, Any]) -> None:
+        length = inputs["input_ids"].shape[1]
+        if limit is not None and length > limit:
+            raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")
+
+    images = open_images(task.files, is_cancelled)
+    prepared = cache.prepare(task.prompt, images, settings.method, check_length)
+    prompt = prune_prompt(
+        cache.loaded, prepared.inputs, keep=settings.keep, method=settings.method, positions=settings.positions,
+        encoded=prepared.encoded,
+    )  # fmt: skip
+    seconds = prompt.encode_seconds + prepared.seconds
+    return replace(prompt, encode_seconds=seconds, reused=prepared.known)
 
 
 def _too_long(text: str) -> RequestError:

@@ -84,12 +84,16 @@ class StageSeconds(TypedDict):
 
 @Sealed
 class PruningDetails(TypedDict):
-    """Kept and all tokens of each image, why a policy keeps so many, seconds of the stages, KV bytes, and notes."""
+    """Kept and all tokens of each image, why a policy keeps so many, seconds of the stages, KV bytes, and notes.
+
+    `reused` images were not encoded for this request.
+    """
 
     method: str
     kept: list[int]
     total: list[int]
     reasons: list[str]
+    reused: int
     seconds: StageSeconds
     kv_bytes: int
     notes: list[str]
@@ -210,6 +214,7 @@ def pruning_details(end: AnswerEnd) -> PruningDetails:
         "kept": [len(item.kept) for item in report.items],
         "total": [item.total for item in report.items],
         "reasons": [item.reason for item in report.items if item.reason],
+        "reused": prompt.reused,
         "seconds": {"encode": prompt.encode_seconds, "select": report.seconds, "prefill": result.prefill_seconds},
         "kv_bytes": result.kv_bytes,
         "notes": list(dict.fromkeys([*end.notes, *report.notes])),

@@ -11,8 +11,8 @@ from foveate.runtime.load_options import LoadOptions
 
 HF_OPTIONS = {
     "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "prompt": "--max-prompt-tokens",
-    "new": "--max-new-tokens", "waiting": "--max-waiting", "fetch_from": "--fetch-from", "grace": "--grace",
-    "allowed_host": "--allowed-host",
+    "new": "--max-new-tokens", "waiting": "--max-waiting", "cache": "--image-cache",
+    "fetch_from": "--fetch-from", "grace": "--grace", "allowed_host": "--allowed-host",
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def serve_hf(
     _check_key(api_key)
     if grace is not None and not math.isfinite(grace):
         raise InputError(f"--grace {grace} is not a number of seconds: give one such as 30.")
-    units = {"body": MIB, "pixels": MEGAPIXEL}
+    units = {"body": MIB, "pixels": MEGAPIXEL, "cache": MIB}
     bounds = ServeLimits(**{name: value * units.get(name, 1) for name, value in limits.items() if value is not None})
     grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from))
     settings = ServeSettings(

@@ -45,11 +45,15 @@ class SamplingOptions:
 
 @dataclass(frozen=True, eq=False)
 class PrunedPrompt:
-    """A pruned prompt, the seconds of the vision encoder, and the number of tokens that the language model reads."""
+    """A pruned prompt, the seconds of the vision encoder, and the number of tokens that the language model reads.
+
+    `reused` of its images were encoded before.
+    """
 
     inputs: PrunedInputs
     encode_seconds: float
     tokens: int
+    reused: int = 0
 
     @property
     def report(self) -> Report:

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from foveate.apps.serve.generation import GenerationResult, PrunedPrompt
 from foveate.apps.serve.worker import ModelWorker
+from foveate.runtime.image_cache import ImageCache
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 STAGES = {
@@ -18,7 +19,7 @@ STAGES = {
 class ServeMetrics:
     """Metrics of one server, in their own registry."""
 
-    def __init__(self, worker: ModelWorker) -> None:
+    def __init__(self, worker: ModelWorker, cache: ImageCache) -> None:
         self.registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
 
@@ -28,6 +29,7 @@ class ServeMetrics:
         self._requests = counter("requests", "Chat completions by HTTP status (499: client disconnected).", "status")
         self._kept = counter("kept_visual_tokens", "Visual tokens kept.")
         self._total = counter("visual_tokens", "Visual tokens before pruning.")
+        self._reused = counter("reused_images", "Images that were not encoded, since they were known.")
         self._prompt = counter("prompt_tokens", "Tokens that the model read, after pruning.")
         self._new = counter("completion_tokens", "Tokens that the model generated.")
         self._seconds = {
@@ -37,6 +39,8 @@ class ServeMetrics:
         for index, name, text in ((0, "running", "Requests that run."), (1, "waiting", "Requests in the queue.")):
             gauge = Gauge(f"foveate_requests_{name}", text, registry=registry)
             gauge.set_function(partial(_count_jobs, worker, index))
+        size = Gauge("foveate_image_cache_bytes", "Bytes of the encoded images that are kept.", registry=registry)
+        size.set_function(lambda: cache.bytes)
 
     def add_request(self, status: int) -> None:
         """Count a finished request."""
@@ -47,6 +51,7 @@ class ServeMetrics:
         report = prompt.report
         self._kept.inc(report.kept_count)
         self._total.inc(report.total_count)
+        self._reused.inc(prompt.reused)
         self._prompt.inc(prompt.tokens)
         if report.items:
             self._seconds["encode"].observe(prompt.encode_seconds)

@@ -15,7 +15,8 @@ class ServeLimits:
 
     `body` is in bytes, of a request or of a fetched image; `pixels` are those of all images of a request, `images`
     those of a conversation; `prompt` tokens count before pruning (None: no limit), `new` are tokens of an answer;
-    `waiting` is the length of the queue, without the running request.
+    `waiting` is the length of the queue, without the running request; `cache` are bytes of encoded images that are kept
+    for further requests.
     """
 
     body: int = 20 * MIB
@@ -24,6 +25,7 @@ class ServeLimits:
     prompt: int | None = None
     new: int = 1024
     waiting: int = 32
+    cache: int = 256 * MIB
 
 
 @dataclass(frozen=True)

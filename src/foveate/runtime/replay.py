@@ -1,0 +1,104 @@
+"""Prompts with images that the processor has processed before: it runs again without their pixels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from foveate.models import family_of
+from foveate.runtime.conversation import process_chat
+from foveate.runtime.load import LoadedModel
+
+
+@dataclass(frozen=True, eq=False)
+class ProcessedImages:
+    """What an image processor returned for `count` images, with tensors of the pixels' shape and without the pixels."""
+
+    output: Any
+    count: int
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of what is kept."""
+        tensors = [value for value in self.output.values() if isinstance(value, Tensor)]
+        return 1024 + sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+
+class _ImageProcessorProxy:
+    """An image processor whose output is recorded, or whose recorded output is returned."""
+
+    def __init__(self, stock: Any, recorded: Any = None) -> None:
+        self._stock, self.recorded, self.calls = stock, recorded, 0
+        self._replays = recorded is not None
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        if not self._replays:
+            self.recorded = self._stock(*args, **options)
+        return _copy(self.recorded)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stock, name)
+
+
+def record_images(
+    loaded: LoadedModel, prompt: str, images: Sequence[Image.Image]
+) -> tuple[Any, ProcessedImages | None]:
+    """The inputs of a prompt, and what `replay_images` needs; None where a replay would not give the same."""
+    with _swap(loaded, None) as proxy:
+        inputs = process_chat(loaded, prompt, images)
+    if proxy.calls != 1 or not isinstance(proxy.recorded, Mapping):
+        return inputs, None
+    processed = ProcessedImages(_drop_pixels(loaded, proxy.recorded), len(images))
+    try:
+        again = replay_images(loaded, prompt, processed)
+    except Exception:  # a processor that reads the images themselves may fail in any way on others
+        return inputs, None
+    return inputs, processed if _is_same(loaded, inputs, again) else None
+
+
+def replay_images(loaded: LoadedModel, prompt: str, processed: ProcessedImages) -> Any:
+    """The inputs of a prompt with these images, with zeros in the place of pixels."""
+    stub = Image.new("RGB", (64, 64))
+    with _swap(loaded, processed.output):
+        return process_chat(loaded, prompt, [stub] * processed.count)
+
+
+@contextmanager
+def _swap(loaded: LoadedModel, recorded: Any) -> Iterator[_ImageProcessorProxy]:
+    """A proxy in the place of the processor's image processor."""
+    stock = loaded.processor.image_processor
+    loaded.processor.image_processor = proxy = _ImageProcessorProxy(stock, recorded)
+    try:
+        yield proxy
+    finally:
+        loaded.processor.image_processor = stock
+
+
+def _copy(output: Any) -> Any:
+    """The same output with a mapping of its own: processors take entries out of it."""
+    return type(output)(dict(output))
+
+
+def _drop_pixels(loaded: LoadedModel, output: Any) -> Any:
+    """The output with zeros, which take no memory, for pixels."""
+    main = family_of(loaded.model).traits.main_inputs["image"]
+    return type(output)({name: _hollow(value) if name == main else value for name, value in output.items()})
+
+
+def _hollow(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return torch.zeros((), dtype=value.dtype).expand(value.shape)
+    return [_hollow(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _is_same(loaded: LoadedModel, inputs: Mapping[str, Any], again: Mapping[str, Any]) -> bool:
+    main = family_of(loaded.model).traits.main_inputs["image"]
+    return inputs.keys() == again.keys() and all(
+        name == main or (isinstance(value, Tensor) and torch.equal(value, again[name]))
+        for name, value in inputs.items()
+    )
