@@ -1,4 +1,4 @@
-"""Every snippet of docs/in-your-program.md and docs/auto.md runs, on a bundled model, after the first one."""
+"""Every snippet of docs/in-your-program.md, docs/auto.md and docs/sessions.md runs, on a bundled model."""
 
 import re
 import shutil
@@ -9,7 +9,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "in-your-program.md"
 START, *SNIPPETS = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-POLICIES = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "auto.md").read_text(), re.MULTILINE | re.DOTALL)
+POLICIES, SESSIONS = (
+    re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    for page in ("auto.md", "sessions.md")
+)
 SECTIONS = re.findall(r"^## (.*)", PAGE.read_text(), re.MULTILINE)
 
 
@@ -53,3 +56,13 @@ def test_the_options_that_the_page_names_exist():
 
     options = set(re.findall(r"foveate\.load\([^)]*?(\w+)=", PAGE.read_text()))
     assert options <= set(HELP)
+
+
+def test_the_snippets_on_sessions(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    names = {"__name__": "__main__"}
+    for snippet in SESSIONS:
+        exec(snippet, names)
+    first, second, third = capsys.readouterr().out.split()[:3]
+    assert (first.startswith("red"), third) == (True, "1")

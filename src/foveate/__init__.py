@@ -42,7 +42,9 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.policy import Policy as Policy
     from foveate.runtime.chat_template import learn_template as learn_template
     from foveate.runtime.load import LoadedModel as LoadedModel, load as load
+    from foveate.runtime.reply import Reply as Reply
     from foveate.runtime.retry import generate_with_retry as generate_with_retry
+    from foveate.runtime.session import Session as Session
     from foveate.viz import draw as draw
 
 __version__ = "0.2.0"
@@ -81,7 +83,9 @@ _MODULES = {
     "foveate.policy": "Policy",
     "foveate.runtime.chat_template": "learn_template",
     "foveate.runtime.load": "LoadedModel load",
+    "foveate.runtime.reply": "Reply",
     "foveate.runtime.retry": "generate_with_retry",
+    "foveate.runtime.session": "Session",
     "foveate.viz": "draw",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -163,6 +163,12 @@ class ImageCache:
         read = {name: _digest(value) for name, value in self._family.encoder_inputs(model, single).items()}
         return EncodedImage(encoded, read), timer.laps["encode"]
 
+    def clear(self) -> None:
+        """Forget all images."""
+        with self._lock:
+            self._entries.clear()
+            self.bytes = 0
+
     def _get(self, key: Hashable) -> Any:
         if key not in self._entries:
             return None

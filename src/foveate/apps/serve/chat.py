@@ -8,13 +8,14 @@ from foveate.apps.serve.chat_request import CompletionRequest, parse_request
 from foveate.apps.serve.chat_response import ChatCompletion, ResponseWriter, server_sent_event
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.events import AnswerEnd, ChatEvent, PromptReady, TextPiece
-from foveate.apps.serve.generation import PrunedPrompt, context_length, generate_answer, limit_new_tokens, prune_prompt
+from foveate.apps.serve.generation import PrunedPrompt, generate_answer, limit_new_tokens, prune_prompt
 from foveate.apps.serve.images import ImageSource, open_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.worker import ModelJob
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.settings import check_settings
+from foveate.runtime.context import context_length
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.image_cache import ImageCache
 from foveate.runtime.load import LoadedModel

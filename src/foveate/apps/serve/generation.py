@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
+from transformers import StoppingCriteriaList, TextStreamer
 
 from foveate.apps.serve.errors import RequestError
 from foveate.method import Method
@@ -19,7 +19,9 @@ from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions
+from foveate.runtime.context import context_length, last_position
 from foveate.runtime.load import LoadedModel
+from foveate.runtime.reply import StopWhen
 from foveate.runtime.timing import StageTimer, kv_bytes
 
 GREEDY = 1e-5  # temperatures below it would overflow the logits, and always select the likeliest token
@@ -86,18 +88,6 @@ def prune_prompt(
     mask = pruned.get("attention_mask")
     tokens = pruned["input_ids"].shape[1] if mask is None else int(mask.bool().sum())
     return PrunedPrompt(pruned, timer.laps["encode"], tokens)
-
-
-def context_length(model: Any) -> int | None:
-    """The number of positions of the language model, if its configuration states one."""
-    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None
-
-
-def last_position(inputs: Mapping[str, Any]) -> int:
-    """The position of the prompt's last token."""
-    positions = inputs.get("position_ids")
-    return int(inputs["input_ids"].shape[1] if positions is None else positions.max() + 1) - 1
 
 
 def limit_new_tokens(model: Any, inputs: Mapping[str, Any], requested: int, *, required: int = 1) -> int:
@@ -188,17 +178,6 @@ class TokenStreamer(TextStreamer):
     def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
         """Receive text that further tokens do not change."""
         self.filter.add(text, end=stream_end)
-
-
-class StopWhen(StoppingCriteria):
-    """Stops generation after a token for which `condition` holds."""
-
-    def __init__(self, condition: Callable[[], bool]) -> None:
-        self.condition = condition
-
-    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # noqa: ARG002
-        """(b,): the same for every row."""
-        return torch.full((input_ids.shape[0],), self.condition(), dtype=torch.bool, device=input_ids.device)
 
 
 @dataclass

@@ -1,0 +1,53 @@
+"""A conversation in the terminal."""
+
+import sys
+
+from foveate.errors import FoveateError
+from foveate.runtime.files import open_image
+from foveate.runtime.session import Session
+
+HELP = "Ask a question; /see FILE shows another image, /quit or Ctrl-D ends. Ctrl-C stops an answer."
+
+
+def chat(session: Session, max_new_tokens: int) -> None:
+    """Read questions from standard input and print the answers, until its end."""
+    if sys.stdin.isatty():
+        print(HELP)
+    while (line := _read_line()) is not None and line != "/quit":
+        try:
+            _do(session, line, max_new_tokens)
+        except FoveateError as error:
+            print(f"foveate: {error}", file=sys.stderr)
+
+
+def _read_line() -> str | None:
+    """The next line; None at the end."""
+    try:
+        line = input("> " if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return None
+    return line
+
+
+def _do(session: Session, line: str, max_new_tokens: int) -> None:
+    command, _, rest = line.partition(" ")
+    if command == "/see":
+        session.see(open_image(rest.strip()))
+    elif line.startswith("/"):
+        print(f"foveate: There is no command {command}. {HELP}", file=sys.stderr)
+    elif line:
+        _answer(session, line, max_new_tokens)
+
+
+def _answer(session: Session, question: str, max_new_tokens: int) -> None:
+    """Print an answer as it comes, and how many tokens it took."""
+    reply = session.ask(question, max_new_tokens=max_new_tokens)
+    try:
+        for piece in reply:
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        reply.cancel()
+        str(reply)  # waits for its end
+    report = reply.report
+    known = f", {reply.known} of {len(report.items)} images encoded before" if report.items else ""
+    print(f"\n({report.kept_count} of {report.total_count} visual tokens{known})", flush=True)

@@ -1,0 +1,178 @@
+"""`Session`: a conversation about images, which are encoded once and chosen from anew for every question."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from types import TracebackType
+from typing import Any
+
+import torch
+from PIL import Image
+
+from foveate.errors import InputError, describe
+from foveate.method import Method
+from foveate.method.checks import is_int
+from foveate.pipeline.prune import prune_inputs
+from foveate.pipeline.report import PrunedInputs
+from foveate.pipeline.settings import Keep, Positions, check_settings
+from foveate.runtime.context import context_length, last_position
+from foveate.runtime.conversation import ChatMessage, apply_template
+from foveate.runtime.files import to_upright_rgb
+from foveate.runtime.image_cache import CachedImage, ImageCache
+from foveate.runtime.load import LoadedModel
+from foveate.runtime.reply import Reply
+
+GIB = 2**30
+
+
+class Session:
+    """A conversation with a vision-language model about images.
+
+    Every image is encoded once, at the first question after it was shown. For each question the tokens of all images
+    are chosen anew, so that "and left of it?" keeps what it needs.
+
+    Args:
+        model: A model of transformers.
+        processor: Its processor, with a chat template.
+        keep: The budget of each image, as in `prune_inputs`.
+        method: A method's name, or a configured method.
+        positions: As in `prune_inputs`; "compact" lets more images fit into the model's context.
+        memory: At most so many visual tokens in the prompt, of all images together. Where `keep` leaves more, the
+            images share them by relevance. None for no limit.
+        system: The text of a system turn.
+        cache_bytes: Limit for the encoded images. Those not used for longest are encoded again when they are needed.
+
+    Raises:
+        InputError: A setting is wrong.
+
+    Example:
+        with foveate.Session(model, processor, keep=0.1) as session:
+            session.see(image)
+            for piece in session.ask("what is on the table?"):
+                print(piece, end="")
+            print(session.ask("and left of it?"))
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, *, keep: Keep, method: str | Method = "foveate",
+        positions: Positions = "original", memory: int | None = None, system: str | None = None,
+        cache_bytes: int = GIB,
+    ) -> None:  # fmt: skip
+        check_settings(keep, method, positions)
+        for name, value, least in (("memory", memory, 1), ("cache_bytes", cache_bytes, 0)):
+            if value is not None and (not is_int(value) or value < least):
+                raise InputError(f"{name}={describe(value)} is not a number of at least {least}: use an int.")
+        name = str(getattr(model.config, "_name_or_path", "")) or str(model.config.model_type)
+        self._cache = ImageCache(LoadedModel(model, processor, (), name), cache_bytes)
+        self._settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
+        self._memory, self._method = memory, method
+        system_turn: ChatMessage = {"role": "system", "content": [{"type": "text", "text": system}]}
+        self._messages: list[ChatMessage] = [system_turn] if system else []
+        self._images: list[CachedImage] = []
+        self._shown: list[CachedImage] = []  # since the last question
+        self._last: tuple[Reply, threading.Thread] | None = None
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Session:
+        """The session."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it: a running answer stops, and nothing stays in memory."""
+        self.close()
+
+    @property
+    def messages(self) -> list[ChatMessage]:
+        """The turns so far, in the form of chat templates; the answers that are complete."""
+        with self._lock:
+            self._finish()
+            return list(self._messages)
+
+    def see(self, *images: Image.Image) -> None:
+        """Show images, before the next question. Raises `InputError` for anything but an image of Pillow."""
+        for image in images:
+            if not isinstance(image, Image.Image):
+                raise InputError(f"{describe(image)} is no image: open it with PIL.Image.open, then show it.")
+        with self._lock:
+            self._shown += [_remember(to_upright_rgb(image)) for image in images]
+
+    def ask(self, question: str, *, max_new_tokens: int = 256, **options: Any) -> Reply:
+        """Ask about all images so far. The answer is generated in the background; the next question waits for its end.
+
+        Args:
+            question: The text of the turn.
+            max_new_tokens: Tokens of the answer, at most; fewer where the model has no room for them.
+            **options: More for the model's `generate`, such as `do_sample=True`.
+
+        Returns:
+            The answer, to be iterated over or turned into a string.
+
+        Raises:
+            InputError: The question is empty, or the conversation is too long for the model. The session is then as it
+                was before.
+            KeepError: `memory` has no token for every image.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise InputError(f"The question is {describe(question)}: ask with a text.")
+        with self._lock:
+            self._finish()
+            content = [*[{"type": "image"}] * len(self._shown), {"type": "text", "text": question}]
+            messages = [*self._messages, {"role": "user", "content": content}]
+            images = [*self._images, *self._shown]
+            inputs, known, room = self._prune(messages, images)
+            loaded, reply = self._cache.loaded, Reply(inputs.report, known)
+            options = {**options, "max_new_tokens": min(max_new_tokens, room or max_new_tokens)}
+            thread = reply.start(loaded.model, loaded.processor.tokenizer, inputs, options)
+            self._messages, self._images, self._shown, self._last = messages, images, [], (reply, thread)
+            return reply
+
+    def close(self) -> None:
+        """Stop a running answer and forget all turns and images."""
+        with self._lock:
+            if self._last is not None:
+                self._last[0].cancel()
+                self._last[1].join()
+            self._last, self._messages, self._images, self._shown = None, [], [], []
+            self._cache.clear()
+
+    @torch.no_grad()
+    def _prune(self, messages: list[ChatMessage], images: list[CachedImage]) -> tuple[PrunedInputs, int, int | None]:
+        """The pruned inputs of the conversation, how many of its images were known, and the room for an answer."""
+        loaded = self._cache.loaded
+        prepared = self._cache.prepare(apply_template(loaded, messages), images, self._method)
+        model, inputs, encoded = loaded.model, prepared.inputs, prepared.encoded
+        short = prune_inputs(model, inputs, encoded=encoded, **self._settings)
+        if self._memory is not None and short.report.kept_count > self._memory:
+            settings = {**self._settings, "keep": self._memory, "per": "prompt"}
+            short = prune_inputs(model, inputs, encoded=encoded, **settings)
+        limit, end = context_length(model), last_position(short) + 1
+        if limit is not None and end >= limit:
+            raise InputError(
+                f"The conversation ends at position {end}, and the model has {limit} for it and the answer: use "
+                'positions="compact", or a new session.'
+            )
+        return short, prepared.known, None if limit is None else limit - end
+
+    def _finish(self) -> None:
+        """Wait for the last answer and add it to the turns. A failed one takes its question back, not its images."""
+        if self._last is None:
+            return
+        (reply, thread), self._last = self._last, None
+        thread.join()
+        try:
+            text = str(reply)
+        except Exception:  # the caller has it from the reply
+            shown = sum(part["type"] == "image" for part in self._messages.pop()["content"])
+            self._shown = [*self._images[len(self._images) - shown :], *self._shown]
+            self._images = self._images[: len(self._images) - shown]
+            return
+        self._messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
+
+
+def _remember(image: Image.Image) -> CachedImage:
+    """An image by its content."""
+    header = f"{image.size}".encode()
+    return CachedImage(hashlib.sha256(header + image.tobytes()).hexdigest(), lambda: image)

@@ -1,0 +1,86 @@
+"""`foveate chat`: lines from a pipe, and a terminal in which an answer is stopped."""
+
+import io
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from served import FOVEATE, PATIENCE
+
+
+@pytest.fixture
+def talk(run, folder, monkeypatch):
+    """Call the command with lines on standard input: (exit code, stdout, stderr)."""
+
+    def call(*arguments, lines):
+        monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        return run("chat", *arguments, "--model", folder, "--keep", 5, "--max-new-tokens", 3)
+
+    return call
+
+
+def test_questions_about_one_image(talk, scene):
+    code, out, err = talk(scene, lines=["what color?", "", "how many?"])
+    assert (code, err) == (0, "")
+    counts = [line for line in out.splitlines() if line.startswith("(")]
+    assert counts == [f"(5 of 16 visual tokens, {known} of 1 images encoded before)" for known in (0, 1)]
+
+
+def test_another_image_comes_later(talk, scene):
+    _, out, _ = talk(lines=[f"/see {scene}", "what color?", "/quit", "how many?"])
+    assert [line for line in out.splitlines() if line.startswith("(")] == [
+        "(5 of 16 visual tokens, 0 of 1 images encoded before)"
+    ]
+
+
+def test_errors_do_not_end_the_conversation(talk, scene, tmp_path):
+    code, out, err = talk(scene, lines=[f"/see {tmp_path / 'none.png'}", "/look", "what color?"])
+    assert code == 0
+    assert out.count("visual tokens") == 1
+    missing, unknown = err.splitlines()
+    assert missing.startswith("foveate: There is no image")
+    assert unknown.startswith("foveate: There is no command /look. Ask a question; /see FILE")
+
+
+def test_wrong_options(refuse, scene, tmp_path):
+    assert "keep" in refuse("chat", scene, "--keep", "0.0")
+    assert "no image" in refuse("chat", tmp_path / "none.png")
+    assert "--memory" in refuse("chat", scene, "--memory", "0")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_ctrl_c_stops_an_answer_and_ctrl_d_the_conversation(folder, scene):
+    """A random model never ends an answer by itself."""
+    ours, theirs = pty.openpty()
+    command = [FOVEATE, "chat", scene, "--model", folder, "--max-new-tokens", "100000"]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+
+    def wait_for(text):
+        nonlocal shown
+        end = time.monotonic() + PATIENCE
+        while text not in shown:
+            assert time.monotonic() < end, shown
+            shown += os.read(ours, 4096)
+
+    try:
+        wait_for(b"> ")
+        os.write(ours, b"what color is it?\n")
+        wait_for(b"what color is it?\r\n")
+        time.sleep(0.2)
+        os.kill(process.pid, signal.SIGINT)
+        wait_for(b"of 1 images encoded before)\r\n> ")
+        os.write(ours, b"\x04")
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        os.close(ours)

@@ -1,0 +1,214 @@
+"""A session answers as the same conversation in one piece, encodes each image once, and loses nothing on an error."""
+
+import threading
+
+import pytest
+import torch
+from PIL import Image
+
+import foveate
+from foveate.errors import FoveateError, InputError, KeepError
+from foveate.models import family_of
+from foveate.runtime.conversation import generate_answers, make_chat_inputs
+from foveate.runtime.load import load
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
+
+QUESTIONS = ("how many objects are there ?", "what color is the star ?", "what is the biggest thing ?")
+
+
+@pytest.fixture(scope="module", params=["bundled", "bundled-qwen"])
+def loaded(request):
+    return load(request.param)
+
+
+def draw(number):
+    return draw_scene(sample_scene(5, number))
+
+
+def open_session(loaded, **options):
+    return foveate.Session(loaded.model, loaded.processor, **{"keep": 0.2, **options})
+
+
+def answer_at_once(loaded, messages, images, **options):
+    """The answer to a whole conversation, and its report, in the ways that existed before."""
+    with torch.no_grad():
+        inputs = make_chat_inputs(loaded, messages, images)
+        short = foveate.prune_inputs(loaded.model, inputs, **{"keep": 0.2, **options})
+        return generate_answers(loaded, short, 16)[0], short.report
+
+
+@pytest.mark.parametrize("system", [None, "be short"])
+def test_every_answer_is_that_of_the_whole_conversation(loaded, system):
+    images = [draw(0), draw(1)]
+    with open_session(loaded, system=system) as session:
+        for count, question in ((1, QUESTIONS[0]), (1, QUESTIONS[1]), (2, QUESTIONS[2]), (2, QUESTIONS[1])):
+            if count > len(session._images):
+                session.see(images[count - 1])
+            reply = session.ask(question, max_new_tokens=16, do_sample=False)
+            answer = str(reply)
+            *before, last = session.messages
+            assert last["content"] == [{"type": "text", "text": answer}]
+            expected, report = answer_at_once(loaded, before, images[:count])
+            assert answer == expected
+            for ours, theirs in zip(reply.report.items, report.items, strict=True):
+                assert torch.equal(ours.kept, theirs.kept)
+
+
+def test_images_are_encoded_once(loaded, monkeypatch):
+    calls, encode = [], family_of(loaded.model).encode
+
+    def count(self, *arguments, **options):
+        calls.append(self)
+        return encode(*arguments, **options)
+
+    monkeypatch.setattr(type(family_of(loaded.model)), "encode", count)
+    with open_session(loaded) as session:
+        session.see(draw(0))
+        replies = [session.ask(question) for question in QUESTIONS[:2]]
+        session.see(draw(1), draw(0))
+        replies += [session.ask(QUESTIONS[2])]
+    assert [reply.known for reply in replies] == [0, 1, 2]  # the third image is the first one
+    assert len(calls) == 2
+
+
+def test_a_small_cache_encodes_again(loaded):
+    with open_session(loaded) as large, open_session(loaded, cache_bytes=1) as small:
+        for session in (large, small):
+            session.see(draw(0))
+        for question in QUESTIONS:
+            assert str(large.ask(question)) == str(small.ask(question))
+
+
+def test_pieces_come_while_the_answer_is_made(loaded):
+    """The first piece is there before the model is asked for the next token."""
+    with open_session(loaded, keep=1.0) as session:
+        session.see(draw(0))
+        reply = session.ask("describe the image", min_new_tokens=8, max_new_tokens=16)
+        pieces = list(reply)
+        assert len(pieces) > 1
+        assert "".join(pieces).strip() == str(reply)
+        assert list(reply) == pieces  # again
+
+
+def test_memory_is_a_limit_for_all_images(loaded):
+    with open_session(loaded, keep=0.5, memory=40) as session:
+        session.see(draw(0), draw(1))
+        reply = session.ask(QUESTIONS[0])
+        assert reply.report.kept_count == 40
+        messages = session.messages[:1]
+        _, report = answer_at_once(loaded, messages, [draw(0), draw(1)], keep=40, per="prompt")
+        for ours, theirs in zip(reply.report.items, report.items, strict=True):
+            assert torch.equal(ours.kept, theirs.kept)
+    with open_session(loaded, keep=10, memory=40) as session:
+        session.see(draw(0), draw(1))
+        assert [len(item.kept) for item in session.ask(QUESTIONS[0]).report.items] == [10, 10]
+
+
+def test_a_memory_smaller_than_the_images(loaded):
+    with open_session(loaded, memory=1) as session:
+        session.see(draw(0))
+        assert session.ask(QUESTIONS[0]).report.kept_count == 1
+        session.see(draw(1))
+        with pytest.raises(KeepError, match="each needs one"):
+            session.ask(QUESTIONS[0])
+
+
+def test_a_conversation_that_is_too_long_is_refused_and_nothing_is_lost(bundled):
+    """Three images of 576 positions fit into 2,048, four do not; with compact positions they do."""
+    with open_session(bundled) as session:
+        session.see(draw(0), draw(1), draw(2))
+        first = str(session.ask(QUESTIONS[0]))
+        session.see(draw(3))
+        with pytest.raises(InputError, match='use positions="compact"'):
+            session.ask(QUESTIONS[1])
+        assert [turn["role"] for turn in session.messages] == ["user", "assistant"]
+        assert session.messages[1]["content"][0]["text"] == first
+    with open_session(bundled, positions="compact") as session:
+        session.see(*map(draw, range(4)))
+        assert len(session.ask(QUESTIONS[1]).report.items) == 4
+
+
+def test_a_failed_answer_takes_its_question_back(loaded):
+    class Failing(torch.nn.Module):
+        def __call__(self, ids, scores):
+            raise RuntimeError("out of memory")
+
+    with open_session(loaded) as session:
+        session.see(draw(0))
+        with pytest.raises(RuntimeError, match="out of memory"):
+            str(session.ask(QUESTIONS[0], logits_processor=[Failing()]))
+        assert session.messages == []
+        again = session.ask(QUESTIONS[0], max_new_tokens=16)
+        assert str(again) == answer_at_once(loaded, session.messages[:1], [draw(0)])[0]
+
+
+def test_cancelled_answers_end(loaded):
+    with open_session(loaded, keep=1.0) as session:
+        session.see(draw(0))
+        reply = session.ask("describe the image", min_new_tokens=200, max_new_tokens=200)
+        next(iter(reply))
+        reply.cancel()
+        text = str(reply)
+        assert len(loaded.processor.tokenizer(text)["input_ids"]) < 150
+        assert session.messages[-1]["content"][0]["text"] == text
+
+
+def test_two_threads(loaded):
+    """Both are answered, one after the other."""
+    with open_session(loaded) as session:
+        session.see(draw(0))
+        answers = {}
+
+        def ask(question):
+            answers[question] = str(session.ask(question))
+
+        threads = [threading.Thread(target=ask, args=(question,)) for question in QUESTIONS]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        turns = [turn["content"][-1]["text"] for turn in session.messages]
+        assert dict(zip(turns[::2], turns[1::2], strict=True)) == answers
+        assert sorted(answers) == sorted(QUESTIONS)
+
+
+def test_close_frees_everything(loaded):
+    session = open_session(loaded)
+    session.see(draw(0))
+    reply = session.ask("describe the image", min_new_tokens=200, max_new_tokens=200)
+    session.close()
+    assert (session._cache.bytes, session.messages) == (0, [])
+    assert len(str(reply)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": 0.0}, "keep"), ({"method": "none"}, "none"), ({"positions": "new"}, "positions"),
+        ({"memory": 0}, "memory=0 is not a number of at least 1"), ({"memory": 0.5}, "memory"),
+        ({"memory": True}, "memory"), ({"cache_bytes": -1}, "cache_bytes"),
+    ],
+)  # fmt: skip
+def test_wrong_settings(loaded, options, message):
+    with pytest.raises(FoveateError, match=message):
+        open_session(loaded, **options)
+
+
+def test_wrong_images_and_questions(loaded):
+    with open_session(loaded) as session:
+        for wrong in ("scene.png", None, torch.zeros(3, 8, 8)):
+            with pytest.raises(InputError, match="open it with PIL"):
+                session.see(draw(0), wrong)
+        for wrong in ("", "  ", None, 3):
+            with pytest.raises(InputError, match="ask with a text"):
+                session.ask(wrong)
+        with pytest.raises(FoveateError, match="image"):
+            session.ask(f"what {loaded.processor.image_token} is it?")
+        assert (session.messages, session._shown) == ([], [])
+
+
+def test_images_of_any_mode(loaded):
+    with open_session(loaded) as session:
+        session.see(draw(0).convert("P"), Image.new("LA", (64, 48)), Image.new("I;16", (30, 30)))
+        assert len(session.ask(QUESTIONS[0]).report.items) == 3
