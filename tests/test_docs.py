@@ -64,5 +64,5 @@ def test_the_snippets_on_sessions(tmp_path, monkeypatch, capsys):
     names = {"__name__": "__main__"}
     for snippet in SESSIONS:
         exec(snippet, names)
-    first, second, third = capsys.readouterr().out.split()[:3]
+    first, _, third = capsys.readouterr().out.split()[:3]
     assert (first.startswith("red"), third) == (True, "1")
