@@ -23,7 +23,6 @@ from foveate.method import resolve
 from foveate.method.selection import FarthestProblem, select_dpp, select_farthest, select_log_volume
 from foveate.method.tokens import VisualTokens, unit_rows
 
-NONE = torch.empty(0, dtype=torch.long)
 CASES = ((576, 64, 4096), (2880, 288, 4096), (16384, 1638, 1024))  # tokens, kept, width
 ROUNDS = {576: 15, 2880: 5, 16384: 1}
 VIDEO = (131072, 4096, 4096)
@@ -36,6 +35,11 @@ def make_tokens(n: int, d: int) -> Tensor:
     prototypes = torch.randn(n // 40, d, generator=seeded)
     noise = torch.randn(n, d, generator=seeded).mul_(torch.where(torch.arange(n) % 10 == 0, 1.5, 0.5)[:, None])
     return noise.add_(prototypes[torch.randint(len(prototypes), (n,), generator=seeded)])
+
+
+def select_none(embeds: Tensor) -> Tensor:
+    """Return the indices of no token, on the device of `embeds`."""
+    return torch.empty(0, dtype=torch.long, device=embeds.device)
 
 
 def textbook_weighted(embeds: Tensor, weight: Tensor, k: int) -> list[int]:
@@ -70,7 +74,7 @@ def textbook_volume(embeds: Tensor, relevance: Tensor, k: int) -> list[int]:
     """Greedy MAP of the DPP `r_i cos r_j`, by the Cholesky rows of its whole kernel."""
     unit = unit_rows(embeds)
     kernel = relevance[:, None] * (unit @ unit.T) * relevance
-    rest, factor, chosen = kernel.diagonal().clone(), torch.zeros(k, len(embeds)), []
+    rest, factor, chosen = kernel.diagonal().clone(), embeds.new_zeros(k, len(embeds)), []
     for row in range(k):
         rest[chosen] = -math.inf
         chosen.append(int(rest.argmax()))
@@ -83,8 +87,9 @@ def textbook_volume(embeds: Tensor, relevance: Tensor, k: int) -> list[int]:
 def textbook_log_determinant(embeds: Tensor, bonus: Tensor, k: int) -> list[int]:
     """Greedy maximum of `sum_S bonus / 2 + log det(V_S V_S' + 0.01 I) / 2`, by Cholesky rows."""
     unit = unit_rows(embeds)
-    kernel = (unit @ unit.T).add_(torch.eye(len(unit)), alpha=0.01)
-    rest, factor, chosen = kernel.diagonal().clone(), torch.zeros(k, len(embeds)), []
+    kernel = unit @ unit.T
+    kernel.diagonal().add_(0.01)
+    rest, factor, chosen = kernel.diagonal().clone(), embeds.new_zeros(k, len(embeds)), []
     for row in range(k):
         value = bonus / 2 + rest.clamp(min=0.01).log() / 2
         value[chosen] = -math.inf
@@ -95,13 +100,17 @@ def textbook_log_determinant(embeds: Tensor, bonus: Tensor, k: int) -> list[int]
     return sorted(chosen)
 
 
-def textbook_coverage(embeds: Tensor, _: Tensor, k: int) -> list[int]:
+def textbook_coverage(embeds: Tensor, weight: Tensor, k: int) -> list[int]:
     """MMTok without a question: `argmax_j sum_r max(0, W_rj - best_r)`, W the softmax of the cosines at 0.2."""
     unit = unit_rows(embeds)
-    weights = (unit @ unit.T / 0.2).softmax(1)
-    best, chosen = torch.zeros(len(embeds)), []
+    return cover_greedily((unit @ unit.T / 0.2).softmax(1), torch.ones_like(weight), k)
+
+
+def cover_greedily(weights: Tensor, value: Tensor, k: int) -> list[int]:
+    """`argmax_j value_j sum_r max(0, W_rj - best_r)`, with all of W (n, n) in every step."""
+    best, chosen = torch.zeros_like(value), list[int]()
     for _ in range(k):
-        gain = (weights - best[:, None]).clamp_(min=0).sum(0)
+        gain = (weights - best[:, None]).clamp_(min=0).sum(0) * value
         gain[chosen] = -math.inf
         chosen.append(int(gain.argmax()))
         best = torch.maximum(best, weights[:, chosen[-1]])
@@ -115,16 +124,16 @@ def use_method(name: str) -> Callable[[Tensor, Tensor, int], Tensor]:
 
 RULES: dict[str, tuple[Callable[[Tensor, Tensor, int], Tensor], Callable[[Tensor, Tensor, int], list[int]]]] = {
     "weighted farthest point (foveate, score)": (
-        lambda e, w, k: select_farthest([FarthestProblem(e, k, NONE, w)])[0],
+        lambda e, w, k: select_farthest([FarthestProblem(e, k, select_none(e), w)])[0],
         textbook_weighted,
     ),
     "farthest point (divprune, zspaprune)": (
-        lambda e, _, k: select_farthest([FarthestProblem(e, k, NONE)])[0],
+        lambda e, _, k: select_farthest([FarthestProblem(e, k, select_none(e))])[0],
         textbook_farthest,
     ),
-    "determinantal point process (cdpruner)": (lambda e, w, k: select_dpp(e, w, k, NONE), textbook_volume),
+    "determinantal point process (cdpruner)": (lambda e, w, k: select_dpp(e, w, k, select_none(e)), textbook_volume),
     "log-determinant (coin)": (
-        lambda e, w, k: select_log_volume(e, w, k, NONE, share=0.5, ridge=0.01),
+        lambda e, w, k: select_log_volume(e, w, k, select_none(e), share=0.5, ridge=0.01),
         textbook_log_determinant,
     ),
     "coverage (mmtok)": (use_method("mmtok"), textbook_coverage),

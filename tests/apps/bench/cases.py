@@ -30,6 +30,7 @@ SMALL = {
     "llava-1.5-7b": make_small("llava-1.5-7b", {}, {**TOWER, "image_size": 56}),
     "llava-next-7b": make_small("llava-next-7b", {}, TOWER),
     "qwen2.5-vl-3b": make_small("qwen2.5-vl-3b", {"rope_parameters": ROPE}, QWEN_TOWER),
+    "qwen2.5-vl-7b": make_small("qwen2.5-vl-7b", {"rope_parameters": ROPE}, QWEN_TOWER),
 }
 SMALL["llava-next-7b"].config["image_grid_pinpoints"] = [[28, 56], [56, 28], [56, 56]]
 

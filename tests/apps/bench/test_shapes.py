@@ -8,13 +8,14 @@ from foveate.errors import InputError
 from foveate.models import family_of
 from foveate.pipeline.prune import prune_inputs
 
-TOKENS = {"llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4, "qwen2.5-vl-3b": 4}  # with the ends of four rows
+TOKENS = {"llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4, "qwen2.5-vl-3b": 4, "qwen2.5-vl-7b": 4}  # with the ends of four rows
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_published_models(name):
     """Parameters of the checkpoints, embeddings and vision tower included."""
-    published_size = {"llava-1.5-7b": 7.06e9, "llava-next-7b": 7.06e9, "qwen2.5-vl-3b": 3.75e9}[name]
+    sizes = {"llava-1.5-7b": 7.06e9, "llava-next-7b": 7.06e9, "qwen2.5-vl-3b": 3.75e9, "qwen2.5-vl-7b": 8.29e9}
+    published_size = sizes[name]
     layers, tower = SHAPES[name].count_layers()
     config = SHAPES[name].make_config(layers)
     assert shapes._count_parameters(config) == pytest.approx(published_size, rel=0.005)

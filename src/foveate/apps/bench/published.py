@@ -41,6 +41,14 @@ LLAVA = {
 }  # fmt: skip
 LLAVA_NEXT = {**LLAVA, "image_grid_pinpoints": _PINPOINTS}
 QWEN = {"text_config": _QWEN_TEXT, "vision_config": _QWEN_VISION, "tie_word_embeddings": True, **_QWEN_IDS}
+_QWEN_7B_TEXT = {
+    **_QWEN_TEXT, "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28,
+    "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False,
+}  # fmt: skip
+QWEN_7B = {
+    "text_config": _QWEN_7B_TEXT, "vision_config": {**_QWEN_VISION, "out_hidden_size": 3584},
+    "tie_word_embeddings": False, **_QWEN_IDS,
+}  # fmt: skip
 
 
 def make_square(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:

@@ -62,6 +62,7 @@ SHAPES = {
     "llava-1.5-7b": Shape("llava", published.LLAVA, "num_hidden_layers", (336, 336), published.make_square),
     "llava-next-7b": Shape("llava_next", published.LLAVA_NEXT, "num_hidden_layers", (672, 672), published.make_tiles),
     "qwen2.5-vl-3b": Shape("qwen2_5_vl", published.QWEN, "depth", (672, 672), published.make_patches),
+    "qwen2.5-vl-7b": Shape("qwen2_5_vl", published.QWEN_7B, "depth", (672, 672), published.make_patches),
 }
 
 

@@ -13,7 +13,7 @@ from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
-MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b."
+MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b, qwen2.5-vl-7b."
 CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
 SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
 LAYERS = (
