@@ -1,8 +1,8 @@
 """Everything that a GPU has to show, in one run of at most eight minutes: `python benchmarks/gpu.py`.
 
-Parts: `laws` (the laws of pruning in float32 and bfloat16 on six families), `kernel` (the Triton kernel against the loop
-it replaces), `selection` (milliseconds of every rule and method, beside the textbook), `speed` (time to first token
-and peak memory of published shapes, beside the unpruned model and the limits).
+Parts: `laws` (the laws of pruning in float32 and bfloat16 on six families), `kernel` (the Triton kernel against the
+loop that it replaces), `selection` (milliseconds of every rule and method, beside the textbook), `speed` (time to first
+token and peak memory of published shapes, beside the unpruned model and the limits).
 
 Writes results/gpu-<device>.json after every row. The same command goes on where a run stopped: it measures what is
 missing, was left out for want of time, or failed. `--device cpu --small` runs all parts in small sizes.
@@ -38,10 +38,8 @@ def parse_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1 or cpu (default: cuda)")
-    parser.add_argument(
-        "--small", action="store_const", dest="scale", const="small", default="full", help="small sizes"
-    )
-    parser.add_argument("--smallest", action="store_const", dest="scale", const="smallest", help="sizes for tests")
+    parser.add_argument("--small", action="store_const", const="small", dest="scale", help="sizes for minutes on a CPU")
+    parser.add_argument("--smallest", action="store_const", const="smallest", dest="scale", help="sizes for tests")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of %(default)s")
     parser.add_argument("--minutes", type=float, default=8, help="what does not fit is left out (default: 8)")
     parser.add_argument("--out", type=Path, help="a folder (default: benchmarks/results, of a CPU runs)")
@@ -130,7 +128,7 @@ def main() -> int:
         raise InputError(f"--parts {options.parts!r}: give some of {','.join(PARTS)}.")
     if not 0 < options.minutes < math.inf:
         raise InputError(f"--minutes {options.minutes}: give a number above 0.")
-    settings = GpuSettings(check_device(options.device), options.scale)
+    settings = GpuSettings(check_device(options.device), options.scale or "full")
     path = find_file(settings, options.out)
     if options.markdown is not None:
         print(to_markdown(read_record(path)), end="")

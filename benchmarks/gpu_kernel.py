@@ -51,9 +51,9 @@ def make_ragged(case: int, device: torch.device) -> Problem:
     """Copies, tokens that are all alike, weights far from one, one token, nothing to choose."""
     tokens, steep = make_tokens(130, 16), torch.linspace(0, 9, 130).exp() / 100
     embeds, k, weight = (
-        (tokens[torch.arange(130) % 20], 100, torch.linspace(0, 3, 130).exp()),
+        (tokens[torch.arange(130) % 20], 30, torch.linspace(0, 3, 130).exp()),
         (torch.ones(33, 4), 12, torch.ones(33)),
-        (tokens, 40, steep),
+        (tokens, 25, steep),
         (tokens[:1], 1, torch.ones(1)),
         (tokens, 1, steep),
     )[case]

@@ -44,8 +44,8 @@ def make_kernel(rows: Rows) -> list[str]:
     heads = ("kernel", "kernel, ms", "loop, ms", "times faster", "same choice", "worse by at most")
     table = [
         [
-            row["name"], *(_format(row["ms"][name]) for name in ("kernel", "loop")), _format(row["times faster"]["loop"]),
-            "yes" if row["same choice"] else "no", row["shortfall"],
+            row["name"], *(_format(row["ms"][name]) for name in ("kernel", "loop")),
+            _format(row["times faster"]["loop"]), "yes" if row["same choice"] else "no", row["shortfall"],
         ]
         for row in rows
     ]  # fmt: skip
@@ -93,18 +93,11 @@ def _make_shape(row: Mapping[str, Any]) -> list[str]:
     )  # fmt: skip
     table = []
     for arm in row["arms"]:
-        seconds = [arm["seconds"].get(stage) for stage in ("encoder", "selection", "prefill", "first_token")]
-        peak = arm["peak_bytes"]
-        table.append(
-            [
-                arm["name"],
-                str(arm["kept"]),
-                *(_format(each, 1000) if each else "-" for each in seconds),
-                *(_format(arm["first token, times"][other]) for other in others),
-                _format_bytes(arm["kv_bytes"]),
-                _format_bytes(peak and peak["above"]),
-            ]  # fmt: skip
-        )
+        stages = [arm["seconds"].get(stage) for stage in ("encoder", "selection", "prefill", "first_token")]
+        seconds = [_format(stage, 1000) if stage else "-" for stage in stages]
+        ratios = [_format(arm["first token, times"][other]) for other in others]
+        peak = arm["peak_bytes"] and arm["peak_bytes"]["above"]
+        table.append([arm["name"], str(arm["kept"]), *seconds, *ratios, *map(_format_bytes, (arm["kv_bytes"], peak))])
     peaks = ", ".join(f"{of} {_format_bytes(peak)}" for of, peak in row["encoder peak bytes"].items())
     notes = [row["scale"], f"Peak memory of the encoder: {peaks}.", *([row["encode"]] if row["encode"] else [])]
     return [*format_table(heads, table), "", " ".join(notes)]

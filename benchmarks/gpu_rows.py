@@ -48,9 +48,8 @@ def measure_rows(rows: Rows, emit: Emit, *, until: float, seconds: float) -> Non
     for name, measure in rows.items():
         left = max(0.0, until - time.time())
         if left < seconds:
-            emit(
-                {"row": name, "status": "left out", "reason": f"{left:.0f} s were left, and it may take {seconds:.0f}"}
-            )
+            reason = f"{left:.0f} s were left, and it may take {seconds:.0f}"
+            emit({"row": name, "status": "left out", "reason": reason})
             continue
         limit = min(left, max(LEAST_LIMIT, PATIENCE * seconds))
         emit({"start": name, "at": time.time(), "limit": limit})
@@ -96,7 +95,7 @@ def run_part(
         if not left:
             return
         if until - time.time() < seconds:
-            measure_rows(dict.fromkeys(left, dict), report, until=0, seconds=seconds)  # leaves out all of them
+            measure_rows(dict.fromkeys(left, dict), report, until=until, seconds=seconds)  # leaves out all of them
             return
         with closing(_run_process(part, settings, left, until, seconds)) as messages:
             for message in messages:
@@ -108,19 +107,10 @@ def run_part(
 
 def _run_process(part: str, settings: GpuSettings, names: Sequence[str], until: float, seconds: float) -> Iterator[Row]:
     """The results of a process, and of one that dies a failure of the row that it was in."""
-    command = [
-        sys.executable,
-        __file__,
-        part,
-        settings.device,
-        settings.scale,
-        str(until),
-        str(seconds),
-        json.dumps(names),
-    ]
+    what = (part, settings.device, settings.scale, str(until), str(seconds), json.dumps(names))
     environment = {**os.environ, "TRITON_INTERPRET": "1" if settings.device == "cpu" else "0"}
     running: Row = {}
-    with Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=environment) as process:
+    with Popen([sys.executable, __file__, *what], stdin=PIPE, stdout=PIPE, text=True, env=environment) as process:
         timer = threading.Timer(max(0.0, until - time.time()) + GRACE, process.kill)
         timer.daemon = True
         timer.start()
@@ -134,13 +124,9 @@ def _run_process(part: str, settings: GpuSettings, names: Sequence[str], until: 
         timer.cancel()
     if running:
         spent = time.time() - running["at"]
-        slow = f"did not end within {running['limit']:.0f} s" if spent >= running["limit"] else _describe_end(code)
-        yield {
-            "row": running["start"],
-            "status": "failed",
-            "seconds": round(spent, 2),
-            "faults": [f"The process {slow}."],
-        }
+        limit = running["limit"]
+        fault = f"The process {f'did not end within {limit:.0f} s' if spent >= limit else _describe_end(code)}."
+        yield {"row": running["start"], "status": "failed", "seconds": round(spent, 2), "faults": [fault]}
 
 
 def _describe_end(code: int) -> str:
