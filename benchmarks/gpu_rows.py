@@ -148,6 +148,7 @@ def main(part: str, device: str, scale: str, until: str, seconds: str, names: st
     if settings.torch_device.type == "cuda":
         torch.cuda.set_device(settings.torch_device)
     rows = list_rows(part, settings)
+    gc.freeze()  # what was imported is not searched again each time that memory is measured
 
     def emit(message: Row) -> None:
         messages.write(json.dumps(message) + "\n")
