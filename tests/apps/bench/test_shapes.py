@@ -8,12 +8,7 @@ from foveate.errors import InputError
 from foveate.models import family_of
 from foveate.pipeline.prune import prune_inputs
 
-TOKENS = {
-    "llava-1.5-7b": 16,
-    "llava-next-7b": 4 + 16 + 4,
-    "qwen2.5-vl-3b": 4,
-    "qwen2.5-vl-7b": 4,
-}  # with the ends of four rows
+TOKENS = {"llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4, "qwen2.5-vl-3b": 4, "qwen2.5-vl-7b": 4}  # 4: ends of rows
 
 
 @pytest.mark.parametrize("name", SHAPES)
