@@ -90,7 +90,7 @@ def compare(images: Sequence[Callable[[], Problem]], settings: GpuSettings) -> R
         "same choice": all(torch.equal(a, b) for a, b in zip(picks, expected, strict=True)),
         "shortfall": f"{shortfall:.1e}",
         "faults": [] if shortfall <= TIE else [f"The kernel chose a token that is worse by {shortfall:.1e}."],
-        **compare_in_turns(calls, settings.torch_device, rounds=settings.choose(20, 2, 1), seconds=4),
+        **compare_in_turns(calls, settings.torch_device, rounds=settings.choose(20, 2, 1), seconds=2),
     }
 
 

@@ -23,7 +23,7 @@ import torch
 from gpu_timing import GpuSettings, NotRun, Row, Rows
 
 # The parts, and about how many seconds a row of each takes on a GPU.
-PARTS = {"laws": 15.0, "kernel": 15.0, "selection": 5.0, "speed": 40.0}
+PARTS = {"laws": 15.0, "kernel": 15.0, "speed": 40.0, "selection": 5.0}
 PROCESSES = 3  # that may be started for one part
 PATIENCE, LEAST_LIMIT = 5, 60  # a row is stuck after so many times what it should take, and so many seconds at least
 GRACE = 30  # seconds for a process to end by itself

@@ -5,7 +5,7 @@ on tokens of the type that models have on the device.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ def make_rows(settings: GpuSettings) -> Rows:
         names = [row.name for row in methods() if row.prunes == "input"]
         rows |= {f"{name}, {_format(size)}": partial(time_method, name, size, settings) for name in names}
     return rows
+
+
+keep_tokens = lru_cache(maxsize=1)(make_tokens)  # rows of one size follow each other
 
 
 def _format(size: tuple[int, int, int]) -> str:
@@ -62,7 +65,7 @@ ALL_RULES: dict[str, tuple[Choose, Callable[[Tensor, Tensor, int], list[int]]]] 
 def compare_rule(name: str, size: tuple[int, int, int], settings: GpuSettings) -> Row:
     """Time a rule beside its textbook, and compare the choices."""
     (n, k, d), device = size, settings.torch_device
-    embeds = make_tokens(n, d).to(device)
+    embeds = keep_tokens(n, d).to(device)
     weight = torch.rand(n, generator=torch.Generator().manual_seed(1)).exp().to(device)
     ours, textbook = ALL_RULES[name]
     mine, theirs = ours(embeds, weight, k).tolist(), textbook(embeds, weight, k)
@@ -71,7 +74,7 @@ def compare_rule(name: str, size: tuple[int, int, int], settings: GpuSettings) -
         "rule": name, "n": n, "k": k, "d": d, "dtype": "float32",
         "same choice": mine == theirs, "in common": len(set(mine) & set(theirs)) / k,
         "faults": [] if len(set(mine)) == k else [f"{len(set(mine))} distinct tokens were chosen, not {k}."],
-        **compare_in_turns(calls, device, rounds=settings.choose(20, 5, 1), seconds=3),
+        **compare_in_turns(calls, device, rounds=settings.choose(20, 5, 1), seconds=1),
     }  # fmt: skip
 
 
@@ -79,7 +82,7 @@ def time_method(name: str, size: tuple[int, int, int], settings: GpuSettings) ->
     """Time a method on tokens with a question and with all that methods read."""
     (n, k, d), device = size, settings.torch_device
     dtype = torch.float32 if settings.device == "cpu" else torch.bfloat16
-    embeds = make_tokens(n, d).to(device, dtype)
+    embeds = keep_tokens(n, d).to(device, dtype)
     share = torch.rand(n, generator=torch.Generator().manual_seed(1)).softmax(0).to(device)
     question, width = embeds[:: max(1, n // WORDS)][:WORDS].roll(1, 1), round(n**0.5)
     grid = (1, width, n // width) if n % width == 0 else None
@@ -92,6 +95,6 @@ def time_method(name: str, size: tuple[int, int, int], settings: GpuSettings) ->
         "method": name, "n": n, "k": k, "d": d, "dtype": str(dtype).removeprefix("torch."),
         "faults": [] if len(set(chosen)) == k else [f"{len(set(chosen))} distinct tokens were chosen, not {k}."],
         **compare_in_turns(
-            {"method": lambda: method.select(tokens, k)}, device, rounds=settings.choose(20, 5, 1), seconds=2
+            {"method": lambda: method.select(tokens, k)}, device, rounds=settings.choose(20, 5, 1), seconds=1
         ),
     }  # fmt: skip

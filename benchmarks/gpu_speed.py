@@ -121,7 +121,7 @@ def measure_shape(name: str, side: int, settings: GpuSettings) -> Row:
         for _ in range(WARM_UPS):
             for arm in case.arms:
                 arm.run_round()
-        measure_case(case, rounds=settings.choose(10, 3, 1), new_tokens=settings.choose(8, 2, 1))
+        measure_case(case, rounds=settings.choose(10, 3, 1), new_tokens=settings.choose(4, 2, 1))
         peaks = {"all": measure_peak(partial(encode, model, inputs), model.device)}
         for arm in case.more:
             if isinstance(arm, EncodeBenchArm):

@@ -10,7 +10,7 @@ import torch
 from foveate.apps.bench.figures import Spread
 from foveate.apps.bench.memory import measure_peak
 
-WARM_UPS = 2
+WARM_UPS = 2  # of models; what is timed many times needs one
 FEWEST = 3  # rounds, however long they take
 Row = dict[str, Any]
 Rows = Mapping[str, Callable[[], Row]]
@@ -62,8 +62,7 @@ def compare_in_turns(
     of the same round.
     """
     for call in calls.values():
-        for _ in range(WARM_UPS):
-            call()
+        call()
     spent: dict[str, list[float]] = {name: [] for name in calls}
     names, started = list(calls), time.perf_counter()
     for number in range(rounds):
