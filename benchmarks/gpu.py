@@ -1,8 +1,8 @@
 """Everything that a GPU has to show, in one run of at most eight minutes: `python benchmarks/gpu.py`.
 
 Parts: `laws` (the laws of pruning in float32 and bfloat16 on six families), `kernel` (the Triton kernel against the
-loop that it replaces), `selection` (milliseconds of every rule and method, beside the textbook), `speed` (time to first
-token and peak memory of published shapes, beside the unpruned model and the limits).
+loop that it replaces), `speed` (time to first token and peak memory of published shapes, beside the unpruned model and
+the limits), `selection` (milliseconds of every rule and method, beside the textbook).
 
 Writes results/gpu-<device>.json after every row. The same command goes on where a run stopped: it measures what is
 missing, was left out for want of time, or failed. `--device cpu --small` runs all parts in small sizes.

@@ -25,7 +25,7 @@ from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.runtime.load import quiet
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
-from gpu_timing import WARM_UPS, GpuSettings, Row, Rows, to_spread
+from gpu_timing import GpuSettings, Row, Rows, to_spread
 
 CASES = (
     ("llava-1.5-7b", 336), ("qwen2.5-vl-3b", 672), ("llava-next-7b", 672), ("qwen2.5-vl-7b", 672),
@@ -33,6 +33,7 @@ CASES = (
 )  # fmt: skip
 SMALL = (("llava-1.5-7b", 336), ("qwen2.5-vl-3b", 224), ("llava-next-7b", 672), ("qwen2.5-vl-7b", 224))
 SMALLEST = (("llava-next-7b", 336),)
+WARM_UPS = 2  # beside that of `measure_case`
 METHODS = "foveate,cdpruner,mmtok"
 KEEP = "0.111"
 ENCODES = (0.5, 0.25)

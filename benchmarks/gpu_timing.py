@@ -10,7 +10,6 @@ import torch
 from foveate.apps.bench.figures import Spread
 from foveate.apps.bench.memory import measure_peak
 
-WARM_UPS = 2  # of models; what is timed many times needs one
 FEWEST = 3  # rounds, however long they take
 Row = dict[str, Any]
 Rows = Mapping[str, Callable[[], Row]]
