@@ -30,8 +30,8 @@ def make_laws(rows: Rows) -> list[str]:
     dtypes = list(dict.fromkeys(row["dtype"] for row in rows))
     cells: dict[str, dict[str, str]] = {}
     for row in rows:
-        held = [law["status"] == "holds" for law in row["laws"].values()]
-        text = f"{len(held)} hold" if all(held) else f"**{sum(held)} of {len(held)} hold**"
+        holds = [law["status"] == "holds" for law in row["laws"].values()]
+        text = f"{len(holds)} hold" if all(holds) else f"**{sum(holds)} of {len(holds)} hold**"
         cells.setdefault(row["family"], {})[row["dtype"]] = text
     return format_table(
         ["laws", *dtypes],

@@ -90,7 +90,7 @@ def run_part(
         until: As in `measure_rows`.
         seconds: As in `measure_rows`.
     """
-    left = [name for name in list_rows(part, settings) if name not in done]
+    left, end = [name for name in list_rows(part, settings) if name not in done], "see the output"
     for _ in range(PROCESSES):
         if not left:
             return
@@ -99,14 +99,18 @@ def run_part(
             return
         with closing(_run_process(part, settings, left, until, seconds)) as messages:
             for message in messages:
-                left.remove(message["row"])
-                report(message)
+                if "end" in message:
+                    end = message["end"]
+                else:
+                    left.remove(message["row"])
+                    report(message)
+    fault = f"Not started, as processes of this part ended ({end})."
     for name in left:
-        report({"row": name, "status": "failed", "faults": [f"Not started: {PROCESSES} processes had ended before."]})
+        report({"row": name, "status": "failed", "faults": [fault]})
 
 
 def _run_process(part: str, settings: GpuSettings, names: Sequence[str], until: float, seconds: float) -> Iterator[Row]:
-    """The results of a process, and of one that dies a failure of the row that it was in."""
+    """The results of a process; of one that dies a failure of the row that it was in, or `{"end": why}`."""
     what = (part, settings.device, settings.scale, str(until), str(seconds), json.dumps(names))
     environment = {**os.environ, "TRITON_INTERPRET": "1" if settings.device == "cpu" else "0"}
     running: Row = {}
@@ -118,7 +122,7 @@ def _run_process(part: str, settings: GpuSettings, names: Sequence[str], until: 
             if line.endswith("\n"):  # else it was killed while it wrote
                 message = json.loads(line)
                 running = message if "start" in message else {}
-                if "row" in message:
+                if "start" not in message:
                     yield message
         code = process.wait()
         timer.cancel()
@@ -145,19 +149,24 @@ def main(part: str, device: str, scale: str, until: str, seconds: str, names: st
     messages = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     settings = GpuSettings(device, scale)
-    if settings.torch_device.type == "cuda":
-        torch.cuda.set_device(settings.torch_device)
-    rows = list_rows(part, settings)
-    gc.freeze()  # what was imported is not searched again each time that memory is measured
+    is_gpu = settings.torch_device.type == "cuda"
 
     def emit(message: Row) -> None:
         messages.write(json.dumps(message) + "\n")
-        if message.get("status") == "failed" and settings.torch_device.type == "cuda":
+        if message.get("status") == "failed" and is_gpu:
             torch.cuda.synchronize()  # raises, and ends the process, if the GPU no longer answers it
 
-    measure_rows({name: rows[name] for name in json.loads(names)}, emit, until=float(until), seconds=float(seconds))
-    messages.close()
-    os._exit(0)  # the thread still reads
+    try:
+        if is_gpu:
+            torch.cuda.set_device(settings.torch_device)
+        rows = list_rows(part, settings)
+        gc.freeze()  # what was imported is not searched again each time that memory is measured
+        measure_rows({name: rows[name] for name in json.loads(names)}, emit, until=float(until), seconds=float(seconds))
+    except Exception as error:
+        traceback.print_exc()
+        messages.write(json.dumps({"end": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}) + "\n")
+        os._exit(1)
+    os._exit(0)  # without waiting for the thread
 
 
 if __name__ == "__main__":

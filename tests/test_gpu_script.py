@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -191,6 +192,15 @@ def test_a_process_that_dies_is_followed_by_another(run_fake):
     assert [row["status"] for row in results.values()] == ["done", "failed", "failed"]
     assert "killed" in results["killed"]["faults"][0]
     assert run_fake("good bad", done=["good"]).keys() == {"bad"}
+
+
+def test_a_gpu_that_goes_away_is_named(script, monkeypatch):
+    rows, results = script("gpu_rows"), []
+    monkeypatch.setattr(rows, "PROCESSES", 1)
+    settings = script("gpu_timing").GpuSettings("cuda:99", "smallest")
+    rows.run_part("laws", settings, (), results.append, until=time.time() + 60, seconds=0.1)
+    assert [row["status"] for row in results] == ["failed"]
+    assert re.match(r"Not started, as processes of this part ended \(.*cuda", results[0]["faults"][0], re.IGNORECASE)
 
 
 def test_a_row_that_hangs_is_ended(run_fake, script, monkeypatch):
