@@ -8,6 +8,7 @@ from foveate.apps.console import format_mib
 
 Rows = Sequence[Mapping[str, Any]]
 BOTH = ("ours", "textbook")
+ENCODED = "With encode the encoder's time includes the selection, which its second half waits for."
 TRIAL = "**Not a result**: {}, to check the script. No figure below says anything about a GPU."
 
 
@@ -99,13 +100,14 @@ def _make_shape(row: Mapping[str, Any]) -> list[str]:
         peak = arm["peak_bytes"] and arm["peak_bytes"]["above"]
         table.append([arm["name"], str(arm["kept"]), *seconds, *ratios, *map(_format_bytes, (arm["kv_bytes"], peak))])
     peaks = ", ".join(f"{of} {_format_bytes(peak)}" for of, peak in row["encoder peak bytes"].items())
-    notes = [row["scale"], f"Peak memory of the encoder: {peaks}.", *([row["encode"]] if row["encode"] else [])]
+    notes = [row["scale"], f"Peak memory of the encoder: {peaks}.", row["encode"] or ENCODED]
     return [*format_table(heads, table), "", " ".join(notes)]
 
 
 def _format(spread: Mapping[str, float], scale: float = 1) -> str:
     """`12.3 (12.1 to 12.9)`."""
-    median, low, high = (f"{scale * spread[end]:.3g}" for end in ("median", "low", "high"))
+    values = [scale * spread[end] for end in ("median", "low", "high")]
+    median, low, high = (f"{value:.{0 if value >= 100 else 3}{'f' if value >= 100 else 'g'}}" for value in values)
     return median if low == high else f"{median} ({low} to {high})"
 
 
