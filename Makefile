@@ -151,6 +151,7 @@ BENCH := $(BIN)/foveate bench --no-plot
 SPEED := benchmarks/results/speed
 
 speed: .venv/ready
+	$(BIN)/python -m benchmarks.second_question
 	$(BIN)/python benchmarks/selection.py
 	$(BENCH) --model bundled --batch 1,4 --out $(SPEED)/bundled
 	$(BENCH) --model bundled-qwen --out $(SPEED)/bundled-qwen

@@ -262,6 +262,21 @@ def test_a_client_that_reads_nothing_loses_its_connection(bundled, monkeypatch):
 # -- connections ---------------------------------------------------------------------------------------------------
 
 
+def test_parts_of_a_response_are_sent_at_once(bundled, monkeypatch):
+    """Headers, body and events are written one by one, and must not wait for the client to acknowledge the last."""
+    options, made = [], connections.GuardedProtocol.connection_made
+
+    def record(self, transport):
+        options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(connections.GuardedProtocol, "connection_made", record)
+    with running_app(make_app(bundled, ServeSettings())) as server:
+        assert get(f"{server.url}/health").status_code == 200
+    assert options
+    assert all(options)
+
+
 class Connection:
     """What `make_room` reads of a connection."""
 

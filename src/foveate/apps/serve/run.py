@@ -39,7 +39,8 @@ class Listener(socket.socket):
 def bind(host: str, port: int) -> socket.socket:
     """A socket that listens at the address; port 0 selects a free one. Raises `InputError` if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = Listener(family, socket.SOCK_STREAM)
+    # asyncio sends at once (TCP_NODELAY) only where the protocol is named; else the parts of a response wait for ACKs.
+    listener = Listener(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
