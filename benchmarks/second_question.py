@@ -1,6 +1,6 @@
 """What a second question about an image costs beside the first. Writes results/second_question.json.
 
-python benchmarks/second_question.py
+python -m benchmarks.second_question
 
 Two measurements, each a ratio inside one run. In this process, on the shape of Qwen2.5-VL-3B with an image of 576
 tokens, to the first token: encoder, choice and prefill, beside choice and prefill. And over HTTP: a new image is sent
