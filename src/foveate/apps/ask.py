@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from PIL import Image
 
+from foveate.apps.encoder import WHOLE, EncoderOptions, prune_timed
 from foveate.method import Method
+from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import encode
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import Keep, Positions
+from foveate.pipeline.settings import Keep, Positions, check_settings
+from foveate.pipeline.tiles import check_encode
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.retry import find_retrying, retry_if_unsure
@@ -68,6 +71,7 @@ def ask(
     keep: Keep,
     method: str | Method = "foveate",
     positions: Positions = "original",
+    encoder: EncoderOptions = WHOLE,
     max_new_tokens: int = 64,
     explain: bool = False,
     retry: bool = False,
@@ -79,14 +83,15 @@ def ask(
     """
     model = loaded.model
     keep = find_retrying(model, keep, method, positions) if retry else keep
+    settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions, **vars(encoder)}
+    check_encode(family_of(model), check_settings(**settings))
     inputs = make_inputs(loaded, [image], [question])
-    settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
     with torch.no_grad(), collect_warnings() as notes:
         rounds = [_run_round(model, inputs, settings) for _ in range(1 + ROUNDS)][1:]  # the first one warms up
         short = rounds[-1][0]
         result = retry_if_unsure(
             lambda tried, processors, _: generate_answers(loaded, tried, max_new_tokens, processors)[0], short,
-            lambda: prune_inputs(model, inputs, **{**settings, "keep": 1.0}),
+            lambda: prune_inputs(model, inputs, **{**settings, "keep": 1.0, **vars(WHOLE)}),
         )  # fmt: skip
         unpruned_answer, report = generate_answers(loaded, inputs, max_new_tokens)[0], short.report
         if explain:
@@ -101,16 +106,16 @@ def ask(
 def _run_round(
     model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> tuple[PrunedInputs, FirstTokenTiming, FirstTokenTiming]:
-    """Encode once for both, with what the method needs, then prefill pruned and unpruned."""
+    """Encode once for both, unless the pruned one leaves tiles out, then prefill pruned and unpruned."""
+    unpruned = {**settings, "keep": 1.0, **vars(WHOLE)}
     timer = StageTimer(model.device)
     encoded = encode(model, inputs, methods=[settings["method"]])
     timer.lap("encode")
-    short = prune_inputs(model, inputs, encoded=encoded, **settings)
-    timer.lap("select")
-    encoding, selection = timer.laps["encode"], timer.laps["select"]
-    pruned = _time_prefill(model, short, encoding, selection)
+    encoding, is_shared = timer.laps["encode"], settings["encode"] == 1
+    short, own, selection = prune_timed(model, inputs, encoded if is_shared else None, **settings)
+    pruned = _time_prefill(model, short, encoding if is_shared else own, selection)
     # By law these are the inputs of the stock model.
-    whole = prune_inputs(model, inputs, encoded=encoded, **{**settings, "keep": 1.0})
+    whole = prune_inputs(model, inputs, encoded=encoded, **unpruned)
     return short, pruned, _time_prefill(model, whole, encoding, 0.0)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.apps.budgets import describe_budget
+from foveate.apps.encoder import EncoderOptions, count_tiles, list_shares
 from foveate.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ def print_comparison(comparison: Comparison) -> None:
     table = Table("", "pruned", "unpruned", title=title)
     table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
     table.add_row("visual tokens", f"{kept}, then {total}" if comparison.retried else str(kept), str(total))
+    tiles = count_tiles(comparison.report.items)
+    if tiles is not None:
+        table.add_row("tiles encoded", *map(str, tiles))
     for name, measure in MEASURES:
         table.add_row(name, measure(pruned), measure(unpruned))
     if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:
@@ -93,9 +97,12 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], as_json: bool) -> Non
     Console(highlight=False).print(table)
 
 
-def to_record(comparison: Comparison, *, keep: Keep, model: str, overlay: Path | None) -> dict[str, Any]:
+def to_record(
+    comparison: Comparison, *, keep: Keep, encoder: EncoderOptions, model: str, overlay: Path | None
+) -> dict[str, Any]:
     """Return what `foveate ask --json` prints.
 
+    `encoded` is the share of the image's tiles that went through the encoder for the pruned answer.
     `seconds` and `kv_bytes` (and `peak_bytes`, None without a CUDA device) hold "pruned" and "unpruned"; a time splits
     into first_token = encode + select + prefill.
     """
@@ -107,6 +114,8 @@ def to_record(comparison: Comparison, *, keep: Keep, model: str, overlay: Path |
         "kept": comparison.report.kept_count,
         "total": comparison.report.total_count,
         "keep": describe_budget(keep),
+        **vars(encoder),
+        "encoded": list_shares(comparison.report.items),
         "method": comparison.report.method,
         "model": model,
         "seconds": {name: {part: getattr(timing, part) for part in parts} for name, timing in timings.items()},

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from foveate.apps import budgets, console
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
+from foveate.apps.encoder import parse_encode
 from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
@@ -27,6 +28,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="A question about the image.", metavar="QUESTION")],
     keep: Annotated[str | None, typer.Option(help=KEEP)] = None,
     policy: Annotated[str | None, typer.Option(help=POLICY, metavar="FILE")] = None,
+    encode: options.Encode = "1.0",
     method: options.MethodName = "foveate",
     model: options.Model = "bundled",
     positions: options.Positions = options.PositionsChoice.original,
@@ -38,7 +40,7 @@ def ask(
     loading: LoadOptions,
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
-    budget = budgets.choose_budget(keep, policy)
+    budget, encoder = budgets.choose_budget(keep, policy), parse_encode(encode)
     if retry and isinstance(budget, (int, float)):
         raise InputError(f"--retry is for a policy, and {budget} is a fixed budget: add --policy, or leave it out.")
     from foveate import viz
@@ -48,14 +50,14 @@ def ask(
     from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
 
-    check_settings(budget, method, positions.value)
+    check_settings(budget, method, positions.value, **vars(encoder))
     if overlay is not None:
         viz.check_overlay(overlay)
     selector, pixels = resolve(method), open_image(image)
     with quiet():
         loaded = load(model, **vars(loading))
         comparison = compare(
-            loaded, pixels, question, keep=budget, method=selector, positions=positions.value,
+            loaded, pixels, question, keep=budget, method=selector, positions=positions.value, encoder=encoder,
             max_new_tokens=max_new_tokens, explain=overlay is not None, retry=retry,
         )  # fmt: skip
     console.print_comparison(comparison)
@@ -63,4 +65,5 @@ def ask(
         viz.save(viz.draw(pixels, comparison.report, processor=loaded.processor), overlay)
         print(f"The kept tokens are drawn in {overlay}.")
     if as_json:
-        print(json.dumps(console.to_record(comparison, keep=budget, model=loaded.name, overlay=overlay)))
+        about: dict[str, Any] = {"keep": budget, "encoder": encoder, "model": loaded.name, "overlay": overlay}
+        print(json.dumps(console.to_record(comparison, **about)))

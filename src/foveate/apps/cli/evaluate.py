@@ -14,6 +14,7 @@ from foveate.apps.budgets import describe_budget
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
+from foveate.apps.encoder import parse_encodes
 from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def evaluate(
     model: options.Model = "bundled",
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
     keep: Annotated[str, typer.Option(help=KEEP)] = "0.333,0.222,0.111,0.056",
+    encode: options.Encodes = "1.0",
     tasks: Annotated[str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all.")] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
@@ -56,15 +58,15 @@ def evaluate(
 
     budgets, policies = settings.parse_budgets(keep)
     arms = settings.make_arms(
-        settings.parse_methods(methods), budgets, policies=policies, positions=positions.value,
-        max_new_tokens=max_new_tokens, resize=resize,
+        settings.parse_methods(methods), budgets, policies=policies, encoders=parse_encodes(encode),
+        positions=positions.value, max_new_tokens=max_new_tokens, resize=resize,
     )  # fmt: skip
     if plot:
         report.check_plot()
     examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     console.print_notes(skipped)
     decisive = {  # everything that decides an answer
-        "model": model, "methods": methods, "keep": keep,
+        "model": model, "methods": methods, "keep": keep, "encode": encode,
         "policies": {name: describe_budget(policy) for name, policy in policies.items()},
         "tasks": tasks, "data": data and str(data), "limit": limit, "data_sha256": data and hash_data(data),
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
@@ -74,8 +76,7 @@ def evaluate(
         pass
     with quiet(), collect_warnings() as notes:
         rows = run(load(model, **vars(loading)), examples, arms, batch=batch, out=out, settings=decisive)
-    notes = console.limit_notes(notes)
-    console.print_notes(notes)
+    console.print_notes(notes := console.limit_notes(notes))
     _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot, as_json=as_json)
 
 

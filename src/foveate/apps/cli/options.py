@@ -34,6 +34,13 @@ Positions = Annotated[
     PositionsChoice, typer.Option("--positions", help="Keep the tokens' position ids, or renumber them.")
 ]
 Engine = Annotated[EngineChoice, typer.Option("--engine", help="What runs the model: transformers (hf) or vLLM.")]
+ENCODE = (
+    "Of a model that sees an image in tiles beside an overview: the share of the tiles that goes through the encoder, "
+    "the overview and those in which the question finds the most"
+)
+Encode = Annotated[str, typer.Option("--encode", help=f"{ENCODE}; 1.0 is all of them.", metavar="SHARE")]
+SHARES = f"{ENCODE}. Shares, separated by commas, each measured beside 1.0."
+Encodes = Annotated[str, typer.Option("--encode", help=SHARES, metavar="SHARES")]
 Budgets = Annotated[str, typer.Option("--keep", help="Budgets as in `ask`, separated by commas.")]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
 ResultsFolder = Annotated[

@@ -13,6 +13,8 @@ RESULTS: dict[str, type | tuple[type, ...]] = {
     "answer": str, "right": bool, "kept": (list, type(None)), "tokens": (int, float), "total": int,
     "seconds": (int, float),
 }  # fmt: skip
+ENCODED = "encoded"
+"""Of an arm that leaves out tiles: the share of the image's tiles that was encoded, beside the results of every arm."""
 RowKey = tuple[str, str]
 """The question's id and the arm's label."""
 

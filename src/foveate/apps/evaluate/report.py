@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from foveate.apps.evaluate.answers import Row
+from foveate.apps.evaluate.answers import ENCODED, Row
 from foveate.apps.evaluate.statistics import (
     Scores,
     average_relative,
@@ -43,7 +43,10 @@ class EvalScore:
 
 @dataclass(frozen=True)
 class EvalArmSummary:
-    """The results of an arm: `relative` to the unpruned model, averaged over tasks; `p` tests the difference to it."""
+    """The results of an arm: `relative` to the unpruned model, averaged over tasks; `p` tests the difference to it.
+
+    `encoded` is the mean share of the tiles that were encoded, of an arm that leaves some out.
+    """
 
     name: str
     keep: int | float | str | None
@@ -53,6 +56,7 @@ class EvalArmSummary:
     relative: EvalScore
     difference: EvalScore
     p: float
+    encoded: float | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,9 @@ ArmKey = tuple[str, Any]
 def summarize(rows: Sequence[Row]) -> EvalSummary:
     """The figures of a run's rows; arms that differ only in the seed are averaged for each question."""
     scores, tokens = _group_scores(rows)
+    shares: dict[ArmKey, list[float]] = {}
+    for row in rows:
+        shares.setdefault((row["name"], row["keep"]), []).extend([row[ENCODED]] if ENCODED in row else [])
     keys, base, blind = list(next(iter(scores.values()))), (UNPRUNED, None), (BLIND, None)
     whole = {key: np.concatenate([arms[key] for arms in scores.values()]) for key in keys}
     rounds = dict(zip(keys, resample(list(whole.values())), strict=True))
@@ -115,7 +122,8 @@ def summarize(rows: Sequence[Row]) -> EvalSummary:
         }
         accuracy, tokens_seen = _make_score(whole[key].mean(), rounds[key]), float(np.mean(tokens[key]))
         difference, p = compare(key, base)
-        arms.append(EvalArmSummary(*key, tokens_seen, accuracy, by_task, _make_score(*relative[key]), difference, p))
+        ratio, encoded = _make_score(*relative[key]), float(np.mean(shares[key])) if shares[key] else None
+        arms.append(EvalArmSummary(*key, tokens_seen, accuracy, by_task, ratio, difference, p, encoded))
     for one, two in combinations(keys, 2):
         if one[1] == two[1] is not None:
             spread = relative[one][1] - relative[two][1]
@@ -178,13 +186,16 @@ def format_tables(summary: EvalSummary) -> str:
     ]
     for keep in dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None):
         heads = [task + (" †" if task in summary.blind else "") for task in tasks]
-        lines += ["", f"| keep {keep} | tokens | relative, mean of tasks | all | {' | '.join(heads)} | p |"]
-        lines.append("|---" * (len(tasks) + 5) + "|")
+        tiles = ["tiles encoded"] if any(arm.keep == keep and arm.encoded is not None for arm in summary.arms) else []
+        names = [f"keep {keep}", "tokens", *tiles, "relative, mean of tasks", "all", *heads, "p"]
+        lines += ["", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         for arm in summary.arms:
             if arm.keep in (None, keep):
                 shares = " | ".join(f"{arm.tasks[task].value:.3f}" for task in tasks)
                 p = "" if arm.name == UNPRUNED else f"{arm.p:.1g}"
-                lines.append(f"| {arm.name} | {arm.tokens:.0f} | {arm.relative} | {arm.accuracy} | {shares} | {p} |")
+                part = ["" if arm.encoded is None else f"{arm.encoded:.0%}"] * len(tiles)
+                cells = [arm.name, f"{arm.tokens:.0f}", *part, arm.relative, arm.accuracy, shares, p]
+                lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", "In brackets: 95 % bootstrap intervals over questions. p: paired test against the unpruned model."]
     return "\n".join(lines) + "\n"
 

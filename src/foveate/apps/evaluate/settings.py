@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from foveate.apps.budgets import parse_budget, parse_keep
+from foveate.apps.encoder import EncoderOptions
 from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
@@ -93,13 +95,16 @@ def parse_budgets(text: str) -> tuple[list[int | float], Policies]:
 
 def make_arms(
     methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, policies: Policies = MappingProxyType({}),
-    positions: Positions = "original", max_new_tokens: int = 8, resize: bool = True,
+    encoders: Sequence[EncoderOptions] = (), positions: Positions = "original", max_new_tokens: int = 8,
+    resize: bool = True,
 ) -> list[EvalArm]:  # fmt: skip
     """The unpruned and the blind model, then for every budget resize, grid, random (three seeds) and the methods.
 
     Behind a method that reads the question stands the same without it: the question is worth the distance. A policy is
-    an arm of the method that it was calibrated with, "auto" of the default method.
+    an arm of the method that it was calibrated with, "auto" of the default method. Every method has an arm more at
+    each fixed budget for each of the `encoders`, which leave out tiles. Raises `InputError` if one cannot have it.
     """
+    _check_encoders(encoders, methods, keeps)
     tokens: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     arms: list[EvalArm] = [UnprunedEvalArm(UNPRUNED, None, **tokens), BlindEvalArm(BLIND, None, **tokens)]
     beside: list[tuple[str, AnyMethod, int | None]] = [("grid", Grid(), None)]
@@ -118,7 +123,33 @@ def make_arms(
                 arms.append(InDecoderEvalArm(name, keep, method=method, **tokens))
             else:
                 arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, **tokens))
+        arms += [
+            EncodedEvalArm(
+                f"{name}, {encoder.label}", keep, method=method, seed=seed, positions=positions, encoder=encoder,
+                **tokens,
+            )
+            for name, method, seed in beside
+            for encoder in encoders
+            if isinstance(method, Method) and (name in methods or name not in ("grid", "random"))
+        ]  # fmt: skip
     for name, policy in policies.items():
         own = parse_method(policy.method if isinstance(policy, Policy) else "foveate")
         arms.append(PrunedEvalArm(own.name, name, method=own, policy=policy, positions=positions, **tokens))
     return arms
+
+
+def _check_encoders(
+    encoders: Sequence[EncoderOptions], methods: Mapping[str, AnyMethod], keeps: Sequence[int | float]
+) -> None:
+    """Raise `InputError` where there is no arm to leave tiles out of."""
+    if not encoders:
+        return
+    label = encoders[0].label
+    if not keeps:
+        raise InputError(
+            f"{label} is not for a policy, which was calibrated on whole images: add a number to --keep, or leave "
+            "--encode out."
+        )
+    for name, method in methods.items():
+        if isinstance(method, DecoderMethod):
+            raise InputError(f"{label} is not for {name}, which sees the whole image: leave {name} or --encode out.")

@@ -1,0 +1,88 @@
+"""What of an image goes through the encoder, as users of the programs write it, and the time that it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from foveate.errors import InputError
+
+if TYPE_CHECKING:
+    from foveate.models.visual_input import VisualInput
+    from foveate.pipeline.report import PrunedInputs
+
+
+@dataclass(frozen=True)
+class EncoderOptions:
+    """The settings of `prune_inputs` about the encoder, by their names. Programs hand them on as `vars(options)`."""
+
+    encode: float = 1.0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is encoded."""
+        return self == WHOLE
+
+    @property
+    def label(self) -> str:
+        """What is not the default, for the name of an arm: `encode 0.4`."""
+        return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value != vars(WHOLE)[name])
+
+
+WHOLE = EncoderOptions()
+
+
+def parse_encode(text: str, option: str = "--encode") -> EncoderOptions:
+    """A share in (0, 1]. Raises `InputError` for anything else."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise InputError(f"{option} {text!r} is not a share of an image's tiles: use a number in (0, 1], such as 0.4.")
+    return EncoderOptions(share)
+
+
+def parse_encodes(text: str) -> list[EncoderOptions]:
+    """`"0.4,0.6"` as shares, without 1.0, with which every arm is measured anyway."""
+    options = [parse_encode(part) for part in text.split(",")]
+    if len(set(options)) < len(options):
+        raise InputError(f"--encode {text!r} names a share twice: leave one of them out.")
+    return [each for each in options if not each.is_whole]
+
+
+def count_tiles(items: Sequence[VisualInput]) -> tuple[int, int] | None:
+    """How many of how many tiles were encoded; None where all images were encoded whole, in one call."""
+    marks = [mark for item in items for mark in item.encoded]
+    return (sum(marks), len(marks)) if marks else None
+
+
+def list_shares(items: Sequence[VisualInput]) -> list[float]:
+    """The share of its tiles that was encoded, of each item."""
+    return [round(item.encoded_share, 4) for item in items]
+
+
+def prune_timed(
+    model: Any, inputs: Mapping[str, Any], encoded: Any = None, **settings: Any
+) -> tuple[PrunedInputs, float, float]:
+    """`prune_inputs`, and the seconds of the encoder and of the selection; images that are not `encoded` are first.
+
+    Where some tiles are left out the encoder runs within `prune_inputs`, whose report counts the selection alone.
+    """
+    from foveate.models import family_of
+    from foveate.models.inputs import find_modalities
+    from foveate.pipeline.encode import encode
+    from foveate.pipeline.prune import prune_inputs
+    from foveate.runtime.timing import StageTimer
+
+    timer = StageTimer(model.device)
+    is_whole = settings.get("encode", WHOLE.encode) == WHOLE.encode
+    if is_whole and encoded is None and set(find_modalities(family_of(model), inputs)) - {"audio"}:
+        encoded = encode(model, inputs, methods=[settings["method"]])
+    timer.lap("encode")
+    short = prune_inputs(model, inputs, encoded=encoded, **settings)
+    timer.lap("select")
+    report = short.report
+    inside = timer.laps["select"] - report.seconds if encoded is None and report.items else 0.0
+    return short, timer.laps["encode"] + inside, timer.laps["select"] - inside
