@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from foveate.apps.budgets import describe_budget
-from foveate.apps.encoder import EncoderOptions, count_tiles, list_shares
+from foveate.apps.encoder import EncoderOptions, list_shares
 from foveate.errors import InputError
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ def print_comparison(comparison: Comparison) -> None:
     table = Table("", "pruned", "unpruned", title=title)
     table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
     table.add_row("visual tokens", f"{kept}, then {total}" if comparison.retried else str(kept), str(total))
-    tiles = count_tiles(comparison.report.items)
-    if tiles is not None:
-        table.add_row("tiles encoded", *map(str, tiles))
+    if comparison.report.tile_counts is not None:
+        table.add_row("tiles encoded", *map(str, comparison.report.tile_counts))
     for name, measure in MEASURES:
         table.add_row(name, measure(pruned), measure(unpruned))
     if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from foveate.errors import InputError
 
 if TYPE_CHECKING:
+    from foveate.method import Method
+    from foveate.method.in_decoder import DecoderMethod
     from foveate.models.visual_input import VisualInput
     from foveate.pipeline.report import PrunedInputs
 
@@ -52,10 +54,12 @@ def parse_encodes(text: str) -> list[EncoderOptions]:
     return [each for each in options if not each.is_whole]
 
 
-def count_tiles(items: Sequence[VisualInput]) -> tuple[int, int] | None:
-    """How many of how many tiles were encoded; None where all images were encoded whole, in one call."""
-    marks = [mark for item in items for mark in item.encoded]
-    return (sum(marks), len(marks)) if marks else None
+def check_method(options: EncoderOptions, method: Method | DecoderMethod) -> None:
+    """Raise `InputError` for a method that prunes inside the decoder where the encoder leaves something out."""
+    from foveate.method.in_decoder import DecoderMethod
+
+    if isinstance(method, DecoderMethod) and not options.is_whole:
+        raise InputError(f"{options.label} is not for {method.name}, which sees the whole image: leave it out.")
 
 
 def list_shares(items: Sequence[VisualInput]) -> list[float]:

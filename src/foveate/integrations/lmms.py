@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.apps.budgets import parse_budget
+from foveate.apps.encoder import EncoderOptions, parse_encode
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
@@ -47,6 +48,7 @@ class FoveateLmms(lmms):
         keep: as for `foveate.prune_inputs`, or the .json file of a policy; 1.0 runs the whole model.
         method: the name of a method (`foveate methods`).
         positions: "original" or "compact", as for `foveate.prune_inputs`.
+        encode: the share of an image's tiles to encode, as for `foveate.prune_inputs`.
         batch_size: how many prompts are answered at a time.
         max_new_tokens: the most tokens of an answer, where the task sets no limit.
         device: where the model runs, such as "cuda:1".
@@ -64,6 +66,7 @@ class FoveateLmms(lmms):
         keep: Keep | str = 1.0,
         method: str = "foveate",
         positions: Positions = "original",
+        encode: float | str = 1.0,
         batch_size: int | str = 1,
         max_new_tokens: int = 128,
         device: str | None = None,
@@ -74,7 +77,7 @@ class FoveateLmms(lmms):
         if unknown:
             raise InputError(
                 f"foveate has no setting {unknown[0]!r}: --model_args takes pretrained, keep, method, positions, "
-                f"batch_size, max_new_tokens, device, {', '.join(LOAD_OPTIONS)}."
+                f"encode, batch_size, max_new_tokens, device, {', '.join(LOAD_OPTIONS)}."
             )
         if device is not None and "device_map" in options:
             raise InputError("device and device_map say both where the model runs: leave one of them out.")
@@ -84,7 +87,9 @@ class FoveateLmms(lmms):
             raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
         budget = parse_budget(keep, "keep") if isinstance(keep, str) else keep
         check_choices(budget, positions, "image", ("image",), explain=False)
+        encoder = parse_encode(encode, "encode") if isinstance(encode, str) else EncoderOptions(encode)
         self._settings: dict[str, Any] = {"keep": budget, "method": resolve_any(method), "positions": positions}
+        self._settings |= vars(encoder)
         self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens
         self._loaded = load(pretrained, **options)
         with pruning(self._loaded.model, **self._settings):

@@ -45,6 +45,17 @@ class Report:
         """Number of visual tokens before pruning, all items together."""
         return sum(item.total for item in self.items)
 
+    @property
+    def tile_counts(self) -> tuple[int, int] | None:
+        """How many of how many tiles of all images were encoded; None where `encode` left none out."""
+        marks = [mark for item in self.items for mark in item.encoded]
+        return (sum(marks), len(marks)) if marks else None
+
+    def __str__(self) -> str:
+        """What was kept and encoded, in one line."""
+        tiles = "" if self.tile_counts is None else ", {} of {} tiles encoded".format(*self.tile_counts)
+        return f"{self.method}: {self.kept_count} of {self.total_count} visual tokens kept{tiles}"
+
     def by_row(self) -> dict[int, tuple[VisualInput, ...]]:
         """The items of each row of the batch that has some."""
         return _group(self.items, lambda item: item.row)

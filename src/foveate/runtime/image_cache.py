@@ -81,13 +81,14 @@ class ImageCache:
 
     def prepare(
         self, prompt: str, images: Sequence[CachedImage], method: str | Method,
-        check: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        check: Callable[[Mapping[str, Any]], None] = lambda _: None, *, is_whole: bool = True,
     ) -> PreparedPrompt:  # fmt: skip
         """The inputs of a prompt with images in order, and what these were encoded to.
 
-        `check` sees the inputs before anything is encoded. Raises as it and as `process_chat` does.
+        `check` sees the inputs before anything is encoded. Unless images are encoded whole, which of their tiles are
+        depends on the question, so that nothing is encoded or known here. Raises as `check` and `process_chat` do.
         """
-        if not images or not self.max_bytes:
+        if not images or not self.max_bytes or not is_whole:
             inputs = process_chat(self.loaded, prompt, [image.open() for image in images])
             check(inputs)
             return PreparedPrompt(inputs)

@@ -4,7 +4,8 @@ from dataclasses import replace
 import pytest
 
 from apps.bench.cases import fill, make_case
-from foveate.apps.bench.figures import Spread, compute_figures, to_record, write_verdict
+from foveate.apps.bench.figures import compute_figures, to_record, write_verdict
+from foveate.apps.bench.spread import Spread
 from foveate.method import resolve
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from foveate.apps.bench.memory import MemoryPeak
+from foveate.apps.encoder import EncoderOptions, prune_timed
 from foveate.method import Method
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import Encoded, encode
@@ -49,18 +50,24 @@ class BenchArm(ABC):
     def make_request(self) -> Mapping[str, Any]:
         """The inputs of `generate`; what is computed here is part of the request."""
 
-    def run_round(self) -> dict[str, float]:
-        """Seconds of every stage, and of all of them up to the first token's logits."""
+    def prepare(self) -> tuple[Mapping[str, Any], dict[str, float]]:
+        """The inputs of the prefill, and the seconds of the encoder and of the selection."""
         timer = StageTimer(self.model.device)
         encoded = encode(self.model, self.inputs, methods=self.methods)
         timer.lap("encoder")
         inputs = self.make_prompt(encoded)
         timer.lap("selection")
+        return inputs, timer.laps
+
+    def run_round(self) -> dict[str, float]:
+        """Seconds of every stage, and of all of them up to the first token's logits."""
+        inputs, before = self.prepare()
+        timer = StageTimer(self.model.device)
         out = prefill(self.model, inputs)
         timer.lap("prefill")
         cache = cache_of(out) or cache_of(out.get("language_model_outputs") or {})
         self.kv_bytes = None if cache is None else kv_bytes(cache)
-        laps = dict(timer.laps)
+        laps = {**before, **timer.laps}
         if isinstance(inputs, PrunedInputs) and inputs.report.glance_seconds:
             laps["glance"] = inputs.report.glance_seconds
             laps["selection"] -= laps["glance"]
@@ -99,6 +106,8 @@ class PrunedBenchArm(BenchArm):
     kind = "pruned"
     method: Method
     keep: int | float
+    encoder_peak: MemoryPeak | None = field(default=None, init=False)
+    """Of the encoder with the selection alone, where arms differ in what they encode."""
 
     def __post_init__(self) -> None:
         self.methods = (self.method,)
@@ -110,6 +119,29 @@ class PrunedBenchArm(BenchArm):
     def make_request(self) -> Mapping[str, Any]:
         """The shorter inputs."""
         return self.make_prompt()
+
+
+@dataclass(eq=False)
+class EncodedBenchArm(PrunedBenchArm):
+    """The same where the encoder sees some of the tiles: `tiles` says how many of how many.
+
+    `beside` is the arm of the same budget that encodes all.
+    """
+
+    kind = "encoded"
+    encoder: EncoderOptions
+    tiles: tuple[int, int]
+    beside: PrunedBenchArm
+
+    def prepare(self) -> tuple[Mapping[str, Any], dict[str, float]]:
+        """The encoder runs within the selection, which counts its own seconds."""
+        settings: dict[str, Any] = {"keep": self.keep, "method": self.method, **vars(self.encoder)}
+        short, encoding, selection = prune_timed(self.model, self.inputs, **settings)
+        return short, {"encoder": encoding, "selection": selection}
+
+    def make_prompt(self, encoded: Encoded | None = None) -> Mapping[str, Any]:  # noqa: ARG002
+        """The shorter inputs, of some tiles."""
+        return prune_inputs(self.model, self.inputs, keep=self.keep, method=self.method, **vars(self.encoder))
 
 
 @dataclass(eq=False)

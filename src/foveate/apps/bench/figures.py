@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from foveate.apps.bench.arms import STAGES, BenchArm, PrunedBenchArm
+from foveate.apps.bench.arms import STAGES, BenchArm, EncodedBenchArm, PrunedBenchArm
+from foveate.apps.bench.encoded import to_encoded_record
 from foveate.apps.bench.measure import BenchCase
 from foveate.apps.bench.settings import format_size
+from foveate.apps.bench.spread import Spread
 
 STAGE_NAMES = {"encoder": "vision encoder", "glance": "first look", "selection": "selection", "prefill": "prefill"}
 PREFILL_TARGETS = ((576, 1.02), (None, 1.05))  # up to so many visual tokens: at most this, times the limit
@@ -18,26 +19,6 @@ GAIN_TARGET = 0.9  # of what Amdahl's law allows
 MIN_SAVED = 0.05  # of the time to first token; less is not worth a line of code
 FEW_VISUAL = 0.25  # of the prompt's tokens
 ENCODER_DOMINATES = 0.7  # of the time to first token
-
-
-@dataclass(frozen=True)
-class Spread:
-    """A median and the quartiles around it."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def from_values(cls, values: Sequence[float]) -> Spread:
-        """Of at least one value."""
-        low, median, high = np.percentile(values, (25, 50, 75)).tolist()
-        return cls(median, low, high)
-
-    def format(self, scale: float = 1.0, digits: int = 1) -> str:
-        """`12.3 (12.1 to 12.9)`, in units of 1 / scale."""
-        median, low, high = (f"{scale * value:.{digits}f}" for value in (self.median, self.low, self.high))
-        return median if low == median == high else f"{median} ({low} to {high})"
 
 
 @dataclass(frozen=True)
@@ -63,8 +44,8 @@ class BenchFigures:
     """A pruned arm compared with the unpruned one and with its limit.
 
     Shares of the unpruned time to first token: `saved`, and `allowed`, what would be saved if selection cost nothing
-    and the prefill were the limit's (None without a limit). `left` has the shares of its stages in the time that is
-    left. `targets` are those that could be measured.
+    and the prefill were the limit's (None without a limit, or where some tiles are not encoded). `left` has the shares
+    of its stages in the time that is left. `targets` are those that could be measured.
     """
 
     saved: Spread
@@ -85,8 +66,8 @@ def compute_figures(case: BenchCase, arm: PrunedBenchArm) -> BenchFigures:
         bound = next(bound for most, bound in PREFILL_TARGETS if most is None or case.total <= most)
         targets.append(BenchTarget("prefill, times the limit", ratio, bound, round(ratio.median, 3) <= bound))
         possible = 1 - lowest["first_token"] / unpruned["first_token"]
-        allowed = Spread.from_values(possible)
-        if allowed.median > 0:
+        allowed = None if isinstance(arm, EncodedBenchArm) else Spread.from_values(possible)  # the limit encodes all
+        if allowed is not None and allowed.median > 0:
             gain = Spread.from_values(saved[possible > 0] / possible[possible > 0])
             met = round(gain.median, 3) >= GAIN_TARGET
             targets.append(BenchTarget("TTFT gain, of what Amdahl allows", gain, GAIN_TARGET, met))
@@ -115,8 +96,9 @@ def write_verdict(case: BenchCase) -> str:
     if saved >= MIN_SAVED and figures.saved.low > 0:
         by = f" by {arm.method.name}" if len({each.method.name for each in case.pruned}) > 1 else ""
         stage = max(figures.left, key=lambda name: figures.left[name])
+        tiles = ", {} of {} tiles encoded".format(*arm.tiles) if isinstance(arm, EncodedBenchArm) else ""
         return (
-            f"{where}: pruning to {arm.kept / case.total:.0%} ({arm.kept} of {case.total} visual tokens{by}) "
+            f"{where}: pruning to {arm.kept / case.total:.0%} ({arm.kept} of {case.total} visual tokens{by}{tiles}) "
             f"saves {saved:.0%} of the time to first token{memory}; "
             f"the {STAGE_NAMES[stage]} is now {figures.left[stage]:.0%} of what is left."
         )
@@ -142,7 +124,7 @@ def _explain_loss(case: BenchCase, arm: PrunedBenchArm, figures: BenchFigures) -
         return f"only {case.total} of the prompt's {case.unpruned.length} tokens are visual"
     if shorter <= 0:
         return "the prefill takes no less time with fewer visual tokens on this machine"
-    if encoder >= ENCODER_DOMINATES:
+    if encoder >= ENCODER_DOMINATES and not isinstance(arm, EncodedBenchArm):
         most = figures.allowed.median if figures.allowed else shorter / unpruned["first_token"]
         return (
             f"the vision encoder, which pruning leaves alone, is {encoder:.0%} of the time to first token: "
@@ -193,4 +175,4 @@ def _to_arm_record(case: BenchCase, arm: BenchArm) -> dict[str, Any]:
             "shares_of_what_is_left": figures.left,
             "targets": [{"name": t.name, **asdict(t.value), "bound": t.bound, "met": t.met} for t in figures.targets],
         }
-    return record
+    return {**record, **to_encoded_record(arm)} if isinstance(arm, EncodedBenchArm) else record

@@ -6,15 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from foveate.apps.bench.arms import BenchArm, LimitBenchArm, PrunedBenchArm, UnprunedBenchArm
-from foveate.apps.bench.memory import measure_peak
+from foveate.apps.bench.arms import BenchArm, EncodedBenchArm, LimitBenchArm, PrunedBenchArm, UnprunedBenchArm
+from foveate.apps.bench.memory import MemoryPeak, measure_peak
 from foveate.apps.bench.settings import Budget
+from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.models import family_of
 from foveate.models.generation import has_own_decoder
 from foveate.pipeline.encode import encode
@@ -38,6 +39,11 @@ class BenchCase:
     notes: tuple[str, ...]
 
     @property
+    def with_encoder(self) -> Sequence[PrunedBenchArm]:
+        """The arms whose encoders are compared: all pruned ones where one of them leaves out tiles."""
+        return self.pruned if any(isinstance(arm, EncodedBenchArm) for arm in self.pruned) else ()
+
+    @property
     def arms(self) -> list[BenchArm]:
         """All of them, each limit after the last arm with its length."""
         arms: list[BenchArm] = [self.unpruned]
@@ -51,11 +57,13 @@ class BenchCase:
 
 @torch.no_grad()
 def prepare_case(
-    model: Any, inputs: Mapping[str, Any], budgets: Sequence[Budget], *, batch: int, size: tuple[int, int]
-) -> BenchCase:
+    model: Any, inputs: Mapping[str, Any], budgets: Sequence[Budget], *, batch: int, size: tuple[int, int],
+    encoders: Sequence[EncoderOptions] = (),
+) -> BenchCase:  # fmt: skip
     """The arms for these inputs: unpruned, (name, method, keep) of `budgets`, and the limit of every length.
 
-    All rows of `inputs` have the same length. Raises a `FoveateError` if a method cannot be used on the model.
+    Behind every budget stands the same for each of `encoders`, which leave out tiles. All rows of `inputs` have the
+    same length. Raises a `FoveateError` if a method cannot be used on the model.
     """
     family, notes = family_of(model), []
     encoded = encode(model, inputs, methods=[method for _, method, _ in budgets])
@@ -69,14 +77,17 @@ def prepare_case(
         )
     if has_own_decoder(model):
         notes.append("Selection includes the model's own encoder, which reads the text and the kept tokens.")
-    for name, method, keep in budgets:
-        short = prune_inputs(model, inputs, keep=keep, method=method, encoded=encoded)
+    for (name, method, keep), encoder in product(budgets, (WHOLE, *encoders)):
+        ready, label = encoded if encoder.is_whole else None, ", ".join(filter(None, (f"{name} {keep}", encoder.label)))
+        short = prune_inputs(model, inputs, keep=keep, method=method, encoded=ready, **vars(encoder))
         kept, total = _count_tokens(short)
         short_length = length - (total - kept) if family.traits.in_sequence else length
-        pruned.append(PrunedBenchArm(model, f"{name} {keep}", kept, short_length, inputs, method, keep))
+        own = (model, label, kept, short_length, inputs, method, keep)
+        tiles = short.report.tile_counts
+        pruned.append(PrunedBenchArm(*own) if tiles is None else EncodedBenchArm(*own, encoder, tiles, pruned[-1]))
         notes += short.report.notes
         if kept == total:
-            notes.append(f"{name} {keep} keeps all {total} visual tokens.")
+            notes.append(f"{label} keeps all {total} visual tokens.")
         if family.traits.in_sequence and short_length not in limits:
             limits[short_length] = _make_limit(model, inputs, short, kept, short_length)
     if any(limit.embeds is None for limit in limits.values()):
@@ -127,15 +138,23 @@ def measure_case(
                 on_turn()
         for _ in range(REQUESTS):
             for arm in arms:
-                peak = measure_peak(partial(_run_request, arm, new_tokens), arm.model.device)
-                if peak is not None and (arm.peak is None or peak.above < arm.peak.above):
-                    arm.peak = peak
+                arm.peak = _lower(arm.peak, measure_peak(partial(_run_request, arm, new_tokens), arm.model.device))
                 on_turn()
+            for pruned in case.with_encoder:
+                pruned.encoder_peak = _lower(
+                    pruned.encoder_peak, measure_peak(pruned.make_request, pruned.model.device)
+                )
+                on_turn()
+
+
+def _lower(one: MemoryPeak | None, other: MemoryPeak | None) -> MemoryPeak | None:
+    """The smaller peak of those that were counted."""
+    return min(filter(None, (one, other)), key=lambda peak: peak.above, default=None)
 
 
 def count_turns(case: BenchCase, rounds: int) -> int:
     """How often `measure_case` calls `on_turn`."""
-    return len(case.arms) * (rounds + 1 + REQUESTS)
+    return len(case.arms) * (rounds + 1 + REQUESTS) + len(case.with_encoder) * REQUESTS
 
 
 @contextmanager

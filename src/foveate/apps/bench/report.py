@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from foveate.apps.bench.arms import STAGES, BenchArm
-from foveate.apps.bench.figures import STAGE_NAMES, Spread, compute_figures, to_record as to_case_record, write_verdict
+from foveate.apps.bench.arms import STAGES, BenchArm, EncodedBenchArm
+from foveate.apps.bench.encoded import HEADS as ENCODED_HEADS, list_rows
+from foveate.apps.bench.figures import STAGE_NAMES, compute_figures, to_record as to_case_record, write_verdict
 from foveate.apps.bench.measure import BenchCase
 from foveate.apps.bench.model import BenchModel
 from foveate.apps.bench.settings import format_size
+from foveate.apps.bench.spread import Spread
 from foveate.apps.console import format_mib
 from foveate.apps.results import write_figure
 
@@ -61,6 +63,9 @@ def _format_case(case: BenchCase) -> list[str]:
         values = {target.name: target.format() for target in each.targets}
         rows.append([name, each.saved.format(100, 0), *(values.get(target, "-") for target in targets)])
     lines += ["", *format_table(["", "time to first token saved, %", *targets], rows)]
+    encoded = [arm for arm in case.pruned if isinstance(arm, EncodedBenchArm)]
+    if encoded:
+        lines += ["", *format_table(ENCODED_HEADS, list_rows(encoded))]
     return [*lines, "", write_verdict(case)]
 
 

@@ -12,14 +12,15 @@ from foveate.apps.bench.measure import BenchCase, count_turns, measure_case, pre
 from foveate.apps.bench.model import BenchModel
 from foveate.apps.bench.published import Size
 from foveate.apps.bench.settings import Budget, format_size
+from foveate.apps.encoder import EncoderOptions
 from foveate.errors import FoveateWarning, InputError
 
 
 def run(
     model: BenchModel, budgets: Sequence[Budget], batches: Sequence[int] = (1,), sizes: Sequence[Size] | None = None, *,
-    rounds: int = 5, new_tokens: int = 8,
+    rounds: int = 5, new_tokens: int = 8, encoders: Sequence[EncoderOptions] = (),
 ) -> list[BenchCase]:  # fmt: skip
-    """Measure a model; `sizes` (height, width) default to its own.
+    """Measure a model; `sizes` (height, width) default to its own. Each budget is measured with `encoders` too.
 
     Raises a `FoveateError` if a method or a size cannot be used on it, before anything is measured, and `InputError`
     if an accelerator's memory is too small.
@@ -30,7 +31,9 @@ def run(
         warnings.simplefilter("ignore", FoveateWarning)  # the cases' notes contain them
         try:
             cases = [
-                prepare_case(model.model, model.make_inputs(batch, size), budgets, batch=batch, size=size)
+                prepare_case(
+                    model.model, model.make_inputs(batch, size), budgets, batch=batch, size=size, encoders=encoders
+                )
                 for batch, size in pairs
             ]
             for case in cases:

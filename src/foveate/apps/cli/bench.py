@@ -11,6 +11,7 @@ import typer
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
+from foveate.apps.encoder import parse_encodes
 from foveate.runtime.load_options import LoadOptions
 
 MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b, qwen2.5-vl-7b."
@@ -29,6 +30,7 @@ def bench(
     model: Annotated[str, typer.Option(help=MODEL)] = "bundled",
     method: Annotated[str, typer.Option(help="How to select the tokens: methods as in `eval`.")] = "foveate",
     keep: options.Budgets = "1.0,0.333,0.111,0.056",
+    encode: options.Encodes = "1.0",
     engine: options.Engine = options.EngineChoice.hf,
     batch: Annotated[str | None, typer.Option(help="hf: prompts at a time, separated by commas; default 1.")] = None,
     concurrency: Annotated[str | None, typer.Option(help=CONCURRENCY)] = None,
@@ -49,9 +51,9 @@ def bench(
     from foveate.apps.results import open_folder, read_versions
     from foveate.runtime.load import quiet
 
-    budgets, served = settings.parse_budgets(method, keep), engine is options.EngineChoice.vllm
+    budgets, encoders, served = settings.parse_budgets(method, keep), parse_encodes(encode), engine.value == "vllm"
     only_vllm = {"--concurrency": concurrency, "--requests": requests}
-    settings.check_options(engine.value, hf={"--batch": batch}, vllm=only_vllm)
+    settings.check_options(engine.value, hf={"--batch": batch, "--encode": encoders or None}, vllm=only_vllm)
     batches = settings.parse_batches(batch or "1", "--batch")
     clients = settings.parse_batches(concurrency or "1,4,16", "--concurrency")
     sizes = None if image_size is None else settings.parse_sizes(image_size)
@@ -65,7 +67,8 @@ def bench(
                 model, budgets, clients, requests=requests or 16, sizes=sizes, **rounding, **shape
             )
         else:
-            record, table, draw = _run_hf(model, budgets, batches, sizes, image, rounding, shape)
+            arms = {"sizes": sizes, "encoders": encoders, **rounding}
+            record, table, draw = _run_hf(model, budgets, batches, image, arms, shape)
         record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
         try:
             _write(out, record, table, draw)
@@ -84,12 +87,12 @@ def _write(out: Path, record: Any, table: str, draw: Callable[[], None] | None) 
         draw()
 
 
-def _run_hf(model: str, budgets: Any, batches: Any, sizes: Any, image: Path | None, rounding: Any, shape: Any) -> Any:
+def _run_hf(model: str, budgets: Any, batches: Any, image: Path | None, arms: Any, shape: Any) -> Any:
     from foveate.apps.bench import report, run
     from foveate.apps.bench.model import open_model
 
     opened = open_model(model, **shape)
-    cases = run.run(opened, budgets, batches, sizes, **rounding)
+    cases = run.run(opened, budgets, batches, **arms)
     draw = partial(report.plot, opened, cases, image) if image else None
     return report.to_record(opened, cases), report.to_markdown(opened, cases), draw
 

@@ -7,6 +7,7 @@ import typer
 from foveate.apps import budgets
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
+from foveate.apps.encoder import parse_encode
 from foveate.runtime.load_options import LoadOptions
 
 ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key that every request must carry.")]
@@ -27,6 +28,7 @@ def serve(
     context: typer.Context,
     model: options.Model = "bundled",
     keep: Annotated[str, typer.Option(help="As in `ask`; a request may ask for another.")] = "0.1",
+    encode: options.Encode = "1.0",
     method: options.MethodName = "foveate",
     positions: options.Positions = options.PositionsChoice.original,
     engine: options.Engine = options.EngineChoice.hf,
@@ -50,6 +52,7 @@ def serve(
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
     prunes = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
+    encoder = parse_encode(encode)
     from foveate.apps.serve import command
 
     limits = {
@@ -60,11 +63,12 @@ def serve(
     if engine is options.EngineChoice.vllm:
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace})
         turn = turn or "last"
+        prunes |= vars(encoder)
         command.serve_vllm(model, context.args, prunes, loading, turn=turn, show_only=show_only, **address)
     else:
         command.refuse_vllm_options(context.args, turn=turn, show_only=show_only)
         address |= {"fetch_from": fetch_from or [], "allowed_host": allowed_host or []}
-        command.serve_hf(model, prunes, limits, loading, grace=grace, **address)
+        command.serve_hf(model, prunes, limits, loading, encoder=encoder, grace=grace, **address)
 
 
 @options.app.command()

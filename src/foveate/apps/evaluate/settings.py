@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from foveate.apps.budgets import parse_budget, parse_keep
-from foveate.apps.encoder import EncoderOptions
+from foveate.apps.encoder import EncoderOptions, check_method
 from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
@@ -142,14 +142,11 @@ def _check_encoders(
     encoders: Sequence[EncoderOptions], methods: Mapping[str, AnyMethod], keeps: Sequence[int | float]
 ) -> None:
     """Raise `InputError` where there is no arm to leave tiles out of."""
-    if not encoders:
-        return
-    label = encoders[0].label
-    if not keeps:
+    if encoders and not keeps:
         raise InputError(
-            f"{label} is not for a policy, which was calibrated on whole images: add a number to --keep, or leave "
-            "--encode out."
+            f"{encoders[0].label} is not for a policy, which was calibrated on whole images: add a number to --keep, "
+            "or leave encode out."
         )
-    for name, method in methods.items():
-        if isinstance(method, DecoderMethod):
-            raise InputError(f"{label} is not for {name}, which sees the whole image: leave {name} or --encode out.")
+    for encoder in encoders:
+        for method in methods.values():
+            check_method(encoder, method)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from foveate.apps.encoder import WHOLE
 from foveate.apps.serve.chat_request import CompletionRequest, parse_request
 from foveate.apps.serve.chat_response import ChatCompletion, ResponseWriter, server_sent_event
 from foveate.apps.serve.errors import RequestError
@@ -13,8 +14,7 @@ from foveate.apps.serve.images import ImageSource, open_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.worker import ModelJob
-from foveate.pipeline.follow import find_policy
-from foveate.pipeline.settings import check_settings
+from foveate.errors import FoveateError, InputError
 from foveate.runtime.context import context_length
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.image_cache import ImageCache
@@ -52,10 +52,7 @@ def read_task(
     if request.model != loaded.name:
         message = f"There is no model {request.model!r} here: this server has {loaded.name!r}."
         raise RequestError(404, message, code="model_not_found", param="model")
-    overrides = {name: getattr(request, name) for name in ("keep", "method", "positions")}
-    settings = replace(settings, **{name: value for name, value in overrides.items() if value is not None})
-    checked = find_policy(loaded.model, check_settings(settings.keep, settings.method, settings.positions))
-    settings = settings if checked.policy is None else replace(settings, keep=checked.policy)
+    settings = _override_settings(request, settings, loaded.model)
     request.stops()
     if request.stream_options.include_usage and not request.stream:
         raise RequestError(400, "stream_options need a stream: set stream, or leave them out.", param="stream_options")
@@ -75,6 +72,20 @@ def read_task(
     notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
     urls = [image.url for image in images]
     job.emit(ChatTask(request.model_copy(update={"messages": []}), prompt, settings, urls, (), notes, new))
+
+
+def _override_settings(request: CompletionRequest, settings: ServeSettings, model: Any) -> ServeSettings:
+    """The server's settings with the request's own in their place. Raises a `FoveateError` if they do not fit."""
+    names = ("keep", "method", "positions")
+    own = {name: value for name in names if (value := getattr(request, name)) is not None}
+    settings = replace(settings, **own, encoder=request.encoder(settings.encoder))
+    try:
+        return settings.check(model)
+    except FoveateError as error:
+        if request.encode is not None or settings.encoder.is_whole:
+            raise
+        replace(settings, encoder=WHOLE).check(model)  # raises what has nothing to do with the encoder
+        raise InputError(f'{error} This server leaves tiles out by default: "encode": 1.0 encodes all.') from error
 
 
 def read_images(task: ChatTask, source: ImageSource, fetched: Mapping[str, bytes], job: ModelJob[ChatTask]) -> None:
@@ -125,12 +136,9 @@ def _prune(cache: ImageCache, task: ChatTask, is_cancelled: Callable[[], bool]) 
         if limit is not None and length > limit:
             raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")
 
-    images = open_images(task.files, is_cancelled)
-    prepared = cache.prepare(task.prompt, images, settings.method, check_length)
-    prompt = prune_prompt(
-        cache.loaded, prepared.inputs, keep=settings.keep, method=settings.method, positions=settings.positions,
-        encoded=prepared.encoded,
-    )  # fmt: skip
+    images, is_whole = open_images(task.files, is_cancelled), settings.encoder.is_whole
+    prepared = cache.prepare(task.prompt, images, settings.method, check_length, is_whole=is_whole)
+    prompt = prune_prompt(cache.loaded, prepared.inputs, **settings.pruning, encoded=prepared.encoded)
     seconds = prompt.encode_seconds + prepared.seconds
     return replace(prompt, encode_seconds=seconds, reused=prepared.known)
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
 )
 from pydantic.json_schema import JsonSchemaValue
 
+from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.field_checks import EMPTY, MAX_FIELDS, Off, allow_empty, at_most, only
 from foveate.apps.serve.generation import SamplingOptions
@@ -44,6 +46,12 @@ def _as_keep(value: Any) -> Any:
         return value
     if not is_number(value) or not -MAX_KEEP < value < MAX_KEEP:
         raise ValueError('give a number of tokens (64), a share of them (0.1), or "auto" where the model has a policy')
+    return value
+
+
+def _as_encode(value: Any) -> Any:
+    if not (is_number(value) and 0 < value <= 1):
+        raise ValueError("give a share of an image's tiles above 0 (0.4), or 1 for all")
     return value
 
 
@@ -104,6 +112,7 @@ class Message(StrictBody):
 
 
 Keep = Annotated[int, Field(ge=1, lt=MAX_KEEP)] | Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
+Encode = Annotated[float, Field(gt=0, le=1), BeforeValidator(_as_encode)]
 Stop = Annotated[str, Field(max_length=STOP_LENGTH)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
 
@@ -128,6 +137,7 @@ class CompletionRequest(StrictBody):
     ] | None = None  # fmt: skip
     method: str | None = None
     positions: Positions | None = None
+    encode: Encode | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -160,6 +170,11 @@ class CompletionRequest(StrictBody):
     metadata: Annotated[
         dict[str, str], Field(max_length=MAX_FIELDS), BeforeValidator(at_most(MAX_FIELDS, "entries"))
     ] = {}
+
+    def encoder(self, default: EncoderOptions) -> EncoderOptions:
+        """The options of the server with those of the request in their place."""
+        own = {name: value for name in vars(WHOLE) if (value := getattr(self, name)) is not None}
+        return replace(default, **own)
 
     def sampling(self) -> SamplingOptions:
         """How tokens are drawn."""

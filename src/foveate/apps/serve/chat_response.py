@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import with_config
 from typing_extensions import NotRequired, TypedDict
 
+from foveate.apps.encoder import list_shares
 from foveate.apps.serve.events import AnswerEnd
 from foveate.apps.serve.generation import FinishReason
 
@@ -84,14 +85,16 @@ class StageSeconds(TypedDict):
 
 @Sealed
 class PruningDetails(TypedDict):
-    """Kept and all tokens of each image, why a policy keeps so many, seconds of the stages, KV bytes, and notes.
+    """Kept and all tokens of each image, the share of its tiles that was encoded, why a policy keeps so many, seconds.
 
-    `reused` images were not encoded for this request.
+    The seconds are those of the stages. Then the bytes of the KV cache, and notes. `reused` images were not encoded for
+    this request.
     """
 
     method: str
     kept: list[int]
     total: list[int]
+    encoded: list[float]
     reasons: list[str]
     reused: int
     seconds: StageSeconds
@@ -213,6 +216,7 @@ def pruning_details(end: AnswerEnd) -> PruningDetails:
         "method": report.method,
         "kept": [len(item.kept) for item in report.items],
         "total": [item.total for item in report.items],
+        "encoded": list_shares(report.items),
         "reasons": [item.reason for item in report.items if item.reason],
         "reused": prompt.reused,
         "seconds": {"encode": prompt.encode_seconds, "select": report.seconds, "prefill": result.prefill_seconds},

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from foveate.apps.encoder import EncoderOptions
 from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
@@ -46,8 +47,9 @@ def parse_origin(text: str) -> str:
 
 
 def serve_hf(
-    model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], loading: LoadOptions, *, host: str,
-    port: int, api_key: str | None, fetch_from: Sequence[str], allowed_host: Sequence[str], grace: float | None,
+    model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], loading: LoadOptions, *,
+    encoder: EncoderOptions, host: str, port: int, api_key: str | None, fetch_from: Sequence[str],
+    allowed_host: Sequence[str], grace: float | None,
 ) -> None:  # fmt: skip
     """Serve with transformers. Wrong options raise before the model is loaded."""
     from foveate.apps.serve.run import bind, require_serve
@@ -56,11 +58,10 @@ def serve_hf(
     from foveate.apps.serve.hosts import parse_allowed_host
     from foveate.apps.serve.run import serve_chat
     from foveate.apps.serve.settings import MEGAPIXEL, MIB, ServeLimits, ServeSettings
-    from foveate.pipeline.follow import find_policy
     from foveate.pipeline.settings import check_settings
     from foveate.runtime.load import load, quiet
 
-    check_settings(**pruning)
+    check_settings(**pruning, **vars(encoder))
     _check_key(api_key)
     if grace is not None and not math.isfinite(grace):
         raise InputError(f"--grace {grace} is not a number of seconds: give one such as 30.")
@@ -68,12 +69,12 @@ def serve_hf(
     bounds = ServeLimits(**{name: value * units.get(name, 1) for name, value in limits.items() if value is not None})
     grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from))
     settings = ServeSettings(
-        **pruning, limits=bounds, origins=origins, allowed_hosts=tuple(map(parse_allowed_host, allowed_host)),
-        api_key=api_key, grace=grace,
+        **pruning, encoder=encoder, limits=bounds, origins=origins,
+        allowed_hosts=tuple(map(parse_allowed_host, allowed_host)), api_key=api_key, grace=grace,
     )  # fmt: skip
     with bind(host, port) as listener, quiet():
         loaded = load(model, **vars(loading))
-        find_policy(loaded.model, check_settings(**pruning))
+        settings.check(loaded.model)
         serve_chat(loaded, settings, listener, host=host)
 
 

@@ -9,16 +9,11 @@ import torch
 from torch import Tensor
 from transformers import StoppingCriteriaList, TextStreamer
 
+from foveate.apps.encoder import prune_timed
 from foveate.apps.serve.errors import RequestError
-from foveate.method import Method
-from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.models.generation import read_stop_ids
-from foveate.models.inputs import find_modalities
-from foveate.pipeline.encode import encode
-from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
-from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.reply import StopWhen
@@ -74,20 +69,13 @@ class GenerationResult:
 
 
 def prune_prompt(
-    loaded: LoadedModel, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method, positions: Positions,
-    encoded: Any = None, explain: bool = False,
-) -> PrunedPrompt:  # fmt: skip
+    loaded: LoadedModel, inputs: Mapping[str, Any], *, encoded: Any = None, **settings: Any
+) -> PrunedPrompt:
     """`prune_inputs` with the encoder timed separately. Raises the same errors."""
-    model, timer = loaded.model, StageTimer(loaded.model.device)
-    if encoded is None and any(modality != "audio" for modality in find_modalities(family_of(model), inputs)):
-        encoded = encode(model, inputs, methods=[method])
-    timer.lap("encode")
-    pruned = prune_inputs(
-        model, inputs, keep=keep, method=method, positions=positions, encoded=encoded, explain=explain
-    )
+    pruned, seconds, _ = prune_timed(loaded.model, inputs, encoded, **settings)
     mask = pruned.get("attention_mask")
     tokens = pruned["input_ids"].shape[1] if mask is None else int(mask.bool().sum())
-    return PrunedPrompt(pruned, timer.laps["encode"], tokens)
+    return PrunedPrompt(pruned, seconds, tokens)
 
 
 def limit_new_tokens(model: Any, inputs: Mapping[str, Any], requested: int, *, required: int = 1) -> int:

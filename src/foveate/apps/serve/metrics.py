@@ -30,6 +30,8 @@ class ServeMetrics:
         self._kept = counter("kept_visual_tokens", "Visual tokens kept.")
         self._total = counter("visual_tokens", "Visual tokens before pruning.")
         self._reused = counter("reused_images", "Images that were not encoded, since they were known.")
+        self._images = counter("images", "Images.")
+        self._encoded = counter("encoded_images", "Images, each as the share of its tiles that was encoded, ever.")
         self._prompt = counter("prompt_tokens", "Tokens that the model read, after pruning.")
         self._new = counter("completion_tokens", "Tokens that the model generated.")
         self._seconds = {
@@ -52,6 +54,8 @@ class ServeMetrics:
         self._kept.inc(report.kept_count)
         self._total.inc(report.total_count)
         self._reused.inc(prompt.reused)
+        self._images.inc(len(report.items))
+        self._encoded.inc(sum(item.encoded_share for item in report.items))
         self._prompt.inc(prompt.tokens)
         if report.items:
             self._seconds["encode"].observe(prompt.encode_seconds)

@@ -1,9 +1,14 @@
 """The settings of a server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
+from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.method import Method
-from foveate.pipeline.settings import Keep, Positions
+from foveate.models import family_of
+from foveate.pipeline.follow import find_policy
+from foveate.pipeline.settings import Keep, Positions, check_settings
+from foveate.pipeline.tiles import check_encode
 
 MIB = 2**20
 MEGAPIXEL = 10**6
@@ -40,8 +45,20 @@ class ServeSettings:
     keep: Keep = 0.1
     method: str | Method = "foveate"
     positions: Positions = "original"
+    encoder: EncoderOptions = WHOLE
     limits: ServeLimits = ServeLimits()
     origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     api_key: str | None = None
     grace: float = 30.0
+
+    @property
+    def pruning(self) -> dict[str, Any]:
+        """The settings of `prune_inputs`."""
+        return {"keep": self.keep, "method": self.method, "positions": self.positions, **vars(self.encoder)}
+
+    def check(self, model: Any) -> "ServeSettings":
+        """The settings with the policy that "auto" stands for. Raises a `FoveateError` if they do not fit the model."""
+        checked = find_policy(model, check_settings(**self.pruning))
+        check_encode(family_of(model), checked)
+        return self if checked.policy is None else replace(self, keep=checked.policy)

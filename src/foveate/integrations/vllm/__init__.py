@@ -44,6 +44,7 @@ def overrides(
     method: str = "foveate",
     positions: str = "original",
     turn: str = "last",
+    encode: float = 1.0,
     revision: str | None = None,
 ) -> dict[str, Any]:
     """Make the `hf_overrides` with which vLLM prunes the images of this model.
@@ -53,6 +54,7 @@ def overrides(
         keep, method, positions: as for `foveate.prune_inputs`; the defaults of every request.
         turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is
             the turn that shows the image, so that the KV cache of a longer chat about one image stays valid.
+        encode: 1.0 alone; vLLM encodes an image whole, and less is refused.
         revision: a branch, tag or commit of a model of the hub; give it to vLLM too.
 
     Returns:
@@ -70,7 +72,7 @@ def overrides(
     from foveate.runtime.load import locate, read_config
     from foveate.runtime.load_options import LoadOptions
 
-    settings = VllmSettings(keep, method, positions, turn)
+    settings = VllmSettings(keep, method, positions, turn, encode)
     names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(

@@ -13,7 +13,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.budget import to_budget
 from foveate.method.checks import is_int
-from foveate.pipeline.settings import check_settings
+from foveate.pipeline.settings import check_encode_share, check_settings
 
 FIELD = "foveate"
 """The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
@@ -26,6 +26,7 @@ class VllmSettings:
     Args:
         keep, method, positions: as for `foveate.prune_inputs`.
         turn: "last" or "own", as for `foveate.integrations.vllm.overrides`.
+        encode: 1.0 alone: vLLM encodes an image whole.
 
     Raises:
         FoveateError: if a value cannot be used.
@@ -35,8 +36,12 @@ class VllmSettings:
     method: str = "foveate"
     positions: str = "original"
     turn: str = "last"
+    encode: float = 1.0
 
     def __post_init__(self) -> None:
+        check_encode_share(self.encode)
+        if self.encode != 1:
+            raise InputError(f"vLLM encodes an image whole: leave encode={self.encode} out, or use transformers.")
         checked = check_settings(self.keep, self.method, self.positions)
         if checked.policy is not None:
             raise InputError(

@@ -11,13 +11,14 @@ from PIL import Image
 class Reply:
     """An answer, and how many of how many visual tokens the model read (None: the engine does not report it).
 
-    `reason` says why a policy chose so many.
+    `reason` says why a policy chose so many, `encoded` which share of the image's tiles was encoded.
     """
 
     answer: str
     kept: int | None
     total: int | None
     reason: str | None = None
+    encoded: float | None = None
 
 
 class BatchEngine(Protocol):

@@ -1,18 +1,21 @@
 """Answers by transformers."""
 
 from collections.abc import Sequence
+from statistics import mean
 
 import torch
 from PIL import Image
 
 from foveate.apps.batch.engines.base import Reply, make_probe
 from foveate.apps.batch.settings import BatchSettings
+from foveate.apps.encoder import list_shares
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
+from foveate.pipeline.tiles import ONE_TILE
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import load, quiet
 from foveate.runtime.warnings import collect_warnings
@@ -32,8 +35,9 @@ class TransformersEngine:
         self._warnings: dict[str, None] = {}
         self._model_notes: Sequence[str] = ()
         _, report = self._generate(*make_probe())
-        # What was warned of is about the probe's image.
-        self._model_notes = (*self._loaded.notes, *(note for note in report.notes if note not in self._warnings))
+        # What was warned of is about the probe's image, and so is its number of tiles.
+        own = {*self._warnings, ONE_TILE}
+        self._model_notes = (*self._loaded.notes, *(note for note in report.notes if note not in own))
         self._warnings.clear()
 
     @property
@@ -73,4 +77,5 @@ class TransformersEngine:
 def _make_reply(text: str, items: Sequence[VisualInput]) -> Reply:
     """The answer of a row, with what was kept of its image."""
     reasons = " ".join(item.reason for item in items if item.reason)
-    return Reply(text, sum(len(item.kept) for item in items), sum(item.total for item in items), reasons or None)
+    kept, total = sum(len(item.kept) for item in items), sum(item.total for item in items)
+    return Reply(text, kept, total, reasons or None, mean(list_shares(items)) if items else None)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from foveate.apps.bench.figures import Spread
 from foveate.apps.bench.report import format_table
 from foveate.apps.bench.served.clients import VllmLoad
 from foveate.apps.bench.served.run import VllmArm, VllmResult
+from foveate.apps.bench.spread import Spread
 
 LEGEND = (
     "Ratios to the unpruned model within a round: medians, in brackets quartiles. Limit: stock vLLM on images of as "
