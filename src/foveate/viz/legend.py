@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.viz.paint import HEAT, HEAT_SHARE, Panel, TokenState, draw_frame
+from foveate.viz.paint import HEAT, HEAT_SHARE, Panel, TokenState, draw_frame, hatch
 
 PAPER, INK = (255, 255, 255), (0, 0, 0)
 FONT, WIDTH_PER_POINT = 15, 64  # points at least; one point per 64 pixels of width
@@ -17,16 +17,18 @@ def list_entries(panels: Sequence[Panel]) -> list[Entry]:
     """The marks to explain, with counts of tokens; the entry of `DROPPED` explains the heat."""
     states = [state for panel in panels for state in panel.states]
     count = {state: states.count(state) for state in TokenState}
-    total, heat_text = len(states), "heat: relevance"
+    total, absent, heat_text = len(states), count[TokenState.ABSENT], "heat: relevance"
     entries: list[Entry] = []
     if count[TokenState.LOOK]:  # its panels have the same tokens as those of what was kept
-        total, heat_text = total // 2, "heat: attention of the first look, then relevance"
+        total, absent, heat_text = total // 2, absent // 2, "heat: attention of the first look, then relevance"
         entries.append((TokenState.LOOK, f"first look {count[TokenState.LOOK]} of {total}: averages around these"))
     if count[TokenState.CORE] or count[TokenState.COMPLEMENT]:
         entries.append((TokenState.CORE, f"core {count[TokenState.CORE]}: the most relevant"))
         entries.append((TokenState.COMPLEMENT, f"complement {count[TokenState.COMPLEMENT]}: different from the rest"))
     if count[TokenState.KEPT] or not entries:
         entries.append((TokenState.KEPT, f"kept {count[TokenState.KEPT]} of {total}"))
+    if absent:
+        entries.append((TokenState.ABSENT, f"not encoded {absent} of {total}: in tiles that were left out"))
     if any(heat is not None for panel in panels for heat in panel.heat):
         entries.append((TokenState.DROPPED, heat_text))
     return entries
@@ -59,14 +61,17 @@ def draw_legend(entries: Sequence[Entry], width: int) -> Image.Image:
     for x, number, state_of_mark, word in placed:
         top = pad // 2 + number * line
         if state_of_mark is not None:
-            _draw_mark(pen, (x, top + (line - side) // 2), side, state_of_mark)
+            _draw_mark(out, (x, top + (line - side) // 2), side, state_of_mark)
         else:
             pen.text((x, top + line // 2), word, font=font, fill=INK, anchor="lm")
     return out
 
 
-def _draw_mark(pen: ImageDraw.ImageDraw, corner: tuple[int, int], side: int, state: TokenState) -> None:
-    x, y = corner
+def _draw_mark(out: Image.Image, corner: tuple[int, int], side: int, state: TokenState) -> None:
+    (x, y), pen = corner, ImageDraw.Draw(out)
+    if state is TokenState.ABSENT:
+        out.paste(hatch(Image.new("RGB", (side, side), GROUND)), corner)
+        return
     if state is not TokenState.DROPPED:
         pen.rectangle((x, y, x + side - 1, y + side - 1), fill=CELL)
         draw_frame(pen, (x, y, x + side, y + side), state)

@@ -34,7 +34,8 @@ def draw(
     their relevance) have a full amber frame and complement tokens (kept for their diversity) blue corners; dropped
     tokens are tinted red, the lighter the more relevant. A first look (`method="glance"`) stands before what was kept,
     with thin frames, tinted by the attention. Tiles lie where they were cut out, beside the overview of the
-    whole image. The frames of a video stand in reading order.
+    whole image; those that were not encoded (`encode`) are dark under diagonal lines. The frames of a video stand in
+    reading order.
 
     Args:
         image: one image, or a sequence: one image for each image of the report, or the frames of its video (at least

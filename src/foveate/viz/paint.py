@@ -12,6 +12,7 @@ AMBER, SKY = (255, 176, 0), (86, 180, 233)
 SHADE = (0, 0, 0)  # a dark line inside the coloured one keeps it visible on a light cell
 # One hue, lighter than any darkened cell and darker than a light kept one: the more of it, the lighter the cell.
 HEAT, HEAT_SHARE = (232, 92, 84), 0.65
+NIGHT, STRIPE, STRIPES = 0.45, (150, 150, 150), 12  # what was not encoded: brightness, lines, pixels between them
 SMALL, TINY = 8, 3  # pixels: smaller cells have no room for corners, or for any frame
 
 Box = tuple[int, int, int, int]
@@ -26,6 +27,7 @@ class TokenState(Enum):
     CORE = "core"
     COMPLEMENT = "complement"
     LOOK = "look"  # seen by the first look
+    ABSENT = "absent"  # of a tile that was not encoded
 
 
 # Thickness of a frame: (side of the cell) ** 0.75 / thinness.
@@ -51,14 +53,18 @@ class Panel:
 
 
 def paint_panel(panel: Panel, size: tuple[int, int]) -> Image.Image:
-    """The panel in RGB, (width, height) pixels large: dropped cells dark and pale, tinted by heat; kept ones framed."""
+    """The panel in RGB, (width, height) pixels large: dropped cells dark and pale, tinted by heat; kept ones framed.
+
+    Cells that were not encoded are darker still, under diagonal lines.
+    """
     bright = panel.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     out = ImageEnhance.Brightness(ImageEnhance.Color(bright).enhance(PALE)).enhance(DARK)
     out.paste(*_make_tint(panel, size))
+    out.paste(hatch(out), None, _mask_absent(panel, size))
     pen = ImageDraw.Draw(out)
     for index, state in enumerate(panel.states):
         box = panel.cell_box(index, size)
-        if state is not TokenState.DROPPED and box[2] > box[0] and box[3] > box[1]:
+        if state not in (TokenState.DROPPED, TokenState.ABSENT) and box[2] > box[0] and box[3] > box[1]:
             out.paste(bright.crop(box), box)
             draw_frame(pen, box, state)
     return out
@@ -73,6 +79,26 @@ def _make_tint(panel: Panel, size: tuple[int, int]) -> tuple[Color, Box, Image.I
         if heat and right > left and bottom > top:
             pen.rectangle((left, top, right - 1, bottom - 1), fill=round(255 * HEAT_SHARE * heat))
     return HEAT, (0, 0, *size), share
+
+
+def _mask_absent(panel: Panel, size: tuple[int, int]) -> Image.Image:
+    """White where cells were not encoded."""
+    mask = Image.new("L", size)
+    pen = ImageDraw.Draw(mask)
+    for index, state in enumerate(panel.states):
+        left, top, right, bottom = panel.cell_box(index, size)
+        if state is TokenState.ABSENT and right > left and bottom > top:
+            pen.rectangle((left, top, right - 1, bottom - 1), fill=255)
+    return mask
+
+
+def hatch(image: Image.Image) -> Image.Image:
+    """The image darker, under diagonal lines."""
+    out = ImageEnhance.Brightness(image).enhance(NIGHT)
+    pen = ImageDraw.Draw(out)
+    for start in range(-image.height, image.width, STRIPES):
+        pen.line([(start, image.height), (start + image.height, 0)], fill=STRIPE)
+    return out
 
 
 def draw_frame(pen: ImageDraw.ImageDraw, box: Box, state: TokenState) -> None:

@@ -126,7 +126,8 @@ def _read_states(visual: VisualInput) -> tuple[list[TokenState], list[float | No
     known = ~relevance.isnan()
     scaled = scale_min_max(relevance[known]) if bool(known.any()) else relevance[known]
     explained = bool(scaled.any())
-    states = [TokenState.DROPPED] * visual.total
+    absent = [False] * visual.total if visual.absent is None else visual.absent.tolist()
+    states = [TokenState.ABSENT if missing else TokenState.DROPPED for missing in absent]
     core = visual.core.tolist() if explained and visual.core is not None else []
     kept = TokenState.LOOK if visual.kept is visual.look else TokenState.KEPT
     for place, token in enumerate(visual.kept.tolist()):

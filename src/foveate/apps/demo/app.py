@@ -28,11 +28,12 @@ from foveate.apps.serve.run import address, list_bound, serve
 from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
 from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, prepare, read_json, refuse, stream_events
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
-from foveate.errors import InputError
+from foveate.errors import InputError, ModelError
 from foveate.models import family_of
 from foveate.pipeline.encode import list_methods
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.settings import check_settings
+from foveate.pipeline.tiles import check_encode
 from foveate.policy import Policy
 from foveate.policy.shipped import find_shipped
 from foveate.runtime.conversation import make_inputs
@@ -93,6 +94,7 @@ class DemoServer:
         self.loaded, self.gallery, self.methods = loaded, gallery, list_methods(loaded.model, family_of(loaded.model))
         policy, note = choose_policy(loaded, policy)
         self.auto = {"method": policy and policy.method, "note": note}
+        self.has_tiles = can_leave_out(loaded)
         self.session, self.worker = DemoSession(loaded, policy), ModelWorker(LIMITS.waiting)
         self.limiter = RequestLimiter(2 * (LIMITS.waiting + 1))
         self.reader = ModelWorker(self.limiter.limit, "foveate-reader")
@@ -102,11 +104,11 @@ class DemoServer:
         return FileResponse(STATIC / "index.html")
 
     async def about(self) -> Response:
-        """The model, its methods, the defaults, the limits, and what the slider's notch "auto" is."""
+        """The model, its methods, the defaults, the limits, what the notch "auto" is, and if tiles may be left out."""
         rows = [{"name": row.name, "paper": row.paper, "summary": row.summary} for row in self.methods]
         limits = {"bytes": LIMITS.body, "pixels": LIMITS.pixels}
         about = {"model": self.loaded.name, "methods": rows, "keep": KEEP, "method": METHOD, "limits": limits}
-        return JSONResponse({**about, "auto": self.auto})
+        return JSONResponse({**about, "auto": self.auto, "tiles": self.has_tiles})
 
     async def list_scenes(self) -> Response:
         """The gallery with its questions."""
@@ -197,6 +199,15 @@ def choose_policy(loaded: LoadedModel, policy: Policy | None) -> tuple[Policy | 
         f"auto: at most {100 * promise.loss:.3g} % of the answers differ from the unpruned ones, with "
         f"{100 * promise.confidence:.3g} % confidence, on questions like those of the calibration."
     )
+
+
+def can_leave_out(loaded: LoadedModel) -> bool:
+    """Whether the model's images have tiles that need not be encoded."""
+    try:
+        check_encode(family_of(loaded.model), check_settings(KEEP, METHOD, encode=0.5))
+    except ModelError:
+        return False
+    return True
 
 
 async def _stream_lines(first: DemoEvent, events: AsyncGenerator[DemoEvent]) -> AsyncIterator[str]:

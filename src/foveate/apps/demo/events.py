@@ -33,6 +33,7 @@ class KeptTokens:
 
     `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt. `look` is the
     overlay of a first look at `looked` tokens, None without one. `reason` says why a policy keeps so many.
+    `tiles` are those that were encoded and all of them, None where all were.
     """
 
     type: ClassVar[str] = "look"
@@ -48,6 +49,7 @@ class KeptTokens:
     look: str | None = None
     looked: int | None = None
     reason: str | None = None
+    tiles: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

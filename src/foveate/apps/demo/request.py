@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from foveate.apps.serve.chat_request import StrictBody, parse_object, to_field_error
+from foveate.apps.encoder import WHOLE, EncoderOptions
+from foveate.apps.serve.chat_request import Encode, StrictBody, parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.images import ImageSource
 from foveate.method.checks import is_number
@@ -22,6 +23,7 @@ class DemoRequest:
     question: str
     keep: float | Literal["auto"]
     method: str
+    encoder: EncoderOptions = WHOLE
 
 
 def _as_keep(value: Any) -> Any:
@@ -33,13 +35,14 @@ def _as_keep(value: Any) -> Any:
 class DemoBody(StrictBody):
     """The JSON fields: an image as a data URL, a question, and how to prune.
 
-    `keep` is a share of the visual tokens, or "auto" for the page's policy.
+    `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image's tiles.
     """
 
     image: str
     question: Annotated[str, Field(max_length=2000)]
     keep: Annotated[float | Literal["auto"], BeforeValidator(_as_keep)]
     method: str
+    encode: Encode = WHOLE.encode
 
 
 def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
@@ -56,9 +59,12 @@ def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) ->
     if fields.image[:5].lower() != "data:":
         raise RequestError(400, "The image is no data URL: send it as data:image/png;base64,...")
     (file,) = source.read([fields.image])
-    return make_request(file, fields.question.strip(), fields.keep, fields.method)
+    encoder = EncoderOptions(**{name: getattr(fields, name) for name in vars(WHOLE)})
+    return make_request(file, fields.question.strip(), fields.keep, fields.method, encoder)
 
 
-def make_request(file: bytes, question: str, keep: float | Literal["auto"], method: str) -> DemoRequest:
+def make_request(
+    file: bytes, question: str, keep: float | Literal["auto"], method: str, encoder: EncoderOptions = WHOLE
+) -> DemoRequest:
     """A request about a checked image file."""
-    return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method)
+    return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method, encoder)

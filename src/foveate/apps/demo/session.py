@@ -11,6 +11,7 @@ from PIL import Image
 
 from foveate.apps.demo.events import AnswerCost, AnswerDone, AnswerKind, AnswerPiece, DemoEvent, KeptTokens, Savings
 from foveate.apps.demo.request import DemoRequest
+from foveate.apps.encoder import WHOLE
 from foveate.apps.serve.generation import PrunedPrompt, SamplingOptions, generate_answer, limit_new_tokens, prune_prompt
 from foveate.apps.serve.images import decode_images
 from foveate.apps.serve.worker import ModelJob
@@ -56,15 +57,16 @@ class DemoSession:
         inputs = self._prepare_inputs(cached, request)
         key = self._encoding_key(inputs, request)
         with collect_warnings() as notes:
-            if key not in cached.encodings:
+            if key not in cached.encodings and request.encoder.is_whole:
                 cached.encodings[key] = encode(self.loaded.model, inputs, methods=[request.method])
-            prompt = self._prune(request, inputs, cached.encodings[key], explain=True)
+            prompt = self._prune(request, inputs, cached.encodings.get(key), explain=True)
         job.emit(self._describe(cached.image, prompt, notes))
 
     def ask(self, request: DemoRequest, job: ModelJob[DemoEvent], max_new_tokens: int = NEW_TOKENS) -> None:
         """Emit `KeptTokens`, both answers with their pieces and costs, and `Savings`.
 
-        The encoder runs once and its time counts for both answers; the overlay's time counts for neither.
+        The encoder runs once and its time counts for both answers, unless tiles are left out of the pruned one; the
+        overlay's time counts for neither.
         """
         cached, timer = self._open_image(request, lambda: job.cancelled), StageTimer(self.loaded.model.device)
         inputs = self._prepare_inputs(cached, request)
@@ -78,8 +80,10 @@ class DemoSession:
         cached.encodings[self._encoding_key(inputs, request)] = encoded
         job.emit(self._describe(cached.image, explained, notes))
         seconds = timer.laps["encode"]
-        small = self._answer("pruned", pruned, seconds, pruned.report.seconds, job, max_new_tokens)
-        unpruned = self._prune(replace(request, keep=1.0), inputs, encoded)  # by law the untouched model's inputs
+        own = seconds if request.encoder.is_whole else pruned.encode_seconds
+        small = self._answer("pruned", pruned, own, pruned.report.seconds, job, max_new_tokens)
+        whole = replace(request, keep=1.0, encoder=WHOLE)
+        unpruned = self._prune(whole, inputs, encoded)  # by law the untouched model's inputs
         large = self._answer("unpruned", unpruned, seconds, 0.0, job, max_new_tokens)
         job.emit(Savings.between(small, large))
 
@@ -103,10 +107,14 @@ class DemoSession:
         reads_question = any("input_ids" in name for name in self._family.encoder_inputs(self.loaded.model, inputs))
         return resolve(request.method).needs, request.question if reads_question else ""
 
-    def _prune(self, request: DemoRequest, inputs: Any, encoded: Encoded, *, explain: bool = False) -> PrunedPrompt:
+    def _prune(
+        self, request: DemoRequest, inputs: Any, encoded: Encoded | None, *, explain: bool = False
+    ) -> PrunedPrompt:
+        """The pruned prompt; what is `encoded` is of use where all tiles are."""
         keep = self._policy or "auto" if request.keep == "auto" else request.keep
-        options: dict[str, Any] = {"keep": keep, "method": request.method, "positions": "original"}
-        return prune_prompt(self.loaded, inputs, **options, encoded=encoded, explain=explain)
+        options: dict[str, Any] = {"keep": keep, "method": request.method, **vars(request.encoder)}
+        whole = encoded if request.encoder.is_whole else None
+        return prune_prompt(self.loaded, inputs, **options, encoded=whole, explain=explain)
 
     def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
         report = prompt.report
@@ -127,8 +135,9 @@ class DemoSession:
         heat = explained and any(item.relevance is not None for item in report.items)
         reason = next((item.reason for item in report.items if item.reason), None)
         return KeptTokens(
-            overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked, reason
-        )
+            overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked, reason,
+            report.tile_counts,
+        )  # fmt: skip
 
     def _answer(
         self, kind: AnswerKind, prompt: PrunedPrompt, encode_seconds: float, select_seconds: float,

@@ -21,7 +21,8 @@ export function showKept(look) {
   overlay.hidden = look.overlay === null;
   if (look.overlay) overlay.src = look.overlay;
   const why = look.core === null ? "" : `, ${look.core} core and ${look.complement} complement`;
-  overlay.alt = `The image with the kept tokens bright: ${look.kept} of ${look.total}${why}.`;
+  const tiles = look.tiles === null ? "" : `; ${countTiles(look.tiles)} encoded`;
+  overlay.alt = `The image with the kept tokens bright: ${look.kept} of ${look.total}${why}${tiles}.`;
   showFirstLook(look);
   $("pruned-count").textContent = share;
   $("unpruned-count").textContent = `all ${look.total} tokens`;
@@ -29,6 +30,11 @@ export function showKept(look) {
   $("legend").replaceChildren(...legend(look));
   $("notes").replaceChildren(...look.notes.map((note) => element("li", note)));
   return share;
+}
+
+/** How many of how many tiles, in words. */
+export function countTiles([count, all]) {
+  return `${count} of ${all} tiles`;
 }
 
 /** Shows the tokens of a first look, where there was one. */
@@ -47,6 +53,8 @@ function legend(look) {
     marks.push(["complement", `complement ${look.complement}: unlike the rest`]);
   }
   if (look.heat) marks.push(["heat", "dropped; redder is more relevant"]);
+  const [encoded, tiles] = look.tiles ?? [0, 0];
+  if (encoded < tiles) marks.push(["absent", `not encoded: ${countTiles([tiles - encoded, tiles])}`]);
   return marks.map(([kind, text]) => {
     const item = element("li", text);
     item.prepend(element("i", "", kind));

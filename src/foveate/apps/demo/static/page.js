@@ -20,7 +20,8 @@ const state = {
 
 function makeRequest(image = state.image) {
   const keep = isAuto() ? "auto" : Number($("keep").value) / 100;
-  return { image, question: $("question").value.trim(), keep, method: $("method").value };
+  const encode = isAuto() ? 1 : Number($("encode").value) / 100;
+  return { image, question: $("question").value.trim(), keep, method: $("method").value, encode };
 }
 
 function isAuto() {
@@ -63,12 +64,23 @@ async function lookNewest(request) {
 function showKept(kept, request) {
   state.shown = request;
   showShare(answers.showKept(kept));
+  showEncoded(...(kept.tiles === null ? [] : [answers.countTiles(kept.tiles)]));
 }
 
 function showShare(...counts) {
   const text = [isAuto() ? "auto" : `${$("keep").value} %`, ...counts].join(", ");
   $("share").textContent = text;
   $("keep").setAttribute("aria-valuetext", text);
+}
+
+function showEncoded(...counts) {
+  const text = [`${isAuto() ? 100 : $("encode").value} %`, ...counts].join(", ");
+  $("encode-share").textContent = text;
+  $("encode").setAttribute("aria-valuetext", text);
+  $("encode").disabled = isAuto();
+  $("encode-note").textContent = isAuto()
+    ? "A policy is for whole images."
+    : "Of the image's tiles, so many go through the encoder at most: the overview, then those that the question needs.";
 }
 
 // -- images ----------------------------------------------------------------------------------------------------------
@@ -227,11 +239,17 @@ function addListeners() {
   });
   $("keep").addEventListener("input", () => {
     showShare();
+    showEncoded();
+    onChange();
+  });
+  $("encode").addEventListener("input", () => {
+    showEncoded();
     onChange();
   });
   $("method").addEventListener("change", () => {
     showSummary();
     showNotch();
+    showEncoded();
     onChange();
   });
   $("file").addEventListener("change", ({ target }) => {
@@ -251,8 +269,10 @@ async function start() {
   $("model").textContent = about.model;
   $("method").append(...about.methods.map(({ name }) => new Option(name, name, false, name === about.method)));
   $("keep").value = keep;
+  $("encode-field").hidden = !about.tiles;
   showSummary();
   showNotch();
+  showEncoded();
   addListeners();
   fillGallery($("gallery"), scenes, openScene);
   openScene(scenes[0]);
