@@ -36,7 +36,7 @@ def test_a_completion(writer, end):
     }  # fmt: skip
     assert completion["foveate"] == {
         "method": "grid", "kept": [5, 3], "total": [16, 16], "kv_bytes": 4096, "notes": ["a note", "careful"],
-        "reasons": [], "reused": 0,
+        "encoded": [1.0, 1.0], "reasons": [], "reused": 0,
         "seconds": {"encode": 0.5, "select": 0.25, "prefill": 0.125},
     }  # fmt: skip
 

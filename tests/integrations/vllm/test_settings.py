@@ -9,6 +9,7 @@ import pytest
 
 from foveate.apps import cli
 from foveate.apps.batch.settings import BatchSettings
+from foveate.apps.encoder import parse_encode
 from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError, InputError, KeepError, ModelError, UnknownMethodError
 from foveate.integrations.vllm import ARCHITECTURES, engine, overrides, serve
@@ -22,9 +23,9 @@ from policies import make_policy, save_policy, ship
 def test_overrides():
     assert overrides("bundled", keep=0.1) == {
         "architectures": ["FoveateLlavaForConditionalGeneration"],
-        "foveate": {"keep": 0.1, "method": "foveate", "positions": "original", "turn": "last"},
+        "foveate": {"keep": 0.1, "method": "foveate", "positions": "original", "turn": "last", "encode": 1.0},
     }
-    settings = {"keep": 64, "method": "divprune", "positions": "compact", "turn": "own"}
+    settings = {"keep": 64, "method": "divprune", "positions": "compact", "turn": "own", "encode": 1.0}
     result = overrides("bundled-qwen", **settings)
     assert result == {"architectures": ["FoveateQwen2_5_VLForConditionalGeneration"], "foveate": settings}
 
@@ -92,6 +93,41 @@ def test_the_commands_refuse_a_policy_for_vllm(capsys, tmp_path, monkeypatch, co
     assert (stop.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
     assert re.search(NO_POLICY, captured.err)
     assert not (tmp_path / "out").exists()
+
+
+NO_TILES = r"vLLM encodes an image whole: leave encode=0\.4 out, or use transformers"
+
+
+def test_some_tiles_are_refused_on_every_way_to_the_engine(monkeypatch):
+    """In Python, in the configuration of the model, in a request, and from the commands; with and without vLLM."""
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    some = parse_encode("0.4")
+    for refused in (
+        lambda: overrides("bundled", keep=0.1, encode=0.4),
+        lambda: VllmSettings(0.1, encode=0.4),
+        lambda: VllmSettings(0.5).override({"encode": 0.4}),
+        lambda: VllmSettings.from_config(SimpleNamespace(foveate={"keep": 0.1, "encode": 0.4})),
+        lambda: serve.make_command("bundled", keep=0.1, encode=0.4),
+        lambda: BatchSettings("bundled", 0.1, "foveate", "original", "vllm", 1, 8, encoder=some).check(),
+    ):
+        with pytest.raises(InputError, match=NO_TILES):
+            refused()
+    for share in (0, 1.5, "auto", None, True):
+        with pytest.raises(InputError, match=r"^encode=.* use a float in \(0, 1\]\.$"):
+            VllmSettings(0.5).override({"encode": share})
+    assert VllmSettings(0.5).override({"encode": 1}) == VllmSettings(0.5)
+
+
+@pytest.mark.parametrize("command", [["serve", "--print"], ["serve"], ["batch", "q.jsonl", "--out", "out"], ["bench"]])
+def test_the_commands_refuse_to_leave_tiles_out_in_vllm(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--engine", "vllm", "--encode", "0.4"])
+    captured = capsys.readouterr()
+    assert (stop.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
+    sentence = r"--encode is for --engine hf: leave it out" if command == ["bench"] else NO_TILES
+    assert re.search(sentence, captured.err)
+    assert not list(tmp_path.iterdir())
 
 
 def test_unsupported_architecture(tmp_path):

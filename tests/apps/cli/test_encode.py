@@ -1,0 +1,209 @@
+"""What `--encode` takes, what each command says of anything else, and what `ask` shows."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import foveate
+from foveate.apps.ask import ask
+from foveate.apps.encoder import WHOLE, EncoderOptions, list_shares, parse_encode, parse_encodes, prune_timed
+from foveate.errors import InputError, ModelError
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.files import open_image
+from foveate.runtime.load import load, quiet
+from policies import save_policy
+from tiled import tiled_folder
+from viz.golden.write import make_scene
+
+
+@pytest.fixture(scope="module")
+def tiles(tmp_path_factory):
+    """A model that sees four tiles and an overview of a square image."""
+    return str(tiled_folder("llava_next", tmp_path_factory.mktemp("tiles")))
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "image.png"
+    make_scene(90, 90).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def loaded(tiles):
+    with quiet():
+        return load(tiles)
+
+
+def test_shares():
+    assert [parse_encode(text).encode for text in ("0.4", "1.0", "1", " 1e-3 ")] == [0.4, 1.0, 1.0, 0.001]
+    assert parse_encode("1") == WHOLE
+    assert [each.encode for each in parse_encodes("0.6, 1.0,0.4")] == [0.6, 0.4]
+    assert parse_encodes("1.0") == []
+    assert (WHOLE.label, EncoderOptions(0.4).label) == ("", "encode 0.4")
+
+
+@pytest.mark.parametrize("text", ["", "0", "-0.4", "1.5", "2", "nan", "inf", "auto", "0,4", "half", "True", "0.4 %"])
+def test_what_is_no_share(text):
+    with pytest.raises(InputError, match=r"^--encode .* is not a share .*: use a number in \(0, 1\], such as 0\.4\.$"):
+        parse_encode(text)
+
+
+@pytest.mark.parametrize("text", ["0.4,0.4", "0.4,0.40", "1.0,1"])
+def test_shares_are_measured_once(text):
+    with pytest.raises(InputError, match="names a share twice: leave one of them out"):
+        parse_encodes(text)
+
+
+BEFORE = {"ask": ["image.png", "what?"], "batch": ["q.jsonl", "--out", "out"], "serve": ["--port", "0"]}
+
+
+@pytest.mark.parametrize("text", ["0", "1.5", "half"])
+@pytest.mark.parametrize("command", ["ask", "eval", "bench", "serve", "batch"])
+def test_every_command_refuses_other_values_at_once(refuse, monkeypatch, tmp_path, command, text):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("foveate.runtime.load.load", None)
+    says = refuse(command, *BEFORE.get(command, ()), "--encode", text)
+    assert says == (
+        f"foveate: --encode {text!r} is not a share of an image's tiles: use a number in (0, 1], such as 0.4.\n"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["ask", "eval", "bench", "serve", "batch"])
+@pytest.mark.parametrize(("model", "kind"), [("bundled", "llava"), ("bundled-qwen", "qwen2_5_vl")])
+def test_models_that_see_images_whole(refuse, monkeypatch, tmp_path, image, command, model, kind):
+    monkeypatch.chdir(tmp_path)
+    before = {"ask": [image, "what?"], "eval": ["--limit", 1, "--methods", "foveate"]}.get(command)
+    says = refuse(command, *(before or BEFORE.get(command, ())), "--model", model, "--encode", 0.4, "--keep", 0.1)
+    assert says.startswith("foveate: encode=0.4 encodes some tiles of an image, and foveate encodes images of ")
+    assert says.endswith(f" {kind} models whole: leave encode out.\n")
+
+
+def test_a_policy_is_for_whole_images(refuse, monkeypatch, tmp_path, image, loaded):
+    monkeypatch.setattr("foveate.runtime.load.load", None)
+    path = save_policy(loaded.model, tmp_path)
+    for keep in ("auto", path):
+        for command, before in (("ask", [image, "what?"]), ("batch", ["q.jsonl", "--out", tmp_path / "out"])):
+            says = refuse(command, *before, "--keep", keep, "--encode", 0.4)
+            assert "encode=0.4 is not for a policy, which was calibrated on whole images: leave encode out" in says
+        says = refuse("eval", "--keep", keep, "--encode", 0.4, "--out", tmp_path / "out")
+        assert "encode 0.4 is not for a policy, which was calibrated on whole images: add a number to --keep" in says
+        assert "encode=0.4 is not for a policy" in refuse("serve", "--keep", keep, "--encode", 0.4, "--port", 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_methods_inside_the_decoder_see_the_whole_image(refuse, tmp_path):
+    words = "encode 0.4 is not for fastv, which sees the whole image: leave it out."
+    assert words in refuse("eval", "--methods", "foveate,fastv", "--encode", 0.4, "--out", tmp_path / "out")
+    batch = ("batch", tmp_path / "q.jsonl", "--out", tmp_path / "out", "--method", "fastv")
+    assert words in refuse(*batch, "--encode", 0.4)
+
+
+# -- ask -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "count"), [("0.4", 2), ("0.6", 3), ("0.1", 1)])
+def test_ask_says_what_was_encoded(run, tiles, image, loaded, share, count):
+    code, out, err = run(
+        "ask", image, "what color?", "--model", tiles, "--encode", share, "--json", "--max-new-tokens", 3
+    )
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    assert (record["encode"], record["encoded"]) == (float(share), [count / 5])
+    (row,) = [line for line in out.splitlines() if "tiles encoded" in line]
+    assert row.split("│")[2:4] == [f" {count:<8} ", f" {5:<8} "]
+    with torch.no_grad():
+        inputs = make_inputs(loaded, [open_image(image)], ["what color?"])
+        (item,) = foveate.prune_inputs(loaded.model, inputs, keep=0.1, encode=float(share)).report.items
+    assert (record["kept"], record["total"]) == (len(item.kept), item.total)
+    for timing in record["seconds"].values():
+        assert timing["first_token"] == pytest.approx(timing["encode"] + timing["select"] + timing["prefill"])
+    assert record["seconds"]["pruned"]["encode"] != record["seconds"]["unpruned"]["encode"]
+
+
+def test_ask_without_it_is_as_before(run, tiles, image):
+    outputs = [run("ask", image, "what?", "--model", tiles, "--json", "--max-new-tokens", 3, *more)[1]
+               for more in ((), ("--encode", "1.0"), ("--encode", "1"))]  # fmt: skip
+    records = [json.loads(out.splitlines()[-1]) for out in outputs]
+    assert [(record["encode"], record["encoded"]) for record in records] == [(1.0, [1.0])] * 3
+    assert len({(record["kept"], record["answer"]) for record in records}) == 1
+    assert not any("tiles encoded" in out for out in outputs)
+    assert records[0]["seconds"]["pruned"]["encode"] == records[0]["seconds"]["unpruned"]["encode"]
+
+
+def test_the_answers_are_those_of_the_library(loaded, image):
+    from foveate.runtime.conversation import generate_answers
+
+    pixels, question = open_image(image), "what color is it?"
+    with quiet():
+        result = ask(loaded, pixels, question, keep=0.3, encoder=EncoderOptions(0.4), max_new_tokens=6)
+    with torch.no_grad():
+        inputs = make_inputs(loaded, [pixels], [question])
+        short = foveate.prune_inputs(loaded.model, inputs, keep=0.3, encode=0.4)
+        assert result.answer == generate_answers(loaded, short, 6)[0]
+        assert result.answer_unpruned == generate_answers(loaded, inputs, 6)[0]
+    assert (
+        str(result.report)
+        == f"foveate: {len(short.report.items[0].kept)} of 336 visual tokens kept, 2 of 5 tiles encoded"
+    )
+
+
+def test_the_overlay_shows_the_tiles_that_were_left_out(run, tiles, image, loaded, tmp_path):
+    ask = ("ask", image, "what color?", "--model", tiles, "--max-new-tokens", 1, "--overlay")
+    assert run(*ask, tmp_path / "some.png", "--encode", 0.4)[0] == run(*ask, tmp_path / "all.png")[0] == 0
+    with torch.no_grad():
+        inputs = make_inputs(loaded, [open_image(image)], ["what color?"])
+        report = foveate.prune_inputs(loaded.model, inputs, keep=0.1, encode=0.4, explain=True).report
+    expected = foveate.draw(open_image(image), report, processor=loaded.processor)
+    with Image.open(tmp_path / "some.png") as some, Image.open(tmp_path / "all.png") as whole:
+        assert some.tobytes() == expected.tobytes()
+        assert some.size[0] == whole.size[0]
+        assert some.tobytes() != whole.tobytes()
+
+
+def test_an_image_of_one_tile_has_a_note(run, tmp_path):
+    Image.new("RGB", (30, 30), "red").save(tmp_path / "small.png")
+    folder = tiled_folder("internvl", tmp_path / "internvl")
+    code, out, _ = run("ask", tmp_path / "small.png", "what?", "--model", folder, "--encode", 0.4, "--json",
+                       "--max-new-tokens", 1)  # fmt: skip
+    record = json.loads(out.splitlines()[-1])
+    assert (code, record["encoded"]) == (0, [1.0])
+    assert "An image of one tile was encoded whole: there is nothing of it to leave out." in record["notes"]
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_the_parts_of_the_time_are_told_apart(loaded, image, monkeypatch):
+    """What the report counts is the selection, the rest of `prune_inputs` is the encoder."""
+    inputs = make_inputs(loaded, [open_image(image)], ["what?"])
+    short, encoding, selection = prune_timed(loaded.model, inputs, keep=0.1, method="foveate", encode=0.4)
+    assert selection == pytest.approx(short.report.seconds)
+    assert encoding > 0
+    assert list_shares(short.report.items) == [0.4]
+    short, encoding, selection = prune_timed(loaded.model, inputs, keep=0.1, method="foveate")
+    assert min(encoding, selection - short.report.seconds) > 0
+    encoded = foveate.encode(loaded.model, inputs)
+    monkeypatch.setattr("foveate.pipeline.encode.encode", None)  # it is not called again
+    again, _, _ = prune_timed(loaded.model, inputs, encoded, keep=0.1, method="foveate")
+    assert torch.equal(again["input_ids"], short["input_ids"])
+
+
+@torch.no_grad()
+def test_a_prompt_without_an_image_has_no_encoder(loaded, monkeypatch):
+    monkeypatch.setattr("foveate.pipeline.encode.encode", None)
+    text = loaded.processor.tokenizer("how many?", return_tensors="pt")
+    for share in (1.0, 0.4):
+        short, _, selection = prune_timed(loaded.model, text, keep=0.1, method="foveate", encode=share)
+        assert (short.report.items, str(short.report)) == ((), "foveate: 0 of 0 visual tokens kept")
+        assert selection > 0
+
+
+def test_it_is_refused_before_the_encoder_runs(bundled, image, monkeypatch):
+    monkeypatch.setattr("foveate.apps.ask.encode", None)
+    with pytest.raises(ModelError, match="images of llava models whole"):
+        ask(bundled, open_image(image), "what?", keep=0.1, encoder=EncoderOptions(0.4))
