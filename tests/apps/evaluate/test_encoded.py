@@ -76,9 +76,11 @@ def test_baselines_have_one_where_they_are_named():
 
 
 def test_what_cannot_have_an_arm():
-    with pytest.raises(InputError, match="encode 0.6 is not for a policy.*add a number to --keep, or leave encode out"):
+    with pytest.raises(
+        InputError, match=r"encode 0\.6 is not for a policy.*add a number to --keep, or leave"
+    ):
         make("auto")
-    with pytest.raises(InputError, match="encode 0.6 is not for fastv, which sees the whole image"):
+    with pytest.raises(InputError, match=r"encode 0\.6 is not for fastv, which sees the whole image"):
         make(methods="foveate,fastv")
     assert [arm.label for arm in make("0.4,auto", methods="divprune", resize=False)][-3:] == [
         "divprune @ 0.4", "divprune @ 0.4, encode 0.6", "foveate @ auto"
@@ -147,7 +149,7 @@ def test_tables_without_it_have_no_column_more(loaded, examples):
 
 
 def test_a_model_that_sees_images_whole_is_refused_before_the_first_question(bundled, examples):
-    with pytest.raises(ModelError, match="encode=0.6 encodes some tiles .* images of llava models whole"):
+    with pytest.raises(ModelError, match=r"encode=0\.6 encodes some tiles .* images of llava models whole"):
         evaluate(bundled, examples, make())
 
 

@@ -84,7 +84,10 @@ def prepare_case(
         short_length = length - (total - kept) if family.traits.in_sequence else length
         own = (model, label, kept, short_length, inputs, method, keep)
         tiles = short.report.tile_counts
-        pruned.append(PrunedBenchArm(*own) if tiles is None else EncodedBenchArm(*own, encoder, tiles, pruned[-1]))
+        if tiles is None:
+            pruned.append(PrunedBenchArm(*own))
+        else:
+            pruned.append(EncodedBenchArm(*own, encoder, tiles, pruned[-1 - encoders.index(encoder)]))
         notes += short.report.notes
         if kept == total:
             notes.append(f"{label} keeps all {total} visual tokens.")
