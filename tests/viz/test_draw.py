@@ -15,7 +15,7 @@ from foveate.models.visual_input import Tile, tile_frames, tile_squares
 from foveate.runtime.load import load, quiet
 from foveate.viz import visible_region
 from foveate.viz.legend import list_entries
-from foveate.viz.paint import TokenState
+from foveate.viz.paint import STRIPE, TokenState
 from foveate.viz.panels import make_panels
 from tiny import tiny_folder
 from viz.drawing import GRID, WHITE, bright, draw_bare, pixels, plain
@@ -56,6 +56,28 @@ def test_a_long_video_is_no_giant():
     out = draw_bare([make_scene()] * 40, report)
     assert 512 <= max(out.size) < 2600
     assert 0.6 < out.width / out.height < 1.7
+
+
+def test_tiles_that_were_not_encoded():
+    """Darker than what was dropped, under lines, and never tinted; the overview beside them is whole."""
+    tiles = mark_overview(tile_squares(3, 2), -1)
+    absent, relevance = torch.tensor([False] * 4 + [True] * 4 + [False] * 4), [0.5] * 4 + [torch.nan] * 4 + [0.9] * 4
+    item = make_item([1, 9], tiles, relevance=relevance)
+    wide = Image.new("RGB", (120, 60), "white")
+    panels = make_panels([wide], make_report(replace(item, absent=absent)), None, None)[0]
+    none, kept, dropped = TokenState.ABSENT, TokenState.KEPT, TokenState.DROPPED
+    assert panels[0].states == [dropped, kept, none, none, dropped, dropped, none, none]
+    assert panels[1].states == [dropped, kept, dropped, dropped]
+    assert all(heat is None for heat, state in zip(panels[0].heat, panels[0].states, strict=True) if state is none)
+    out = pixels(draw_bare(wide, make_report(replace(item, absent=absent))))
+    half = (out.shape[1] - 8) // 2
+    whole = pixels(draw_bare(wide, make_report(item)))
+    right = slice(half // 2 + 2, half - 2)
+    lines = (out[:, right] == STRIPE).all(-1)
+    assert 0.02 < lines.mean() < 0.4
+    assert np.median(out[:, right]) < 0.6 * np.median(whole[:, right])
+    assert (out[:, : half // 2 - 2] == whole[:, : half // 2 - 2]).all()
+    assert (out[:, half + 8 :] == whole[:, half + 8 :]).all()
 
 
 def test_a_first_look_stands_before_what_was_kept():

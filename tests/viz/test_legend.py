@@ -1,15 +1,18 @@
 """The strip that explains the marks."""
 
+from dataclasses import replace
+
 import numpy as np
+import torch
 from PIL import Image
 
 from foveate import draw
-from foveate.models.visual_input import Tile
+from foveate.models.visual_input import Tile, tile_squares
 from foveate.viz.legend import list_entries
 from foveate.viz.paint import AMBER, SKY
 from foveate.viz.panels import make_panels
 from viz.drawing import WHITE, draw_bare, explained, pixels, plain
-from viz.golden.write import make_item, make_report
+from viz.golden.write import make_item, make_report, mark_overview
 
 
 def test_the_legend_counts_and_wraps():
@@ -40,6 +43,22 @@ def test_the_legend_says_no_more_than_there_is():
     assert read_legend(nothing_dropped)[1:] == ["complement 6: different from the rest"]
     ended_rows = make_report(make_item([0, 2, 5], (Tile(0, 2, 2, 3),), total=6))
     assert read_legend(ended_rows) == ["kept 1 of 4"]  # ends of rows do not count
+
+
+def test_the_legend_counts_what_was_not_encoded():
+    tiles = mark_overview(tile_squares(3, 2), -1)
+    absent = torch.tensor([False] * 4 + [True] * 4 + [False] * 4)
+    item = replace(make_item([1, 9], tiles, relevance=[0.1] * 4 + [torch.nan] * 4 + [0.9] * 4), absent=absent)
+    wide = Image.new("RGB", (120, 60), "white")
+
+    def read_legend(item):
+        return [text for _, text in list_entries(make_panels([wide], make_report(item), None, None)[0])]
+
+    marks = ["not encoded 4 of 12: in tiles that were left out", "heat: relevance"]
+    assert read_legend(item) == ["kept 2 of 12", *marks]
+    looked = replace(item, look=torch.tensor([0, 8]), attention=torch.rand(12))
+    assert read_legend(looked)[2] == marks[0]  # its panels have the same tokens twice
+    assert not any("encoded" in text for text in read_legend(replace(item, absent=None)))
 
 
 def test_the_legend_is_readable_at_512_pixels():

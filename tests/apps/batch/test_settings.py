@@ -5,11 +5,13 @@ import json
 import pytest
 
 from apps.batch.drawn import settings
+from foveate.apps.encoder import WHOLE, parse_encode
 from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError
 from foveate.models import lookup
 from foveate.runtime.load_options import LoadOptions
 from policies import SAFE, make_policy
+from tiled import tiled_folder
 from tiny import tiny_folder
 
 
@@ -55,6 +57,24 @@ def test_settings_with_a_policy(tmp_path):
     assert json.loads(json.dumps(records)) == records
     assert len({record["keep"] for record in records}) == 3
     assert records[0]["keep"].startswith("policy ")
+
+
+def test_settings_of_the_encoder(tmp_path):
+    some, folder = parse_encode("0.4"), str(tiled_folder("llava_next", tmp_path))
+    settings(model=folder, encoder=some).check()
+    assert settings(encoder=some).pruning["encode"] == 0.4
+    records = [settings(encoder=each).to_record() for each in (some, WHOLE)]
+    assert json.loads(json.dumps(records)) == records
+    assert [record["encoder"] for record in records] == [{"encode": 0.4}, {"encode": 1.0}]
+    for changes, says in (
+        ({}, "encode=0.4 .* images of llava models whole: leave encode out"),
+        ({"model": "bundled-qwen"}, "images of qwen2_5_vl models whole"),
+        ({"model": folder, "keep": "auto"}, "encode=0.4 is not for a policy"),
+        ({"model": folder, "method": "fastv"}, "encode 0.4 is not for fastv, which sees the whole image"),
+        ({"engine": "vllm"}, "vLLM encodes an image whole: leave encode=0.4 out"),
+    ):
+        with pytest.raises(FoveateError, match=says):
+            settings(encoder=some, **changes).check()
 
 
 def test_a_family_that_is_not_known(tmp_path):

@@ -11,6 +11,7 @@ from PIL import Image
 import foveate
 from apps.batch.drawn import draw, library, settings
 from foveate.apps.batch.engines import open_engine
+from foveate.apps.encoder import parse_encode
 from foveate.errors import FoveateError, ModelError
 from foveate.models import family_of, lookup
 from foveate.runtime.conversation import make_inputs
@@ -116,6 +117,30 @@ def test_notes_of_a_policy_are_about_the_rows(folder, rows, tmp_path):
         image = Image.new("RGB", size, "red")
         engine.answer([image] * 2, ["what color is it?"] * 2)
         assert len([note for note in engine.notes if "promise may not hold here (tokens 36" in note]) == count
+
+
+@pytest.mark.parametrize("name", ["internvl", "llava_next"])
+def test_some_tiles_of_each_row(tmp_path, name):
+    """As in the library, in batches as row by row; the worker gets the settings pickled."""
+    model, some = str(tiled_folder(name, tmp_path)), parse_encode("0.6")
+    engine = open_engine(pickle.loads(pickle.dumps(settings(model=model, keep=0.3, encoder=some))))
+    assert not [note for note in engine.notes if "one tile" in note]  # that is about the probe
+    images = [Image.effect_noise(size, 90).convert("RGB") for size in ((90, 90), (96, 32), (32, 96))]
+    replies = engine.answer(images, ["what color is it?"] * 3)
+    for image, reply in zip(images, replies, strict=True):
+        inputs = make_inputs(load(model), [image], ["what color is it?"])
+        (item,) = foveate.prune_inputs(load(model).model, inputs, keep=0.3, encode=0.6).report.items
+        assert (reply.kept, reply.total, reply.encoded) == (len(item.kept), item.total, round(item.encoded_share, 4))
+    assert max(reply.encoded for reply in replies) <= 0.6
+    whole = open_engine(settings(model=model, keep=0.3)).answer(images, ["what color is it?"] * 3)
+    assert [reply.encoded for reply in whole] == [1.0] * 3
+
+
+def test_an_image_of_one_tile_is_noted(tmp_path):
+    engine = open_engine(settings(model=str(tiled_folder("internvl", tmp_path)), encoder=parse_encode("0.6")))
+    (reply,) = engine.answer([Image.new("RGB", (30, 30), "red")], ["what color is it?"])
+    assert reply.encoded == 1.0
+    assert len([note for note in engine.notes if "An image of one tile was encoded whole" in note]) == 1
 
 
 def test_auto_without_a_policy_is_refused_at_once(tmp_path):

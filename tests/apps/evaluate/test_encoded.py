@@ -76,9 +76,7 @@ def test_baselines_have_one_where_they_are_named():
 
 
 def test_what_cannot_have_an_arm():
-    with pytest.raises(
-        InputError, match=r"encode 0\.6 is not for a policy.*add a number to --keep, or leave"
-    ):
+    with pytest.raises(InputError, match=r"encode 0\.6 is not for a policy.*add a number to --keep, or leave"):
         make("auto")
     with pytest.raises(InputError, match=r"encode 0\.6 is not for fastv, which sees the whole image"):
         make(methods="foveate,fastv")

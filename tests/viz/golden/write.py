@@ -60,6 +60,8 @@ def make_cases(change=0):
     why = {"relevance": [i / 23 for i in range(24)], "core": [True, other, False, True, False, False][less:]}
     marks = [True, True, False, False, True, True, other][: 7 - less]
     of_tiles = {"relevance": [i / 3 for i in range(4)] * 7, "core": marks}
+    absent = torch.tensor([False] * 4 + [True] * 4).repeat(4)[:28]  # every second tile
+    part = {"relevance": [i / 3 for i in range(4)] * 7, "core": [True, False, True, other, True][: 5 - less]}
     frames = [make_scene(shift=9 * i) for i in range(10)]
     return {
         "explained": (scene, make_item([20, 21, 3, 5, 14, 10][less:], grid, **why)),
@@ -67,6 +69,7 @@ def make_cases(change=0):
         "tiles": (scene, make_item([0, 9, 10, 19, 20, 25, 27][: 7 - less], tiles, **of_tiles)),
         "rows": (scene, make_item([1, 5, 9, 11][less + other :], rows, total=12)),
         "clip": (frames, make_item([0, 5, 10, 15, 19][less + other :], tile_frames((5, 2, 2)), modality="video")),
+        "part": (scene, replace(make_item([0, 9, 10, 25, 27][: 5 - less], tiles, **part), absent=absent)),
         "joined": (scene, make_item([0, 6, 25][less + other :], tiles)),
     }
 
