@@ -13,7 +13,9 @@ from playwright.sync_api import expect
 from browser.conftest import Demo
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
+from policies import save_policy
 from served import to_file, wait_for
+from tiled import tiled_folder
 
 PHONE = {"width": 360, "height": 740}
 
@@ -279,6 +281,48 @@ def test_a_model_without_a_policy_has_no_notch(opened, tiny_model, tmp_path):
             expect(page.locator("#share")).to_have_text("2 %, 1 of 16 tokens")
     finally:
         demo.end()
+
+
+def test_tiles_that_are_left_out_are_shown(opened, tmp_path):
+    """The control is there for models with tiles, and open where no policy chooses."""
+    from foveate.runtime.load import load
+
+    model = str(tiled_folder("llava_next", tmp_path / "tiles"))
+    demo = Demo(model, tmp_path / "log", options=["--policy", save_policy(load(model).model, tmp_path)])
+    try:
+        with opened(demo) as page:
+            before = overlay(page)
+            expect(page.locator("#encode-share")).to_have_text("100 %")
+            expect(page.locator("#legend .absent")).to_have_count(0)
+            page.locator("#encode").fill("40")
+            moved(page, before)
+            expect(page.locator("#encode-share")).to_have_text("40 %, 2 of 5 tiles")
+            expect(page.locator("#encode")).to_have_attribute("aria-valuetext", "40 %, 2 of 5 tiles")
+            expect(page.locator("#legend")).to_contain_text("not encoded: 3 of 5 tiles")
+            expect(page.locator("#overlay")).to_have_attribute(
+                "alt", re.compile(r"complement; 2 of 5 tiles encoded\.$")
+            )
+            assert Axe().run(page).violations_count == 0
+            page.locator("#go").click()
+            answered(page)
+            expect(page.locator("#encode-share")).to_have_text("40 %, 2 of 5 tiles")
+            page.locator("#keep").fill("1")  # auto
+            expect(page.locator("#encode")).to_be_disabled()
+            expect(page.locator("#encode-note")).to_have_text("A policy is for whole images.")
+            expect(page.locator("#encode-share")).to_have_text("100 %")
+            expect(page.locator("#share")).to_have_text(re.compile("^auto, "))
+            page.locator("#keep").fill("10")
+            expect(page.locator("#encode-share")).to_have_text("40 %, 2 of 5 tiles")
+            page.locator("#encode").focus()
+            page.keyboard.press("End")
+            expect(page.locator("#encode-share")).to_have_text("100 %")
+            expect(page.locator("#legend")).not_to_contain_text("not encoded")
+    finally:
+        demo.end()
+
+
+def test_a_model_that_sees_images_whole_has_no_such_control(page):
+    expect(page.locator("#encode")).to_be_hidden()
 
 
 def test_the_newest_position_of_the_slider_wins(page):

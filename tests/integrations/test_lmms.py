@@ -163,6 +163,40 @@ def test_policies_that_cannot_be_used(tmp_path, monkeypatch):
         FoveateLmms(folder, keep=str(path), method="grid")
 
 
+@pytest.mark.parametrize("family", ["internvl", "llava_next"])
+@pytest.mark.parametrize("share", [0.6, "0.6", 1, "1.0"])
+def test_some_tiles_of_the_images(family, share, tmp_path):
+    """As lmms-eval writes it in --model_args, and from Python: what the model reads is what the library leaves."""
+    folder = str(tiled_folder(family, tmp_path))
+    chosen = FoveateLmms(folder, keep=0.9, encode=share, batch_size=2)
+    chosen.task_dict["drawn"] = {"test": dict.fromkeys(range(len(CHATS)))}
+    results = chosen.generate_until([make_request(0), make_request(2)])
+    (chat, images), processor = chosen._read_request(make_request(0)), chosen._loaded.processor
+    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    inputs = processor(text=[text], images=[images], return_tensors="pt")
+    some, whole = (foveate.prune_inputs(chosen._loaded.model, inputs, keep=0.9, encode=each) for each in (0.6, 1.0))
+    expected = some if float(share) < 1 else whole
+    assert results[0].token_counts.input_tokens == expected["input_ids"].shape[1]
+    assert some["input_ids"].shape[1] < whole["input_ids"].shape[1]
+
+
+def test_tiles_that_cannot_be_left_out(tmp_path):
+    llava, tiles = (
+        str(make(name, tmp_path / name)) for make, name in ((tiny_folder, "llava"), (tiled_folder, "internvl"))
+    )
+    for folder, more, says in (
+        (llava, {"encode": 0.4}, "images of llava models whole: leave encode out"),
+        (tiles, {"encode": 0.4, "keep": "auto"}, "not for a policy, which was calibrated on whole images"),
+        (llava, {"encode": 0.4, "method": "fastv"}, r"encode=0\.4 is not for fastv, which sees the whole image"),
+        (tiles, {"encode": 0}, "encode=0 is not a share"),
+        (tiles, {"encode": 1.5}, r"encode=1\.5 is not a share"),
+        (tiles, {"encode": "half"}, "^encode 'half' is not a share"),
+        (tiles, {"encode": True}, "encode=True is not a share"),
+    ):
+        with pytest.raises(FoveateError, match=says):
+            FoveateLmms(folder, **{"keep": 0.5, **more})
+
+
 def test_in_decoder_methods_count_what_the_last_layers_read(tmp_path):
     folder = tiny_folder("llava", tmp_path)
     whole, pruned = FoveateLmms(str(folder)), FoveateLmms(str(folder), keep=5, method=foveate.FastV(layer=1))
