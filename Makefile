@@ -158,6 +158,7 @@ speed: .venv/ready
 	$(BENCH) --model llava-1.5-7b --keep 0.333,0.111,0.056 --layers 4 --out $(SPEED)/llava-1.5-7b
 	$(BENCH) --model qwen2.5-vl-3b --keep 0.333,0.111,0.056 --layers 4 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b
 	$(BENCH) --model llava-next-7b --keep 0.111,0.056 --layers 4 --rounds 2 --new-tokens 4 --out $(SPEED)/llava-next-7b
+	$(BENCH) --model llava-next-7b --keep 0.111 --encode 0.4,0.6 --layers 4 --rounds 3 --new-tokens 4 --out $(SPEED)/llava-next-7b-encode
 	$(BIN)/python benchmarks/encoder.py
 	$(BIN)/python benchmarks/readme.py
 

@@ -1,10 +1,15 @@
-"""Every snippet of docs/in-your-program.md, docs/auto.md and docs/sessions.md runs, on a bundled model."""
+"""Every snippet of docs/in-your-program.md and of the pages auto, sessions and encode runs, on small models."""
 
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+
+from foveate.apps.encoder import parse_encodes
+from foveate.models import lookup
+from foveate.models.tile_encoder import TileEncoder
+from tiled import tiled_folder
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "in-your-program.md"
@@ -13,6 +18,7 @@ POLICIES, SESSIONS = (
     re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
     for page in ("auto.md", "sessions.md")
 )
+TILES = (ROOT / "docs" / "encode.md").read_text()
 SECTIONS = re.findall(r"^## (.*)", PAGE.read_text(), re.MULTILINE)
 
 
@@ -42,6 +48,34 @@ def test_the_snippets_on_policies(tmp_path, monkeypatch, capsys):
     for snippet in POLICIES:
         exec(snippet, names)
     assert "estimated risk" in capsys.readouterr().out
+
+
+def test_the_snippets_on_tiles(tmp_path, monkeypatch, capsys):
+    """No bundled model has tiles: the first snippet loads a random one of the family that it names."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    start, *rest = re.findall(r"^```python\n(.*?)^```", TILES, re.MULTILINE | re.DOTALL)
+    published, names = '"llava-hf/llava-v1.6-vicuna-7b-hf"', {"__name__": "__main__"}
+    assert start.count(published) == 1
+    for snippet in (start.replace(published, repr(str(tiled_folder("llava_next", tmp_path / "tiles")))), *rest):
+        exec(snippet, names)
+    printed = capsys.readouterr().out
+    assert printed.count("tokens kept, 2 of 5 tiles encoded") == 2
+    assert re.search(r"\((True|False), .*\) 0\.4", printed)
+    assert (tmp_path / "encoded.png").stat().st_size > 1000
+
+
+def test_the_page_on_tiles_names_all_families_and_commands():
+    table = TILES.partition("| `config.model_type` | |")[2].partition("\n\n")[0]
+    listed = re.findall(r"`(\w+)`", table)
+    families = [lookup.family(name) for name in lookup.available()]
+    assert sorted(listed) == sorted(
+        each.model_type for each in families if isinstance(each, TileEncoder) and each.traits.placed
+    )
+    commands = TILES.partition("```bash")[2].partition("```")[0]
+    for command in ("ask", "eval", "bench", "serve", "batch"):
+        (line,) = [line for line in commands.splitlines() if line.startswith(f"foveate {command} ")]
+        parse_encodes(re.search(r"--encode (\S+)", line)[1])
 
 
 def test_every_surrounding_has_a_section():
