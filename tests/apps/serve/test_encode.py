@@ -75,6 +75,15 @@ def test_the_server_has_a_default_and_a_request_may_have_its_own(partial, tiles,
     assert post(partial.url, body(tiles.name, "hello", max_tokens=1)).json()["foveate"]["encoded"] == []
 
 
+def test_images_that_are_known_whole_are_encoded_in_part_again(tiles, picture):
+    """And the other way round: which tiles are needed depends on the question."""
+    with running_app(make_app(tiles, ServeSettings(keep=0.3))) as server:
+        details = [ask(server, tiles, picture, encode=share).json()["foveate"] for share in (1.0, 1.0, 0.4, 0.4, 1.0)]
+    assert [each["reused"] for each in details] == [0, 1, 0, 0, 1]
+    assert [each["encoded"] for each in details] == [[1.0], [1.0], [0.4], [0.4], [1.0]]
+    assert details[2]["kept"] == details[3]["kept"]
+
+
 def test_a_stream_ends_with_the_share(partial, tiles, picture):
     lines = ask(partial, tiles, picture, stream=True).text.splitlines()
     chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]

@@ -31,7 +31,7 @@ class ServeMetrics:
         self._total = counter("visual_tokens", "Visual tokens before pruning.")
         self._reused = counter("reused_images", "Images that were not encoded, since they were known.")
         self._images = counter("images", "Images.")
-        self._encoded = counter("encoded_images", "Images, each as the share of its tiles that was encoded, ever.")
+        self._encoded = counter("encoded_images", "Images, each counted as the encoded share of its tiles.")
         self._prompt = counter("prompt_tokens", "Tokens that the model read, after pruning.")
         self._new = counter("completion_tokens", "Tokens that the model generated.")
         self._seconds = {
