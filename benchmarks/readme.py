@@ -74,6 +74,23 @@ def _format_spread(spread: dict[str, float], digits: int) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
+def make_encode_table(record: dict[str, Any]) -> str:
+    """Show what `foveate bench --encode` measured: some tiles encoded, beside all of them at the same budget."""
+    heads = (
+        "image", "visual tokens", "tiles encoded", "time to first token, times as fast",
+        "vision encoder, times its time", "peak memory up to the selection, times its peak",
+    )  # fmt: skip
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for case in record["cases"]:
+        for arm in case["arms"]:
+            if arm["kind"] == "encoded":
+                tokens, tiles = f"{case['visual_tokens']} to {arm['kept']}", "{} of {}".format(*arm["tiles"])
+                peak = "-" if arm["peak"] is None else f"{arm['peak']:.2f}"
+                ratios = [_format_spread(arm[name], 2) for name in ("faster", "encoder")]
+                lines.append(_row([case["image_size"], tokens, tiles, *ratios, peak]))
+    return "\n".join(lines)
+
+
 def make_selection_table() -> str:
     """Show what `benchmarks/selection.py` measured: how many times faster than the textbook each rule is."""
     rows = json.loads((RESULTS / "selection.json").read_text())["rules"]
@@ -311,6 +328,8 @@ def main() -> None:
         blocks[results.name] = make_glance_table(results)
     for results in sorted(RESULTS.glob("bundled*/table.md")):
         blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
+    for path in sorted((RESULTS / "speed").glob("*-encode/bench.json")):
+        blocks[path.parent.name] = make_encode_table(json.loads(path.read_text()))
     for folder, make_table in (
         ("policies", make_policies_table),
         ("audits", make_audit_table),
@@ -318,7 +337,10 @@ def main() -> None:
     ):
         for path in sorted((RESULTS / folder).glob("*.json")):
             blocks[f"{folder}-{path.stem}"] = make_table(json.loads(path.read_text()))
-    for path in (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("serving", "glance", "auto"))):
+    for path in (
+        ROOT / "README.md",
+        *(ROOT / "docs" / f"{name}.md" for name in ("serving", "glance", "auto", "encode")),
+    ):
         text = path.read_text()
         for name, block in blocks.items():
             text = replace_block(text, name, block)
