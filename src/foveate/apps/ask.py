@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from foveate.apps.encoder import WHOLE, EncoderOptions, prune_timed
+from foveate.apps.encoder import WHOLE, EncoderOptions, encodes_all, prune_timed
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
@@ -111,7 +111,7 @@ def _run_round(
     timer = StageTimer(model.device)
     encoded = encode(model, inputs, methods=[settings["method"]])
     timer.lap("encode")
-    encoding, is_shared = timer.laps["encode"], settings["encode"] == 1
+    encoding, is_shared = timer.laps["encode"], encodes_all(settings)
     short, own, selection = prune_timed(model, inputs, encoded if is_shared else None, **settings)
     pruned = _time_prefill(model, short, encoding if is_shared else own, selection)
     # By law these are the inputs of the stock model.

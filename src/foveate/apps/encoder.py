@@ -62,6 +62,11 @@ def check_method(options: EncoderOptions, method: Method | DecoderMethod) -> Non
         raise InputError(f"{options.label} is not for {method.name}, which sees the whole image: leave it out.")
 
 
+def encodes_all(settings: Mapping[str, Any]) -> bool:
+    """Whether settings of `prune_inputs` leave nothing out of the encoder, so that its output may be shared."""
+    return all(settings.get(name, value) == value for name, value in vars(WHOLE).items())
+
+
 def list_shares(items: Sequence[VisualInput]) -> list[float]:
     """The share of its tiles that was encoded, of each item."""
     return [round(item.encoded_share, 4) for item in items]
@@ -81,8 +86,7 @@ def prune_timed(
     from foveate.runtime.timing import StageTimer
 
     timer = StageTimer(model.device)
-    is_whole = settings.get("encode", WHOLE.encode) == WHOLE.encode
-    if is_whole and encoded is None and set(find_modalities(family_of(model), inputs)) - {"audio"}:
+    if encodes_all(settings) and encoded is None and set(find_modalities(family_of(model), inputs)) - {"audio"}:
         encoded = encode(model, inputs, methods=[settings["method"]])
     timer.lap("encode")
     short = prune_inputs(model, inputs, encoded=encoded, **settings)

@@ -8,7 +8,15 @@ from PIL import Image
 
 import foveate
 from foveate.apps.ask import ask
-from foveate.apps.encoder import WHOLE, EncoderOptions, list_shares, parse_encode, parse_encodes, prune_timed
+from foveate.apps.encoder import (
+    WHOLE,
+    EncoderOptions,
+    encodes_all,
+    list_shares,
+    parse_encode,
+    parse_encodes,
+    prune_timed,
+)
 from foveate.errors import InputError, ModelError
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import open_image
@@ -43,6 +51,7 @@ def test_shares():
     assert [each.encode for each in parse_encodes("0.6, 1.0,0.4")] == [0.6, 0.4]
     assert parse_encodes("1.0") == []
     assert (WHOLE.label, EncoderOptions(0.4).label) == ("", "encode 0.4")
+    assert [encodes_all(each) for each in ({}, {"keep": 3}, {"encode": 1}, {"encode": 0.4})] == [True] * 3 + [False]
 
 
 @pytest.mark.parametrize("text", ["", "0", "-0.4", "1.5", "2", "nan", "inf", "auto", "0,4", "half", "True", "0.4 %"])
