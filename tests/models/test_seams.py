@@ -374,3 +374,21 @@ def test_where_a_trainer_counts_labels():
     assert list(inspect.signature(getattr(Trainer, COUNT)).parameters) == ["self", "batch_samples", "device"]
     assert COUNT in inspect.getsource(Trainer.get_batch_samples)
     assert {"label_smoother", "compute_loss_func"} <= set(re.findall(r"self\.(\w+)", inspect.getsource(Trainer)))
+
+
+# -- some patches through a tower --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("get_vision_position_ids", ["position_ids"]),
+        ("get_vision_cu_seqlens", ["cu_seqlens"]),
+        ("get_vision_interpolation_indices_and_weights", ["interp_indices", "interp_weights"]),
+        ("get_vision_window_index", ["window_index", "cu_window_seqlens"]),
+    ],
+)
+def test_towers_take_the_places_of_patches_as_arguments(name, keys):
+    """`models.patch_encoder` computes these as the towers do, and hands them to the towers under these names."""
+    source = inspect.getsource(getattr(importlib.import_module("transformers.vision_utils"), name))
+    assert all(f'kwargs.pop("{key}", None)' in source for key in keys)

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from foveate.models.base import Features, Grids, Inputs, Masks
+from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.patches import Patches, Timestamped
 from foveate.models.qwen_vl import Qwen3VL
 
 
-class Exaone45(Patches):
+class Exaone45(PatchEncoder, Patches):
     """EXAONE 4.5; 1-D RoPE in windowed layers, dynamic resolution; generate numbers kept tokens anew.
 
     The attention window counts kept tokens.
@@ -23,7 +24,7 @@ class Exaone45(Patches):
     )
 
 
-class HyperCLOVAXVisionV2(Patches):
+class HyperCLOVAXVisionV2(PatchEncoder, Patches):
     """HyperCLOVA X SEED Think; 1-D RoPE, dynamic resolution; generate numbers kept tokens anew.
 
     Its `generate` throws position ids away and numbers the tokens that it receives: there kept tokens move together,
@@ -34,6 +35,10 @@ class HyperCLOVAXVisionV2(Patches):
         Patches.traits,
         note="generate of HyperCLOVA X numbers the kept tokens anew, whatever positions says; forward does not.",
     )
+
+    def vision_tower(self, model: Any) -> Any:
+        """Under another name."""
+        return model.base_model.vision_model
 
 
 class Ernie45VL(Patches):
@@ -55,7 +60,7 @@ class PaddleOCRVL(Patches):
     traits = replace(Patches.traits, modalities=("image",))
 
 
-class CohereCompass(Timestamped):
+class CohereCompass(PatchEncoder, Timestamped):
     """Cohere Compass; M-RoPE, windowed layers, DeepStack, a timestamp before every frame."""
 
 
@@ -110,7 +115,7 @@ class KimiK25(Patches):
         return [None] * len(features) if thw is None else [(1, h // height, w // width) for _, h, w in thw.tolist()]
 
 
-class Dots3Note(Patches):
+class Dots3Note(PatchEncoder, Patches):
     """dots3-note, mixture of experts; 1-D RoPE, dynamic resolution, sparse attention; audio too.
 
     The budget of an audio is for every chunk of a minute.
@@ -119,6 +124,10 @@ class Dots3Note(Patches):
     """
 
     traits = replace(Patches.traits, modalities=("image", "video", "audio"))
+
+    def vision_tower(self, model: Any) -> Any:
+        """Under another name."""
+        return model.base_model.vision_tower
 
     def encode(self, model: Any, inputs: Inputs, modality: str = "image") -> Any:
         """The tower gives all chunks of audio in one row."""

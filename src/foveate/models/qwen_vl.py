@@ -7,21 +7,22 @@ from torch import Tensor
 
 from foveate.errors import InputError
 from foveate.models.base import Inputs
+from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.patches import Patches, Timestamped
 from foveate.models.sequence import count_positions
 
 
-class Qwen2VL(Patches):
+class Qwen2VL(PatchEncoder, Patches):
     """Qwen2-VL; M-RoPE, dynamic resolution."""
 
 
-class Qwen25VL(Patches):
+class Qwen25VL(PatchEncoder, Patches):
     """Qwen2.5-VL; M-RoPE, dynamic resolution, window attention in the tower."""
 
     traits = replace(Patches.traits, in_decoder=True)
 
 
-class Qwen3VL(Timestamped):
+class Qwen3VL(PatchEncoder, Timestamped):
     """Qwen3-VL; M-RoPE, dynamic resolution, DeepStack, a timestamp before every frame."""
 
     traits = replace(Timestamped.traits, in_decoder=True)
@@ -33,11 +34,11 @@ class Qwen3VLMoe(Qwen3VL):
     traits = replace(Qwen3VL.traits, in_decoder=False)
 
 
-class Qwen35(Timestamped):
+class Qwen35(PatchEncoder, Timestamped):
     """Qwen3.5, dense or mixture of experts; M-RoPE, linear attention, a timestamp before every frame."""
 
 
-class Qwen4Exp(Timestamped):
+class Qwen4Exp(PatchEncoder, Timestamped):
     """Qwen4-Exp; M-RoPE, linear and block-sparse attention, n-gram embeddings, timestamps.
 
     The linear layers' state, the blocks that attention picks and the n-grams of ids run over the kept tokens.
@@ -47,7 +48,7 @@ class Qwen4Exp(Timestamped):
 CHUNK = 100  # frames that Qwen3-Omni's convolutions see together
 
 
-class Qwen25Omni(Patches):
+class Qwen25Omni(PatchEncoder, Patches):
     """Qwen2.5-Omni's thinker; M-RoPE with time in seconds, dynamic resolution; audio too.
 
     Also with a video's audio between its frames.
