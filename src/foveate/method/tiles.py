@@ -13,7 +13,12 @@ from foveate.method.tokens import VisualTokens, unit_rows
 
 
 def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor], count: int) -> list[int]:
-    """Choose the tiles that hold the most relevant tokens of the overview.
+    """The numbers of at most `count` tiles, ascending: the first ones of `rank_tiles`."""
+    return sorted(rank_tiles(method, overview, regions)[:count])
+
+
+def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
+    """Rank the tiles by the most relevant tokens of the overview that lie over them.
 
     Relevance is the method's own, or that of `score_peaked_tokens` where a prompt-aware method has none. A tile counts
     as its most relevant token, ties as the mean of its tokens. Where the relevance is flat, as without a question, the
@@ -23,10 +28,9 @@ def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tenso
         method: The method that will select among the tokens of the encoded tiles.
         overview: The tokens of the overview, with the extras that the method needs.
         regions: For every tile the indices of the overview's tokens that lie over it; none for a tile of padding.
-        count: How many tiles to choose.
 
     Returns:
-        The numbers of at most `count` tiles, ascending.
+        The numbers of the tiles, the best one first, without those of padding.
     """
     relevance = method.relevance_map(overview)
     if _is_flat(relevance) and method.prompt_aware:
@@ -37,8 +41,7 @@ def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tenso
     else:
         parts = [relevance[region] for region in regions]
         values = [(float(part.amax()), float(part.mean())) if len(part) else None for part in parts]
-    order = sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
-    return sorted(order[:count])
+    return sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
 
 
 def find_region(box: tuple[float, float, float, float], rows: int, columns: int) -> Tensor:

@@ -60,10 +60,7 @@ class PatchEncoder(Family):
         encoder = getattr(model.base_model, f"get_{modality}_features")
         places = place_units(self.vision_tower(model), grids, units)
         encoded = encoder(**make_arguments(encoder, own), **places, return_dict=True)
-        encoded.pooler_output = _spread(encoded.pooler_output, chosen)
-        if getattr(encoded, "deepstack_features", None) is not None:
-            encoded.deepstack_features = [_spread(level, chosen) for level in encoded.deepstack_features]
-        return encoded
+        return write_levels(encoded, [_spread(level, chosen) for level in read_levels(encoded)])
 
     def read_grids(self, inputs: Inputs, modality: str) -> Tensor:
         """(images, 3): frames, and patches down and across. Raises `InputError` where they did not come."""
@@ -101,6 +98,19 @@ def place_units(tower: Any, grids: Tensor, units: Tensor) -> dict[str, Tensor]:
         places["window_index"] = ranks[order[units[order]]]
         places["cu_window_seqlens"] = _cut_ends(ends, units[order], side**2)
     return places
+
+
+def read_levels(encoded: Any) -> list[Sequence[Tensor]]:
+    """The tokens (n, d) of every item, and those of each level of DeepStack."""
+    return [encoded.pooler_output, *(getattr(encoded, "deepstack_features", None) or [])]
+
+
+def write_levels(encoded: Any, levels: Sequence[Sequence[Tensor]]) -> Any:
+    """Put other tokens into this output, and return it."""
+    encoded.pooler_output = levels[0]
+    if getattr(encoded, "deepstack_features", None) is not None:
+        encoded.deepstack_features = list(levels[1:])
+    return encoded
 
 
 def _cut_ends(ends: Tensor, units: Tensor, size: int) -> Tensor:

@@ -71,8 +71,11 @@ class VisualInput:
         keep: The share of the tokens that a policy chose for it; None without a policy.
         reason: Why, in a sentence.
         retry_below: The log-odds of the first token below which a policy answers again; None without a retry.
-        encoded: For each tile that the encoder sees, in its order, whether it was encoded; empty where all were.
-        absent: (n,) bool, the tokens of tiles that were not encoded; None where there are none.
+        encoded: For each tile or window that the encoder sees, in its order, whether it was encoded; empty where all
+            were.
+        encoded_share: The share of the image that went through the encoder, a glance at a smaller image included.
+        absent: (n,) bool, the tokens of which nothing was encoded; None where there are none.
+        glanced: (n,) bool, the places of tokens that show a part of a smaller image; None without one.
     """
 
     modality: str
@@ -98,7 +101,9 @@ class VisualInput:
     reason: str = ""
     retry_below: float | None = None
     encoded: tuple[bool, ...] = ()
+    encoded_share: float = 1.0
     absent: Tensor | None = None
+    glanced: Tensor | None = None
 
     @property
     def free(self) -> Tensor:
@@ -116,11 +121,6 @@ class VisualInput:
         """(n,) bool: the protected tokens."""
         return ~self.free if self.absent is None else ~self.free & ~self.absent
 
-    @property
-    def encoded_share(self) -> float:
-        """The share of the image's tiles that were encoded."""
-        return sum(self.encoded) / len(self.encoded) if self.encoded else 1.0
-
     def without_embeds(self) -> VisualInput:
         """The same record for a report: without the visual tokens, the extras and the merge weights."""
         return replace(self, embeds=self.embeds.detach()[:0].clone(), extras={}, merge_weights=None)
@@ -133,7 +133,7 @@ def make_visual_input(modality: str, row: int, columns: Tensor, first: int, embe
 
 
 def mark_absent(item: VisualInput) -> VisualInput:
-    """The item before selection, without the tokens whose embeddings are NaN: their tiles were not encoded."""
+    """The item before selection, without the tokens whose embeddings are NaN: nothing was encoded there."""
     absent = item.embeds.detach()[:, 0].isnan()
     if not bool(absent.any()):
         return item

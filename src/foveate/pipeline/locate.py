@@ -15,23 +15,23 @@ from foveate.pipeline.shorten import make_mask, protect_last_tokens
 
 
 def locate_items(
-    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, tiles: Sequence[tuple[bool, ...]] = ()
+    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, marks: Sequence[Mapping[str, Any]] = ()
 ) -> tuple[list[VisualInput], Tensor, dict[int, Tensor], list[str]]:
     """The items of the batch, the mask (b, L) of its prompts, the question of each row, and notes on the questions.
 
-    `tiles` says for every image which of its tiles were encoded; without it all were.
+    `marks` says for every image what was encoded of it, by fields of its record; without them all was.
     """
     with explain_refusal(model):
         items = family.items(model, inputs, encoded.outputs, encoded.extras)
-        items = [_mark_tiles(item, tiles) for item in items]
+        items = [_mark(item, marks) for item in items]
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
     questions, notes = locate_questions(model, family, inputs, mask, items)
     return items, mask, dict(questions), list(notes)
 
 
-def _mark_tiles(item: VisualInput, tiles: Sequence[tuple[bool, ...]]) -> VisualInput:
-    """The item before selection: all tokens of its encoded tiles are kept, the others are absent."""
-    if not tiles or item.modality != "image":
+def _mark(item: VisualInput, marks: Sequence[Mapping[str, Any]]) -> VisualInput:
+    """The item before selection: all tokens that were encoded are kept, the others are absent."""
+    if not marks or item.modality != "image":
         return item
-    return replace(mark_absent(item), encoded=tiles[item.index])
+    return replace(mark_absent(item), **marks[item.index])

@@ -85,7 +85,7 @@ def prune(
         check_cache(inputs)
 
     started = time.perf_counter()
-    items, mask, questions, notes = locate_items(model, family, inputs, encoded, part.tiles)
+    items, mask, questions, notes = locate_items(model, family, inputs, encoded, part.marks)
     before = time.perf_counter()
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0

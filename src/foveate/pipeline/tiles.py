@@ -1,9 +1,9 @@
-"""Step 1 where `encode` is below 1: the overviews, then the tiles that the question needs."""
+"""Step 1 where `encode` is below 1: the overviews, then the tiles that the question needs; `windows` for patches."""
 
 import math
 import time
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,41 +13,24 @@ from foveate.method.budget import to_fraction
 from foveate.method.tiles import choose_tiles, find_region
 from foveate.models import Family
 from foveate.models.inputs import find_modalities
+from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures
 from foveate.models.visual_input import Tile, VisualInput
 from foveate.models.wrappers import gather_shards
-from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, drop_hidden_states, encode_missing
+from foveate.pipeline.encode import DECODER_EXTRAS, NAN, Encoded, EncodedPart, drop_hidden_states, encode_missing
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.locate import locate_items
 from foveate.pipeline.select import read_tokens
 from foveate.pipeline.settings import PruneSettings
+from foveate.pipeline.windows import encode_windows
 
 ONE_TILE = "An image of one tile was encoded whole: there is nothing of it to leave out."
-WHOLE = "Videos and audios were encoded whole: encode leaves out tiles of images."
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedPart:
-    """The outputs of encoders that saw some of the tiles.
-
-    Args:
-        encoded: What they returned, with NaN for the tokens of all other tiles; None where there are no images.
-        tiles: For every image whether each of its tiles was encoded.
-        notes: What the caller should know, in sentences.
-        seconds: Time to choose the tiles, without the encoder.
-        glance_seconds: What a first look at the overviews took of them.
-    """
-
-    encoded: Encoded | None
-    tiles: tuple[tuple[bool, ...], ...] = ()
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-    glance_seconds: float = 0.0
+WHOLE = "Videos and audios were encoded whole: encode leaves out parts of images."
 
 
 def check_encode(family: Family, settings: PruneSettings) -> None:
-    """Raise a `FoveateError` where `encode` leaves tiles out and the family, the method or the settings do not."""
+    """Raise a `FoveateError` where `encode` leaves parts out and the family, the method or the settings do not."""
     share, kind = settings.encode, family.model_type
     if share == 1:
         return
@@ -56,36 +39,44 @@ def check_encode(family: Family, settings: PruneSettings) -> None:
             f"encode={share} chooses tiles by the tokens of an overview, and nothing tells where those of {kind} "
             "models lie: leave encode out."
         )
-    if not isinstance(family, TileEncoder):
+    if not isinstance(family, TileEncoder | PatchEncoder):
         raise ModelError(
-            f"encode={share} encodes some tiles of an image, and foveate encodes images of {kind} models whole: leave "
+            f"encode={share} encodes a part of an image, and foveate encodes images of {kind} models whole: leave "
             "encode out."
         )
     needs = settings.method.needs - DECODER_EXTRAS
     if needs:
         raise ModelError(
             f"{settings.method.name} reads {' and '.join(sorted(needs))} of the whole image, of which encode={share} "
-            "leaves tiles out: use another method, or leave encode out."
+            "leaves parts out: use another method, or leave encode out."
         )
     if "image" not in settings.modalities:
-        raise InputError(f'encode={share} leaves out tiles of images: add "image" to modalities, or leave encode out.')
+        raise InputError(f'encode={share} leaves out parts of images: add "image" to modalities, or leave encode out.')
 
 
 def encode_part(
     model: Any, family: Family, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None
 ) -> EncodedPart:
-    """Encode what `inputs` show, and of the images only the tiles that `settings.encode` and the question allow.
-
-    Of an image of n tiles, its overview counted, at most `encode` x n are encoded, the overview always among them.
-    """
+    """Encode what `inputs` show, and of the images only what `settings.encode` and the question allow."""
     if settings.encode == 1:
         return EncodedPart(encoded)
     shown = find_modalities(family, inputs)
     if encoded is not None or inputs.get("mm_encoder_outputs"):
-        raise InputError("The images came encoded, so no tile can be left out: pass pixel_values, or leave encode out.")
+        raise InputError("The images came encoded, so no part can be left out: pass pixel_values, or leave encode out.")
     notes: tuple[str, ...] = (WHOLE,) if set(shown) - {"image"} else ()
-    if "image" not in shown or not isinstance(family, TileEncoder):
-        return EncodedPart(None, notes=notes)
+    part = EncodedPart(None)
+    if "image" in shown and isinstance(family, TileEncoder):
+        part = encode_tiles(model, family, inputs, settings)
+    elif "image" in shown and isinstance(family, PatchEncoder):
+        part = encode_windows(model, family, inputs, settings)
+    return replace(part, notes=(*notes, *part.notes))
+
+
+def encode_tiles(model: Any, family: TileEncoder, inputs: Mapping[str, Any], settings: PruneSettings) -> EncodedPart:
+    """Encode the overviews, then the tiles that `settings.encode` and the question allow.
+
+    Of an image of n tiles, its overview counted, at most `encode` x n are encoded, the overview always among them.
+    """
     ready: TileFeatures = {}
     with explain_refusal(model):
         images = family.split_images(model, inputs)
@@ -97,7 +88,7 @@ def encode_part(
     if chosen:
         second = _encode_tiles(model, family, inputs, chosen, ready)
         encoded = Encoded({**encoded.outputs, "image": second})
-    notes += (ONE_TILE,) if any(not image.others for image in images) else ()
+    notes = (ONE_TILE,) if any(not image.others for image in images) else ()
     return EncodedPart(encoded, _mark_encoded(images, ready), notes, seconds, looked)
 
 
@@ -109,7 +100,7 @@ def _encode_tiles(
     with explain_refusal(model):
         output = drop_hidden_states(family.encode_tiles(model, inputs, tiles, ready))
     if bool(torch.stack([ready[number][0].detach().isnan().any() for number in tiles]).any()):
-        raise InputError("The encoder returned NaN: look for it in pixel_values, or use a dtype of a wider range.")
+        raise InputError(NAN)
     return output
 
 
@@ -120,8 +111,8 @@ def _choose_tiles(
     """The numbers of the tiles to encode beside the overviews, and what a first look at these took."""
     method, chosen, looked = settings.method, list[int](), 0.0
     counts = [math.floor(to_fraction(settings.encode) * len(image.entries)) - 1 for image in images]
-    tiles = _mark_encoded(images, {image.overview for image in images})
-    items, mask, questions, _ = locate_items(model, family, inputs, encoded, tiles)
+    marks = _mark_encoded(images, {image.overview for image in images})
+    items, mask, questions, _ = locate_items(model, family, inputs, encoded, marks)
     if max(counts) < 1:
         return chosen, looked
     if "attention" in method.needs:
@@ -139,9 +130,10 @@ def _choose_tiles(
     return chosen, looked
 
 
-def _mark_encoded(images: Sequence[TiledImage], numbers: Container[int]) -> tuple[tuple[bool, ...], ...]:
-    """For every image whether each of its tiles is among these numbers."""
-    return tuple(tuple(number in numbers for number in image.entries) for image in images)
+def _mark_encoded(images: Sequence[TiledImage], numbers: Container[int]) -> list[dict[str, Any]]:
+    """For every image what its record says where the tiles of these numbers were encoded."""
+    marks = [tuple(number in numbers for number in image.entries) for image in images]
+    return [{"encoded": own, "encoded_share": sum(own) / len(own)} for own in marks]
 
 
 def _find_overview(family: TileEncoder, item: VisualInput, image: TiledImage) -> Tile:
