@@ -4,7 +4,7 @@ Each law returns its largest error in logits, relative to their size (see `relat
 at all raises.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +17,6 @@ from foveate.conformance.batches import (
     main_modality,
     make_batch,
     make_tiny_model,
-    take_row,
 )
 from foveate.conformance.decoding import (
     compare_after_removal,
@@ -25,16 +24,26 @@ from foveate.conformance.decoding import (
     compare_own_loop,
     run_decoding_modes,
 )
+from foveate.conformance.encoding import (
+    compare_glances,
+    compare_masked,
+    compare_ragged_batch,
+    compare_tile_rows,
+    compare_tiles,
+    compare_units,
+    compare_window_rows,
+    compare_windows,
+)
 from foveate.conformance.reference import logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.models import Family, family_of
 from foveate.models.lookup import family as registered
+from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.tile_encoder import TileEncoder
 from foveate.pipeline.prune import prune_inputs
 
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-9}
 HALF_TOLERANCE = 0.1
-SHARE = 0.7  # of the tiles of an image, for laws that leave some out
 
 
 @dataclass(frozen=True)
@@ -111,16 +120,6 @@ def compare_keep_all(model: Any, family: Family) -> float:
     return relative_error(model(**prune_inputs(model, inputs, keep=1.0)).logits, model(**inputs).logits)
 
 
-def compare_masked(
-    model: Any, family: Family, rows: Sequence[Row] = ((2, 5), (1, 9), (0, 4), (3, 3)), encode: float = 1.0
-) -> float:
-    """Pruned = the full model with the dropped tokens masked, positions kept (`run_reference`)."""
-    inputs = make_batch(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.4, modalities=tuple(family.traits.modalities), encode=encode)
-    reference = run_reference(model, family, inputs, short)
-    return relative_error(logits_at(model(**short).logits, short["attention_mask"].bool()), reference)
-
-
 def compare_modalities(model: Any, family: Family) -> float:
     """The same with videos and audios, alone and beside images."""
     others = [m for m in family.traits.modalities if m != "image"]
@@ -149,41 +148,6 @@ def compare_image_last(model: Any, family: Family) -> float:
     return lost + relative_error(logits_at(model(**short).logits, short["attention_mask"].bool()), reference)
 
 
-def compare_ragged_batch(model: Any, family: Family) -> float:
-    """A row of a padded batch, whose rows keep different numbers of tokens, gives what it gives alone."""
-    return _compare_rows(model, family, "foveate")
-
-
-def compare_glances(model: Any, family: Family) -> float:
-    """The same where a first look through the model's own layers chooses the tokens."""
-    return _compare_rows(model, family, "glance")
-
-
-def compare_tiles(model: Any, family: Family) -> float:
-    """With some tiles encoded: the full model with all tokens of the others masked, beside those that are dropped."""
-    return compare_masked(model, family, [(3, 5), (1, 9), (0, 4)], encode=SHARE)
-
-
-def compare_tile_rows(model: Any, family: Family) -> float:
-    """A row of a batch, of whose images some tiles are encoded, gives what it gives alone."""
-    return _compare_rows(model, family, "foveate", encode=SHARE)
-
-
-def _compare_rows(model: Any, family: Family, method: str, **settings: Any) -> float:
-    rows = [(2, 5), (1, 11), (1, 2)]
-    inputs = make_batch(model, family, rows)
-    short = prune_inputs(model, inputs, keep=0.3, method=method, **settings)
-    together, worst, first = model(**short).logits, 0.0, 0
-    for row, (count, _) in enumerate(rows):
-        own = take_row(model, family, inputs, row, range(first, first + count))
-        alone = prune_inputs(model, own, keep=0.3, method=method, **settings)
-        first += count
-        here = slice(row, row + 1)
-        own_logits = logits_at(together[here], short["attention_mask"][here].bool()).flatten(0, -2)
-        worst = max(worst, relative_error(own_logits, model(**alone).logits[0]))
-    return worst
-
-
 def compare_text_only(model: Any, family: Family) -> float:
     """Rows without an image pass through."""
     inputs = make_batch(model, family, [(0, 6), (0, 3)])
@@ -201,6 +165,9 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "a first look in a batch = each row alone": compare_glances,
     "some tiles encoded = full with the others masked": compare_tiles,
     "some tiles encoded in a batch = each row alone": compare_tile_rows,
+    "all merge units chosen = the untouched features": compare_units,
+    "some windows encoded = full with these tokens": compare_windows,
+    "some windows encoded in a batch = each row alone": compare_window_rows,
     "text without an image passes through": compare_text_only,
     "cached decoding = recomputation": compare_cached_decoding,
     "own decoding loop = stock loop over pruned inputs": compare_own_loop,
@@ -216,6 +183,8 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
         others.add(compare_text_only)
     if not isinstance(family, TileEncoder) or not family.traits.placed:
         others |= {compare_tiles, compare_tile_rows}
+    if not isinstance(family, PatchEncoder):
+        others |= {compare_units, compare_windows, compare_window_rows}
     if not family.traits.in_sequence:
         others.add(compare_glances)
     if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:

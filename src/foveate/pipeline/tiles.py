@@ -117,7 +117,7 @@ def _choose_tiles(
         return chosen, looked
     if "attention" in method.needs:
         before = time.perf_counter()
-        items = glance(model, family, inputs, encoded, items, mask, questions, settings)
+        items = glance(model, family, inputs, encoded, items, mask, questions, replace(settings, keep=1))  # not whole
         looked = time.perf_counter() - before
     for item in items:
         if item.modality == "image" and images[item.index].others and counts[item.index] > 0:

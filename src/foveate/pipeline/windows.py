@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ def _choose_windows(
     items, mask, questions, _ = locate_items(model, family, inputs, encoded, marks)
     if "attention" in method.needs:
         before = time.perf_counter()
-        items = glance(model, family, inputs, encoded, items, mask, questions, settings)
+        items = glance(model, family, inputs, encoded, items, mask, questions, replace(settings, keep=1))  # not whole
         looked = time.perf_counter() - before
     chosen: list[list[int]] = [[] for _ in plans]
     for item in items:

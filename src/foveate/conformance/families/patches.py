@@ -13,7 +13,7 @@ from foveate.models.shared_placeholders import encoded_inputs, join_outputs
 from foveate.models.visual_input import Grid, VisualInput
 
 PATCH_GRIDS = {  # (t, h, w) in patches; merged tokens are a quarter of these with the usual 2 x 2 merge
-    "image": ((1, 4, 6), (1, 6, 6), (1, 4, 4), (1, 8, 4)),
+    "image": ((1, 4, 6), (1, 6, 6), (1, 4, 4), (1, 8, 4), (1, 12, 20)),
     "video": ((2, 4, 4), (3, 4, 6)),
 }
 
