@@ -252,7 +252,6 @@ def test_shares_that_are_none(share):
     [
         ("llava", "images of llava models whole"),
         ("paligemma", "whole"),
-        ("qwen2_5_vl", "whole"),
         ("unlimited_ocr", "images of unlimited_ocr models whole"),
         ("molmo2", "whole"),
         ("deepseek_ocr2", "nothing tells where"),
@@ -280,7 +279,7 @@ class ReadsTower(LlavaNext):
 
 @pytest.mark.parametrize("method", TOWER_METHODS)
 def test_methods_that_read_the_tower_of_the_whole_image(method):
-    words = f"^{method} reads .* of the whole image, of which encode=0.5 leaves tiles out: use another method"
+    words = f"^{method} reads .* of the whole image, of which encode=0.5 leaves parts out: use another method"
     with pytest.raises(ModelError, match=words):
         check_encode(ReadsTower("llava_next"), check_settings(0.4, method, encode=0.5))
     check_encode(ReadsTower("llava_next"), check_settings(0.4, method))
@@ -355,3 +354,12 @@ def test_a_report_says_in_a_line_what_was_encoded():
     whole = prune_inputs(model, inputs, keep=0.4).report
     assert whole.tile_counts is None
     assert str(whole) == f"foveate: {whole.kept_count} of {whole.total_count} visual tokens kept"
+
+
+@pytest.mark.parametrize("method", ["glance", "foveate"])
+@torch.no_grad()
+def test_all_that_is_encoded_is_kept_with_a_first_look_too(method):
+    model, _, inputs = make("internvl", [(3, 4)])
+    item = prune_inputs(model, inputs, keep=1.0, encode=0.6, method=method).report.items[2]
+    assert sum(item.encoded) == 3
+    assert len(item.kept) == item.total - int(item.absent.sum())

@@ -48,9 +48,11 @@ def prune_inputs(
             result holds `inputs_embeds`: `generate` then returns new tokens alone, and takes no assistant.
         encoded: The same images and videos from `foveate.encode`; `pixel_values` may then be left out.
         explain: Report relevance and core of every item too, for another pass or two over the tokens.
-        encode: Of models that see an image in tiles beside an overview, the share of its tiles, the overview counted,
-            that goes through the encoder at most: the overview, then those in which the question finds the most. A
-            share in (0, 1]; `keep` remains a share of the whole image.
+        encode: The share of an image that goes through the encoder at most, in (0, 1]; `keep` remains a share of the
+            whole image. Of models that see tiles beside an overview, a share of all of them: the overview, then the
+            tiles in which the question finds the most. Of Qwen-VL and its kin, a share of the patches: half of it for
+            a smaller image, the rest for the windows in which the question finds the most, at full size and in their
+            places; where the tower attends to the whole image, these windows see each other alone.
 
     Returns:
         Shorter inputs with a `report`. Rows without an image pass through.
