@@ -39,10 +39,16 @@ OUT = Path(__file__).parent / "results" / "windows.json"
 TASKS = ("crowd", "search", "lookup", "gist", "overview", "counting")
 KEEPS = (0.111, 1.0)
 SHARES = (0.5, 0.4, 0.25)
-KINDS = (
-    ("max", "glance"), ("max", "nothing"), ("max", "glance alone"), ("random", "glance"), ("top", "glance"),
-    ("blind", "glance"),
-)  # fmt: skip
+KINDS: dict[str, dict[str, Any]] = {
+    "both": {},
+    "both, all looked at": {"look": 1.0},
+    "windows": {"filled": "nothing"},
+    "glance alone": {"filled": "glance alone"},
+    "random windows": {"scored": "random"},
+    "blind windows": {"scored": "blind"},
+    "best quarter's mean": {"scored": "top"},
+    "no places": {"is_placed": False},
+}
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,8 @@ class WindowsEvalArm(EvalArm):
     encode: float = field(kw_only=True)
     scored: str = field(default="max", kw_only=True)
     filled: str = field(default="glance", kw_only=True)
+    look: float | None = field(default=None, kw_only=True)
+    is_placed: bool = field(default=True, kw_only=True)
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The result of `prune_inputs`."""
@@ -77,7 +85,13 @@ class WindowsEvalArm(EvalArm):
             nothing = [torch.full_like(look, torch.nan) for look in looks]
             return join(level, looks if self.filled == "glance" else nothing, units)
 
-        with mock.patch.object(windows, "_join", fill), mock.patch.object(windows, "rank_tiles", self._rank):
+        def subset(tokens: VisualTokens, *args: Any, of_raster: bool = False) -> VisualTokens:
+            return SUBSET(tokens, *args, of_raster=of_raster and self.is_placed)
+
+        with (
+            mock.patch.object(windows, "_join", fill), mock.patch.object(windows, "rank_tiles", self._rank),
+            mock.patch.object(windows, "LOOK", self.look), mock.patch.object(VisualTokens, "subset", subset),
+        ):  # fmt: skip
             yield
 
     def _rank(self, method: Method, tokens: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
@@ -96,7 +110,7 @@ class WindowsEvalArm(EvalArm):
         return sorted(range(len(values)), key=values.__getitem__, reverse=True)
 
 
-RANK = windows.rank_tiles
+RANK, SUBSET = windows.rank_tiles, VisualTokens.subset
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ class SmallerEvalArm(ResizedEvalArm):
         return short, [*kept], [len(indices) for indices in kept]
 
 
-def make_arms(kinds: Sequence[tuple[str, str]], names: Sequence[str], shares: Sequence[float]) -> list[EvalArm]:
+def make_arms(kinds: Sequence[str], names: Sequence[str], shares: Sequence[float]) -> list[EvalArm]:
     """The arms, the simple ones first."""
     methods = {name: resolve(name) for name in names}
     arms: list[EvalArm] = [UnprunedEvalArm("unpruned", None)]
@@ -128,10 +142,7 @@ def make_arms(kinds: Sequence[tuple[str, str]], names: Sequence[str], shares: Se
             arms.append(SmallerEvalArm(f"resize {share}", keep, method=resolve("glance"), encode=share))
             for name, method in methods.items():
                 own: dict[str, Any] = {"method": method, "encode": share}
-                arms += [
-                    WindowsEvalArm(f"{name}, {share}, {scored}, {filled}", keep, scored=scored, filled=filled, **own)
-                    for scored, filled in kinds
-                ]
+                arms += [WindowsEvalArm(f"{name}, {share}, {kind}", keep, **own, **KINDS[kind]) for kind in kinds]
     return arms
 
 
@@ -142,7 +153,7 @@ def main() -> None:
     parser.add_argument("--split", default="dev")
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--kinds", type=int, default=len(KINDS), help="how many of KINDS")
+    parser.add_argument("--kinds", default=";".join(KINDS))
     parser.add_argument("--methods", default="glance,foveate")
     parser.add_argument("--shares", default=",".join(map(str, SHARES)))
     parser.add_argument("--answers", type=Path, default=Path("runs/windows"))
@@ -150,16 +161,13 @@ def main() -> None:
     options = parser.parse_args()
     with quiet():
         loaded = load(options.model)
-    arms = make_arms(
-        KINDS[: options.kinds], options.methods.split(","), [float(share) for share in options.shares.split(",")], KEEPS
-    )
-    settings = {
-        name: getattr(options, name) for name in ("model", "split", "tasks", "limit", "kinds", "methods", "shares")
-    }
+    shares = [float(share) for share in options.shares.split(",")]
+    arms = make_arms(options.kinds.split(";"), options.methods.split(","), shares)
+    settings = {name: value for name, value in vars(options).items() if name not in ("answers", "out")}
     tasks = options.tasks.split(",")
     by_task = [sample_examples([task], options.split, options.limit) for task in tasks]
     examples = [example for turn in zip(*by_task, strict=True) for example in turn]  # a part of a run tells something
-    rows = evaluate(loaded, examples, arms, batch=24, out=options.answers, settings=settings)
+    rows = evaluate(loaded, examples, arms, batch=12, out=options.answers, settings=settings)
     table: dict[str, dict[str, object]] = {}
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm.label]

@@ -10,6 +10,7 @@ from cost import Cost
 from foveate.errors import FoveateError, FoveateWarning, InputError, KeepError
 from foveate.method import resolve
 from foveate.method.budget import check_keep, to_budget, to_fraction
+from foveate.method.foveate import Foveate
 from foveate.method.tokens import VisualTokens, unit_rows
 
 
@@ -312,3 +313,18 @@ def test_a_subset_has_tokens_and_a_grid_that_fits():
     for grid in [(1, 2, 3), (1, 4)]:
         with pytest.raises(InputError, match=r"t \* h \* w = 4"):
             FULL.subset(torch.tensor([0, 1, 2, 3]), grid)
+
+
+def test_a_part_of_an_image_keeps_its_places():
+    """Equal tokens go by place alone: the farthest cells of the whole image, not of a row of what is left."""
+    tokens = VisualTokens(torch.ones(36, 4), torch.ones(0, 4), (1, 6, 6))
+    left = torch.tensor([0, 1, 2, 3, 4, 5, 6, 12, 18, 24, 30, 35])
+    part = tokens.subset(left, of_raster=True)
+    assert (part.grid, part.raster, part.cells.tolist()) == (None, (1, 6, 6), left.tolist())
+    assert left[Foveate(reach=0.5).select(part, 4)].tolist() == [0, 5, 30, 35]
+    bare = tokens.subset(left)
+    assert (bare.raster, bare.cells) == (None, None)
+    assert left[Foveate(reach=0.5).select(bare, 4)].tolist() == [0, 1, 2, 3]
+    assert part.subset(torch.arange(3)).raster is None
+    every = tokens.subset(torch.arange(36), of_raster=True)
+    assert Foveate().select(every, 7).tolist() == Foveate().select(tokens, 7).tolist()

@@ -21,7 +21,7 @@ class Foveate(FarthestPoints):
     `d_ij = 1 - cos(v_i, v_j) + place (1 - exp(-|p_i - p_j|^2 / (2 sigma^2)))`: first what looks different; among what
     looks alike, the second of two equal objects before a neighbour of the first. p are positions in the grid, and
     `sigma = reach (n / k)^(1 / a)` is `reach` times the stride of k tokens spread evenly over the a axes of the grid
-    that are longer than 1. Without a grid, d is the appearance alone.
+    that are longer than 1. Without a grid or a raster, d is the appearance alone.
     `w_j = exp(focus mm(r_j))`, where r is `scoring.score_peaked_tokens` and mm the min-max over the image (0 for a flat
     map). Question tokens that name nothing in the image have almost no influence.
 
@@ -61,9 +61,10 @@ class Foveate(FarthestPoints):
     def make_problem(self, tokens: VisualTokens, k: int, selected: Tensor) -> FarthestProblem:
         """Distances in appearance and position, weighted by relevance."""
         weight = (self.focus * scale_min_max(self._score(tokens))).exp()
-        places = None
-        if tokens.grid is not None:
-            places = self._scale_places(tokens.grid, k + selected.numel()).to(selected.device)
+        places, grid = None, tokens.grid or tokens.raster
+        if grid is not None:
+            places = self._scale_places(grid, k + selected.numel()).to(selected.device)
+            places = places if tokens.cells is None else places[tokens.cells]
         return FarthestProblem(tokens.embeds, k, selected, weight, places, self.place)
 
     def _relevance_map(self, tokens: VisualTokens) -> Tensor | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from foveate.errors import InputError, describe
 from foveate.method.checks import FLOATS, check_tensor, is_int
 from foveate.method.scale import fit_rows, fit_weights
+
+Grid = tuple[int, int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +27,8 @@ class VisualTokens:
         embeds: (n, d) tokens after the projector, n >= 1, in the language model's embedding space.
         question: (m, d) input embeddings of the question tokens, in the same space; m = 0 without a question.
         grid: (t, h, w), the arrangement of the tokens, t * h * w = n; None if they have none.
+        raster: (t, h, w) of an image of which these tokens are a part: only `subset` sets it.
+        cells: (n,) the cells of the raster that these tokens are in.
         encoder: (n, d_v) tokens before the projector.
         cls_attention: (n,) probabilities with which the [CLS] token attends to each token, averaged over the heads of
             the layer whose output the projector reads.
@@ -41,11 +45,13 @@ class VisualTokens:
 
     embeds: Tensor
     question: Tensor
-    grid: tuple[int, int, int] | None = None
+    grid: Grid | None = None
     encoder: Tensor | None = None
     cls_attention: Tensor | None = None
     keys: Tensor | None = None
     attention: Tensor | None = None
+    raster: Grid | None = field(default=None, init=False)
+    cells: Tensor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         check_matrix("embeds", self.embeds)
@@ -79,7 +85,7 @@ class VisualTokens:
             )
         return value
 
-    def subset(self, indices: Tensor, grid: tuple[int, int, int] | None = None) -> VisualTokens:
+    def subset(self, indices: Tensor, grid: Grid | None = None, *, of_raster: bool = False) -> VisualTokens:
         """Return some of these tokens, with the same question.
 
         The values were checked when these tokens were made and are not read again, so a GPU need not be waited for.
@@ -87,6 +93,7 @@ class VisualTokens:
         Args:
             indices: (k,) int64 indices of the tokens, k >= 1, on the tokens' device.
             grid: The arrangement of the subset.
+            of_raster: Whether the subset has these tokens' grid as its raster.
 
         Raises:
             InputError: `indices` are none of these tokens or empty, or `grid` is not for k tokens.
@@ -98,7 +105,9 @@ class VisualTokens:
             chosen = {name: None if value is None else value.index_select(0, indices) for name, value in rows.items()}
         except (IndexError, RuntimeError) as error:
             raise InputError(f"indices do not fit the {len(self.embeds)} tokens: {error}") from error
-        vars(part).update(chosen, grid=grid)  # the class is frozen
+        raster = self.grid if of_raster else None
+        cells = indices if raster else None
+        vars(part).update(chosen, grid=grid, raster=raster, cells=cells)  # the class is frozen
         part._check_shape()
         return part
 

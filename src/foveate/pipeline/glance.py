@@ -22,18 +22,20 @@ from foveate.pipeline.shorten import shorten_inputs
 
 def glance(
     model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
-    mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings,
+    mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings, share: float | None = None,
 ) -> list[VisualInput]:  # fmt: skip
-    """The items with the attention to their tokens, if the method reads it and something is pruned."""
+    """The items with the attention to their tokens, if the method reads it and something is pruned.
+
+    The look is the method's own, but for `share` where that is not None.
+    """
     method, look = settings.method, settings.method.first_look
     is_pruned = not settings.is_whole and any(item.modality in settings.modalities for item in items)
     if "attention" not in method.needs or not is_pruned:
         return list(items)
     if look is None:
         raise InputError(f"{method.name} needs attention, and has no first_look that says how to read it: define one.")
-    budget = replace(
-        settings, keep=float(look.share), method=look.method, per="image", explain=False, encode=1.0, policy=None
-    )
+    keep = float(look.share if share is None else share)
+    budget = replace(settings, keep=keep, method=look.method, per="image", explain=False, encode=1.0, policy=None)
     seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
     seen = [pool_tokens(item) for item in seen] if look.pooled else seen
     prompt = {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}

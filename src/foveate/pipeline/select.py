@@ -32,7 +32,10 @@ def select_tokens(
     `explain` adds the relevance and the core of every selection, for another pass or two over the tokens.
     """
     whole = {n: read_tokens(items[n], questions, method) for n in dict.fromkeys(share.item for share in shares)}
-    tokens = [subset_tokens(whole[share.item], share.candidates) for share in shares]
+    tokens = [
+        subset_tokens(whole[share.item], share.candidates, of_raster=items[share.item].absent is not None)
+        for share in shares
+    ]
     selected = method.select_many(tokens, [share.k for share in shares])
     selections: dict[int, list[_Selection]] = {n: [] for n in range(len(items))}
     for share, own, indices in zip(shares, tokens, selected, strict=True):
@@ -55,8 +58,11 @@ def read_tokens(item: VisualInput, questions: Mapping[int, Tensor], method: Meth
     return VisualTokens(embeds, questions[item.row].to(embeds.device, embeds.dtype), item.grid, **extras)
 
 
-def subset_tokens(tokens: VisualTokens, candidates: Tensor) -> VisualTokens:
-    """The candidates (c,) of these tokens; they have a grid where they are whole frames."""
+def subset_tokens(tokens: VisualTokens, candidates: Tensor, *, of_raster: bool = False) -> VisualTokens:
+    """The candidates (c,) of these tokens; they have a grid where they are whole frames, else a raster if `of_raster`.
+
+    Where a part of an image is absent, the others keep their places; what repeats an earlier frame is no part of it.
+    """
     if len(candidates) == len(tokens.embeds):
         return tokens
     grid = None
@@ -65,7 +71,7 @@ def subset_tokens(tokens: VisualTokens, candidates: Tensor) -> VisualTokens:
         count = len(candidates) // size
         if count and len(candidates) == count * size and int(candidates[-1] - candidates[0]) == len(candidates) - 1:
             grid = (count, *tokens.grid[1:]) if int(candidates[0]) % size == 0 else None
-    return tokens.subset(candidates, grid)
+    return tokens.subset(candidates, grid, of_raster=of_raster and grid is None)
 
 
 def _join(item: VisualInput, selections: Sequence[_Selection]) -> VisualInput:

@@ -22,6 +22,7 @@ from foveate.pipeline.locate import locate_items
 from foveate.pipeline.select import read_tokens
 from foveate.pipeline.settings import PruneSettings
 
+LOOK: float | None = None
 ONE_WINDOW = "An image of few windows was encoded whole: there is nothing of it to leave out."
 
 
@@ -94,7 +95,8 @@ def _choose_windows(
     items, mask, questions, _ = locate_items(model, family, inputs, encoded, marks)
     if "attention" in method.needs:
         before = time.perf_counter()
-        items = glance(model, family, inputs, encoded, items, mask, questions, replace(settings, keep=1))  # not whole
+        some = replace(settings, keep=1)  # a look at all that there is, also where all is kept
+        items = glance(model, family, inputs, encoded, items, mask, questions, some, share=LOOK)
         looked = time.perf_counter() - before
     chosen: list[list[int]] = [[] for _ in plans]
     for item in items:
