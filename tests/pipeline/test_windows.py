@@ -229,8 +229,26 @@ def test_the_plan():
         assert plan_windows(grid, 4, Fraction(1, 2)).coarse == grid
     odd = plan_windows((1, 17, 5), 4, Fraction(1, 2))
     assert [len(window) for window in odd.windows] == [16, 4] * 4 + [4, 1]
-    assert plan_windows((1, 5, 1), 4, Fraction(99, 100)).coarse == (1, 2, 1)
-    assert plan_windows((1, 2, 3), 2, Fraction(1, 2)).windows != ()
+    assert plan_windows((1, 5, 1), 4, Fraction(99, 100)).windows == ()  # a glance and one window are all of it
+    assert plan_windows((1, 6, 1), 4, Fraction(99, 100)).coarse == (1, 1, 1)
+    assert plan_windows((1, 2, 3), 2, Fraction(1, 2)).choose([0, 1]) == [1]  # the second one fits
+    assert plan_windows((1, 2, 3), 2, Fraction(1, 4)).choose([0, 1]) == [0]  # none does
+
+
+@pytest.mark.parametrize("share", [Fraction(1, 20), Fraction(1, 4), Fraction(1, 2), Fraction(9, 10)])
+def test_the_plan_of_any_size(share):
+    for rows in (1, 2, 3, 5, 8, 13, 40, 97):
+        for columns in (1, 4, 7, 29, 200):
+            plan = plan_windows((1, rows, columns), 4, share)
+            assert len(set(plan.places.tolist())) == plan.coarse[1] * plan.coarse[2] == len(plan.places)
+            if not plan.windows:
+                assert plan.coarse == plan.grid
+                continue
+            glance, spent = len(plan.places), int(plan.mark(plan.choose(range(len(plan.windows)))).sum())
+            assert glance <= max(1, plan.total * min(share / 2, Fraction(1, 4)))
+            fits = glance + min(map(len, plan.windows)) <= share * plan.total
+            assert glance + spent <= (share * plan.total if fits else glance + len(plan.windows[0])) < plan.total
+            assert plan.coarse[1] <= plan.coarse[2] if rows < columns else plan.coarse[1] >= plan.coarse[2]
 
 
 @pytest.mark.parametrize("coarse", [(1, 2, 3), (1, 3, 5), (1, 1, 1)])

@@ -39,7 +39,8 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
         rows = unit_rows(overview.embeds)
         values = [(1 - float(rows[region].mean(0).norm()), 0.0) if len(region) else None for region in regions]
     else:
-        parts = [relevance[region] for region in regions]
+        scores = relevance.cpu()  # once: windows are many
+        parts = [scores[region] for region in regions]
         values = [(float(part.amax()), float(part.mean())) if len(part) else None for part in parts]
     return sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
 

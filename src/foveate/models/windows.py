@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from foveate.models.tile_encoder import Box
 from foveate.models.visual_input import Grid
 
 BLOCK = 4  # merge units along a side of a window, where the tower has none: as many as in Qwen2.5-VL
-Box = tuple[float, float, float, float]  # top, left, bottom, right, in shares of the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,13 @@ class WindowPlan:
         return math.prod(self.grid)
 
     def choose(self, ranking: Sequence[int]) -> list[int]:
-        """The windows that fit into the limit in the order of the ranking, the first one in any case, ascending."""
+        """The windows that fit into the limit in the order of the ranking, ascending; its first one where none fits."""
         chosen, left = list[int](), self.limit
         for number in ranking:
-            size = len(self.windows[number])
-            if not chosen or size <= left:
+            if len(self.windows[number]) <= left:
                 chosen.append(number)
-                left -= size
-        return sorted(chosen)
+                left -= len(self.windows[number])
+        return sorted(chosen or ranking[:1])
 
     def mark(self, chosen: Sequence[int]) -> Tensor:
         """(total,) bool: the units of these windows."""
@@ -60,8 +59,8 @@ class WindowPlan:
 def plan_windows(grid: Grid, side: int, share: Fraction) -> WindowPlan:
     """How to encode at most `share` of an image: a half of that for a smaller image, the rest for windows.
 
-    The smaller image has a quarter of the units at most. An image of one window is encoded whole, and so is one of
-    which the glance and the smallest window are as much as all of it.
+    The smaller image has a quarter of the units at most. An image is encoded whole where these and one window are as
+    much as all of it.
 
     Args:
         grid: (t, h, w) of the image in merge units.
@@ -69,13 +68,12 @@ def plan_windows(grid: Grid, side: int, share: Fraction) -> WindowPlan:
         share: The largest share of the units that goes through the tower, both times together.
     """
     frames, rows, columns = grid
-    scale = math.sqrt(min(Fraction(1, 4), share / 2))
-    coarse = (frames, max(1, math.floor(rows * scale)), max(1, math.floor(columns * scale)))
+    coarse = (frames, *_shrink(rows, columns, min(Fraction(1, 4), share / 2)))
     tops, lefts = range(0, rows, side), range(0, columns, side)
     numbers = torch.arange(math.prod(grid)).view(grid)
     windows = tuple(numbers[:, y : y + side, x : x + side].flatten() for y in tops for x in lefts)
     total, glance = math.prod(grid), math.prod(coarse)
-    if len(windows) == 1 or glance + min(map(len, windows)) >= total:
+    if glance + max(map(len, windows)) >= total:
         return WindowPlan(grid, grid, numbers.flatten())
     boxes = tuple(
         (y / rows, x / columns, min(1, (y + side) / rows), min(1, (x + side) / columns)) for y in tops for x in lefts
@@ -83,6 +81,14 @@ def plan_windows(grid: Grid, side: int, share: Fraction) -> WindowPlan:
     down, across = (_find_middles(*sizes) for sizes in ((coarse[1], rows), (coarse[2], columns)))
     places = numbers[:, down][:, :, across].flatten()
     return WindowPlan(grid, coarse, places, windows, boxes, math.floor(share * total) - glance)
+
+
+def _shrink(rows: int, columns: int, share: Fraction) -> tuple[int, int]:
+    """A size of about the same shape with at most this share of the area, of one unit at least."""
+    short, long = sorted((rows, columns))
+    less = max(1, math.floor(short * math.sqrt(share)))
+    more = max(1, min(math.floor(long * math.sqrt(share)), math.floor(share * short * long / less)))
+    return (less, more) if rows <= columns else (more, less)
 
 
 def _find_middles(coarse: int, fine: int) -> Tensor:
