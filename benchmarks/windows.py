@@ -41,14 +41,15 @@ KEEPS = (0.111, 1.0)
 SHARES = (0.5, 0.4, 0.25)
 KINDS: dict[str, dict[str, Any]] = {
     "both": {},
-    "both, all looked at": {"look": 1.0},
     "windows": {"filled": "nothing"},
     "glance alone": {"filled": "glance alone"},
     "random windows": {"scored": "random"},
     "blind windows": {"scored": "blind"},
-    "best quarter's mean": {"scored": "top"},
+    "mean of a window": {"scored": "mean"},
+    "look at averages": {"look": None},
     "no places": {"is_placed": False},
 }
+"""Ways to choose windows and to fill the other places; "both" is what `encode` does."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class WindowsEvalArm(EvalArm):
     encode: float = field(kw_only=True)
     scored: str = field(default="max", kw_only=True)
     filled: str = field(default="glance", kw_only=True)
-    look: float | None = field(default=None, kw_only=True)
+    look: float | None = field(default=windows.LOOK, kw_only=True)
     is_placed: bool = field(default=True, kw_only=True)
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:

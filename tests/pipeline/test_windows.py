@@ -16,6 +16,7 @@ from foveate.errors import InputError, ModelError
 from foveate.models import lookup
 from foveate.models.patch_encoder import PatchEncoder, read_levels
 from foveate.models.windows import plan_windows, shrink_patches
+from foveate.pipeline.glance import glance
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.tiles import WHOLE
 from foveate.pipeline.windows import ONE_WINDOW
@@ -145,6 +146,25 @@ def test_methods_and_budgets(method, keep):
     assert keep == 1.0 or len(item.kept) == (3 if keep == 3 else 24)
     assert bool(model(**short).logits.isfinite().all())
     assert (short.report.glance_seconds > 0) == (method == "glance")
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.3])
+@torch.no_grad()
+def test_the_first_look_is_at_all_of_the_smaller_image(keep, monkeypatch):
+    model, _, inputs = make("qwen2_5_vl", [(5, 4)])
+    looks = []
+
+    def look_at(*args, **settings):
+        looks.append(glance(*args, **settings))
+        return looks[-1]
+
+    monkeypatch.setattr("foveate.pipeline.windows.glance", look_at)
+    short = prune_inputs(model, inputs, keep=keep, encode=0.5, method="glance")
+    places = [row * 10 + column for row in (1, 3, 5) for column in (1, 3, 5, 7, 9)]
+    assert [item.look.tolist() for item in looks[0]][4] == places
+    assert bool((looks[0][4].attention > 0).all())  # spread over what lies around
+    assert short.report.glance_seconds > 0
+    assert (short.report.items[4].look is None) == (keep == 1.0)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from foveate.models.tile_encoder import Box
 from foveate.models.visual_input import Grid
 
+GLANCE = Fraction(1, 2)  # of what may be encoded, for the smaller image
 BLOCK = 4  # merge units along a side of a window, where the tower has none: as many as in Qwen2.5-VL
 
 
@@ -68,7 +69,7 @@ def plan_windows(grid: Grid, side: int, share: Fraction) -> WindowPlan:
         share: The largest share of the units that goes through the tower, both times together.
     """
     frames, rows, columns = grid
-    coarse = (frames, *_shrink(rows, columns, min(Fraction(1, 4), share / 2)))
+    coarse = (frames, *_shrink(rows, columns, min(Fraction(1, 4), GLANCE * share)))
     tops, lefts = range(0, rows, side), range(0, columns, side)
     numbers = torch.arange(math.prod(grid)).view(grid)
     windows = tuple(numbers[:, y : y + side, x : x + side].flatten() for y in tops for x in lefts)

@@ -22,7 +22,7 @@ from foveate.pipeline.locate import locate_items
 from foveate.pipeline.select import read_tokens
 from foveate.pipeline.settings import PruneSettings
 
-LOOK: float | None = None
+LOOK = 1.0  # share of the smaller image's tokens that a first look sees
 ONE_WINDOW = "An image of few windows was encoded whole: there is nothing of it to leave out."
 
 
@@ -95,8 +95,8 @@ def _choose_windows(
     items, mask, questions, _ = locate_items(model, family, inputs, encoded, marks)
     if "attention" in method.needs:
         before = time.perf_counter()
-        some = replace(settings, keep=1)  # a look at all that there is, also where all is kept
-        items = glance(model, family, inputs, encoded, items, mask, questions, some, share=LOOK)
+        pruned = replace(settings, keep=1)  # a look is needed where all is kept too
+        items = glance(model, family, inputs, encoded, items, mask, questions, pruned, share=LOOK)
         looked = time.perf_counter() - before
     chosen: list[list[int]] = [[] for _ in plans]
     for item in items:
