@@ -1,13 +1,18 @@
 """Some merge units through the stock tower, against the stock tower whose attention hides all others."""
 
+import weakref
+
 import pytest
 import torch
 from torch.nn.functional import softmax
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface
 
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError
 from foveate.models import lookup
+from foveate.models.encoder_memory import count_patches
 from foveate.models.patch_encoder import PatchEncoder
 
 FAMILIES = [name for name in lookup.available() if isinstance(lookup.family(name), PatchEncoder)]
@@ -164,3 +169,66 @@ def test_inputs_that_do_not_fit():
         family.encode_units(model, {**inputs, "pixel_values": inputs["pixel_values"][:72]}, "image", chosen)
     with pytest.raises(InputError, match="40 are chosen from"):
         family.encode_units(model, inputs, "image", [chosen[0], chosen[2]])
+
+
+@pytest.mark.parametrize("limit", [20, 36, 10_000])
+@pytest.mark.parametrize("modality", ["image", "video"])
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])
+@torch.no_grad()
+def test_groups_of_images_and_frames_are_the_same(model_type, modality, limit):
+    model, family, inputs = make(model_type)
+    chosen, counts = choose(inputs, modality), []
+    hook = family.vision_tower(model).patch_embed.register_forward_pre_hook(lambda _, args: counts.append(len(args[0])))
+    part = family.encode_split(model, inputs, modality, chosen, limit)
+    hook.remove()
+    whole = family.encode_units(model, inputs, modality, chosen)
+    assert max(counts) <= limit
+    assert sum(counts) == 4 * sum(int(own.sum()) for own in chosen)
+    assert (len(counts) == 1) == (limit == 10_000)
+    for mine, other in zip(levels(part), levels(whole), strict=True):
+        for own, some, every in zip(chosen, mine, other, strict=True):
+            assert torch.equal(some.isnan(), every.isnan())
+            assert torch.allclose(some[own], every[own], atol=1e-5)
+    with pytest.raises(InputError, match="is enough for 1 of the tokens of an image or frame at once, and one has"):
+        family.encode_split(model, inputs, modality, chosen, 7)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+@torch.no_grad()
+def test_the_estimate_of_the_encoders_memory(model_type):
+    """What is alive at once in the tower is below the estimate, and above half of it."""
+    model, family, _ = make(model_type)
+    tower = family.vision_tower(model)
+    size = sum(weight.shape[1:].numel() for weight in tower.patch_embed.parameters() if weight.ndim > 1)
+    peaks = []
+    for side in (16, 32):
+        inputs = {"pixel_values": torch.randn(side**2, size), "image_grid_thw": torch.tensor([[1, side, side]])}
+        with PeakMemory() as memory:
+            family.encode(model, inputs)
+        peaks.append(memory.peak)
+    each = (peaks[1] - peaks[0]) / (32**2 - 16**2)
+    assert each * count_patches(tower, 2**30) <= 2**30 <= 2 * each * count_patches(tower, 2**30)
+
+
+class PeakMemory(TorchDispatchMode):
+    """The most bytes of tensors that operations returned and that were alive at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.alive, self.peak = [], 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        self.alive += [weakref.ref(leaf) for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        tensors = [tensor for ref in self.alive if (tensor := ref()) is not None]
+        self.alive = [weakref.ref(tensor) for tensor in tensors]
+        storages = {storage.data_ptr(): storage.nbytes() for storage in (t.untyped_storage() for t in tensors)}
+        self.peak = max(self.peak, sum(storages.values()))
+        return result
+
+
+def test_memory_is_not_bounded_with_eager_attention():
+    model, family, _ = make("qwen2_vl")
+    model.set_attn_implementation("eager")
+    with pytest.raises(InputError, match='keeps its matrices: load the model with "sdpa"'):
+        count_patches(family.vision_tower(model), 10**9)

@@ -14,12 +14,13 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.encoding import SHARE, WIDE
 from foveate.errors import InputError, ModelError
 from foveate.models import lookup
+from foveate.models.encoder_memory import count_patches
 from foveate.models.patch_encoder import PatchEncoder, read_levels
 from foveate.models.windows import plan_windows, shrink_patches
 from foveate.pipeline.glance import glance
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.tiles import WHOLE
-from foveate.pipeline.windows import ONE_WINDOW
+from foveate.pipeline.windows import BOUNDED, ONE_WINDOW
 from tests.models.test_patch_encoder import run_masked
 from tests.pipeline.test_tiles import At
 from tests.policies import make_policy
@@ -36,7 +37,7 @@ def make(model_type, rows=WIDE, **settings):
     return model, family, make_batch(model, family, rows)
 
 
-def count_patches(model, family, call):
+def count_patches_of(model, family, call):
     """How many patches go through the tower while `call` runs, call by call, and what it returns."""
     counts = []
     embed = family.vision_tower(model).patch_embed
@@ -104,7 +105,7 @@ def encode_half(model, family, inputs):
 @torch.no_grad()
 def test_only_so_much_goes_through_the_tower(model_type, share):
     model, family, inputs = make(model_type, [(5, 3)])
-    counts, short = count_patches(model, family, lambda: prune_inputs(model, inputs, keep=0.4, encode=share))
+    counts, short = count_patches_of(model, family, lambda: prune_inputs(model, inputs, keep=0.4, encode=share))
     spent = [round(item.encoded_share * item.total) for item in short.report.items]
     assert sum(counts) == 4 * sum(spent)
     item = short.report.items[4]
@@ -118,7 +119,7 @@ def test_only_so_much_goes_through_the_tower(model_type, share):
 @torch.no_grad()
 def test_all_is_one_call_and_the_stock_features(model_type):
     model, family, inputs = make(model_type)
-    counts, short = count_patches(model, family, lambda: prune_inputs(model, inputs, keep=0.4, encode=1.0))
+    counts, short = count_patches_of(model, family, lambda: prune_inputs(model, inputs, keep=0.4, encode=1.0))
     assert len(counts) == 1
     assert all(item.encoded == () and item.encoded_share == 1 for item in short.report.items)
     plain = prune_inputs(model, inputs, keep=0.4)
@@ -201,6 +202,66 @@ def test_generate_under_pruning_encodes_some_windows(model_type):
     short = prune_inputs(model, inputs, keep=0.4, encode=0.5)
     assert [item.encoded for item in handle.report.items] == [item.encoded for item in short.report.items]
     assert torch.equal(out[:, -3:], model.generate(**short, max_new_tokens=3, do_sample=False)[:, -3:])
+
+
+def memory_for(model, family, patches):
+    """The least `max_encoder_memory` for so many patches at once."""
+    tower = family.vision_tower(model)
+    return next(bytes for bytes in range(patches * 1000, 10**9, 1000) if count_patches(tower, bytes) >= patches)
+
+
+@pytest.mark.parametrize("encode", [1.0, 0.3])
+@pytest.mark.parametrize("patches", [160, 80])
+@pytest.mark.parametrize("model_type", KINDS)
+@torch.no_grad()
+def test_memory_is_bounded_by_groups_and_by_parts(model_type, patches, encode):
+    model, family, inputs = make(model_type, [(5, 5), (("video", "image"), 4)])
+    memory = memory_for(model, family, patches)
+    settings = {"keep": 0.4, "encode": encode, "max_encoder_memory": memory}
+    counts, short = count_patches_of(model, family, lambda: prune_inputs(model, inputs, **settings))
+    assert max(counts) <= patches
+    items = short.report.items
+    assert items[4].encoded_share <= min(encode, patches / 240) + 1e-9
+    assert (BOUNDED in short.report.notes) == (patches / 240 < encode)
+    assert items[4].absent is not None
+    assert bool(model(**short).logits.isfinite().all())
+    if encode == 1.0:
+        assert all(item.absent is None for item in (*items[:4], *items[5:]))
+
+
+@torch.no_grad()
+def test_memory_that_is_enough_changes_nothing():
+    model, family, inputs = make("qwen3_vl", [(5, 5), (("video", "image"), 4)])
+    plain = model(**prune_inputs(model, inputs, keep=0.4)).logits
+    for patches, is_exact in ((600, True), (240, False)):
+        memory = memory_for(model, family, patches)
+        short = prune_inputs(model, inputs, keep=0.4, max_encoder_memory=memory)
+        logits = model(**short).logits
+        assert torch.equal(logits, plain) if is_exact else torch.allclose(logits, plain, atol=1e-5)
+        assert all(item.absent is None and item.encoded_share == 1 for item in short.report.items)
+        assert short.report.notes == prune_inputs(model, inputs, keep=0.4).report.notes
+    encoded = foveate.encode(model, inputs)
+    again = prune_inputs(model, inputs, keep=0.4, max_encoder_memory=1, encoded=encoded)
+    assert torch.equal(model(**again).logits, plain)
+
+
+@pytest.mark.parametrize("memory", [0, -1, 1.5, "2GiB", True, float("inf")])
+def test_memory_that_is_none(memory):
+    model, _, inputs = make("qwen2_5_vl")
+    with pytest.raises(InputError, match=r"^max_encoder_memory=.* is no number of bytes: give one"):
+        prune_inputs(model, inputs, keep=0.4, max_encoder_memory=memory)
+
+
+def test_memory_that_is_too_little_or_of_another_family():
+    model, family, inputs = make("qwen2_5_vl")
+    with pytest.raises(InputError, match="raise it, or make the image or video smaller"):
+        prune_inputs(model, inputs, keep=0.4, max_encoder_memory=memory_for(model, family, 8))
+    with pytest.raises(InputError, match="a policy was calibrated on whole images: raise it"):
+        prune_inputs(model, inputs, keep=make_policy(model), max_encoder_memory=memory_for(model, family, 100))
+    other = make_tiny_model(lookup.family("llava"))
+    batch = make_batch(other, lookup.family("llava"), [(1, 3)])
+    with pytest.raises(ModelError, match="max_encoder_memory is for towers that take patches"):
+        prune_inputs(other, batch, keep=0.4, max_encoder_memory=10**9)
 
 
 def test_calls_in_which_nothing_can_be_left_out():

@@ -5,7 +5,7 @@ which of them see each other, are arguments of its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -61,6 +61,33 @@ class PatchEncoder(Family):
         places = place_units(self.vision_tower(model), grids, units)
         encoded = encoder(**make_arguments(encoder, own), **places, return_dict=True)
         return write_levels(encoded, [_spread(level, chosen) for level in read_levels(encoded)])
+
+    def encode_split(
+        self, model: Any, inputs: Inputs, modality: str, chosen: Sequence[Tensor], limit: int | None
+    ) -> Any:
+        """`encode_units` of at most `limit` patches at once; None for any number.
+
+        It is cut between images and between frames, which do not see each other: but for rounding nothing changes.
+
+        Raises:
+            InputError: More patches than that are chosen of a single image or frame.
+        """
+        if limit is None:
+            return self.encode_units(model, inputs, modality, chosen)
+        encoded = None
+        frames = self.read_grids(inputs, modality)[:, 0].tolist()
+        for part in _group_frames(chosen, frames, limit // self.vision_tower(model).spatial_merge_size ** 2):
+            new = self.encode_units(model, inputs, modality, part)
+            if encoded is not None:
+                levels = zip(read_levels(new), read_levels(encoded), strict=True)
+                write_levels(new, [_merge(level, other, part) for level, other in levels])
+            encoded = new
+        return encoded
+
+    def all_units(self, model: Any, inputs: Inputs, modality: str) -> list[Tensor]:
+        """For every image or video (n,) true: all of its merge units."""
+        sizes = self.read_grids(inputs, modality).prod(-1) // self.vision_tower(model).spatial_merge_size ** 2
+        return [torch.ones(size, dtype=torch.bool) for size in sizes.tolist()]
 
     def read_grids(self, inputs: Inputs, modality: str) -> Tensor:
         """(images, 3): frames, and patches down and across. Raises `InputError` where they did not come."""
@@ -118,6 +145,32 @@ def _cut_ends(ends: Tensor, units: Tensor, size: int) -> Tensor:
     before = pad(units.cumsum(0), (1, 0))
     left: Tensor = (before[ends.long() // size] * size).unique_consecutive()
     return left.to(ends.dtype)
+
+
+def _group_frames(chosen: Sequence[Tensor], frames: Sequence[int], limit: int) -> Iterator[list[Tensor]]:
+    """The chosen units of all items in groups of at most `limit`, each of whole images or frames."""
+    part, left = [torch.zeros_like(own) for own in chosen], limit
+    for number, (own, count) in enumerate(zip(chosen, frames, strict=True)):
+        for frame in torch.arange(len(own), device=own.device).chunk(count):
+            size = int(own[frame].sum())
+            if size > limit:
+                raise InputError(
+                    f"max_encoder_memory is enough for {limit} of the tokens of an image or frame at once, and one has "
+                    f"{size}: raise it, or make the image or video smaller."
+                )
+            if size > left:
+                yield part
+                part, left = [torch.zeros_like(other) for other in chosen], limit
+            part[number][frame] = own[frame]
+            left -= size
+    yield part
+
+
+def _merge(level: Sequence[Tensor], other: Sequence[Tensor], chosen: Sequence[Tensor]) -> list[Tensor]:
+    """The tokens of `level` where they are chosen, those of `other` elsewhere."""
+    return [
+        torch.where(own.to(new.device)[:, None], new, old) for new, old, own in zip(level, other, chosen, strict=True)
+    ]
 
 
 def _spread(features: Sequence[Tensor], chosen: Sequence[Tensor]) -> list[Tensor]:

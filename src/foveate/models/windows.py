@@ -27,6 +27,7 @@ class WindowPlan:
         windows: The units of each window; none where all of the image is encoded at once.
         boxes: Where each window lies.
         limit: How many units may go through the tower at full size.
+        share: The share of the image that may go through it, at both sizes together.
     """
 
     grid: Grid
@@ -35,6 +36,7 @@ class WindowPlan:
     windows: tuple[Tensor, ...] = ()
     boxes: tuple[Box, ...] = ()
     limit: int = 0
+    share: Fraction = Fraction(1)
 
     @property
     def total(self) -> int:
@@ -66,7 +68,7 @@ def plan_windows(grid: Grid, side: int, share: Fraction) -> WindowPlan:
     Args:
         grid: (t, h, w) of the image in merge units.
         side: Merge units along a side of a window.
-        share: The largest share of the units that goes through the tower, both times together.
+        share: The largest share of the units that goes through the tower, both times together; 1 for the whole image.
     """
     frames, rows, columns = grid
     coarse = (frames, *_shrink(rows, columns, min(Fraction(1, 4), GLANCE * share)))
@@ -74,14 +76,14 @@ def plan_windows(grid: Grid, side: int, share: Fraction) -> WindowPlan:
     numbers = torch.arange(math.prod(grid)).view(grid)
     windows = tuple(numbers[:, y : y + side, x : x + side].flatten() for y in tops for x in lefts)
     total, glance = math.prod(grid), math.prod(coarse)
-    if glance + max(map(len, windows)) >= total:
+    if share >= 1 or glance + max(map(len, windows)) >= total:
         return WindowPlan(grid, grid, numbers.flatten())
     boxes = tuple(
         (y / rows, x / columns, min(1, (y + side) / rows), min(1, (x + side) / columns)) for y in tops for x in lefts
     )
     down, across = (_find_middles(*sizes) for sizes in ((coarse[1], rows), (coarse[2], columns)))
     places = numbers[:, down][:, :, across].flatten()
-    return WindowPlan(grid, coarse, places, windows, boxes, math.floor(share * total) - glance)
+    return WindowPlan(grid, coarse, places, windows, boxes, math.floor(share * total) - glance, share)
 
 
 def _shrink(rows: int, columns: int, share: Fraction) -> tuple[int, int]:

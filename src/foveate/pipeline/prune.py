@@ -28,6 +28,7 @@ def prune_inputs(
     model: Any, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     encoded: Encoded | None = None, explain: bool = False, encode: float = 1.0,
+    max_encoder_memory: int | None = None,
 ) -> PrunedInputs:  # fmt: skip
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
@@ -53,6 +54,9 @@ def prune_inputs(
             tiles in which the question finds the most. Of Qwen-VL and its kin, a share of the patches: half of it for
             a smaller image, the rest for the windows in which the question finds the most, at full size and in their
             places; where the tower attends to the whole image, these windows see each other alone.
+        max_encoder_memory: Of towers that take patches, the bytes that their activations may take without gradients, by
+            an upper estimate: images and frames go through in groups that fit, and an image that does not fit is
+            encoded in part, as with `encode`.
 
     Returns:
         Shorter inputs with a `report`. Rows without an image pass through.
@@ -63,7 +67,8 @@ def prune_inputs(
     Example:
         model.generate(**foveate.prune_inputs(model, inputs, keep=0.1))
     """
-    return prune(model, inputs, check_settings(keep, method, positions, per, modalities, explain, encode), encoded)
+    settings = check_settings(keep, method, positions, per, modalities, explain, encode, max_encoder_memory)
+    return prune(model, inputs, settings, encoded)
 
 
 def prune(

@@ -31,6 +31,7 @@ class PruneSettings:
     modalities: tuple[str, ...] = ("image", "video")
     explain: bool = False
     encode: float = 1.0
+    max_encoder_memory: int | None = None
     is_drawn: bool = False  # `keep` was drawn from several for this batch
     policy: Policy | Literal["auto"] | None = None
 
@@ -42,16 +43,18 @@ class PruneSettings:
     @property
     def keeps_all(self) -> bool:
         """Whether nothing is ever pruned."""
-        return self.is_whole and self.encode == 1 and not self.is_drawn
+        return self.is_whole and self.encode == 1 and self.max_encoder_memory is None and not self.is_drawn
 
 
 def check_settings(
     keep: Keep, method: str | Method, positions: str = "original", per: str = "image",
     modalities: Sequence[str] = ("image", "video"), explain: bool = False, encode: float = 1.0,
+    max_encoder_memory: int | None = None,
 ) -> PruneSettings:  # fmt: skip
     """Check settings that `prune_inputs` can follow. Raises a `FoveateError` that names the one that is wrong."""
     check_choices(keep, positions, per, modalities, explain)
     check_encode_share(encode)
+    check_encoder_memory(max_encoder_memory)
     number, policy = (1.0, keep) if isinstance(keep, (Policy, str)) else (keep, None)
     if policy is not None and encode != 1:
         raise InputError(
@@ -60,14 +63,20 @@ def check_settings(
         )
     return PruneSettings(
         number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain,
-        encode=float(encode), policy=policy,
+        encode=float(encode), max_encoder_memory=max_encoder_memory, policy=policy,
     )  # fmt: skip
 
 
 def check_encode_share(encode: object) -> None:
     """Raise `InputError` unless `encode` is a share in (0, 1]."""
     if not is_number(encode) or not 0 < encode <= 1:
-        raise InputError(f"encode={describe(encode)} is not a share of an image's tiles: use a float in (0, 1].")
+        raise InputError(f"encode={describe(encode)} is not a share of an image: use a float in (0, 1].")
+
+
+def check_encoder_memory(memory: object) -> None:
+    """Raise `InputError` unless `max_encoder_memory` is None or a number of bytes."""
+    if memory is not None and not (is_int(memory) and isinstance(memory, int) and memory > 0):
+        raise InputError(f"max_encoder_memory={describe(memory)} is no number of bytes: give one, such as 2 * 1024**3.")
 
 
 def check_choices(keep: Keep, positions: str, per: str, modalities: Sequence[str], explain: bool) -> None:

@@ -32,6 +32,10 @@ WHOLE = "Videos and audios were encoded whole: encode leaves out parts of images
 def check_encode(family: Family, settings: PruneSettings) -> None:
     """Raise a `FoveateError` where `encode` leaves parts out and the family, the method or the settings do not."""
     share, kind = settings.encode, family.model_type
+    if settings.max_encoder_memory is not None and not isinstance(family, PatchEncoder):
+        raise ModelError(
+            f"max_encoder_memory is for towers that take patches, and that of {kind} models takes images: leave it out."
+        )
     if share == 1:
         return
     if not family.traits.placed:
@@ -58,17 +62,18 @@ def encode_part(
     model: Any, family: Family, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None
 ) -> EncodedPart:
     """Encode what `inputs` show, and of the images only what `settings.encode` and the question allow."""
-    if settings.encode == 1:
+    is_encoded = encoded is not None or bool(inputs.get("mm_encoder_outputs"))
+    if settings.encode == 1 and (settings.max_encoder_memory is None or is_encoded):
         return EncodedPart(encoded)
     shown = find_modalities(family, inputs)
-    if encoded is not None or inputs.get("mm_encoder_outputs"):
+    if is_encoded:
         raise InputError("The images came encoded, so no part can be left out: pass pixel_values, or leave encode out.")
-    notes: tuple[str, ...] = (WHOLE,) if set(shown) - {"image"} else ()
+    notes: tuple[str, ...] = (WHOLE,) if settings.encode < 1 and set(shown) - {"image"} else ()
     part = EncodedPart(None)
     if "image" in shown and isinstance(family, TileEncoder):
         part = encode_tiles(model, family, inputs, settings)
-    elif "image" in shown and isinstance(family, PatchEncoder):
-        part = encode_windows(model, family, inputs, settings)
+    elif isinstance(family, PatchEncoder):
+        part = encode_windows(model, family, inputs, settings, shown)
     return replace(part, notes=(*notes, *part.notes))
 
 

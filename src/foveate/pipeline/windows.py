@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.method.budget import to_fraction
 from foveate.method.tiles import find_region, rank_tiles
+from foveate.models.encoder_memory import count_patches
 from foveate.models.patch_encoder import PatchEncoder, read_levels, write_levels
 from foveate.models.windows import BLOCK, WindowPlan, plan_windows, shrink_patches
 from foveate.models.wrappers import gather_shards
@@ -23,42 +25,72 @@ from foveate.pipeline.select import read_tokens
 from foveate.pipeline.settings import PruneSettings
 
 LOOK = 1.0  # share of the smaller image's tokens that a first look sees
+BOUNDED = "An image was encoded in part: more of it at once would need more than max_encoder_memory."
 ONE_WINDOW = "An image of few windows was encoded whole: there is nothing of it to leave out."
 
 
-def encode_windows(model: Any, family: PatchEncoder, inputs: Mapping[str, Any], settings: PruneSettings) -> EncodedPart:
+def encode_windows(
+    model: Any, family: PatchEncoder, inputs: Mapping[str, Any], settings: PruneSettings, shown: Sequence[str]
+) -> EncodedPart:
     """Encode a smaller image of every image, then the windows that the question needs, at full size.
 
     Where no window was encoded, every token of the smaller image stands in the place at its middle; the other places
-    there are empty.
+    there are empty. Where memory is bounded, videos go through the tower in groups of frames.
     """
-    with explain_refusal(model):
-        plans = plan_images(model, family, inputs, settings.encode)
-    notes = (ONE_WINDOW,) if any(not plan.windows for plan in plans) else ()
+    limit = find_limit(model, family, settings)
+    plans = plan_images(model, family, inputs, settings, limit) if "image" in shown else []
+    videos = {m: _encode(model, family, inputs, m, None, limit) for m in shown if m == "video" and limit}
+    notes = _describe_plans(plans, settings)
     if not any(plan.windows for plan in plans):
-        return EncodedPart(None, notes=notes)
-    coarse = _encode(model, lambda: family.encode(model, shrink_images(model, family, inputs, plans)))
+        images = {"image": _encode(model, family, inputs, "image", None, limit)} if limit and plans else {}
+        return EncodedPart(Encoded({**images, **videos}) if images or videos else None, notes=notes)
+    small = shrink_images(model, family, inputs, plans)
+    coarse = _encode(model, family, small, "image", None, limit)
     looks = [_place(level, plans) for level in read_levels(coarse)]
-    write_levels(coarse, looks)
-    encoded = encode_missing(model, family, inputs, settings, Encoded({"image": coarse}))
+    outputs = {"image": write_levels(coarse, looks), **videos}
+    encoded = encode_missing(model, family, inputs, settings, Encoded(outputs))
     started = time.perf_counter()
     chosen, looked = _choose_windows(model, family, inputs, encoded, plans, settings)
     seconds = time.perf_counter() - started
     units = [plan.mark(own) for plan, own in zip(plans, chosen, strict=True)]
-    fine = _encode(model, lambda: family.encode_units(model, inputs, "image", units))
+    fine = _encode(model, family, inputs, "image", units, limit)
     levels = [_join(level, look, units) for level, look in zip(read_levels(fine), looks, strict=True)]
     encoded = Encoded({**encoded.outputs, "image": write_levels(fine, levels)})
     marks = [_describe(plan, own) for plan, own in zip(plans, chosen, strict=True)]
     return EncodedPart(encoded, marks, notes, seconds, looked)
 
 
-def plan_images(model: Any, family: PatchEncoder, inputs: Mapping[str, Any], share: float) -> list[WindowPlan]:
-    """How each image of the batch is encoded."""
-    tower, grids = family.vision_tower(model), family.read_grids(inputs, "image").tolist()
+def find_limit(model: Any, family: PatchEncoder, settings: PruneSettings) -> int | None:
+    """How many patches may go through the tower at once; None where nothing bounds them."""
+    memory = settings.max_encoder_memory
+    return None if memory is None else count_patches(family.vision_tower(model), memory)
+
+
+def plan_images(
+    model: Any, family: PatchEncoder, inputs: Mapping[str, Any], settings: PruneSettings, limit: int | None
+) -> list[WindowPlan]:
+    """How each image of the batch is encoded. Raises `InputError` where a policy would get a part of one."""
+    with explain_refusal(model):
+        grids = family.read_grids(inputs, "image").tolist()
+    tower = family.vision_tower(model)
     merge = tower.spatial_merge_size
     side = tower.window_size // merge // tower.config.patch_size if hasattr(tower, "fullatt_block_indexes") else BLOCK
+    shares = [min(to_fraction(settings.encode), Fraction(limit or t * h * w, t * h * w)) for t, h, w in grids]
     units = [(t, h // merge, w // merge) for t, h, w in grids]
-    return [plan_windows(grid, side, to_fraction(share)) for grid in units]
+    plans = [plan_windows(grid, side, share) for grid, share in zip(units, shares, strict=True)]
+    if settings.policy and any(plan.windows for plan in plans):
+        raise InputError(
+            "max_encoder_memory is too little for an image as a whole, and a policy was calibrated on whole images: "
+            "raise it, or give keep a number."
+        )
+    return plans
+
+
+def _describe_plans(plans: Sequence[WindowPlan], settings: PruneSettings) -> tuple[str, ...]:
+    """What the caller should know about them, in sentences."""
+    whole = settings.encode < 1 and any(not plan.windows for plan in plans)
+    part = any(plan.windows and plan.share < to_fraction(settings.encode) for plan in plans)
+    return (*([ONE_WINDOW] if whole else []), *([BOUNDED] if part else []))
 
 
 def shrink_images(
@@ -78,11 +110,17 @@ def shrink_images(
     return {**inputs, name: torch.cat(small), "image_grid_thw": inputs["image_grid_thw"].new_tensor(grids)}
 
 
-def _encode(model: Any, encode: Callable[[], Any]) -> Any:
-    """The output of a call of the encoder, without the hidden states of its layers."""
+def _encode(
+    model: Any, family: PatchEncoder, inputs: Mapping[str, Any], modality: str, units: Sequence[Tensor] | None,
+    limit: int | None,
+) -> Any:  # fmt: skip
+    """The encoder's output on these units, or on all of them, without the hidden states of its layers."""
     gather_shards(model)
     with explain_refusal(model):
-        return drop_hidden_states(encode())
+        if units is None and limit is None:
+            return drop_hidden_states(family.encode(model, inputs, modality))
+        chosen = family.all_units(model, inputs, modality) if units is None else units
+        return drop_hidden_states(family.encode_split(model, inputs, modality, chosen, limit))
 
 
 def _choose_windows(
