@@ -245,6 +245,21 @@ def test_memory_that_is_enough_changes_nothing():
     assert torch.equal(model(**again).logits, plain)
 
 
+@torch.no_grad()
+def test_memory_is_bounded_under_pruning_too():
+    model, family, inputs = make("qwen3_vl", [(5, 4)])
+    memory = memory_for(model, family, 100)
+    with foveate.pruning(model, keep=0.4, max_encoder_memory=memory) as handle:
+        counts, _ = count_patches_of(model, family, lambda: model.generate(**inputs, max_new_tokens=2))
+    assert max(counts) <= 100
+    assert BOUNDED in handle.report.notes
+    with pytest.raises(InputError, match=r"^max_encoder_memory=.* is no number of bytes"):
+        foveate.attach(model, keep=0.4, max_encoder_memory=0)
+    for method in ("fastv", "pyramiddrop"):
+        with pytest.raises(InputError, match=f"^max_encoder_memory=.* is not for {method}, which leaves the encoder"):
+            foveate.attach(model, keep=0.4, method=method, max_encoder_memory=10**9)
+
+
 @pytest.mark.parametrize("memory", [0, -1, 1.5, "2GiB", True, float("inf")])
 def test_memory_that_is_none(memory):
     model, _, inputs = make("qwen2_5_vl")

@@ -21,7 +21,15 @@ from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Per, Positions, PruneSettings, check_choices, check_encode_share, check_settings
+from foveate.pipeline.settings import (
+    Per,
+    Positions,
+    PruneSettings,
+    check_choices,
+    check_encode_share,
+    check_encoder_memory,
+    check_settings,
+)
 from foveate.pipeline.tiles import check_encode
 from foveate.policy import Policy
 
@@ -46,7 +54,7 @@ class Handle:
 def attach(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False, seed: int = 0, encode: float = 1.0,
+    explain: bool = False, seed: int = 0, encode: float = 1.0, max_encoder_memory: int | None = None,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
 
@@ -66,7 +74,7 @@ def attach(
         model: A vision-language model of transformers, with its head; also inside `torch.compile`, PEFT or DDP.
         keep: As in `prune_inputs`; also a list of budgets or a tuple of two ends, of which one is drawn for each batch
             that a gradient is taken of. Outside of training mode the first one holds.
-        method, positions, per, modalities, explain, encode: As in `prune_inputs`.
+        method, positions, per, modalities, explain, encode, max_encoder_memory: As in `prune_inputs`.
         seed: Of the draws.
 
     Returns:
@@ -85,7 +93,9 @@ def attach(
     """
     model = unwrap(model)
     is_second = find_chain(model) is not None
-    handle = _attach(model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode)
+    handle = _attach(
+        model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory
+    )
     if is_second:
         text = "Pruning is attached to this model already: the newest handle decides, until it is removed."
         warnings.warn(text, FoveateWarning, stacklevel=2)
@@ -94,7 +104,7 @@ def attach(
 
 def _attach(
     model: Any, method: Method | DecoderMethod, keep: Keeps, positions: Positions, per: Per,
-    modalities: Sequence[str], explain: bool, seed: int, encode: float,
+    modalities: Sequence[str], explain: bool, seed: int, encode: float, memory: int | None,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
@@ -103,9 +113,10 @@ def _attach(
     if isinstance(method, DecoderMethod):
         if draws is not None or isinstance(budget, (Policy, str)):
             raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
-        _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode)
+        _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode, memory)
         return attach_decoder(model, keep=budget, method=method)
-    settings = find_policy(model, check_settings(budget, method, positions, per, modalities, explain, encode))
+    checked = check_settings(budget, method, positions, per, modalities, explain, encode, memory)
+    settings = find_policy(model, checked)
     if isinstance(settings.policy, Policy) and settings.policy.retries:
         raise InputError("A policy with_retry() is for foveate.generate_with_retry: attach the policy as it is.")
     settings = replace(settings, is_drawn=draws is not None)
@@ -132,16 +143,18 @@ def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
 
 def _check_decoder_settings(
     model: Any, method: DecoderMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
-    explain: bool, encode: float,
+    explain: bool, encode: float, memory: int | None,
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
     check_choices(keep, positions, per, modalities, explain)
     check_encode_share(encode)
+    check_encoder_memory(memory)
     reasons = {
         f"per={per!r}": per != "image" and "which counts by image",
         f"modalities={modalities!r}": "image" not in modalities and "which prunes images",
         "explain=True": explain and "which selects by attention alone",
         f"encode={encode!r}": encode != 1 and "which sees the whole image",
+        f"max_encoder_memory={memory!r}": memory is not None and "which leaves the encoder as it is",
         f"positions={positions!r}": positions != "original" and "whose tokens stay in place",
     }
     for setting, reason in reasons.items():
@@ -155,7 +168,7 @@ def _check_decoder_settings(
 def pruning(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False, seed: int = 0, encode: float = 1.0,
+    explain: bool = False, seed: int = 0, encode: float = 1.0, max_encoder_memory: int | None = None,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.
 
@@ -165,7 +178,9 @@ def pruning(
         with foveate.pruning(model, keep=0.1) as handle:
             model.generate(**inputs)
     """
-    handle = _attach(unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed, encode)
+    handle = _attach(
+        unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory
+    )
     try:
         yield handle
     finally:
