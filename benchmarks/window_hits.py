@@ -56,10 +56,10 @@ def look_at(batch: EvalBatch, share: float, look: float | None) -> tuple[list[Wi
         seen.append((tokens, regions))
         return list(range(len(regions)))
 
-    layouts = windows.plan_images(model, family, inputs, share)
+    settings = check_settings(0.1, "glance", encode=share)
+    layouts = windows.plan_images(model, family, inputs, settings, None)
     coarse = family.encode(model, windows.shrink_images(model, family, inputs, layouts))
     write_levels(coarse, [windows._place(level, layouts) for level in read_levels(coarse)])
-    settings = check_settings(0.1, "glance", encode=share)
     with mock.patch.object(windows, "rank_tiles", rank), mock.patch.object(windows, "LOOK", look):
         windows._choose_windows(model, family, inputs, Encoded({"image": coarse}), layouts, settings)
     return layouts, seen

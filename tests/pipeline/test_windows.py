@@ -271,6 +271,13 @@ def test_memory_that_is_too_little_or_of_another_family():
     model, family, inputs = make("qwen2_5_vl")
     with pytest.raises(InputError, match="raise it, or make the image or video smaller"):
         prune_inputs(model, inputs, keep=0.4, max_encoder_memory=memory_for(model, family, 8))
+    for show in ("image", "video"):
+        batch = make_batch(model, family, [((show,), 3)])
+        with pytest.raises(InputError, match="is enough for 0 of the tokens of an image or frame"):
+            prune_inputs(model, batch, keep=0.4, max_encoder_memory=1)
+    memory = memory_for(model, family, 100)
+    with pytest.raises(InputError, match='add "image" to modalities'):
+        prune_inputs(model, inputs, keep=0.4, method="glance", modalities=("video",), max_encoder_memory=memory)
     with pytest.raises(InputError, match="a policy was calibrated on whole images: raise it"):
         prune_inputs(model, inputs, keep=make_policy(model), max_encoder_memory=memory_for(model, family, 100))
     other = make_tiny_model(lookup.family("llava"))

@@ -39,10 +39,11 @@ def encode_windows(
     """
     limit = find_limit(model, family, settings)
     plans = plan_images(model, family, inputs, settings, limit) if "image" in shown else []
-    videos = {m: _encode(model, family, inputs, m, None, limit) for m in shown if m == "video" and limit}
+    is_bounded = limit is not None
+    videos = {m: _encode(model, family, inputs, m, None, limit) for m in shown if m == "video" and is_bounded}
     notes = _describe_plans(plans, settings)
     if not any(plan.windows for plan in plans):
-        images = {"image": _encode(model, family, inputs, "image", None, limit)} if limit and plans else {}
+        images = {"image": _encode(model, family, inputs, "image", None, limit)} if is_bounded and plans else {}
         return EncodedPart(Encoded({**images, **videos}) if images or videos else None, notes=notes)
     small = shrink_images(model, family, inputs, plans)
     coarse = _encode(model, family, small, "image", None, limit)
@@ -69,21 +70,29 @@ def find_limit(model: Any, family: PatchEncoder, settings: PruneSettings) -> int
 def plan_images(
     model: Any, family: PatchEncoder, inputs: Mapping[str, Any], settings: PruneSettings, limit: int | None
 ) -> list[WindowPlan]:
-    """How each image of the batch is encoded. Raises `InputError` where a policy would get a part of one."""
+    """How each image of the batch is encoded. Raises `InputError` where the settings allow no part of one."""
     with explain_refusal(model):
         grids = family.read_grids(inputs, "image").tolist()
     tower = family.vision_tower(model)
     merge = tower.spatial_merge_size
     side = tower.window_size // merge // tower.config.patch_size if hasattr(tower, "fullatt_block_indexes") else BLOCK
-    shares = [min(to_fraction(settings.encode), Fraction(limit or t * h * w, t * h * w)) for t, h, w in grids]
-    units = [(t, h // merge, w // merge) for t, h, w in grids]
-    plans = [plan_windows(grid, side, share) for grid, share in zip(units, shares, strict=True)]
-    if settings.policy and any(plan.windows for plan in plans):
-        raise InputError(
-            "max_encoder_memory is too little for an image as a whole, and a policy was calibrated on whole images: "
-            "raise it, or give keep a number."
-        )
+    plans = []
+    for frames, height, width in grids:
+        count = frames * height * width
+        share = min(to_fraction(settings.encode), Fraction(count if limit is None else limit, count))
+        plans.append(plan_windows((frames, height // merge, width // merge), side, share))
+    if any(plan.windows for plan in plans):
+        _check_part(settings)
     return plans
+
+
+def _check_part(settings: PruneSettings) -> None:
+    """Raise `InputError` where settings are not for a part of an image; `check_encode` did so for `encode` below 1."""
+    small = "max_encoder_memory is too little for an image as a whole"
+    if settings.policy:
+        raise InputError(f"{small}, and a policy was calibrated on whole images: raise it, or give keep a number.")
+    if "image" not in settings.modalities:
+        raise InputError(f'{small}, and a part of one is chosen to be pruned: raise it, or add "image" to modalities.')
 
 
 def _describe_plans(plans: Sequence[WindowPlan], settings: PruneSettings) -> tuple[str, ...]:
