@@ -10,8 +10,9 @@ from foveate.conformance import laws, reference
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.reference import find_kept_items, mark_kept
 from foveate.conformance.registry import to_tiny_family
-from foveate.models import Family, family_of, lookup, sequence as rewrite
+from foveate.models import Family, base, family_of, lookup, patch_encoder, sequence as rewrite
 from foveate.models.sequence import count_positions
+from foveate.models.windows import WindowPlan
 from foveate.pipeline.prune import prune_inputs
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
@@ -120,6 +121,34 @@ def test_questions_of_other_rows_break_the_ragged_law(monkeypatch):
 
     monkeypatch.setattr(select, "VisualTokens", unstable)
     assert status_of(lookup.family("llava"), "ragged batch = each row alone") == "violated"
+
+
+def test_other_places_break_the_law_on_merge_units(monkeypatch):
+    place = patch_encoder.place_units
+
+    def misplace(tower, grids, units):
+        places = place(tower, grids, units)
+        return {**places, "position_ids": places["position_ids"].roll(4, 0)}
+
+    monkeypatch.setattr(patch_encoder, "place_units", misplace)
+    for model_type in ("qwen2_5_vl", "qwen3_vl"):
+        assert status_of(lookup.family(model_type), "all merge units chosen = the untouched features") == "violated"
+
+
+def test_other_positions_and_other_windows_break_the_laws_on_windows(monkeypatch):
+    family = lookup.family("qwen2_5_vl")
+    cut, choose, calls = base.cut_sequence, WindowPlan.choose, []
+    monkeypatch.setattr(base, "cut_sequence", lambda *args, compact, **more: cut(*args, compact=True, **more))
+    assert status_of(family, "some windows encoded = full with these tokens") == "violated"
+    monkeypatch.setattr(base, "cut_sequence", cut)
+
+    def unstable(plan, ranking):
+        calls.append(plan)
+        return choose(plan, ranking[::-1] if len(calls) > 6 else ranking)  # the batch has 6 images with windows
+
+    monkeypatch.setattr(WindowPlan, "choose", unstable)
+    with torch.no_grad():
+        assert laws.LAWS["some windows encoded in a batch = each row alone"](make_tiny_model(family), family) > 1e-2
 
 
 def test_not_a_number_breaks_every_law_that_compares_logits(llava):
