@@ -2,7 +2,7 @@
 
 Beside the whole image: smaller images of as many patches, random windows, and windows chosen without the question; what
 enters the prompt (looked-at windows alone, the smaller image in the other places, that alone), and how a window is
-scored. Resumes from the answers in --answers; writes results/windows.json.
+scored. Resumes from the answers in --answers, also with a larger --limit; writes results/windows.json.
 
     python benchmarks/windows.py
 """
@@ -164,7 +164,7 @@ def main() -> None:
         loaded = load(options.model)
     shares = [float(share) for share in options.shares.split(",")]
     arms = make_arms(options.kinds.split(";"), options.methods.split(","), shares)
-    settings = {name: value for name, value in vars(options).items() if name not in ("answers", "out")}
+    settings = {name: value for name, value in vars(options).items() if name not in ("answers", "limit", "out")}
     tasks = options.tasks.split(",")
     by_task = [sample_examples([task], options.split, options.limit) for task in tasks]
     examples = [example for turn in zip(*by_task, strict=True) for example in turn]  # a part of a run tells something
@@ -174,7 +174,7 @@ def main() -> None:
         own = [row for row in rows if row["arm"] == arm.label]
         for task in ("all", *tasks):
             table.setdefault(arm.label, {})[task] = score([row["right"] for row in own if task in ("all", row["task"])])
-    options.out.write_text(json.dumps({**settings, "arms": table}, indent=1) + "\n")
+    options.out.write_text(json.dumps({**settings, "questions": len(examples), "arms": table}, indent=1) + "\n")
     for label, scores in table.items():
         print(label, json.dumps(scores))
 
