@@ -1,0 +1,51 @@
+"""Which merge units of an image or a video repeat a neighbour, by their pixels."""
+
+import torch
+from torch import Tensor
+
+BLANK = 0.02  # the threshold of `skip="blank"`
+ROUNDS = 3  # runs that drift away from their first unit are cut so often
+BLOCK = 2**22  # values compared at once
+
+
+def find_representatives(units: Tensor, grid: tuple[int, int, int], threshold: float) -> Tensor:
+    """For every merge unit the unit that stands for it: itself, or one whose pixels differ by at most the threshold.
+
+    A unit is linked to its neighbour in the frame before, above or to the left, the first of these that it is near to.
+    The first unit of such a run stands for those of its units that are near to it; near to the next one is not enough,
+    or a slow gradient were one run. Those that are not near form runs among themselves, `ROUNDS` times in all; what is
+    left then stands for itself.
+
+    Args:
+        units: (n, p) the pixel values of each unit, in raster order; NaN is near to nothing.
+        grid: (t, h, w) of the units.
+        threshold: The largest difference of two pixel values at the same place of two units that are near to each
+            other, as a share of the range of all values: 0 for equal units alone.
+
+    Returns:
+        (n,) indices. Of the units that stand for others each stands for itself.
+    """
+    t, h, w = grid
+    places = torch.arange(len(units), device=units.device)
+    limit = threshold * (units.amax() - units.amin()).float()
+    limit = limit.where(limit.isfinite(), torch.nan)
+    links = places
+    for step, size in ((1, w), (w, h), (h * w, t)):
+        if size > 1:
+            before = torch.where(places // step % size > 0, places - step, places)
+            links = before.where((before < places) & (_measure_distances(units, places, before) <= limit), links)
+    result, is_open = places, torch.ones_like(places, dtype=torch.bool)
+    for _ in range(ROUNDS):
+        firsts = links.where(is_open & is_open[links], places)
+        for _ in range((t + h + w).bit_length()):  # each step doubles how far back it looks
+            firsts = firsts[firsts]
+        near = is_open & (_measure_distances(units, places, firsts) <= limit)
+        result, is_open = firsts.where(near, result), is_open & ~near
+    return result
+
+
+def _measure_distances(units: Tensor, some: Tensor, others: Tensor) -> Tensor:
+    """(k,) the largest difference of two values at the same place, for the units `some` (k,) and `others` (k,)."""
+    size = max(1, BLOCK // units.shape[1])
+    pairs = zip(some.split(size), others.split(size), strict=True)
+    return torch.cat([(units[one].float() - units[other].float()).abs().amax(1) for one, other in pairs])

@@ -1,0 +1,199 @@
+"""Which merge units stand for others, beside a slow reference, and that nothing is lost that differs."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveate.method import blanks
+from foveate.method.blanks import ROUNDS, find_representatives
+
+GRIDS = [(1, 1, 1), (1, 1, 7), (1, 5, 1), (1, 6, 9), (1, 13, 4), (3, 1, 1), (4, 3, 5), (2, 7, 2)]
+THRESHOLDS = [0, 0.01, 0.05, 0.3]
+SIDE = 8  # pixels of a merge unit here
+
+
+def find_slowly(units, grid, threshold):
+    """The definition, unit by unit."""
+    _, h, w = grid
+    limit = threshold * (units.max() - units.min())
+
+    def is_near(one, other):
+        return bool((units[one] - units[other]).abs().max() <= limit)
+
+    links, result, left = {}, list(range(len(units))), list(range(len(units)))
+    for n in range(len(units)):
+        frame, row, column = n // (h * w), n // w % h, n % w
+        for before, exists in ((n - h * w, frame), (n - w, row), (n - 1, column)):
+            if exists and is_near(n, before):
+                links[n] = before
+                break
+    for _ in range(ROUNDS):
+        first = {}
+        for n in left:
+            first[n] = first.get(links.get(n), n)
+        for n in left:
+            if is_near(n, first[n]):
+                result[n] = first[n]
+        left = [n for n in left if not is_near(n, first[n])]
+    return torch.tensor(result)
+
+
+def cut_units(image, side=SIDE):
+    """The merge units of an image (h, w, c) or a clip (t, h, w, c) as rows, and their grid."""
+    clip = torch.as_tensor(np.asarray(image, np.float32))
+    clip = clip if clip.ndim == 4 else clip[None]
+    t, h, w = clip.shape[0], clip.shape[1] // side, clip.shape[2] // side
+    parts = clip.reshape(t, h, side, w, side, -1).permute(0, 1, 3, 2, 4, 5)
+    return parts.reshape(t * h * w, -1), (t, h, w)
+
+
+def make_steps(grid, seed, sizes=(3, 1, 20, 200)):
+    """Units of few kinds, in which each value may be off by a little."""
+    rng = torch.Generator().manual_seed(seed)
+    n = grid[0] * grid[1] * grid[2]
+    kinds = torch.randint(0, sizes[3], (sizes[0], 12), generator=rng).float()
+    units = kinds[torch.randint(0, sizes[0], (n,), generator=rng)]
+    return units + torch.randint(-sizes[1], sizes[1] + 1, units.shape, generator=rng)
+
+
+def make_drift(grid, seed):
+    """A gradient over all axes with a little noise: neighbours are near, ends are not."""
+    axes = torch.cartesian_prod(*(torch.arange(size, dtype=torch.float) for size in grid)).sum(1, keepdim=True)
+    return axes + torch.rand(len(axes), 12, generator=torch.Generator().manual_seed(seed))
+
+
+def count_encoded(units, grid, threshold):
+    return int((find_representatives(units, grid, threshold) == torch.arange(len(units))).sum())
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("make", [make_steps, make_drift])
+def test_the_slow_reference(grid, make):
+    for seed in range(8):
+        units = make(grid, seed)
+        for threshold in THRESHOLDS:
+            assert torch.equal(find_representatives(units, grid, threshold), find_slowly(units, grid, threshold))
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS)
+@pytest.mark.parametrize("make", [make_steps, make_drift])
+def test_what_stands_for_a_unit_is_encoded_and_near(make, threshold):
+    grid = (2, 17, 23)
+    units = make(grid, 5)
+    firsts = find_representatives(units, grid, threshold)
+    assert torch.equal(firsts[firsts], firsts)
+    assert bool((firsts <= torch.arange(len(units))).all())
+    assert float((units - units[firsts]).abs().max()) <= threshold * float(units.max() - units.min()) + 1e-5
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_at_0_exactly_the_units_that_equal_a_neighbour_go(grid):
+    t, h, w = grid
+    units = make_steps(grid, 3, (2, 0, 20, 200))
+    cells = units.reshape(t, h, w, -1)
+    repeats = torch.zeros(grid, dtype=torch.bool)
+    repeats[1:] |= (cells[1:] == cells[:-1]).all(-1)
+    repeats[:, 1:] |= (cells[:, 1:] == cells[:, :-1]).all(-1)
+    repeats[:, :, 1:] |= (cells[:, :, 1:] == cells[:, :, :-1]).all(-1)
+    firsts = find_representatives(units, grid, 0)
+    assert torch.equal(firsts != torch.arange(len(units)), repeats.flatten())
+    assert torch.equal(units[firsts], units)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("steps", [2, 3, 5])
+def test_a_slow_gradient_is_no_run(axis, steps):
+    """Every unit is near to the next one and the ends are as far apart as values can be."""
+    count, threshold = 40, 1 / 40 * steps
+    ramp = np.linspace(0, 255, count * SIDE)
+    image = np.broadcast_to(ramp[:, None] if axis == 0 else ramp[None], (count * SIDE, count * SIDE))[..., None]
+    units, grid = cut_units(image)
+    firsts = find_representatives(units, grid, threshold)
+    assert float((units - units[firsts]).abs().max()) <= threshold * 255 + 1e-3
+    assert count_encoded(units, grid, threshold) >= count / (steps + 1)
+
+
+def test_blank_pages_and_gradients_in_time():
+    units, grid = cut_units(np.full((5 * SIDE, 7 * SIDE, 3), 236))
+    for threshold in THRESHOLDS:
+        assert find_representatives(units, grid, threshold).unique().tolist() == [0]
+    fading = np.linspace(0, 255, 30)[:, None, None, None] * np.ones((30, 2 * SIDE, 2 * SIDE, 1))
+    units, grid = cut_units(fading)
+    assert count_encoded(units, grid, 0.0) == 30
+    assert count_encoded(units, grid, 0.05) >= 15
+
+
+def test_chessboards():
+    y, x = np.mgrid[: 6 * SIDE, : 8 * SIDE]
+    fine = ((y + x) % 2 * 255)[..., None]  # all units are equal
+    assert count_encoded(*cut_units(fine), 0) == 1
+    coarse = ((y // SIDE + x // SIDE) % 2 * 255)[..., None]  # no neighbours are
+    assert count_encoded(*cut_units(coarse), 0.9) == 48
+    odd = ((y // 3 + x // 3) % 2 * 255)[..., None]  # squares and units do not fit together
+    assert count_encoded(*cut_units(odd), 0.9) == 48
+
+
+def test_one_pixel_is_enough():
+    page = np.full((6 * SIDE, 6 * SIDE, 3), 255)
+    page[3 * SIDE + 5, 2 * SIDE + 1] = (255, 255, 240)  # a dot in one channel
+    page[0, 0] = 0
+    units, grid = cut_units(page)
+    firsts = find_representatives(units, grid, 0.05)
+    assert set(firsts.unique().tolist()) == {0, 1, 6, 20}  # the corner, what is right of it and below, the dot
+    assert find_representatives(units, grid, 0.06).unique().tolist() == [0, 1, 6]
+
+
+def test_jpeg_and_noise_need_a_threshold():
+    rng = np.random.default_rng(0)
+    page = np.full((20 * SIDE, 20 * SIDE, 3), 244, np.uint8)
+    page[40:60, 32:120] = rng.integers(0, 255, (20, 88, 3))
+    buffer = io.BytesIO()
+    Image.fromarray(page).save(buffer, "JPEG", quality=85)
+    noisy = np.asarray(Image.open(buffer)).astype(float) + rng.integers(-2, 3, page.shape)
+    units, grid = cut_units(noisy)
+    assert count_encoded(units, grid, 0) == 400
+    assert count_encoded(units, grid, 0.02) <= 150
+    written = {n for n in range(400) if 40 < (n // 20 + 0.5) * SIDE < 56 and 40 < (n % 20 + 0.5) * SIDE < 112}
+    assert written <= set(find_representatives(units, grid, 0.02).unique().tolist())
+
+
+def test_a_clip_costs_what_moves():
+    rng = np.random.default_rng(0)
+    still = np.broadcast_to(rng.integers(0, 255, (1, 4 * SIDE, 5 * SIDE, 3)), (6, 4 * SIDE, 5 * SIDE, 3)).copy()
+    assert count_encoded(*cut_units(still), 0) == 20
+    still[3, :SIDE, :SIDE] = 7  # for one frame, and back again
+    firsts = find_representatives(*cut_units(still), 0)
+    assert firsts.unique().tolist() == [*range(20), 60, 80]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_types_and_scales(dtype):
+    grid = (2, 6, 5)
+    units = make_steps(grid, 1, (3, 2, 20, 100))
+    for threshold in THRESHOLDS:
+        expected = find_representatives(units, grid, threshold)
+        assert torch.equal(find_representatives(units.to(dtype), grid, threshold), expected)
+        assert torch.equal(find_representatives(units * 4 - 256, grid, threshold), expected)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_values_that_are_no_numbers_are_left_to_the_encoder(wrong):
+    units = torch.ones(12, 6)
+    units[7, 3] = wrong
+    assert 7 in find_representatives(units, (1, 3, 4), 0.02).unique()
+
+
+def test_the_cost_is_linear_and_blocks_change_nothing(monkeypatch):
+    measured, measure = [], blanks._measure_distances
+    monkeypatch.setattr(blanks, "_measure_distances", lambda *call: measured.append(len(call[1])) or measure(*call))
+    for grid in [(1, 6, 9), (1, 60, 90), (3, 20, 20)]:
+        units = make_drift(grid, 0)
+        measured.clear()
+        whole = find_representatives(units, grid, 0.02)
+        assert sum(measured) <= (3 + ROUNDS) * len(units)
+        monkeypatch.setattr(blanks, "BLOCK", 100)
+        assert torch.equal(find_representatives(units, grid, 0.02), whole)
+        monkeypatch.setattr(blanks, "BLOCK", 2**22)
