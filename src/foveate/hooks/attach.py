@@ -25,11 +25,14 @@ from foveate.pipeline.settings import (
     Per,
     Positions,
     PruneSettings,
+    Skip,
     check_choices,
     check_encode_share,
     check_encoder_memory,
     check_settings,
+    check_skip_threshold,
 )
+from foveate.pipeline.skip import check_skip
 from foveate.pipeline.tiles import check_encode
 from foveate.policy import Policy
 
@@ -55,6 +58,7 @@ def attach(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False, seed: int = 0, encode: float = 1.0, max_encoder_memory: int | None = None,
+    skip: Skip = None,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
 
@@ -74,7 +78,7 @@ def attach(
         model: A vision-language model of transformers, with its head; also inside `torch.compile`, PEFT or DDP.
         keep: As in `prune_inputs`; also a list of budgets or a tuple of two ends, of which one is drawn for each batch
             that a gradient is taken of. Outside of training mode the first one holds.
-        method, positions, per, modalities, explain, encode, max_encoder_memory: As in `prune_inputs`.
+        method, positions, per, modalities, explain, encode, max_encoder_memory, skip: As in `prune_inputs`.
         seed: Of the draws.
 
     Returns:
@@ -94,7 +98,8 @@ def attach(
     model = unwrap(model)
     is_second = find_chain(model) is not None
     handle = _attach(
-        model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory
+        model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory,
+        skip,
     )
     if is_second:
         text = "Pruning is attached to this model already: the newest handle decides, until it is removed."
@@ -104,7 +109,7 @@ def attach(
 
 def _attach(
     model: Any, method: Method | DecoderMethod, keep: Keeps, positions: Positions, per: Per,
-    modalities: Sequence[str], explain: bool, seed: int, encode: float, memory: int | None,
+    modalities: Sequence[str], explain: bool, seed: int, encode: float, memory: int | None, skip: Skip,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
@@ -113,15 +118,16 @@ def _attach(
     if isinstance(method, DecoderMethod):
         if draws is not None or isinstance(budget, (Policy, str)):
             raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
-        _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode, memory)
+        _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode, memory, skip)
         return attach_decoder(model, keep=budget, method=method)
-    checked = check_settings(budget, method, positions, per, modalities, explain, encode, memory)
+    checked = check_settings(budget, method, positions, per, modalities, explain, encode, memory, skip)
     settings = find_policy(model, checked)
     if isinstance(settings.policy, Policy) and settings.policy.retries:
         raise InputError("A policy with_retry() is for foveate.generate_with_retry: attach the policy as it is.")
     settings = replace(settings, is_drawn=draws is not None)
     check_needs(model, family_of(model), settings.method)
     check_encode(family_of(model), settings)
+    check_skip(family_of(model), settings)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     chain = find_chain(model) or Chain(model)
@@ -143,18 +149,20 @@ def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
 
 def _check_decoder_settings(
     model: Any, method: DecoderMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
-    explain: bool, encode: float, memory: int | None,
+    explain: bool, encode: float, memory: int | None, skip: Skip,
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
     check_choices(keep, positions, per, modalities, explain)
     check_encode_share(encode)
     check_encoder_memory(memory)
+    check_skip_threshold(skip)
     reasons = {
         f"per={per!r}": per != "image" and "which counts by image",
         f"modalities={modalities!r}": "image" not in modalities and "which prunes images",
         "explain=True": explain and "which selects by attention alone",
         f"encode={encode!r}": encode != 1 and "which sees the whole image",
         f"max_encoder_memory={memory!r}": memory is not None and "which leaves the encoder as it is",
+        f"skip={skip!r}": skip is not None and "which sees the whole image",
         f"positions={positions!r}": positions != "original" and "whose tokens stay in place",
     }
     for setting, reason in reasons.items():
@@ -169,6 +177,7 @@ def pruning(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False, seed: int = 0, encode: float = 1.0, max_encoder_memory: int | None = None,
+    skip: Skip = None,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.
 
@@ -179,7 +188,8 @@ def pruning(
             model.generate(**inputs)
     """
     handle = _attach(
-        unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory
+        unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory,
+        skip,
     )
     try:
         yield handle

@@ -77,7 +77,7 @@ def _read_keep(item: VisualInput, keep: int | float) -> int | float:
 
 def _count_for(item: VisualInput, settings: PruneSettings) -> Tensor:
     """(n,): the tokens that `keep` is a share of: of the whole image, also where only a part was encoded."""
-    return item.free if settings.encode < 1 else item.selectable  # a first look is at what there is
+    return item.selectable if settings.encodes_all else item.free  # a first look is at what there is
 
 
 def find_repeats(item: VisualInput) -> Tensor:
@@ -85,11 +85,12 @@ def find_repeats(item: VisualInput) -> Tensor:
     marked = torch.zeros(item.total, dtype=torch.bool, device=item.embeds.device)
     if item.modality != "video" or item.grid is None or item.grid[0] == 1:
         return marked
-    frames, marks = (rows.unflatten(0, (item.grid[0], -1)) for rows in (item.embeds.detach(), marked))
+    absent = marked if item.absent is None else item.absent
+    frames, marks, gaps = (rows.unflatten(0, (item.grid[0], -1)) for rows in (item.embeds.detach(), marked, absent))
     last = unit_rows(frames[0])
-    for frame, mark in zip(frames[1:], marks[1:], strict=True):
+    for frame, mark, gap in zip(frames[1:], marks[1:], gaps[1:], strict=True):
         unit = unit_rows(frame)
-        mark |= (unit * last).sum(-1) > REPEATS
+        mark |= gap | ((unit * last).sum(-1) > REPEATS)
         last = torch.where(mark[:, None], last, unit)
     return marked
 

@@ -17,6 +17,7 @@ from foveate.pipeline.inputs import check_containers, check_encoder_inputs, chec
 from foveate.pipeline.settings import PruneSettings
 
 DECODER_EXTRAS = frozenset({"attention"})  # what methods read that no encoder gives
+Marks = Mapping[str, Sequence[Mapping[str, Any]]]
 NAN = "The encoder returned NaN: look for it in pixel_values, or use a dtype of a wider range."
 
 
@@ -37,18 +38,18 @@ class Encoded:
 
 @dataclass(frozen=True, eq=False)
 class EncodedPart:
-    """The outputs of encoders that saw some of the tiles or windows.
+    """The outputs of encoders that saw a part of the images.
 
     Args:
         encoded: What they returned, with NaN for the tokens of all others; None where there are no images.
-        marks: For every image what its record says about what was encoded, by fields of `VisualInput`.
+        marks: By modality, for every image or video what its record says about it, by fields of `VisualInput`.
         notes: What the caller should know, in sentences.
         seconds: Time to choose what to encode, without the encoder.
         glance_seconds: What a first look took of them.
     """
 
     encoded: Encoded | None
-    marks: Sequence[Mapping[str, Any]] = ()
+    marks: Marks = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
     glance_seconds: float = 0.0

@@ -19,8 +19,9 @@ from foveate.pipeline.locate import locate_items
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
-from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, check_settings
+from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, Skip, check_settings
 from foveate.pipeline.shorten import shorten_inputs
+from foveate.pipeline.skip import check_skip, encode_distinct
 from foveate.pipeline.tiles import check_encode, encode_part
 
 
@@ -28,7 +29,7 @@ def prune_inputs(
     model: Any, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     encoded: Encoded | None = None, explain: bool = False, encode: float = 1.0,
-    max_encoder_memory: int | None = None,
+    max_encoder_memory: int | None = None, skip: Skip = None,
 ) -> PrunedInputs:  # fmt: skip
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
 
@@ -57,6 +58,10 @@ def prune_inputs(
         max_encoder_memory: Of towers that take patches, the bytes that their activations may take without gradients, by
             an upper estimate: images and frames go through in groups that fit, and an image that does not fit is
             encoded in part, as with `encode`.
+        skip: Of Qwen-VL and its kin, what is not encoded although it is part of the image: places of one colour that
+            look like the place above or on the left, and places of a video that look as in the frame before. "blank"
+            for a threshold that was measured, or a number in [0, 1), the largest difference of two pixel values as a
+            share of the range of the image's values; 0 for equal ones alone. `keep` remains a share of the whole image.
 
     Returns:
         Shorter inputs with a `report`. Rows without an image pass through.
@@ -67,7 +72,7 @@ def prune_inputs(
     Example:
         model.generate(**foveate.prune_inputs(model, inputs, keep=0.1))
     """
-    settings = check_settings(keep, method, positions, per, modalities, explain, encode, max_encoder_memory)
+    settings = check_settings(keep, method, positions, per, modalities, explain, encode, max_encoder_memory, skip)
     return prune(model, inputs, settings, encoded)
 
 
@@ -80,11 +85,13 @@ def prune(
     family, method = family_of(model), settings.method
     check_needs(model, family, method)
     check_encode(family, settings)
+    check_skip(family, settings)
     check_containers(inputs)
     inputs = rename_inputs(family, inputs)
     check_inputs(model, family, inputs)
     inputs = ignore_placeholders(model, family, inputs, settings)
-    part = encode_part(model, family, inputs, settings, encoded)
+    start = encode_part if settings.skip is None else encode_distinct
+    part = start(model, family, inputs, settings, encoded)
     encoded = encode_missing(model, family, inputs, settings, part.encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))

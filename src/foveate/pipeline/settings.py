@@ -6,12 +6,14 @@ from typing import Literal, cast
 
 from foveate.errors import InputError, describe
 from foveate.method import Method, resolve
+from foveate.method.blanks import BLANK
 from foveate.method.budget import check_keep
 from foveate.method.checks import is_int, is_number
 from foveate.policy import Policy
 
 Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]
+Skip = float | Literal["blank"] | None
 MODALITIES = ("image", "video", "audio")
 Keep = int | float | Policy | Literal["auto"]
 """A number of tokens, a share of them, a policy, or "auto" for the policy that comes with the model."""
@@ -32,6 +34,7 @@ class PruneSettings:
     explain: bool = False
     encode: float = 1.0
     max_encoder_memory: int | None = None
+    skip: float | None = None
     is_drawn: bool = False  # `keep` was drawn from several for this batch
     policy: Policy | Literal["auto"] | None = None
 
@@ -41,29 +44,39 @@ class PruneSettings:
         return self.policy is None and not is_int(self.keep) and self.keep == 1
 
     @property
+    def encodes_all(self) -> bool:
+        """Whether images are sure to go through the encoder whole."""
+        return self.encode == 1 and self.skip is None and self.max_encoder_memory is None
+
+    @property
     def keeps_all(self) -> bool:
         """Whether nothing is ever pruned."""
-        return self.is_whole and self.encode == 1 and self.max_encoder_memory is None and not self.is_drawn
+        return self.is_whole and self.encodes_all and not self.is_drawn
 
 
 def check_settings(
     keep: Keep, method: str | Method, positions: str = "original", per: str = "image",
     modalities: Sequence[str] = ("image", "video"), explain: bool = False, encode: float = 1.0,
-    max_encoder_memory: int | None = None,
+    max_encoder_memory: int | None = None, skip: Skip = None,
 ) -> PruneSettings:  # fmt: skip
     """Check settings that `prune_inputs` can follow. Raises a `FoveateError` that names the one that is wrong."""
     check_choices(keep, positions, per, modalities, explain)
     check_encode_share(encode)
     check_encoder_memory(max_encoder_memory)
+    check_skip_threshold(skip)
+    if skip is not None and encode != 1:
+        raise InputError("skip and encode each choose what is encoded: leave one of them out.")
     number, policy = (1.0, keep) if isinstance(keep, (Policy, str)) else (keep, None)
-    if policy is not None and encode != 1:
-        raise InputError(
-            f"encode={describe(encode)} is not for a policy, which was calibrated on whole images: leave encode out, "
-            "or give keep a number."
-        )
+    for name, value, is_whole in (("encode", encode, encode == 1), ("skip", skip, skip is None)):
+        if policy is not None and not is_whole:
+            raise InputError(
+                f"{name}={describe(value)} is not for a policy, which was calibrated on whole images: leave {name} "
+                "out, or give keep a number."
+            )
     return PruneSettings(
         number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain,
-        encode=float(encode), max_encoder_memory=max_encoder_memory, policy=policy,
+        encode=float(encode), max_encoder_memory=max_encoder_memory, skip=BLANK if skip == "blank" else skip,
+        policy=policy,
     )  # fmt: skip
 
 
@@ -77,6 +90,17 @@ def check_encoder_memory(memory: object) -> None:
     """Raise `InputError` unless `max_encoder_memory` is None or a number of bytes."""
     if memory is not None and not (is_int(memory) and isinstance(memory, int) and memory > 0):
         raise InputError(f"max_encoder_memory={describe(memory)} is no number of bytes: give one, such as 2 * 1024**3.")
+
+
+def check_skip_threshold(skip: object) -> None:
+    """Raise `InputError` unless `skip` is None, "blank" or a threshold in [0, 1)."""
+    if skip is None or (isinstance(skip, str) and skip == "blank"):
+        return
+    if not is_number(skip) or not 0 <= skip < 1:
+        raise InputError(
+            f'skip={describe(skip)} is no threshold: use "blank", or a float in [0, 1), the largest difference of two '
+            "pixel values as a share of their range (0 for equal ones)."
+        )
 
 
 def check_choices(keep: Keep, positions: str, per: str, modalities: Sequence[str], explain: bool) -> None:

@@ -94,7 +94,7 @@ def encode_tiles(model: Any, family: TileEncoder, inputs: Mapping[str, Any], set
         second = _encode_tiles(model, family, inputs, chosen, ready)
         encoded = Encoded({**encoded.outputs, "image": second})
     notes = (ONE_TILE,) if any(not image.others for image in images) else ()
-    return EncodedPart(encoded, _mark_encoded(images, ready), notes, seconds, looked)
+    return EncodedPart(encoded, {"image": _mark_encoded(images, ready)}, notes, seconds, looked)
 
 
 def _encode_tiles(
@@ -117,7 +117,7 @@ def _choose_tiles(
     method, chosen, looked = settings.method, list[int](), 0.0
     counts = [math.floor(to_fraction(settings.encode) * len(image.entries)) - 1 for image in images]
     marks = _mark_encoded(images, {image.overview for image in images})
-    items, mask, questions, _ = locate_items(model, family, inputs, encoded, marks)
+    items, mask, questions, _ = locate_items(model, family, inputs, encoded, {"image": marks})
     if max(counts) < 1:
         return chosen, looked
     if "attention" in method.needs:

@@ -58,7 +58,7 @@ def encode_windows(
     levels = [_join(level, look, units) for level, look in zip(read_levels(fine), looks, strict=True)]
     encoded = Encoded({**encoded.outputs, "image": write_levels(fine, levels)})
     marks = [_describe(plan, own) for plan, own in zip(plans, chosen, strict=True)]
-    return EncodedPart(encoded, marks, notes, seconds, looked)
+    return EncodedPart(encoded, {"image": marks}, notes, seconds, looked)
 
 
 def find_limit(model: Any, family: PatchEncoder, settings: PruneSettings) -> int | None:
@@ -139,7 +139,7 @@ def _choose_windows(
     """The numbers of the windows of each image to encode, and what a first look at the smaller images took."""
     method, looked = settings.method, 0.0
     marks = [_describe(plan, []) for plan in plans]
-    items, mask, questions, _ = locate_items(model, family, inputs, encoded, marks)
+    items, mask, questions, _ = locate_items(model, family, inputs, encoded, {"image": marks})
     if "attention" in method.needs:
         before = time.perf_counter()
         pruned = replace(settings, keep=1)  # a look is needed where all is kept too
