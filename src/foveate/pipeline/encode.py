@@ -110,7 +110,9 @@ def encode_missing(
         return ready
     needs = settings.method.needs - DECODER_EXTRAS if encoded is None or "image" in missing else frozenset[str]()
     fresh = _run_encoders(model, family, inputs, missing, needs)
-    return Encoded({**ready.outputs, **fresh.outputs}, fresh.extras or ready.extras)
+    outputs = {**ready.outputs, **fresh.outputs}
+    ordered = {modality: outputs[modality] for modality in family.traits.main_inputs if modality in outputs}
+    return Encoded(ordered, fresh.extras or ready.extras)
 
 
 def check_needs(model: Any, family: Family, method: Method) -> None:
