@@ -18,6 +18,7 @@ from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.settings import PruneSettings
 
 SKIPPED = ("image", "video")
+CHANNELS = 3
 
 
 def check_skip(family: Family, settings: PruneSettings) -> None:
@@ -92,7 +93,7 @@ def choose_units(
         )
     masks = []
     for patches, (t, h, w) in zip(inputs[name].detach().split(sizes), grids.tolist(), strict=True):
-        units = patches.reshape(t * h * w // side**2, -1)
+        units = patches.reshape(t * h * w // side**2, side**2, CHANNELS, -1)
         firsts = find_representatives(units, (t, h // side, w // side), skip)
         masks.append(firsts == torch.arange(len(units), device=firsts.device))
     return masks
