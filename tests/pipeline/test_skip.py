@@ -94,7 +94,7 @@ def test_the_law(model_type, monkeypatch):
     marks = [~own for masks in chosen.values() for own in masks]
     for item, absent in zip(short.report.items, marks, strict=True):
         assert not absent.any() if item.absent is None else torch.equal(item.absent, absent)
-        assert item.encoded_share == 1 - int(absent.sum()) / len(absent)
+        assert item.encoded_share == int((~absent).sum()) / len(absent)
         assert not absent[item.kept].any()
     assert sum(int(absent.sum()) for absent in marks) > 5
     whole = prune_inputs(model, inputs, keep=0.5)

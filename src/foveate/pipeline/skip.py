@@ -63,7 +63,7 @@ def encode_distinct(
         note = f"All parts of the images were encoded: no pixels repeat a neighbour's by skip={settings.skip}."
     chosen = {modality: masks for modality, masks in chosen.items() if not all(bool(own.all()) for own in masks)}
     outputs = {modality: _encode_units(model, family, inputs, modality, masks) for modality, masks in chosen.items()}
-    marks = {m: [{"encoded_share": float(own.float().mean())} for own in masks] for m, masks in chosen.items()}
+    marks = {m: [{"encoded_share": int(own.sum()) / len(own)} for own in masks] for m, masks in chosen.items()}
     return EncodedPart(Encoded(outputs), marks, (note,), seconds)
 
 
