@@ -311,3 +311,19 @@ def test_every_level_of_every_family_is_merged_alike(model, family, dtype):
 def same_kept(one, other):
     pairs = zip(one.items, other.items, strict=True)
     return all(torch.equal(a.kept, b.kept) for a, b in pairs)
+
+
+@torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.*numbers the text after a video.*:foveate.FoveateWarning")
+@pytest.mark.parametrize("modality", ["image", "video"])
+def test_images_come_before_videos_whichever_was_encoded_before(modality):
+    family = lookup.family("qwen2_5_vl")
+    model = make_tiny_model(family)
+    inputs = make_batch(model, family, [(("video", "image"), 4)])
+    names = {"image": ("pixel_values", "image_grid_thw"), "video": ("pixel_values_videos", "video_grid_thw")}
+    encoded = foveate.encode(model, {name: inputs[name] for name in names[modality]})
+    short = foveate.prune_inputs(model, inputs, keep=0.4, encoded=encoded)
+    assert [item.modality for item in short.report.items] == ["image", "video"]
+    assert list(dict(short)["mm_encoder_outputs"]) == ["image", "video"]
+    plain = foveate.prune_inputs(model, inputs, keep=0.4)
+    assert torch.equal(model(**short).logits, model(**plain).logits)
