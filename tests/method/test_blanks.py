@@ -199,6 +199,17 @@ def test_types_and_scales(dtype):
         assert torch.equal(find_representatives(units * 4 - 256, grid, threshold), expected)
 
 
+def test_differences_are_not_rounded():
+    units = torch.full((3, 4, 3, 2), 0.5)
+    units[0], units[2], units[0, 0, 0, 0] = 0, 129, 256  # 128.5 apart, which bfloat16 does not have
+    for threshold, count in ((128.25 / 256, 3), (128.75 / 256, 2)):
+        assert len(find_representatives(units.bfloat16(), (1, 1, 3), threshold).unique()) == count
+    units[1] = units[2]
+    units[1:, 2] = 0.5  # two units of two colours, 128.5 apart
+    for threshold, count in ((128.25 / 256, 3), (128.75 / 256, 2)):
+        assert len(find_representatives(units.bfloat16(), (1, 1, 3), threshold).unique()) == count
+
+
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
 def test_values_that_are_no_numbers_are_left_to_the_encoder(wrong):
     units = torch.ones(12, 4, 3, 2)

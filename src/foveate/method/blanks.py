@@ -29,9 +29,9 @@ def find_representatives(units: Tensor, grid: tuple[int, int, int], threshold: f
     """
     t, h, w = grid
     places = torch.arange(len(units), device=units.device)
-    limit = threshold * (units.amax() - units.amin()).float()
+    limit = threshold * (units.amax().float() - units.amin().float())
     limit = limit.where(limit.isfinite(), torch.nan)
-    is_blank = (units.amax((1, 3)) - units.amin((1, 3))).amax(1) <= limit
+    is_blank = (units.amax((1, 3)).float() - units.amin((1, 3)).float()).amax(1) <= limit
     links = places
     for step, size, allowed in ((1, w, is_blank), (w, h, is_blank), (h * w, t, True)):
         if size > 1:
