@@ -53,6 +53,7 @@ OUT = Path(__file__).parent / "results" / "blanks.json"
 THRESHOLDS = (0.0, 0.01, 0.02, 0.05)
 KEEPS = (1.0, 0.111)
 SEEDS = 2
+DRAWN_ON_PAPER, MORE = ("chart", "lookup"), 4  # the tasks whose images the model has seen on paper, and how many more
 PATCH, MERGE, FRAMES = 14, 2, 2
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 TIMED = ("text", "form", "chart", "screen", "photo")
@@ -140,7 +141,7 @@ def list_examples(limit: int) -> list[EvalExample]:
     """Questions of all tasks of the development split; those about objects also with the scene on plain paper."""
     examples = []
     for task in TASKS:
-        for case in sample_cases("dev", task, limit):
+        for case in sample_cases("dev", task, limit * (MORE if task in DRAWN_ON_PAPER else 1)):
             answers, text = (case.question.answer,), case.question.text
             examples.append(EvalExample(case.id, task, text, answers, partial(draw_scene, case.scene)))
             if case.scene.kind not in (*CHARTS, "fields"):
@@ -165,7 +166,7 @@ def measure_answers(limit: int, work: Path) -> dict[str, Any]:
         by_arm[row["name"], row["keep"]][row["id"]] = row
     tasks = dict.fromkeys(row["task"] for row in rows)
     groups = {
-        "chart and lookup": [task for task in tasks if task in ("chart", "lookup")],
+        "chart and lookup": list(DRAWN_ON_PAPER),
         "on paper": [task for task in tasks if task.endswith("on paper")],
         "on clutter": [task for task in tasks if f"{task}, on paper" in tasks],
     }
