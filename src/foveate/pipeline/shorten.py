@@ -40,8 +40,7 @@ def _protect_last(item: VisualInput) -> VisualInput:
     protected = item.always_kept
     if item.absent is not None and bool(item.absent[-1]):
         raise InputError(
-            "The prompt ends in a part of an image that encode may leave out: end it in words, which generate goes on "
-            "from."
+            "The prompt ends in a part of an image that is not encoded: end it in words, which generate goes on from."
         )
     protected[-1] = True
     return replace(item, protected=protected)
