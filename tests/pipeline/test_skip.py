@@ -183,9 +183,10 @@ def test_the_threshold_is_a_share_of_the_range():
     assert prune_inputs(model, blank, keep=0.1, skip=0).report.items[0].kept.tolist() == [0]
 
 
+@pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_5", "qwen3_vl"])
 @torch.no_grad()
-def test_a_still_video_costs_one_frame():
-    model, family, inputs = make("qwen2_5_vl", [(("video",), 3)])
+def test_a_still_video_costs_one_frame(model_type, monkeypatch):
+    model, family, inputs = make(model_type, [(("video",), 3)])
     t, h, w = inputs["video_grid_thw"][0].tolist()
     frame = torch.randn(h * w, inputs["pixel_values_videos"].shape[1])
     still = {**inputs, "pixel_values_videos": frame.repeat(t, 1)}
@@ -200,6 +201,10 @@ def test_a_still_video_costs_one_frame():
         model, family, lambda: prune_inputs(model, {**still, "pixel_values_videos": moved}, keep=1.0, skip=0)
     )
     assert counts == [h * w + 4 + (4 if t > 2 else 0)]  # what moved, and what was there before
+    logits = logits_at(model(**short).logits, short["attention_mask"].bool())
+    outputs = {"video": run_masked(model, family, still, "video", find_distinct(still, "video"))}
+    replace_features(monkeypatch, model, outputs)
+    assert relative_error(logits, run_reference(model, family, still, short)) < 1e-5
 
 
 def test_gradients_reach_the_tower_through_distinct_parts_alone():
