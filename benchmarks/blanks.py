@@ -201,10 +201,10 @@ def _compare(rows: dict[str, Any], others: dict[str, Any], tasks: Sequence[str])
 def measure_time(rounds: int) -> dict[str, Any]:
     """The seconds of the encoder on pages of `SIDE` pixels, and their ratio to those of the whole page."""
     shape = SHAPES["qwen2.5-vl-3b"]
-    text = {**shape.config["text_config"], "num_hidden_layers": 1}
+    text = {**shape.config["text_config"], "num_hidden_layers": 2}
     vision = {**shape.config["vision_config"], "depth": DEPTH, "fullatt_block_indexes": list(FULL)}
     shape = replace(shape, config={**shape.config, "text_config": text, "vision_config": vision})
-    model = build(shape, 1, torch.float32)[0]
+    model = build(shape, 2, torch.float32)[0]
     family, settings = family_of(model), check_settings(0.1, "foveate", skip="blank")
     pages = {}
     for name in TIMED:
@@ -232,7 +232,7 @@ def main() -> None:
     """Run the parts that are not in the results yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="shares,answers,time")
-    parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--limit", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("runs/blanks"))
     parser.add_argument("--out", type=Path, default=OUT)
