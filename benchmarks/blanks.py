@@ -56,7 +56,7 @@ SEEDS = 2
 DRAWN_ON_PAPER, MORE = ("chart", "lookup"), 4  # the tasks whose images the model has seen on paper, and how many more
 PATCH, MERGE, FRAMES = 14, 2, 2
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-TIMED = ("text", "form", "chart", "screen", "photo")
+TIMED = ("text", "form", "screen")
 DEPTH, FULL = 8, (7,)  # layers of the tower, a quarter of them, and those without windows
 
 
@@ -233,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", default="shares,answers,time")
     parser.add_argument("--limit", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/blanks"))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
