@@ -9,7 +9,7 @@ from foveate.conformance.reference import logits_at, relative_error, run_referen
 from foveate.errors import FoveateError, InputError, ModelError
 from foveate.method.blanks import BLANK
 from foveate.method.fastv import FastV
-from foveate.models import lookup
+from foveate.models import encoder_memory, lookup
 from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.qwen_vl import Qwen25VL
 from foveate.pipeline.prune import prune_inputs
@@ -154,6 +154,28 @@ def test_only_distinct_parts_go_through_the_tower(model_type):
     total = sum(len(own) for modality in NAMES for own in find_distinct(inputs, modality))
     absent = sum(int(item.absent.sum()) for item in short.report.items if item.absent is not None)
     assert f"Of {total} parts of the images {absent} were not encoded" in short.report.notes[0]
+
+
+@pytest.mark.parametrize("modalities", [("image", "video"), ("image",)])
+@torch.no_grad()
+def test_with_a_bound_for_the_memory_it_goes_in_groups(modalities):
+    model, family, inputs = make("qwen2_5_vl")
+    counts, free = count_patches(model, family, lambda: prune_inputs(model, inputs, keep=0.5, skip=0))
+    tower = family.vision_tower(model)
+    bound = next(size for size in range(1000, 10**7, 1000) if encoder_memory.count_patches(tower, size) >= 36)
+    settings = {"keep": 0.5, "skip": 0, "modalities": modalities}
+    bounded, split = count_patches(
+        model, family, lambda: prune_inputs(model, inputs, max_encoder_memory=bound, **settings)
+    )
+    assert len(bounded) > len(counts)
+    assert max(bounded) <= 36 < max(counts)
+    assert ("video" in modalities) == (sum(bounded) == sum(counts))
+    plain = free if "video" in modalities else prune_inputs(model, inputs, **settings)
+    assert relative_error(model(**split).logits, model(**plain).logits) < 1e-5
+    for one, other in zip(split.report.items, plain.report.items, strict=True):
+        assert torch.equal(one.kept, other.kept)
+    with pytest.raises(InputError, match="max_encoder_memory is enough for"):
+        prune_inputs(model, inputs, max_encoder_memory=bound // 3, **settings)
 
 
 @pytest.mark.parametrize("model_type", ["qwen2_5_vl", "qwen3_vl"])

@@ -98,8 +98,7 @@ def attach(
     model = unwrap(model)
     is_second = find_chain(model) is not None
     handle = _attach(
-        model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory,
-        skip,
+        model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory, skip
     )
     if is_second:
         text = "Pruning is attached to this model already: the newest handle decides, until it is removed."
@@ -187,9 +186,9 @@ def pruning(
         with foveate.pruning(model, keep=0.1) as handle:
             model.generate(**inputs)
     """
+    model = unwrap(model)
     handle = _attach(
-        unwrap(model), resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory,
-        skip,
+        model, resolve_any(method), keep, positions, per, modalities, explain, seed, encode, max_encoder_memory, skip
     )
     try:
         yield handle

@@ -16,6 +16,7 @@ from foveate.models.wrappers import gather_shards
 from foveate.pipeline.encode import DECODER_EXTRAS, NAN, Encoded, EncodedPart, drop_hidden_states
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.settings import PruneSettings
+from foveate.pipeline.windows import find_limit
 
 SKIPPED = ("image", "video")
 CHANNELS = 3
@@ -43,37 +44,47 @@ def check_skip(family: Family, settings: PruneSettings) -> None:
 def encode_distinct(
     model: Any, family: Family, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None
 ) -> EncodedPart:
-    """Encode the merge units of images and videos that no neighbour stands for; all, as stock, where all are distinct.
+    """Encode the merge units of images and videos that no neighbour stands for.
 
-    What is not pruned is left to the next step.
+    Where all are distinct, or where a modality is not pruned, encoding is left to the next step, unless its memory is
+    bounded.
     """
     if encoded is not None or inputs.get("mm_encoder_outputs"):
         raise InputError("The images came encoded, so nothing can be left out: pass pixel_values, or leave skip out.")
-    shown = [m for m in find_modalities(family, inputs) if m in SKIPPED and m in settings.modalities]
+    shown = [modality for modality in find_modalities(family, inputs) if modality in SKIPPED]
     if not shown or not isinstance(family, PatchEncoder) or settings.skip is None:
         return EncodedPart(None)
     started = time.perf_counter()
     with explain_refusal(model):
-        chosen = {modality: choose_units(model, family, inputs, modality, settings.skip) for modality in shown}
-        repeats = [~own.cpu() for masks in chosen.values() for own in masks]
+        chosen = {m: choose_units(model, family, inputs, m, settings.skip) for m in shown if m in settings.modalities}
+        left_out = [~own.cpu() for masks in chosen.values() for own in masks]
     seconds = time.perf_counter() - started
-    count, total = sum(int(own.sum()) for own in repeats), sum(map(len, repeats))
-    note = f"Of {total} parts of the images {count} were not encoded: their pixels repeat a neighbour's."
-    if not count:
-        note = f"All parts of the images were encoded: no pixels repeat a neighbour's by skip={settings.skip}."
-    chosen = {modality: masks for modality, masks in chosen.items() if not all(bool(own.all()) for own in masks)}
-    outputs = {modality: _encode_units(model, family, inputs, modality, masks) for modality, masks in chosen.items()}
+    limit = find_limit(model, family, settings)
+    if limit is None:
+        chosen = {m: masks for m, masks in chosen.items() if not all(bool(own.all()) for own in masks)}
+    else:
+        chosen = {m: chosen.get(m) or family.all_units(model, inputs, m) for m in shown}
+    outputs = {m: _encode_units(model, family, inputs, m, masks, limit) for m, masks in chosen.items()}
     marks = {m: [{"encoded_share": int(own.sum()) / len(own)} for own in masks] for m, masks in chosen.items()}
-    return EncodedPart(Encoded(outputs), marks, (note,), seconds)
+    return EncodedPart(Encoded(outputs), marks, (_describe(left_out, settings.skip),), seconds)
+
+
+def _describe(left_out: Sequence[Tensor], skip: float) -> str:
+    """How much was not encoded, in a sentence."""
+    count, total = sum(int(own.sum()) for own in left_out), sum(map(len, left_out))
+    if not count:
+        return f"All parts of the images were encoded: no pixels repeat a neighbour's by skip={skip}."
+    return f"Of {total} parts of the images {count} were not encoded: their pixels repeat a neighbour's."
 
 
 def _encode_units(
-    model: Any, family: PatchEncoder, inputs: Mapping[str, Any], modality: str, chosen: Sequence[Tensor]
-) -> Any:
+    model: Any, family: PatchEncoder, inputs: Mapping[str, Any], modality: str, chosen: Sequence[Tensor],
+    limit: int | None,
+) -> Any:  # fmt: skip
     """The encoder's output, with NaN for the tokens of all units that are not chosen."""
     gather_shards(model)
     with explain_refusal(model):
-        output = drop_hidden_states(family.encode_units(model, inputs, modality, chosen))
+        output = drop_hidden_states(family.encode_split(model, inputs, modality, chosen, limit))
     parts = zip(family.features(output, modality), chosen, strict=True)
     if any(bool(tokens.detach()[own.to(tokens.device)].isnan().any()) for tokens, own in parts):
         raise InputError(NAN)
