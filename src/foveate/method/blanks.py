@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-BLANK = 0.02  # the threshold of `skip="blank"`, five of 255 levels: what JPEG and scanners leave of paper (benchmarks/blanks.py)
+BLANK = 0.02  # the threshold of `skip="blank"`: five of 255 levels, as much as JPEG and scanners leave of paper
 ROUNDS = 3  # runs that drift away from their first unit are cut so often
 BLOCK = 2**22  # values compared at once
 
