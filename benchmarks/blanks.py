@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,7 @@ import torch
 from PIL import Image
 
 from blanks_pages import PAGES, SIDE, compress, draw_recording
-from encoder_timing import quartiles, time_in_turns
+from encoder_timing import measure_seconds, quartiles, time_in_turns
 from foveate.apps.bench.shapes import SHAPES, build
 from foveate.apps.evaluate.arms import ArmInputs, EvalAnswers, EvalArm, EvalBatch
 from foveate.apps.evaluate.examples import EvalExample
@@ -74,9 +73,7 @@ def cut_patches(images: Sequence[Image.Image]) -> tuple[torch.Tensor, torch.Tens
 
 def measure_shares() -> dict[str, dict[str, float]]:
     """The share of the merge units that is left out, of each kind of page and at each threshold."""
-    drawn: dict[str, list[list[Image.Image]]] = {
-        name: [[draw(seed)] for seed in range(SEEDS)] for name, draw in PAGES.items()
-    }
+    drawn = {name: [[draw(seed)] for seed in range(SEEDS)] for name, draw in PAGES.items()}
     drawn["recording of a screen"] = [draw_recording(seed) for seed in range(SEEDS)]
     cells = {str(skip): (skip, find_representatives) for skip in THRESHOLDS} | {"repeats 0.02": (0.02, find_repeats)}
     table = {}
@@ -210,11 +207,10 @@ def measure_time(rounds: int) -> dict[str, Any]:
     for name in TIMED:
         patches, grid = cut_patches([PAGES[name](0)] * FRAMES)
         pages[name] = {"pixel_values": patches, "image_grid_thw": grid}
-    choosing = {}
-    for name, page in pages.items():
-        started = time.perf_counter()
-        choose_units(model, family, page, "image", settings.skip or 0.0)
-        choosing[name] = round(time.perf_counter() - started, 3)
+    choosing = {
+        name: round(measure_seconds(partial(choose_units, model, family, page, "image", settings.skip or 0.0)), 3)
+        for name, page in pages.items()
+    }
     calls = {"whole": partial(family.encode, model, pages["text"])}
     calls |= {name: partial(encode_distinct, model, family, page, settings, None) for name, page in pages.items()}
     spent = time_in_turns(calls, rounds)
