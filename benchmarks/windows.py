@@ -4,7 +4,9 @@ Beside the whole image: smaller images of as many patches, random windows, and w
 enters the prompt (looked-at windows alone, the smaller image in the other places, that alone), and how a window is
 scored. Resumes from the answers in --answers, also with a larger --limit; writes results/windows.json.
 
-    python benchmarks/windows.py
+    python benchmarks/windows.py --kinds "both;windows;glance alone" --limit 40 --methods glance --shares 0.5
+    python benchmarks/windows.py --kinds "random windows;blind windows" --limit 24 --methods glance --shares 0.5
+        --answers runs/windows_choices --out benchmarks/results/windows_choices.json
 """
 
 from __future__ import annotations
