@@ -77,7 +77,7 @@ def _format_spread(spread: dict[str, float], digits: int) -> str:
 def make_encode_table(record: dict[str, Any]) -> str:
     """Show what `foveate bench --encode` measured: some tiles encoded, beside all of them at the same budget."""
     heads = (
-        "image", "visual tokens", "tiles encoded", "time to first token, times as fast",
+        "image", "visual tokens", "parts encoded", "time to first token, times as fast",
         "vision encoder, times its time", "peak memory up to the selection, times its peak",
     )  # fmt: skip
     lines = [_row(heads), _row(["---"] * len(heads))]

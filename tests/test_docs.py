@@ -60,7 +60,7 @@ def test_the_snippets_on_tiles(tmp_path, monkeypatch, capsys):
     for snippet in (start.replace(published, repr(str(tiled_folder("llava_next", tmp_path / "tiles")))), *rest):
         exec(snippet, names)
     printed = capsys.readouterr().out
-    assert printed.count("tokens kept, 2 of 5 tiles encoded") == 2
+    assert printed.count("tokens kept, 2 of 5 parts encoded") == 2
     assert re.search(r"\((True|False), .*\) 0\.4", printed)
     assert (tmp_path / "encoded.png").stat().st_size > 1000
 

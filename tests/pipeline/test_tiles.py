@@ -350,7 +350,7 @@ def test_a_report_says_in_a_line_what_was_encoded():
     report = prune_inputs(model, inputs, keep=0.4, encode=0.6).report
     assert report.tile_counts == (sum(sum(i.encoded) for i in report.items), sum(len(i.encoded) for i in report.items))
     counts = f"{report.kept_count} of {report.total_count} visual tokens kept"
-    assert str(report) == "foveate: {}, {} of {} tiles encoded".format(counts, *report.tile_counts)
+    assert str(report) == "foveate: {}, {} of {} parts encoded".format(counts, *report.tile_counts)
     whole = prune_inputs(model, inputs, keep=0.4).report
     assert whole.tile_counts is None
     assert str(whole) == f"foveate: {whole.kept_count} of {whole.total_count} visual tokens kept"

@@ -54,7 +54,7 @@ def test_the_legend_counts_what_was_not_encoded():
     def read_legend(item):
         return [text for _, text in list_entries(make_panels([wide], make_report(item), None, None)[0])]
 
-    marks = ["not encoded 4 of 12: in tiles that were left out", "heat: relevance"]
+    marks = ["not encoded 4 of 12: in parts that were left out", "heat: relevance"]
     assert read_legend(item) == ["kept 2 of 12", *marks]
     looked = replace(item, look=torch.tensor([0, 8]), attention=torch.rand(12))
     assert read_legend(looked)[2] == marks[0]  # its panels have the same tokens twice

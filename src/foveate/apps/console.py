@@ -45,7 +45,7 @@ def print_comparison(comparison: Comparison) -> None:
     table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
     table.add_row("visual tokens", f"{kept}, then {total}" if comparison.retried else str(kept), str(total))
     if comparison.report.tile_counts is not None:
-        table.add_row("tiles encoded", *map(str, comparison.report.tile_counts))
+        table.add_row("parts encoded", *map(str, comparison.report.tile_counts))
     for name, measure in MEASURES:
         table.add_row(name, measure(pruned), measure(unpruned))
     if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:
@@ -101,7 +101,7 @@ def to_record(
 ) -> dict[str, Any]:
     """Return what `foveate ask --json` prints.
 
-    `encoded` is the share of the image's tiles that went through the encoder for the pruned answer.
+    `encoded` is the share of the image that went through the encoder for the pruned answer.
     `seconds` and `kv_bytes` (and `peak_bytes`, None without a CUDA device) hold "pruned" and "unpruned"; a time splits
     into first_token = encode + select + prefill.
     """

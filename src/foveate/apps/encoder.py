@@ -42,7 +42,7 @@ def parse_encode(text: str, option: str = "--encode") -> EncoderOptions:
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise InputError(f"{option} {text!r} is not a share of an image's tiles: use a number in (0, 1], such as 0.4.")
+        raise InputError(f"{option} {text!r} is not a share of an image: use a number in (0, 1], such as 0.4.")
     return EncoderOptions(share)
 
 

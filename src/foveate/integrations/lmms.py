@@ -48,7 +48,7 @@ class FoveateLmms(lmms):
         keep: as for `foveate.prune_inputs`, or the .json file of a policy; 1.0 runs the whole model.
         method: the name of a method (`foveate methods`).
         positions: "original" or "compact", as for `foveate.prune_inputs`.
-        encode: the share of an image's tiles to encode, as for `foveate.prune_inputs`.
+        encode: the share of an image to encode, as for `foveate.prune_inputs`.
         batch_size: how many prompts are answered at a time.
         max_new_tokens: the most tokens of an answer, where the task sets no limit.
         device: where the model runs, such as "cuda:1".

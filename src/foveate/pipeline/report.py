@@ -53,7 +53,7 @@ class Report:
 
     def __str__(self) -> str:
         """What was kept and encoded, in one line."""
-        tiles = "" if self.tile_counts is None else ", {} of {} tiles encoded".format(*self.tile_counts)
+        tiles = "" if self.tile_counts is None else ", {} of {} parts encoded".format(*self.tile_counts)
         return f"{self.method}: {self.kept_count} of {self.total_count} visual tokens kept{tiles}"
 
     def by_row(self) -> dict[int, tuple[VisualInput, ...]]:

@@ -28,7 +28,7 @@ def list_entries(panels: Sequence[Panel]) -> list[Entry]:
     if count[TokenState.KEPT] or not entries:
         entries.append((TokenState.KEPT, f"kept {count[TokenState.KEPT]} of {total}"))
     if absent:
-        entries.append((TokenState.ABSENT, f"not encoded {absent} of {total}: in tiles that were left out"))
+        entries.append((TokenState.ABSENT, f"not encoded {absent} of {total}: in parts that were left out"))
     if any(heat is not None for panel in panels for heat in panel.heat):
         entries.append((TokenState.DROPPED, heat_text))
     return entries

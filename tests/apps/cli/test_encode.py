@@ -1,6 +1,7 @@
 """What `--encode` takes, what each command says of anything else, and what `ask` shows."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -21,6 +22,8 @@ from foveate.errors import InputError, ModelError
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import open_image
 from foveate.runtime.load import load, quiet
+from foveate.world.drawing import draw_scene
+from foveate.world.scenes import sample_scene
 from policies import save_policy
 from tiled import tiled_folder
 from viz.golden.write import make_scene
@@ -75,20 +78,34 @@ def test_every_command_refuses_other_values_at_once(refuse, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("foveate.runtime.load.load", None)
     says = refuse(command, *BEFORE.get(command, ()), "--encode", text)
-    assert says == (
-        f"foveate: --encode {text!r} is not a share of an image's tiles: use a number in (0, 1], such as 0.4.\n"
-    )
+    assert says == (f"foveate: --encode {text!r} is not a share of an image: use a number in (0, 1], such as 0.4.\n")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("command", ["ask", "eval", "bench", "serve", "batch"])
-@pytest.mark.parametrize(("model", "kind"), [("bundled", "llava"), ("bundled-qwen", "qwen2_5_vl")])
-def test_models_that_see_images_whole(refuse, monkeypatch, tmp_path, image, command, model, kind):
+def test_models_that_see_images_whole(refuse, monkeypatch, tmp_path, image, command):
     monkeypatch.chdir(tmp_path)
     before = {"ask": [image, "what?"], "eval": ["--limit", 1, "--methods", "foveate"]}.get(command)
-    says = refuse(command, *(before or BEFORE.get(command, ())), "--model", model, "--encode", 0.4, "--keep", 0.1)
-    assert says.startswith("foveate: encode=0.4 encodes some tiles of an image, and foveate encodes images of ")
-    assert says.endswith(f" {kind} models whole: leave encode out.\n")
+    says = refuse(command, *(before or BEFORE.get(command, ())), "--model", "bundled", "--encode", 0.4, "--keep", 0.1)
+    assert says == (
+        "foveate: encode=0.4 encodes a part of an image, and foveate encodes images of llava models whole: leave "
+        "encode out.\n"
+    )
+
+
+def test_windows_of_a_model_without_tiles(run, tmp_path):
+    """A glance at a smaller image, then some windows; the overlay has what was not encoded under diagonal lines."""
+    image, overlay = tmp_path / "scene.png", tmp_path / "kept.png"
+    draw_scene(sample_scene(0, 0, "shelf")).save(image)
+    options = ["--model", "bundled-qwen", "--keep", 0.1, "--max-new-tokens", 2, "--overlay", overlay, "--json"]
+    code, out, err = run("ask", image, "what color is the star?", *options, "--encode", 0.5)
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    assert 0.25 < record["encoded"][0] <= 0.5
+    (row,) = [line for line in out.splitlines() if "parts encoded" in line]
+    some, every = map(int, re.findall(r"\d+", row))
+    assert 0 < some < every
+    assert overlay.exists()
 
 
 def test_a_policy_is_for_whole_images(refuse, monkeypatch, tmp_path, image, loaded):
@@ -122,7 +139,7 @@ def test_ask_says_what_was_encoded(run, tiles, image, loaded, share, count):
     assert (code, err) == (0, "")
     record = json.loads(out.splitlines()[-1])
     assert (record["encode"], record["encoded"]) == (float(share), [count / 5])
-    (row,) = [line for line in out.splitlines() if "tiles encoded" in line]
+    (row,) = [line for line in out.splitlines() if "parts encoded" in line]
     assert row.split("│")[2:4] == [f" {count:<8} ", f" {5:<8} "]
     with torch.no_grad():
         inputs = make_inputs(loaded, [open_image(image)], ["what color?"])
@@ -139,7 +156,7 @@ def test_ask_without_it_is_as_before(run, tiles, image):
     records = [json.loads(out.splitlines()[-1]) for out in outputs]
     assert [(record["encode"], record["encoded"]) for record in records] == [(1.0, [1.0])] * 3
     assert len({(record["kept"], record["answer"]) for record in records}) == 1
-    assert not any("tiles encoded" in out for out in outputs)
+    assert not any("parts encoded" in out for out in outputs)
     assert records[0]["seconds"]["pruned"]["encode"] == records[0]["seconds"]["unpruned"]["encode"]
 
 
@@ -156,7 +173,7 @@ def test_the_answers_are_those_of_the_library(loaded, image):
         assert result.answer_unpruned == generate_answers(loaded, inputs, 6)[0]
     assert (
         str(result.report)
-        == f"foveate: {len(short.report.items[0].kept)} of 336 visual tokens kept, 2 of 5 tiles encoded"
+        == f"foveate: {len(short.report.items[0].kept)} of 336 visual tokens kept, 2 of 5 parts encoded"
     )
 
 

@@ -85,7 +85,7 @@ def test_values_that_are_no_share(page, value):
     for path in ("/look", "/ask"):
         response = page.post(path, make(encode=value))
         assert response.status_code == 400
-        assert response.json()["error"] == "encode: give a share of an image's tiles above 0 (0.4), or 1 for all."
+        assert response.json()["error"] == "encode: give a share of an image above 0 (0.4), or 1 for all."
 
 
 def test_what_cannot_leave_tiles_out(page, demo):

@@ -134,7 +134,7 @@ def test_a_run_says_what_was_encoded_and_goes_on(loaded, examples, tmp_path):
     table = format_tables(summary)
     heads, line = ([cell.strip() for cell in row.split("|")[1:-1]] for row in table.splitlines()
                    if row.startswith(("| keep 0.4", "| foveate, encode 0.6 | ")) and row.count("|") > 4)  # fmt: skip
-    assert (heads[2], line[2]) == ("tiles encoded", f"{sum(own) / len(own):.0%}")
+    assert (heads[2], line[2]) == ("parts encoded", f"{sum(own) / len(own):.0%}")
     assert len(heads) == len(line)
     draw_plot(summary, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
@@ -142,12 +142,12 @@ def test_a_run_says_what_was_encoded_and_goes_on(loaded, examples, tmp_path):
 
 def test_tables_without_it_have_no_column_more(loaded, examples):
     rows = evaluate(loaded, examples[:1], make(encode="1.0", max_new_tokens=1, resize=False))
-    assert "tiles encoded" not in format_tables(summarize(rows))
+    assert "parts encoded" not in format_tables(summarize(rows))
     assert not any("encoded" in row for row in rows)
 
 
 def test_a_model_that_sees_images_whole_is_refused_before_the_first_question(bundled, examples):
-    with pytest.raises(ModelError, match=r"encode=0\.6 encodes some tiles .* images of llava models whole"):
+    with pytest.raises(ModelError, match=r"encode=0\.6 encodes a part .* images of llava models whole"):
         evaluate(bundled, examples, make())
 
 

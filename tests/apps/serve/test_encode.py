@@ -106,7 +106,7 @@ def test_metrics_count_shares_of_images(tiles, picture):
 def test_values_that_are_no_share(whole, tiles, picture, value):
     error = refusal(ask(whole, tiles, picture, encode=value), 400)
     assert error["param"] == "encode"
-    assert error["message"] == "encode: give a share of an image's tiles above 0 (0.4), or 1 for all."
+    assert error["message"] == "encode: give a share of an image above 0 (0.4), or 1 for all."
 
 
 def test_numbers_that_json_does_not_have(whole, tiles, picture):
@@ -118,7 +118,7 @@ def test_numbers_that_json_does_not_have(whole, tiles, picture):
 def test_models_that_see_images_whole(server, scene):
     for turn in (content(QUESTION, scene), "hello"):
         error = refusal(post(server.url, body("bundled", turn, encode=0.4)), 400)
-        assert "encode=0.4 encodes some tiles of an image" in error["message"]
+        assert "encode=0.4 encodes a part of an image" in error["message"]
         assert "images of llava models whole: leave encode out." in error["message"]
     answer = post(server.url, body("bundled", content(QUESTION, scene), encode=1.0, max_tokens=1)).json()
     assert answer["foveate"]["encoded"] == [1.0]

@@ -10,7 +10,7 @@ from foveate.apps.bench.arms import EncodedBenchArm
 from foveate.apps.bench.spread import Spread
 
 HEADS = (
-    "beside the same budget with all tiles", "tiles encoded", "time to first token, times as fast",
+    "beside the same budget with all tiles", "parts encoded", "time to first token, times as fast",
     "vision encoder, times its time", "peak memory up to the selection, times its peak",
 )  # fmt: skip
 

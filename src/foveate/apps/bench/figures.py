@@ -96,7 +96,7 @@ def write_verdict(case: BenchCase) -> str:
     if saved >= MIN_SAVED and figures.saved.low > 0:
         by = f" by {arm.method.name}" if len({each.method.name for each in case.pruned}) > 1 else ""
         stage = max(figures.left, key=lambda name: figures.left[name])
-        tiles = ", {} of {} tiles encoded".format(*arm.tiles) if isinstance(arm, EncodedBenchArm) else ""
+        tiles = ", {} of {} parts encoded".format(*arm.tiles) if isinstance(arm, EncodedBenchArm) else ""
         return (
             f"{where}: pruning to {arm.kept / case.total:.0%} ({arm.kept} of {case.total} visual tokens{by}{tiles}) "
             f"saves {saved:.0%} of the time to first token{memory}; "

@@ -35,8 +35,8 @@ Positions = Annotated[
 ]
 Engine = Annotated[EngineChoice, typer.Option("--engine", help="What runs the model: transformers (hf) or vLLM.")]
 ENCODE = (
-    "Of a model that sees an image in tiles beside an overview: the share of the tiles that goes through the encoder, "
-    "the overview and those in which the question finds the most"
+    "The share of an image that goes through the encoder: its overview and the tiles in which the question finds the "
+    "most, or, with Qwen-VL and its kin, a smaller image and windows"
 )
 Encode = Annotated[str, typer.Option("--encode", help=f"{ENCODE}; 1.0 is all of them.", metavar="SHARE")]
 SHARES = f"{ENCODE}. Shares, separated by commas, each measured beside 1.0."

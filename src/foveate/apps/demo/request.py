@@ -35,7 +35,7 @@ def _as_keep(value: Any) -> Any:
 class DemoBody(StrictBody):
     """The JSON fields: an image as a data URL, a question, and how to prune.
 
-    `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image's tiles.
+    `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image.
     """
 
     image: str

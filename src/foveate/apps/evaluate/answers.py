@@ -14,7 +14,7 @@ RESULTS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
 }  # fmt: skip
 ENCODED = "encoded"
-"""Of an arm that leaves out tiles: the share of the image's tiles that was encoded, beside the results of every arm."""
+"""Of an arm that leaves out tiles: the share of the image that was encoded, beside the results of every arm."""
 RowKey = tuple[str, str]
 """The question's id and the arm's label."""
 

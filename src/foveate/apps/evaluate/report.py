@@ -186,7 +186,7 @@ def format_tables(summary: EvalSummary) -> str:
     ]
     for keep in dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None):
         heads = [task + (" †" if task in summary.blind else "") for task in tasks]
-        tiles = ["tiles encoded"] if any(arm.keep == keep and arm.encoded is not None for arm in summary.arms) else []
+        tiles = ["parts encoded"] if any(arm.keep == keep and arm.encoded is not None for arm in summary.arms) else []
         names = [f"keep {keep}", "tokens", *tiles, "relative, mean of tasks", "all", *heads, "p"]
         lines += ["", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
         for arm in summary.arms:

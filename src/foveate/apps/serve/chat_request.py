@@ -51,7 +51,7 @@ def _as_keep(value: Any) -> Any:
 
 def _as_encode(value: Any) -> Any:
     if not (is_number(value) and 0 < value <= 1):
-        raise ValueError("give a share of an image's tiles above 0 (0.4), or 1 for all")
+        raise ValueError("give a share of an image above 0 (0.4), or 1 for all")
     return value
 
 

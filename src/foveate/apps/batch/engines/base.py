@@ -11,7 +11,7 @@ from PIL import Image
 class Reply:
     """An answer, and how many of how many visual tokens the model read (None: the engine does not report it).
 
-    `reason` says why a policy chose so many, `encoded` which share of the image's tiles was encoded.
+    `reason` says why a policy chose so many, `encoded` which share of the image was encoded.
     """
 
     answer: str

@@ -32,9 +32,9 @@ export function showKept(look) {
   return share;
 }
 
-/** How many of how many tiles, in words. */
+/** How many of how many tiles or windows, in words. */
 export function countTiles([count, all]) {
-  return `${count} of ${all} tiles`;
+  return `${count} of ${all} parts`;
 }
 
 /** Shows the tokens of a first look, where there was one. */

@@ -80,7 +80,7 @@ function showEncoded(...counts) {
   $("encode").disabled = isAuto();
   $("encode-note").textContent = isAuto()
     ? "A policy is for whole images."
-    : "Of the image's tiles, so many go through the encoder at most: the overview, then those that the question needs.";
+    : "So much of the image goes through the encoder at most: a small view of it, then the parts that the question needs.";
 }
 
 // -- images ----------------------------------------------------------------------------------------------------------
