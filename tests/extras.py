@@ -29,5 +29,5 @@ def make_tokens(embeds, question, grid=None):
 
 def map_tensors(tokens, change):
     """The same tokens, every tensor changed."""
-    fields = {field.name: getattr(tokens, field.name) for field in dataclasses.fields(tokens)}
+    fields = {field.name: getattr(tokens, field.name) for field in dataclasses.fields(tokens) if field.init}
     return VisualTokens(**{name: change(v) if isinstance(v, torch.Tensor) else v for name, v in fields.items()})

@@ -96,8 +96,8 @@ class StopWhen(StoppingCriteria):
     """Stops after a token for which `condition` holds."""
 
     def __init__(self, condition: Callable[[], bool]) -> None:
-        self._condition = condition
+        self.condition = condition
 
     def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:  # noqa: ARG002
         """(b,): the same for every row."""
-        return torch.full((input_ids.shape[0],), self._condition(), dtype=torch.bool, device=input_ids.device)
+        return torch.full((input_ids.shape[0],), self.condition(), dtype=torch.bool, device=input_ids.device)

@@ -68,7 +68,6 @@ def test_settings_of_the_encoder(tmp_path):
     assert [record["encoder"] for record in records] == [{"encode": 0.4}, {"encode": 1.0}]
     for changes, says in (
         ({}, "encode=0.4 .* images of llava models whole: leave encode out"),
-        ({"model": "bundled-qwen"}, "images of qwen2_5_vl models whole"),
         ({"model": folder, "keep": "auto"}, "encode=0.4 is not for a policy"),
         ({"model": folder, "method": "fastv"}, "encode 0.4 is not for fastv, which sees the whole image"),
         ({"engine": "vllm"}, "vLLM encodes an image whole: leave encode=0.4 out"),

@@ -64,6 +64,7 @@ def test_answers(answer):
     assert engine.batches == [["a", "b", "c"], ["d"]]
     assert done.answers[3] == {
         "row": 3, "id": "row-3", "question": "d", "answer": "D", "kept": 1, "total": 9, "reason": None,
+        "encoded": None,
     }  # fmt: skip
     assert [line["kept"] for line in done.answers] == [1, 2, 3, 1]
     assert (done.bad, done.note) == ([], None)

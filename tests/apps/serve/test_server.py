@@ -135,7 +135,7 @@ def test_after_the_grace_period_open_requests_are_refused(model, pause, grace):
             if response.status_code == 503:
                 assert response.json()["error"]["code"] == "stopping"
             else:
-                assert '"code": "stopping"' in response.text
+                assert '"code": "stopping"' in response.text, log.read_text()
         assert [response.status_code for response in responses].count(503) >= 4
         assert slow.result().status_code == 503
         assert "Traceback" not in log.read_text()
