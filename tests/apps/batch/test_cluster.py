@@ -95,6 +95,38 @@ def test_an_interrupt_that_is_lost_ends_the_process_all_the_same():
     assert subprocess.run([sys.executable, "-c", STUCK], timeout=600).returncode == 130
 
 
+BROKEN = """
+import signal
+from foveate.apps.batch import cluster
+
+def fail(self):
+    raise ValueError("half-way")
+
+def make(module):
+    return type("Broken", (), {"__del__": type(fail)(fail.__code__, {**globals(), "__name__": module}, "__del__")})
+
+kinds = make("ray.data"), make("own")
+try:
+    with cluster.handle_interrupts():
+        signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    for kind in kinds:
+        kind()
+"""
+
+
+def test_errors_of_rays_destructors_are_not_printed_after_an_interrupt():
+    err = subprocess.run([sys.executable, "-c", BROKEN], timeout=600, capture_output=True, text=True).stderr
+    assert err.count("ValueError") == 1  # of the other class
+
+
+@pytest.fixture
+def _own_hook(monkeypatch):
+    """An interrupt replaces the hook until the end of the process, which here goes on."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+
+@pytest.mark.usefixtures("_own_hook")
 def test_an_interrupt_that_is_lost_is_raised_again():
     with cluster.handle_interrupts() as check:
         check()
@@ -104,6 +136,7 @@ def test_an_interrupt_that_is_lost_is_raised_again():
             check()
 
 
+@pytest.mark.usefixtures("_own_hook")
 def test_an_interrupt_that_is_not_lost_ends_nothing_later(monkeypatch):
     timers, make_timer = [], threading.Timer
     monkeypatch.setattr(threading, "Timer", lambda *args: timers.append(make_timer(*args)) or timers[-1])

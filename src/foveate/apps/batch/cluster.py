@@ -59,6 +59,7 @@ def handle_interrupts() -> Iterator[Callable[[], None]]:
 
     def interrupt(number: int, _: FrameType | None) -> None:
         received.append(number)
+        _silence_ray()
         timers.append(threading.Timer(GRACE, os._exit, (128 + number,)))
         timers[-1].daemon = True
         timers[-1].start()
@@ -72,6 +73,17 @@ def handle_interrupts() -> Iterator[Callable[[], None]]:
             signal.signal(number, handler)
         for timer in timers:
             timer.cancel()
+
+
+def _silence_ray() -> None:
+    """Until the end of the process, print no errors of Ray's destructors: an interrupt leaves its objects half-way."""
+    before = sys.unraisablehook
+
+    def report(lost: Any) -> None:
+        if not str(getattr(lost.object, "__module__", "")).startswith("ray."):
+            before(lost)
+
+    sys.unraisablehook = report
 
 
 @contextmanager
