@@ -10,7 +10,7 @@ import foveate
 from foveate.errors import FoveateError
 from foveate.models import family_of
 from foveate.runtime.conversation import apply_template, process_chat
-from foveate.runtime.image_cache import CachedImage, ImageCache
+from foveate.runtime.image_cache import ImageCache, LazyImage
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
@@ -20,7 +20,7 @@ MIB = 2**20
 
 
 def cached(image):
-    return CachedImage(hashlib.sha256(image.tobytes()).hexdigest(), lambda: image)
+    return LazyImage(hashlib.sha256(image.tobytes()).hexdigest(), lambda: image)
 
 
 def unopened(image):
@@ -29,7 +29,7 @@ def unopened(image):
     def fail():
         raise AssertionError("a known image was decoded")
 
-    return CachedImage(cached(image).key, fail)
+    return LazyImage(cached(image).key, fail)
 
 
 def ask(loaded, question, count):

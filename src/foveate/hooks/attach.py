@@ -27,10 +27,8 @@ from foveate.pipeline.settings import (
     PruneSettings,
     Skip,
     check_choices,
-    check_encode_share,
-    check_encoder_memory,
+    check_encoder_settings,
     check_settings,
-    check_skip_threshold,
 )
 from foveate.pipeline.skip import check_skip
 from foveate.pipeline.tiles import check_encode
@@ -152,9 +150,7 @@ def _check_decoder_settings(
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
     check_choices(keep, positions, per, modalities, explain)
-    check_encode_share(encode)
-    check_encoder_memory(memory)
-    check_skip_threshold(skip)
+    check_encoder_settings(encode, memory, skip)
     reasons = {
         f"per={per!r}": per != "image" and "which counts by image",
         f"modalities={modalities!r}": "image" not in modalities and "which prunes images",

@@ -131,6 +131,19 @@ def check_needs(model: Any, family: Family, method: Method) -> None:
         )
 
 
+def check_reads_parts(settings: PruneSettings, setting: str) -> None:
+    """Raise `ModelError` for a method that reads the encoder's work on the whole image, of which `setting` takes parts.
+
+    `setting` is as the user wrote it, such as "encode=0.4".
+    """
+    needs = settings.method.needs - DECODER_EXTRAS
+    if needs:
+        raise ModelError(
+            f"{settings.method.name} reads {' and '.join(sorted(needs))} of the whole image, of which {setting} leaves "
+            f"parts out: use another method, or leave {setting.partition('=')[0]} out."
+        )
+
+
 def list_extras(model: Any, family: Family) -> frozenset[str]:
     """The extras of `VisualTokens` that this model can give."""
     in_sequence = family.traits.in_sequence and not has_own_decoder(model)

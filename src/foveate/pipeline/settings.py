@@ -61,9 +61,7 @@ def check_settings(
 ) -> PruneSettings:  # fmt: skip
     """Check settings that `prune_inputs` can follow. Raises a `FoveateError` that names the one that is wrong."""
     check_choices(keep, positions, per, modalities, explain)
-    check_encode_share(encode)
-    check_encoder_memory(max_encoder_memory)
-    check_skip_threshold(skip)
+    check_encoder_settings(encode, max_encoder_memory, skip)
     if skip is not None and encode != 1:
         raise InputError("skip and encode each choose what is encoded: leave one of them out.")
     number, policy = (1.0, keep) if isinstance(keep, (Policy, str)) else (keep, None)
@@ -80,19 +78,26 @@ def check_settings(
     )  # fmt: skip
 
 
+def check_encoder_settings(encode: object, max_encoder_memory: object, skip: object) -> None:
+    """Raise `InputError` for a value that one of the settings about the encoder does not take."""
+    check_encode_share(encode)
+    _check_encoder_memory(max_encoder_memory)
+    _check_skip_threshold(skip)
+
+
 def check_encode_share(encode: object) -> None:
     """Raise `InputError` unless `encode` is a share in (0, 1]."""
     if not is_number(encode) or not 0 < encode <= 1:
         raise InputError(f"encode={describe(encode)} is not a share of an image: use a float in (0, 1].")
 
 
-def check_encoder_memory(memory: object) -> None:
+def _check_encoder_memory(memory: object) -> None:
     """Raise `InputError` unless `max_encoder_memory` is None or a number of bytes."""
     if memory is not None and not (is_int(memory) and isinstance(memory, int) and memory > 0):
         raise InputError(f"max_encoder_memory={describe(memory)} is no number of bytes: give one, such as 2 * 1024**3.")
 
 
-def check_skip_threshold(skip: object) -> None:
+def _check_skip_threshold(skip: object) -> None:
     """Raise `InputError` unless `skip` is None, "blank" or a threshold in [0, 1)."""
     if skip is None or (isinstance(skip, str) and skip == "blank"):
         return

@@ -13,7 +13,7 @@ from foveate.models import Family
 from foveate.models.inputs import find_modalities
 from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.wrappers import gather_shards
-from foveate.pipeline.encode import DECODER_EXTRAS, NAN, Encoded, EncodedPart, drop_hidden_states
+from foveate.pipeline.encode import NAN, Encoded, EncodedPart, check_reads_parts, drop_hidden_states
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.settings import PruneSettings
 from foveate.pipeline.windows import find_limit
@@ -31,12 +31,7 @@ def check_skip(family: Family, settings: PruneSettings) -> None:
             f"skip leaves out patches before the encoder, and that of {family.model_type} models takes whole images: "
             "leave skip out."
         )
-    needs = settings.method.needs - DECODER_EXTRAS
-    if needs:
-        raise ModelError(
-            f"{settings.method.name} reads {' and '.join(sorted(needs))} of the whole image, of which skip leaves "
-            "parts out: use another method, or leave skip out."
-        )
+    check_reads_parts(settings, "skip")
     if not set(SKIPPED) & set(settings.modalities):
         raise InputError('skip leaves out parts of images and videos: add "image" to modalities, or leave skip out.')
 

@@ -17,7 +17,7 @@ from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures
 from foveate.models.visual_input import Tile, VisualInput
 from foveate.models.wrappers import gather_shards
-from foveate.pipeline.encode import DECODER_EXTRAS, NAN, Encoded, EncodedPart, drop_hidden_states, encode_missing
+from foveate.pipeline.encode import NAN, Encoded, EncodedPart, check_reads_parts, drop_hidden_states, encode_missing
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.locate import locate_items
@@ -48,12 +48,7 @@ def check_encode(family: Family, settings: PruneSettings) -> None:
             f"encode={share} encodes a part of an image, and foveate encodes images of {kind} models whole: leave "
             "encode out."
         )
-    needs = settings.method.needs - DECODER_EXTRAS
-    if needs:
-        raise ModelError(
-            f"{settings.method.name} reads {' and '.join(sorted(needs))} of the whole image, of which encode={share} "
-            "leaves parts out: use another method, or leave encode out."
-        )
+    check_reads_parts(settings, f"encode={share}")
     if "image" not in settings.modalities:
         raise InputError(f'encode={share} leaves out parts of images: add "image" to modalities, or leave encode out.')
 

@@ -18,14 +18,14 @@ from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, encode
 from foveate.pipeline.join import can_join, count_bytes, join_images, reads_images_alone
 from foveate.runtime.conversation import make_inputs, process_chat
 from foveate.runtime.load import LoadedModel
-from foveate.runtime.replay import ProcessedImages, record_images, replay_images
+from foveate.runtime.replay import ProcessedImages, can_replay, record_images, replay_images
 from foveate.runtime.timing import StageTimer
 
 Digest = tuple[int, bytes]  # number of rows, and hash of them
 
 
 @dataclass(frozen=True, eq=False)
-class CachedImage:
+class LazyImage:
     """An image by its content: `key` is the same for the same image, `open` decodes it."""
 
     key: str
@@ -80,7 +80,7 @@ class ImageCache:
         self._lock = threading.Lock()
 
     def prepare(
-        self, prompt: str, images: Sequence[CachedImage], method: str | Method,
+        self, prompt: str, images: Sequence[LazyImage], method: str | Method,
         check: Callable[[Mapping[str, Any]], None] = lambda _: None, *, is_whole: bool = True,
     ) -> PreparedPrompt:  # fmt: skip
         """The inputs of a prompt with images in order, and what these were encoded to.
@@ -111,7 +111,7 @@ class ImageCache:
         return join_images(self._family, [part.encoded for part in parts]) if all(parts) else None
 
     def _encode_new(
-        self, prompt: str, images: Sequence[CachedImage], method: str | Method,
+        self, prompt: str, images: Sequence[LazyImage], method: str | Method,
         check: Callable[[Mapping[str, Any]], None],
     ) -> PreparedPrompt:  # fmt: skip
         model, keys = self.loaded.model, tuple(image.key for image in images)
@@ -129,7 +129,7 @@ class ImageCache:
             known, seconds = 0, seconds + timer.laps["encode"]
             needs = resolve(method).needs - DECODER_EXTRAS
             self._put((keys, needs), encoded, count_bytes(encoded))
-        if processed is not None:
+        if processed is not None and can_replay(self.loaded, prompt, inputs, processed):
             self._put(keys, KnownImages(processed, apart), processed.bytes)
         return PreparedPrompt(drop_raw(self._family, inputs), encoded, known, seconds)
 

@@ -48,17 +48,20 @@ class _ImageProcessorProxy:
 def record_images(
     loaded: LoadedModel, prompt: str, images: Sequence[Image.Image]
 ) -> tuple[Any, ProcessedImages | None]:
-    """The inputs of a prompt, and what `replay_images` needs; None where a replay would not give the same."""
+    """The inputs of a prompt, and what `replay_images` needs, to be checked by `can_replay`; None if that is not known."""
     with _swap(loaded, None) as proxy:
         inputs = process_chat(loaded, prompt, images)
     if proxy.calls != 1 or not isinstance(proxy.recorded, Mapping):
         return inputs, None
-    processed = ProcessedImages(_drop_pixels(loaded, proxy.recorded), len(images))
+    return inputs, ProcessedImages(_drop_pixels(loaded, proxy.recorded), len(images))
+
+
+def can_replay(loaded: LoadedModel, prompt: str, inputs: Mapping[str, Any], processed: ProcessedImages) -> bool:
+    """Whether a replay gives the same inputs as the images did."""
     try:
-        again = replay_images(loaded, prompt, processed)
+        return _is_same(loaded, inputs, replay_images(loaded, prompt, processed))
     except Exception:  # a processor that reads the images themselves may fail in any way on others
-        return inputs, None
-    return inputs, processed if _is_same(loaded, inputs, again) else None
+        return False
 
 
 def replay_images(loaded: LoadedModel, prompt: str, processed: ProcessedImages) -> Any:

@@ -19,7 +19,7 @@ from foveate.pipeline.settings import Keep, Positions, check_settings
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.files import to_upright_rgb
-from foveate.runtime.image_cache import CachedImage, ImageCache
+from foveate.runtime.image_cache import ImageCache, LazyImage
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.reply import Reply
 
@@ -69,8 +69,8 @@ class Session:
         self._memory, self._method = memory, method
         system_turn: ChatMessage = {"role": "system", "content": [{"type": "text", "text": system}]}
         self._messages: list[ChatMessage] = [system_turn] if system else []
-        self._images: list[CachedImage] = []
-        self._shown: list[CachedImage] = []  # since the last question
+        self._images: list[LazyImage] = []
+        self._shown: list[LazyImage] = []  # since the last question
         self._last: tuple[Reply, threading.Thread] | None = None
         self._lock = threading.RLock()
 
@@ -139,7 +139,7 @@ class Session:
             self._cache.clear()
 
     @torch.no_grad()
-    def _prune(self, messages: list[ChatMessage], images: list[CachedImage]) -> tuple[PrunedInputs, int, int | None]:
+    def _prune(self, messages: list[ChatMessage], images: list[LazyImage]) -> tuple[PrunedInputs, int, int | None]:
         """The pruned inputs of the conversation, how many of its images were known, and the room for an answer."""
         loaded = self._cache.loaded
         prepared = self._cache.prepare(apply_template(loaded, messages), images, self._method)
@@ -172,7 +172,7 @@ class Session:
         self._messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
 
 
-def _remember(image: Image.Image) -> CachedImage:
+def _remember(image: Image.Image) -> LazyImage:
     """An image by its content."""
     header = f"{image.size}".encode()
-    return CachedImage(hashlib.sha256(header + image.tobytes()).hexdigest(), lambda: image)
+    return LazyImage(hashlib.sha256(header + image.tobytes()).hexdigest(), lambda: image)

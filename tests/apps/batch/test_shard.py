@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from foveate.apps.batch.engines.base import Reply
+from foveate.apps.batch.engines.base import BatchReply
 from foveate.apps.batch.formats import open_source
 from foveate.apps.batch.shard import ShardAnswers
 from foveate.errors import InputError, ModelError
@@ -33,7 +33,7 @@ class Echo:
                 raise InputError("The question is refused: ask another.")
             if question == "crowd" and len(questions) > 1:
                 raise MemoryError("too many")
-        return [Reply(question.upper(), image.width, 9) for image, question in zip(images, questions, strict=True)]
+        return [BatchReply(question.upper(), image.width, 9) for image, question in zip(images, questions, strict=True)]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from foveate.apps.batch.engines.base import BatchEngine, Reply, make_probe
+from foveate.apps.batch.engines.base import BatchEngine, BatchReply, make_probe
 from foveate.apps.batch.folder import Line
 from foveate.apps.batch.source import QuestionSource, Shard, get_id
 from foveate.errors import FoveateError, InputError, ModelError
@@ -41,7 +41,7 @@ class ShardAnswers:
         while group := list(islice(records, self._batch)):
             rows = [row for row in (self._read(source, *numbered) for numbered in group) if row is not None]
             for row, reply in zip(rows, self._get_replies(rows), strict=True):
-                if isinstance(reply, Reply):
+                if isinstance(reply, BatchReply):
                     self.answers.append({"row": row.number, "id": row.id, "question": row.question, **asdict(reply)})
                 else:
                     self._set_aside(row.number, row.id, reply)
@@ -59,7 +59,7 @@ class ShardAnswers:
     def _set_aside(self, number: int, row_id: str | int, reason: str) -> None:
         self.bad.append({"row": number, "id": row_id, "reason": reason})
 
-    def _get_replies(self, rows: Sequence[ReadyRow]) -> list[Reply | str]:
+    def _get_replies(self, rows: Sequence[ReadyRow]) -> list[BatchReply | str]:
         """A reply for each row, or the reason why there is none."""
         if not rows:
             return []
@@ -73,7 +73,7 @@ class ShardAnswers:
         if len(rows) == 1:
             return [reason]
         replies = [self._get_replies([row])[0] for row in rows]
-        if all(isinstance(reply, Reply) for reply in replies):
+        if all(isinstance(reply, BatchReply) for reply in replies):
             self.note = f"Some batches of {len(rows)} rows failed ({reason}) and were answered row by row."
         return replies
 

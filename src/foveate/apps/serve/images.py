@@ -18,7 +18,7 @@ from PIL import Image
 from foveate.apps.serve.errors import RequestError
 from foveate.errors import ImageError
 from foveate.runtime.files import decode_image
-from foveate.runtime.image_cache import CachedImage
+from foveate.runtime.image_cache import LazyImage
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")  # named by OpenAI's protocol, with decoders hardened for untrusted files
 DATA_URL = re.compile(r"data:(?P<type>[\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*(?P<base64>;base64)?,", re.IGNORECASE)
@@ -148,11 +148,11 @@ def _not_fetched(text: str) -> RequestError:
     return RequestError(400, text, code="remote_url", param="messages")
 
 
-def open_images(files: Sequence[bytes], is_cancelled: Callable[[], bool] = lambda: False) -> list[CachedImage]:
+def open_images(files: Sequence[bytes], is_cancelled: Callable[[], bool] = lambda: False) -> list[LazyImage]:
     """The images of files that `ImageSource.read` returned, decoded when they are opened. These raise `ImageError`."""
     timer = DecodeTimer(is_cancelled)
     return [
-        CachedImage(hashlib.sha256(data).hexdigest(), partial(decode_image, TimedFile(data, timer))) for data in files
+        LazyImage(hashlib.sha256(data).hexdigest(), partial(decode_image, TimedFile(data, timer))) for data in files
     ]
 
 

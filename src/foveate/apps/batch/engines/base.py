@@ -8,7 +8,7 @@ from PIL import Image
 
 
 @dataclass(frozen=True)
-class Reply:
+class BatchReply:
     """An answer, and how many of how many visual tokens the model read (None: the engine does not report it).
 
     `reason` says why a policy chose so many, `encoded` which share of the image was encoded.
@@ -28,7 +28,7 @@ class BatchEngine(Protocol):
     def notes(self) -> Sequence[str]:
         """Sentences that the user should read."""
 
-    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Reply]:
+    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[BatchReply]:
         """Greedy answers, one for each image and question. Any error is about these rows, or the engine is broken."""
 
 

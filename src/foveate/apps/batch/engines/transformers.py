@@ -6,7 +6,7 @@ from statistics import mean
 import torch
 from PIL import Image
 
-from foveate.apps.batch.engines.base import Reply, make_probe
+from foveate.apps.batch.engines.base import BatchReply, make_probe
 from foveate.apps.batch.settings import BatchSettings
 from foveate.apps.encoder import list_shares
 from foveate.hooks.attach import pruning
@@ -45,7 +45,7 @@ class TransformersEngine:
         """On the model, and the first few warnings about images."""
         return [*self._model_notes, *self._warnings]
 
-    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Reply]:
+    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[BatchReply]:
         """One batch. Raises what the processor and the model raise."""
         texts, report = self._generate(images, questions)
         self._note(report.notes)
@@ -74,8 +74,8 @@ class TransformersEngine:
                 self._warnings[note] = None
 
 
-def _make_reply(text: str, items: Sequence[VisualInput]) -> Reply:
+def _make_reply(text: str, items: Sequence[VisualInput]) -> BatchReply:
     """The answer of a row, with what was kept of its image."""
     reasons = " ".join(item.reason for item in items if item.reason)
     kept, total = sum(len(item.kept) for item in items), sum(item.total for item in items)
-    return Reply(text, kept, total, reasons or None, mean(list_shares(items)) if items else None)
+    return BatchReply(text, kept, total, reasons or None, mean(list_shares(items)) if items else None)

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from foveate.apps.batch.engines.base import Reply, make_probe
+from foveate.apps.batch.engines.base import BatchReply, make_probe
 from foveate.apps.batch.settings import BatchSettings
 from foveate.integrations.vllm import overrides
 from foveate.integrations.vllm.loading import join_options
@@ -40,13 +40,13 @@ class VllmEngine:
         self._greedy = SamplingParams(temperature=0.0, max_tokens=settings.max_new_tokens)
         self.answer(*make_probe())
 
-    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[Reply]:
+    def answer(self, images: Sequence[Image.Image], questions: Sequence[str]) -> list[BatchReply]:
         """One batch. Raises what vLLM raises, and `InputError` for a question that holds an image placeholder."""
         for question in questions:
             check_question(question, self._placeholder)
         chats = [_make_chat(image, question) for image, question in zip(images, questions, strict=True)]
         outputs = self._llm.chat(chats, self._greedy, use_tqdm=False)
-        return [Reply(output.outputs[0].text.strip(), None, None) for output in outputs]
+        return [BatchReply(output.outputs[0].text.strip(), None, None) for output in outputs]
 
 
 def _make_chat(image: Image.Image, question: str) -> list[dict[str, object]]:
