@@ -48,7 +48,7 @@ class _ImageProcessorProxy:
 def record_images(
     loaded: LoadedModel, prompt: str, images: Sequence[Image.Image]
 ) -> tuple[Any, ProcessedImages | None]:
-    """The inputs of a prompt, and what `replay_images` needs, to be checked by `can_replay`; None if that is not known."""
+    """The inputs of a prompt, and what `replay_images` needs, for `can_replay` to check; None where not known."""
     with _swap(loaded, None) as proxy:
         inputs = process_chat(loaded, prompt, images)
     if proxy.calls != 1 or not isinstance(proxy.recorded, Mapping):
