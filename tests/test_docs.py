@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.apps.encoder import parse_encodes
+from foveate.apps.encoder import parse_encoders
 from foveate.models import lookup
 from foveate.models.tile_encoder import TileEncoder
 from tiled import tiled_folder
@@ -75,7 +75,7 @@ def test_the_page_on_tiles_names_all_families_and_commands():
     commands = TILES.partition("```bash")[2].partition("```")[0]
     for command in ("ask", "eval", "bench", "serve", "batch"):
         (line,) = [line for line in commands.splitlines() if line.startswith(f"foveate {command} ")]
-        parse_encodes(re.search(r"--encode (\S+)", line)[1])
+        parse_encoders(re.search(r"--encode (\S+)", line)[1])
 
 
 def test_every_surrounding_has_a_section():

@@ -13,10 +13,10 @@ from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.pipeline.encode import encode
+from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions, check_settings
-from foveate.pipeline.tiles import check_encode
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.retry import find_retrying, retry_if_unsure
@@ -84,7 +84,7 @@ def ask(
     model = loaded.model
     keep = find_retrying(model, keep, method, positions) if retry else keep
     settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions, **vars(encoder)}
-    check_encode(family_of(model), check_settings(**settings))
+    check_encoder(family_of(model), check_settings(**settings))
     inputs = make_inputs(loaded, [image], [question])
     with torch.no_grad(), collect_warnings() as notes:
         rounds = [_run_round(model, inputs, settings) for _ in range(1 + ROUNDS)][1:]  # the first one warms up

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from foveate.errors import InputError
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from foveate.method.in_decoder import DecoderMethod
     from foveate.models.visual_input import VisualInput
     from foveate.pipeline.report import PrunedInputs
+    from foveate.pipeline.settings import Skip
+
+MIB = 2**20
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class EncoderOptions:
     """The settings of `prune_inputs` about the encoder, by their names. Programs hand them on as `vars(options)`."""
 
     encode: float = 1.0
+    skip: Skip = None
+    max_encoder_memory: int | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -28,7 +33,7 @@ class EncoderOptions:
 
     @property
     def label(self) -> str:
-        """What is not the default, for the name of an arm: `encode 0.4`."""
+        """What is not the default, for the name of an arm: `encode 0.4`, `skip blank`."""
         return ", ".join(f"{name} {value}" for name, value in vars(self).items() if value != vars(WHOLE)[name])
 
 
@@ -46,12 +51,42 @@ def parse_encode(text: str, option: str = "--encode") -> EncoderOptions:
     return EncoderOptions(share)
 
 
-def parse_encodes(text: str) -> list[EncoderOptions]:
-    """`"0.4,0.6"` as shares, without 1.0, with which every arm is measured anyway."""
-    options = [parse_encode(part) for part in text.split(",")]
-    if len(set(options)) < len(options):
-        raise InputError(f"--encode {text!r} names a share twice: leave one of them out.")
-    return [each for each in options if not each.is_whole]
+def parse_skip(text: str, option: str = "--skip") -> float | Literal["blank"]:
+    """A threshold in [0, 1), or "blank". Raises `InputError` for anything else."""
+    if text.strip() == "blank":
+        return "blank"
+    try:
+        threshold = float(text)
+    except ValueError:
+        threshold = -1.0
+    if not 0 <= threshold < 1:
+        raise InputError(f"{option} {text!r} is no threshold: use blank, or a number in [0, 1), 0 for equal pixels.")
+    return threshold
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes. Raises `InputError` for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"max_encoder_memory={text!r} is no number of bytes: give one, such as {2**30}.")
+    return int(text)
+
+
+def parse_encoder(encode: str, skip: str | None = None, memory: int | None = None) -> EncoderOptions:
+    """The options of a command: `--encode`, `--skip` and, in MiB, `--max-encoder-memory`."""
+    share = parse_encode(encode).encode
+    if skip is not None and share < 1:
+        raise InputError("--skip and --encode each choose what is encoded: leave one of them out.")
+    return EncoderOptions(share, None if skip is None else parse_skip(skip), None if memory is None else memory * MIB)
+
+
+def parse_encoders(encode: str, skip: str | None = None) -> list[EncoderOptions]:
+    """An arm for each of `"0.4,0.6"`, without 1.0, with which every arm is measured anyway, and of `"blank,0"`."""
+    shares = [parse_encode(part) for part in encode.split(",")]
+    skips = [] if skip is None else [EncoderOptions(skip=parse_skip(part)) for part in skip.split(",")]
+    for option, arms, text in (("encode", shares, encode), ("skip", skips, skip)):
+        if len(set(arms)) < len(arms):
+            raise InputError(f"--{option} {text!r} names a value twice: leave one of them out.")
+    return [each for each in (*shares, *skips) if not each.is_whole]
 
 
 def check_method(options: EncoderOptions, method: Method | DecoderMethod) -> None:
@@ -68,7 +103,7 @@ def encodes_all(settings: Mapping[str, Any]) -> bool:
 
 
 def list_shares(items: Sequence[VisualInput]) -> list[float]:
-    """The share of its tiles that was encoded, of each item."""
+    """The share that was encoded, of each item."""
     return [round(item.encoded_share, 4) for item in items]
 
 

@@ -20,6 +20,7 @@ from foveate.models import Family, family_of
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
 from foveate.pipeline.follow import find_policy
+from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import (
     Per,
@@ -30,8 +31,6 @@ from foveate.pipeline.settings import (
     check_encoder_settings,
     check_settings,
 )
-from foveate.pipeline.skip import check_skip
-from foveate.pipeline.tiles import check_encode
 from foveate.policy import Policy
 
 
@@ -123,8 +122,7 @@ def _attach(
         raise InputError("A policy with_retry() is for foveate.generate_with_retry: attach the policy as it is.")
     settings = replace(settings, is_drawn=draws is not None)
     check_needs(model, family_of(model), settings.method)
-    check_encode(family_of(model), settings)
-    check_skip(family_of(model), settings)
+    check_encoder(family_of(model), settings)
     if not hasattr(model, "generate"):
         raise ModelError(f"{type(model).__name__} has no generate: attach to the whole model, with its head.")
     chain = find_chain(model) or Chain(model)

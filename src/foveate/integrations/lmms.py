@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.apps.budgets import parse_budget
-from foveate.apps.encoder import EncoderOptions, parse_encode
+from foveate.apps.encoder import EncoderOptions, parse_bytes, parse_encode, parse_skip
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
@@ -48,7 +48,7 @@ class FoveateLmms(lmms):
         keep: as for `foveate.prune_inputs`, or the .json file of a policy; 1.0 runs the whole model.
         method: the name of a method (`foveate methods`).
         positions: "original" or "compact", as for `foveate.prune_inputs`.
-        encode: the share of an image to encode, as for `foveate.prune_inputs`.
+        encode, skip, max_encoder_memory: as for `foveate.prune_inputs`; the last one in bytes.
         batch_size: how many prompts are answered at a time.
         max_new_tokens: the most tokens of an answer, where the task sets no limit.
         device: where the model runs, such as "cuda:1".
@@ -67,6 +67,8 @@ class FoveateLmms(lmms):
         method: str = "foveate",
         positions: Positions = "original",
         encode: float | str = 1.0,
+        skip: float | str | None = None,
+        max_encoder_memory: int | str | None = None,
         batch_size: int | str = 1,
         max_new_tokens: int = 128,
         device: str | None = None,
@@ -77,7 +79,7 @@ class FoveateLmms(lmms):
         if unknown:
             raise InputError(
                 f"foveate has no setting {unknown[0]!r}: --model_args takes pretrained, keep, method, positions, "
-                f"encode, batch_size, max_new_tokens, device, {', '.join(LOAD_OPTIONS)}."
+                f"encode, skip, max_encoder_memory, batch_size, max_new_tokens, device, {', '.join(LOAD_OPTIONS)}."
             )
         if device is not None and "device_map" in options:
             raise InputError("device and device_map say both where the model runs: leave one of them out.")
@@ -87,7 +89,11 @@ class FoveateLmms(lmms):
             raise InputError(f"batch_size={batch_size!r} is not a number of prompts: use an int of 1 or more.")
         budget = parse_budget(keep, "keep") if isinstance(keep, str) else keep
         check_choices(budget, positions, "image", ("image",), explain=False)
-        encoder = parse_encode(encode, "encode") if isinstance(encode, str) else EncoderOptions(encode)
+        encoder = EncoderOptions(
+            parse_encode(encode, "encode").encode if isinstance(encode, str) else encode,
+            parse_skip(skip, "skip") if isinstance(skip, str) else skip,
+            parse_bytes(max_encoder_memory) if isinstance(max_encoder_memory, str) else max_encoder_memory,
+        )
         self._settings: dict[str, Any] = {"keep": budget, "method": resolve_any(method), "positions": positions}
         self._settings |= vars(encoder)
         self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens

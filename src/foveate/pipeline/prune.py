@@ -16,13 +16,12 @@ from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import check_cache, check_containers, check_inputs
 from foveate.pipeline.labels import ignore_placeholders
 from foveate.pipeline.locate import locate_items
+from foveate.pipeline.parts import check_encoder, encode_parts
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, Skip, check_settings
 from foveate.pipeline.shorten import shorten_inputs
-from foveate.pipeline.skip import check_skip, encode_distinct
-from foveate.pipeline.tiles import check_encode, encode_part
 
 
 def prune_inputs(
@@ -84,14 +83,12 @@ def prune(
     settings = find_policy(model, settings)
     family, method = family_of(model), settings.method
     check_needs(model, family, method)
-    check_encode(family, settings)
-    check_skip(family, settings)
+    check_encoder(family, settings)
     check_containers(inputs)
     inputs = rename_inputs(family, inputs)
     check_inputs(model, family, inputs)
     inputs = ignore_placeholders(model, family, inputs, settings)
-    start = encode_part if settings.skip is None else encode_distinct
-    part = start(model, family, inputs, settings, encoded)
+    part = encode_parts(model, family, inputs, settings, encoded)
     encoded = encode_missing(model, family, inputs, settings, part.encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))

@@ -15,11 +15,13 @@ from foveate.apps.encoder import (
     encodes_all,
     list_shares,
     parse_encode,
-    parse_encodes,
+    parse_encoder,
+    parse_encoders,
+    parse_skip,
     prune_timed,
 )
 from foveate.errors import InputError, ModelError
-from foveate.runtime.conversation import make_inputs
+from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.files import open_image
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import draw_scene
@@ -48,11 +50,18 @@ def loaded(tiles):
         return load(tiles)
 
 
+def make_page():
+    """A white page with a star in one corner."""
+    page = Image.new("RGB", (160, 160), "white")
+    page.paste(make_scene(48, 48), (16, 16))
+    return page
+
+
 def test_shares():
     assert [parse_encode(text).encode for text in ("0.4", "1.0", "1", " 1e-3 ")] == [0.4, 1.0, 1.0, 0.001]
     assert parse_encode("1") == WHOLE
-    assert [each.encode for each in parse_encodes("0.6, 1.0,0.4")] == [0.6, 0.4]
-    assert parse_encodes("1.0") == []
+    assert [each.encode for each in parse_encoders("0.6, 1.0,0.4")] == [0.6, 0.4]
+    assert parse_encoders("1.0") == []
     assert (WHOLE.label, EncoderOptions(0.4).label) == ("", "encode 0.4")
     assert [encodes_all(each) for each in ({}, {"keep": 3}, {"encode": 1}, {"encode": 0.4})] == [True] * 3 + [False]
 
@@ -65,8 +74,19 @@ def test_what_is_no_share(text):
 
 @pytest.mark.parametrize("text", ["0.4,0.4", "0.4,0.40", "1.0,1"])
 def test_shares_are_measured_once(text):
-    with pytest.raises(InputError, match="names a share twice: leave one of them out"):
-        parse_encodes(text)
+    with pytest.raises(InputError, match="names a value twice: leave one of them out"):
+        parse_encoders(text)
+
+
+def test_thresholds():
+    assert [parse_skip(text) for text in ("blank", " blank ", "0", "0.02")] == ["blank", "blank", 0.0, 0.02]
+    assert parse_encoder("1.0", "blank", 3) == EncoderOptions(skip="blank", max_encoder_memory=3 * 2**20)
+    assert parse_encoders("0.4,1.0", "blank,0") == [
+        EncoderOptions(0.4), EncoderOptions(skip="blank"), EncoderOptions(skip=0.0),
+    ]  # fmt: skip
+    assert (EncoderOptions(skip="blank").label, EncoderOptions(skip=0.0).label) == ("skip blank", "skip 0.0")
+    with pytest.raises(InputError, match=r"^--skip 'blank,blank' names a value twice"):
+        parse_encoders("1.0", "blank,blank")
 
 
 BEFORE = {"ask": ["image.png", "what?"], "batch": ["q.jsonl", "--out", "out"], "serve": ["--port", "0"]}
@@ -161,8 +181,6 @@ def test_ask_without_it_is_as_before(run, tiles, image):
 
 
 def test_the_answers_are_those_of_the_library(loaded, image):
-    from foveate.runtime.conversation import generate_answers
-
     pixels, question = open_image(image), "what color is it?"
     with quiet():
         result = ask(loaded, pixels, question, keep=0.3, encoder=EncoderOptions(0.4), max_new_tokens=6)
@@ -175,6 +193,63 @@ def test_the_answers_are_those_of_the_library(loaded, image):
         str(result.report)
         == f"foveate: {len(short.report.items[0].kept)} of 336 visual tokens kept, 2 of 5 parts encoded"
     )
+
+
+def test_blank_parts_are_left_out(run, refuse, tmp_path, image):
+    page, ask = tmp_path / "page.png", ("what color is the star?", "--model", "bundled-qwen", "--max-new-tokens", 4)
+    make_page().save(page)
+    records = []
+    for more in ((), ("--skip", "blank"), ("--max-encoder-memory", 64)):
+        code, out, err = run("ask", page, *ask, *more, "--keep", "1.0", "--json")
+        assert (code, err) == (0, "")
+        records.append(json.loads(out.splitlines()[-1]))
+    whole, skipped, bounded = records
+    assert (whole["skip"], skipped["skip"], bounded["max_encoder_memory"]) == (None, "blank", 64 * 2**20)
+    assert whole["encoded"] == bounded["encoded"] == [1.0]
+    assert 0 < skipped["encoded"][0] < 0.9
+    assert bounded["answer"] == whole["answer"]
+    with quiet(), torch.no_grad():
+        loaded = load("bundled-qwen")
+        inputs = make_inputs(loaded, [make_page()], [ask[0]])
+        short = foveate.prune_inputs(loaded.model, inputs, keep=1.0, skip="blank")
+        assert skipped["answer"] == generate_answers(loaded, short, 4)[0]
+    assert refuse("ask", page, *ask, "--skip", "blank", "--encode", 0.5) == (
+        "foveate: --skip and --encode each choose what is encoded: leave one of them out.\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "-0.1", "1", "nan", "white"])
+@pytest.mark.parametrize("command", ["ask", "eval", "serve", "batch"])
+def test_every_command_refuses_other_thresholds_at_once(refuse, monkeypatch, tmp_path, command, text):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("foveate.runtime.load.load", None)
+    says = refuse(command, *BEFORE.get(command, ()), "--skip", text)
+    assert says == f"foveate: --skip {text!r} is no threshold: use blank, or a number in [0, 1), 0 for equal pixels.\n"
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more", [("--skip", "blank"), ("--max-encoder-memory", 100)])
+@pytest.mark.parametrize("command", ["ask", "serve", "batch"])
+def test_models_whose_tower_takes_images(refuse, monkeypatch, tmp_path, image, command, more):
+    monkeypatch.chdir(tmp_path)
+    before = [image, "what?"] if command == "ask" else BEFORE[command]
+    says = refuse(command, *before, "--model", "bundled", *more, "--keep", 0.1)
+    assert f"{more[0][2:].replace('-', '_')} " in says
+    assert "llava models takes " in says
+
+
+def test_vllm_encodes_images_whole(refuse):
+    for option, value in (("--skip", "blank"), ("--max-encoder-memory", 100)):
+        says = refuse("serve", "--engine", "vllm", "--print", option, value)
+        assert "vLLM encodes an image whole: leave " in says
+
+
+def test_an_arm_of_eval_leaves_blank_parts_out(run, tmp_path):
+    options = ["--model", "bundled-qwen", "--tasks", "chart", "--limit", 2, "--methods", "foveate", "--keep", "0.2"]
+    code, out, _ = run("eval", *options, "--skip", "blank", "--no-resize", "--no-plot", "--out", tmp_path)
+    assert code == 0
+    rows = [line for line in out.splitlines() if "skip blank" in line and "%" in line]
+    assert 0 < int(re.findall(r"(\d+)%", rows[0])[0]) < 100
 
 
 def test_the_overlay_shows_the_tiles_that_were_left_out(run, tiles, image, loaded, tmp_path):

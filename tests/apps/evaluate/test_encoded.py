@@ -8,7 +8,7 @@ from PIL import Image
 
 import foveate
 from foveate.apps import cli
-from foveate.apps.encoder import EncoderOptions, parse_encodes
+from foveate.apps.encoder import EncoderOptions, parse_encoders
 from foveate.apps.evaluate import evaluate, summarize
 from foveate.apps.evaluate.arms import EvalBatch
 from foveate.apps.evaluate.encoded import EncodedEvalArm
@@ -46,7 +46,7 @@ def examples():
 
 def make(keeps="0.4", encode="0.6", methods="foveate", **more):
     fixed, policies = parse_budgets(keeps)
-    return make_arms(parse_methods(methods), fixed, policies=policies, encoders=parse_encodes(encode), **more)
+    return make_arms(parse_methods(methods), fixed, policies=policies, encoders=parse_encoders(encode), **more)
 
 
 def test_every_method_has_an_arm_more_at_each_budget():

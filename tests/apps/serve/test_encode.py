@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 from pydantic import TypeAdapter
 
 import foveate
@@ -130,10 +131,10 @@ def test_a_policy_is_for_whole_images(whole, partial, tiles, picture, monkeypatc
     assert message.startswith("encode=0.4 is not for a policy")
     assert "This server" not in message
     message = refusal(ask(partial, tiles, picture, keep="auto"), 400)["message"]  # the share is the server's
-    assert message.endswith('This server leaves tiles out by default: "encode": 1.0 encodes all.')
+    assert message.endswith('This server encodes parts by default: "encode": 1.0 encodes all.')
     assert ask(partial, tiles, picture, keep="auto", encode=1.0).json()["foveate"]["encoded"] == [1.0]
     for more in ({"method": "clever"}, {"positions": "compact", "keep": "auto", "encode": 1.0}):
-        assert "This server leaves" not in refusal(ask(partial, tiles, picture, **more), 400)["message"]
+        assert "This server encodes" not in refusal(ask(partial, tiles, picture, **more), 400)["message"]
 
 
 def test_a_server_with_a_policy(tiles, picture):
@@ -157,3 +158,23 @@ def test_a_server_that_cannot_leave_tiles_out_does_not_start(tiny, capsys, tmp_p
     captured = capsys.readouterr()
     assert (stop.value.code, captured.out, captured.err.count("\n")) == (2, "", 1)
     assert "leave encode out" in captured.err
+
+
+def test_blank_parts_by_request_and_by_default():
+    with quiet():
+        qwen = load("bundled-qwen")
+    page = Image.new("RGB", (160, 160), "white")
+    page.paste(make_scene(48, 48), (16, 16))
+    url = data_url(to_file(page))
+    with running_app(make_app(qwen, ServeSettings(keep=0.3))) as server:
+        shares = [ask(server, qwen, url, **more).json()["foveate"]["encoded"] for more in ({}, {"skip": "blank"})]
+        for value in (-0.1, 1, "white", True, ["blank"]):
+            assert refusal(ask(server, qwen, url, skip=value), 400)["param"] == "skip"
+        assert "leave one of them out" in refusal(ask(server, qwen, url, skip=0, encode=0.5), 400)["message"]
+    assert shares[0] == [1.0]
+    assert 0 < shares[1][0] < 0.5
+    with running_app(make_app(qwen, ServeSettings(keep=0.3, encoder=EncoderOptions(skip="blank")))) as server:
+        for more, expected in (({}, shares[1]), ({"encode": 1.0}, [1.0]), ({"skip": "blank"}, shares[1])):
+            assert ask(server, qwen, url, **more).json()["foveate"]["encoded"] == expected
+        message = refusal(ask(server, qwen, url, keep="auto"), 400)["message"]
+        assert message.endswith('This server encodes parts by default: "encode": 1.0 encodes all.')

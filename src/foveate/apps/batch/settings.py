@@ -12,8 +12,8 @@ from foveate.apps.encoder import WHOLE, EncoderOptions, check_method
 from foveate.errors import InputError
 from foveate.method import Method, resolve_any
 from foveate.models.lookup import family
+from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.settings import Keep, Positions, check_choices, check_settings
-from foveate.pipeline.tiles import check_encode
 from foveate.runtime.load import BUNDLED, check_family, locate, read_config
 from foveate.runtime.load_options import LoadOptions
 
@@ -73,7 +73,7 @@ class BatchSettings:
         if self.engine == "vllm":
             self._check_vllm()
         elif isinstance(method, Method):
-            check_encode(family(config.model_type), check_settings(**self.pruning))
+            check_encoder(family(config.model_type), check_settings(**self.pruning))
         if self.options and self.engine != "vllm":
             raise InputError(f"The option {next(iter(self.options))!r} is vLLM's: use it with --engine vllm.")
 

@@ -9,7 +9,7 @@ import typer
 from foveate.apps import budgets, console
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
-from foveate.apps.encoder import parse_encode
+from foveate.apps.encoder import parse_encoder
 from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
@@ -29,6 +29,8 @@ def ask(
     keep: Annotated[str | None, typer.Option(help=KEEP)] = None,
     policy: Annotated[str | None, typer.Option(help=POLICY, metavar="FILE")] = None,
     encode: options.Encode = "1.0",
+    skip: options.Skip = None,
+    max_encoder_memory: options.EncoderMemory = None,
     method: options.MethodName = "foveate",
     model: options.Model = "bundled",
     positions: options.Positions = options.PositionsChoice.original,
@@ -40,7 +42,7 @@ def ask(
     loading: LoadOptions,
 ) -> None:
     """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
-    budget, encoder = budgets.choose_budget(keep, policy), parse_encode(encode)
+    budget, encoder = budgets.choose_budget(keep, policy), parse_encoder(encode, skip, max_encoder_memory)
     if retry and isinstance(budget, (int, float)):
         raise InputError(f"--retry is for a policy, and {budget} is a fixed budget: add --policy, or leave it out.")
     from foveate import viz

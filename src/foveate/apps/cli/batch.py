@@ -10,7 +10,7 @@ from foveate.apps import budgets, console
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
-from foveate.apps.encoder import parse_encode
+from foveate.apps.encoder import parse_encoder
 from foveate.runtime.load_options import LoadOptions
 
 QUESTIONS = 'A .jsonl or .parquet file with rows of "image", "question" and, optionally, "id".'
@@ -27,6 +27,8 @@ def batch(
     model: options.Model = "bundled",
     keep: Annotated[str, typer.Option(help="Visual tokens to keep, as in `ask`.")] = "0.1",
     encode: options.Encode = "1.0",
+    skip: options.Skip = None,
+    max_encoder_memory: options.EncoderMemory = None,
     method: options.MethodName = "foveate",
     positions: options.Positions = options.PositionsChoice.original,
     engine: options.Engine = options.EngineChoice.hf,
@@ -50,7 +52,7 @@ def batch(
 
     settings = BatchSettings(
         model, budget, method, positions.value, engine.value, batch or BATCH[engine.value], max_new_tokens,
-        console.parse_object("--vllm", vllm), loading, parse_encode(encode),
+        console.parse_object("--vllm", vllm), loading, parse_encoder(encode, skip, max_encoder_memory),
     )  # fmt: skip
     settings.check()  # the version of vLLM cannot be read where it is not installed
     about = {"versions": read_versions(*["vllm"] * (engine is options.EngineChoice.vllm)), "commit": read_commit()}

@@ -11,7 +11,7 @@ import typer
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
-from foveate.apps.encoder import parse_encodes
+from foveate.apps.encoder import parse_encoders
 from foveate.runtime.load_options import LoadOptions
 
 MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b, qwen2.5-vl-7b."
@@ -51,7 +51,7 @@ def bench(
     from foveate.apps.results import open_folder, read_versions
     from foveate.runtime.load import quiet
 
-    budgets, encoders, served = settings.parse_budgets(method, keep), parse_encodes(encode), engine.value == "vllm"
+    budgets, encoders, served = settings.parse_budgets(method, keep), parse_encoders(encode), engine.value == "vllm"
     only_vllm = {"--concurrency": concurrency, "--requests": requests}
     settings.check_options(engine.value, hf={"--batch": batch, "--encode": encoders or None}, vllm=only_vllm)
     batches = settings.parse_batches(batch or "1", "--batch")

@@ -14,7 +14,7 @@ from foveate.apps.budgets import describe_budget
 from foveate.apps.cli import options
 from foveate.apps.cli.interrupts import says_when_interrupted
 from foveate.apps.cli.loading import takes_load_options
-from foveate.apps.encoder import parse_encodes
+from foveate.apps.encoder import parse_encoders
 from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def evaluate(
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
     keep: Annotated[str, typer.Option(help=KEEP)] = "0.333,0.222,0.111,0.056",
     encode: options.Encodes = "1.0",
+    skip: options.Skips = None,
     tasks: Annotated[str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all.")] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
@@ -57,20 +58,19 @@ def evaluate(
     from foveate.runtime.warnings import collect_warnings
 
     budgets, policies = settings.parse_budgets(keep)
-    arms = settings.make_arms(
-        settings.parse_methods(methods), budgets, policies=policies, encoders=parse_encodes(encode),
-        positions=positions.value, max_new_tokens=max_new_tokens, resize=resize,
-    )  # fmt: skip
+    encoders = parse_encoders(encode, skip)
+    choices: Any = {"positions": positions.value, "max_new_tokens": max_new_tokens, "resize": resize}
+    arms = settings.make_arms(settings.parse_methods(methods), budgets, policies=policies, encoders=encoders, **choices)
     if plot:
         report.check_plot()
     examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     console.print_notes(skipped)
     decisive = {  # everything that decides an answer
-        "model": model, "methods": methods, "keep": keep, "encode": encode,
+        "model": model, "methods": methods, "keep": keep, "encode": encode, "skip": skip,
         "policies": {name: describe_budget(policy) for name, policy in policies.items()},
         "tasks": tasks, "data": data and str(data), "limit": limit, "data_sha256": data and hash_data(data),
-        "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
-        "resize": resize, "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
+        "split": split, "seed": seed, "batch": batch, **choices,
+        "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
     }  # fmt: skip
     with open_folder(out):  # refused before the model is loaded
         pass

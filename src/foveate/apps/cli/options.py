@@ -39,6 +39,15 @@ ENCODE = (
     "most, or, with Qwen-VL and its kin, a smaller image and windows"
 )
 Encode = Annotated[str, typer.Option("--encode", help=f"{ENCODE}; 1.0 is all of them.", metavar="SHARE")]
+SKIP = (
+    "With Qwen-VL and its kin: do not encode what repeats its neighbour, blank or, in a video, unchanged parts. blank, "
+    "or a threshold in [0, 1), 0 for equal pixels"
+)
+Skip = Annotated[str | None, typer.Option("--skip", help=f"{SKIP}.", metavar="THRESHOLD")]
+SKIPS = f"{SKIP}. Thresholds, separated by commas, each measured beside all parts encoded."
+Skips = Annotated[str | None, typer.Option("--skip", help=SKIPS, metavar="THRESHOLDS")]
+MEMORY = "With Qwen-VL and its kin: MiB that the activations of the encoder may take at once; default any."
+EncoderMemory = Annotated[int | None, typer.Option("--max-encoder-memory", min=1, help=MEMORY)]
 SHARES = f"{ENCODE}. Shares, separated by commas, each measured beside 1.0."
 Encodes = Annotated[str, typer.Option("--encode", help=SHARES, metavar="SHARES")]
 Budgets = Annotated[str, typer.Option("--keep", help="Budgets as in `ask`, separated by commas.")]

@@ -7,7 +7,7 @@ import typer
 from foveate.apps import budgets
 from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
-from foveate.apps.encoder import parse_encode
+from foveate.apps.encoder import parse_encoder
 from foveate.runtime.load_options import LoadOptions
 
 ApiKey = Annotated[str | None, typer.Option(envvar="FOVEATE_API_KEY", help="Key that every request must carry.")]
@@ -29,6 +29,8 @@ def serve(
     model: options.Model = "bundled",
     keep: Annotated[str, typer.Option(help="As in `ask`; a request may ask for another.")] = "0.1",
     encode: options.Encode = "1.0",
+    skip: options.Skip = None,
+    max_encoder_memory: options.EncoderMemory = None,
     method: options.MethodName = "foveate",
     positions: options.Positions = options.PositionsChoice.original,
     engine: options.Engine = options.EngineChoice.hf,
@@ -52,7 +54,7 @@ def serve(
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
     prunes = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
-    encoder = parse_encode(encode)
+    encoder = parse_encoder(encode, skip, max_encoder_memory)
     from foveate.apps.serve import command
 
     limits = {

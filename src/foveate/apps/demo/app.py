@@ -32,8 +32,8 @@ from foveate.errors import InputError, ModelError
 from foveate.models import family_of
 from foveate.pipeline.encode import list_methods
 from foveate.pipeline.follow import find_policy
+from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.settings import check_settings
-from foveate.pipeline.tiles import check_encode
 from foveate.policy import Policy
 from foveate.policy.shipped import find_shipped
 from foveate.runtime.conversation import make_inputs
@@ -204,7 +204,7 @@ def choose_policy(loaded: LoadedModel, policy: Policy | None) -> tuple[Policy | 
 def can_leave_out(loaded: LoadedModel) -> bool:
     """Whether the model's images have tiles that need not be encoded."""
     try:
-        check_encode(family_of(loaded.model), check_settings(KEEP, METHOD, encode=0.5))
+        check_encoder(family_of(loaded.model), check_settings(KEEP, METHOD, encode=0.5))
     except ModelError:
         return False
     return True

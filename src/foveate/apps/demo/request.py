@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from foveate.apps.encoder import WHOLE, EncoderOptions
-from foveate.apps.serve.chat_request import Encode, StrictBody, parse_object, to_field_error
+from foveate.apps.serve.chat_request import StrictBody, parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.field_checks import EncodeShare
 from foveate.apps.serve.images import ImageSource
 from foveate.method.checks import is_number
 
@@ -42,7 +43,7 @@ class DemoBody(StrictBody):
     question: Annotated[str, Field(max_length=2000)]
     keep: Annotated[float | Literal["auto"], BeforeValidator(_as_keep)]
     method: str
-    encode: Encode = WHOLE.encode
+    encode: EncodeShare = WHOLE.encode
 
 
 def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
@@ -59,7 +60,7 @@ def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) ->
     if fields.image[:5].lower() != "data:":
         raise RequestError(400, "The image is no data URL: send it as data:image/png;base64,...")
     (file,) = source.read([fields.image])
-    encoder = EncoderOptions(**{name: getattr(fields, name) for name in vars(WHOLE)})
+    encoder = EncoderOptions(fields.encode)
     return make_request(file, fields.question.strip(), fields.keep, fields.method, encoder)
 
 

@@ -15,8 +15,9 @@ from foveate.apps.evaluate.answers import ENCODED
 from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm, list_kept
 from foveate.errors import FoveateWarning
 from foveate.models import family_of
+from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.settings import check_settings
-from foveate.pipeline.tiles import ONE_TILE, check_encode
+from foveate.pipeline.tiles import ONE_TILE
 from foveate.runtime.load import LoadedModel
 
 
@@ -41,7 +42,7 @@ class EncodedEvalArm(PrunedEvalArm):
         """The model must see tiles, and the method must choose among some of them."""
         super().check(loaded)
         settings = check_settings(self.budget, self.method, self.positions, **vars(self.encoder))
-        check_encode(family_of(loaded.model), settings)
+        check_encoder(family_of(loaded.model), settings)
 
     @torch.no_grad()
     def answer(self, batch: EvalBatch) -> EvalAnswers:

@@ -82,10 +82,10 @@ def _override_settings(request: CompletionRequest, settings: ServeSettings, mode
     try:
         return settings.check(model)
     except FoveateError as error:
-        if request.encode is not None or settings.encoder.is_whole:
+        if request.encode is not None or request.skip is not None or settings.encoder.is_whole:
             raise
         replace(settings, encoder=WHOLE).check(model)  # raises what has nothing to do with the encoder
-        raise InputError(f'{error} This server leaves tiles out by default: "encode": 1.0 encodes all.') from error
+        raise InputError(f'{error} This server encodes parts by default: "encode": 1.0 encodes all.') from error
 
 
 def read_images(task: ChatTask, source: ImageSource, fetched: Mapping[str, bytes], job: ModelJob[ChatTask]) -> None:

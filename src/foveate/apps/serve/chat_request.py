@@ -20,7 +20,16 @@ from pydantic.json_schema import JsonSchemaValue
 
 from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.apps.serve.errors import RequestError
-from foveate.apps.serve.field_checks import EMPTY, MAX_FIELDS, Off, allow_empty, at_most, only
+from foveate.apps.serve.field_checks import (
+    EMPTY,
+    MAX_FIELDS,
+    EncodeShare,
+    Off,
+    SkipThreshold,
+    allow_empty,
+    at_most,
+    only,
+)
 from foveate.apps.serve.generation import SamplingOptions
 from foveate.method.checks import is_number
 from foveate.pipeline.settings import Positions
@@ -46,12 +55,6 @@ def _as_keep(value: Any) -> Any:
         return value
     if not is_number(value) or not -MAX_KEEP < value < MAX_KEEP:
         raise ValueError('give a number of tokens (64), a share of them (0.1), or "auto" where the model has a policy')
-    return value
-
-
-def _as_encode(value: Any) -> Any:
-    if not (is_number(value) and 0 < value <= 1):
-        raise ValueError("give a share of an image above 0 (0.4), or 1 for all")
     return value
 
 
@@ -112,7 +115,6 @@ class Message(StrictBody):
 
 
 Keep = Annotated[int, Field(ge=1, lt=MAX_KEEP)] | Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
-Encode = Annotated[float, Field(gt=0, le=1), BeforeValidator(_as_encode)]
 Stop = Annotated[str, Field(max_length=STOP_LENGTH)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOPS)]
 
@@ -137,7 +139,8 @@ class CompletionRequest(StrictBody):
     ] | None = None  # fmt: skip
     method: str | None = None
     positions: Positions | None = None
-    encode: Encode | None = None
+    encode: EncodeShare | None = None
+    skip: SkipThreshold | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
@@ -172,9 +175,10 @@ class CompletionRequest(StrictBody):
     ] = {}
 
     def encoder(self, default: EncoderOptions) -> EncoderOptions:
-        """The options of the server with those of the request in their place."""
-        own = {name: value for name in vars(WHOLE) if (value := getattr(self, name)) is not None}
-        return replace(default, **own)
+        """The options of the server with those of the request, which decides alone what is encoded, in their place."""
+        if self.encode is None and self.skip is None:
+            return default
+        return replace(default, encode=WHOLE.encode if self.encode is None else self.encode, skip=self.skip)
 
     def sampling(self) -> SamplingOptions:
         """How tokens are drawn."""

@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, StrictFloat, StrictInt
 from pydantic.json_schema import JsonSchemaValue
+
+from foveate.method.checks import is_number
 
 EMPTY: list[Any] = [None, [], {}]
 MAX_FIELDS = 64  # of a JSON object; pydantic collects an error for each
@@ -43,3 +45,22 @@ def allow_empty(schema: JsonSchemaValue) -> JsonSchemaValue:
         for name, field in schema["properties"].items()
     }
     return schema | {"additionalProperties": {"enum": EMPTY}, "maxProperties": MAX_FIELDS}
+
+
+def _as_skip(value: Any) -> Any:
+    if value != "blank" and not (is_number(value) and 0 <= value < 1):
+        raise ValueError('give "blank", or a threshold of at least 0 (for equal pixels) and below 1')
+    return value
+
+
+def _as_encode(value: Any) -> Any:
+    if not (is_number(value) and 0 < value <= 1):
+        raise ValueError("give a share of an image above 0 (0.4), or 1 for all")
+    return value
+
+
+EncodeShare = Annotated[float, Field(gt=0, le=1), BeforeValidator(_as_encode)]
+Threshold = Annotated[float, Field(ge=0, lt=1)] | Literal["blank"]
+SkipThreshold = Annotated[
+    StrictInt | StrictFloat | Literal["blank"], BeforeValidator(_as_skip, json_schema_input_type=Threshold)
+]

@@ -7,8 +7,8 @@ from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.pipeline.follow import find_policy
+from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.settings import Keep, Positions, check_settings
-from foveate.pipeline.tiles import check_encode
 
 MIB = 2**20
 MEGAPIXEL = 10**6
@@ -60,5 +60,5 @@ class ServeSettings:
     def check(self, model: Any) -> "ServeSettings":
         """The settings with the policy that "auto" stands for. Raises a `FoveateError` if they do not fit the model."""
         checked = find_policy(model, check_settings(**self.pruning))
-        check_encode(family_of(model), checked)
+        check_encoder(family_of(model), checked)
         return self if checked.policy is None else replace(self, keep=checked.policy)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foveate.errors import ModelError
+from foveate.errors import InputError, ModelError
 
 PREFIX = "Foveate"
 ARCHITECTURES = {
@@ -45,6 +45,8 @@ def overrides(
     positions: str = "original",
     turn: str = "last",
     encode: float = 1.0,
+    skip: float | str | None = None,
+    max_encoder_memory: int | None = None,
     revision: str | None = None,
 ) -> dict[str, Any]:
     """Make the `hf_overrides` with which vLLM prunes the images of this model.
@@ -54,7 +56,7 @@ def overrides(
         keep, method, positions: as for `foveate.prune_inputs`; the defaults of every request.
         turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is
             the turn that shows the image, so that the KV cache of a longer chat about one image stays valid.
-        encode: 1.0 alone; vLLM encodes an image whole, and less is refused.
+        encode, skip, max_encoder_memory: the defaults alone; vLLM encodes an image whole, and others are refused.
         revision: a branch, tag or commit of a model of the hub; give it to vLLM too.
 
     Returns:
@@ -73,6 +75,9 @@ def overrides(
     from foveate.runtime.load_options import LoadOptions
 
     settings = VllmSettings(keep, method, positions, turn, encode)
+    for name, value in (("skip", skip), ("max_encoder_memory", max_encoder_memory)):
+        if value is not None:
+            raise InputError(f"vLLM encodes an image whole: leave {name}={value} out, or use transformers.")
     names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
