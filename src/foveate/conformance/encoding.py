@@ -1,6 +1,6 @@
 """The laws on what is encoded, and that a batch gives what its rows give alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from foveate.conformance.reference import logits_at, relative_error, run_referen
 from foveate.models import Family
 from foveate.models.inputs import drop_raw
 from foveate.models.patch_encoder import read_levels, write_levels
+from foveate.pipeline.parts import encode_parts
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.settings import check_settings
-from foveate.pipeline.tiles import encode_part
 
 SHARE = 0.7  # of an image, for laws that leave a part of it out
 WIDE = [(5, 5), (1, 9), (0, 4)]  # the fifth image is large enough for windows
@@ -61,9 +61,24 @@ def compare_units(model: Any, family: Any) -> float:
 
 def compare_windows(model: Any, family: Any) -> float:
     """With some windows encoded: the full model with these tokens in their places, and the dropped ones masked."""
+    return _compare_part(model, family, make_batch(model, family, WIDE), encode=SHARE)
+
+
+def compare_skipped(model: Any, family: Any) -> float:
+    """The same where merge units that repeat a neighbour are left out of the encoder: here half of each image."""
     inputs = make_batch(model, family, WIDE)
-    short = prune_inputs(model, inputs, keep=0.4, encode=SHARE)
-    encoded = encode_part(model, family, inputs, check_settings(0.4, "foveate", encode=SHARE), None).encoded
+    name, first = family.traits.main_inputs["image"], 0
+    pixels = inputs[name].clone()
+    for count in family.read_grids(inputs, "image").prod(-1).tolist():
+        pixels[first : first + count // 2] = 0.5
+        first += count
+    return _compare_part(model, family, {**inputs, name: pixels}, skip=0)
+
+
+def _compare_part(model: Any, family: Any, inputs: Mapping[str, Any], **settings: Any) -> float:
+    """The reference has the features of what was encoded in their places; a setting that leaves nothing out fails."""
+    short = prune_inputs(model, inputs, keep=0.4, **settings)
+    encoded = encode_parts(model, family, inputs, check_settings(0.4, "foveate", **settings), None).encoded
     if encoded is None or all(item.absent is None for item in short.report.items):
         return VACUOUS
     image = encoded.outputs["image"]

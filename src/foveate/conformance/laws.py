@@ -28,6 +28,7 @@ from foveate.conformance.encoding import (
     compare_glances,
     compare_masked,
     compare_ragged_batch,
+    compare_skipped,
     compare_tile_rows,
     compare_tiles,
     compare_units,
@@ -168,6 +169,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "all merge units chosen = the untouched features": compare_units,
     "some windows encoded = full with these tokens": compare_windows,
     "some windows encoded in a batch = each row alone": compare_window_rows,
+    "blank parts left out = full with the other tokens": compare_skipped,
     "text without an image passes through": compare_text_only,
     "cached decoding = recomputation": compare_cached_decoding,
     "own decoding loop = stock loop over pruned inputs": compare_own_loop,
@@ -184,7 +186,7 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
     if not isinstance(family, TileEncoder) or not family.traits.placed:
         others |= {compare_tiles, compare_tile_rows}
     if not isinstance(family, PatchEncoder):
-        others |= {compare_units, compare_windows, compare_window_rows}
+        others |= {compare_units, compare_windows, compare_window_rows, compare_skipped}
     if not family.traits.in_sequence:
         others.add(compare_glances)
     if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:
