@@ -2,8 +2,10 @@
 
 import io
 import random
+import re
 import sys
 import tracemalloc
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -14,6 +16,7 @@ from videos import number_of, write_video
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'foveate[video]'")
 
+PAGE = Path(__file__).parents[2] / "docs" / "sessions.md"
 UNEVEN = (0.0, 0.1, 0.25, 0.5, 1.2, 3.0, 3.1)
 FORMATS = [
     ("a.mp4", "libx264", "yuv420p"), ("a.mov", "mpeg4", "yuv420p"), ("a.mkv", "libx264", "yuv420p"),
@@ -89,6 +92,16 @@ def test_an_open_file(tmp_path):
     for source in (io.BytesIO(data), io.BytesIO(data)):
         assert [number_of(image) for _, image in read_clip(source, 3)] == [0, 4, 6]
         assert len(list(read_frames(source))) == 4
+
+
+def test_the_snippet_of_the_page(tmp_path, monkeypatch, capsys):
+    (snippet,) = re.findall(r"^```\n(from foveate.runtime.video .*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    write_video(tmp_path / "clip.mp4", UNEVEN, "libx264")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(snippet, names)
+    assert capsys.readouterr().out.splitlines() == [f"{moment} (64, 48)" for moment in (0.0, 0.5, 1.5, 3.0)]
+    assert len(names["clip"]) == 5
 
 
 def test_memory_does_not_grow_with_the_video(tmp_path):
