@@ -54,6 +54,10 @@ class ImageError(FoveateError):
     """An image file cannot be read."""
 
 
+class VideoError(FoveateError):
+    """A video file cannot be read, or not from some frame on."""
+
+
 PictureError = ImageError  # its name until 0.1
 
 

@@ -143,6 +143,22 @@ def test_a_failed_answer_takes_its_question_back(loaded):
         assert str(again) == answer_at_once(loaded, session.messages[:1], [draw(0)])[0]
 
 
+def test_a_turn_that_is_not_remembered(loaded):
+    """Its answer is that of the first turn, and the next one is, too: only the image stays."""
+    with open_session(loaded) as session:
+        session.see(draw(0))
+        replies = [session.ask(QUESTIONS[n], max_new_tokens=16, remember=False) for n in (0, 1)]
+        assert session.messages == []
+        session.see(draw(1))
+        replies.append(session.ask(QUESTIONS[2], max_new_tokens=16))
+        for reply, number, count in zip(replies, range(3), (1, 1, 2), strict=True):
+            content = [*[{"type": "image"}] * count, {"type": "text", "text": QUESTIONS[number]}]
+            expected = answer_at_once(loaded, [{"role": "user", "content": content}], [draw(0), draw(1)][:count])
+            assert str(reply) == expected[0]
+        assert [turn["role"] for turn in session.messages] == ["user", "assistant"]
+        assert [reply.known for reply in replies] == [0, 1, 1]
+
+
 def test_cancelled_answers_end(loaded):
     with open_session(loaded, keep=1.0) as session:
         session.see(draw(0))

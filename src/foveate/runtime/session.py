@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -78,6 +79,7 @@ class Session:
         self._images: list[LazyImage] = []
         self._shown: list[LazyImage] = []  # since the last question
         self._last: tuple[Reply, threading.Thread] | None = None
+        self._is_turn_kept = True  # the last one
         self._lock = threading.RLock()
 
     def __enter__(self) -> Session:
@@ -132,12 +134,13 @@ class Session:
                 return
             self._shown += [_remember(to_upright_rgb(image)) for image in images]
 
-    def ask(self, question: str, *, max_new_tokens: int = 256, **options: Any) -> Reply:
+    def ask(self, question: str, *, max_new_tokens: int = 256, remember: bool = True, **options: Any) -> Reply:
         """Ask about all images so far. The answer is generated in the background; the next question waits for its end.
 
         Args:
             question: The text of the turn.
             max_new_tokens: Tokens of the answer, at most; fewer where the model has no room for them.
+            remember: Whether later questions follow this one and its answer. Images stay in any case.
             **options: More for the model's `generate`, such as `do_sample=True`.
 
         Returns:
@@ -161,6 +164,7 @@ class Session:
             options = {**options, "max_new_tokens": min(max_new_tokens, room or max_new_tokens)}
             thread = reply.start(loaded.model, loaded.processor.tokenizer, inputs, options)
             self._messages, self._images, self._shown, self._last = messages, images, [], (reply, thread)
+            self._is_turn_kept = remember
             return reply
 
     def close(self) -> None:
@@ -202,14 +206,15 @@ class Session:
         return short, None if limit is None else limit - end
 
     def _finish(self) -> None:
-        """Wait for the last answer and add it to the turns. A failed one takes its question back, not its images."""
+        """Wait for the last answer and add it to the turns. One that failed takes its question back, not its images."""
         if self._last is None:
             return
         (reply, thread), self._last = self._last, None
         thread.join()
-        try:
+        text = None
+        with suppress(Exception):  # the caller has it from the reply
             text = str(reply)
-        except Exception:  # the caller has it from the reply
+        if text is None or not self._is_turn_kept:
             shown = sum(part["type"] == "image" for part in self._messages.pop()["content"])
             self._shown = [*self._images[len(self._images) - shown :], *self._shown]
             self._images = self._images[: len(self._images) - shown]
