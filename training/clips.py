@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from foveate.runtime.load import BUNDLED, load
+from foveate.runtime.load import load
 from foveate.world.clip_inputs import make_clip_pixels
 from foveate.world.clip_questions import CLIP_TASKS, make_clip_question
 from foveate.world.clips import draw_frames, sample_clip
@@ -63,7 +63,17 @@ STAGE = ClipStage(
     diet=CROWDS,
     scenes=SCENES,
     rows={"clip": 10, "screens": 5, "image": 2},
-    clip_diet={"way": 2, "order": 3, "often": 3, "change": 3, "said": 2, "place": 2, "press": 4, "click": 2, "field": 2},
+    clip_diet={
+        "way": 2,
+        "order": 3,
+        "often": 3,
+        "change": 3,
+        "said": 2,
+        "place": 2,
+        "press": 4,
+        "click": 2,
+        "field": 2,
+    },
 )
 
 
@@ -161,7 +171,8 @@ class AdapterTraining(nn.Module):
         learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
         self.language = LanguageTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
         self.language.symbols.requires_grad_(False)
-        assert learns and all("lora_" in name for name in learns)
+        assert learns
+        assert all("lora_" in name for name in learns)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and the figures to log."""

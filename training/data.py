@@ -146,7 +146,9 @@ def make_visual_head(
     """Make the head of a prompt with images or videos of (times, rows, columns) tokens, at their M-RoPE positions."""
     ids = tokenizer(chat.before).input_ids
     place: list[tuple[int, ...]] = [(i, i, i) for i in range(len(ids))]
-    opens, pad, closes = (tokenizer(f"<|{part}|>").input_ids for part in ("vision_start", f"{modality}_pad", "vision_end"))
+    opens, pad, closes = (
+        tokenizer(f"<|{part}|>").input_ids for part in ("vision_start", f"{modality}_pad", "vision_end")
+    )
     follows = len(ids)
     for times, rows, columns in grids:
         first = follows + 1

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 from rich.progress import track
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from training.data import BatchDataset
 from training.plans import TrainingPlan, TrainingStage
 
 INNER = ("tower", "model")  # attributes of a net that hold the model itself, without heads and symbols
@@ -39,7 +38,7 @@ def make_optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
 
 
 def run_stage(
-    name: str, net: nn.Module, stage: TrainingStage, data: BatchDataset, plan: TrainingPlan, out: Path
+    name: str, net: nn.Module, stage: TrainingStage, data: Dataset[dict[str, Tensor]], plan: TrainingPlan, out: Path
 ) -> None:
     """Train `net` for one stage of the plan; a checkpoint in `out` has everything that a resumed run needs."""
     checkpoint, device = out / f"{name}.pt", "cuda" if torch.cuda.is_available() else "cpu"

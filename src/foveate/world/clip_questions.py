@@ -86,15 +86,15 @@ def _make_change(clip: Clip, rng: random.Random) -> Question | None:
         if 2 * sign.change == MOMENTS:
             return None
         early = 2 * sign.change < MOMENTS
-        return Question("change", "half", "does the sign change in the first half?", "yes" if early else "no", (sign.thing,))
+        return Question(
+            "change", "half", "does the sign change in the first half?", "yes" if early else "no", (sign.thing,)
+        )
     comers = [track for track in clip.tracks if track.start > 0 and track.start != sign.change]
     if not comers:
         return None
     track = rng.choice(comers)
     text = f"does the sign change before the {name_track(track, rng)}?"
-    return Question(
-        "change", "event", text, "yes" if sign.change < track.start else "no", (sign.thing, track.thing)
-    )
+    return Question("change", "event", text, "yes" if sign.change < track.start else "no", (sign.thing, track.thing))
 
 
 def _make_said(clip: Clip, rng: random.Random) -> Question | None:
