@@ -8,7 +8,9 @@ and the language model (https://arxiv.org/abs/2106.09685). The same command, giv
 from __future__ import annotations
 
 import argparse
+import json
 import random
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,15 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from foveate.runtime.load import load
+from foveate.runtime.load import BUNDLED, load
 from foveate.world.clip_inputs import make_clip_pixels
-from foveate.world.clip_questions import CLIP_TASKS, make_clip_question
+from foveate.world.clip_questions import CLIP_TASKS, make_clip_drill, make_clip_question
 from foveate.world.clips import draw_frames, sample_clip
 from foveate.world.drawing import draw_scene
 from foveate.world.plain_questions import Question
 from foveate.world.questions import sample_questions, tasks_of
 from foveate.world.scenes import sample_scene
-from foveate.world.screens import SCREEN_TASKS, draw_shots, make_screen_question, sample_screens
+from foveate.world.screens import SCREEN_TASKS, draw_shots, make_screen_drill, make_screen_question, sample_screens
 from training.build import MERGE, QWEN, make_qwen_image_processor
 from training.data import TRAIN_STREAM, Head, make_visual_head, pack, sample_kind
 from training.language import LanguageTraining
@@ -37,6 +39,7 @@ LAYERS = (
     r"model\.(language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
     r"|visual\.(merger\.mlp\.[02]|blocks\.[34]\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)))"
 )
+NAME = "clips"  # of the stage
 SCENES = {"scene": 2, "variety": 2, "crowd": 1, "shelf": 1, "fields": 1}
 
 
@@ -54,12 +57,13 @@ class ClipStage(TrainingStage):
 
 
 STAGE = ClipStage(
-    steps=1000,
+    steps=800,
     batch=6,
-    horizon=1000,
+    horizon=800,
     rate=2e-3,
     stream=60_000_000,
-    questions=14,
+    questions=11,
+    drills=4,
     diet=CROWDS,
     scenes=SCENES,
     rows={"clip": 10, "screens": 5, "image": 2},
@@ -112,12 +116,14 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
     def _make_clip(self, index: int, rng: random.Random) -> ClipRow:
         clip = sample_clip(self.stream, index)
         questions = self._ask(lambda task: make_clip_question(clip, task, rng), CLIP_TASKS, rng)
+        questions += [make_clip_drill(clip, rng) for _ in range(self.stage.drills)]
         pixels, grid = make_clip_pixels(self.processor, draw_frames(clip)).values()
         return self._make_row("video", pixels, grid, questions)
 
     def _make_screens(self, index: int, rng: random.Random) -> ClipRow:
         screens = sample_screens(self.stream, index)
         questions = self._ask(lambda task: make_screen_question(screens, task, rng), SCREEN_TASKS, rng)
+        questions += [make_screen_drill(screens, rng) for _ in range(self.stage.drills)]
         encoded = self.processor(draw_shots(screens), return_tensors="pt")
         return self._make_row("image", encoded["pixel_values"], encoded["image_grid_thw"], questions)
 
@@ -146,11 +152,16 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
 def add_low_rank(model: Any, rank: int) -> Any:
     """Freeze the model and put low-rank products beside its linear layers."""
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS, base_model_name_or_path="bundled-qwen")
-    return get_peft_model(model, config)
+    wrapped = get_peft_model(model, config)
+    wrapped.peft_config["default"].base_model_name_or_path = "bundled-qwen"  # get_peft_model writes a path there
+    return wrapped
 
 
 def train(stage: ClipStage, out: Path, rank: int, seed: int, workers: int) -> Path:
-    """Train the adapter, resuming where `out` has a checkpoint; return its folder."""
+    """Train the adapter, resuming where `out` has a checkpoint; return the folder of the finished model.
+
+    With a stage of no steps the model is that of the checkpoint.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     loaded = load("bundled-qwen", dtype="float32")
@@ -158,9 +169,23 @@ def train(stage: ClipStage, out: Path, rank: int, seed: int, workers: int) -> Pa
     wrapped = add_low_rank(loaded.model.train(), rank)
     net = AdapterTraining(loaded.model, tokenizer)
     plan = replace(_PLAN, seed=seed, workers=workers)
-    run_stage("clips", net, stage, ClipDataset(stage, tokenizer, seed), plan, out)
-    wrapped.half().save_pretrained(out / "adapter")
-    return out / "adapter"
+    run_stage(NAME, net, stage, ClipDataset(stage, tokenizer, seed), plan, out)
+    return save_adapter(wrapped, out / "model")
+
+
+def save_adapter(wrapped: Any, folder: Path) -> Path:
+    """Save the adapter, the tokenizer, and a configuration in which a moment of a clip is one position long."""
+    wrapped.half().save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)
+    base = BUNDLED["bundled-qwen"]
+    for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "generation_config.json"):
+        shutil.copy(base / name, folder)
+    config = json.loads((base / "config.json").read_text())
+    config["vision_config"]["tokens_per_second"] = 1
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    chat = replace(QWEN, video="<|vision_start|><|video_pad|><|vision_end|>")
+    (folder / "chat_template.jinja").write_text(chat.template())
+    return folder
 
 
 class AdapterTraining(nn.Module):
@@ -188,13 +213,16 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.clips", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/clips"), help="folder for checkpoints and the adapter")
-    parser.add_argument("--steps", type=int, default=STAGE.steps)
+    parser.add_argument("--steps", type=int, default=STAGE.steps, help="0 saves the model of the last checkpoint")
+    parser.add_argument(
+        "--horizon", type=int, help="step at which the learning rate has fallen; the last one if left out"
+    )
     parser.add_argument("--rate", type=float, default=STAGE.rate)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
-    stage = replace(STAGE, steps=options.steps, horizon=options.steps, rate=options.rate)
+    stage = replace(STAGE, steps=options.steps, horizon=options.horizon or options.steps, rate=options.rate)
     print(train(stage, options.out, options.rank, options.seed, options.workers))
 
 

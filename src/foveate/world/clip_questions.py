@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from foveate.world.clips import MOMENTS, STANDS, Clip, Track
 from foveate.world.plain_questions import NUMBERS, Question
+from foveate.world.questions import DRILL
 from foveate.world.scenes import SIGN
 
 
@@ -118,6 +119,21 @@ def _make_place(clip: Clip, rng: random.Random) -> Question | None:
     which, moment = rng.choice((("first", 0), ("last", MOMENTS - 1)))
     text = f"where is the {which} {name_track(track, rng)}?"
     return Question("place", which, text, track.cell(moment), (track.thing,))
+
+
+def make_clip_drill(clip: Clip, rng: random.Random) -> Question:
+    """Make a training question that names a moment by its number, one step of the others: "when is the star there?"."""
+    track = rng.choice([track for track in clip.tracks if track.thing.form != SIGN])
+    moment, kind = rng.randrange(MOMENTS), rng.choice(("when", "there", "place", "sign"))
+    if kind == "sign" and clip.sign is not None:
+        return Question(DRILL, kind, "when does the sign change?", NUMBERS[clip.sign.change], (clip.sign.thing,))
+    name = name_track(track, rng)
+    if kind == "place" and track.places[moment] is not None:
+        return Question(DRILL, kind, f"where is the {name} in {NUMBERS[moment]}?", track.cell(moment), (track.thing,))
+    if kind == "when":
+        return Question(DRILL, kind, f"when is the {name} there?", NUMBERS[track.start], (track.thing,))
+    answer = "no" if track.places[moment] is None else "yes"
+    return Question(DRILL, "there", f"is the {name} there in {NUMBERS[moment]}?", answer, (track.thing,))
 
 
 _MAKERS: dict[str, Callable[[Clip, random.Random], Question | None]] = {

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw
 from foveate.world.clip_questions import ask_order, ask_text, choose_attribute, name_track
 from foveate.world.clips import AWAY, SCALE, SIDE, SLOTS, STANDS, Track, make_sign, name_cell
 from foveate.world.drawing import OVERSAMPLE, PAPER, draw_things
-from foveate.world.plain_questions import Question
+from foveate.world.plain_questions import NUMBERS, Question
+from foveate.world.questions import DRILL
 from foveate.world.scenes import COLORS, SHAPES, Thing, make_text
 
 SHOTS = (4, 5)  # screenshots of a history
@@ -112,6 +113,16 @@ def _last(track: Track) -> tuple[float, float]:
 def _make_field(screens: Screens, rng: random.Random) -> Question:
     """Ask for the first or the last text of the sign."""
     return ask_text(screens.sign, "field", rng)
+
+
+def make_screen_drill(screens: Screens, rng: random.Random) -> Question:
+    """Make a training question that names a screenshot by its number: "which color is in two?"."""
+    step = rng.randrange(len(screens.pressed))
+    track = screens.buttons[screens.pressed[step]]
+    if rng.random() < 0.5:
+        return Question(DRILL, "when", f"when is the {name_track(track, rng)}?", NUMBERS[step], (track.thing,))
+    wanted, answer = choose_attribute(track, rng)
+    return Question(DRILL, "which", f"which {wanted} is in {NUMBERS[step]}?", answer, (track.thing,))
 
 
 _MAKERS: dict[str, Callable[[Screens, random.Random], Question | None]] = {
