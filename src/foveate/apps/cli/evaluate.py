@@ -33,7 +33,9 @@ def evaluate(
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
     keep: Annotated[str, typer.Option(help=KEEP)] = "0.333,0.222,0.111,0.056",
     encode: options.Encodes = "1.0",
-    tasks: Annotated[str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all.")] = "all",
+    tasks: Annotated[
+        str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all, clips, screens.")
+    ] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
@@ -41,8 +43,9 @@ def evaluate(
     out: options.ResultsFolder = Path("results"),
     batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16,
     positions: options.Positions = options.PositionsChoice.original,
+    per: options.Per = options.PerChoice.image,
     max_new_tokens: options.MaxNewTokens = 8,
-    resize: Annotated[bool, typer.Option(help="Compare with smaller images too.")] = True,
+    resize: Annotated[bool, typer.Option(help="Compare with smaller images or fewer frames too.")] = True,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
     as_json: options.Json = False,
     *,
@@ -57,20 +60,22 @@ def evaluate(
     from foveate.runtime.warnings import collect_warnings
 
     budgets, policies = settings.parse_budgets(keep)
+    names = settings.parse_methods(methods)
+    examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     arms = settings.make_arms(
-        settings.parse_methods(methods), budgets, policies=policies, encoders=parse_encodes(encode),
-        positions=positions.value, max_new_tokens=max_new_tokens, resize=resize,
+        names, budgets, policies=policies, encoders=parse_encodes(encode), positions=positions.value, per=per.value,
+        max_new_tokens=max_new_tokens, resize=resize, modality=examples[0].modality,
     )  # fmt: skip
     if plot:
         report.check_plot()
-    examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     console.print_notes(skipped)
     decisive = {  # everything that decides an answer
         "model": model, "methods": methods, "keep": keep, "encode": encode,
         "policies": {name: describe_budget(policy) for name, policy in policies.items()},
         "tasks": tasks, "data": data and str(data), "limit": limit, "data_sha256": data and hash_data(data),
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
-        "resize": resize, "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
+        "resize": resize, "per": per.value, "loading": loading.to_record(), "versions": read_versions(),
+        "commit": read_commit(),
     }  # fmt: skip
     with open_folder(out):  # refused before the model is loaded
         pass
