@@ -30,7 +30,8 @@ from PIL import Image
 from blanks_pages import PAGES, SIDE, compress, draw_recording
 from encoder_timing import measure_seconds, quartiles, time_in_turns
 from foveate.apps.bench.shapes import SHAPES, build
-from foveate.apps.evaluate.arms import ArmInputs, EvalAnswers, EvalArm, EvalBatch
+from foveate.apps.evaluate.arms import ArmInputs, EvalAnswers, EvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.runner import evaluate
 from foveate.apps.evaluate.statistics import bootstrap_interval

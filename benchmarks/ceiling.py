@@ -18,7 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from foveate.apps.evaluate.arms import ArmInputs, EvalArm, EvalBatch, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.arms import ArmInputs, EvalArm, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.apps.evaluate.runner import evaluate
 from foveate.method import Method, resolve

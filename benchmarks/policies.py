@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from foveate.apps.calibrate.calibrate import make_cases
-from foveate.apps.evaluate.arms import EvalBatch
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.method import resolve
 from foveate.method.tokens import unit_rows

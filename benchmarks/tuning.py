@@ -30,7 +30,8 @@ from trl import SFTConfig, SFTTrainer
 
 import foveate
 import foveate.tuning
-from foveate.apps.evaluate.arms import EvalBatch, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.arms import PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import is_right, sample_examples
 from foveate.method import resolve
 from foveate.models import family_of

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ceiling import measure_cover
-from foveate.apps.evaluate.arms import EvalBatch
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.method import Method, resolve
 from foveate.method.scoring import score_peaked_tokens

@@ -24,7 +24,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from foveate.apps.evaluate.arms import ArmInputs, EvalArm, EvalBatch, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.apps.evaluate.arms import ArmInputs, EvalArm, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.apps.evaluate.runner import evaluate

@@ -308,6 +308,42 @@ def visionzip_mix(n, kept, margin, a, keys, dominant=(54, 64)):
     return rows
 
 
+def vidcom2(v, e, k, selected, margin, grid, temperature=0.01):
+    n, frames = len(v), grid[0] if grid else 1
+    size = n // frames
+
+    def spread(values):
+        return sum((x - sum(values) / n) ** 2 for x in values) / n
+
+    spreads = [spread(column) for column in zip(*v, strict=True)]
+    order = sorted(range(len(spreads)), key=lambda c: spreads[c])
+    calm = order[: max(1, len(order) // 2)]
+    if len(calm) < len(order):
+        margin.closest = min(margin.closest, spreads[order[len(calm)]] / max(spreads[calm[-1]], 1e-300) - 1)
+    rows = [[row[c] for c in calm] for row in v]
+    unit = [[x / (math.hypot(*row) or 1.0) for x in row] for row in rows]
+
+    def likeness(row, centre):
+        square = sum((x - y) ** 2 for x, y in zip(row, centre, strict=True))
+        return sum(math.exp(-square / (2 * a)) for a in (0.125, 0.25, 0.5, 1.0, 2.0))
+
+    parts = [list(range(t * size, (t + 1) * size)) for t in range(frames)]
+    to_video = [likeness(row, mean(unit)) for row in unit]
+    centres = [mean([unit[i] for i in part]) for part in parts]
+    total = [to_video[i] + likeness(unit[i], centres[i // size]) for i in range(n)]
+    shares = softmax([-sum(to_video[i] for i in part) / size / temperature for part in parts])
+    kept = []
+    for part, share in zip(parts, shares, strict=True):
+        quota = k / frames * (1 + share - 1 / frames)
+        margin.closest = min(margin.closest, abs(quota % 1 - 0.5))
+        free = [i for i in part if i not in selected]
+        kept += margin.ranked([-x for x in total], free)[: min(max(round(quota), 1), len(free))] if free else []
+    if len(kept) > k:
+        return margin.ranked([-x for x in total], kept)[:k]
+    rest = [i for i in range(n) if i not in kept and i not in selected]
+    return kept + (margin.ranked([-x for x in total], rest)[: k - len(kept)] if rest else [])
+
+
 def quantile(values, share):
     ordered = sorted(values)
     place = share * (len(values) - 1)
@@ -340,7 +376,7 @@ def prumerge_mix(n, kept, margin, a, keys, neighbours=32):
 
 REFERENCES = {
     "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "foveate": foveate, "holov": holov, "mmtok": mmtok,
-    "prumerge": prumerge, "scope": scope, "score": score, "visionzip": visionzip, "vispruner": vispruner,
-    "zspaprune": zspaprune,
+    "prumerge": prumerge, "scope": scope, "score": score, "vidcom2": vidcom2, "visionzip": visionzip,
+    "vispruner": vispruner, "zspaprune": zspaprune,
 }  # fmt: skip
 MIXES = {"prumerge": prumerge_mix, "visionzip": visionzip_mix}

@@ -26,7 +26,10 @@ PAD = "<pad>"
 
 @dataclass(frozen=True)
 class ChatFormat:
-    """The text of a conversation: before and after the image, after the question (`reply`), after the answer."""
+    """The text of a conversation: before and after the image, after the question (`reply`), after the answer.
+
+    `video` takes the image's place for a video; without it the template knows none.
+    """
 
     before: str
     image: str
@@ -34,15 +37,17 @@ class ChatFormat:
     reply: str
     end: str
     specials: tuple[str, ...]
+    video: str = ""
 
     def template(self) -> str:
         """Return the chat template in Jinja, for one or more turns."""
         image, end, reply = to_jinja(self.image + self.after), to_jinja(self.end), to_jinja(self.reply)
+        video = "{% elif part['type'] == 'video' %}" + to_jinja(self.video + self.after) if self.video else ""
         parts = (
             "{% for message in messages %}{% if message['role'] == 'user' %}" + to_jinja(self.before),
             "{% else %}" + to_jinja(self.reply + " ") + "{% endif %}",
             "{% if message['content'] is string %}{{ message['content'] }}{% else %}",
-            "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + image,
+            "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + image + video,
             "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}",
             "{% if message['role'] != 'user' %}" + end + "{% endif %}{% endfor %}",
             "{% if add_generation_prompt %}" + reply + "{% endif %}",

@@ -15,10 +15,12 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from foveate.models.sequence import IGNORED_LABEL
+from foveate.world.clip_questions import CLIP_TASKS
 from foveate.world.drawing import draw_scene
 from foveate.world.plain_questions import Question
 from foveate.world.questions import DRILL, TASKS, make_caption, make_drill, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, DENSE, Scene, sample_scene
+from foveate.world.screens import SCREEN_TASKS
 from training.build import ARCHITECTURES, MERGE, PATCH, SIDE, ChatFormat, make_qwen_image_processor
 from training.labels import make_patch_labels
 from training.plans import TrainingStage
@@ -28,7 +30,7 @@ CHART_SHARE = 0.22
 EMPTY_SHARE = 0.05  # share of the empty visual tokens that symbols keep
 MISSING_SHARE = 0.1  # share of labels that symbols leave out
 BLUR = 0.1  # standard deviation of the error in the symbols' places, in cells
-MARKED = (*TASKS, DRILL)
+MARKED = (*TASKS, DRILL, *CLIP_TASKS, *SCREEN_TASKS)
 """Tasks whose answers are right or wrong. A batch's `task` holds their numbers in this order."""
 SYMBOLS = ("form", "color", "glyph", "order", "place")
 
@@ -135,14 +137,29 @@ def make_llava_head(_: Scene, chat: ChatFormat, tokenizer: PreTrainedTokenizerFa
 def make_qwen_head(scene: Scene, chat: ChatFormat, tokenizer: PreTrainedTokenizerFast) -> Head:
     """Make the head with the image's placeholders at their time, row and column."""
     columns, rows = (side // PATCH // MERGE for side in scene.size)
-    before, pad = tokenizer(chat.before + "<|vision_start|>").input_ids, tokenizer("<|image_pad|>").input_ids
-    start = len(before)
-    ids = [*before, *pad * (rows * columns), *tokenizer("<|vision_end|>" + chat.after).input_ids]
-    place: list[tuple[int, ...]] = [(i, i, i) for i in range(start)]
-    place += [(start, start + row, start + column) for row in range(rows) for column in range(columns)]
-    after = start + max(rows, columns)
-    place += [(after + i,) * 3 for i in range(len(ids) - len(place))]
-    return ids, place, after + len(ids) - start - rows * columns
+    return make_visual_head("image", [(1, rows, columns)], chat, tokenizer)
+
+
+def make_visual_head(
+    modality: str, grids: Sequence[tuple[int, int, int]], chat: ChatFormat, tokenizer: PreTrainedTokenizerFast
+) -> Head:
+    """Make the head of a prompt with images or videos of (times, rows, columns) tokens, at their M-RoPE positions."""
+    ids = tokenizer(chat.before).input_ids
+    place: list[tuple[int, ...]] = [(i, i, i) for i in range(len(ids))]
+    opens, pad, closes = (
+        tokenizer(f"<|{part}|>").input_ids for part in ("vision_start", f"{modality}_pad", "vision_end")
+    )
+    follows = len(ids)
+    for times, rows, columns in grids:
+        first = follows + 1
+        ids += [*opens, *pad * (times * rows * columns), *closes]
+        place.append((follows,) * 3)
+        place += [(first + t, first + y, first + x) for t in range(times) for y in range(rows) for x in range(columns)]
+        follows = first + max(rows, columns)
+        place.append((follows,) * 3)
+        follows += 1
+    after = tokenizer(chat.after).input_ids
+    return ids + after, place + [(follows + i,) * 3 for i in range(len(after))], follows + len(after)
 
 
 HEADS = {"llava": make_llava_head, "qwen": make_qwen_head}

@@ -14,7 +14,8 @@ from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 from training.attention import packed_attention
 from training.data import MARKED
 from training.labels import CLASSES, PLACE
-from training.vision import get_connector, get_tower
+from training.precision import autocast, choose_precision
+from training.vision import get_connector, get_tower, mean_or_zero
 
 ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
 
@@ -57,13 +58,13 @@ class LanguageTraining(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and the figures to log: both parts of the loss, and the share of right answers by task."""
-        with torch.autocast(batch["input_ids"].device.type, torch.bfloat16):
+        with autocast(batch["input_ids"].device.type):
             patches = self._visual_tokens(batch)
             logits = self._logits(patches, batch)
         logits, target, task = logits[:, :-1].float(), batch["labels"][:, 1:], batch["task"][:, 1:]
         labelled, answers = target != IGNORED_LABEL, task >= 0
         each = F.cross_entropy(logits[labelled], target[labelled], reduction="none")
-        answer, caption = each[answers[labelled]].mean(), each[~answers[labelled]].mean()
+        answer, caption = mean_or_zero(each[answers[labelled]]), mean_or_zero(each[~answers[labelled]])
         figures = {"answer": answer.item(), "caption": caption.item()}
         right = logits[labelled].argmax(-1) == target[labelled]
         figures |= _score_tasks(right, task[labelled], batch["answer"][:, 1:][labelled])
@@ -84,8 +85,10 @@ class LanguageTraining(nn.Module):
     def _logits(self, patches: Tensor, batch: dict[str, Tensor]) -> Tensor:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         embeds = self.model.get_input_embeddings()(ids)
-        placeholders = (ids == self.model.config.image_token_id)[..., None]
-        bias = torch.zeros(mask.shape, dtype=torch.bfloat16, device=mask.device).masked_fill(~mask, -1e9)
+        visual = {self.model.config.image_token_id, getattr(self.model.config, "video_token_id", None)} - {None}
+        placeholders = torch.isin(ids, torch.tensor(sorted(visual), device=ids.device))[..., None]
+        precision = choose_precision(ids.device.type)
+        bias = torch.zeros(mask.shape, dtype=precision, device=mask.device).masked_fill(~mask, -1e9)
         logits: Tensor = self.model(
             inputs_embeds=embeds.masked_scatter(placeholders, patches.to(embeds.dtype)),
             position_ids=batch["position_ids"],

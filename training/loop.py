@@ -9,10 +9,9 @@ from pathlib import Path
 
 import torch
 from rich.progress import track
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
-from training.data import BatchDataset
 from training.plans import TrainingPlan, TrainingStage
 
 INNER = ("tower", "model")  # attributes of a net that hold the model itself, without heads and symbols
@@ -26,20 +25,20 @@ def make_optimizers(net: nn.Module, rate: float) -> list[torch.optim.Optimizer]:
     inner = [m for name in INNER if hasattr(net, name) for m in getattr(net, name).modules()]
     matrices = {id(m.weight) for m in inner if isinstance(m, nn.Linear)} - tables
     learns = [p for p in net.parameters() if p.requires_grad]
-    muon = torch.optim.Muon(
-        [p for p in learns if id(p) in matrices], lr=MUON * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
-    )
-    adam = torch.optim.AdamW(
-        [p for p in learns if id(p) not in matrices], lr=rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    for optimizer in (muon, adam):
+    squares, others = [p for p in learns if id(p) in matrices], [p for p in learns if id(p) not in matrices]
+    optimizers: list[torch.optim.Optimizer] = []
+    if squares:
+        optimizers.append(torch.optim.Muon(squares, lr=MUON * rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"))
+    if others:
+        optimizers.append(torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01))
+    for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["full"] = group["lr"]
-    return [muon, adam]
+    return optimizers
 
 
 def run_stage(
-    name: str, net: nn.Module, stage: TrainingStage, data: BatchDataset, plan: TrainingPlan, out: Path
+    name: str, net: nn.Module, stage: TrainingStage, data: Dataset[dict[str, Tensor]], plan: TrainingPlan, out: Path
 ) -> None:
     """Train `net` for one stage of the plan; a checkpoint in `out` has everything that a resumed run needs."""
     checkpoint, device = out / f"{name}.pt", "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,6 +11,7 @@ from transformers import AttentionInterface
 
 from training.attention import plain_attention
 from training.labels import CLASSES, IMAGE_LABELS, PLACE
+from training.precision import autocast
 
 WEIGHTS = {"form": 1.0, "color": 1.0, "glyph": 1.5, "order": 1.0}  # of the losses
 
@@ -33,15 +34,15 @@ class VisionPretraining(nn.Module):
         For each label the figure is the share of labelled patches that are right; `place` and `way` are errors in
         cells; `picture` is the loss of the image's labels.
         """
-        with torch.autocast(batch["pixel_values"].device.type, torch.bfloat16):
+        with autocast(batch["pixel_values"].device.type):
             hidden, summary = _ENCODERS[self.tower.config.model_type](self.tower, batch)
         hidden, summary, figures, losses = hidden.float(), summary.float(), {}, []
         for name, weight in WEIGHTS.items():
             logits, target = self.heads[name](hidden), batch[name]
             each, labelled = F.cross_entropy(logits, target, reduction="none"), target > 0
             # Objects cover a tenth of the image: their patches must count as much as the background's.
-            losses.append(weight * (_mean(each[labelled]) + each[~labelled].mean()))
-            figures[name] = _mean((logits.argmax(-1) == target)[labelled].float()).item()
+            losses.append(weight * (mean_or_zero(each[labelled]) + each[~labelled].mean()))
+            figures[name] = mean_or_zero((logits.argmax(-1) == target)[labelled].float()).item()
         labelled = batch["form"] > 0
         place = (self.place(hidden)[labelled] - batch["place"][labelled]).square().mean(0)
         image = F.binary_cross_entropy_with_logits(self.image(summary), batch["image"])
@@ -50,7 +51,7 @@ class VisionPretraining(nn.Module):
         return torch.stack(losses).sum() + 2 * place.mean() + image, figures
 
 
-def _mean(values: Tensor) -> Tensor:
+def mean_or_zero(values: Tensor) -> Tensor:
     """Return the mean, or 0 for no values."""
     return values.sum() / max(values.numel(), 1)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import foveate
 from foveate.apps.evaluate import evaluate, sample_examples
-from foveate.apps.evaluate.arms import EvalBatch
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.load import load

@@ -21,6 +21,7 @@ from foveate.method.random import Random
 from foveate.method.scope import Scope
 from foveate.method.score import SCoRe
 from foveate.method.tokens import VisualTokens
+from foveate.method.vidcom2 import VidCom2
 from foveate.method.visionzip import VisionZip
 from foveate.method.vispruner import VisPruner
 from foveate.method.zspaprune import ZSPAPrune
@@ -113,6 +114,8 @@ def test_agrees_with_the_reference_index_by_index(method, options, cases):
         (Foveate(), {}),
         (Foveate(reach=0.5, focus=0.0), {"reach": 0.5, "focus": 0.0}),
         (Foveate(3, 1.5, 0.7), {"focus": 3, "place": 1.5, "reach": 0.7}),
+        (VidCom2(), {}),
+        (VidCom2(temperature=0.2), {"temperature": 0.2}),
     ],
     ids=repr,
 )

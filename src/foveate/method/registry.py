@@ -28,6 +28,7 @@ BUILTIN = {
     "scope": "foveate.method.scope:Scope",
     "score": "foveate.method.score:SCoRe",
     "sparsevlm": "foveate.method.sparsevlm:SparseVLM",
+    "vidcom2": "foveate.method.vidcom2:VidCom2",
     "visionzip": "foveate.method.visionzip:VisionZip",
     "vispruner": "foveate.method.vispruner:VisPruner",
     "zspaprune": "foveate.method.zspaprune:ZSPAPrune",

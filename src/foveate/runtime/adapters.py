@@ -1,8 +1,12 @@
 """PEFT adapters: read from a folder into a model, whose own class stays."""
 
+import json
 import warnings
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load_file
+from torch import no_grad
 
 from foveate.errors import ModelError
 from foveate.runtime.late import cause_of, import_late
@@ -48,3 +52,23 @@ def add_adapter(model: Any, adapter: str) -> Any:
             f"here, for example {result.unexpected_keys[0]!r}."
         )
     return wrapped.get_base_model().eval()
+
+
+@no_grad()
+def merge_low_rank(model: Any, folder: Path) -> None:
+    """Add a LoRA's products to the model's weights, in the form in which PEFT saves them; PEFT is not needed.
+
+    `W + alpha / r B A` for every linear layer with matrices A and B, of r rows and columns.
+
+    Source:
+        LoRA, arXiv 2106.09685.
+    """
+    settings = json.loads((folder / CONFIG).read_text())
+    matrices = load_file(folder / "adapter_model.safetensors")
+    for name, down in matrices.items():
+        if name.endswith(".lora_A.weight"):
+            layer = name.removesuffix(".lora_A.weight")
+            weight = model.get_submodule(layer.removeprefix("base_model.model.")).weight
+            product = matrices[f"{layer}.lora_B.weight"].float() @ down.float()
+            product = settings["lora_alpha"] / settings["r"] * product.to(weight.device)
+            weight.copy_(weight.float() + product)

@@ -1,4 +1,4 @@
-"""`load`: a model and its processor, from the hub, from a folder, or one of the two small bundled ones."""
+"""`load`: a model and its processor, from the hub, from a folder, or one of the small bundled ones."""
 
 import logging
 import os
@@ -15,14 +15,15 @@ from safetensors import SafetensorError
 
 from foveate.errors import InputError, ModelError, UnknownFamilyError, describe
 from foveate.models.lookup import family
-from foveate.runtime.adapters import CONFIG as ADAPTER_CONFIG, add_adapter
+from foveate.runtime.adapters import CONFIG as ADAPTER_CONFIG, add_adapter, merge_low_rank
 from foveate.runtime.chat_template import learn_template
 from foveate.runtime.late import cause_of, import_late
 from foveate.runtime.load_options import LoadOptions
 from foveate.runtime.processor import load_processor
 
 MODELS = Path(__file__).parents[1] / "world" / "models"
-BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen"}
+BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen", "bundled-clips": MODELS / "clips"}
+BASES = {"bundled-clips": "bundled-qwen"}  # bundled adapters, which are added to the weights of another model
 LONGEST = 255  # characters of a file's name, in most systems
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WEIGHTS = ("*.safetensors", "*.bin")
@@ -59,8 +60,8 @@ def load(
     is learned at once (`learn_template`), unless the checkpoint's configuration says it.
 
     Args:
-        name: A hub id, a local folder that `save_pretrained` wrote, or one of two small models that know drawn scenes
-            only: "bundled" (LLaVA's architecture) and "bundled-qwen" (Qwen2.5-VL's).
+        name: A hub id, a local folder that `save_pretrained` wrote, or one of three small models that know drawn scenes
+            only: "bundled" (LLaVA's architecture), "bundled-qwen" (Qwen2.5-VL's) and "bundled-clips" (clips too).
         device_map: Where the weights go: "auto", "balanced", a device, or a mapping of modules to devices ("disk" too).
         dtype: A data type such as "bfloat16", or "auto".
         attention: "sdpa", "eager", or another that transformers knows and that is installed ("flash_attention_2").
@@ -90,6 +91,9 @@ def load(
 def _load(name: str, options: LoadOptions, more: Mapping[str, Any]) -> LoadedModel:
     options.check()
     where, device = locate(name, options.gguf_file), _choose_device()
+    base = BASES.get(name)
+    if base and (options.quantize, options.device_map) != (None, None):
+        raise InputError(f"{name} adds an adapter to the weights of {base}: leave quantize and device_map out.")
     if "torch_dtype" in more:  # transformers would look at dtype alone
         raise InputError("torch_dtype is an older name: give dtype.")
     hub = {name: more[name] for name in HUB_ARGUMENTS if name in more}
@@ -103,7 +107,10 @@ def _load(name: str, options: LoadOptions, more: Mapping[str, Any]) -> LoadedMod
     twice = sorted(arguments.keys() & more)
     if twice:
         raise InputError(f"{twice[0]} is set by another option of load: leave one of them out.")
-    model = _load_weights(where, device, arguments, more)
+    weights = {"config": config, **arguments} if base else arguments
+    model = _load_weights(str(BUNDLED[base]) if base else where, device, weights, more)
+    if base:
+        merge_low_rank(model, Path(where))
     if options.adapter is not None:
         model = add_adapter(model, options.adapter)
     if getattr(model.config, "foveate_template", None) is None:

@@ -21,14 +21,19 @@ def draw_scene(scene: Scene) -> Image.Image:
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
     background = _draw_paper(scene) if scene.kind in (*CHARTS, "fields") else _draw_clutter(scene.texture, scene.size)
     canvas = background.resize(big, Image.Resampling.NEAREST)
-    pen = ImageDraw.Draw(canvas)
-    for number, thing in enumerate(scene.things):
-        rng = random.Random(scene.texture + number + 1)
-        fill = tuple(min(255, max(0, c + rng.randint(-12, 12))) for c in COLORS[thing.color])
-        fill_form(pen, thing, big, fill, rng)
-        if locate_glyphs(thing):
-            _write_text(pen, thing, big)
+    draw_things(canvas, scene.things, scene.texture)
     return canvas.resize(scene.size, Image.Resampling.BOX)
+
+
+def draw_things(canvas: Image.Image, things: Sequence[Thing], texture: int) -> None:
+    """Draw objects and their texts on a canvas; `texture` is the seed of small variations in colour and line."""
+    pen = ImageDraw.Draw(canvas)
+    for number, thing in enumerate(things):
+        rng = random.Random(texture + number + 1)
+        fill = tuple(min(255, max(0, c + rng.randint(-12, 12))) for c in COLORS[thing.color])
+        fill_form(pen, thing, canvas.size, fill, rng)
+        if locate_glyphs(thing):
+            _write_text(pen, thing, canvas.size)
 
 
 def locate_glyphs(thing: Thing) -> list[tuple[float, float, float, float]]:

@@ -125,13 +125,13 @@ def _scatter(rng: random.Random, count: int, signs: float) -> list[Thing]:
 
 
 def _make_sign(rng: random.Random, color: str, column: float, row: float) -> Thing:
-    text = _make_text(rng)
+    text = make_text(rng)
     rx, ry = len(text) * ADVANCE / 2 + 0.01, 0.068
     x = column / CELLS + rng.uniform(-1, 1) * max(0.0, 0.5 / CELLS - rx)
     return Thing(SIGN, color, x, row / CELLS + rng.uniform(-1, 1) * (0.5 / CELLS - ry), rx, ry, text)
 
 
-def _make_text(rng: random.Random) -> str:
+def make_text(rng: random.Random) -> str:
     """Make a number of two or three digits or a made-up word of three letters, which cannot be guessed."""
     if rng.random() < 0.4:
         return str(rng.randint(10, 999))
@@ -190,7 +190,7 @@ def _sample_shelf(rng: random.Random) -> list[Thing]:
     things = []
     for cell, (form, color) in zip(rng.sample(range(SHELF_CELLS**2), count), kinds, strict=True):
         row, column = divmod(cell, SHELF_CELLS)
-        text = _make_text(rng) if form == SIGN else ""
+        text = make_text(rng) if form == SIGN else ""
         rx, ry = DENSE_SCALE * rng.uniform(0.095, 0.115), DENSE_SCALE * 0.068
         rx, ry = (DENSE_SCALE * (len(text) * ADVANCE / 2 + 0.01), ry) if text else (rx, rx)
         slack_x, slack_y = (max(0.0, 0.5 / SHELF_CELLS - side - 0.002) for side in (rx, ry))

@@ -1,13 +1,19 @@
 """Held-out questions for every task, on a split to choose settings with ("dev") and one to report on ("test")."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 
+from PIL import Image
+
+from foveate.world.clip_questions import CLIP_TASKS, make_clip_question
+from foveate.world.clips import draw_frames, sample_clip
 from foveate.world.plain_questions import Question
 from foveate.world.questions import TASKS, TASKS_OF_KIND, make_question
 from foveate.world.scenes import CHARTS, Scene, sample_scene
+from foveate.world.screens import SCREEN_TASKS, draw_shots, make_screen_question, sample_screens
 
 # Streams of scenes. Training draws from odd streams only, so it never draws from these.
 SPLITS = {"dev": 2, "test": 4}
@@ -38,3 +44,36 @@ def _generate_cases(split: str, task: str, seed: int) -> Iterator[HeldOutCase]:
         question = make_question(scene, task, rng)
         if question is not None:
             yield HeldOutCase(f"{split}-{seed}-{task}-{index % APART}", scene, question)
+
+
+@dataclass(frozen=True)
+class HeldOutClip:
+    """One question about one clip or one history of screenshots, drawn by `frames`; `id` never changes."""
+
+    id: str
+    frames: Callable[[], list[Image.Image]]
+    question: Question
+
+
+def sample_clips(split: str, task: str, limit: int, seed: int = 0) -> list[HeldOutClip]:
+    """Sample `limit` questions of a task about clips or screens, as `sample_cases` does for images."""
+    generate = _generate_clips if task in CLIP_TASKS else _generate_screens
+    return list(islice(generate(split, task, seed), limit))
+
+
+def _generate_clips(split: str, task: str, seed: int) -> Iterator[HeldOutClip]:
+    stream = SPLITS[split] + 4 * seed
+    for index in count(APART * CLIP_TASKS.index(task)):
+        clip = sample_clip(stream, index)
+        question = make_clip_question(clip, task, random.Random(f"foveate clip question {stream} {index}"))
+        if question is not None:
+            yield HeldOutClip(f"{split}-{seed}-{task}-{index % APART}", partial(draw_frames, clip), question)
+
+
+def _generate_screens(split: str, task: str, seed: int) -> Iterator[HeldOutClip]:
+    stream = SPLITS[split] + 4 * seed
+    for index in count(APART * SCREEN_TASKS.index(task)):
+        screens = sample_screens(stream, index)
+        question = make_screen_question(screens, task, random.Random(f"foveate screen question {stream} {index}"))
+        if question is not None:
+            yield HeldOutClip(f"{split}-{seed}-{task}-{index % APART}", partial(draw_shots, screens), question)

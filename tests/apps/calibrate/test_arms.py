@@ -8,7 +8,8 @@ import pytest
 
 from foveate.apps.calibrate.arms import MeasuredEvalArm, PolicyEvalArm, ScoredEvalArm
 from foveate.apps.calibrate.calibrate import make_cases
-from foveate.apps.evaluate.arms import EvalBatch, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.arms import PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.method import resolve
 from foveate.pipeline.follow import measure_difficulty

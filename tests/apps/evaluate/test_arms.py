@@ -4,13 +4,8 @@ import pytest
 import torch
 
 import foveate
-from foveate.apps.evaluate.arms import (
-    BlindEvalArm,
-    EvalBatch,
-    InDecoderEvalArm,
-    PrunedEvalArm,
-    UnprunedEvalArm,
-)
+from foveate.apps.evaluate.arms import BlindEvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
 from foveate.apps.evaluate.resized import ResizedEvalArm, fit_cells
 from foveate.apps.evaluate.settings import make_arms, parse_methods

@@ -10,7 +10,7 @@ import foveate
 from foveate.apps import cli
 from foveate.apps.encoder import EncoderOptions, parse_encoders
 from foveate.apps.evaluate import evaluate, summarize
-from foveate.apps.evaluate.arms import EvalBatch
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.report import draw_plot, format_tables

@@ -5,7 +5,8 @@ from PIL import Image
 
 import foveate
 from foveate.apps.evaluate import evaluate
-from foveate.apps.evaluate.arms import BlindEvalArm, EvalBatch, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.arms import BlindEvalArm, PrunedEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.apps.evaluate.settings import make_arms, parse_methods

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 import torch
 
-from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.apps.evaluate.arms import EvalAnswers, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.errors import ModelError
 from foveate.method import Method
 from foveate.pipeline.follow import measure_difficulty

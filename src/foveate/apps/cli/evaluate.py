@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
 KEEP = "Budgets as in `ask`, separated by commas: numbers, auto, files of policies."
+TASKS = "Tasks of the bundled world; groups: plain, crowded, all, clips, screens."
 DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
 
 
@@ -34,7 +35,7 @@ def evaluate(
     keep: Annotated[str, typer.Option(help=KEEP)] = "0.333,0.222,0.111,0.056",
     encode: options.Encodes = "1.0",
     skip: options.Skips = None,
-    tasks: Annotated[str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all.")] = "all",
+    tasks: Annotated[str, typer.Option(help=TASKS)] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
@@ -42,8 +43,9 @@ def evaluate(
     out: options.ResultsFolder = Path("results"),
     batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16,
     positions: options.Positions = options.PositionsChoice.original,
+    per: options.Per = options.PerChoice.image,
     max_new_tokens: options.MaxNewTokens = 8,
-    resize: Annotated[bool, typer.Option(help="Compare with smaller images too.")] = True,
+    resize: Annotated[bool, typer.Option(help="Compare with smaller images or fewer frames too.")] = True,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
     as_json: options.Json = False,
     *,
@@ -58,12 +60,13 @@ def evaluate(
     from foveate.runtime.warnings import collect_warnings
 
     budgets, policies = settings.parse_budgets(keep)
-    encoders = parse_encoders(encode, skip)
-    choices: Any = {"positions": positions.value, "max_new_tokens": max_new_tokens, "resize": resize}
-    arms = settings.make_arms(settings.parse_methods(methods), budgets, policies=policies, encoders=encoders, **choices)
+    names, encoders = settings.parse_methods(methods), parse_encoders(encode, skip)
+    choices: Any = {"positions": positions.value, "max_new_tokens": max_new_tokens, "resize": resize, "per": per.value}
+    examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
+    shown = examples[0].modality
+    arms = settings.make_arms(names, budgets, policies=policies, encoders=encoders, modality=shown, **choices)
     if plot:
         report.check_plot()
-    examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     console.print_notes(skipped)
     decisive = {  # everything that decides an answer
         "model": model, "methods": methods, "keep": keep, "encode": encode, "skip": skip,

@@ -19,6 +19,14 @@ class PositionsChoice(str, Enum):
     compact = "compact"
 
 
+class PerChoice(str, Enum):
+    """The choices of `--per`."""
+
+    image = "image"
+    frame = "frame"
+    prompt = "prompt"
+
+
 class EngineChoice(str, Enum):
     """The choices of `--engine`."""
 
@@ -27,11 +35,14 @@ class EngineChoice(str, Enum):
 
 
 Model = Annotated[
-    str, typer.Option("--model", help="A hub id, a folder, or a small bundled model: bundled, bundled-qwen.")
+    str, typer.Option("--model", help="A hub id, a folder, or a bundled model: bundled, bundled-qwen, bundled-clips.")
 ]
 MethodName = Annotated[str, typer.Option("--method", help="How to select the tokens; see `foveate methods`.")]
 Positions = Annotated[
     PositionsChoice, typer.Option("--positions", help="Keep the tokens' position ids, or renumber them.")
+]
+Per = Annotated[
+    PerChoice, typer.Option("--per", help="What a budget is for: every image or video, every frame, or the prompt.")
 ]
 Engine = Annotated[EngineChoice, typer.Option("--engine", help="What runs the model: transformers (hf) or vLLM.")]
 ENCODE = (

@@ -4,69 +4,26 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
-from PIL import Image
 
-from foveate.apps.evaluate.examples import EvalExample
+from foveate.apps.evaluate.batches import EvalBatch, cut_placeholders
 from foveate.errors import ModelError
 from foveate.hooks.attach import pruning
 from foveate.method import Method
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models import family_of
-from foveate.models.generation import read_pad_id
 from foveate.models.inputs import drop_raw
-from foveate.models.sequence import cut_sequence, lay_out
-from foveate.pipeline.encode import Encoded, check_needs, encode
+from foveate.pipeline.encode import check_needs
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Positions, PruneSettings
+from foveate.pipeline.settings import Per, Positions, PruneSettings
 from foveate.policy import Policy
-from foveate.runtime.conversation import generate_answers, make_inputs
+from foveate.runtime.conversation import generate_answers
 from foveate.runtime.load import LoadedModel
-
-
-@dataclass(eq=False)
-class EvalBatch:
-    """Some examples as the model's inputs; the images go through the encoder once for all arms."""
-
-    loaded: LoadedModel
-    examples: Sequence[EvalExample]
-    methods: Sequence[Method]
-
-    @cached_property
-    def images(self) -> list[Image.Image]:
-        """The image of each example."""
-        return [example.image() for example in self.examples]
-
-    @cached_property
-    def inputs(self) -> Any:
-        """The processor's output."""
-        return self.process(self.images)
-
-    @cached_property
-    def encoded(self) -> Encoded:
-        """The visual tokens, and what the methods need beside them."""
-        return encode(self.loaded.model, self.inputs, methods=self.methods)
-
-    @cached_property
-    def sizes(self) -> list[int]:
-        """The visual tokens of each image, all of its tiles together."""
-        return self.count_tokens(self.inputs)
-
-    def process(self, images: Sequence[Image.Image]) -> Any:
-        """The prompts of the examples with these images."""
-        return make_inputs(self.loaded, images, [example.question for example in self.examples])
-
-    def count_tokens(self, inputs: Mapping[str, Any]) -> list[int]:
-        """The visual tokens of each row."""
-        model = self.loaded.model
-        counts: list[int] = family_of(model).placeholders(model.config, inputs).sum(1).tolist()
-        return counts
 
 
 @dataclass(frozen=True)
@@ -177,6 +134,7 @@ class PrunedEvalArm(EvalArm):
     method: Method = field(kw_only=True)
     positions: Positions = field(default="original", kw_only=True)
     policy: Policy | Literal["auto"] | None = field(default=None, kw_only=True)
+    per: Per = field(default="image", kw_only=True)
 
     def check(self, loaded: LoadedModel) -> None:
         """The model must have what the method needs, and be that of the policy."""
@@ -187,7 +145,7 @@ class PrunedEvalArm(EvalArm):
         """The result of `prune_inputs`."""
         short = prune_inputs(
             batch.loaded.model, batch.inputs, keep=self.budget if self.policy is None else self.policy,
-            method=self.method, positions=self.positions, encoded=batch.encoded,
+            method=self.method, positions=self.positions, per=self.per, encoded=batch.encoded,
         )  # fmt: skip
         kept = list_kept(short.report, len(batch.sizes))
         return short, [*kept], [len(indices) for indices in kept]
@@ -225,16 +183,3 @@ def list_kept(report: Report, rows: int) -> list[list[int]]:
             before = sum(each.total for each in items[:number])
             kept[row] += [before + i for i in item.kept.tolist()]
     return kept
-
-
-def cut_placeholders(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
-    """The prompts with only the first `counts` placeholders of each row, numbered anew, without pixels."""
-    model, family, inputs = batch.loaded.model, family_of(batch.loaded.model), batch.inputs
-    is_visual = family.placeholders(model.config, inputs)
-    limits = torch.tensor(list(counts), device=is_visual.device)[:, None]
-    stays = inputs["attention_mask"].bool() & (~is_visual | (is_visual.cumsum(1) <= limits))
-    of_encoder = {"pixel_values", *family.encoder_inputs(model, inputs)}
-    rest = {name: value for name, value in inputs.items() if name not in of_encoder}
-    positions = family.positions(model, inputs, inputs["attention_mask"])
-    layout = lay_out(inputs["attention_mask"], stays)
-    return cut_sequence(rest, layout, positions, pad_id=read_pad_id(model), compact=True)

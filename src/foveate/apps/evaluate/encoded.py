@@ -12,7 +12,8 @@ import torch
 
 from foveate.apps.encoder import EncoderOptions, list_shares, prune_timed
 from foveate.apps.evaluate.answers import ENCODED
-from foveate.apps.evaluate.arms import EvalAnswers, EvalBatch, PrunedEvalArm, list_kept
+from foveate.apps.evaluate.arms import EvalAnswers, PrunedEvalArm, list_kept
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.errors import FoveateWarning
 from foveate.models import family_of
 from foveate.pipeline.parts import check_encoder

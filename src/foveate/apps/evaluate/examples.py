@@ -7,48 +7,69 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-from PIL import Image
+from typing import Any
 
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.files import open_image
+from foveate.world.clip_questions import CLIP_TASKS
 from foveate.world.drawing import draw_scene
 from foveate.world.questions import CROWDED, TASKS
-from foveate.world.suite import SPLITS, sample_cases
+from foveate.world.screens import SCREEN_TASKS
+from foveate.world.suite import SPLITS, sample_cases, sample_clips
 
 
 @dataclass(frozen=True)
 class EvalExample:
-    """One question about one image; any of `answers` is right. `id` is unique, `image` opens or draws the image."""
+    """One question about one image; any of `answers` is right. `id` is unique, `image` opens or draws the image.
+
+    With the `modality` "video" it draws the frames of a clip, with "images" a history of images, the oldest first.
+    """
 
     id: str
     task: str
     question: str
     answers: tuple[str, ...]
-    image: Callable[[], Image.Image]
+    image: Callable[[], Any]
+    modality: str = "image"
 
 
 def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[EvalExample]:
     """`limit` held-out questions of each of these tasks of the bundled world, one for each image.
 
-    "all" stands for every task, "plain" for those with up to six objects, "crowded" for those with more.
+    "all" stands for every task about an image, "plain" for those with up to six objects, "crowded" for those with more,
+    "clips" for those about clips, "screens" for those about histories of screenshots.
 
     `split` is "dev" (to tune on) or "test" (to report). Raises `InputError` for an unknown task or split.
     """
     groups = {"all": TASKS, "crowded": CROWDED, "plain": tuple(task for task in TASKS if task not in CROWDED)}
-    names = [task for name in tasks for task in groups.get(name, (name,))]
+    groups |= {"clips": CLIP_TASKS, "screens": SCREEN_TASKS}
+    names = list(dict.fromkeys(task for name in tasks for task in groups.get(name, (name,))))
+    known = (*TASKS, *CLIP_TASKS, *SCREEN_TASKS)
     for name in names:
-        if name not in TASKS:
-            near = difflib.get_close_matches(name, TASKS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(TASKS)}."
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}."
             raise InputError(f"There is no task {name!r}: {hint}")
     if split not in SPLITS:
         raise InputError(f"There is no split {split!r}: use {' or '.join(SPLITS)}.")
-    return [
-        EvalExample(case.id, task, case.question.text, (case.question.answer,), partial(draw_scene, case.scene))
-        for task in dict.fromkeys(names)
-        for case in sample_cases(split, task, limit, seed)
-    ]
+    if len({name_modality(name) for name in names}) > 1:
+        raise InputError("Images, clips and screens are evaluated apart: give the tasks of one of them.")
+    return [example for task in names for example in _sample_task(task, split, limit, seed)]
+
+
+def _sample_task(task: str, split: str, limit: int, seed: int) -> list[EvalExample]:
+    modality = name_modality(task)
+    if modality == "image":
+        cases = sample_cases(split, task, limit, seed)
+        drawn: list[Any] = [(case.id, case.question, partial(draw_scene, case.scene)) for case in cases]
+    else:
+        drawn = [(clip.id, clip.question, clip.frames) for clip in sample_clips(split, task, limit, seed)]
+    return [EvalExample(name, task, ask.text, (ask.answer,), draw, modality) for name, ask, draw in drawn]
+
+
+def name_modality(task: str) -> str:
+    """What a task of the bundled world is about: "image", "video" or "images"."""
+    return "video" if task in CLIP_TASKS else "images" if task in SCREEN_TASKS else "image"
 
 
 def read_data(

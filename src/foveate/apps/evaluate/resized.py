@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from foveate.apps.evaluate.arms import ArmInputs, EvalArm, EvalBatch, cut_placeholders
+from foveate.apps.evaluate.arms import ArmInputs, EvalArm
+from foveate.apps.evaluate.batches import EvalBatch, cut_placeholders
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.errors import ModelError
 from foveate.method.budget import to_budget

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from foveate.apps.evaluate.answers import Row, read_answers
-from foveate.apps.evaluate.arms import EvalArm, EvalBatch, PrunedEvalArm
+from foveate.apps.evaluate.arms import EvalArm, PrunedEvalArm
+from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import EvalExample, is_right
 from foveate.apps.results import RUN, append_file, claim_folder, make_progress, open_folder, write_file
 from foveate.errors import FoveateWarning, InputError, ModelError

@@ -11,6 +11,7 @@ from foveate.apps.budgets import parse_budget, parse_keep
 from foveate.apps.encoder import EncoderOptions, check_method
 from foveate.apps.evaluate.arms import BlindEvalArm, EvalArm, InDecoderEvalArm, PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.encoded import EncodedEvalArm
+from foveate.apps.evaluate.fewer import FewerEvalArm
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
 from foveate.errors import InputError
@@ -21,7 +22,7 @@ from foveate.method.grid import Grid
 from foveate.method.in_decoder import DecoderMethod
 from foveate.method.random import Random
 from foveate.method.registry import METHODS
-from foveate.pipeline.settings import Positions
+from foveate.pipeline.settings import Per, Positions
 from foveate.policy import Policy
 
 SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")
@@ -96,10 +97,11 @@ def parse_budgets(text: str) -> tuple[list[int | float], Policies]:
 def make_arms(
     methods: dict[str, AnyMethod], keeps: Sequence[int | float], *, policies: Policies = MappingProxyType({}),
     encoders: Sequence[EncoderOptions] = (), positions: Positions = "original", max_new_tokens: int = 8,
-    resize: bool = True,
+    resize: bool = True, per: Per = "image", modality: str = "image",
 ) -> list[EvalArm]:  # fmt: skip
     """The unpruned and the blind model, then for every budget resize, grid, random (three seeds) and the methods.
 
+    For clips and histories of images "fewer" takes the place of resize: fewer frames, or the newest images.
     Behind a method that reads the question stands the same without it: the question is worth the distance. A policy is
     an arm of the method that it was calibrated with, "auto" of the default method. Every method has an arm more at
     each fixed budget for each of the `encoders`, which leave out tiles. Raises `InputError` if one cannot have it.
@@ -117,12 +119,16 @@ def make_arms(
             beside.append((f"{name}, blind", blind, None))
     for keep in keeps:
         if resize:
-            arms.append(ResizedEvalArm("resize", keep, **tokens))
+            arms.append(
+                ResizedEvalArm("resize", keep, **tokens)
+                if modality == "image"
+                else FewerEvalArm("fewer", keep, **tokens)
+            )
         for name, method, seed in beside:
             if isinstance(method, DecoderMethod):
                 arms.append(InDecoderEvalArm(name, keep, method=method, **tokens))
             else:
-                arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, **tokens))
+                arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, per=per, **tokens))
         arms += [
             EncodedEvalArm(
                 f"{name}, {encoder.label}", keep, method=method, seed=seed, positions=positions, encoder=encoder,
@@ -134,7 +140,7 @@ def make_arms(
         ]  # fmt: skip
     for name, policy in policies.items():
         own = parse_method(policy.method if isinstance(policy, Policy) else "foveate")
-        arms.append(PrunedEvalArm(own.name, name, method=own, policy=policy, positions=positions, **tokens))
+        arms.append(PrunedEvalArm(own.name, name, method=own, policy=policy, positions=positions, per=per, **tokens))
     return arms
 
 

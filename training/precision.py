@@ -1,0 +1,16 @@
+"""The data type of products in training, which follows the machine."""
+
+import torch
+from torch import amp
+
+
+def choose_precision(device: str) -> torch.dtype:
+    """Return bfloat16 on a GPU and on a CPU with units for it (AMX), else float32: without them it is far slower."""
+    fast = device != "cpu" or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def autocast(device: str) -> amp.autocast_mode.autocast:
+    """Return the context in which products are computed in the data type of `choose_precision`."""
+    precision = choose_precision(device)
+    return torch.autocast(device, torch.bfloat16, enabled=precision == torch.bfloat16)
