@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.grid import Grid as Grid
     from foveate.method.holov import HoloV as HoloV
     from foveate.method.in_decoder import DecoderMethod as DecoderMethod
+    from foveate.method.memory import StreamSettings as StreamSettings
     from foveate.method.mmtok import MMTok as MMTok
     from foveate.method.prumerge import PruMerge as PruMerge
     from foveate.method.pyramiddrop import PyramidDrop as PyramidDrop
@@ -64,6 +65,7 @@ _MODULES = {
     "foveate.method.grid": "Grid",
     "foveate.method.holov": "HoloV",
     "foveate.method.in_decoder": "DecoderMethod",
+    "foveate.method.memory": "StreamSettings",
     "foveate.method.mmtok": "MMTok",
     "foveate.method.prumerge": "PruMerge",
     "foveate.method.pyramiddrop": "PyramidDrop",

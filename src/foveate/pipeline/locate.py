@@ -15,18 +15,20 @@ from foveate.pipeline.shorten import make_mask, protect_last_tokens
 
 
 def locate_items(
-    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, marks: Marks | None = None
-) -> tuple[list[VisualInput], Tensor, dict[int, Tensor], list[str]]:
+    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, marks: Marks | None = None, *,
+    question_last: bool = False,
+) -> tuple[list[VisualInput], Tensor, dict[int, Tensor], list[str]]:  # fmt: skip
     """The items of the batch, the mask (b, L) of its prompts, the question of each row, and notes on the questions.
 
-    `marks` says what was encoded of each image and video; without them all was.
+    `marks` says what was encoded of each image and video; without them all was. With `question_last` words before the
+    end of the last image only label images.
     """
     with explain_refusal(model):
         items = family.items(model, inputs, encoded.outputs, encoded.extras)
         items = [_mark(item, marks or {}) for item in items]
     mask = make_mask(inputs, items)
     items = protect_last_tokens(items, mask)
-    questions, notes = locate_questions(model, family, inputs, mask, items)
+    questions, notes = locate_questions(model, family, inputs, mask, items, is_last=question_last)
     return items, mask, dict(questions), list(notes)
 
 

@@ -10,7 +10,7 @@ from foveate.models.generation import has_own_decoder
 from foveate.models.inputs import rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
-from foveate.pipeline.encode import Encoded, check_needs, encode_missing
+from foveate.pipeline.encode import Encoded, Marks, check_needs, encode_missing
 from foveate.pipeline.follow import find_policy, follow_policy
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import check_cache, check_containers, check_inputs
@@ -77,9 +77,14 @@ def prune_inputs(
 
 
 def prune(
-    model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
-) -> PrunedInputs:
-    """`prune_inputs` with checked settings: encode, locate, glance, follow the policy, allocate, select, shorten."""
+    model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None, *,
+    marks: Marks | None = None, question_last: bool = False,
+) -> PrunedInputs:  # fmt: skip
+    """`prune_inputs` with checked settings: encode, locate, glance, follow the policy, allocate, select, shorten.
+
+    `marks` says what `encoded` holds of every image, by fields of `VisualInput`: tokens of NaN are then absent. With
+    `question_last` words before the end of the last image only label images.
+    """
     model = unwrap(model)
     settings = find_policy(model, settings)
     family, method = family_of(model), settings.method
@@ -99,7 +104,9 @@ def prune(
         check_cache(inputs)
 
     started = time.perf_counter()
-    items, mask, questions, notes = locate_items(model, family, inputs, encoded, part.marks)
+    items, mask, questions, notes = locate_items(
+        model, family, inputs, encoded, marks or part.marks, question_last=question_last
+    )
     before = time.perf_counter()
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0

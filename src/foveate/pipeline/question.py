@@ -45,22 +45,28 @@ def read_template(model: Any, family: Family) -> Template | ChatTemplate:
 
 
 def locate_questions(
-    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[VisualInput]
-) -> tuple[dict[int, Tensor], list[str]]:
+    model: Any, family: Family, inputs: Mapping[str, Any], mask: Tensor, items: Sequence[VisualInput], *,
+    is_last: bool = False,
+) -> tuple[dict[int, Tensor], list[str]]:  # fmt: skip
     """The embeddings (m, d) of the question of every row that shows something, and notes on what is uncertain of them.
 
-    m is 0 for a row without a question, and where visual tokens share no space with words.
+    m is 0 for a row without a question, and where visual tokens share no space with words. With `is_last` the question
+    stands behind the last image of its row.
     """
     template = read_template(model, family)
     first: dict[int, VisualInput] = {}
+    last: dict[int, VisualInput] = {}
     for item in sorted(items, key=lambda item: (item.row, item.first)):
         first.setdefault(item.row, item)
+        last[item.row] = item
     if not family.traits.shared_space:
         return {row: item.embeds.detach()[:0] for row, item in first.items()}, [NO_SHARED_SPACE]
     ids, hidden, labelled = inputs["input_ids"], _mark_hidden(mask, items), _mark_labelled(model, inputs, mask)
     table, questions, notes = model.get_input_embeddings(), {}, []
     for row, item in first.items():
         columns, doubt = _read_row(ids[row].tolist(), item.first, template, hidden[row], labelled[row])
+        if is_last:
+            columns = [column for column in columns if column >= last[row].first]
         with torch.no_grad():
             questions[row] = table(ids[row, torch.tensor(columns, dtype=torch.long, device=ids.device)])
         notes += [doubt if columns else NO_QUESTION]

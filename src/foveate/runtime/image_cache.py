@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -14,13 +14,14 @@ from torch import Tensor
 from foveate.method import Method, resolve
 from foveate.models import family_of
 from foveate.models.inputs import drop_raw
-from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, encode
+from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, Marks, encode
 from foveate.pipeline.join import can_join, count_bytes, join_images, reads_images_alone
 from foveate.runtime.conversation import make_inputs, process_chat
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.replay import ProcessedImages, can_replay, record_images, replay_images
 from foveate.runtime.timing import StageTimer
 
+T = TypeVar("T")
 Digest = tuple[int, bytes]  # number of rows, and hash of them
 
 
@@ -34,15 +35,23 @@ class LazyImage:
 
 @dataclass(frozen=True, eq=False)
 class PreparedPrompt:
-    """Inputs of a prompt, what its images were encoded to (None: they are not yet), and how many were known.
+    """Inputs of a prompt and its images after the encoder.
 
-    `seconds` is the time of the encoder.
+    Args:
+        inputs: The inputs.
+        encoded: What the images were encoded to; None where they are not yet.
+        known: How many of them were known.
+        seconds: The time of the encoder.
+        marks: What is there of each image; None where all is.
+        times: The times of those that are frames of a stream.
     """
 
     inputs: Mapping[str, Any]
     encoded: Encoded | None = None
     known: int = 0
     seconds: float = 0.0
+    marks: Marks | None = None
+    times: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +161,7 @@ class ImageCache:
                 seconds += spent
                 self._put((key, needs), ready[key], count_bytes(ready[key].encoded))
             parts.append(ready[key])
-        if not _match(self._family.encoder_inputs(self.loaded.model, inputs), parts):
+        if not match_inputs(self._family.encoder_inputs(self.loaded.model, inputs), parts):
             return None, 0, seconds
         return join_images(self._family, [part.encoded for part in parts]), known, seconds
 
@@ -161,8 +170,18 @@ class ImageCache:
         model, timer = self.loaded.model, StageTimer(self.loaded.model.device)
         encoded = join_images(self._family, [encode(model, single, methods=[method])])
         timer.lap("encode")
-        read = {name: _digest(value) for name, value in self._family.encoder_inputs(model, single).items()}
+        read = digest_inputs(self._family.encoder_inputs(model, single))
         return EncodedImage(encoded, read), timer.laps["encode"]
+
+    def remember(self, key: Hashable, make: Callable[[], T], count: Callable[[T], int]) -> tuple[T, bool]:
+        """What was made of this key before, or is made now, and whether it was; `count` says its bytes."""
+        with self._lock:
+            value: T | None = self._get(key)
+            if value is not None:
+                return value, True
+            value = make()
+            self._put(key, value, count(value))
+            return value, False
 
     def clear(self) -> None:
         """Forget all images."""
@@ -184,7 +203,12 @@ class ImageCache:
             self.bytes -= freed
 
 
-def _match(read: Mapping[str, Any], parts: Sequence[EncodedImage]) -> bool:
+def digest_inputs(read: Mapping[str, Any]) -> dict[str, Digest]:
+    """A digest of each input that the encoder reads."""
+    return {name: _digest(value) for name, value in read.items()}
+
+
+def match_inputs(read: Mapping[str, Any], parts: Sequence[EncodedImage]) -> bool:
     """Whether what the encoder reads of all images is what it read of each."""
     return all(isinstance(value, Tensor) and _is_joined(value, name, parts) for name, value in read.items())
 

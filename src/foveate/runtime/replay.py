@@ -71,6 +71,22 @@ def replay_images(loaded: LoadedModel, prompt: str, processed: ProcessedImages) 
         return process_chat(loaded, prompt, [stub] * processed.count)
 
 
+def join_processed(parts: Sequence[ProcessedImages]) -> ProcessedImages:
+    """The record of all these images, in order, for a processor that makes the same of each image beside others."""
+    outputs = [part.output for part in parts]
+    joined = {name: _join_values([output[name] for output in outputs]) for name in outputs[0]}
+    return ProcessedImages(type(outputs[0])(joined), sum(part.count for part in parts))
+
+
+def _join_values(values: Sequence[Any]) -> Any:
+    """The rows of all values; zeros that take no memory stay so."""
+    if not isinstance(values[0], Tensor):
+        return [row for value in values for row in value]
+    if all(not any(value.stride()) for value in values):
+        return values[0].flatten()[0].expand(sum(map(len, values)), *values[0].shape[1:])
+    return torch.cat(list(values))
+
+
 @contextmanager
 def _swap(loaded: LoadedModel, recorded: Any) -> Iterator[_ImageProcessorProxy]:
     """A proxy in the place of the processor's image processor."""

@@ -21,10 +21,11 @@ class Reply:
     Attributes:
         report: What was kept of every image.
         known: How many of the images were not encoded for this question.
+        times: The times, in seconds, of the frames of a stream that the model saw.
     """
 
-    def __init__(self, report: Report, known: int) -> None:
-        self.report, self.known = report, known
+    def __init__(self, report: Report, known: int, times: tuple[float, ...] = ()) -> None:
+        self.report, self.known, self.times = report, known, times
         self._pieces: list[str] = []
         self._error: Exception | None = None
         self._done = self._cancelled = False

@@ -14,21 +14,23 @@ from PIL import Image
 from foveate.errors import InputError, describe
 from foveate.method import Method
 from foveate.method.checks import is_int
-from foveate.pipeline.prune import prune_inputs
+from foveate.method.memory import StreamSettings
+from foveate.pipeline.prune import prune
 from foveate.pipeline.report import PrunedInputs
 from foveate.pipeline.settings import Keep, Positions, check_settings
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.files import to_upright_rgb
-from foveate.runtime.image_cache import ImageCache, LazyImage
+from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.reply import Reply
+from foveate.runtime.stream import Stream
 
 GIB = 2**30
 
 
 class Session:
-    """A conversation with a vision-language model about images.
+    """A conversation with a vision-language model about images and the frames of a stream.
 
     Every image is encoded once, at the first question after it was shown. For each question the tokens of all images
     are chosen anew, so that "and left of it?" keeps what it needs.
@@ -43,6 +45,7 @@ class Session:
             images share them by relevance. None for no limit.
         system: The text of a system turn.
         cache_bytes: Limit for the encoded images. Those not used for longest are encoded again when they are needed.
+        stream: How much is remembered of frames.
 
     Raises:
         InputError: A setting is wrong.
@@ -58,7 +61,7 @@ class Session:
     def __init__(
         self, model: Any, processor: Any, *, keep: Keep, method: str | Method = "foveate",
         positions: Positions = "original", memory: int | None = None, system: str | None = None,
-        cache_bytes: int = GIB,
+        cache_bytes: int = GIB, stream: StreamSettings | None = None,
     ) -> None:  # fmt: skip
         check_settings(keep, method, positions)
         for name, value, least in (("memory", memory, 1), ("cache_bytes", cache_bytes, 0)):
@@ -67,7 +70,10 @@ class Session:
         name = str(getattr(model.config, "_name_or_path", "")) or str(model.config.model_type)
         self._cache = ImageCache(LoadedModel(model, processor, (), name), cache_bytes)
         self._settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
+        if not isinstance(stream, StreamSettings | None):
+            raise InputError(f"stream={describe(stream)} is no foveate.StreamSettings: make one, or leave it out.")
         self._memory, self._method = memory, method
+        self._stream = Stream(self._cache, method, stream or StreamSettings())
         system_turn: ChatMessage = {"role": "system", "content": [{"type": "text", "text": system}]}
         self._messages: list[ChatMessage] = [system_turn] if system else []
         self._images: list[LazyImage] = []
@@ -93,12 +99,39 @@ class Session:
             self._finish()
             return list(self._messages)
 
-    def see(self, *images: Image.Image) -> None:
-        """Show images, before the next question. Raises `InputError` for anything but an image of Pillow."""
+    @property
+    def stream(self) -> Stream:
+        """What is remembered of the frames: their `times`, and how many `tokens` and `bytes`."""
+        return self._stream
+
+    def see(self, *images: Image.Image, at: float | None = None) -> None:
+        """Show images, before the next question, or a frame of a stream.
+
+        Frames are encoded at once, in bounded memory and time. A prompt shows those of which something is remembered,
+        each after its time: the newest as a whole, of older ones what has changed since.
+
+        Args:
+            *images: Images of Pillow; one if it is a frame.
+            at: The time of the frame in seconds, above that of the last one. None for an image that is no frame.
+
+        Raises:
+            InputError: Something is no image, a frame does not come in order of time, or the model cannot read frames
+                one by one.
+            KeepError: A frame has more tokens than `stream` allows.
+
+        Example:
+            session.see(frame, at=12.5)
+        """
+        if at is not None and len(images) != 1:
+            raise InputError(f"at={describe(at)} came with {len(images)} images: show frames one by one.")
         for image in images:
             if not isinstance(image, Image.Image):
                 raise InputError(f"{describe(image)} is no image: open it with PIL.Image.open, then show it.")
         with self._lock:
+            if at is not None:
+                turn = sum(message["role"] == "user" for message in self._messages)
+                self._stream.add(to_upright_rgb(images[0]), at, turn, len(self._images) + len(self._shown))
+                return
             self._shown += [_remember(to_upright_rgb(image)) for image in images]
 
     def ask(self, question: str, *, max_new_tokens: int = 256, remember: bool = True, **options: Any) -> Reply:
@@ -125,8 +158,9 @@ class Session:
             content = [*[{"type": "image"}] * len(self._shown), {"type": "text", "text": question}]
             messages = [*self._messages, {"role": "user", "content": content}]
             images = [*self._images, *self._shown]
-            inputs, known, room = self._prune(messages, images)
-            loaded, reply = self._cache.loaded, Reply(inputs.report, known)
+            prepared = self._prepare(messages, images)
+            inputs, room = self._prune(prepared)
+            loaded, reply = self._cache.loaded, Reply(inputs.report, prepared.known, prepared.times)
             options = {**options, "max_new_tokens": min(max_new_tokens, room or max_new_tokens)}
             thread = reply.start(loaded.model, loaded.processor.tokenizer, inputs, options)
             self._messages, self._images, self._shown, self._last = messages, images, [], (reply, thread)
@@ -141,24 +175,35 @@ class Session:
                 self._last[1].join()
             self._last, self._messages, self._images, self._shown = None, [], [], []
             self._cache.clear()
+            self._stream.clear()
 
     @torch.no_grad()
-    def _prune(self, messages: list[ChatMessage], images: list[LazyImage]) -> tuple[PrunedInputs, int, int | None]:
-        """The pruned inputs of the conversation, how many of its images were known, and the room for an answer."""
-        loaded = self._cache.loaded
-        prepared = self._cache.prepare(apply_template(loaded, messages), images, self._method)
-        model, inputs, encoded = loaded.model, prepared.inputs, prepared.encoded
-        short = prune_inputs(model, inputs, encoded=encoded, **self._settings)
+    def _prepare(self, messages: list[ChatMessage], images: list[LazyImage]) -> PreparedPrompt:
+        """The inputs of the conversation, its images and frames encoded."""
+        if self._stream.times:
+            return self._stream.prepare(messages, images, self._memory)
+        return self._cache.prepare(apply_template(self._cache.loaded, messages), images, self._method)
+
+    @torch.no_grad()
+    def _prune(self, prepared: PreparedPrompt) -> tuple[PrunedInputs, int | None]:
+        """The pruned inputs of the conversation, and the room for an answer."""
+        model = self._cache.loaded.model
+
+        def shorten(**changes: Any) -> PrunedInputs:
+            settings = check_settings(**{**self._settings, **changes})
+            last = bool(prepared.times)
+            return prune(model, prepared.inputs, settings, prepared.encoded, marks=prepared.marks, question_last=last)
+
+        short = shorten()
         if self._memory is not None and short.report.kept_count > self._memory:
-            settings = {**self._settings, "keep": self._memory, "per": "prompt"}
-            short = prune_inputs(model, inputs, encoded=encoded, **settings)
+            short = shorten(keep=self._memory, per="prompt")
         limit, end = context_length(model), last_position(short) + 1
         if limit is not None and end >= limit:
             raise InputError(
                 f"The conversation ends at position {end}, and the model has {limit} for it and the answer: use "
                 'positions="compact", or a new session.'
             )
-        return short, prepared.known, None if limit is None else limit - end
+        return short, None if limit is None else limit - end
 
     def _finish(self) -> None:
         """Wait for the last answer and add it to the turns. One that failed takes its question back, not its images."""
