@@ -37,7 +37,7 @@ def watch(
     reply, shown, problem = None, None, None
     try:
         for seconds, image in frames:
-            session.see(image)
+            session.see(image, at=seconds)
             shown, reply = seconds, None
             if seconds >= due:
                 reply, due = _answer(session, question, seconds, max_new_tokens), interval * (seconds // interval + 1)
