@@ -66,7 +66,7 @@ STAGE = ClipStage(
     drills=4,
     diet=CROWDS,
     scenes=SCENES,
-    rows={"clip": 10, "screens": 5, "image": 2},
+    rows={"clip": 10, "screens": 4, "image": 1},
     clip_diet={
         "way": 2,
         "order": 3,
@@ -189,13 +189,14 @@ def save_adapter(wrapped: Any, folder: Path) -> Path:
 
 
 class AdapterTraining(nn.Module):
-    """The model with its adapters; AdamW learns them."""
+    """The model with its adapters, which Muon learns."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
         self.language = LanguageTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
         self.language.symbols.requires_grad_(False)
+        self.model = model
         assert learns
         assert all("lora_" in name for name in learns)
 
