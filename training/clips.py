@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import shutil
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ STAGE = ClipStage(
     drills=4,
     diet=CROWDS,
     scenes=SCENES,
-    rows={"clip": 10, "screens": 5, "image": 2},
+    rows={"clip": 10, "screens": 4, "image": 1},
     clip_diet={
         "way": 2,
         "order": 3,
@@ -151,9 +152,9 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
 
 def add_low_rank(model: Any, rank: int) -> Any:
     """Freeze the model and put low-rank products beside its linear layers."""
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS, base_model_name_or_path="bundled-qwen")
-    wrapped = get_peft_model(model, config)
-    wrapped.peft_config["default"].base_model_name_or_path = "bundled-qwen"  # get_peft_model writes a path there
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about PEFT's own code
+        wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS))
     return wrapped
 
 
@@ -177,6 +178,9 @@ def save_adapter(wrapped: Any, folder: Path) -> Path:
     """Save the adapter, the tokenizer, and a configuration in which a moment of a clip is one position long."""
     wrapped.half().save_pretrained(folder)
     (folder / "README.md").unlink(missing_ok=True)
+    adapter = json.loads((folder / "adapter_config.json").read_text())
+    adapter["base_model_name_or_path"] = "bundled-qwen"  # PEFT writes a path there
+    (folder / "adapter_config.json").write_text(json.dumps(adapter, indent=2) + "\n")
     base = BUNDLED["bundled-qwen"]
     for name in ("tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "generation_config.json"):
         shutil.copy(base / name, folder)
@@ -189,13 +193,14 @@ def save_adapter(wrapped: Any, folder: Path) -> Path:
 
 
 class AdapterTraining(nn.Module):
-    """The model with its adapters; AdamW learns them."""
+    """The model with its adapters, which Muon learns."""
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
         self.language = LanguageTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
         self.language.symbols.requires_grad_(False)
+        self.model = model
         assert learns
         assert all("lora_" in name for name in learns)
 

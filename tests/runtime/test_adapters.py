@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import foveate
-from foveate.errors import ModelError
+from foveate.errors import InputError, ModelError
 from foveate.runtime.conversation import generate_answers, make_inputs
-from foveate.runtime.load import load
+from foveate.runtime.load import BUNDLED, load
 from tiny import tiny_folder
 
 TEXT = r".*language_model.*(q_proj|v_proj|down_proj)"
@@ -171,3 +171,15 @@ def test_names_of_older_transformers(folders, tmp_path):
     new, old = "model.language_model.", "language_model.model."
     save_file({name.replace(new, old): value for name, value in load_file(path).items()}, path)
     torch.testing.assert_close(answer(load(folders["llava"], adapter=adapter))[0], expected)
+
+
+@torch.no_grad()
+def test_the_merged_adapter_of_bundled_clips_is_that_of_peft():
+    merged, stock = load("bundled-clips"), load("bundled-qwen")
+    adapted = load("bundled-qwen", adapter=str(BUNDLED["bundled-clips"]))
+    inputs = make_inputs(merged, [Image.new("RGB", (96, 96), "red")], ["what color is the object?"])
+    own, other, before = (each.model(**inputs).logits[0, -1] for each in (merged, adapted, stock))
+    assert torch.allclose(own, other, atol=1e-4)
+    assert not torch.allclose(own, before, atol=0.1)
+    with pytest.raises(InputError, match="leave quantize and device_map out"):
+        load("bundled-clips", device_map="cpu")

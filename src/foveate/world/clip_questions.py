@@ -71,8 +71,10 @@ def _make_often(clip: Clip, rng: random.Random) -> Question | None:
     tracks = [track for track in clip.tracks if track.thing.form != SIGN and track.way == STANDS]
     if not tracks:
         return None
-    # The answer is drawn first; otherwise most answers would be one.
+    # The answer is drawn first, and some clips are left out; otherwise most answers would be one.
     times = rng.choice(sorted({track.times for track in tracks}))
+    if times == 1 and rng.random() < 0.5:
+        return None
     track = rng.choice([track for track in tracks if track.times == times])
     text = f"how many times is the {name_track(track, rng)} there?"
     return Question("often", str(times), text, NUMBERS[times], (track.thing,))
