@@ -10,6 +10,7 @@ from foveate.models.generation import has_own_decoder
 from foveate.models.inputs import rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
+from foveate.pipeline.earlier import EarlierChoices, keep_earlier, skip_earlier
 from foveate.pipeline.encode import Encoded, check_needs, encode_missing
 from foveate.pipeline.follow import find_policy, follow_policy
 from foveate.pipeline.glance import glance
@@ -23,6 +24,8 @@ from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, Skip,
 from foveate.pipeline.shorten import shorten_inputs
 from foveate.pipeline.skip import check_skip, encode_distinct
 from foveate.pipeline.tiles import check_encode, encode_part
+
+NONE_EARLIER = EarlierChoices()
 
 
 def prune_inputs(
@@ -77,9 +80,13 @@ def prune_inputs(
 
 
 def prune(
-    model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None
-) -> PrunedInputs:
-    """`prune_inputs` with checked settings: encode, locate, glance, follow the policy, allocate, select, shorten."""
+    model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None,
+    earlier: EarlierChoices = NONE_EARLIER,
+) -> PrunedInputs:  # fmt: skip
+    """`prune_inputs` with checked settings: encode, locate, glance, follow the policy, allocate, select, shorten.
+
+    What `earlier` turns kept of the first images is kept too; not for methods that merge tokens.
+    """
     model = unwrap(model)
     settings = find_policy(model, settings)
     family, method = family_of(model), settings.method
@@ -104,8 +111,9 @@ def prune(
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0
     items, unlike = follow_policy(items, questions, settings)
-    shares = allocate_budget(items, questions, settings)
+    shares = skip_earlier(allocate_budget(items, questions, settings), items, earlier)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
+    items = keep_earlier(items, earlier)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = part.seconds + time.perf_counter() - started
 

@@ -13,15 +13,17 @@ from PIL import Image
 from foveate.errors import InputError, describe
 from foveate.method import Method
 from foveate.method.checks import is_int
-from foveate.pipeline.prune import prune_inputs
+from foveate.models.visual_input import VisualInput
 from foveate.pipeline.report import PrunedInputs
-from foveate.pipeline.settings import Keep, Positions, check_settings
+from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.image_cache import ImageCache, LazyImage
 from foveate.runtime.load import LoadedModel
+from foveate.runtime.prompt_cache import PromptCache
 from foveate.runtime.reply import Reply
+from foveate.runtime.turns import Turns, check_turns
 
 GIB = 2**30
 
@@ -30,7 +32,8 @@ class Session:
     """A conversation with a vision-language model about images.
 
     Every image is encoded once, at the first question after it was shown. For each question the tokens of all images
-    are chosen anew, so that "and left of it?" keeps what it needs.
+    are chosen anew, so that "and left of it?" keeps what it needs; or as `turns` says. What a prompt begins with as the
+    one before did is not computed again.
 
     Args:
         model: A model of transformers.
@@ -40,6 +43,10 @@ class Session:
         positions: As in `prune_inputs`; "compact" lets more images fit into the model's context.
         memory: At most so many visual tokens in the prompt, of all images together. Where `keep` leaves more, the
             images share them by relevance. None for no limit.
+        turns: Which tokens a further question gets. "rechoose": all images are chosen from anew. "frozen": what was
+            kept of earlier images stays as it is. "recall": it stays, and what the question needs beside it is put
+            behind the last answer, with its own positions. "picture": each image is chosen from once, without the
+            question.
         system: The text of a system turn.
         cache_bytes: Limit for the encoded images. Those not used for longest are encoded again when they are needed.
 
@@ -56,17 +63,17 @@ class Session:
 
     def __init__(
         self, model: Any, processor: Any, *, keep: Keep, method: str | Method = "foveate",
-        positions: Positions = "original", memory: int | None = None, system: str | None = None,
-        cache_bytes: int = GIB,
+        positions: Positions = "original", memory: int | None = None, turns: Turns = "rechoose",
+        system: str | None = None, cache_bytes: int = GIB,
     ) -> None:  # fmt: skip
-        check_settings(keep, method, positions)
+        self._policy = check_turns(turns, keep, method, positions, memory)
         for name, value, least in (("memory", memory, 1), ("cache_bytes", cache_bytes, 0)):
             if value is not None and (not is_int(value) or value < least):
                 raise InputError(f"{name}={describe(value)} is not a number of at least {least}: use an int.")
         name = str(getattr(model.config, "_name_or_path", "")) or str(model.config.model_type)
         self._cache = ImageCache(LoadedModel(model, processor, (), name), cache_bytes)
-        self._settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
-        self._memory, self._method = memory, method
+        self._prompts = PromptCache(model, is_compact=positions == "compact")
+        self._kept: tuple[VisualInput, ...] = ()  # of the images of the last complete turn
         system_turn: ChatMessage = {"role": "system", "content": [{"type": "text", "text": system}]}
         self._messages: list[ChatMessage] = [system_turn] if system else []
         self._images: list[LazyImage] = []
@@ -123,9 +130,10 @@ class Session:
             messages = [*self._messages, {"role": "user", "content": content}]
             images = [*self._images, *self._shown]
             inputs, known, room = self._prune(messages, images)
-            loaded, reply = self._cache.loaded, Reply(inputs.report, known)
-            options = {**options, "max_new_tokens": min(max_new_tokens, room or max_new_tokens)}
-            thread = reply.start(loaded.model, loaded.processor.tokenizer, inputs, options)
+            options["max_new_tokens"] = min(max_new_tokens, room or max_new_tokens)
+            rest, options, cached = self._prompts.begin(inputs, options, appends=self._policy.appends)
+            loaded, reply = self._cache.loaded, Reply(inputs.report, known, cached)
+            thread = reply.start(loaded.model, loaded.processor.tokenizer, rest, options, self._prompts.finish)
             self._messages, self._images, self._shown, self._last = messages, images, [], (reply, thread)
             return reply
 
@@ -135,20 +143,17 @@ class Session:
             if self._last is not None:
                 self._last[0].cancel()
                 self._last[1].join()
-            self._last, self._messages, self._images, self._shown = None, [], [], []
+            self._last, self._messages, self._images, self._shown, self._kept = None, [], [], [], ()
             self._cache.clear()
+            self._prompts.clear()
 
     @torch.no_grad()
     def _prune(self, messages: list[ChatMessage], images: list[LazyImage]) -> tuple[PrunedInputs, int, int | None]:
         """The pruned inputs of the conversation, how many of its images were known, and the room for an answer."""
         loaded = self._cache.loaded
-        prepared = self._cache.prepare(apply_template(loaded, messages), images, self._method)
-        model, inputs, encoded = loaded.model, prepared.inputs, prepared.encoded
-        short = prune_inputs(model, inputs, encoded=encoded, **self._settings)
-        if self._memory is not None and short.report.kept_count > self._memory:
-            settings = {**self._settings, "keep": self._memory, "per": "prompt"}
-            short = prune_inputs(model, inputs, encoded=encoded, **settings)
-        limit, end = context_length(model), last_position(short) + 1
+        prepared = self._cache.prepare(apply_template(loaded, messages), images, self._policy.settings.method)
+        short = self._policy.prune(loaded.model, prepared.inputs, prepared.encoded, self._kept)
+        limit, end = context_length(loaded.model), last_position(short) + 1
         if limit is not None and end >= limit:
             raise InputError(
                 f"The conversation ends at position {end}, and the model has {limit} for it and the answer: use "
@@ -169,6 +174,7 @@ class Session:
             self._shown = [*self._images[len(self._images) - shown :], *self._shown]
             self._images = self._images[: len(self._images) - shown]
             return
+        self._kept = reply.report.items
         self._messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
 
 

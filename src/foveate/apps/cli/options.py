@@ -19,6 +19,15 @@ class PositionsChoice(str, Enum):
     compact = "compact"
 
 
+class TurnsChoice(str, Enum):
+    """The choices of `--turns`."""
+
+    rechoose = "rechoose"
+    frozen = "frozen"
+    recall = "recall"
+    picture = "picture"
+
+
 class EngineChoice(str, Enum):
     """The choices of `--engine`."""
 
