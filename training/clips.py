@@ -154,8 +154,7 @@ def add_low_rank(model: Any, rank: int) -> Any:
     """Freeze the model and put low-rank products beside its linear layers."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # of transformers, about PEFT's own code
-        wrapped = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS))
-    return wrapped
+        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS))
 
 
 def train(stage: ClipStage, out: Path, rank: int, seed: int, workers: int) -> Path:

@@ -8,9 +8,14 @@ from PIL import Image
 
 import foveate
 from foveate.errors import FoveateError, InputError, KeepError
+from foveate.method.foveate import Foveate
 from foveate.models import family_of
+from foveate.pipeline.earlier import EarlierChoices
+from foveate.pipeline.prune import prune
+from foveate.pipeline.settings import check_settings
 from foveate.runtime.conversation import generate_answers, make_chat_inputs
 from foveate.runtime.load import load
+from foveate.runtime.turns import POLICIES
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
 
@@ -198,9 +203,115 @@ def test_close_frees_everything(loaded):
     assert len(str(reply)) < 2000
 
 
+class Held:
+    """A session, and every answer beside the one without a cache to the tokens that the session kept."""
+
+    def __init__(self, loaded, turns, **options):
+        self.loaded = loaded
+        self.session = open_session(loaded, turns=turns, **options)
+        self.images, self.kept = [], ()
+
+    def ask(self, question, *images, **options):
+        """The reply, and the report's items of the turn before."""
+        self.session.see(*images)
+        self.images += images
+        before, messages = self.kept, self.session.messages
+        reply = self.session.ask(question, **{"max_new_tokens": 16, "do_sample": False, **options})
+        content = [*[{"type": "image"}] * len(images), {"type": "text", "text": question}]
+        self.messages = [*messages, {"role": "user", "content": content}]
+        self.kept = reply.report.items
+        return reply, before
+
+    def answer_uncached(self):
+        """To the same tokens, in the order of the prompt."""
+        settings = check_settings(0.2, "foveate")
+        with torch.no_grad():
+            inputs = make_chat_inputs(self.loaded, self.messages, self.images)
+            short = prune(self.loaded.model, inputs, settings, earlier=EarlierChoices(self.kept))
+            return generate_answers(self.loaded, short, 16)[0]
+
+
+@pytest.mark.parametrize("turns", ["frozen", "picture"])
+def test_earlier_choices_stay_and_are_not_computed_again(loaded, turns):
+    held = Held(loaded, turns, system="be short")
+    with held.session:
+        for number, images in enumerate(([draw(0)], [], [draw(1)], [])):
+            reply, before = held.ask(QUESTIONS[number % 3], *images)
+            for ours, theirs in zip(reply.report.items, before, strict=False):
+                assert torch.equal(ours.kept, theirs.kept)
+            assert str(reply) == held.answer_uncached()
+            assert reply.cached > sum(len(item.kept) for item in before) or not before
+    assert held.session._prompts.length == 0
+
+
+def test_a_picture_is_chosen_without_the_question(loaded):
+    kept = []
+    for question in QUESTIONS[:2]:
+        with open_session(loaded, turns="picture") as session:
+            session.see(draw(0))
+            kept.append(session.ask(question).report.items[0].kept)
+    assert torch.equal(*kept)
+    blind = answer_at_once(loaded, session_messages(QUESTIONS[0]), [draw(0)], method=Foveate(focus=0.0))[1]
+    assert torch.equal(kept[0], blind.items[0].kept)
+
+
+def session_messages(question):
+    return [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+
+
+def test_what_a_question_needs_is_added(loaded):
+    held = Held(loaded, "recall")
+    with held.session:
+        held.ask(QUESTIONS[0], draw(0))
+        reply, before = held.ask(QUESTIONS[1])
+        _, chosen = answer_at_once(loaded, held.messages, [draw(0)])
+        needed = set(before[0].kept.tolist()) | set(chosen.items[0].kept.tolist())
+        assert set(reply.report.items[0].kept.tolist()) == needed
+        assert reply.cached > len(before[0].kept)
+
+
+@pytest.mark.parametrize("turns", POLICIES)
+def test_a_question_after_a_cancelled_or_failed_answer(loaded, turns):
+    class Failing(torch.nn.Module):
+        def __call__(self, ids, scores):
+            raise RuntimeError("out of memory")
+
+    held = Held(loaded, turns)
+    with held.session as session:
+        reply, _ = held.ask(QUESTIONS[0], draw(0), min_new_tokens=200, max_new_tokens=200)
+        next(iter(reply))
+        reply.cancel()
+        again, _ = held.ask(QUESTIONS[1])
+        expected = held.answer_uncached() if turns != "recall" else str(again)
+        assert str(again) == expected
+        turn, kept = session.messages, held.kept
+        with pytest.raises(RuntimeError, match="out of memory"):
+            str(session.ask(QUESTIONS[2], logits_processor=[Failing()]))
+        assert session.messages == turn
+        held.kept = kept
+        last, _ = held.ask(QUESTIONS[2])
+        assert last.cached == 0  # the cache of a failed answer is given up
+        assert str(last) == held.answer_uncached()
+
+
+def test_a_session_under_attach(loaded):
+    """Nothing is pruned twice."""
+    held, plain = Held(loaded, "frozen"), Held(loaded, "frozen")
+    with foveate.pruning(loaded.model, keep=0.05), held.session:
+        pruned = [held.ask(QUESTIONS[0], draw(0))[0], held.ask(QUESTIONS[1])[0]]
+        texts = [(str(each), each.cached) for each in pruned]
+    assert texts[1][1]
+    with plain.session:
+        others = [plain.ask(QUESTIONS[0], draw(0))[0], plain.ask(QUESTIONS[1])[0]]
+        assert texts == [(str(each), each.cached) for each in others]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"turns": "last"}, "turns='last' is unknown: use one of 'rechoose', 'frozen'"),
+        ({"turns": "frozen", "method": "visionzip"}, "merges dropped tokens"),
+        ({"turns": "picture", "keep": "auto"}, "give a number"),
         ({"keep": 0.0}, "keep"), ({"method": "none"}, "none"), ({"positions": "new"}, "positions"),
         ({"memory": 0}, "memory=0 is not a number of at least 1"), ({"memory": 0.5}, "memory"),
         ({"memory": True}, "memory"), ({"cache_bytes": -1}, "cache_bytes"),

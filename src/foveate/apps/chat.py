@@ -50,4 +50,5 @@ def _answer(session: Session, question: str, max_new_tokens: int) -> None:
         str(reply)  # waits for its end
     report = reply.report
     known = f", {reply.known} of {len(report.items)} images encoded before" if report.items else ""
-    print(f"\n({report.kept_count} of {report.total_count} visual tokens{known})", flush=True)
+    cached = f", {reply.cached} tokens read before" if reply.cached else ""
+    print(f"\n({report.kept_count} of {report.total_count} visual tokens{known}{cached})", flush=True)

@@ -204,5 +204,5 @@ def _change_rows(cache: Any, name: str, argument: Any) -> Any:
 
 def find_cache(output: Any) -> Any:
     """The cache in what a forward call or `generate` returned; None where there is none."""
-    parts = output if isinstance(output, tuple) else [getattr(output, name, None) for name in NAMES]
+    parts = output if isinstance(output, tuple) else (getattr(output, name, None) for name in NAMES)
     return next((part for part in parts if hasattr(part, "get_seq_length")), None)

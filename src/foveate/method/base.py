@@ -80,6 +80,11 @@ class Method(ABC):
         """The first look that gives the method the attention it `needs`; None for a method that does not read it."""
         return None
 
+    @property
+    def merges(self) -> bool:
+        """Whether dropped tokens are merged into kept ones."""
+        return type(self)._merge_weights is not Method._merge_weights
+
     def select(
         self,
         tokens: VisualTokens,
@@ -105,9 +110,9 @@ class Method(ABC):
         if given is not None:
             warnings.warn("given= is now called selected=.", DeprecationWarning, stacklevel=2)
             selected = given
-        kept = self._check(tokens, k, selected)
+        kept, device = self._check(tokens, k, selected), tokens.embeds.device
         with self._computing(tokens):
-            return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=tokens.embeds.device))
+            return self._select(tokens, int(k), torch.tensor(kept, dtype=torch.long, device=device))
 
     def select_many(self, images: Sequence[VisualTokens], ks: Sequence[int]) -> list[Tensor]:
         """Call `select` for each image; some methods need only one kernel launch for all of them on a GPU.
@@ -208,8 +213,7 @@ class Method(ABC):
     def _core_mask(self, tokens: VisualTokens, kept: Tensor) -> Tensor:
         """`core_mask` after its checks."""
         scores = self._relevance_map(tokens)
-        scaled = None if scores is None else scale_min_max(scores)
-        if scaled is None or not bool(scaled.any()):
+        if scores is None or not bool((scaled := scale_min_max(scores)).any()):
             return torch.zeros_like(kept, dtype=torch.bool)
         return torch.isin(kept, select_top_k(scaled, len(kept), kept[:0]))
 

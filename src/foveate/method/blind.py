@@ -46,6 +46,11 @@ class Blind(Method):
             raise InputError(f"{self.method.name} looks at the image with the question: use make_blind.")
         object.__setattr__(self, "needs", self.method.needs)  # the class is frozen
 
+    @property
+    def merges(self) -> bool:
+        """Whether the method does."""
+        return self.method.merges
+
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         return self.method._select(_cut(tokens), k, selected)
 

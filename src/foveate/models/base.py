@@ -46,6 +46,8 @@ class Traits:
         placed: Whether a token belongs to a place of the image; queries that are learned do not.
         overview: Where the whole image stands among its tiles, for families that see both.
         needs_image: Whether the stock model cannot be called without an image.
+        reuse: What of a KV cache serves another prompt: what stands before the first "token" that differs, or before
+            the first "image", whose tokens see each other both ways; the "whole" cache alone; or "nothing".
     """
 
     modalities: tuple[str, ...] = ("image",)
@@ -62,6 +64,7 @@ class Traits:
     placed: bool = True
     overview: Literal["", "first", "last"] = ""
     needs_image: bool = False
+    reuse: Literal["token", "image", "whole", "nothing"] = "token"
 
 
 class Family:
@@ -123,10 +126,9 @@ class Family:
 
     def placeholders(self, config: Any, inputs: Inputs, modality: str = "image") -> Tensor:
         """(b, L): where the placeholders of a modality stand; nowhere without an id for them."""
-        if getattr(config, f"{modality}_token_id", -1) is None:
-            return torch.zeros_like(inputs["input_ids"], dtype=torch.bool)
-        places: Tensor = inputs["input_ids"] == self.token_id(config, modality)
-        return places
+        ids: Tensor = inputs["input_ids"]
+        is_known = getattr(config, f"{modality}_token_id", -1) is not None
+        return ids == self.token_id(config, modality) if is_known else torch.zeros_like(ids, dtype=torch.bool)
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """(t, h, w) of every image's tokens in raster order; None where there is no such raster.
@@ -139,8 +141,7 @@ class Family:
         if thw is not None:
             merge = getattr(config.vision_config, "spatial_merge_size", 1)
             return [(t, h // merge, w // merge) for t, h, w in thw.tolist()]
-        sides = [math.isqrt(len(f)) for f in features]
-        square = modality == "image"
+        sides, square = [math.isqrt(len(f)) for f in features], modality == "image"
         return [(1, s, s) if square and s * s == len(f) else None for s, f in zip(sides, features, strict=True)]
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:

@@ -37,7 +37,7 @@ class UnlimitedOcr(DeepseekOcr2):
     """
 
     # its tokens are patches
-    traits = replace(DeepseekOcr2.traits, placed=True)
+    traits = replace(DeepseekOcr2.traits, placed=True, reuse="nothing")
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """The ends of rows too."""

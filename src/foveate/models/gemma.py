@@ -35,7 +35,7 @@ class Gemma(Family):
 class PanAndScan(TiledFamily, Gemma):
     """An image may be followed by crops of itself; pixels tell whether the images after it are such crops."""
 
-    traits = replace(TiledFamily.traits, overview="first")
+    traits = replace(TiledFamily.traits, overview="first", reuse="image")
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """The processor puts many words between an image and its crops, and the same few ids between two crops."""
@@ -75,7 +75,7 @@ class Gemma3n(Gemma):
 class Gemma4(Gemma):
     """Gemma 4; any aspect ratio, embeddings for every layer, experts, local windows; audio passes through."""
 
-    traits = replace(Gemma.traits, versions=">=5.23", modalities=("image", "video"))
+    traits = replace(Gemma.traits, versions=">=5.23", modalities=("image", "video"), reuse="image")
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """As the places of the patches say; a video's frames are all of one shape."""
@@ -99,6 +99,8 @@ class Gemma4Unified(Gemma4):
 
 class PaliGemma(Family):
     """PaliGemma and PaliGemma 2; the whole prompt attends to itself in both directions."""
+
+    traits = replace(Family.traits, reuse="nothing")
 
     def positions(self, model: Any, inputs: Inputs, mask: Tensor) -> Tensor:
         """Counted from 1, as its `forward` does."""

@@ -11,6 +11,9 @@ from foveate.errors import FoveateWarning
 from foveate.models.versions import is_installed
 from foveate.models.visual_input import VisualInput
 
+# What an output holds for every token; the rest is about whole images or prompts.
+TOKEN_FIELDS = ("pooler_output", "last_hidden_state", "deepstack_features")
+
 
 def regroup_output(encoded: Any, entries: Sequence[Tensor], **fields: Any) -> Any:
     """`encoded` with these entries (n, d), one for each image, as its tokens: a `KeptOutput`."""
@@ -43,6 +46,30 @@ def is_pruned(output: Any) -> bool:
     from foveate.models.outputs import KeptOutput, KeptState
 
     return isinstance(output, KeptOutput | KeptState) and not is_regrouped(output)
+
+
+def take_tokens(output: Any, index: Tensor) -> Any:
+    """An output of the kept tokens of one row with those of `index` (n,) alone, in this order."""
+    taken = {name: _take(output[name], index) for name in TOKEN_FIELDS if output.get(name) is not None}
+    return type(output)(**{**output, **taken})
+
+
+def list_features(output: Any) -> list[Tensor]:
+    """What an output of the kept tokens of one row holds of them: tensors (k, d), DeepStack's levels too."""
+    values = [output[name] for name in TOKEN_FIELDS if output.get(name) is not None]
+    return [tensor.flatten(0, -2) for value in values for tensor in _list_tensors(value)]
+
+
+def _take(value: Any, index: Tensor) -> Any:
+    if isinstance(value, Tensor):
+        return value.index_select(-2, index.to(value.device))
+    return type(value)(_take(each, index) for each in value) if isinstance(value, (list, tuple)) else value
+
+
+def _list_tensors(value: Any) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for each in value for tensor in _list_tensors(each)] if isinstance(value, (list, tuple)) else []
 
 
 def reads_tensor(encoded: Any) -> bool:

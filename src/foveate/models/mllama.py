@@ -96,7 +96,7 @@ class Mllama(CrossAttention):
     """
 
     # several tiles, each with a class token
-    traits = replace(CrossAttention.traits, raster=False)
+    traits = replace(CrossAttention.traits, raster=False, reuse="whole")
 
     def encoder_inputs(self, model: Any, inputs: Inputs, modality: str = "image") -> dict[str, Any]:
         """Images, and how they were cut into tiles."""

@@ -19,7 +19,7 @@ class Molmo2(Together):
     An image is both its views.
     """
 
-    traits = replace(Together.traits, modalities=("image", "video"))
+    traits = replace(Together.traits, modalities=("image", "video"), reuse="nothing")
     marks = ("frame_start_token_id", "frame_end_token_id")
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:

@@ -10,6 +10,7 @@ from foveate.models.generation import has_own_decoder
 from foveate.models.inputs import rename_inputs
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.budget import allocate_budget
+from foveate.pipeline.earlier import EarlierChoices, keep_earlier, skip_earlier
 from foveate.pipeline.encode import Encoded, Marks, check_needs, encode_missing
 from foveate.pipeline.follow import find_policy, follow_policy
 from foveate.pipeline.glance import glance
@@ -22,6 +23,8 @@ from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, Skip, check_settings
 from foveate.pipeline.shorten import shorten_inputs
+
+NONE_EARLIER = EarlierChoices()
 
 
 def prune_inputs(
@@ -77,12 +80,13 @@ def prune_inputs(
 
 def prune(
     model: Any, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None = None, *,
-    marks: Marks | None = None, question_last: bool = False,
+    earlier: EarlierChoices = NONE_EARLIER, marks: Marks | None = None, question_last: bool = False,
 ) -> PrunedInputs:  # fmt: skip
     """`prune_inputs` with checked settings: encode, locate, glance, follow the policy, allocate, select, shorten.
 
-    `marks` says what `encoded` holds of every image, by fields of `VisualInput`: tokens of NaN are then absent. With
-    `question_last` words before the end of the last image only label images.
+    What `earlier` turns kept of the first images is kept too; not for methods that merge tokens. `marks` says what
+    `encoded` holds of every image, by fields of `VisualInput`: tokens of NaN are then absent. With `question_last`
+    words before the end of the last image only label images.
     """
     model = unwrap(model)
     settings = find_policy(model, settings)
@@ -108,8 +112,9 @@ def prune(
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0
     items, unlike = follow_policy(items, questions, settings)
-    shares = allocate_budget(items, questions, settings)
+    shares = skip_earlier(allocate_budget(items, questions, settings), items, earlier)
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
+    items = keep_earlier(items, earlier)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
     seconds = part.seconds + time.perf_counter() - started
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import StoppingCriteria, StoppingCriteriaList, TextStreamer
 
-from foveate.pipeline.report import PrunedInputs, Report
+from foveate.pipeline.report import Report
 
 
 class Reply:
@@ -22,10 +22,11 @@ class Reply:
         report: What was kept of every image.
         known: How many of the images were not encoded for this question.
         times: The times, in seconds, of the frames of a stream that the model saw.
+        cached: How many tokens of the prompt were not computed for it: their keys and values were in the cache.
     """
 
-    def __init__(self, report: Report, known: int, times: tuple[float, ...] = ()) -> None:
-        self.report, self.known, self.times = report, known, times
+    def __init__(self, report: Report, known: int, *, cached: int = 0, times: tuple[float, ...] = ()) -> None:
+        self.report, self.known, self.cached, self.times = report, known, cached, times
         self._pieces: list[str] = []
         self._error: Exception | None = None
         self._done = self._cancelled = False
@@ -48,18 +49,23 @@ class Reply:
         """Stop at the next token: the answer ends with what there is."""
         self._cancelled = True
 
-    def start(self, model: Any, tokenizer: Any, inputs: PrunedInputs, options: dict[str, Any]) -> threading.Thread:
-        """Generate in a thread, which is returned."""
+    def start(
+        self, model: Any, tokenizer: Any, inputs: Mapping[str, Any], options: dict[str, Any],
+        finish: Callable[[Any], None] = lambda _: None,
+    ) -> threading.Thread:  # fmt: skip
+        """Generate in a thread, and return it. At its end `finish` gets what `generate` returned; None on errors."""
         criteria = StoppingCriteriaList([*options.pop("stopping_criteria", ()), StopWhen(lambda: self._cancelled)])
         options |= {"streamer": _PieceStreamer(tokenizer, self._add), "stopping_criteria": criteria}
 
         def run() -> None:
+            output = None
             try:
                 with torch.no_grad():
-                    model.generate(**inputs, **options)
+                    output = model.generate(**inputs, **options)
             except Exception as error:
                 self._error = error
             finally:
+                finish(output)
                 with self._changed:
                     self._done = True
                     self._changed.notify_all()

@@ -15,16 +15,18 @@ from foveate.errors import InputError, describe
 from foveate.method import Method
 from foveate.method.checks import is_int
 from foveate.method.memory import StreamSettings
-from foveate.pipeline.prune import prune
+from foveate.models.visual_input import VisualInput
 from foveate.pipeline.report import PrunedInputs
-from foveate.pipeline.settings import Keep, Positions, check_settings
+from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
 from foveate.runtime.load import LoadedModel
+from foveate.runtime.prompt_cache import PromptCache
 from foveate.runtime.reply import Reply
 from foveate.runtime.stream import Stream
+from foveate.runtime.turns import Turns, check_turns
 
 GIB = 2**30
 
@@ -33,7 +35,8 @@ class Session:
     """A conversation with a vision-language model about images and the frames of a stream.
 
     Every image is encoded once, at the first question after it was shown. For each question the tokens of all images
-    are chosen anew, so that "and left of it?" keeps what it needs.
+    are chosen anew, so that "and left of it?" keeps what it needs; or as `turns` says. What a prompt begins with as the
+    one before did is not computed again.
 
     Args:
         model: A model of transformers.
@@ -43,6 +46,10 @@ class Session:
         positions: As in `prune_inputs`; "compact" lets more images fit into the model's context.
         memory: At most so many visual tokens in the prompt, of all images together. Where `keep` leaves more, the
             images share them by relevance. None for no limit.
+        turns: Which tokens a further question gets. "rechoose": all images are chosen from anew. "frozen": what was
+            kept of earlier images stays as it is. "recall": it stays, and what the question needs beside it is put
+            behind the last answer, with its own positions. "picture": each image is chosen from once, without the
+            question.
         system: The text of a system turn.
         cache_bytes: Limit for the encoded images. Those not used for longest are encoded again when they are needed.
         stream: How much is remembered of frames.
@@ -60,20 +67,20 @@ class Session:
 
     def __init__(
         self, model: Any, processor: Any, *, keep: Keep, method: str | Method = "foveate",
-        positions: Positions = "original", memory: int | None = None, system: str | None = None,
-        cache_bytes: int = GIB, stream: StreamSettings | None = None,
+        positions: Positions = "original", memory: int | None = None, turns: Turns = "rechoose",
+        system: str | None = None, cache_bytes: int = GIB, stream: StreamSettings | None = None,
     ) -> None:  # fmt: skip
-        check_settings(keep, method, positions)
+        self._policy = check_turns(turns, keep, method, positions, memory)
         for name, value, least in (("memory", memory, 1), ("cache_bytes", cache_bytes, 0)):
             if value is not None and (not is_int(value) or value < least):
                 raise InputError(f"{name}={describe(value)} is not a number of at least {least}: use an int.")
         name = str(getattr(model.config, "_name_or_path", "")) or str(model.config.model_type)
         self._cache = ImageCache(LoadedModel(model, processor, (), name), cache_bytes)
-        self._settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions}
         if not isinstance(stream, StreamSettings | None):
             raise InputError(f"stream={describe(stream)} is no foveate.StreamSettings: make one, or leave it out.")
-        self._memory, self._method = memory, method
         self._stream = Stream(self._cache, method, stream or StreamSettings())
+        self._prompts = PromptCache(model, is_compact=positions == "compact")
+        self._kept: tuple[VisualInput, ...] = ()  # of the images of the last complete turn
         system_turn: ChatMessage = {"role": "system", "content": [{"type": "text", "text": system}]}
         self._messages: list[ChatMessage] = [system_turn] if system else []
         self._images: list[LazyImage] = []
@@ -129,6 +136,7 @@ class Session:
                 raise InputError(f"{describe(image)} is no image: open it with PIL.Image.open, then show it.")
         with self._lock:
             if at is not None:
+                self._policy.check_stream()
                 turn = sum(message["role"] == "user" for message in self._messages)
                 self._stream.add(to_upright_rgb(images[0]), at, turn, len(self._images) + len(self._shown))
                 return
@@ -160,9 +168,11 @@ class Session:
             images = [*self._images, *self._shown]
             prepared = self._prepare(messages, images)
             inputs, room = self._prune(prepared)
-            loaded, reply = self._cache.loaded, Reply(inputs.report, prepared.known, prepared.times)
-            options = {**options, "max_new_tokens": min(max_new_tokens, room or max_new_tokens)}
-            thread = reply.start(loaded.model, loaded.processor.tokenizer, inputs, options)
+            options["max_new_tokens"] = min(max_new_tokens, room or max_new_tokens)
+            rest, options, cached = self._prompts.begin(inputs, options, appends=self._policy.appends)
+            loaded = self._cache.loaded
+            reply = Reply(inputs.report, prepared.known, cached=cached, times=prepared.times)
+            thread = reply.start(loaded.model, loaded.processor.tokenizer, rest, options, self._prompts.finish)
             self._messages, self._images, self._shown, self._last = messages, images, [], (reply, thread)
             self._is_turn_kept = remember
             return reply
@@ -173,30 +183,24 @@ class Session:
             if self._last is not None:
                 self._last[0].cancel()
                 self._last[1].join()
-            self._last, self._messages, self._images, self._shown = None, [], [], []
+            self._last, self._messages, self._images, self._shown, self._kept = None, [], [], [], ()
             self._cache.clear()
             self._stream.clear()
+            self._prompts.clear()
 
     @torch.no_grad()
     def _prepare(self, messages: list[ChatMessage], images: list[LazyImage]) -> PreparedPrompt:
         """The inputs of the conversation, its images and frames encoded."""
         if self._stream.times:
-            return self._stream.prepare(messages, images, self._memory)
-        return self._cache.prepare(apply_template(self._cache.loaded, messages), images, self._method)
+            return self._stream.prepare(messages, images, self._policy.memory)
+        prompt = apply_template(self._cache.loaded, messages)
+        return self._cache.prepare(prompt, images, self._policy.settings.method)
 
     @torch.no_grad()
     def _prune(self, prepared: PreparedPrompt) -> tuple[PrunedInputs, int | None]:
         """The pruned inputs of the conversation, and the room for an answer."""
         model = self._cache.loaded.model
-
-        def shorten(**changes: Any) -> PrunedInputs:
-            settings = check_settings(**{**self._settings, **changes})
-            last = bool(prepared.times)
-            return prune(model, prepared.inputs, settings, prepared.encoded, marks=prepared.marks, question_last=last)
-
-        short = shorten()
-        if self._memory is not None and short.report.kept_count > self._memory:
-            short = shorten(keep=self._memory, per="prompt")
+        short = self._policy.prune(model, prepared, self._kept)
         limit, end = context_length(model), last_position(short) + 1
         if limit is not None and end >= limit:
             raise InputError(
@@ -219,6 +223,7 @@ class Session:
             self._shown = [*self._images[len(self._images) - shown :], *self._shown]
             self._images = self._images[: len(self._images) - shown]
             return
+        self._kept = reply.report.items
         self._messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
 
 

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,15 @@ def test_questions_about_one_image(talk, scene):
     code, out, err = talk(scene, lines=["what color?", "", "how many?"])
     assert (code, err) == (0, "")
     counts = [line for line in out.splitlines() if line.startswith("(")]
-    assert counts == [f"(5 of 16 visual tokens, {known} of 1 images encoded before)" for known in (0, 1)]
+    assert counts[0] == "(5 of 16 visual tokens, 0 of 1 images encoded before)"
+    assert re.fullmatch(r"\(5 of 16 visual tokens, 1 of 1 images encoded before, [1-9] tokens read before\)", counts[1])
+
+
+def test_earlier_choices_stay(talk, scene):
+    """All of the first prompt, with its 5 visual tokens, is read once."""
+    code, out, err = talk(scene, "--turns", "frozen", lines=["what color?", "how many?"])
+    assert (code, err) == (0, "")
+    assert int(re.findall(r"(\d+) tokens read before", out)[0]) > 10
 
 
 def test_another_image_comes_later(talk, scene):
@@ -50,6 +59,8 @@ def test_errors_do_not_end_the_conversation(talk, scene, tmp_path):
 def test_wrong_options(refuse, scene, tmp_path):
     assert "keep" in refuse("chat", scene, "--keep", "0.0")
     assert "no image" in refuse("chat", tmp_path / "none.png")
+    assert "merges" in refuse("chat", scene, "--turns", "frozen", "--method", "visionzip")
+    assert "--turns" in refuse("chat", scene, "--turns", "last")
     assert "--memory" in refuse("chat", scene, "--memory", "0")
 
 

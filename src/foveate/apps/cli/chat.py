@@ -10,6 +10,10 @@ from foveate.apps.cli import options
 from foveate.apps.cli.loading import takes_load_options
 from foveate.runtime.load_options import LoadOptions
 
+TURNS = (
+    "Which tokens a further question gets: all chosen anew, those of earlier questions, both, or a choice without the "
+    "question."
+)
 MEMORY = "At most so many visual tokens of all images together; default no limit."
 
 
@@ -22,6 +26,7 @@ def chat(
     model: options.Model = "bundled",
     positions: options.Positions = options.PositionsChoice.original,
     memory: Annotated[int | None, typer.Option(min=1, help=MEMORY)] = None,
+    turns: Annotated[options.TurnsChoice, typer.Option(help=TURNS)] = options.TurnsChoice.rechoose,
     max_new_tokens: options.MaxNewTokens = 256,
     *,
     loading: LoadOptions,
@@ -29,17 +34,18 @@ def chat(
     """Talk about images: ask again and again, each image is encoded once. `/see FILE` shows another one."""
     budget = budgets.parse_budget(keep)
     from foveate.apps import chat as terminal
-    from foveate.pipeline.settings import check_settings
     from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
     from foveate.runtime.session import Session
+    from foveate.runtime.turns import check_turns
 
-    check_settings(budget, method, positions.value)
+    check_turns(turns.value, budget, method, positions.value, memory)
     opened = [open_image(path) for path in images or ()]
     with quiet():
         loaded = load(model, **vars(loading))
         with Session(
-            loaded.model, loaded.processor, keep=budget, method=method, positions=positions.value, memory=memory
-        ) as session:
+            loaded.model, loaded.processor, keep=budget, method=method, positions=positions.value, memory=memory,
+            turns=turns.value,
+        ) as session:  # fmt: skip
             session.see(*opened)
             terminal.chat(session, max_new_tokens)

@@ -27,6 +27,15 @@ class PerChoice(str, Enum):
     prompt = "prompt"
 
 
+class TurnsChoice(str, Enum):
+    """The choices of `--turns`."""
+
+    rechoose = "rechoose"
+    frozen = "frozen"
+    recall = "recall"
+    picture = "picture"
+
+
 class EngineChoice(str, Enum):
     """The choices of `--engine`."""
 

@@ -56,8 +56,8 @@ class EvalBatch:
 
     def process(self, images: Sequence[Any]) -> Any:
         """The prompts of the examples with these images."""
-        make = {"image": make_inputs, "images": make_history_inputs, "video": make_clip_inputs}[self.modality]
-        return make(self.loaded, images, [example.question for example in self.examples])
+        makers: dict[str, Any] = {"image": make_inputs, "images": make_history_inputs, "video": make_clip_inputs}
+        return makers[self.modality](self.loaded, images, [example.question for example in self.examples])
 
     def mark_visual(self, inputs: Mapping[str, Any]) -> Tensor:
         """(b, L): the placeholders."""
