@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from foveate.method import Method
@@ -89,7 +90,7 @@ def prune(
     words before the end of the last image only label images.
     """
     model = unwrap(model)
-    settings = find_policy(model, settings)
+    settings = find_policy(model, replace(settings, is_partial=marks is not None))
     family, method = family_of(model), settings.method
     check_needs(model, family, method)
     check_encoder(family, settings)

@@ -122,8 +122,8 @@ class Session:
             at: The time of the frame in seconds, above that of the last one. None for an image that is no frame.
 
         Raises:
-            InputError: Something is no image, a frame does not come in order of time, or the model cannot read frames
-                one by one.
+            InputError: Something is no image, a frame does not come in order of time, the model cannot read frames one
+                by one, or `keep` is a policy.
             KeepError: A frame has more tokens than `stream` allows.
 
         Example:
@@ -131,6 +131,10 @@ class Session:
         """
         if at is not None and len(images) != 1:
             raise InputError(f"at={describe(at)} came with {len(images)} images: show frames one by one.")
+        if at is not None and check_settings(**self._settings).policy is not None:
+            raise InputError(
+                "A policy was calibrated on whole images, and frames are remembered in part: give keep a number."
+            )
         for image in images:
             if not isinstance(image, Image.Image):
                 raise InputError(f"{describe(image)} is no image: open it with PIL.Image.open, then show it.")
