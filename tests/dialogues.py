@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,16 +14,9 @@ from foveate.models import lookup
 from foveate.models.capture import capture_arguments
 from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.join import can_join, join_images
+from foveate.runtime.image_cache import PreparedPrompt
 
 WORDS = 5  # of a question
-
-
-@dataclass
-class Prompt:
-    """The inputs of a turn, and its images as they were encoded."""
-
-    inputs: dict
-    encoded: Encoded | None
 
 
 class Dialogue:
@@ -72,7 +65,7 @@ class Dialogue:
         self.ids += self.parts[self.images]
         self.images += 1
 
-    def prompt(self, more: list[int] | None = None) -> Prompt:
+    def prompt(self, more: list[int] | None = None) -> PreparedPrompt:
         """The inputs; with `more` ids at the end."""
         ids = torch.tensor([[*self.ids, *(more or [])]])
         inputs = {**self.select(range(self.images)), "input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -80,7 +73,7 @@ class Dialogue:
             if name in inspect.signature(self.model.forward).parameters:
                 inputs[name] = self.family.token_types(self.model.config, inputs)
         inputs |= self.tiny.prompt_inputs(self.model.config, inputs)
-        return Prompt(inputs, self.encoded[self.images - 1])
+        return PreparedPrompt(inputs, self.encoded[self.images - 1])
 
     # -- the stock model --------------------------------------------------------------------------------------------
 

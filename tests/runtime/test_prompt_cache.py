@@ -37,7 +37,7 @@ class Conversation:
         dialogue.say()
         prompt = dialogue.prompt()
         with torch.no_grad():
-            short = self.policy.prune(self.model, prompt.inputs, prompt.encoded, self.kept)
+            short = self.policy.prune(self.model, prompt, self.kept)
         visual = dialogue.family.token_id(self.model.config)
         settings = {"max_new_tokens": ANSWER, "do_sample": False, "output_logits": True, "suppress_tokens": [visual]}
         rest, settings, cached = self.prompts.begin(short, {**settings, **options}, appends=self.policy.appends)
@@ -150,7 +150,7 @@ def test_prompts_whose_words_see_later_ones_are_computed_whole(name):
     for _ in range(2):
         dialogue.say()
         prompt = dialogue.prompt()
-        short = conversation.policy.prune(conversation.model, prompt.inputs, prompt.encoded, conversation.kept)
+        short = conversation.policy.prune(conversation.model, prompt, conversation.kept)
         conversation.kept = short.report.items
         inputs, options, cached = conversation.prompts.begin(short, settings, appends=False)
         assert (inputs, options, cached) == (short, settings, 0)
@@ -168,7 +168,7 @@ def test_other_ways_to_generate_take_the_whole_prompt(options):
     dialogue = conversation.dialogue
     dialogue.say()
     prompt = dialogue.prompt()
-    short = conversation.policy.prune(conversation.model, prompt.inputs, prompt.encoded, conversation.kept)
+    short = conversation.policy.prune(conversation.model, prompt, conversation.kept)
     inputs, taken, cached = conversation.prompts.begin(short, options, appends=False)
     assert (inputs, taken, cached) == (short, options, 0)
     output = conversation.model.generate(**inputs, **taken, max_new_tokens=2)
@@ -183,7 +183,7 @@ def test_a_failed_answer_leaves_no_cache():
     dialogue = conversation.dialogue
     dialogue.say()
     prompt = dialogue.prompt()
-    short = conversation.policy.prune(conversation.model, prompt.inputs, prompt.encoded, conversation.kept)
+    short = conversation.policy.prune(conversation.model, prompt, conversation.kept)
     conversation.prompts.begin(short, {}, appends=False)
     conversation.prompts.finish(None)
     assert conversation.prompts.length == 0

@@ -37,11 +37,16 @@ def make_chat_inputs(loaded: LoadedModel, messages: Sequence[ChatMessage], image
     return process_chat(loaded, apply_template(loaded, messages), images)
 
 
-def process_chat(loaded: LoadedModel, prompt: str, images: Sequence[Image.Image]) -> Any:
-    """The model's inputs for the prompt of a conversation. Raises as `make_chat_inputs` does."""
-    if not images and family_of(loaded.model).traits.needs_image:
+def process_chat(
+    loaded: LoadedModel, prompt: str, images: Sequence[Image.Image], media: Mapping[str, Any] | None = None
+) -> Any:
+    """The model's inputs for the prompt of a conversation; `media` are arguments for its videos and audios.
+
+    Raises as `make_chat_inputs` does.
+    """
+    if not images and not media and family_of(loaded.model).traits.needs_image:
         raise InputError(f"{loaded.name} cannot answer without an image: send one.")
-    return process_prompts(loaded, [prompt], [list(images)] if images else None)
+    return process_prompts(loaded, [prompt], [list(images)] if images else None, media)
 
 
 def format_question(loaded: LoadedModel, question: str) -> str:
@@ -87,17 +92,22 @@ def check_question(question: str, placeholder: str | None) -> None:
         raise InputError(f"The question contains {placeholder!r}, which stands for an image: leave it out.")
 
 
-def process_prompts(loaded: LoadedModel, text: list[str], images: list[list[Image.Image]] | None) -> Any:
+def process_prompts(
+    loaded: LoadedModel, text: list[str], images: list[list[Image.Image]] | None, media: Mapping[str, Any] | None = None
+) -> Any:
     """The model's inputs for prompts and the images of each. Raises `InputError` if the processor refuses them."""
     processor, model = loaded.processor, loaded.model
     processor.tokenizer.padding_side = "left"
     bos = processor.tokenizer.bos_token
     # Some templates write the first token themselves; the tokenizer would add a second one.
     extra: dict[str, Any] = {"add_special_tokens": False} if bos and text[0].startswith(bos) else {}
+    extra |= media or {}
+    if "audio" not in extra:  # it has a rule of its own
+        extra["padding"] = len(text) > 1
     if images is not None:
         extra["images"] = [[to_upright_rgb(image) for image in row] for row in images]
     try:
-        inputs = processor(text=text, padding=len(text) > 1, return_tensors="pt", **extra)
+        inputs = processor(text=text, return_tensors="pt", **extra)
     except ValueError as error:
         raise InputError(f"The processor of {loaded.name} refuses the image or the question: {error}") from error
     # Where the first weights are on disk, accelerate moves the inputs.
@@ -115,5 +125,6 @@ def generate_answers(
         num_beams=1,
         logits_processor=LogitsProcessorList(processors),
     )
-    new = out if has_own_decoder(loaded.model) else out[:, inputs["input_ids"].shape[1] :]
+    has_prompt = not has_own_decoder(loaded.model) and "input_ids" in inputs
+    new = out[:, inputs["input_ids"].shape[1] :] if has_prompt else out
     return [text.strip() for text in loaded.processor.batch_decode(new, skip_special_tokens=True)]

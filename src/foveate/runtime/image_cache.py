@@ -5,7 +5,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from PIL import Image
@@ -31,6 +31,7 @@ class LazyImage:
 
     key: str
     open: Callable[[], Image.Image]
+    modality: ClassVar[str] = "image"
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,14 @@ def load_processor(where: str, config: Any, **source: Any) -> tuple[Any, tuple[s
     return processor, notes
 
 
+def find_reader(processor: Any, modality: str) -> Any:
+    """The part of a processor that reads "video" or "audio"; None where there is none."""
+    if modality == "audio":
+        return getattr(processor, "audio_processor", None) or getattr(processor, "feature_extractor", None)
+    reader = getattr(processor, "video_processor", None)
+    return None if isinstance(reader, _NoVideos) else reader
+
+
 class _NoVideos:
     """Stand-in for a video processor, with the attributes that processors read before any video comes."""
 

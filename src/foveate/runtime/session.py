@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import torch
-from PIL import Image
 
 from foveate.errors import InputError, describe
 from foveate.method import Method
@@ -20,9 +19,9 @@ from foveate.pipeline.report import PrunedInputs
 from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.conversation import ChatMessage, apply_template
-from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
 from foveate.runtime.load import LoadedModel
+from foveate.runtime.media import Seen, Shown, check_mix, make_sound, prepare_shown, read_image, read_shown
 from foveate.runtime.prompt_cache import PromptCache
 from foveate.runtime.reply import Reply
 from foveate.runtime.stream import Stream
@@ -32,7 +31,7 @@ GIB = 2**30
 
 
 class Session:
-    """A conversation with a vision-language model about images and the frames of a stream.
+    """A conversation with a vision-language model about images, clips, sounds and the frames of a stream.
 
     Every image is encoded once, at the first question after it was shown. For each question the tokens of all images
     are chosen anew, so that "and left of it?" keeps what it needs; or as `turns` says. What a prompt begins with as the
@@ -53,6 +52,7 @@ class Session:
         system: The text of a system turn.
         cache_bytes: Limit for the encoded images. Those not used for longest are encoded again when they are needed.
         stream: How much is remembered of frames.
+        modalities: What is pruned, as in `prune_inputs`; with "audio" sounds share `memory` with all else.
 
     Raises:
         InputError: A setting is wrong.
@@ -69,8 +69,9 @@ class Session:
         self, model: Any, processor: Any, *, keep: Keep, method: str | Method = "foveate",
         positions: Positions = "original", memory: int | None = None, turns: Turns = "rechoose",
         system: str | None = None, cache_bytes: int = GIB, stream: StreamSettings | None = None,
+        modalities: Sequence[str] = ("image", "video"),
     ) -> None:  # fmt: skip
-        self._policy = check_turns(turns, keep, method, positions, memory)
+        self._policy = check_turns(turns, keep, method, positions, memory, modalities)
         for name, value, least in (("memory", memory, 1), ("cache_bytes", cache_bytes, 0)):
             if value is not None and (not is_int(value) or value < least):
                 raise InputError(f"{name}={describe(value)} is not a number of at least {least}: use an int.")
@@ -83,8 +84,8 @@ class Session:
         self._kept: tuple[VisualInput, ...] = ()  # of the images of the last complete turn
         system_turn: ChatMessage = {"role": "system", "content": [{"type": "text", "text": system}]}
         self._messages: list[ChatMessage] = [system_turn] if system else []
-        self._images: list[LazyImage] = []
-        self._shown: list[LazyImage] = []  # since the last question
+        self._images: list[Shown] = []
+        self._shown: list[Shown] = []  # since the last question
         self._last: tuple[Reply, threading.Thread] | None = None
         self._is_turn_kept = True  # the last one
         self._lock = threading.RLock()
@@ -111,19 +112,20 @@ class Session:
         """What is remembered of the frames: their `times`, and how many `tokens` and `bytes`."""
         return self._stream
 
-    def see(self, *images: Image.Image, at: float | None = None) -> None:
-        """Show images, before the next question, or a frame of a stream.
+    def see(self, *images: Seen, at: float | None = None) -> None:
+        """Show images and clips, before the next question, or a frame of a stream.
 
         Frames are encoded at once, in bounded memory and time. A prompt shows those of which something is remembered,
         each after its time: the newest as a whole, of older ones what has changed since.
 
         Args:
-            *images: Images of Pillow; one if it is a frame.
+            *images: Images of Pillow, or clips: lists of (seconds, image), as `read_clip` returns them. One image if it
+                is a frame.
             at: The time of the frame in seconds, above that of the last one. None for an image that is no frame.
 
         Raises:
-            InputError: Something is no image, a frame does not come in order of time, the model cannot read frames one
-                by one, or `keep` is a policy.
+            InputError: Something is no image and no clip, or the model does not read clips, or frames one by one; a
+                frame does not come in order of time; `keep` is a policy, or `turns` keeps choices, and this is a frame.
             KeepError: A frame has more tokens than `stream` allows.
 
         Example:
@@ -131,20 +133,30 @@ class Session:
         """
         if at is not None and len(images) != 1:
             raise InputError(f"at={describe(at)} came with {len(images)} images: show frames one by one.")
-        if at is not None and check_settings(**self._settings).policy is not None:
-            raise InputError(
-                "A policy was calibrated on whole images, and frames are remembered in part: give keep a number."
-            )
-        for image in images:
-            if not isinstance(image, Image.Image):
-                raise InputError(f"{describe(image)} is no image: open it with PIL.Image.open, then show it.")
         with self._lock:
             if at is not None:
                 self._policy.check_stream()
+                check_mix([*self._images, *self._shown], has_frames=True)
                 turn = sum(message["role"] == "user" for message in self._messages)
-                self._stream.add(to_upright_rgb(images[0]), at, turn, len(self._images) + len(self._shown))
-                return
-            self._shown += [_remember(to_upright_rgb(image)) for image in images]
+                self._stream.add(read_image(images[0]), at, turn, len(self._images) + len(self._shown))
+            else:
+                self._show([read_shown(self._cache.loaded, each) for each in images])
+
+    def hear(self, samples: Any, sampling_rate: int) -> None:
+        """Play a sound, before the next question, to a model that hears.
+
+        Args:
+            samples: (n,) numbers from -1 to 1, one channel.
+            sampling_rate: Samples a second: as many as the processor's.
+
+        Raises:
+            InputError: The samples are no sound, their rate is another, or the model hears none.
+
+        Example:
+            session.hear(samples, 16000)
+        """
+        with self._lock:
+            self._show([make_sound(self._cache.loaded, samples, sampling_rate)])
 
     def ask(self, question: str, *, max_new_tokens: int = 256, remember: bool = True, **options: Any) -> Reply:
         """Ask about all images so far. The answer is generated in the background; the next question waits for its end.
@@ -167,7 +179,7 @@ class Session:
             raise InputError(f"The question is {describe(question)}: ask with a text.")
         with self._lock:
             self._finish()
-            content = [*[{"type": "image"}] * len(self._shown), {"type": "text", "text": question}]
+            content = [*[{"type": each.modality} for each in self._shown], {"type": "text", "text": question}]
             messages = [*self._messages, {"role": "user", "content": content}]
             images = [*self._images, *self._shown]
             prepared = self._prepare(messages, images)
@@ -181,6 +193,10 @@ class Session:
             self._is_turn_kept = remember
             return reply
 
+    def _show(self, shown: list[Shown]) -> None:
+        check_mix(shown, has_frames=bool(self._stream.times))
+        self._shown += shown
+
     def close(self) -> None:
         """Stop a running answer and forget all turns and images."""
         with self._lock:
@@ -193,12 +209,13 @@ class Session:
             self._prompts.clear()
 
     @torch.no_grad()
-    def _prepare(self, messages: list[ChatMessage], images: list[LazyImage]) -> PreparedPrompt:
-        """The inputs of the conversation, its images and frames encoded."""
+    def _prepare(self, messages: list[ChatMessage], shown: list[Shown]) -> PreparedPrompt:
+        """The inputs of the conversation, what it shows encoded."""
         if self._stream.times:
+            images = [each for each in shown if isinstance(each, LazyImage)]
             return self._stream.prepare(messages, images, self._policy.memory)
         prompt = apply_template(self._cache.loaded, messages)
-        return self._cache.prepare(prompt, images, self._policy.settings.method)
+        return prepare_shown(self._cache, prompt, shown, self._policy.settings.method)
 
     @torch.no_grad()
     def _prune(self, prepared: PreparedPrompt) -> tuple[PrunedInputs, int | None]:
@@ -223,15 +240,9 @@ class Session:
         with suppress(Exception):  # the caller has it from the reply
             text = str(reply)
         if text is None or not self._is_turn_kept:
-            shown = sum(part["type"] == "image" for part in self._messages.pop()["content"])
+            shown = sum(part["type"] != "text" for part in self._messages.pop()["content"])
             self._shown = [*self._images[len(self._images) - shown :], *self._shown]
             self._images = self._images[: len(self._images) - shown]
             return
         self._kept = reply.report.items
         self._messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
-
-
-def _remember(image: Image.Image) -> LazyImage:
-    """An image by its content."""
-    header = f"{image.size}".encode()
-    return LazyImage(hashlib.sha256(header + image.tobytes()).hexdigest(), lambda: image)

@@ -1,5 +1,6 @@
 """What a new question means for the tokens that earlier ones chose: the policies of a session."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -37,7 +38,11 @@ class TurnPolicy:
         return self.turns == "recall"
 
     def check_stream(self) -> None:
-        """Raise `InputError` for a policy that keeps choices: what is left of the frames of a stream changes."""
+        """Raise `InputError` for settings that the frames of a stream do not allow: what is left of them changes."""
+        if self.settings.policy is not None:
+            raise InputError(
+                "A policy was calibrated on whole images, and frames are remembered in part: give keep a number."
+            )
         if self.turns != "rechoose":
             raise InputError(
                 f"turns={self.turns!r} keeps what was chosen of an image, and the frames of a stream change: leave "
@@ -70,11 +75,14 @@ def _prune(
     )  # fmt: skip
 
 
-def check_turns(turns: str, keep: Keep, method: str | Method, positions: Positions, memory: int | None) -> TurnPolicy:
+def check_turns(
+    turns: str, keep: Keep, method: str | Method, positions: Positions, memory: int | None,
+    modalities: Sequence[str] = ("image", "video"),
+) -> TurnPolicy:  # fmt: skip
     """The policy of this name. Raises a `FoveateError` for settings that are wrong, or wrong together."""
     if turns not in POLICIES:
         raise InputError(f"turns={describe(turns)} is unknown: use one of {', '.join(map(repr, POLICIES))}.")
-    settings = check_settings(keep, method, positions)
+    settings = check_settings(keep, method, positions, modalities=modalities)
     own = settings.method
     if turns != "rechoose" and own.merges:
         raise InputError(

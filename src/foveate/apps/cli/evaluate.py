@@ -52,10 +52,10 @@ def evaluate(
     loading: LoadOptions,
 ) -> None:
     """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
-    from foveate.apps.evaluate import report, settings
+    from foveate.apps.evaluate import settings
     from foveate.apps.evaluate.examples import hash_data, read_data, sample_examples
     from foveate.apps.evaluate.runner import evaluate as run
-    from foveate.apps.results import open_folder, read_commit, read_versions
+    from foveate.apps.results import read_commit, read_versions
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
@@ -65,8 +65,6 @@ def evaluate(
     examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     shown = examples[0].modality
     arms = settings.make_arms(names, budgets, policies=policies, encoders=encoders, modality=shown, **choices)
-    if plot:
-        report.check_plot()
     console.print_notes(skipped)
     decisive = {  # everything that decides an answer
         "model": model, "methods": methods, "keep": keep, "encode": encode, "skip": skip,
@@ -75,12 +73,22 @@ def evaluate(
         "split": split, "seed": seed, "batch": batch, **choices,
         "loading": loading.to_record(), "versions": read_versions(), "commit": read_commit(),
     }  # fmt: skip
-    with open_folder(out):  # refused before the model is loaded
-        pass
+    _check_results(out, plot=plot)  # before the model is loaded
     with quiet(), collect_warnings() as notes:
         rows = run(load(model, **vars(loading)), examples, arms, batch=batch, out=out, settings=decisive)
     console.print_notes(notes := console.limit_notes(notes))
     _write(rows, {"settings": decisive, "skipped": skipped, "notes": notes}, out, plot=plot, as_json=as_json)
+
+
+def _check_results(out: Path, *, plot: bool) -> None:
+    """Raise `InputError` where the results cannot be written or drawn."""
+    from foveate.apps.evaluate import report
+    from foveate.apps.results import open_folder
+
+    if plot:
+        report.check_plot()
+    with open_folder(out):
+        pass
 
 
 def _write(rows: Sequence[Row], about: dict[str, Any], out: Path, *, plot: bool, as_json: bool) -> None:
