@@ -11,14 +11,12 @@ import argparse
 import json
 import random
 import shutil
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, get_peft_model
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from foveate.runtime.load import BUNDLED, load
@@ -30,16 +28,13 @@ from foveate.world.plain_questions import Question
 from foveate.world.questions import sample_questions, tasks_of
 from foveate.world.scenes import sample_scene
 from foveate.world.screens import SCREEN_TASKS, draw_shots, make_screen_drill, make_screen_question, sample_screens
+from training.adapter import AdapterTraining, add_low_rank
 from training.build import MERGE, QWEN, make_qwen_image_processor
 from training.data import TRAIN_STREAM, Head, make_visual_head, pack, sample_kind
-from training.language import LanguageTraining
 from training.loop import run_stage
+from training.moments import CLASSES, MomentLabels, make_clip_labels, make_no_labels, make_screen_labels
 from training.plans import CROWDS, TrainingPlan, TrainingStage
 
-LAYERS = (
-    r"model\.(language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-    r"|visual\.(merger\.mlp\.[02]|blocks\.[34]\.(attn\.(qkv|proj)|mlp\.(gate|up|down)_proj)))"
-)
 NAME = "clips"  # of the stage
 SCENES = {"scene": 2, "variety": 2, "crowd": 1, "shelf": 1, "fields": 1}
 
@@ -90,6 +85,7 @@ class ClipRow:
     grid: Tensor
     head: Head
     questions: list[Question]
+    labels: MomentLabels
 
 
 class ClipDataset(Dataset[dict[str, Tensor]]):
@@ -111,6 +107,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return {
             "pixel_values": torch.cat([row.pixels for row in rows]),
             "image_grid_thw": torch.cat([row.grid for row in rows]),
+            **{name: torch.cat([row.labels[name] for row in rows]) for name in CLASSES},
             **pack([row.head for row in rows], [row.questions for row in rows], QWEN, self.tokenizer),
         }
 
@@ -119,14 +116,15 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         questions = self._ask(lambda task: make_clip_question(clip, task, rng), CLIP_TASKS, rng)
         questions += [make_clip_drill(clip, rng) for _ in range(self.stage.drills)]
         pixels, grid = make_clip_pixels(self.processor, draw_frames(clip)).values()
-        return self._make_row("video", pixels, grid, questions)
+        return self._make_row("video", pixels, grid, questions, make_clip_labels(clip))
 
     def _make_screens(self, index: int, rng: random.Random) -> ClipRow:
         screens = sample_screens(self.stream, index)
         questions = self._ask(lambda task: make_screen_question(screens, task, rng), SCREEN_TASKS, rng)
         questions += [make_screen_drill(screens, rng) for _ in range(self.stage.drills)]
         encoded = self.processor(draw_shots(screens), return_tensors="pt")
-        return self._make_row("image", encoded["pixel_values"], encoded["image_grid_thw"], questions)
+        labels = make_screen_labels(screens)
+        return self._make_row("image", encoded["pixel_values"], encoded["image_grid_thw"], questions, labels)
 
     def _make_image(self, index: int, rng: random.Random) -> ClipRow:
         scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
@@ -134,7 +132,8 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
         encoded = self.processor([draw_scene(scene)], return_tensors="pt")
         questions = sample_questions(scene, allowed, self.stage.questions, rng)
-        return self._make_row("image", encoded["pixel_values"], encoded["image_grid_thw"], questions)
+        labels = make_no_labels(len(encoded["pixel_values"]) // MERGE**2)
+        return self._make_row("image", encoded["pixel_values"], encoded["image_grid_thw"], questions, labels)
 
     def _ask(self, make: Any, tasks: tuple[str, ...], rng: random.Random) -> list[Question]:
         weights = [self.stage.clip_diet[task] for task in tasks]
@@ -145,16 +144,11 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
                 questions.append(question)
         return questions
 
-    def _make_row(self, modality: str, pixels: Tensor, grid: Tensor, questions: list[Question]) -> ClipRow:
+    def _make_row(
+        self, modality: str, pixels: Tensor, grid: Tensor, questions: list[Question], labels: MomentLabels
+    ) -> ClipRow:
         tokens = [(t, rows // MERGE, columns // MERGE) for t, rows, columns in grid.tolist()]
-        return ClipRow(pixels, grid, make_visual_head(modality, tokens, QWEN, self.tokenizer), questions)
-
-
-def add_low_rank(model: Any, rank: int) -> Any:
-    """Freeze the model and put low-rank products beside its linear layers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of transformers, about PEFT's own code
-        return get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS))
+        return ClipRow(pixels, grid, make_visual_head(modality, tokens, QWEN, self.tokenizer), questions, labels)
 
 
 def train(stage: ClipStage, out: Path, rank: int, seed: int, workers: int) -> Path:
@@ -189,24 +183,6 @@ def save_adapter(wrapped: Any, folder: Path) -> Path:
     chat = replace(QWEN, video="<|vision_start|><|video_pad|><|vision_end|>")
     (folder / "chat_template.jinja").write_text(chat.template())
     return folder
-
-
-class AdapterTraining(nn.Module):
-    """The model with its adapters, which Muon learns."""
-
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        super().__init__()
-        learns = {name for name, weight in model.named_parameters() if weight.requires_grad}
-        self.language = LanguageTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
-        self.language.symbols.requires_grad_(False)
-        self.model = model
-        assert learns
-        assert all("lora_" in name for name in learns)
-
-    def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and the figures to log."""
-        result: tuple[Tensor, dict[str, float]] = self.language(batch)
-        return result
 
 
 _NOTHING = TrainingStage(steps=0, batch=0, horizon=1, rate=0.0, stream=0)

@@ -82,11 +82,15 @@ class LanguageTraining(nn.Module):
         images = {k: batch[k] for k in ("pixel_values", "image_grid_thw") if k in batch}
         return torch.cat(list(self.model.model.get_image_features(**images).pooler_output))
 
+    def mark_visual(self, ids: Tensor) -> Tensor:
+        """(b, L) bool: the placeholders of images and videos."""
+        visual = {self.model.config.image_token_id, getattr(self.model.config, "video_token_id", None)} - {None}
+        return torch.isin(ids, torch.tensor(sorted(visual), device=ids.device))
+
     def _logits(self, patches: Tensor, batch: dict[str, Tensor]) -> Tensor:
         ids, mask = batch["input_ids"], batch["attention_mask"]
         embeds = self.model.get_input_embeddings()(ids)
-        visual = {self.model.config.image_token_id, getattr(self.model.config, "video_token_id", None)} - {None}
-        placeholders = torch.isin(ids, torch.tensor(sorted(visual), device=ids.device))[..., None]
+        placeholders = self.mark_visual(ids)[..., None]
         precision = choose_precision(ids.device.type)
         bias = torch.zeros(mask.shape, dtype=precision, device=mask.device).masked_fill(~mask, -1e9)
         logits: Tensor = self.model(

@@ -244,6 +244,27 @@ def test_earlier_choices_stay_and_are_not_computed_again(loaded, turns):
     assert held.session._prompts.length == 0
 
 
+def test_two_conversations_take_turns(loaded):
+    """What one of them leaves on the model, such as the offset of Qwen's positions, changes nothing in the other."""
+
+    def talk(*sessions):
+        answers = [[] for _ in sessions]
+        for turn in range(3):
+            for number, session in enumerate(sessions):
+                reply = session.ask(QUESTIONS[turn], max_new_tokens=8, do_sample=False)
+                answers[number].append((str(reply), reply.cached > 0))
+        return answers
+
+    def start(number):
+        session = open_session(loaded, turns="frozen")
+        session.see(*[draw(n) for n in range(number + 1)])  # one image, and two
+        return session
+
+    alone = [talk(start(number))[0] for number in range(2)]
+    assert talk(start(0), start(1)) == alone
+    assert [cached for _, cached in alone[0]] == [False, True, True]
+
+
 def test_a_picture_is_chosen_without_the_question(loaded):
     kept = []
     for question in QUESTIONS[:2]:
