@@ -28,7 +28,8 @@ from foveate.models import family_of
 from foveate.models.cache import cache_of
 from foveate.models.generation import has_own_decoder, read_pad_id
 from foveate.models.sequence import Layout
-from foveate.pipeline.inputs import check_cache, check_containers
+from foveate.pipeline.inputs import check_containers
+from foveate.pipeline.past import check_empty
 from foveate.pipeline.prune import prune
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs
@@ -112,6 +113,8 @@ class Chain:
             short = continue_generate(cache, prompt, inputs, functools.partial(make_mask, self.model, settings))
             forget_prompt(cache)
         else:
+            if prompt is not None and not self.is_separate:
+                check_empty(inputs)  # it holds a pruned prompt
             masked = dict(inputs)
             if masked.get("attention_mask") is None and isinstance(masked.get("input_ids"), Tensor):
                 masked["attention_mask"] = make_mask(self.model, settings, masked["input_ids"])
@@ -145,8 +148,6 @@ class Chain:
         self, model: Any, inputs: Mapping[str, Any], *, writes: bool = False
     ) -> tuple[PrunedInputs, Record | None]:
         """The shorter inputs for this model, or a replica of it, and what a cache filled with them holds."""
-        if not self.is_separate and has_images(self.family, inputs):
-            check_cache(inputs)
         handle = find_newest(self.handles)
         settings = draw_settings(model, handle.settings, handle.draws, writes=writes)
         check_count(model, self.family, inputs, settings)
@@ -191,6 +192,8 @@ class Chain:
         cache = cache_of(inputs)
         prompt = read_prompt(cache)
         if self.brings_images(inputs):
+            if not self.is_separate:
+                check_empty(inputs)  # input_ids are what follows the cache: nothing tells what that holds
             pruned, self.call.prompt = self.prune(model, inputs)
             self.call.is_entered, self.call.layout = True, pruned.layout
             # The value that survives `generate` is for the callers of `prune_inputs`.

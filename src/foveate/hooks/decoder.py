@@ -35,7 +35,8 @@ from foveate.method.in_decoder import DecoderMethod
 from foveate.models import Family, family_of
 from foveate.models.cache import cache_of
 from foveate.models.visual_input import Grid
-from foveate.pipeline.inputs import check_cache, check_containers, explain_refusal
+from foveate.pipeline.inputs import check_containers, explain_refusal
+from foveate.pipeline.past import check_empty
 
 MARK = "foveate_decoder"  # attribute of our hook before `forward`
 
@@ -147,7 +148,7 @@ class _Hooks:
             forget_prompt(cache)  # it was reset
         elif cache is not None:
             if is_prompt:
-                check_cache(inputs)
+                check_empty(inputs)
             self.call.now = self._following(cache, inputs)
             if self.call.now is not None:
                 open_cache(cache, True)

@@ -6,7 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+from foveate.errors import InputError
 from foveate.models.base import Inputs
+from foveate.models.batch import PromptBatch
+from foveate.models.cache import cache_of, count_cached_tokens
 from foveate.models.kept import keep_tokens, kept_output, regroup_output
 from foveate.models.overview import is_overview_of_any
 from foveate.models.prompt_rows import (
@@ -109,6 +112,16 @@ class Ovis2(TiledFamily):
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the indicator of an image's start."""
         return starts_with(row, config.visual_indicator_token_ids[0])
+
+    def shorten(self, model: Any, batch: PromptBatch) -> dict[str, Any]:
+        """Not behind a cache with an indicator: without the image that is another word."""
+        count = count_cached_tokens(cache_of(batch.inputs))
+        if bool((batch.inputs["input_ids"][:, :count] == model.config.visual_indicator_token_ids[0]).any()):
+            raise InputError(
+                "The cache (past_key_values) ends behind the mark of an image's start, which the image embeds: pass a "
+                "cache of the words before it, or none."
+            )
+        return super().shorten(model, batch)
 
     @property
     def overview(self) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 from foveate.errors import InputError
 from foveate.models import Family
 from foveate.models.attention_rows import find_attentions, read_attention
+from foveate.models.cache import NAMES
 from foveate.models.sequence import IGNORED_LABEL, find_last_columns
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.budget import allocate_budget
@@ -39,7 +40,7 @@ def glance(
     budget = replace(whole, keep=keep, method=look.method, per="image", explain=False)
     seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
     seen = [pool_tokens(item) for item in seen] if look.pooled else seen
-    prompt = {name: value for name, value in inputs.items() if name not in ("labels", "logits_to_keep")}
+    prompt = {name: value for name, value in inputs.items() if name not in (*NAMES, "labels", "logits_to_keep")}
     short, layout = shorten_inputs(model, family, prompt, encoded, seen, mask, "original")
     readers = find_last_columns(layout.cut(mark_prompt(inputs, mask).long(), 0))
     layers = find_attentions(model)

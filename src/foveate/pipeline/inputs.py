@@ -14,7 +14,7 @@ from torch import Tensor
 from foveate.errors import EncoderError, FoveateError, InputError, describe
 from foveate.method.checks import FLOATS, INTEGERS, check_tensor, is_int
 from foveate.models import Family
-from foveate.models.cache import NAMES, cache_of
+from foveate.models.cache import NAMES
 
 PACKED = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx")
 IDS, NUMBERS = (torch.int64, torch.int32), (*INTEGERS, *FLOATS)
@@ -114,16 +114,6 @@ def check_following(inputs: Mapping[str, Any]) -> None:
         mask = inputs.get(name)
         if mask is not None and (not isinstance(mask, Tensor) or mask.ndim < 2 or len(mask) != rows):
             raise InputError(f"{name} is {describe(mask)}: pass one of {rows} rows and the columns of all tokens.")
-
-
-def check_cache(inputs: Mapping[str, Any]) -> None:
-    """Raise `InputError` for a cache that already holds a part of the prompt."""
-    cache = cache_of(inputs)
-    if cache is not None and cache.get_seq_length() > 0:
-        raise InputError(
-            "The cache (past_key_values) already holds a part of this prompt, unpruned or pruned for another question: "
-            "pass the whole conversation without a cache."
-        )
 
 
 def to_index(keep: Any) -> Any:

@@ -15,10 +15,11 @@ from foveate.pipeline.earlier import EarlierChoices, keep_earlier, skip_earlier
 from foveate.pipeline.encode import Encoded, Marks, check_needs, encode_missing
 from foveate.pipeline.follow import find_policy, follow_policy
 from foveate.pipeline.glance import glance
-from foveate.pipeline.inputs import check_cache, check_containers, check_inputs
+from foveate.pipeline.inputs import check_containers, check_inputs
 from foveate.pipeline.labels import ignore_placeholders
 from foveate.pipeline.locate import locate_items
 from foveate.pipeline.parts import check_encoder, encode_parts
+from foveate.pipeline.past import check_in_place, check_past, leave_cached
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
@@ -43,7 +44,8 @@ def prune_inputs(
     Args:
         model: A vision-language model of transformers.
         inputs: `input_ids` (b, L), what the encoders read, optionally `attention_mask` and `labels`; not changed.
-            Placeholders are no labels of the result, unless `keep=1.0`.
+            Placeholders are no labels of the result, unless `keep=1.0`. `past_key_values` may hold its first tokens,
+            words before the first image: the result is then what follows them.
         keep: Visual tokens to keep: a number of them (int), a share (float in (0, 1]), a `Policy` that chooses for each
             image and question, or "auto" for the policy that comes with the model.
         method: A name (`foveate.methods()`) or a configured method.
@@ -76,7 +78,7 @@ def prune_inputs(
         model.generate(**foveate.prune_inputs(model, inputs, keep=0.1))
     """
     settings = check_settings(keep, method, positions, per, modalities, explain, encode, max_encoder_memory, skip)
-    return prune(model, inputs, settings, encoded)
+    return leave_cached(family_of(unwrap(model)), prune(model, inputs, settings, encoded))
 
 
 def prune(
@@ -102,13 +104,12 @@ def prune(
     encoded = encode_missing(model, family, inputs, settings, part.encoded)
     if not encoded.outputs:
         return PrunedInputs(inputs, Report((), method.name, 0.0, ("No image: nothing was pruned.",)))
-    if not has_own_decoder(model):
-        check_cache(inputs)
-
     started = time.perf_counter()
     items, mask, questions, notes = locate_items(
         model, family, inputs, encoded, marks or part.marks, question_last=question_last
     )
+    if not has_own_decoder(model):
+        check_past(family, inputs, items, mask)
     before = time.perf_counter()
     items = glance(model, family, inputs, encoded, items, mask, questions, settings)
     looked = time.perf_counter() - before if any(item.look is not None for item in items) else 0.0
@@ -117,6 +118,8 @@ def prune(
     items = select_tokens(items, shares, questions, method, explain=settings.explain)
     items = keep_earlier(items, earlier)
     short, layout = shorten_inputs(model, family, inputs, encoded, items, mask, settings.positions)
+    if not has_own_decoder(model):
+        check_in_place(short, layout)
     seconds = part.seconds + time.perf_counter() - started
 
     notes = [*(notes if method.prompt_aware or settings.policy else ()), *unlike]

@@ -92,14 +92,14 @@ class PromptCache:
 
     def _cut(self, tokens: Sequence[Token]) -> int:
         """Cut the cache to what this prompt begins with, without its last token; return the length."""
-        reuse, held = self._family.traits.reuse, len(self._tokens)
+        reuse, length = self._family.traits.reuse, len(self._tokens)
         shared = min(count_shared(tokens, self._tokens, in_blocks=reuse == "image"), len(tokens) - 1)
-        if shared < held and (reuse == "whole" or not can_crop(self._cache)):
+        if shared < length and (reuse == "whole" or not can_crop(self._cache)):
             shared = 0
         if not shared:
             self.clear()
-        elif shared < held:
-            self._cache.crop(shared - held)
+        elif shared < length:
+            self._cache.crop(shared - length)
             self._tokens = self._tokens[:shared]
         return shared
 
