@@ -8,10 +8,12 @@ import httpx
 import openai
 import pytest
 from PIL import Image
+from transformers import Cache
 
 from foveate.apps.serve.app import make_app
 from foveate.apps.serve.chat import ChatTask
 from foveate.apps.serve.settings import ServeLimits, ServeSettings
+from foveate.pipeline.report import PrunedInputs
 from served import (
     PATIENCE,
     body,
@@ -114,6 +116,31 @@ def test_a_client_that_leaves_during_an_answer(tiny, stream):
             wait_for(lambda: read_metrics(server.url).get(("foveate_requests_total", "499")) == 1)
             pause.release.set()
         assert len(pause.steps) == 5
+
+
+def test_a_client_that_leaves_a_conversation_frees_it(tiny):
+    """Its prompt, its KV cache and its place: what stays are the encoded images, which the next request uses."""
+    urls = [data_url(to_file(Image.effect_noise((64, 64), 50 + number))) for number in range(2)]
+    turns = [("user", content("star", urls[0])), ("assistant", "red"), ("user", content("circle", urls[1]))]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    request = {"model": tiny.name, "messages": messages}
+    with running_app(make_app(tiny, ServeSettings())) as stayed:
+        assert post(stayed.url, {**request, "max_tokens": 2}).status_code == 200
+        expected = read_metrics(stayed.url)["foveate_image_cache_bytes",]
+    app = make_app(tiny, ServeSettings())
+    with paused_model(tiny.model, 5) as pause, running_app(app) as server:
+        with open_request(server.url, {**request, "stream": True, "max_tokens": 400}) as connection:
+            assert pause.reached.wait(PATIENCE)
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+            assert any(issubclass(type(one), Cache) for one in gc.get_objects())
+        pause.release.set()
+        wait_for(lambda: read_metrics(server.url).get(("foveate_requests_total", "499")) == 1)
+        wait_for(lambda: app.state.worker.count_jobs() == (0, 0))
+        held = (ChatTask, PrunedInputs, Cache)
+        wait_for(lambda: gc.collect() >= 0 and not any(issubclass(type(one), held) for one in gc.get_objects()))
+        assert read_metrics(server.url)["foveate_image_cache_bytes",] == expected
+        answer = post(server.url, {**request, "max_tokens": 2}).json()
+        assert answer["foveate"]["reused"] == 2
 
 
 # -- failures inside -----------------------------------------------------------------------------------------------
