@@ -53,16 +53,16 @@ class ClipStage(TrainingStage):
 
 
 STAGE = ClipStage(
-    steps=800,
+    steps=1050,
     batch=6,
-    horizon=800,
+    horizon=1050,
     rate=2e-3,
     stream=60_000_000,
-    questions=11,
-    drills=4,
+    questions=12,
+    drills=3,
     diet=CROWDS,
     scenes=SCENES,
-    rows={"clip": 10, "screens": 4, "image": 1},
+    rows={"clip": 10, "screens": 6, "image": 2},
     clip_diet={
         "way": 2,
         "order": 3,

@@ -1,6 +1,6 @@
 """Drawn screens: a small user interface with buttons that is clicked step by step. A seed determines everything.
 
-A history has a screenshot for each click: the button that was pressed is lit. The text of the sign above the buttons
+A history has a screenshot for each click: the button that was pressed is dark. The text of the sign above the buttons
 changes, and one click may put all buttons elsewhere.
 """
 
@@ -18,7 +18,7 @@ from foveate.world.questions import DRILL
 from foveate.world.scenes import COLORS, SHAPES, Thing, make_text
 
 SHOTS = (4, 5)  # screenshots of a history
-PANEL, LIT = (170, 170, 170), (255, 60, 200)
+PANEL, LIT = (190, 190, 190), (80, 80, 80)  # both are as grey as the ground of scenes, which no colour is
 HALF = 0.15  # of a panel's sides, as a share of the screen's
 
 
