@@ -1,12 +1,32 @@
 """A conversation in the terminal."""
 
 import sys
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+
+from PIL import Image
 
 from foveate.errors import FoveateError
 from foveate.runtime.files import open_image
 from foveate.runtime.session import Session
+from foveate.runtime.video import SUFFIXES, read_frames
 
-HELP = "Ask a question; /see FILE shows another image, /quit or Ctrl-D ends. Ctrl-C stops an answer."
+HELP = "Ask a question; /see FILE shows another image or a video, /quit or Ctrl-D ends. Ctrl-C stops an answer."
+
+
+def open_file(path: str | Path) -> Iterable[tuple[float | None, Image.Image]]:
+    """An image without a time, or a frame for each second of a video. Raises `ImageError` or `VideoError`."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        return [(None, open_image(path))]
+    frames = read_frames(path)
+    return chain([next(frames)], frames)
+
+
+def show(session: Session, frames: Iterable[tuple[float | None, Image.Image]]) -> None:
+    """Show an image, or the frames of a stream. Raises as `Session.see`, and `VideoError`."""
+    for seconds, image in frames:
+        session.see(image, at=seconds)
 
 
 def chat(session: Session, max_new_tokens: int) -> None:
@@ -32,7 +52,7 @@ def _read_line() -> str | None:
 def _do(session: Session, line: str, max_new_tokens: int) -> None:
     command, _, rest = line.partition(" ")
     if command == "/see":
-        session.see(open_image(rest.strip()))
+        show(session, open_file(rest.strip()))
     elif line.startswith("/"):
         print(f"foveate: There is no command {command}. {HELP}", file=sys.stderr)
     elif line:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,6 +24,7 @@ from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.processor import find_reader
+from foveate.runtime.timing import StageTimer
 from foveate.runtime.video import TimedFrame
 
 
@@ -99,13 +100,13 @@ def make_clip(loaded: LoadedModel, frames: Sequence[Any]) -> Clip:
             raise InputError(f"Frame {number} of the clip has another size than those before: resize it.")
         times.append(float(frame[0]))
         images.append(image)
-    _check_reader(loaded, "video")
+    check_reader(loaded, "video")
     return Clip(_hash(f"{times} {images[0].size}", *(image.tobytes() for image in images)), tuple(times), tuple(images))
 
 
 def make_sound(loaded: LoadedModel, samples: Any, sampling_rate: int) -> Sound:
     """A sound of (n,) samples. Raises `InputError` where they are none, or where the model hears none."""
-    _check_reader(loaded, "audio")
+    check_reader(loaded, "audio")
     try:
         values = np.asarray(samples, dtype=np.float32)
     except (TypeError, ValueError):
@@ -130,7 +131,7 @@ def _hash(head: str, *parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def _check_reader(loaded: LoadedModel, modality: str) -> None:
+def check_reader(loaded: LoadedModel, modality: str) -> None:
     """Raise `InputError` or `ModelError` where a conversation cannot hold this modality."""
     if find_reader(loaded.processor, modality) is None:
         fix = "leave it out" if modality == "audio" else "show frames one by one, with their times"
@@ -146,26 +147,33 @@ def _check_reader(loaded: LoadedModel, modality: str) -> None:
         raise InputError(f"The chat template of {loaded.name} shows no {modality}: leave it out.")
 
 
-def prepare_shown(cache: ImageCache, prompt: str, shown: Sequence[Shown], method: str | Method) -> PreparedPrompt:
+def prepare_shown(
+    cache: ImageCache, prompt: str, shown: Sequence[Shown], method: str | Method,
+    check: Callable[[Mapping[str, Any]], None] = lambda _: None, *, is_whole: bool = True,
+) -> PreparedPrompt:  # fmt: skip
     """The inputs of a prompt with images, clips and sounds in order, and what these were encoded to.
 
-    With clips all images and clips of a prompt are known together only; sounds are encoded for every prompt.
+    With clips all images and clips of a prompt are known together only; sounds are encoded for every prompt. `check`
+    and `is_whole` are those of `ImageCache.prepare`.
     """
     images = [each for each in shown if isinstance(each, LazyImage)]
     if len(images) == len(shown):
-        return cache.prepare(prompt, images, method)
+        return cache.prepare(prompt, images, method, check, is_whole=is_whole)
     loaded, family = cache.loaded, family_of(cache.loaded.model)
     model, inputs = loaded.model, _process(loaded, prompt, images, shown)
+    check(inputs)
     seen = [modality for modality in find_modalities(family, inputs) if modality != "audio"]
     reads_text = any("input_ids" in name for each in seen for name in family.encoder_inputs(model, inputs, each))
-    if not seen or reads_text:
+    if not seen or reads_text or not is_whole:
         return PreparedPrompt(inputs)
     keys = tuple(each.key for each in shown if not isinstance(each, Sound))
     key = ("together", keys, resolve(method).needs - DECODER_EXTRAS)
+    timer = StageTimer(model.device)
     encoded, is_known = cache.remember(key, lambda: encode(model, inputs, methods=[method]), count_bytes)
+    timer.lap("encode")
     raw = {family.traits.main_inputs[modality] for modality in encoded.outputs}
     short = {name: value for name, value in inputs.items() if family.traits.aliases.get(name, name) not in raw}
-    return PreparedPrompt(short, encoded, len(keys) if is_known else 0)
+    return PreparedPrompt(short, encoded, len(keys) if is_known else 0, timer.laps["encode"])
 
 
 def _process(loaded: LoadedModel, prompt: str, images: Sequence[LazyImage], shown: Sequence[Shown]) -> Any:

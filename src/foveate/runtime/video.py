@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,8 +21,29 @@ VideoSource = str | os.PathLike[str] | BinaryIO
 TimedFrame = tuple[float, Image.Image]
 # Files of one video each. FFmpeg reads playlists too, which name other files and addresses, and text as a picture.
 FORMATS = "mov,mp4,matroska,webm,avi,gif,apng,mpegts,mpeg,flv,ogg,asf"
+SUFFIXES = frozenset((".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".ogv", ".wmv"))
 ROUNDING = 1e-3  # seconds: files hold times in milliseconds, or in a clock of their own
 CUT = 0.9  # of the length that a file declares: one that ends before is cut short
+
+
+@dataclass(frozen=True)
+class DecodeLimits:
+    """What a decoder may do with a file that nobody vouches for.
+
+    Args:
+        formats: Names of FFmpeg's demuxers, separated by commas.
+        pixels: At most so many in a frame; None for Pillow's limit.
+        threads: The decoder's threads; 0 for one a core.
+        check: Is called before each packet, and raises to stop.
+    """
+
+    formats: str = FORMATS
+    pixels: int | None = None
+    threads: int = 0
+    check: Callable[[], None] = lambda: None
+
+
+NO_LIMITS = DecodeLimits()
 
 
 def read_frames(source: VideoSource, every: float = 1.0) -> Iterator[TimedFrame]:
@@ -49,10 +71,10 @@ def read_frames(source: VideoSource, every: float = 1.0) -> Iterator[TimedFrame]
     if not is_number(every) or not 0 < every < math.inf:
         raise InputError(f"every={describe(every)} is not a number of seconds above 0: give one such as 1.0.")
     av = _import_av()
-    return _sample(_decode(av, source), every)
+    return _sample(_decode(av, source, NO_LIMITS), every)
 
 
-def read_clip(source: VideoSource, count: int) -> list[TimedFrame]:
+def read_clip(source: VideoSource, count: int, limits: DecodeLimits = NO_LIMITS) -> list[TimedFrame]:
     """At most `count` frames of a video, evenly from its first to its last one, by time.
 
     A video of fewer frames gives each of them once. The file is read twice: its header need not know how long it is.
@@ -60,6 +82,7 @@ def read_clip(source: VideoSource, count: int) -> list[TimedFrame]:
     Args:
         source: As in `read_frames`; an open file must be seekable.
         count: Number of frames.
+        limits: For files that nobody vouches for.
 
     Returns:
         For each frame the seconds since the first one, and the image. All are in memory at once.
@@ -71,9 +94,9 @@ def read_clip(source: VideoSource, count: int) -> list[TimedFrame]:
     if not is_int(count) or count < 1:
         raise InputError(f"count={describe(count)} is not a number of frames: use an int of at least 1.")
     av = _import_av()
-    last = _find_last(av, source)
+    last = _find_last(av, source, limits)
     every = last / (count - 1) if count > 1 and last else 2 * last + 1
-    return list(_sample(_decode(av, source), every))
+    return list(_sample(_decode(av, source, limits), every))
 
 
 def _import_av() -> Any:
@@ -103,12 +126,13 @@ def _to_image(frame: Any) -> Image.Image:
     return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
-def _decode(av: Any, source: VideoSource) -> Iterator[tuple[float, Any]]:
+def _decode(av: Any, source: VideoSource, limits: DecodeLimits) -> Iterator[tuple[float, Any]]:
     """All frames of the file in the order in which they are shown, with the seconds since the first one."""
     name, count, seconds, start, end = _name(source), 0, 0.0, None, 0.0
-    with _open(av, source) as (container, stream):
+    with _open(av, source, limits) as (container, stream):
         try:
             for packet in container.demux():
+                limits.check()
                 end = max(end, _end_of(packet))
                 for frame in packet.decode() if packet.stream is stream else ():
                     if frame.is_corrupt or frame.time is None:
@@ -125,11 +149,12 @@ def _decode(av: Any, source: VideoSource) -> Iterator[tuple[float, Any]]:
             raise _damaged(name, count, seconds, f"it is cut short, of {declared:.2f} s")
 
 
-def _find_last(av: Any, source: VideoSource) -> float:
+def _find_last(av: Any, source: VideoSource, limits: DecodeLimits) -> float:
     """The time of the last frame, from its packet."""
     times = []
-    with _open(av, source) as (container, stream), suppress(av.FFmpegError, OSError):  # decoding will say where
+    with _open(av, source, limits) as (container, stream), suppress(av.FFmpegError, OSError):  # decoding will say where
         for packet in container.demux(stream):
+            limits.check()
             times += [_time_of(packet)] if packet.size else []
     return max(times, default=0.0) - min(times, default=0.0)
 
@@ -144,12 +169,12 @@ def _end_of(packet: Any) -> float:
 
 
 @contextmanager
-def _open(av: Any, source: VideoSource) -> Iterator[tuple[Any, Any]]:
+def _open(av: Any, source: VideoSource, limits: DecodeLimits) -> Iterator[tuple[Any, Any]]:
     """The container and its first video stream."""
     name = _name(source)
     with _open_file(source) as file:
         try:
-            container = av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="replace")
+            container = av.open(file, options={"format_whitelist": limits.formats}, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:  # a seek to where the file has nothing
             raise VideoError(
                 f"{name} is no video that can be read ({_reason(error)}): give an MP4, MOV, MKV, WebM, AVI or GIF "
@@ -159,7 +184,8 @@ def _open(av: Any, source: VideoSource) -> Iterator[tuple[Any, Any]]:
             stream = next((each for each in container.streams.video if each.codec_context is not None), None)
             if stream is None:
                 raise VideoError(f"{name} holds no video that can be decoded: give a file that does.")
-            stream.codec_context.options = {"max_pixels": str(Image.MAX_IMAGE_PIXELS or 2**31 - 1)}
+            most = limits.pixels or Image.MAX_IMAGE_PIXELS or 2**31 - 1
+            stream.codec_context.options, stream.codec_context.thread_count = {"max_pixels": str(most)}, limits.threads
             yield container, stream
 
 

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from served import FOVEATE, PATIENCE
+from videos import write_video
 
 
 @pytest.fixture
@@ -45,6 +46,18 @@ def test_another_image_comes_later(talk, scene):
     assert [line for line in out.splitlines() if line.startswith("(")] == [
         "(5 of 16 visual tokens, 0 of 1 images encoded before)"
     ]
+
+
+def test_videos(talk, tmp_path):
+    """A frame for each second, each with its time; a second video would begin before the first one ended."""
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'foveate[video]'")
+    video = write_video(tmp_path / "a.mp4", [0.0, 1.0, 2.0], "libx264")
+    code, out, err = talk(video, lines=["what color?", f"/see {video}", "how many?"])
+    assert code == 0
+    assert [line.split(" of ")[-1] for line in out.splitlines() if line.startswith("(")] == [
+        "3 images encoded before)"
+    ] * 2
+    assert "show frames in order of time" in err
 
 
 def test_errors_do_not_end_the_conversation(talk, scene, tmp_path):

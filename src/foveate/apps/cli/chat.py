@@ -20,7 +20,7 @@ MEMORY = "At most so many visual tokens of all images together; default no limit
 @options.app.command()
 @takes_load_options
 def chat(
-    images: Annotated[list[Path] | None, typer.Argument(help="Image files.", metavar="[IMAGE]...")] = None,
+    images: Annotated[list[Path] | None, typer.Argument(help="Image or video files.", metavar="[FILE]...")] = None,
     keep: Annotated[str, typer.Option(help="The budget of each image, as in `ask`.")] = "0.1",
     method: options.MethodName = "foveate",
     model: options.Model = "bundled",
@@ -31,21 +31,21 @@ def chat(
     *,
     loading: LoadOptions,
 ) -> None:
-    """Talk about images: ask again and again, each image is encoded once. `/see FILE` shows another one."""
+    """Talk about images: ask again and again, each image is encoded once. `/see FILE` shows another one, or a video."""
     budget = budgets.parse_budget(keep)
     from foveate.apps import chat as terminal
-    from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
     from foveate.runtime.session import Session
     from foveate.runtime.turns import check_turns
 
     check_turns(turns.value, budget, method, positions.value, memory)
-    opened = [open_image(path) for path in images or ()]
+    opened = [terminal.open_file(path) for path in images or ()]
     with quiet():
         loaded = load(model, **vars(loading))
         with Session(
             loaded.model, loaded.processor, keep=budget, method=method, positions=positions.value, memory=memory,
             turns=turns.value,
         ) as session:  # fmt: skip
-            session.see(*opened)
+            for frames in opened:
+                terminal.show(session, frames)
             terminal.chat(session, max_new_tokens)

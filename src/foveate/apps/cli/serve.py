@@ -16,6 +16,7 @@ HOSTS = "A further name of this server, such as that of a proxy in front of it; 
 AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HOSTS)]
 CACHE = "MiB of encoded images that are kept for further questions, 0 for none; default 256."
 AUTO = "The file of a policy, for the slider's notch auto; default: the policy that comes with the model."
+FRAMES = "Frames of a video that are shown; default 0: videos are refused."
 TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
     "chat; default last."
@@ -42,6 +43,7 @@ def serve(
     max_body: Annotated[int | None, typer.Option(min=1, help="MiB of a request; default 20.")] = None,
     max_pixels: Annotated[int | None, typer.Option(min=1, max=89, help="Megapixels of its images; default 50.")] = None,
     max_images: Annotated[int | None, typer.Option(min=1, help="Images of a conversation; default 16.")] = None,
+    max_frames: Annotated[int | None, typer.Option(min=0, help=FRAMES)] = None,
     max_prompt_tokens: Annotated[int | None, typer.Option(min=1, help="Unpruned prompt tokens; default any.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens of an answer; default 1024.")] = None,
     max_waiting: Annotated[int | None, typer.Option(min=0, help="Waiting requests; default 32.")] = None,
@@ -58,7 +60,7 @@ def serve(
     from foveate.apps.serve import command
 
     limits = {
-        "body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens,
+        "body": max_body, "pixels": max_pixels, "images": max_images, "frames": max_frames, "prompt": max_prompt_tokens,
         "new": max_new_tokens, "waiting": max_waiting, "cache": image_cache,
     }  # fmt: skip
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from foveate.apps.encoder import WHOLE, EncoderOptions
-from foveate.apps.serve.chat_request import StrictBody, parse_object, to_field_error
+from foveate.apps.serve.chat_parts import StrictBody
+from foveate.apps.serve.chat_request import parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.field_checks import EncodeShare
 from foveate.apps.serve.images import ImageSource

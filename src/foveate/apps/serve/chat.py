@@ -13,12 +13,14 @@ from foveate.apps.serve.generation import PrunedPrompt, generate_answer, limit_n
 from foveate.apps.serve.images import ImageSource, open_images
 from foveate.apps.serve.metrics import ServeMetrics
 from foveate.apps.serve.settings import ServeSettings
+from foveate.apps.serve.videos import check_videos, open_videos, read_videos
 from foveate.apps.serve.worker import ModelJob
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.context import context_length
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.image_cache import ImageCache
 from foveate.runtime.load import LoadedModel
+from foveate.runtime.media import Shown, prepare_shown
 from foveate.runtime.warnings import collect_warnings
 
 MAX_CHARACTERS = 64  # of one token, far above the average of real text
@@ -27,7 +29,7 @@ PIECE, SLACK = 2**16, 16  # characters that are tokenized at a time, and tokens 
 
 @dataclass(frozen=True, eq=False)
 class ChatTask:
-    """A checked request with its image files, which are not yet decoded.
+    """A checked request with its image and video files, which are not yet decoded.
 
     `request` has no messages, since these hold the images once more. `max_new_tokens` is None if the request sets none.
     """
@@ -39,6 +41,8 @@ class ChatTask:
     files: Sequence[bytes]
     notes: tuple[str, ...]
     max_new_tokens: int | None
+    video_urls: Sequence[str] = ()
+    videos: Sequence[bytes] = ()
 
 
 def read_task(
@@ -59,9 +63,10 @@ def read_task(
     new = min((most for most in (request.max_completion_tokens, request.max_tokens) if most), default=None)
     if new is not None and new > limits.new:
         raise RequestError(400, f"An answer has at most {limits.new} tokens here: lower the limit.", param="max_tokens")
-    images = request.images()
-    if len(images) > limits.images:
-        message = f"The conversation has {len(images)} images: this server takes {limits.images} at most."
+    images, videos = request.images(), request.videos()
+    check_videos(videos, limits)
+    if (count := len(images) + len(videos)) > limits.images:
+        message = f"The conversation has {count} images and videos: this server takes {limits.images} at most."
         raise RequestError(400, message, code="too_many_images", param="messages")
     turns, max_tokens = request.turns(), limits.prompt or context_length(loaded.model)
     _check_characters(turns, max_tokens)
@@ -71,7 +76,8 @@ def read_task(
     details = {image.detail for image in images} - {"auto", "high", "original"}
     notes = tuple(f"detail={detail!r} has no effect here: lower keep instead." for detail in sorted(details))
     urls = [image.url for image in images]
-    job.emit(ChatTask(request.model_copy(update={"messages": []}), prompt, settings, urls, (), notes, new))
+    bare = request.model_copy(update={"messages": []})
+    job.emit(ChatTask(bare, prompt, settings, urls, (), notes, new, video_urls=videos))
 
 
 def _override_settings(request: CompletionRequest, settings: ServeSettings, model: Any) -> ServeSettings:
@@ -90,7 +96,8 @@ def _override_settings(request: CompletionRequest, settings: ServeSettings, mode
 
 def read_images(task: ChatTask, source: ImageSource, fetched: Mapping[str, bytes], job: ModelJob[ChatTask]) -> None:
     """Emit the task with its image files. Raises `RequestError`."""
-    job.emit(replace(task, urls=(), files=source.read(task.urls, fetched)))
+    files, videos = source.read(task.urls, fetched), read_videos(task.video_urls)
+    job.emit(replace(task, urls=(), files=files, video_urls=(), videos=videos))
 
 
 def _check_characters(turns: Sequence[ChatMessage], max_tokens: int | None) -> None:
@@ -136,8 +143,11 @@ def _prune(cache: ImageCache, task: ChatTask, is_cancelled: Callable[[], bool]) 
         if limit is not None and length > limit:
             raise _too_long(f"The prompt has {length} tokens before pruning: this server takes {limit} at most.")
 
-    images, is_whole = open_images(task.files, is_cancelled), settings.encoder.is_whole
-    prepared = cache.prepare(task.prompt, images, settings.method, check_length, is_whole=is_whole)
+    clips = open_videos(cache.loaded, task.videos, settings.limits, is_cancelled)
+    shown: list[Shown] = [*open_images(task.files, is_cancelled), *clips]
+    prepared = prepare_shown(
+        cache, task.prompt, shown, settings.method, check_length, is_whole=settings.encoder.is_whole
+    )
     prompt = prune_prompt(cache.loaded, prepared.inputs, **settings.pruning, encoded=prepared.encoded)
     seconds = prompt.encode_seconds + prepared.seconds
     return replace(prompt, encode_seconds=seconds, reused=prepared.known)

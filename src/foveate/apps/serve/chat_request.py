@@ -6,37 +6,24 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
-    GetJsonSchemaHandler,
     StrictFloat,
     StrictInt,
     ValidationError,
-    model_validator,
 )
-from pydantic.json_schema import JsonSchemaValue
 
 from foveate.apps.encoder import WHOLE, EncoderOptions
+from foveate.apps.serve.chat_parts import ImagePart, ImageURL, Part, StrictBody, TextPart, VideoPart
 from foveate.apps.serve.errors import RequestError
-from foveate.apps.serve.field_checks import (
-    EMPTY,
-    MAX_FIELDS,
-    EncodeShare,
-    Off,
-    SkipThreshold,
-    allow_empty,
-    at_most,
-    only,
-)
+from foveate.apps.serve.field_checks import MAX_FIELDS, EncodeShare, Off, SkipThreshold, at_most, only
 from foveate.apps.serve.generation import SamplingOptions
 from foveate.method.checks import is_number
 from foveate.pipeline.settings import Positions
 
 MAX_STOPS, STOP_LENGTH = 4, 256
 MAX_KEEP = 10**9
-TAG = re.compile(r"(content\.\d+)\.(?:text|image_url)\b")  # pydantic writes a part's type behind its index
+TAG = re.compile(r"(content\.\d+)\.(?:text|image_url|video_url)\b")  # pydantic writes a part's type behind its index
 MAX_COMMAS = 200_000  # caps the number of JSON values
 MAX_MESSAGES, MAX_PARTS = 1024, 4096  # of a conversation
 
@@ -58,49 +45,6 @@ def _as_keep(value: Any) -> Any:
     return value
 
 
-class StrictBody(BaseModel):
-    """Base of all parts of a body: unknown fields are refused, since they would have no effect.
-
-    Strict: a boolean or a string is no number. Fields that are null or empty are dropped: clients send unset fields so.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_empty(cls, value: Any) -> Any:
-        if not isinstance(at_most(MAX_FIELDS, "fields")(value), dict):
-            return value
-        return {name: field for name, field in value.items() if field not in EMPTY}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The schema of the fields."""
-        return allow_empty(handler.resolve_ref_schema(handler(core)))
-
-
-class TextPart(StrictBody):
-    """Text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class ImageURL(StrictBody):
-    """The URL of an image, usually a data URL."""
-
-    url: str
-    detail: Literal["auto", "low", "high", "original"] = "auto"
-
-
-class ImagePart(StrictBody):
-    """An image."""
-
-    type: Literal["image_url"]
-    image_url: ImageURL
-
-
-Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 Parts = Annotated[list[Part], Field(min_length=1, max_length=MAX_PARTS, fail_fast=True)]
 
 
@@ -194,7 +138,7 @@ class CompletionRequest(StrictBody):
             {
                 "role": "system" if message.role == "developer" else message.role,
                 "content": [
-                    {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+                    {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": part.type[:5]}
                     for part in message.content
                 ],
             }
@@ -204,6 +148,10 @@ class CompletionRequest(StrictBody):
     def images(self) -> list[ImageURL]:
         """The images of all turns, in order."""
         return [part.image_url for m in self.messages for part in m.content if isinstance(part, ImagePart)]
+
+    def videos(self) -> list[str]:
+        """The URLs of the videos of all turns, in order."""
+        return [part.video_url.url for m in self.messages for part in m.content if isinstance(part, VideoPart)]
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

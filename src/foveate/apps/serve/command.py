@@ -11,7 +11,8 @@ from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
 HF_OPTIONS = {
-    "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "prompt": "--max-prompt-tokens",
+    "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "frames": "--max-frames",
+    "prompt": "--max-prompt-tokens",
     "new": "--max-new-tokens", "waiting": "--max-waiting", "cache": "--image-cache",
     "fetch_from": "--fetch-from", "grace": "--grace", "allowed_host": "--allowed-host",
 }  # fmt: skip
@@ -58,6 +59,7 @@ def serve_hf(
     from foveate.apps.serve.hosts import parse_allowed_host
     from foveate.apps.serve.run import serve_chat
     from foveate.apps.serve.settings import MEGAPIXEL, MIB, ServeLimits, ServeSettings
+    from foveate.apps.serve.videos import check_frames
     from foveate.pipeline.settings import check_settings
     from foveate.runtime.load import load, quiet
 
@@ -75,6 +77,7 @@ def serve_hf(
     with bind(host, port) as listener, quiet():
         loaded = load(model, **vars(loading))
         settings.check(loaded.model)
+        check_frames(loaded, bounds)
         serve_chat(loaded, settings, listener, host=host)
 
 

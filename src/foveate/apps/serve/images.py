@@ -55,7 +55,7 @@ class ImageSource:
         """The image files behind URLs, with format and pixel count checked. Raises `RequestError`."""
         files, pixels, timer = [], 0, DecodeTimer()
         for url in urls:
-            files.append(_decode_data_url(url) if url[:5].lower() == "data:" else (fetched or {})[url])
+            files.append(decode_data_url(url) if url[:5].lower() == "data:" else (fetched or {})[url])
             pixels += _count_pixels(TimedFile(files[-1], timer))
             if pixels > self.pixels:
                 raise _too_large(f"than {self.pixels} pixels, which is this server's limit: scale them down.")
@@ -95,16 +95,19 @@ class ImageSource:
         return bytes(data)
 
 
+SLOW = f"The images take more than {DECODE_SECONDS:g} seconds to decode: save them as PNG files."
+
+
 class DecodeTimer:
     """Refuses once a thread has decoded for `DECODE_SECONDS`, or once nobody needs the image."""
 
-    def __init__(self, is_cancelled: Callable[[], bool] = lambda: False) -> None:
-        self.end, self.is_cancelled = time.thread_time() + DECODE_SECONDS, is_cancelled
+    def __init__(self, is_cancelled: Callable[[], bool] = lambda: False, sentence: str = SLOW) -> None:
+        self.end, self.is_cancelled, self.sentence = time.thread_time() + DECODE_SECONDS, is_cancelled, sentence
 
     def check(self) -> None:
         """Raises `ImageError`."""
         if self.is_cancelled() or time.thread_time() > self.end:
-            raise ImageError(f"The images take more than {DECODE_SECONDS:g} seconds to decode: save them as PNG files.")
+            raise ImageError(self.sentence)
 
 
 class TimedFile(BytesIO):
@@ -162,11 +165,12 @@ def decode_images(files: Sequence[bytes], is_cancelled: Callable[[], bool] = lam
     return [decode_image(TimedFile(data, timer)) for data in files]
 
 
-def _decode_data_url(url: str) -> bytes:
+def decode_data_url(url: str, kind: str = "image", example: str = "image/png") -> bytes:
+    """The file in a data URL. Raises `RequestError`."""
     head = DATA_URL.match(url[:HEAD])
-    if head is None or not head["base64"] or not (head["type"] or "").lower().startswith("image/"):
-        raise _invalid("An image's data URL begins with data:image/png;base64, (or another image type).")
+    if head is None or not head["base64"] or not (head["type"] or "").lower().startswith(f"{kind}/"):
+        raise _invalid(f"The data URL of {kind}s begins with data:{example};base64, (or another {kind} type).")
     try:
         return base64.b64decode(url[head.end() :], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _invalid("The image's base64 is broken: encode the whole file, without line breaks.") from error
+        raise _invalid(f"The {kind}'s base64 is broken: encode the whole file, without line breaks.") from error

@@ -18,8 +18,9 @@ MEGAPIXEL = 10**6
 class ServeLimits:
     """Upper bounds for one request and for the queue.
 
-    `body` is in bytes, of a request or of a fetched image; `pixels` are those of all images of a request, `images`
-    those of a conversation; `prompt` tokens count before pruning (None: no limit), `new` are tokens of an answer;
+    `body` is in bytes, of a request or of a fetched image; `pixels` are those of all images of a request, and again of
+    all frames; `images` are those of a conversation with its videos, `frames` those of one video (0: videos are
+    refused); `prompt` tokens count before pruning (None: no limit), `new` are tokens of an answer;
     `waiting` is the length of the queue, without the running request; `cache` are bytes of encoded images that are kept
     for further requests.
     """
@@ -27,6 +28,7 @@ class ServeLimits:
     body: int = 20 * MIB
     pixels: int = 50 * MEGAPIXEL
     images: int = 16
+    frames: int = 0
     prompt: int | None = None
     new: int = 1024
     waiting: int = 32
