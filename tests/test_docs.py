@@ -100,3 +100,13 @@ def test_the_snippets_on_sessions(tmp_path, monkeypatch, capsys):
         exec(snippet, names)
     first, _, third = capsys.readouterr().out.split()[:3]
     assert (first.startswith("red"), third) == (True, "1")
+
+
+def test_the_snippet_on_video(capsys):
+    (snippet,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "video.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    exec(snippet, {"__name__": "__main__"})
+    kept, _, total = capsys.readouterr().out.split()
+    assert int(total) == 216
+    assert int(kept) <= 0.25 * 216
