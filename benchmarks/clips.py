@@ -3,7 +3,8 @@
 `bundled-clips` answers held-out questions about drawn clips (or `--tasks screens`). Beside the methods stand all
 tokens, none, as many tokens of fewer frames, an even grid and random ones. "per frame" gives every frame the share;
 "repeats" are candidates too, which `prune_inputs` never selects from a video. Choose on `--split dev`, report on
-`--split test`. Answers are kept in `--out`, where a stopped run goes on. Writes results/<tasks>-<split>.json.
+`--split test`. Answers are kept in `--out`, where a stopped run goes on. Writes results/clips-<split>.json or
+screens-<split>.json.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foveate.apps.evaluate import evaluate, sample_examples, summarize
 from foveate.apps.evaluate.arms import ArmInputs, EvalArm, PrunedEvalArm
@@ -20,6 +22,7 @@ from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.apps.results import read_versions
 from foveate.method import resolve
 from foveate.pipeline import budget
+from foveate.pipeline.settings import Per
 from foveate.runtime.load import load
 
 KEEPS = (0.333, 0.167, 0.083)
@@ -47,16 +50,15 @@ class RepeatsEvalArm(PrunedEvalArm):
             return super().inputs(batch)
 
 
-def make_clip_arms(tasks: str) -> list[EvalArm]:
+def make_clip_arms(modality: str) -> list[EvalArm]:
     """All arms of the table."""
-    modality = "video" if tasks == "clips" else "images"
     arms = make_arms(parse_methods(METHODS), list(KEEPS), modality=modality)
-    per = "frame" if tasks == "clips" else "prompt"
+    per: Per = "frame" if modality == "video" else "prompt"
     for keep in KEEPS:
         for name in ("foveate", "divprune", "vidcom2"):
             method = resolve(name)
             arms.append(PrunedEvalArm(f"{name}, per {per}", keep, method=method, per=per))
-            if tasks == "clips":
+            if modality == "video":
                 arms.append(RepeatsEvalArm(f"{name}, repeats", keep, method=method))
     return arms
 
@@ -64,23 +66,43 @@ def make_clip_arms(tasks: str) -> list[EvalArm]:
 def main() -> None:
     """Evaluate, print the tables and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", choices=("clips", "screens"), default="clips")
+    parser.add_argument("--tasks", default="clips", help="clips, screens, or some tasks of one of them")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--limit", type=int, default=40, help="questions of each task")
     parser.add_argument("--out", type=Path, help="folder of the answers; runs/<tasks>-<split> if left out")
     options = parser.parse_args()
-    out = options.out or Path("runs") / f"{options.tasks}-{options.split}"
     settings = {"tasks": options.tasks, "split": options.split, "limit": options.limit}
-    examples = sample_examples([options.tasks], options.split, options.limit)
-    rows = evaluate(
-        load("bundled-clips"), examples, make_clip_arms(options.tasks), batch=20, out=out, settings=settings
-    )
+    examples = sample_examples(options.tasks.split(","), options.split, options.limit)
+    modality = examples[0].modality
+    name = f"{'clips' if modality == 'video' else 'screens'}-{options.split}"
+    out = options.out or Path("runs") / name
+    rows = evaluate(load("bundled-clips"), examples, make_clip_arms(modality), batch=20, out=out, settings=settings)
     record = {**settings, "versions": read_versions(), **summarize(rows).record()}
-    path = Path(__file__).parent / "results" / f"{options.tasks}-{options.split}.json"
+    path = Path(__file__).parent / "results" / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
-    for arm in record["arms"]:
-        tasks = " ".join(f"{name} {score['value']:.2f}" for name, score in arm["tasks"].items())
-        print(f"{arm['name']} @ {arm['keep']}: {arm['accuracy']['value']:.3f}, {arm['tokens']:.0f} tokens; {tasks}")
+    print(format_table(record["arms"]))
+
+
+def format_table(arms: list[dict[str, Any]]) -> str:
+    """Write the accuracy of every arm as Markdown, a column for a budget, and the tasks of those with all tokens."""
+    names = list(dict.fromkeys(arm["name"] for arm in arms if arm["keep"] is not None))
+    cells = {(arm["name"], arm["keep"]): _format_score(arm["accuracy"]) for arm in arms}
+    heads = ["", *(f"keep {keep}" for keep in KEEPS)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    for arm in arms:
+        if arm["keep"] is None:
+            lines.append(f"| {arm['name']} | {_format_score(arm['accuracy'])} | | |")
+    lines += [f"| {name} | {' | '.join(cells.get((name, keep), '') for keep in KEEPS)} |" for name in names]
+    whole = arms[0]["tasks"]
+    lines += ["", f"| {' | '.join(whole)} |", "|---" * len(whole) + "|"]
+    for name, keep in ((arms[0]["name"], None), ("foveate", KEEPS[0]), ("foveate", KEEPS[-1])):
+        (own,) = [arm["tasks"] for arm in arms if (arm["name"], arm["keep"]) == (name, keep)]
+        lines.append(f"| {' | '.join(_format_score(score) for score in own.values())} |")
+    return "\n".join(lines)
+
+
+def _format_score(score: dict[str, float]) -> str:
+    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
 
 if __name__ == "__main__":

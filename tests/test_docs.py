@@ -103,3 +103,13 @@ def test_the_snippets_on_sessions(tmp_path, monkeypatch, capsys):
     assert (first.startswith("red"), third) == (True, "1")
     assert lines[-2].startswith("(2.0, 3.0) ")
     assert lines[-1].endswith("(2.0, 3.0)")
+
+
+def test_the_snippet_on_video(capsys):
+    (snippet,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "docs" / "video.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    exec(snippet, {"__name__": "__main__"})
+    kept, _, total = capsys.readouterr().out.split()
+    assert int(total) == 216
+    assert int(kept) <= 0.25 * 216

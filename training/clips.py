@@ -21,13 +21,20 @@ from torch.utils.data import Dataset
 
 from foveate.runtime.load import BUNDLED, load
 from foveate.world.clip_inputs import make_clip_pixels
-from foveate.world.clip_questions import CLIP_TASKS, make_clip_drill, make_clip_question
+from foveate.world.clip_questions import CLIP_TASKS, make_clip_caption, make_clip_drill, make_clip_question
 from foveate.world.clips import draw_frames, sample_clip
 from foveate.world.drawing import draw_scene
 from foveate.world.plain_questions import Question
 from foveate.world.questions import sample_questions, tasks_of
 from foveate.world.scenes import sample_scene
-from foveate.world.screens import SCREEN_TASKS, draw_shots, make_screen_drill, make_screen_question, sample_screens
+from foveate.world.screens import (
+    SCREEN_TASKS,
+    draw_shots,
+    make_screen_caption,
+    make_screen_drill,
+    make_screen_question,
+    sample_screens,
+)
 from training.adapter import AdapterTraining, add_low_rank
 from training.build import MERGE, QWEN, make_qwen_image_processor
 from training.data import TRAIN_STREAM, Head, make_visual_head, pack, sample_kind
@@ -58,8 +65,9 @@ STAGE = ClipStage(
     horizon=1050,
     rate=2e-3,
     stream=60_000_000,
-    questions=12,
-    drills=3,
+    questions=10,
+    captions=2,
+    drills=1,
     diet=CROWDS,
     scenes=SCENES,
     rows={"clip": 10, "screens": 6, "image": 2},
@@ -115,6 +123,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         clip = sample_clip(self.stream, index)
         questions = self._ask(lambda task: make_clip_question(clip, task, rng), CLIP_TASKS, rng)
         questions += [make_clip_drill(clip, rng) for _ in range(self.stage.drills)]
+        questions += [make_clip_caption(clip, rng) for _ in range(self.stage.captions)]
         pixels, grid = make_clip_pixels(self.processor, draw_frames(clip)).values()
         return self._make_row("video", pixels, grid, questions, make_clip_labels(clip))
 
@@ -122,6 +131,7 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         screens = sample_screens(self.stream, index)
         questions = self._ask(lambda task: make_screen_question(screens, task, rng), SCREEN_TASKS, rng)
         questions += [make_screen_drill(screens, rng) for _ in range(self.stage.drills)]
+        questions += [make_screen_caption(screens, rng) for _ in range(self.stage.captions)]
         encoded = self.processor(draw_shots(screens), return_tensors="pt")
         labels = make_screen_labels(screens)
         return self._make_row("image", encoded["pixel_values"], encoded["image_grid_thw"], questions, labels)

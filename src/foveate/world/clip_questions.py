@@ -138,6 +138,25 @@ def make_clip_drill(clip: Clip, rng: random.Random) -> Question:
     return Question(DRILL, "there", f"is the {name} there in {NUMBERS[moment]}?", answer, (track.thing,))
 
 
+def make_clip_caption(clip: Clip, rng: random.Random) -> Question:
+    """Describe the objects in the order in which they come; the words of each are in random order.
+
+    Beside form and colour stand when it comes (a word) and how often (a digit), or where it moves and from where to
+    where; beside the sign its texts and when it changes.
+    """
+    phrases = []
+    for track in sorted(rng.sample(clip.tracks, len(clip.tracks)), key=lambda track: track.start):
+        words = [track.thing.form, track.thing.color]
+        if track.thing.form == SIGN:
+            words += [NUMBERS[track.change], f"{track.texts[0]} {track.texts[-1]}"]
+        elif track.way == STANDS:
+            words += [NUMBERS[track.start], str(track.times)]
+        else:
+            words += [track.way, f"{track.cell(0)} {track.cell(MOMENTS - 1)}"]
+        phrases.append(" ".join(rng.sample(words, len(words))))
+    return Question("caption", "clip", "describe the picture", ", ".join(phrases))
+
+
 _MAKERS: dict[str, Callable[[Clip, random.Random], Question | None]] = {
     "way": _make_way,
     "order": _make_order,

@@ -125,6 +125,16 @@ def make_screen_drill(screens: Screens, rng: random.Random) -> Question:
     return Question(DRILL, "which", f"which {wanted} is in {NUMBERS[step]}?", answer, (track.thing,))
 
 
+def make_screen_caption(screens: Screens, rng: random.Random) -> Question:
+    """Describe the buttons in the order in which they are pressed; the words of each are in random order."""
+    phrases = []
+    for step, number in enumerate(screens.pressed):
+        track = screens.buttons[number]
+        words = [track.thing.form, track.thing.color, NUMBERS[step], name_cell(track.places[step] or AWAY)]
+        phrases.append(" ".join(rng.sample(words, len(words))))
+    return Question("caption", "screens", "describe the picture", ", ".join(phrases))
+
+
 _MAKERS: dict[str, Callable[[Screens, random.Random], Question | None]] = {
     "press": _make_press,
     "click": _make_click,

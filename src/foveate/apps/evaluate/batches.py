@@ -1,6 +1,6 @@
 """Some questions as the model's inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,11 @@ from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.world.clip_inputs import make_clip_inputs, make_history_inputs
 
-MAKERS = {"image": make_inputs, "images": make_history_inputs, "video": make_clip_inputs}
+MAKERS: Mapping[str, Callable[..., Any]] = {
+    "image": make_inputs,
+    "images": make_history_inputs,
+    "video": make_clip_inputs,
+}
 
 
 @dataclass(eq=False)
@@ -56,8 +60,7 @@ class EvalBatch:
 
     def process(self, images: Sequence[Any]) -> Any:
         """The prompts of the examples with these images."""
-        makers: dict[str, Any] = {"image": make_inputs, "images": make_history_inputs, "video": make_clip_inputs}
-        return makers[self.modality](self.loaded, images, [example.question for example in self.examples])
+        return MAKERS[self.modality](self.loaded, images, [example.question for example in self.examples])
 
     def mark_visual(self, inputs: Mapping[str, Any]) -> Tensor:
         """(b, L): the placeholders."""
