@@ -98,5 +98,8 @@ def test_the_snippets_on_sessions(tmp_path, monkeypatch, capsys):
     names = {"__name__": "__main__"}
     for snippet in SESSIONS:
         exec(snippet, names)
-    first, _, third = capsys.readouterr().out.split()[:3]
+    lines = capsys.readouterr().out.splitlines()
+    first, _, third = " ".join(lines).split()[:3]
     assert (first.startswith("red"), third) == (True, "1")
+    assert lines[-2].startswith("(2.0, 3.0) ")
+    assert lines[-1].endswith("(2.0, 3.0)")

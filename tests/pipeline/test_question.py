@@ -355,7 +355,7 @@ def tiny():
     return make_tiny_model(LLAVA)
 
 
-def locate(model, rows, ignored=(), labels=None):
+def locate(model, rows, ignored=(), labels=None, **options):
     """`locate_questions` on rows of ids whose images have two placeholders; the ids of each question, and the notes."""
     ids, table = torch.tensor(rows), model.get_input_embeddings().weight
     mask = torch.ones_like(ids)
@@ -369,7 +369,7 @@ def locate(model, rows, ignored=(), labels=None):
             columns = torch.tensor([first, last])
             items.append(make_visual_input("image", row, columns, first, torch.zeros(2, table.shape[1])))
     inputs = {"input_ids": ids, "attention_mask": mask, **({} if labels is None else {"labels": torch.tensor(labels)})}
-    questions, notes = locate_questions(model, LLAVA, inputs, mask, items[::-1])
+    questions, notes = locate_questions(model, LLAVA, inputs, mask, items[::-1], **options)
     asks = {row: (table == question[:, None]).all(-1).nonzero()[:, 1].tolist() for row, question in questions.items()}
     assert not any(question.requires_grad for question in questions.values())
     return asks, notes
@@ -386,6 +386,13 @@ def test_questions_of_a_batch(tiny):
 def test_ids_between_an_images_own_tokens_are_no_words(tiny):
     image = tiny.config.image_token_id
     assert locate(tiny, [[10, image, 11, image, 12]]) == ({0: [10, 12]}, [])
+
+
+def test_words_that_label_images_are_no_question(tiny):
+    image = tiny.config.image_token_id
+    rows = [[11, image, image, 12, image, image, 13, 14], [11, image, image, 12, 12, 12, 12, 12]]
+    assert locate(tiny, rows)[0] == {0: [11, 12, 13, 14], 1: [11, *[12] * 5]}
+    assert locate(tiny, rows, is_last=True)[0] == {0: [13, 14], 1: [12] * 5}
 
 
 def test_the_first_image_of_a_row_shows_its_turn(tiny):

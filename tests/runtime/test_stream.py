@@ -218,6 +218,18 @@ def test_memory_limits_the_prompt_and_leaves_frames_out(qwen):
         assert len(calls[0][0].report.items) == 5
 
 
+def test_keep_is_a_share_of_whole_frames(qwen):
+    """Of what is left of a frame too: an object that is gone is not thinned out again."""
+    session, _ = open_session(qwen, keep=0.1, stream=foveate.StreamSettings(detail=0.08))
+    with session:
+        for at in range(3):
+            session.see(draw_scene(sample_scene(5, 0)).rotate(90 * at), at=at)
+        items = session.ask("what color is the star ?", **ASK).report.items
+        left = [len(each.indices) for each in session.stream._memory.frames]
+        assert left[0] < 0.1 * items[0].total
+        assert [len(item.kept) for item in items] == [*left[:2], int(0.1 * items[2].total)]
+
+
 def test_a_failed_answer_loses_no_frame(qwen):
     class Failing(torch.nn.Module):
         def __call__(self, ids, scores):
@@ -264,6 +276,8 @@ def test_frames_come_one_by_one_and_are_images(qwen):
                 session.see(*wrong, at=1)
         with pytest.raises(InputError, match="open it with PIL"):
             session.see("frame.png", at=1)
+        with pytest.raises(InputError, match="give keep a number"):
+            open_session(qwen, keep="auto")[0].see(noise(0), at=1)
         with pytest.raises(InputError, match=r"no foveate.StreamSettings"):
             open_session(qwen, stream=100)
         assert session.stream.times == ()

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from foveate.method import Method
@@ -86,7 +87,7 @@ def prune(
     `question_last` words before the end of the last image only label images.
     """
     model = unwrap(model)
-    settings = find_policy(model, settings)
+    settings = find_policy(model, replace(settings, is_partial=marks is not None))
     family, method = family_of(model), settings.method
     check_needs(model, family, method)
     check_encode(family, settings)

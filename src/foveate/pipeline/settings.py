@@ -35,6 +35,7 @@ class PruneSettings:
     encode: float = 1.0
     max_encoder_memory: int | None = None
     skip: float | None = None
+    is_partial: bool = False  # the images came encoded in part
     is_drawn: bool = False  # `keep` was drawn from several for this batch
     policy: Policy | Literal["auto"] | None = None
 
@@ -46,7 +47,7 @@ class PruneSettings:
     @property
     def encodes_all(self) -> bool:
         """Whether images are sure to go through the encoder whole."""
-        return self.encode == 1 and self.skip is None and self.max_encoder_memory is None
+        return self.encode == 1 and self.skip is None and self.max_encoder_memory is None and not self.is_partial
 
     @property
     def keeps_all(self) -> bool:

@@ -119,7 +119,7 @@ class Session:
 
         Raises:
             InputError: Something is no image and no clip, or the model does not read clips, or frames one by one; a
-                frame does not come in order of time.
+                frame does not come in order of time; `keep` is a policy, and this is no image.
             KeepError: A frame has more tokens than `stream` allows.
 
         Example:
@@ -129,7 +129,7 @@ class Session:
             raise InputError(f"at={describe(at)} came with {len(images)} images: show frames one by one.")
         with self._lock:
             if at is not None:
-                check_mix([*self._images, *self._shown], has_frames=True)
+                check_mix([*self._images, *self._shown], self._settings, has_frames=True)
                 turn = sum(message["role"] == "user" for message in self._messages)
                 self._stream.add(read_image(images[0]), at, turn, len(self._images) + len(self._shown))
             else:
@@ -185,7 +185,7 @@ class Session:
             return reply
 
     def _show(self, shown: list[Shown]) -> None:
-        check_mix(shown, has_frames=bool(self._stream.times))
+        check_mix(shown, self._settings, has_frames=bool(self._stream.times))
         self._shown += shown
 
     def close(self) -> None:
