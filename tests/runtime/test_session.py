@@ -18,6 +18,7 @@ from foveate.runtime.load import load
 from foveate.runtime.turns import POLICIES
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
+from policies import make_policy
 
 QUESTIONS = ("how many objects are there ?", "what color is the star ?", "what is the biggest thing ?")
 
@@ -354,6 +355,13 @@ def test_wrong_images_and_questions(loaded):
         with pytest.raises(FoveateError, match="image"):
             session.ask(f"what {loaded.processor.image_token} is it?")
         assert (session.messages, session._shown) == ([], [])
+
+
+def test_a_policy_is_for_whole_images(loaded):
+    with open_session(loaded, keep=make_policy(loaded.model)) as session:
+        with pytest.raises(InputError, match="A policy was calibrated on whole images"):
+            session.see(draw(0), at=0.0)
+        assert session.stream.times == ()
 
 
 def test_images_of_any_mode(loaded):

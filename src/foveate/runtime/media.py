@@ -19,6 +19,7 @@ from foveate.models import family_of
 from foveate.models.inputs import find_modalities
 from foveate.pipeline.encode import DECODER_EXTRAS, encode
 from foveate.pipeline.join import count_bytes
+from foveate.pipeline.settings import PruneSettings
 from foveate.runtime.conversation import apply_template, process_chat
 from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
@@ -75,10 +76,13 @@ def read_image(value: Any) -> Image.Image:
     return to_upright_rgb(value)
 
 
-def check_mix(shown: Sequence[Shown], *, has_frames: bool) -> None:
-    """Raise `InputError` for clips or sounds beside the frames of a stream."""
-    if has_frames and any(each.modality != "image" for each in shown):
+def check_mix(shown: Sequence[Shown], settings: PruneSettings, *, has_frames: bool) -> None:
+    """Raise `InputError` for clips or sounds beside the frames of a stream, and for any of them with a policy."""
+    others = {each.modality for each in shown} - {"image"}
+    if has_frames and others:
         raise InputError("A session has clips and sounds or the frames of a stream, not both: open another one.")
+    if (has_frames or others & {*settings.modalities}) and settings.policy is not None:
+        raise InputError("A policy was calibrated on whole images: for frames, clips and sounds give keep a number.")
 
 
 def make_clip(loaded: LoadedModel, frames: Sequence[Any]) -> Clip:

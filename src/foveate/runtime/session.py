@@ -136,7 +136,7 @@ class Session:
         with self._lock:
             if at is not None:
                 self._policy.check_stream()
-                check_mix([*self._images, *self._shown], has_frames=True)
+                check_mix([*self._images, *self._shown], self._policy.settings, has_frames=True)
                 turn = sum(message["role"] == "user" for message in self._messages)
                 self._stream.add(read_image(images[0]), at, turn, len(self._images) + len(self._shown))
             else:
@@ -194,7 +194,7 @@ class Session:
             return reply
 
     def _show(self, shown: list[Shown]) -> None:
-        check_mix(shown, has_frames=bool(self._stream.times))
+        check_mix(shown, self._policy.settings, has_frames=bool(self._stream.times))
         self._shown += shown
 
     def close(self) -> None:

@@ -38,11 +38,7 @@ class TurnPolicy:
         return self.turns == "recall"
 
     def check_stream(self) -> None:
-        """Raise `InputError` for settings that the frames of a stream do not allow: what is left of them changes."""
-        if self.settings.policy is not None:
-            raise InputError(
-                "A policy was calibrated on whole images, and frames are remembered in part: give keep a number."
-            )
+        """Raise `InputError` for a policy that keeps choices: what is left of the frames of a stream changes."""
         if self.turns != "rechoose":
             raise InputError(
                 f"turns={self.turns!r} keeps what was chosen of an image, and the frames of a stream change: leave "

@@ -103,7 +103,7 @@ def test_a_boolean_is_no_number_and_a_number_is_no_boolean(field, value):
     ("part", "start"),
     [
         ({"type": "image_url", "image_url": "data:a"}, "messages.0.content.1.image_url: "),
-        ({"type": "video_url"}, "messages.0.content.1: Input tag 'video_url'"),
+        ({"type": "input_audio"}, "messages.0.content.1: Input tag 'input_audio'"),
         ({"text": "a"}, "messages.0.content.1: "),
         ({"type": "text", "text": "a", "cache_control": {"a": 1}}, "messages.0.content.1.cache_control: it has no "),
     ],
