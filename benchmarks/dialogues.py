@@ -53,7 +53,7 @@ KEEPS = (0.111, 0.056)
 TASKS = ("existence", "attribute", "relation", "counting", "reading", "grounding")
 ABOUT_ONE = ("attribute", "reading", "grounding")
 KINDS = ("else", "earlier", "it")
-BATCH, LONGEST, ROUNDS = 20, 8, 15
+BATCH, LONGEST, ROUNDS = 20, 8, 11
 
 
 @dataclass(frozen=True)
