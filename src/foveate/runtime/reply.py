@@ -58,14 +58,13 @@ class Reply:
         options |= {"streamer": _PieceStreamer(tokenizer, self._add), "stopping_criteria": criteria}
 
         def run() -> None:
-            output = None
             try:
                 with torch.no_grad():
-                    output = model.generate(**inputs, **options)
+                    finish(model.generate(**inputs, **options))
             except Exception as error:
+                finish(None)
                 self._error = error
             finally:
-                finish(output)
                 with self._changed:
                     self._done = True
                     self._changed.notify_all()
