@@ -3,10 +3,10 @@
     python benchmarks/streams.py                  # on the stream to report on; --split dev to choose on
 
 One frame a second. Costs: bytes and tokens that are remembered, and seconds for a frame and for a question, after 100,
-1,000 and all frames. What is there: every minute questions about the newest frame and about objects that are gone are
-asked of several ways to remember a stream in as many tokens. Of the object the share of its cells that is there, in the
-best of the frames that showed it; and the answer to one image of the tokens that are there of this frame, or of the one
-nearest in time. Writes results/streams.json.
+1,000 and all frames. What is there: every 90 seconds questions about the newest frame and about objects that are gone
+are asked of several ways to remember a stream in as many tokens. Of the object the share of its cells that is there, in
+the best of the frames that showed it; and the answer to one image of the tokens that are there of this frame, or of the
+one nearest in time. Writes results/streams.json.
 """
 
 from __future__ import annotations
@@ -58,8 +58,10 @@ OUT = Path(__file__).parent / "results" / "streams.json"
 TOKENS, FRAMES = 512, 16
 AGES = {"5 s to 1 min ago": (5, 60), "1 to 10 min ago": (60, 600), "longer ago": (600, 10**6)}
 NEWEST = "the newest frame"
+ANSWERED = ("Session", "three tiers (after FluxMem)", "uniform frames", "the newest frames", "everything")
+EVERY = 90  # seconds from one moment of questions to the next
 MARKS = (100, 1000)
-ROUNDS = 9
+ROUNDS = 15
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def make_cases(scenes: Sequence[Scene], moments: Sequence[int], seed: int) -> li
 
 def run_session(loaded: LoadedModel, scenes: Sequence[Scene]) -> tuple[list[Tensor], list[dict[str, float]]]:
     """The tokens of all frames, and what the stream costs after some of them."""
-    frames, seconds, costs = list[Tensor](), list[float](), list[dict[str, float]]()
+    frames, marks = list[Tensor](), dict[int, tuple[Any, ...]]()
     settings = StreamSettings(tokens=TOKENS, frames=FRAMES)
     with Session(loaded.model, loaded.processor, keep=0.25, stream=settings) as session:
         memory = session.stream._memory
@@ -112,32 +114,43 @@ def run_session(loaded: LoadedModel, scenes: Sequence[Scene]) -> tuple[list[Tens
 
         memory.add = record  # type: ignore[method-assign]
         for second, scene in enumerate(scenes):
-            image = draw_frame(scene, second)
-            started = time.perf_counter()
-            session.see(image, at=second)
-            seconds.append(time.perf_counter() - started)
+            session.see(draw_frame(scene, second), at=second)
             if second + 1 in (*MARKS, len(scenes)):
-                stream = session.stream
-                costs.append({"after": second + 1, "bytes": stream.bytes, "tokens": stream.tokens})
-                costs[-1] |= {"frames": len(stream.times), "frame": statistics.median(seconds[-99:])}
-                costs[-1]["question"] = _time_questions(session)
+                marks[second + 1] = (list(memory.frames), memory._anchors)
             if second % 300 == 299:
-                print(f"{second + 1} frames, {statistics.median(seconds[-99:]):.3f} s each", flush=True)
-    for cost in costs:
-        cost |= {f"{name} ratio": round(cost[name] / costs[0][name], 3) for name in ("frame", "question", "bytes")}
-    return frames, costs
+                print(f"{second + 1} frames", flush=True)
+        memory.add = add  # type: ignore[method-assign]
+        return frames, _time_marks(session, marks, [draw_frame(scenes[-1 - n], n) for n in range(ROUNDS)])
 
 
-def _time_questions(session: Session) -> float:
-    """The median time to the first token of a question, without turns before it."""
-    laps = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        str(session.ask("what color is the star?", max_new_tokens=1, do_sample=False))
-        laps.append(time.perf_counter() - started)
-        session._finish()
-        session._messages.clear()
-    return statistics.median(laps)
+def _time_marks(
+    session: Session, marks: Mapping[int, tuple[Any, ...]], images: Sequence[Any]
+) -> list[dict[str, float]]:
+    """What is remembered at each mark, and the seconds of a frame and a question there: in turns, so that the ratios
+    to the first mark are those of a moment.
+    """
+    memory, laps = session.stream._memory, defaultdict[int, list[tuple[float, float]]](list)
+    costs, at = list[dict[str, float]](), 10.0**6
+    for image in images:
+        for mark, (frames, anchors) in marks.items():
+            memory.frames, memory._anchors, at = list(frames), anchors, at + 1
+            started = time.perf_counter()
+            session.see(image, at=at)
+            seen = time.perf_counter()
+            str(session.ask("what color is the star?", max_new_tokens=1, do_sample=False))
+            laps[mark].append((seen - started, time.perf_counter() - seen))
+            session._finish()
+            session._messages.clear()
+    for mark, (frames, anchors) in marks.items():
+        memory.frames, memory._anchors = list(frames), anchors
+        stream = session.stream
+        costs.append({"after": mark, "bytes": stream.bytes, "tokens": stream.tokens, "frames": len(stream.times)})
+        for n, name in enumerate(("frame", "question")):
+            own, first = [lap[n] for lap in laps[mark]], [lap[n] for lap in laps[min(marks)]]
+            costs[-1][f"{name} seconds"] = round(statistics.median(own), 4)
+            ratios = [one / other for one, other in zip(own, first, strict=True)]
+            costs[-1][f"{name} ratio"] = round(statistics.median(ratios), 3)
+    return costs
 
 
 class SingleFrameReader:
@@ -219,7 +232,7 @@ def measure_several_images(loaded: LoadedModel, scenes: Sequence[Scene], moments
     table = {}
     for count in (1, 2, 4, 8):
         right = []
-        for moment in moments[7:]:
+        for moment in moments[4:]:
             numbers = [moment - 1 - 60 * n for n in reversed(range(count))]
             now = show(scenes[moment - 1])
             rng = random.Random(f"several {moment}")
@@ -261,7 +274,7 @@ def main() -> None:
     with quiet():
         loaded = load(options.model)
     scenes = make_stream(SPLITS[options.split], options.seconds)
-    moments = list(range(60, options.seconds + 1, 60))
+    moments = list(range(EVERY, options.seconds + 1, EVERY))
     record: dict[str, Any] = {"model": options.model, "split": options.split, "frames": options.seconds}
     if options.frames and options.frames.exists():
         stored = torch.load(options.frames)
@@ -270,15 +283,17 @@ def main() -> None:
         frames, record["costs"] = run_session(loaded, scenes)
         if options.frames:
             torch.save({"tokens": torch.stack(frames), "costs": record["costs"]}, options.frames)
-    if not options.no_answers:
-        record["several images"] = measure_several_images(loaded, scenes, moments)
     cases = make_cases(scenes, moments, SPLITS[options.split])
     reader = SingleFrameReader(loaded, draw_frame(scenes[0], 0))
     record["arms"] = {}
     for name, arm in list_arms().items():
         states = dict(zip(moments, arm(frames, moments), strict=True))
-        record["arms"][name] = measure_arm(reader, states, cases, answers=not options.no_answers)
+        answers = name in ANSWERED and not options.no_answers
+        record["arms"][name] = measure_arm(reader, states, cases, answers=answers)
         print(name, json.dumps(record["arms"][name]), flush=True)
+        options.out.write_text(json.dumps(record, indent=1) + "\n")
+    if not options.no_answers:
+        record["several images"] = measure_several_images(loaded, scenes, moments)
         options.out.write_text(json.dumps(record, indent=1) + "\n")
 
 
