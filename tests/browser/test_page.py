@@ -133,6 +133,29 @@ def test_a_question_of_the_gallery_is_answered_twice(page, demo, number):
     expect(page.locator("#cost")).to_contain_text("Single measurements on this machine")
 
 
+def test_earlier_questions_are_listed_and_asked_again(page, demo):
+    """The image that a question was about comes back with it, and is answered as before."""
+    first, second = scenes(demo)[0], scenes(demo)[4]
+    answers = []
+    for scene in (first, second):
+        open_scene(page, scene["title"])
+        page.locator("#go").click()
+        answers.append(answered(page)[0])
+    turns = page.locator("#turns button")
+    expect(turns).to_have_count(2)
+    for turn, scene, answer in zip((1, 0), (first, second), answers, strict=True):
+        expect(turns.nth(turn)).to_contain_text(scene["questions"][0]["text"])
+        expect(turns.nth(turn)).to_contain_text(answer)
+        expect(turns.nth(turn)).to_contain_text("58 of 576 tokens")
+    shown = page.locator("#image").get_attribute("src")
+    turns.nth(1).click()
+    expect(page.locator("#image")).not_to_have_attribute("src", shown)
+    expect(page.locator("#question")).to_have_value(first["questions"][0]["text"])
+    page.locator("#go").click()
+    expect(turns).to_have_count(3)
+    assert answered(page)[0] == answers[0]
+
+
 def test_two_windows_ask_at_once(opened, demo):
     first, second = scenes(demo)[0], scenes(demo)[4]
     with opened(demo) as one, opened(demo) as other:

@@ -144,7 +144,8 @@ def _decode(av: Any, source: VideoSource, limits: DecodeLimits) -> Iterator[tupl
             raise _damaged(name, count, seconds, _reason(error)) from error
         if not count:
             raise VideoError(f"{name} holds no frame: save or download it again.")
-        declared = (container.duration or 0) / av.time_base
+        is_guess = "mpeg" in container.format.name  # from the size of the file
+        declared = 0.0 if is_guess else (container.duration or 0) / av.time_base
         if end < CUT * declared:
             raise _damaged(name, count, seconds, f"it is cut short, of {declared:.2f} s")
 

@@ -131,6 +131,13 @@ export function showSaved({ saved }) {
   $("rows").replaceChildren(...ROWS.map((row) => costRow(row, saved)));
 }
 
+/** The pruned answer, its share of tokens, and the image with the kept ones, or as it is. */
+export function describe() {
+  const overlay = $("overlay").hidden ? $("plain").src : $("overlay").src;
+  const answer = $("pruned").firstChild.textContent.trim(); // without the mark of right or wrong
+  return { answer, share: $("pruned-count").textContent, overlay };
+}
+
 /** Marks the answers as those of earlier settings. */
 export function markStale() {
   if (!$("pruned").textContent) return;

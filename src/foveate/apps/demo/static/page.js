@@ -2,6 +2,7 @@
 
 import * as answers from "./answers.js";
 import { fillGallery, markScene, suggest } from "./gallery.js";
+import { addTurn } from "./history.js";
 import { fetchImage, readImage, takeFiles } from "./image.js";
 import { ask, get, look } from "./server.js";
 import { sketch } from "./sketch.js";
@@ -11,7 +12,7 @@ const AUTO = 1; // the slider's notch left of its smallest share, 2 %
 const WAIT = 120; // milliseconds without a change before the kept tokens are requested again
 const state = {
   limits: null, methods: [], auto: null, keep: 0, // from the server
-  image: null, truths: new Map(), // a data URL, and the known answers by question
+  image: null, name: "", truths: new Map(), // a data URL, and the known answers by question
   opening: null, // a promise of the next image: whether it was accepted
   shown: {}, // the request whose kept tokens are shown
   asking: null, request: null, // the AbortController and the request of the answers in progress
@@ -93,7 +94,7 @@ async function adopt(url, name, { scene = null, drawing = false } = {}) {
   const request = { ...makeRequest(url), ...(scene && { question: questions[0].text }) };
   const kept = isComplete(request) ? await lookNewest(request) : null;
   if (scene && $("question").value === typed) $("question").value = request.question; // unless another was typed
-  Object.assign(state, { image: url, truths: new Map(questions.map(({ text, answer }) => [text, answer])) });
+  Object.assign(state, { image: url, name, truths: new Map(questions.map(({ text, answer }) => [text, answer])) });
   $("draw").setAttribute("aria-pressed", String(drawing));
   $("palette").hidden = $("canvas").hidden = !drawing;
   Object.assign($("image"), { src: url, alt: `The image of the question: ${name}.`, hidden: drawing });
@@ -135,6 +136,13 @@ function openDrawing(url) {
   choose(async () => url, "drawing", { drawing: true });
 }
 
+/** Takes an earlier question, about its image, into the field. */
+function openTurn({ image, name, question }) {
+  $("question").value = question;
+  if (image === state.image) onChange();
+  else choose(async () => image, name);
+}
+
 // -- answers ---------------------------------------------------------------------------------------------------------
 
 async function run() {
@@ -161,6 +169,8 @@ function onEvent(event, truth, signal) {
   if (event.type === "cost") answers.showCost(event, truth);
   if (event.type === "saved") {
     answers.showSaved(event);
+    $("history").hidden = false;
+    addTurn($("turns"), { ...state.request, name: state.name, ...answers.describe() }, openTurn);
     showStatus("Both answers are here.");
   }
 }
