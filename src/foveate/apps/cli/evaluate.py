@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
 KEEP = "Budgets as in `ask`, separated by commas: numbers, auto, files of policies."
+TASKS = "Tasks of the bundled world; groups: plain, crowded, all, clips, screens."
 DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
 
 
@@ -33,9 +34,7 @@ def evaluate(
     methods: Annotated[str, typer.Option(help=METHODS)] = "foveate,zspaprune,cdpruner,divprune,mmtok",
     keep: Annotated[str, typer.Option(help=KEEP)] = "0.333,0.222,0.111,0.056",
     encode: options.Encodes = "1.0",
-    tasks: Annotated[
-        str, typer.Option(help="Tasks of the bundled world; groups: plain, crowded, all, clips, screens.")
-    ] = "all",
+    tasks: Annotated[str, typer.Option(help=TASKS)] = "all",
     data: Annotated[Path | None, typer.Option(help=DATA)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
@@ -52,30 +51,27 @@ def evaluate(
     loading: LoadOptions,
 ) -> None:
     """Measure the accuracy of each method at each budget, beside random, grid, resize and the unpruned model."""
-    from foveate.apps.evaluate import report, settings
-    from foveate.apps.evaluate.examples import hash_data, read_data, sample_examples
-    from foveate.apps.evaluate.runner import evaluate as run
+    from foveate.apps.evaluate import evaluate as run, read_data, report, sample_examples, settings
+    from foveate.apps.evaluate.examples import hash_data
     from foveate.apps.results import open_folder, read_commit, read_versions
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
     budgets, policies = settings.parse_budgets(keep)
-    names = settings.parse_methods(methods)
     examples, skipped = read_data(data, limit) if data else (sample_examples(tasks.split(","), split, limit, seed), [])
     arms = settings.make_arms(
-        names, budgets, policies=policies, encoders=parse_encodes(encode), positions=positions.value, per=per.value,
-        max_new_tokens=max_new_tokens, resize=resize, modality=examples[0].modality,
+        settings.parse_methods(methods), budgets, policies=policies, encoders=parse_encodes(encode), resize=resize,
+        positions=positions.value, per=per.value, max_new_tokens=max_new_tokens, modality=examples[0].modality,
     )  # fmt: skip
     if plot:
         report.check_plot()
     console.print_notes(skipped)
     decisive = {  # everything that decides an answer
-        "model": model, "methods": methods, "keep": keep, "encode": encode,
+        "model": model, "methods": methods, "keep": keep, "encode": encode, "commit": read_commit(),
         "policies": {name: describe_budget(policy) for name, policy in policies.items()},
         "tasks": tasks, "data": data and str(data), "limit": limit, "data_sha256": data and hash_data(data),
-        "split": split, "seed": seed, "batch": batch, "positions": positions.value, "max_new_tokens": max_new_tokens,
-        "resize": resize, "per": per.value, "loading": loading.to_record(), "versions": read_versions(),
-        "commit": read_commit(),
+        "split": split, "seed": seed, "batch": batch, "positions": positions.value, "per": per.value, "resize": resize,
+        "max_new_tokens": max_new_tokens, "loading": loading.to_record(), "versions": read_versions(),
     }  # fmt: skip
     with open_folder(out):  # refused before the model is loaded
         pass
