@@ -132,6 +132,8 @@ results: .venv/ready
 	$(SEEDS) --model bundled --tasks plain,crowd --seed 2 --out benchmarks/results/seeds-bundled-2
 	$(SEEDS) --model bundled-qwen --tasks all --seed 1 --out benchmarks/results/seeds-bundled-qwen-1
 	$(SEEDS) --model bundled-qwen --tasks all --seed 2 --out benchmarks/results/seeds-bundled-qwen-2
+	$(BIN)/python benchmarks/clips.py --split test --limit 20
+	$(BIN)/python benchmarks/clips.py --tasks screens --split test --limit 30
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/ceiling.py
