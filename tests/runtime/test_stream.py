@@ -315,9 +315,21 @@ def test_processors_that_make_something_else_of_images_of_two_sizes(tmp_path):
             session.see(image, at=at)
         with pytest.raises(InputError, match=r"60 x 60 and 130 x 60 pixels together: use images of one size"):
             session.see(noise(3, (130, 60)), at=2)
+        with pytest.raises(InputError, match=r"60 x 60 and 130 x 60 pixels together: use images of one size"):
+            session.see(noise(3, (130, 60)))
         str(session.ask("word", **ASK))
         content = [*frame(0), *frame(1), {"type": "text", "text": "word"}]
         check_prompt(loaded, calls[0][0], [{"role": "user", "content": content}], images)
+
+
+def test_a_frame_beside_an_image_of_another_size(tmp_path):
+    loaded = load_tiled("llava_next", tmp_path)
+    with open_session(loaded)[0] as session:
+        session.see(noise(3, (130, 60)))
+        with pytest.raises(InputError, match=r"60 x 60 and 130 x 60 pixels together: use images of one size"):
+            session.see(noise(0), at=0)
+        assert session.stream.times == ()
+        assert len(session.ask("word", **ASK).report.items) == 1
 
 
 def test_two_threads(qwen):

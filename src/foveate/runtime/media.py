@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 import numpy as np
 import torch
@@ -67,6 +67,11 @@ def read_shown(loaded: LoadedModel, value: Any) -> Shown:
         return make_clip(loaded, value)
     image = read_image(value)
     return LazyImage(_hash(f"{image.size}", image.tobytes()), lambda: image)
+
+
+def is_image(shown: Shown) -> TypeGuard[LazyImage]:
+    """Whether it is an image."""
+    return isinstance(shown, LazyImage)
 
 
 def read_image(value: Any) -> Image.Image:

@@ -19,9 +19,9 @@ from foveate.pipeline.report import PrunedInputs
 from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.context import context_length, last_position
 from foveate.runtime.conversation import ChatMessage, apply_template
-from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
+from foveate.runtime.image_cache import ImageCache, PreparedPrompt
 from foveate.runtime.load import LoadedModel
-from foveate.runtime.media import Seen, Shown, check_mix, make_sound, prepare_shown, read_image, read_shown
+from foveate.runtime.media import Seen, Shown, check_mix, is_image, make_sound, prepare_shown, read_image, read_shown
 from foveate.runtime.prompt_cache import PromptCache
 from foveate.runtime.reply import Reply
 from foveate.runtime.stream import Stream
@@ -136,9 +136,9 @@ class Session:
         with self._lock:
             if at is not None:
                 self._policy.check_stream()
-                check_mix([*self._images, *self._shown], self._policy.settings, has_frames=True)
+                check_mix(before := [*self._images, *self._shown], self._policy.settings, has_frames=True)
                 turn = sum(message["role"] == "user" for message in self._messages)
-                self._stream.add(read_image(images[0]), at, turn, len(self._images) + len(self._shown))
+                self._stream.add(read_image(images[0]), at, turn, [each for each in before if is_image(each)])
             else:
                 self._show([read_shown(self._cache.loaded, each) for each in images])
 
@@ -195,6 +195,7 @@ class Session:
 
     def _show(self, shown: list[Shown]) -> None:
         check_mix(shown, self._policy.settings, has_frames=bool(self._stream.times))
+        self._stream.check_images([each for each in shown if is_image(each)])
         self._shown += shown
 
     def close(self) -> None:
@@ -212,7 +213,7 @@ class Session:
     def _prepare(self, messages: list[ChatMessage], shown: list[Shown]) -> PreparedPrompt:
         """The inputs of the conversation, what it shows encoded."""
         if self._stream.times:
-            images = [each for each in shown if isinstance(each, LazyImage)]
+            images = [each for each in shown if is_image(each)]
             return self._stream.prepare(messages, images, self._policy.memory)
         prompt = apply_template(self._cache.loaded, messages)
         return prepare_shown(self._cache, prompt, shown, self._policy.settings.method)

@@ -82,8 +82,23 @@ class Stream:
         records: int = sum(each.frame.single.processed.bytes for each in self._memory.frames)
         return self._memory.count_bytes() + records
 
-    def add(self, image: Image.Image, at: Any, turn: int, after: int) -> None:
+    def check_images(self, shown: Sequence[LazyImage], frame: Image.Image | None = None) -> None:
+        """Raise `InputError` where the processor makes something else of these images beside a frame than alone.
+
+        The frame is the last one if none is passed; without any there is nothing to check.
+        """
+        own = self._size if frame is None else frame.size
+        for size in {each.open().size for each in shown} - {own} if own else ():
+            check_beside(self._cache.loaded, [Image.new("RGB", own), Image.new("RGB", size)])
+
+    def add(self, image: Image.Image, at: Any, turn: int, shown: Sequence[LazyImage]) -> None:
         """Encode a frame and remember it in the place of what it repeats.
+
+        Args:
+            image: The frame.
+            at: Its time in seconds.
+            turn: The number of user turns before it.
+            shown: The images that were shown before it.
 
         Raises:
             InputError: `at` is no number of seconds above the last one, or the model cannot read frames one by one.
@@ -93,6 +108,8 @@ class Stream:
         if self._size != image.size:
             before = image if self._size is None else Image.new("RGB", self._size)
             check_beside(self._cache.loaded, [before, image])
+        if self._size is None:
+            self.check_images(shown, image)
         single = encode_alone(self._cache.loaded, image, self._method)
         levels, sizes = single.levels, tuple(len(entry) for entry in single.levels[0])
         rows = {"embeds": torch.cat(list(levels[0]))}
@@ -100,7 +117,7 @@ class Stream:
         for name in single.encoded.extras[0] if single.encoded.extras else ():
             rows[name] = torch.cat([extras[name] for extras in single.encoded.extras])
         hollow = replace(single, encoded=Encoded({"image": regroup_output(single.encoded.outputs["image"], [])}))
-        frame = Frame(float(at), turn, after, image.size, hollow, sizes)
+        frame = Frame(float(at), turn, len(shown), image.size, hollow, sizes)
         self._memory.add(frame, rows, single.grid, is_same_view=self._size == image.size)
         self._last, self._size = float(at), image.size
 
@@ -164,9 +181,7 @@ class Stream:
         """An image that was shown without a time, and whether it was known."""
 
         def make() -> SingleImage:
-            opened, size = image.open(), self._size
-            check_beside(self._cache.loaded, [opened if size is None else Image.new("RGB", size), opened])
-            return encode_alone(self._cache.loaded, opened, self._method)
+            return encode_alone(self._cache.loaded, image.open(), self._method)
 
         key = ("alone", image.key, str(self._method))
         return self._cache.remember(key, make, lambda single: count_bytes(single.encoded) + single.processed.bytes)
