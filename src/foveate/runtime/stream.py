@@ -88,7 +88,9 @@ class Stream:
         The frame is the last one if none is passed; without any there is nothing to check.
         """
         own = self._size if frame is None else frame.size
-        for size in {each.open().size for each in shown} - {own} if own else ():
+        if own is None:
+            return
+        for size in {each.open().size for each in shown} - {own}:
             check_beside(self._cache.loaded, [Image.new("RGB", own), Image.new("RGB", size)])
 
     def add(self, image: Image.Image, at: Any, turn: int, shown: Sequence[LazyImage]) -> None:
