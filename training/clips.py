@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import set_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -161,16 +163,19 @@ class ClipDataset(Dataset[dict[str, Tensor]]):
         return ClipRow(pixels, grid, make_visual_head(modality, tokens, QWEN, self.tokenizer), questions, labels)
 
 
-def train(stage: ClipStage, out: Path, rank: int, seed: int, workers: int) -> Path:
+def train(stage: ClipStage, out: Path, rank: int, seed: int, workers: int, start: Path | None = None) -> Path:
     """Train the adapter, resuming where `out` has a checkpoint; return the folder of the finished model.
 
-    With a stage of no steps the model is that of the checkpoint.
+    With a stage of no steps the model is that of the checkpoint. Without a checkpoint the weights are those of the
+    adapter in the folder `start`, if there is one.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     loaded = load("bundled-qwen", dtype="float32")
     tokenizer = loaded.processor.tokenizer
     wrapped = add_low_rank(loaded.model.train(), rank)
+    if start is not None:
+        set_peft_model_state_dict(wrapped, load_file(start / "adapter_model.safetensors"))
     net = AdapterTraining(loaded.model, tokenizer)
     plan = replace(_PLAN, seed=seed, workers=workers)
     run_stage(NAME, net, stage, ClipDataset(stage, tokenizer, seed), plan, out)
@@ -210,10 +215,11 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=STAGE.rate)
     parser.add_argument("--rank", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--start", type=Path, help="folder of an adapter to go on from, such as bundled-clips'")
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
     stage = replace(STAGE, steps=options.steps, horizon=options.horizon or options.steps, rate=options.rate)
-    print(train(stage, options.out, options.rank, options.seed, options.workers))
+    print(train(stage, options.out, options.rank, options.seed, options.workers, options.start))
 
 
 if __name__ == "__main__":

@@ -53,6 +53,8 @@ def test_a_run_leaves_an_adapter_that_load_merges(tmp_path, monkeypatch):
     stage = replace(STAGE, steps=2, batch=2, horizon=2, questions=2, drills=1)
     folder = train(stage, tmp_path, rank=2, seed=0, workers=0)
     assert train(replace(stage, steps=0), tmp_path, rank=2, seed=0, workers=0) == folder
+    again = train(replace(stage, steps=0), tmp_path / "again", rank=2, seed=0, workers=0, start=folder)
+    assert (again / "adapter_model.safetensors").read_bytes() == (folder / "adapter_model.safetensors").read_bytes()
     assert (BUNDLED["bundled-qwen"] / "model.safetensors").read_bytes() == before
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "bundled-qwen"
     shipped = {path.name for path in BUNDLED["bundled-clips"].iterdir()}
