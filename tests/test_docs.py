@@ -74,8 +74,9 @@ def test_the_page_on_tiles_names_all_families_and_commands():
     )
     commands = TILES.partition("```bash")[2].partition("```")[0]
     for command in ("ask", "eval", "bench", "serve", "batch"):
-        (line,) = [line for line in commands.splitlines() if line.startswith(f"foveate {command} ")]
-        parse_encoders(re.search(r"--encode (\S+)", line)[1])
+        lines = [line for line in commands.splitlines() if line.startswith(f"foveate {command} ")]
+        (share,) = [match[1] for line in lines if (match := re.search(r"--encode (\S+)", line))]
+        parse_encoders(share)
 
 
 def test_every_surrounding_has_a_section():
