@@ -26,7 +26,7 @@ def test_ask(run, folder, scene, tmp_path):
     record = json.loads(out.splitlines()[-1])
     assert set(record) == {
         "answer", "answer_unpruned", "kept", "total", "keep", "method", "model", "seconds", "kv_bytes", "peak_bytes",
-        "overlay", "retried", "reasons", "notes", "encode", "encoded",
+        "overlay", "retried", "reasons", "notes", "encode", "encoded", "skip", "max_encoder_memory",
     }  # fmt: skip
     assert (record["kept"], record["total"], record["keep"], record["method"]) == (5, 16, 5, "foveate")
     assert record["model"] == folder
