@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from foveate.errors import InputError, describe
 from foveate.method import Method
@@ -15,7 +15,7 @@ from foveate.pipeline.settings import Keep, Positions, PruneSettings, check_sett
 from foveate.runtime.image_cache import PreparedPrompt
 
 Turns = Literal["rechoose", "frozen", "recall", "picture"]
-POLICIES = ("rechoose", "frozen", "recall", "picture")
+POLICIES = get_args(Turns)
 
 
 @dataclass(frozen=True)

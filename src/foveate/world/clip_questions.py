@@ -59,11 +59,11 @@ def ask_order(events: Sequence[tuple[Track, int]], task: str, rng: random.Random
         text = f"is the {name_track(a, rng)} before the {name_track(b, rng)}?"
         return Question(task, "verify", text, "yes" if start < other else "no", (a.thing, b.thing))
     which, moment = rng.choice((("first", min(m for _, m in events)), ("last", max(m for _, m in events))))
-    found = [track for track, start in events if start == moment]
-    if len(found) > 1:
+    starting = [track for track, start in events if start == moment]
+    if len(starting) > 1:
         return None
-    wanted, answer = choose_attribute(found[0], rng)
-    return Question(task, which, f"which {wanted} is {which}?", answer, (found[0].thing,))
+    wanted, answer = choose_attribute(starting[0], rng)
+    return Question(task, which, f"which {wanted} is {which}?", answer, (starting[0].thing,))
 
 
 def _make_often(clip: Clip, rng: random.Random) -> Question | None:

@@ -93,10 +93,10 @@ def _make_press(screens: Screens, rng: random.Random) -> Question | None:
     if rng.random() < 0.4:
         return ask_order(events, "press", rng)
     step = rng.randrange(1, len(events))
-    side, asked, named = rng.choice((("before", step - 1, step), ("after", step, step - 1)))
-    wanted, answer = choose_attribute(events[asked][0], rng)
+    side, target, named = rng.choice((("before", step - 1, step), ("after", step, step - 1)))
+    wanted, answer = choose_attribute(events[target][0], rng)
     name = name_track(events[named][0], rng)
-    things = (events[asked][0].thing, events[named][0].thing)
+    things = (events[target][0].thing, events[named][0].thing)
     return Question("press", side, f"which {wanted} is {side} the {name}?", answer, things)
 
 
