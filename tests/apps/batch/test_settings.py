@@ -65,7 +65,8 @@ def test_settings_of_the_encoder(tmp_path):
     assert settings(encoder=some).pruning["encode"] == 0.4
     records = [settings(encoder=each).to_record() for each in (some, WHOLE)]
     assert json.loads(json.dumps(records)) == records
-    assert [record["encoder"] for record in records] == [{"encode": 0.4}, {"encode": 1.0}]
+    whole = {"encode": 1.0, "skip": None, "max_encoder_memory": None}
+    assert [record["encoder"] for record in records] == [whole | {"encode": 0.4}, whole]
     for changes, says in (
         ({}, "encode=0.4 .* images of llava models whole: leave encode out"),
         ({"model": folder, "keep": "auto"}, "encode=0.4 is not for a policy"),
