@@ -130,13 +130,13 @@ class PrunedInputs(UserDict[str, Any]):
             return self[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def __or__(self, other: Any) -> PrunedInputs:  # type: ignore[override]
+    def __or__(self, other: Any) -> Any:
         """These inputs with others, which win; the report stays."""
         if not isinstance(other, Mapping):
             return NotImplemented
         return PrunedInputs({**self.data, **other}, self.report, self.layout)
 
-    def __ror__(self, other: Any) -> PrunedInputs:  # type: ignore[override]
+    def __ror__(self, other: Any) -> Any:
         """Others with these inputs, which win; the report stays."""
         if not isinstance(other, Mapping):
             return NotImplemented

@@ -25,13 +25,11 @@ EXIT_CODES = (
 )
 
 
+VERSIONS = "Print the versions of foveate, Python, torch and transformers."
+
+
 @app.callback(invoke_without_command=True, epilog=EXIT_CODES)
-def root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the versions of foveate, Python, torch and transformers.")
-    ] = False,
-) -> None:
+def root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help=VERSIONS)] = False) -> None:
     """Prune the visual tokens of a vision-language model, guided by the question."""
     if version:
         from foveate.apps.results import read_versions
