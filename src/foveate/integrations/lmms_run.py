@@ -22,7 +22,6 @@ from lmms_eval.utils import handle_non_serializable, load_yaml_config
 from foveate.apps.evaluate.statistics import bootstrap_interval, bootstrap_statistic
 from foveate.errors import InputError
 from foveate.integrations.lmms import FoveateLmms
-from foveate.runtime.late import cause_of
 
 OCR = "textvqa_ocr"
 BENCHMARKS = {"textvqa": OCR}
@@ -71,8 +70,8 @@ class LmmsTasks(TaskManager):
                     self.loaded |= super().load_task_or_group([name], task_type)
                 except Exception as error:  # of a task's own code, or of its data after lmms-eval's own retries
                     raise InputError(
-                        f"lmms-eval cannot load {name}: {cause_of(error.__cause__ or error)}. Its data comes from the "
-                        "hub, which wants a login for some (`hf auth login`)."
+                        f"lmms-eval cannot load {name} ({error.__cause__ or error}): its data comes from the hub, "
+                        "which wants a login for some (`hf auth login`)."
                     ) from error
         return {name: self.loaded[name] for name in task_list}
 

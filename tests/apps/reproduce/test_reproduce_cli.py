@@ -252,7 +252,7 @@ def test_what_cannot_be_run(capsys, tmp_path, task):
         (["--out", other], f"{other} holds a run with another application (None, not 'foveate reproduce')"),
         (["--out", tmp_path / "lost"], "holds answers without their run.json"),
         (["--model", "nobody/nothing"], "nobody/nothing"),
-        (["--benchmarks", "pope"], "lmms-eval cannot load pope: "),
+        (["--benchmarks", "pope"], "lmms-eval cannot load pope ("),
         (["--include-path", tmp_path / "nowhere"], "There is no folder"),
     ):
         options = ["--model", model, "--include-path", task, "--methods", "grid", "--keep", 4, "--benchmarks", "drawn"]

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 ANSWERS = "answers"  # a folder for each arm, in it two files for each benchmark
 TASKS = "tasks"
 Record = dict[str, Any]
-"""An arm's results on a benchmark: arm, method, keep, benchmark, task, questions, input_tokens, seconds, and metrics, of
-which each has value, low and high."""
+"""An arm's results on a benchmark, with these fields; each of the metrics has value, low and high."""
 FIELDS = ("arm", "method", "keep", "benchmark", "task", "questions", "input_tokens", "seconds", "metrics")
 
 
