@@ -1,6 +1,7 @@
 """A task of local images in lmms-eval's own format."""
 
 import json
+from pathlib import Path
 
 TASK = """
 task: drawn
@@ -42,6 +43,7 @@ def each_once(items):
     return 1.0
 def submit(items): return None
 """
+STOCK = {}
 
 
 def write_task(folder, examples):
@@ -55,3 +57,19 @@ def write_task(folder, examples):
     (folder / "drawn.yaml").write_text(TASK.format(questions=folder / "questions.jsonl"))
     (folder / "drawn.py").write_text(CODE)
     return folder
+
+
+def remember_stock_tasks(monkeypatch):
+    """Read lmms-eval's thousand files of tasks once for all tests."""
+    from lmms_eval import tasks
+
+    own, read = str(Path(tasks.__file__).parent), tasks.TaskManager._get_task_and_group
+
+    def read_once(self, folder):
+        if not folder.startswith(own):
+            return read(self, folder)
+        if folder not in STOCK:
+            STOCK[folder] = read(self, folder)
+        return STOCK[folder]
+
+    monkeypatch.setattr(tasks.TaskManager, "_get_task_and_group", read_once)

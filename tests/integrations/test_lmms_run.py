@@ -7,7 +7,7 @@ import pytest
 from foveate.apps.evaluate import sample_examples
 from foveate.errors import InputError
 from foveate.runtime.load import load
-from local_task import write_task
+from local_task import remember_stock_tasks, write_task
 from tiny import tiny_folder
 
 pytest.importorskip("lmms_eval", reason="lmms-eval is not installed: pip install 'foveate[lmms]'")
@@ -20,6 +20,11 @@ filter_list:
 - {name: as_it_is, filter: [{function: take_first}]}
 - {name: lower, filter: [{function: lowercase}, {function: take_first}]}
 """
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    remember_stock_tasks(monkeypatch)
 
 
 @pytest.fixture

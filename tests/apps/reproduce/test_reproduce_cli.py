@@ -1,5 +1,6 @@
 """`foveate reproduce`, from the words of the command to the report, on local images and made-up published numbers."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import pytest
 from foveate.apps import cli
 from foveate.apps.evaluate import sample_examples
 from foveate.apps.results import open_folder
-from local_task import write_task
+from local_task import remember_stock_tasks, write_task
 from tiny import tiny_folder
 
 QUESTIONS = 4
@@ -54,6 +55,12 @@ def task(tmp_path_factory):
     folder = tmp_path_factory.mktemp("task")
     (folder / "published.json").write_text(json.dumps(PUBLISHED))
     return write_task(folder, sample_examples(["existence"], "dev", QUESTIONS))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    if importlib.util.find_spec("lmms_eval"):
+        remember_stock_tasks(monkeypatch)
 
 
 @pytest.fixture
