@@ -31,9 +31,9 @@ test-oldest: .venv/oldest/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/oldest transformers==5.18.0
 	touch $@
 
-# The plug-in for lmms-eval, through its own evaluator. Separate, since lmms-eval needs many packages.
+# The plug-in for lmms-eval, through its own evaluator, and `foveate reproduce`. Separate, since lmms-eval needs many packages.
 test-lmms: .venv/lmms/ready
-	PYTHONPATH=.venv/lmms $(BIN)/python -m pytest -W ignore tests/integrations/test_lmms.py
+	PYTHONPATH=.venv/lmms $(BIN)/python -m pytest -W ignore tests/integrations/test_lmms.py tests/integrations/test_lmms_run.py tests/apps/reproduce
 
 .venv/lmms/ready: .venv/ready tests/lmms-requirements.txt
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/lmms --requirement tests/lmms-requirements.txt

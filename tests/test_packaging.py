@@ -36,7 +36,7 @@ EXTRAS = {
     "apps/evaluate": ("eval",),
     "apps/results.py": ("eval",),
     "apps/serve": ("serve",),
-    "integrations/lmms.py": ("lmms",),
+    "integrations/lmms": ("lmms",),
     "integrations/vllm": ("vllm",),
 }
 """Extras that the modules below a path may use."""

@@ -14,6 +14,7 @@ from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import FoveateError, InputError
 from foveate.runtime.load import load
+from local_task import write_task
 from policies import make_policy, save_policy, ship
 from tiled import tiled_folder
 from tiny import tiny_folder
@@ -25,46 +26,11 @@ from lmms_eval.api.instance import Instance
 
 from foveate.integrations.lmms import FoveateLmms, manifest
 
-TASK = """
-task: drawn
-dataset_path: json
-dataset_kwargs: {data_files: {test: questions.jsonl}}
-test_split: test
-output_type: generate_until
-doc_to_visual: !function drawn.images
-doc_to_text: !function drawn.text
-doc_to_messages: !function drawn.messages
-doc_to_target: answer
-generation_kwargs: {max_new_tokens: 8, until: ["\\n"]}
-process_results: !function drawn.mark
-metric_list: [{metric: right, aggregation: mean, higher_is_better: true}]
-metadata: [{version: 0.0}]
-"""
-CODE = """
-from PIL import Image
-from foveate.apps.evaluate.examples import is_right
-def images(doc): return [Image.open(doc["image"])]
-def text(doc, lmms_eval_specific_kwargs=None): return doc["question"]
-def messages(doc, lmms_eval_specific_kwargs=None):
-    content = [{"type": "image", "url": images(doc)[0]}, {"type": "text", "text": doc["question"]}]
-    return [{"role": "user", "content": content}]
-def mark(doc, results): return {"right": float(is_right(results[0], [doc["answer"]]))}
-"""
-
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("task")
     examples = sample_examples(["existence", "attribute", "counting"], "dev", 4)
-    lines = []
-    for example in examples:
-        example.image().save(folder / f"{example.id}.png")
-        row = {"image": str(folder / f"{example.id}.png"), "question": example.question, "answer": example.answers[0]}
-        lines.append(json.dumps(row))
-    (folder / "questions.jsonl").write_text("\n".join(lines))
-    (folder / "drawn.yaml").write_text(TASK.replace("questions.jsonl", str(folder / "questions.jsonl")))
-    (folder / "drawn.py").write_text(CODE)
-    return folder
+    return write_task(tmp_path_factory.mktemp("task"), examples)
 
 
 @pytest.mark.heavy

@@ -20,14 +20,14 @@ from foveate.apps.budgets import parse_budget
 from foveate.apps.encoder import EncoderOptions, parse_bytes, parse_encode, parse_skip
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
-from foveate.method import resolve_any
+from foveate.method import Method, resolve_any
 from foveate.method.in_decoder import DecoderMethod
 from foveate.models.generation import has_own_decoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Keep, Positions, check_choices
 from foveate.runtime.conversation import process_prompts
-from foveate.runtime.load import load
+from foveate.runtime.load import LoadedModel, load
 from foveate.runtime.load_options import LoadOptions, parse_device_map
 
 LOAD_OPTIONS = [field.name for field in fields(LoadOptions)]
@@ -44,9 +44,9 @@ class FoveateLmms(lmms):
     Answers are greedy unless the task asks for sampling. Input tokens are counted after pruning.
 
     Args:
-        pretrained: a hub id, a folder, or the name of a bundled model.
+        pretrained: a hub id, a folder, the name of a bundled model, or what `foveate.load` returned.
         keep: as for `foveate.prune_inputs`, or the .json file of a policy; 1.0 runs the whole model.
-        method: the name of a method (`foveate methods`).
+        method: a method or its name (`foveate methods`).
         positions: "original" or "compact", as for `foveate.prune_inputs`.
         encode, skip, max_encoder_memory: as for `foveate.prune_inputs`; the last one in bytes.
         batch_size: how many prompts are answered at a time.
@@ -62,9 +62,9 @@ class FoveateLmms(lmms):
 
     def __init__(
         self,
-        pretrained: str = "bundled",
+        pretrained: str | LoadedModel = "bundled",
         keep: Keep | str = 1.0,
-        method: str = "foveate",
+        method: str | Method | DecoderMethod = "foveate",
         positions: Positions = "original",
         encode: float | str = 1.0,
         skip: float | str | None = None,
@@ -97,7 +97,7 @@ class FoveateLmms(lmms):
         self._settings: dict[str, Any] = {"keep": budget, "method": resolve_any(method), "positions": positions}
         self._settings |= vars(encoder)
         self._batch_size, self._max_new_tokens = int(batch_size), max_new_tokens
-        self._loaded = load(pretrained, **options)
+        self._loaded = _load(pretrained, options)
         with pruning(self._loaded.model, **self._settings):
             pass  # raises here if the model cannot run the method
 
@@ -168,6 +168,14 @@ class FoveateLmms(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> list[str]:  # noqa: ARG002
         """Not supported."""
         raise InputError("foveate answers single prompts: choose tasks of output type generate_until.")
+
+
+def _load(pretrained: str | LoadedModel, options: Mapping[str, Any]) -> LoadedModel:
+    if not isinstance(pretrained, LoadedModel):
+        return load(pretrained, **options)
+    if any(value is not None for value in options.values()):
+        raise InputError("A loaded model stays where it is: give device and the other options to foveate.load.")
+    return pretrained
 
 
 def _select_options(settings: Mapping[str, Any], max_new_tokens: int) -> dict[str, Any]:

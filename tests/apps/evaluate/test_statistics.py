@@ -8,6 +8,7 @@ from foveate.apps.evaluate.statistics import (
     ROUNDS,
     average_relative,
     bootstrap_interval,
+    bootstrap_statistic,
     compute_bootstrap_p,
     compute_p,
     resample,
@@ -81,3 +82,12 @@ def test_rounds_p():
     assert compute_bootstrap_p(np.ones(1999)) == pytest.approx(2 / 2000)
     assert compute_bootstrap_p(np.array([-1.0, 1.0] * 50)) == 1.0
     assert compute_bootstrap_p(np.zeros(10)) == 1.0
+
+
+def test_the_interval_of_a_statistic_of_items():
+    """Of a mean it is that of the normal distribution, and of a constant the constant."""
+    items = [{"right": 1.0}] * 300 + [{"right": 0.0}] * 100
+    low, high = bootstrap_statistic(items, lambda drawn: sum(item["right"] for item in drawn) / len(drawn))
+    spread = 1.96 * math.sqrt(0.75 * 0.25 / 400)
+    assert (low, high) == (pytest.approx(0.75 - spread, abs=0.005), pytest.approx(0.75 + spread, abs=0.005))
+    assert bootstrap_statistic(items, len) == (400.0, 400.0)

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.apps.cli import ask, batch, bench, calibrate, chat, evaluate, serve, tables, watch  # noqa: F401  each registers itself
+from foveate.apps.cli import ask, batch, bench, calibrate, chat, evaluate, reproduce, serve, tables, watch  # noqa: F401  each registers itself
 from foveate.apps.cli.options import app
 from foveate.errors import FoveateError
 

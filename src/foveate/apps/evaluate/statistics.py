@@ -1,13 +1,14 @@
 """Intervals and paired tests. All random numbers have a fixed seed, so that a table can be reproduced."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Arm = TypeVar("Arm", bound=Hashable)
+Item = TypeVar("Item")
 Scores = NDArray[np.float64]
 ROUNDS = 2000
 CHUNK = 100  # rounds in memory at the same time
@@ -17,6 +18,13 @@ SEED = 0
 def bootstrap_interval(scores: Scores) -> tuple[float, float]:
     """95 % bootstrap interval of the mean of `scores` (n,), over questions."""
     return take_percentiles(resample([scores])[0])
+
+
+def bootstrap_statistic(items: Sequence[Item], statistic: Callable[[list[Item]], float]) -> tuple[float, float]:
+    """95 % bootstrap interval of any statistic of `items`, one for each question."""
+    generator, n = np.random.default_rng(SEED), len(items)
+    rounds = (generator.integers(0, n, n) for _ in range(ROUNDS))
+    return take_percentiles(np.array([statistic([items[i] for i in drawn]) for drawn in rounds]))
 
 
 def take_percentiles(values: Scores) -> tuple[float, float]:
