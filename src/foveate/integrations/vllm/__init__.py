@@ -44,6 +44,7 @@ def overrides(
     method: str = "foveate",
     positions: str = "original",
     turn: str = "last",
+    feature_cache_gib: float = 0.25,
     encode: float = 1.0,
     skip: float | str | None = None,
     max_encoder_memory: int | None = None,
@@ -56,6 +57,8 @@ def overrides(
         keep, method, positions: as for `foveate.prune_inputs`; the defaults of every request.
         turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is
             the turn that shows the image, so that the KV cache of a longer chat about one image stays valid.
+        feature_cache_gib: GiB of the host's memory, in each worker, for encoded images: another question about one of
+            them needs no encoder. 0 keeps none.
         encode, skip, max_encoder_memory: the defaults alone; vLLM encodes an image whole, and others are refused.
         revision: a branch, tag or commit of a model of the hub; give it to vLLM too.
 
@@ -70,11 +73,11 @@ def overrides(
     """
     from dataclasses import asdict
 
-    from foveate.integrations.vllm.settings import FIELD, VllmSettings
+    from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
     from foveate.runtime.load import locate, read_config
     from foveate.runtime.load_options import LoadOptions
 
-    settings = VllmSettings(keep, method, positions, turn, encode)
+    settings, engine = VllmSettings(keep, method, positions, turn, encode), EngineSettings(feature_cache_gib)
     for name, value in (("skip", skip), ("max_encoder_memory", max_encoder_memory)):
         if value is not None:
             raise InputError(f"vLLM encodes an image whole: leave {name}={value} out, or use transformers.")
@@ -84,4 +87,4 @@ def overrides(
             f"foveate does not prune {names[0]} inside vLLM: it knows {', '.join(ARCHITECTURES)}. "
             "Other families prune in transformers (`foveate families`)."
         )
-    return {"architectures": [PREFIX + names[0]], FIELD: asdict(settings)}
+    return {"architectures": [PREFIX + names[0]], FIELD: {**asdict(settings), **asdict(engine)}}

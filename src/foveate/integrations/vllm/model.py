@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from vllm.logger import init_logger
 
 from foveate.integrations.vllm.engine import check_version
-from foveate.integrations.vllm.settings import FIELD, ImagePlan
+from foveate.integrations.vllm.features import FeatureStore
+from foveate.integrations.vllm.settings import FIELD, EngineSettings, ImagePlan
 from foveate.method import resolve
 from foveate.models.kept import keep_values
 from foveate.models.lookup import family
@@ -24,6 +27,7 @@ from foveate.pipeline.budget import Share
 from foveate.pipeline.select import select_tokens
 
 check_version()
+logger = init_logger("vllm.foveate")  # vLLM shows notes of its own modules
 AXES, BASE = 3, 256
 COLUMNS = 2 * AXES
 Stock: Any = object  # a stock model follows in the bases of every subclass
@@ -39,6 +43,7 @@ class PrunedMRopeModel(Stock):
         scheduler = vllm_config.scheduler_config
         self._max_encoder_tokens = max(scheduler.max_num_encoder_input_tokens, scheduler.max_num_batched_tokens)
         self._family = family(self.config.model_type)
+        self._features = make_store(vllm_config, EngineSettings.from_config(self.config))
         # CUDA graphs need fixed addresses. Not contiguous, like vLLM's own positions.
         size = scheduler.max_num_batched_tokens + 1
         self._offsets = torch.zeros(AXES, size, dtype=torch.long)
@@ -59,10 +64,23 @@ class PrunedMRopeModel(Stock):
                 append_offsets(rows, rows.new_zeros(AXES, len(rows))) for rows in super().embed_multimodal(**kwargs)
             ]
         plans = [ImagePlan.unpack(plan) for plan in packed]
+        totals, device = [plan.total for plan in plans], self._offsets.device
+        features = self._features.read([plan.image for plan in plans], partial(self._encode, kwargs, totals))
+        return self._prune([rows.to(device) for rows in features], kwargs, plans)
+
+    def _encode(self, kwargs: Mapping[str, Any], totals: Sequence[int], numbers: Sequence[int]) -> list[Tensor]:
+        """The features of some of the images, whose whole numbers of tokens are `totals`."""
+        parts = [self.slice_inputs(kwargs, n, n + 1) for n in numbers] if len(numbers) < len(totals) else [kwargs]
+        inputs = {name: join_rows([part[name] for part in parts]) for name in parts[0]}
         features: list[Tensor] = []
-        for start, stop in split_into_steps([plan.total for plan in plans], self._max_encoder_tokens):
-            features += super().embed_multimodal(**self.slice_inputs(kwargs, start, stop))
-        return self._prune(features, kwargs, plans)
+        for start, stop in split_into_steps([totals[n] for n in numbers], self._max_encoder_tokens):
+            features += super().embed_multimodal(**self.slice_inputs(inputs, start, stop))
+        return features
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """The stock model's. Features of other weights are forgotten."""
+        self._features.clear()
+        return super().load_weights(*args, **kwargs)
 
     def slice_inputs(self, kwargs: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
         """The encoder's inputs for the images from `start` to `stop`."""
@@ -213,6 +231,28 @@ def read_max_positions(model_config: Any) -> int:
 def _read_plan(feature: Any) -> ImagePlan | None:
     """None for a video, which stays whole."""
     return ImagePlan.unpack(feature.data[FIELD].data) if feature.modality == "image" else None
+
+
+def make_store(vllm_config: Any, settings: EngineSettings) -> FeatureStore:
+    """An empty store of this size; of none where vLLM does not name images by their content."""
+    caches = vllm_config.model_config.multimodal_config.mm_processor_cache_gb, vllm_config.cache_config
+    is_used = settings.max_bytes > 0 and bool(caches[0] or caches[1].enable_prefix_caching)
+    if is_used:
+        logger.info(
+            "foveate keeps encoded images in the host's memory, up to %s GiB in each worker, beside the memory that "
+            "vLLM profiles.",
+            settings.feature_cache_gib,
+        )
+    else:
+        logger.info("foveate keeps no encoded images: a further question about one encodes it again.")
+    return FeatureStore(settings.max_bytes if is_used else 0)
+
+
+def join_rows(parts: Sequence[Any]) -> Any:
+    """The rows of tensors, or of lists, one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else [row for part in parts for row in part]
 
 
 def split_into_steps(totals: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
