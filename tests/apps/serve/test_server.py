@@ -178,6 +178,8 @@ def test_wrong_options(refusal):
         (("--keep", "2.0"), "keep"), (("--keep", "x"), "--keep"), (("--method", "typo"), "typo"),
         (("--method", "fastv"), "running model"), (("--typo", "1"), "No such option: --typo"),
         (("bundled",), "No such option: bundled"), (("--turn", "own"), "--turn is for --engine vllm"),
+        (("--reuse", "auto"), "--reuse is for --engine vllm"),
+        (("--engine", "vllm", "--print", "--reuse", "always"), "reuse='always' is unknown"),
         (("--print",), "--print is for --engine vllm"), (("--max-pixels", "100"), "max-pixels"),
         (("--fetch-from", "ftp://a"), "--fetch-from"), (("--fetch-from", "https://a/b"), "--fetch-from"),
         (("--api-key", ""), "--api-key"),

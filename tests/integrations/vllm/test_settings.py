@@ -24,12 +24,12 @@ def test_overrides():
     assert overrides("bundled", keep=0.1) == {
         "architectures": ["FoveateLlavaForConditionalGeneration"],
         "foveate": {
-            "keep": 0.1, "method": "foveate", "positions": "original", "turn": "last", "encode": 1.0,
-            "feature_cache_gib": 0.25,
+            "keep": 0.1, "method": "foveate", "positions": "original", "turn": "last", "reuse": "question",
+            "encode": 1.0, "feature_cache_gib": 0.25,
         },
     }  # fmt: skip
     settings = {"keep": 64, "method": "divprune", "positions": "compact", "turn": "own", "encode": 1.0}
-    settings |= {"feature_cache_gib": 2}
+    settings |= {"reuse": "auto", "feature_cache_gib": 2}
     result = overrides("bundled-qwen", **settings)
     assert result == {"architectures": ["FoveateQwen2_5_VLForConditionalGeneration"], "foveate": settings}
 
@@ -55,6 +55,8 @@ def test_every_architecture_has_a_family():
         ({"keep": 0.1, "method": "fastv"}, InputError),
         ({"keep": 0.1, "positions": "none"}, InputError),
         ({"keep": 0.1, "turn": "first"}, InputError),
+        ({"keep": 0.1, "reuse": "always"}, InputError),
+        ({"keep": 0.1, "reuse": True}, InputError),
     ],
 )
 def test_bad_settings(settings, error):

@@ -1,10 +1,15 @@
 """Whole images after the encoder, so that another question about one of them needs no second pass of the encoder."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
+from vllm.logger import init_logger
 
+from foveate.integrations.vllm.settings import EngineSettings
 from foveate.runtime.byte_cache import ByteCache
+
+logger = init_logger("vllm.foveate")  # vLLM shows notes of its own modules
 
 
 class FeatureStore:
@@ -55,3 +60,18 @@ class FeatureStore:
         if size <= self._cache.max_bytes:
             is_part = rows.untyped_storage().nbytes() > size  # of a batch, all of which it would keep in memory
             self._cache.put(key, rows.detach().to("cpu", copy=is_part), size)
+
+
+def make_store(vllm_config: Any, settings: EngineSettings) -> FeatureStore:
+    """An empty store of this size; of none where vLLM does not name images by their content."""
+    caches = vllm_config.model_config.multimodal_config.mm_processor_cache_gb, vllm_config.cache_config
+    is_used = settings.max_bytes > 0 and bool(caches[0] or caches[1].enable_prefix_caching)
+    if is_used:
+        logger.info(
+            "foveate keeps encoded images in the host's memory, up to %s GiB in each worker, beside the memory that "
+            "vLLM profiles.",
+            settings.feature_cache_gib,
+        )
+    else:
+        logger.info("foveate keeps no encoded images: a further question about one encodes it again.")
+    return FeatureStore(settings.max_bytes if is_used else 0)

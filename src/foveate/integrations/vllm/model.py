@@ -1,8 +1,7 @@
 """The part that runs inside the engine: selects tokens as they leave the encoder, and keeps the position of each.
 
 vLLM numbers a prompt before the encoder has run, so the offset of a kept token within its image is known too late. It
-therefore travels in the token's own row, behind the features: the engine caches, slices and gathers the two together.
-Offsets are written as digits below 256, which bfloat16 holds exactly.
+therefore travels in the token's own row (`rows.py`).
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from vllm.logger import init_logger
 
 from foveate.integrations.vllm.engine import check_version
-from foveate.integrations.vllm.features import FeatureStore
+from foveate.integrations.vllm.features import make_store
+from foveate.integrations.vllm.rows import AXES, COLUMNS, append_offsets, join_rows, read_offsets
 from foveate.integrations.vllm.settings import FIELD, EngineSettings, ImagePlan
 from foveate.method import resolve
 from foveate.models.kept import keep_values
@@ -27,9 +26,6 @@ from foveate.pipeline.budget import Share
 from foveate.pipeline.select import select_tokens
 
 check_version()
-logger = init_logger("vllm.foveate")  # vLLM shows notes of its own modules
-AXES, BASE = 3, 256
-COLUMNS = 2 * AXES
 Stock: Any = object  # a stock model follows in the bases of every subclass
 
 
@@ -233,28 +229,6 @@ def _read_plan(feature: Any) -> ImagePlan | None:
     return ImagePlan.unpack(feature.data[FIELD].data) if feature.modality == "image" else None
 
 
-def make_store(vllm_config: Any, settings: EngineSettings) -> FeatureStore:
-    """An empty store of this size; of none where vLLM does not name images by their content."""
-    caches = vllm_config.model_config.multimodal_config.mm_processor_cache_gb, vllm_config.cache_config
-    is_used = settings.max_bytes > 0 and bool(caches[0] or caches[1].enable_prefix_caching)
-    if is_used:
-        logger.info(
-            "foveate keeps encoded images in the host's memory, up to %s GiB in each worker, beside the memory that "
-            "vLLM profiles.",
-            settings.feature_cache_gib,
-        )
-    else:
-        logger.info("foveate keeps no encoded images: a further question about one encodes it again.")
-    return FeatureStore(settings.max_bytes if is_used else 0)
-
-
-def join_rows(parts: Sequence[Any]) -> Any:
-    """The rows of tensors, or of lists, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    return torch.cat(list(parts)) if isinstance(parts[0], Tensor) else [row for part in parts for row in part]
-
-
 def split_into_steps(totals: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
     """Ranges of images with at most `most` tokens before pruning. (The engine fills a step by kept tokens.)"""
     start = tokens = 0
@@ -265,15 +239,3 @@ def split_into_steps(totals: Sequence[int], most: int) -> Iterator[tuple[int, in
         tokens += total
     if start < len(totals):
         yield start, len(totals)
-
-
-def append_offsets(rows: Tensor, offsets: Tensor) -> Tensor:
-    """(n, d) rows and (3, n) offsets as (n, d + 6)."""
-    digits = torch.stack((offsets // BASE, offsets % BASE)).flatten(0, 1).T
-    return torch.cat((rows, digits.to(rows)), 1)
-
-
-def read_offsets(rows: Tensor) -> Tensor:
-    """(3, n): the offsets that `append_offsets` wrote."""
-    high, low = rows[:, -COLUMNS:].T.long().unflatten(0, (2, AXES))
-    return torch.add(low, high, alpha=BASE)

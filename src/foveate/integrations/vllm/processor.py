@@ -15,6 +15,7 @@ from vllm.multimodal.parse import ImageEmbeddingItems
 from vllm.multimodal.processing import PromptReplacement
 
 from foveate.errors import InputError, ModelError
+from foveate.integrations.vllm.reuse import FirstQuestions, count_choices
 from foveate.integrations.vllm.settings import FIELD, ImagePlan, VllmSettings
 from foveate.method import resolve
 from foveate.method.checks import is_int
@@ -53,6 +54,7 @@ class PruningProcessor(Stock):
         super().__init__(info, dummy_inputs)
         self.settings = VllmSettings.from_config(info.ctx.model_config.hf_config)
         self.logged: set[str] = set()
+        self._first_questions = FirstQuestions()
 
     def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """For each image, the number of its tokens and how many of them are protected (ends of rows)."""
@@ -89,6 +91,10 @@ class PruningProcessor(Stock):
         questions = self._find_questions(settings, inputs.prompt, count)
         hashes = super()._get_mm_hashes(replace(inputs, hf_processor_mm_kwargs=kwargs))
         contents = [""] * count if own is PROFILED else hashes.get("image", [])
+        if settings.reuse == "auto":
+            questions = list(map(self._first_questions.choose, contents, questions))
+        if own is not PROFILED:
+            count_choices(questions, whole=settings.keeps_all)
         added = {FIELD: Preparation(settings, hashes, questions, contents)}
         return super().apply(replace(inputs, hf_processor_mm_kwargs={**kwargs, **added}), timing_ctx)
 
@@ -103,9 +109,10 @@ class PruningProcessor(Stock):
         if isinstance(items.get("image"), ImageEmbeddingItems):
             raise InputError("Images that come as embeddings are not pruned: send the images themselves.")
 
-    def _find_questions(self, settings: VllmSettings, prompt: Sequence[int], count: int) -> list[list[int]]:
+    def _find_questions(self, settings: VllmSettings, prompt: Sequence[int], count: int) -> list[Sequence[int]]:
         """The question to each image, in token ids; empty if it does not matter."""
-        if settings.keeps_all or not count or not resolve(settings.method).prompt_aware:
+        is_blind = settings.reuse == "picture" or not resolve(settings.method).prompt_aware
+        if settings.keeps_all or not count or is_blind:
             return [[]] * count
         config = self.info.ctx.model_config.hf_config
         placeholder = family(config.model_type).token_id(config)
@@ -114,7 +121,7 @@ class PruningProcessor(Stock):
             return [[]] * count  # vLLM itself reports that the prompt lacks placeholders
         own, ignored = settings.turn == "own", [False] * len(prompt)
         starts = (columns + columns[-1:] * count)[:count] if own else columns[:1]
-        questions = []
+        questions: list[Sequence[int]] = []
         for start in starts:
             dialog = self.template.split(prompt, start, ignored)
             questions.append([prompt[column] for column in dialog.find_question(start if own else None)])
@@ -132,7 +139,7 @@ class PruningProcessor(Stock):
         method = "" if settings.keeps_all else settings.method  # it is not used
         key = {"keep": settings.keep, "method": method, "positions": settings.positions}
         images = [
-            MultiModalHasher.hash_kwargs(algorithm, image=image, settings=key, question=question)
+            MultiModalHasher.hash_kwargs(algorithm, image=image, settings=key, question=list(question))
             for image, question in zip(prepared.hashes.get("image", []), prepared.questions, strict=True)
         ]
         return {modality: values for modality, values in {**prepared.hashes, "image": images}.items() if values}

@@ -18,6 +18,7 @@ from foveate.pipeline.settings import check_encode_share, check_settings
 
 FIELD = "foveate"
 """The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
+REUSE = ("question", "picture", "auto")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class VllmSettings:
     Args:
         keep, method, positions: as for `foveate.prune_inputs`.
         turn: "last" or "own", as for `foveate.integrations.vllm.overrides`.
+        reuse: "question", "picture" or "auto", as for `foveate.integrations.vllm.overrides`.
         encode: 1.0 alone: vLLM encodes an image whole.
 
     Raises:
@@ -37,6 +39,7 @@ class VllmSettings:
     method: str = "foveate"
     positions: str = "original"
     turn: str = "last"
+    reuse: str = "question"
     encode: float = 1.0
 
     def __post_init__(self) -> None:
@@ -57,6 +60,8 @@ class VllmSettings:
             )
         if self.turn not in ("last", "own"):
             raise InputError(f'turn={self.turn!r} is unknown: use "last" or "own".')
+        if self.reuse not in REUSE:
+            raise InputError(f"reuse={self.reuse!r} is unknown: use {', '.join(REUSE)}.")
 
     @classmethod
     def from_config(cls, config: Any) -> VllmSettings:
