@@ -13,16 +13,20 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from foveate.apps.bench.spread import Spread
 from foveate.runtime.load import quiet
 from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from foveate.apps.bench.served.run import VllmArm, VllmBench
 
 OUT = Path(__file__).parent / "results" / "serving" / "questions.json"
@@ -36,6 +40,7 @@ ARMS = (  # name, store, settings of a request
     ("divprune", "with store", {"method": "divprune"}),
 )
 NEW = 1
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TEXT = "what is in the picture a red square on blue ground how many circles are there"
 
 
@@ -59,20 +64,25 @@ def make_prompts(bench: VllmBench, arm: VllmArm, seed: int, count: int) -> list[
     return [bench.make_prompt(noise, question, arm.options) for question in questions]
 
 
-def measure(bench: VllmBench, arms: list[VllmArm], rounds: int, count: int) -> dict[str, list[list[float]]]:
+def measure(
+    bench: VllmBench, arms: list[VllmArm], rounds: int, count: int, clock: Callable[[], float]
+) -> dict[str, list[list[float]]]:
     """Seconds of every question in every round, by arm. Every arm has its own image, which no other one has seen."""
     seconds: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
     for turn in range(rounds + 1):
         for number, arm in list(enumerate(arms))[:: 1 if turn % 2 else -1]:
-            load = arm.server.serve(make_prompts(bench, arm, turn * len(arms) + number, count), 1, NEW)
+            prompts = make_prompts(bench, arm, turn * len(arms) + number, count)
+            load = arm.server.serve(prompts, 1, NEW, clock)
+            arm.prompt = load.prompt
             if turn:  # the first is a warm-up
                 seconds[arm.name].append(load.first)
-                arm.loads.setdefault(1, []).append(load)
     return seconds
 
 
 def summarize(arms: list[VllmArm], seconds: dict[str, list[list[float]]], count: int) -> list[dict[str, Any]]:
     """One row per arm: milliseconds, ratios to the unpruned arm of the same round, KV blocks of a request."""
+    from foveate.apps.bench.served.clients import count_blocks
+
     whole, rows = seconds[arms[0].name], []
     for arm in arms:
         own = seconds[arm.name]
@@ -83,7 +93,7 @@ def summarize(arms: list[VllmArm], seconds: dict[str, list[list[float]]], count:
                 "first_ms": 1000 * float(np.median([each[0] for each in own])),
                 "second_ms": 1000 * float(np.median([each[1] for each in own])),
                 "later_ms": 1000 * float(np.median([part for each in own for part in each[2:]])),
-                "kv_blocks": max(load.blocks for load in arm.loads[1]),
+                "kv_blocks": count_blocks(arm.prompt, NEW),
                 "total_times_unpruned_by_questions": [vars(Spread.from_values(total)) for total in totals],
             }
         )
@@ -97,6 +107,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=2, help="layers of the decoder and of the tower")
     parser.add_argument("--questions", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of the process, beside other work")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     from foveate.apps.bench.served.run import VllmBench
@@ -104,9 +115,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, quiet():
         bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)
         arms = make_arms(bench)
-        rows = summarize(arms, measure(bench, arms, options.rounds, options.questions), options.questions)
+        seconds = measure(bench, arms, options.rounds, options.questions, CLOCKS[options.clock])
+    rows = summarize(arms, seconds, options.questions)
     records = json.loads(options.out.read_text()) if options.out.exists() else {}
-    settings = {"layers": options.layers, "keep": KEEP, "rounds": options.rounds}
+    settings = {"layers": options.layers, "keep": KEEP, "rounds": options.rounds, "clock": options.clock}
+    settings["threads"] = torch.get_num_threads()
     records[options.model] = {**settings, "arms": rows, "notes": bench.notes}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(records, indent=1) + "\n")

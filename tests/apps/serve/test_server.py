@@ -218,6 +218,15 @@ def test_the_command_of_vllm_is_printed(capsys):
         assert part in line
 
 
+def test_what_is_kept_for_further_questions(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["serve", "--engine", "vllm", "--print", "--image-cache", "512", "--reuse", "auto"])
+    line = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert '"reuse": "auto"' in line
+    assert '"feature_cache_gib": 0.5' in line
+
+
 def test_a_key_is_not_printed_and_a_note_says_so(capsys):
     with pytest.raises(SystemExit):
         cli.main(["serve", "--engine", "vllm", "--print", "--api-key", "secret"])

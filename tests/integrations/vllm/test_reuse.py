@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 
 import pytest
 
@@ -122,6 +121,14 @@ def test_what_is_no_reuse(engine, reuse):
         engine.answer(chat(QUESTIONS[0]), [make_image(6)], reuse=reuse)
 
 
+def test_a_refused_question_is_not_the_first_one(engine, counted):
+    images, talk = [make_image(8)], chat(QUESTIONS[1])
+    with pytest.raises(FoveateError, match="is more than the"):
+        engine.answer(chat(QUESTIONS[0]), images, keep=5000, reuse="auto")
+    assert_same(engine.answer(talk, images, keep=0.3, reuse="auto"), engine.reference.answer(talk, images, keep=0.3))
+    assert counted() == {"question": 1, "picture": 0, "whole": 0}
+
+
 def test_whole_images_are_counted(engine, counted):
     engine.answer(chat(QUESTIONS[0], 2), [make_image(7)] * 2, keep=1.0, reuse="auto")
     engine.answer(chat(QUESTIONS[0], 0), [])
@@ -131,6 +138,12 @@ def test_whole_images_are_counted(engine, counted):
 # -- the memory of first questions -------------------------------------------------------------------------------------
 
 
+def ask(memory: FirstQuestions, image: str, question: tuple) -> tuple:
+    chosen = tuple(memory.choose(image, question))
+    memory.remember(image, chosen)
+    return chosen
+
+
 def test_the_first_question_of_a_known_image_is_its_own():
     draw = random.Random(6)
     memory, first = FirstQuestions(), dict[str, tuple]()
@@ -138,31 +151,14 @@ def test_the_first_question_of_a_known_image_is_its_own():
         image, question = f"image {draw.randrange(20)}", tuple(draw.choices(range(3), k=draw.randrange(4)))
         if question:
             first.setdefault(image, question)
-        expected = question if first.get(image) == question else ()
-        assert tuple(memory.choose(image, question)) == expected
+        assert ask(memory, image, question) == (question if first.get(image) == question else ())
 
 
 def test_images_are_forgotten_where_there_is_no_room():
     memory = FirstQuestions(max_bytes=1000)  # two images
     for image in "abc":
-        assert memory.choose(image, [1])
-    assert not memory.choose("c", [2])
-    assert memory.choose("a", [2])  # forgotten: the first one again
-    assert memory.choose("a", [2])
-    assert not memory.choose("a", [1])
-
-
-def test_threads_agree_on_the_first_question():
-    for _ in range(50):
-        memory, chosen, start = FirstQuestions(), list[tuple](), threading.Barrier(4)
-
-        def ask(question: tuple, memory=memory, chosen=chosen, start=start) -> None:
-            start.wait()
-            chosen.append(tuple(memory.choose("image", question)))
-
-        threads = [threading.Thread(target=ask, args=((n,),)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len([question for question in chosen if question]) == 1
+        assert ask(memory, image, (1,))
+    assert not ask(memory, "c", (2,))
+    assert ask(memory, "a", (2,))  # forgotten: the first one again
+    assert ask(memory, "a", (2,))
+    assert not ask(memory, "a", (1,))

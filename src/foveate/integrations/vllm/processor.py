@@ -93,10 +93,13 @@ class PruningProcessor(Stock):
         contents = [""] * count if own is PROFILED else hashes.get("image", [])
         if settings.reuse == "auto":
             questions = list(map(self._first_questions.choose, contents, questions))
-        if own is not PROFILED:
-            count_choices(questions, whole=settings.keeps_all)
         added = {FIELD: Preparation(settings, hashes, questions, contents)}
-        return super().apply(replace(inputs, hf_processor_mm_kwargs={**kwargs, **added}), timing_ctx)
+        processed = super().apply(replace(inputs, hf_processor_mm_kwargs={**kwargs, **added}), timing_ctx)
+        if own is not PROFILED:  # and not refused by one of the steps
+            count_choices(questions, whole=settings.keeps_all)
+            for image, question in zip(contents, questions, strict=True):
+                self._first_questions.remember(image, question)
+        return processed
 
     def check_request(self, settings: VllmSettings, inputs: Any) -> None:
         """Raise `InputError` for a request that is to be pruned and cannot be."""

@@ -11,7 +11,7 @@ KNOWN_BYTES = 2**24  # room for the first questions of about 20,000 images
 ENTRY_BYTES, TOKEN_BYTES = 400, 36  # of an image, and of each token of its question
 CHOICES = Counter(
     "foveate_choices",
-    "Images by what their tokens were chosen for: their question, the picture alone, or all tokens (whole).",
+    "Images by what their tokens were chosen for: a question, the picture alone, or all of them (whole).",
     ["by"],
 )
 """In vLLM's own /metrics, since its server shows the default registry of prometheus_client."""
@@ -25,19 +25,22 @@ class FirstQuestions:
         self._lock = threading.Lock()
 
     def choose(self, image: str, question: Sequence[int]) -> Sequence[int]:
-        """The question that tokens are chosen for: the image's first one, or none where this is another one.
+        """The question that tokens are chosen for: this one, or none where the image came with another one first.
 
         Args:
             image: A hash of the image's content.
-            question: The token ids of the question; an empty one is not remembered.
+            question: The token ids of the question.
         """
-        if not question:
-            return question
         with self._lock:
             first = self._known.get(image)
-            if first is None:
-                self._known.put(image, tuple(question), ENTRY_BYTES + TOKEN_BYTES * len(question))
         return question if first in (None, tuple(question)) else ()
+
+    def remember(self, image: str, question: Sequence[int]) -> None:
+        """The image has been processed with this question, empty where it had none."""
+        if question:
+            with self._lock:
+                if self._known.get(image) is None:
+                    self._known.put(image, tuple(question), ENTRY_BYTES + TOKEN_BYTES * len(question))
 
 
 def count_choices(questions: Sequence[Sequence[int]], *, whole: bool) -> None:
