@@ -1,10 +1,11 @@
-"""The cost of vLLM's caches being keyed by the question: several questions about one image, one after the other.
+"""Several questions about one image inside vLLM, one after the other, in one run of all ways to answer them.
 
-Unpruned, the second question reuses the image's KV from the prefix cache. Pruned for each question, the image is
-encoded, pruned and prefilled again. Pruned by a method that ignores the question, it is not. Writes
+Unpruned, later questions reuse the image's KV from the prefix cache. Chosen for each question, tokens are prefilled
+again, and without the store of features (`feature_cache_gib`) the image is encoded again too. Chosen for the picture
+alone (`reuse`, or a method that ignores the question), their KV is shared. Writes a model's record into
 results/serving/questions.json.
 
-    .venv/engine/bin/python benchmarks/questions.py
+    .venv/engine/bin/python benchmarks/questions.py [--model qwen2.5-vl-3b]
 """
 
 from __future__ import annotations
@@ -12,68 +13,116 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
-from foveate.apps.bench.figures import Spread
-from foveate.apps.bench.settings import parse_budgets
+from foveate.apps.bench.spread import Spread
 from foveate.runtime.load import quiet
+from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from foveate.apps.bench.served.run import VllmArm, VllmBench
 
 OUT = Path(__file__).parent / "results" / "serving" / "questions.json"
-MODEL, LAYERS, KEEP = "llava-1.5-7b", 2, "0.111"
-METHODS = ("foveate", "divprune")
-QUESTIONS, ROUNDS, NEW = 8, 5, 1
+KEEP = 0.111
+STORES = {"without store": 0, "with store": 1}  # GiB
+ARMS = (  # name, store, settings of a request
+    ("foveate, no store", "without store", {}),
+    ("foveate", "with store", {}),
+    ("foveate, reuse=auto", "with store", {"reuse": "auto"}),
+    ("foveate, reuse=picture", "with store", {"reuse": "picture"}),
+    ("divprune", "with store", {"method": "divprune"}),
+)
+NEW = 1
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TEXT = "what is in the picture a red square on blue ground how many circles are there"
 
 
-def make_prompts(bench: VllmBench, arm: VllmArm, seed: int) -> list[dict[str, Any]]:
+def make_arms(bench: VllmBench) -> list[VllmArm]:
+    """The unpruned one, then every way to prune: two engines, with and without a store of features."""
+    from foveate.apps.bench.served.run import VllmArm
+
+    arms = [VllmArm("unpruned", bench.start_server(), bench.size, {})]
+    servers = {name: bench.start_server(keep=KEEP, feature_cache_gib=gib) for name, gib in STORES.items()}
+    for name, store, settings in ARMS:
+        options = {"mm_processor_kwargs": {"foveate": {"keep": KEEP, **settings}}}
+        arms.append(VllmArm(name, servers[store], bench.size, options))
+    return arms
+
+
+def make_prompts(bench: VllmBench, arm: VllmArm, seed: int, count: int) -> list[dict[str, Any]]:
     """Make prompts about one image with different questions."""
     noise = np.random.default_rng(seed).integers(0, 256, (*arm.size, 3), dtype=np.uint8)
-    prompts, words = [], TEXT.split()
-    for number in range(QUESTIONS):
-        question = " ".join(words[number:] + words[:number])
-        prompts.append(bench.make_prompt(noise, question, arm.options))
-    return prompts
+    words = TEXT.split()
+    questions = [" ".join(words[number:] + words[:number]) for number in range(count)]
+    return [bench.make_prompt(noise, question, arm.options) for question in questions]
 
 
-def main() -> None:
-    """Measure in turns and write the results."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    from foveate.apps.bench.served.run import VllmBench
+def measure(
+    bench: VllmBench, arms: list[VllmArm], rounds: int, count: int, clock: Callable[[], float]
+) -> dict[str, list[list[float]]]:
+    """Seconds of every question in every round, by arm. Every arm has its own image, which no other one has seen."""
+    seconds: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
+    for turn in range(rounds + 1):
+        for number, arm in list(enumerate(arms))[:: 1 if turn % 2 else -1]:
+            prompts = make_prompts(bench, arm, turn * len(arms) + number, count)
+            load = arm.server.serve(prompts, 1, NEW, clock)
+            arm.prompt = load.prompt
+            if turn:  # the first is a warm-up
+                seconds[arm.name].append(load.first)
+    return seconds
 
-    with tempfile.TemporaryDirectory() as made, quiet():
-        bench = VllmBench(MODEL, Path(made), LAYERS, None, None, NEW)
-        arms = [arm for arm in bench.make_arms(parse_budgets(",".join(METHODS), KEEP)) if not arm.limit_of]
-        seconds: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
-        for turn in range(ROUNDS + 1):
-            for arm in arms if turn % 2 else arms[::-1]:
-                first = arm.server.serve(make_prompts(bench, arm, turn), 1, NEW).first
-                if turn:  # the first is a warm-up
-                    seconds[arm.name].append(first)
-    whole = seconds[arms[0].name]
-    rows = []
+
+def summarize(arms: list[VllmArm], seconds: dict[str, list[list[float]]], count: int) -> list[dict[str, Any]]:
+    """One row per arm: milliseconds, ratios to the unpruned arm of the same round, KV blocks of a request."""
+    from foveate.apps.bench.served.clients import count_blocks
+
+    whole, rows = seconds[arms[0].name], []
     for arm in arms:
         own = seconds[arm.name]
-        totals = [
-            [sum(a[:count]) / sum(b[:count]) for a, b in zip(own, whole, strict=True)]
-            for count in range(1, QUESTIONS + 1)
-        ]
+        totals = [[sum(a[:n]) / sum(b[:n]) for a, b in zip(own, whole, strict=True)] for n in range(1, count + 1)]
         rows.append(
             {
                 "arm": arm.name,
                 "first_ms": 1000 * float(np.median([each[0] for each in own])),
-                "later_ms": 1000 * float(np.median([part for each in own for part in each[1:]])),
+                "second_ms": 1000 * float(np.median([each[1] for each in own])),
+                "later_ms": 1000 * float(np.median([part for each in own for part in each[2:]])),
+                "kv_blocks": count_blocks(arm.prompt, NEW),
                 "total_times_unpruned_by_questions": [vars(Spread.from_values(total)) for total in totals],
             }
         )
-    record = {"model": MODEL, "layers": LAYERS, "keep": KEEP, "rounds": ROUNDS, "arms": rows, "notes": bench.notes}
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(record, indent=1) + "\n")
+    return rows
+
+
+def main() -> None:
+    """Measure in turns and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="llava-1.5-7b", help="a shape of `foveate bench`")
+    parser.add_argument("--layers", type=int, default=2, help="layers of the decoder and of the tower")
+    parser.add_argument("--questions", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of the process, beside other work")
+    parser.add_argument("--out", type=Path, default=OUT)
+    options = parser.parse_args()
+    from foveate.apps.bench.served.run import VllmBench
+
+    with tempfile.TemporaryDirectory() as made, quiet():
+        bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)
+        arms = make_arms(bench)
+        seconds = measure(bench, arms, options.rounds, options.questions, CLOCKS[options.clock])
+    rows = summarize(arms, seconds, options.questions)
+    records = json.loads(options.out.read_text()) if options.out.exists() else {}
+    settings = {"layers": options.layers, "keep": KEEP, "rounds": options.rounds, "clock": options.clock}
+    settings["threads"] = torch.get_num_threads()
+    records[options.model] = {**settings, "arms": rows, "notes": bench.notes}
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(records, indent=1) + "\n")
     print(json.dumps(rows, indent=1))
 
 

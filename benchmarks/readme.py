@@ -138,13 +138,15 @@ def make_serving_table() -> str:
 
 def make_questions_table() -> str:
     """Show what `benchmarks/questions.py` measured: the total time of several questions about one image."""
-    arms = json.loads((RESULTS / "serving" / "questions.json").read_text())["arms"]
-    counts = [n for n in (1, 2, 4, 8) if n <= len(arms[0]["total_times_unpruned_by_questions"])]
-    lines = [_row(["", "first, ms", "each later one, ms", *(f"all {n}, times unpruned" for n in counts)])]
-    lines.append(_row(["---"] * (len(counts) + 3)))
-    for arm in arms:
-        totals = [_format_spread(arm["total_times_unpruned_by_questions"][n - 1], 2) for n in counts]
-        lines.append(_row([arm["arm"], f"{arm['first_ms']:.0f}", f"{arm['later_ms']:.0f}", *totals]))
+    counts = (1, 2, 4, 8, 16)
+    times = (("first_ms", "first, ms"), ("second_ms", "second, ms"), ("later_ms", "each later one, ms"))
+    heads = ["model", "", *(head for _, head in times), *(f"all {n}, times unpruned" for n in counts), "KV blocks"]
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for name, record in json.loads((RESULTS / "serving" / "questions.json").read_text()).items():
+        for arm in record["arms"]:
+            totals = [_format_spread(arm["total_times_unpruned_by_questions"][n - 1], 2) for n in counts]
+            cells = [f"{arm[key]:.0f}" for key, _ in times]
+            lines.append(_row([f"`{name}`", arm["arm"], *cells, *totals, str(arm["kv_blocks"])]))
     return "\n".join(lines)
 
 

@@ -167,7 +167,7 @@ def test_images_that_are_processed_otherwise_beside_others(loaded, monkeypatch):
         prepared = cache.prepare(prompt, [*map(cached, images)], "foveate")
         assert prepared.known == known
         assert same(loaded, prune(loaded, prepared), stock)
-    cache._entries.pop((tuple(cached(image).key for image in images), frozenset()))  # forgotten, but known alone
+    cache._cache.remove((tuple(cached(image).key for image in images), frozenset()))  # forgotten, but known alone
     assert same(loaded, prune(loaded, cache.prepare(prompt, [*map(cached, images)], "foveate")), stock)
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -16,6 +15,7 @@ from foveate.models import family_of
 from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, Marks, encode
 from foveate.pipeline.join import can_join, count_bytes, join_images, reads_images_alone
+from foveate.runtime.byte_cache import ByteCache
 from foveate.runtime.conversation import make_inputs, process_chat
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.replay import ProcessedImages, can_replay, record_images, replay_images
@@ -84,10 +84,15 @@ class ImageCache:
     """
 
     def __init__(self, loaded: LoadedModel, max_bytes: int) -> None:
-        self.loaded, self.max_bytes, self.bytes = loaded, max_bytes, 0
+        self.loaded, self.max_bytes = loaded, max_bytes
         self._family = family_of(loaded.model)
-        self._entries: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._cache = ByteCache(max_bytes)
         self._lock = threading.Lock()
+
+    @property
+    def bytes(self) -> int:
+        """The size of all that is kept."""
+        return self._cache.bytes
 
     def prepare(
         self, prompt: str, images: Sequence[LazyImage], method: str | Method,
@@ -104,7 +109,7 @@ class ImageCache:
             return PreparedPrompt(inputs)
         keys, needs = tuple(image.key for image in images), resolve(method).needs - DECODER_EXTRAS
         with self._lock:
-            known: KnownImages | None = self._get(keys)
+            known: KnownImages | None = self._cache.get(keys)
             encoded = self._find_encoded(keys, needs, apart=known.apart) if known else None
             if known is None or encoded is None:
                 return self._encode_new(prompt, images, method, check)
@@ -115,9 +120,9 @@ class ImageCache:
     def _find_encoded(self, keys: tuple[str, ...], needs: frozenset[str], *, apart: bool) -> Encoded | None:
         """The images as they were encoded, one by one or together."""
         if not apart:
-            together: Encoded | None = self._get((keys, needs))
+            together: Encoded | None = self._cache.get((keys, needs))
             return together
-        parts = [self._get((key, needs)) for key in keys]
+        parts = [self._cache.get((key, needs)) for key in keys]
         return join_images(self._family, [part.encoded for part in parts]) if all(parts) else None
 
     def _encode_new(
@@ -138,9 +143,9 @@ class ImageCache:
             timer.lap("encode")
             known, seconds = 0, seconds + timer.laps["encode"]
             needs = resolve(method).needs - DECODER_EXTRAS
-            self._put((keys, needs), encoded, count_bytes(encoded))
+            self._cache.put((keys, needs), encoded, count_bytes(encoded))
         if processed is not None and can_replay(self.loaded, prompt, inputs, processed):
-            self._put(keys, KnownImages(processed, apart), processed.bytes)
+            self._cache.put(keys, KnownImages(processed, apart), processed.bytes)
         return PreparedPrompt(drop_raw(self._family, inputs), encoded, known, seconds)
 
     def _encode_apart(
@@ -153,14 +158,14 @@ class ImageCache:
         if not can_join(self._family):
             return None, 0, 0.0
         needs, seconds, parts = resolve(method).needs - DECODER_EXTRAS, 0.0, list[EncodedImage]()
-        ready = {key: part for key in keys if (part := self._get((key, needs)))}
+        ready = {key: part for key in keys if (part := self._cache.get((key, needs)))}
         known = sum(key in ready for key in keys)
         for key, image in zip(keys, opened, strict=True):
             if key not in ready:
                 single = inputs if len(keys) == 1 else make_inputs(self.loaded, [image], [""])
                 ready[key], spent = self._encode_one(single, method)
                 seconds += spent
-                self._put((key, needs), ready[key], count_bytes(ready[key].encoded))
+                self._cache.put((key, needs), ready[key], count_bytes(ready[key].encoded))
             parts.append(ready[key])
         if not match_inputs(self._family.encoder_inputs(self.loaded.model, inputs), parts):
             return None, 0, seconds
@@ -177,31 +182,17 @@ class ImageCache:
     def remember(self, key: Hashable, make: Callable[[], T], count: Callable[[T], int]) -> tuple[T, bool]:
         """What was made of this key before, or is made now, and whether it was; `count` says its bytes."""
         with self._lock:
-            value: T | None = self._get(key)
+            value: T | None = self._cache.get(key)
             if value is not None:
                 return value, True
             value = make()
-            self._put(key, value, count(value))
+            self._cache.put(key, value, count(value))
             return value, False
 
     def clear(self) -> None:
         """Forget all images."""
         with self._lock:
-            self._entries.clear()
-            self.bytes = 0
-
-    def _get(self, key: Hashable) -> Any:
-        if key not in self._entries:
-            return None
-        self._entries.move_to_end(key)
-        return self._entries[key][0]
-
-    def _put(self, key: Hashable, value: Any, size: int) -> None:
-        _, before = self._entries.pop(key, (None, 0))
-        self._entries[key], self.bytes = (value, size), self.bytes + size - before
-        while self.bytes > self.max_bytes:
-            _, (_, freed) = self._entries.popitem(last=False)
-            self.bytes -= freed
+            self._cache.clear()
 
 
 def digest_inputs(read: Mapping[str, Any]) -> dict[str, Digest]:

@@ -178,6 +178,8 @@ def test_wrong_options(refusal):
         (("--keep", "2.0"), "keep"), (("--keep", "x"), "--keep"), (("--method", "typo"), "typo"),
         (("--method", "fastv"), "running model"), (("--typo", "1"), "No such option: --typo"),
         (("bundled",), "No such option: bundled"), (("--turn", "own"), "--turn is for --engine vllm"),
+        (("--reuse", "auto"), "--reuse is for --engine vllm"),
+        (("--engine", "vllm", "--print", "--reuse", "always"), "reuse='always' is unknown"),
         (("--print",), "--print is for --engine vllm"), (("--max-pixels", "100"), "max-pixels"),
         (("--fetch-from", "ftp://a"), "--fetch-from"), (("--fetch-from", "https://a/b"), "--fetch-from"),
         (("--api-key", ""), "--api-key"),
@@ -214,6 +216,15 @@ def test_the_command_of_vllm_is_printed(capsys):
     assert line.startswith("vllm serve ")
     for part in ('"keep": 0.2', "--host 127.0.0.1", "--port 9", "--max-model-len 77", "--served-model-name bundled"):
         assert part in line
+
+
+def test_what_is_kept_for_further_questions(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["serve", "--engine", "vllm", "--print", "--image-cache", "512", "--reuse", "auto"])
+    line = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert '"reuse": "auto"' in line
+    assert '"feature_cache_gib": 0.5' in line
 
 
 def test_a_key_is_not_printed_and_a_note_says_so(capsys):

@@ -62,7 +62,11 @@ class Engine:
     def __init__(self, folder: Any, *, reference: Reference, stock: bool = False, **settings: Any) -> None:
         from vllm import LLM
 
-        pruning = {"keep": 0.3} | {name: settings.pop(name) for name in ("keep", "method", "turn") if name in settings}
+        pruning = {"keep": 0.3} | {
+            name: settings.pop(name)
+            for name in ("keep", "method", "turn", "reuse", "feature_cache_gib")
+            if name in settings
+        }
         options = {
             "dtype": "float32", "enforce_eager": True, "distributed_executor_backend": "uni", "max_model_len": 1024,
             "max_num_seqs": 8, "limit_mm_per_prompt": {"image": 4, "video": 1}, "block_size": 32, "seed": 0,
@@ -71,6 +75,17 @@ class Engine:
         overrides |= settings.pop("text", {})
         self.llm = LLM(str(folder), hf_overrides=overrides, **{**options, **settings})
         self.reference = reference
+
+    @property
+    def model(self) -> Any:
+        """The model that runs inside."""
+        core = self.llm.llm_engine.engine_core.engine_core
+        return core.model_executor.driver_worker.worker.model_runner.get_model()
+
+    @property
+    def features(self) -> Any:
+        """Its store of encoded images."""
+        return self.model._features
 
     def prompt(self, chat: list[dict], images: list[Image.Image], **settings: Any) -> dict[str, Any]:
         prompt: dict[str, Any] = {"prompt_token_ids": self.reference.ids(chat)}

@@ -21,6 +21,7 @@ from foveate.models.lookup import family
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
 from foveate.integrations.vllm import model
+from foveate.integrations.vllm.features import FeatureStore
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
@@ -107,6 +108,9 @@ class Plain:
             ids=input_ids, positions=positions, intermediate=intermediate_tensors, embeds=inputs_embeds, rest=kwargs
         )
 
+    def load_weights(self, weights):
+        return {weights}
+
     def get_encoder_cudagraph_config(self):
         return GraphConfig(["image", "video"], 7)
 
@@ -140,12 +144,15 @@ def make(kind, **settings):
     return kind(vllm_config=make_settings(**settings), prefix="language")
 
 
-def make_settings(*, encoder=64, batched=BATCHED, last=100):
+def make_settings(*, encoder=64, batched=BATCHED, last=100, gib=1, processor_cache=4, prefix_caching=True):
     config = to_tiny_family(family("llava")).make_config()
+    config.foveate = {"keep": 0.3, "feature_cache_gib": gib}
     scheduler = SimpleNamespace(max_num_encoder_input_tokens=encoder, max_num_batched_tokens=batched)
     text = SimpleNamespace(max_position_embeddings=last)
-    model_config = SimpleNamespace(hf_text_config=text, max_model_len=50)
-    return SimpleNamespace(config=config, scheduler_config=scheduler, model_config=model_config)
+    multimodal = SimpleNamespace(mm_processor_cache_gb=processor_cache)
+    model_config = SimpleNamespace(hf_text_config=text, max_model_len=50, multimodal_config=multimodal)
+    cache = SimpleNamespace(enable_prefix_caching=prefix_caching)
+    return SimpleNamespace(config=config, scheduler_config=scheduler, model_config=model_config, cache_config=cache)
 
 
 def pixels_of(sizes, width=WIDTH, dtype=torch.float32):
@@ -221,6 +228,76 @@ def test_the_encoder_sees_no_more_tokens_in_a_step_than_it_was_made_for():
         plans = [ImagePlan(1, size, "divprune", "original", ()) for size in sizes]
         assert len(encode(pruned, pixels_of(sizes), plans)) == 5
         assert pruned.steps == steps
+
+
+def encode_one_by_one(pixels, plans, **settings):
+    """Every image by a model that knows none."""
+    return [encode(make(PrunedLine, **settings), [own], [plan])[0] for own, plan in zip(pixels, plans, strict=True)]
+
+
+def test_an_image_that_is_known_is_not_encoded_again():
+    """Whatever is asked about it: another question, method, number or positions."""
+    sizes = [12, 10, 12, 7]
+    pixels = pixels_of(sizes)
+    draw = random.Random(5)
+    for gib in (1, 0, 25 * WIDTH * 4 / 2**30):  # all, none, or at most two images
+        pruned, encoded = make(PrunedLine, gib=gib), 0
+        for _ in range(60):
+            numbers = [draw.randrange(4) for _ in range(draw.randint(1, 5))]
+            plans = [
+                ImagePlan(
+                    draw.randint(1, sizes[n]), sizes[n], draw.choice(["foveate", "divprune"]),
+                    draw.choice(["original", "compact"]), (draw.randint(0, 99),), f"image {n}",
+                )
+                for n in numbers
+            ]  # fmt: skip
+            own = [pixels[n] for n in numbers]
+            for rows, expected in zip(encode(pruned, own, plans), encode_one_by_one(own, plans), strict=True):
+                assert torch.equal(rows, expected)
+            assert pruned._features.bytes <= max(gib * 2**30, 0)
+            encoded += len(set(numbers)) if not gib else 0
+        if gib == 1:
+            assert sum(pruned.steps) == pruned._features.encoded == 4
+        elif gib == 0:
+            assert sum(pruned.steps) == encoded  # once in a step
+        else:
+            assert 4 < sum(pruned.steps) < pruned._features.encoded + pruned._features.reused
+
+
+def test_images_without_a_name_are_all_encoded():
+    """vLLM measures its memory with copies of one image."""
+    pruned = make(PrunedLine)
+    for _ in range(2):
+        encode(pruned, pixels_of([4, 4]), [ImagePlan(4, 4, "foveate", "original", ())] * 2)
+    assert sum(pruned.steps) == pruned._features.encoded == 4
+    assert pruned._features.bytes == 0
+
+
+@pytest.mark.parametrize(("caches", "kept"), [((4, False), True), ((0, True), True), ((0, False), False)])
+def test_nothing_is_kept_where_images_have_no_names(caches, kept):
+    """With both caches off vLLM numbers images instead of reading them."""
+    pruned = make(PrunedLine, processor_cache=caches[0], prefix_caching=caches[1])
+    encode(pruned, pixels_of([4]), [ImagePlan(2, 4, "foveate", "original", (), "renderer0-mm-1-image-0")])
+    assert bool(pruned._features.bytes) == kept
+
+
+def test_other_weights_make_other_features():
+    pruned = make(PrunedLine)
+    encode(pruned, pixels_of([4]), [ImagePlan(2, 4, "foveate", "original", (), "image")])
+    assert pruned._features.bytes == 4 * WIDTH * 4
+    assert pruned.load_weights("new") == {"new"}
+    assert pruned._features.bytes == 0
+
+
+def test_a_known_image_costs_the_memory_of_its_own_rows():
+    """Not that of the batch in which it was encoded."""
+    store, batch = FeatureStore(10**6), torch.randn(3, 5, 8)
+    parts = store.read(["a", "b", "c"], lambda numbers: [batch[n] for n in numbers])
+    assert all(torch.equal(rows, batch[n]) for n, rows in enumerate(parts))
+    kept = store.read(["a", "b", "c"], None)
+    assert [rows.untyped_storage().nbytes() for rows in kept] == [5 * 8 * 4] * 3
+    assert store.bytes == batch.numel() * 4
+    assert (store.encoded, store.reused) == (3, 3)
 
 
 def test_videos_stay_whole():

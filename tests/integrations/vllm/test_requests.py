@@ -84,6 +84,7 @@ def test_settings_are_followed_at_the_top_level():
         ({"keep": "mine.policy.json"}, "keep='mine.policy.json'"), ({"keep": {"format": 1}}, "is a dict"),
         ({"keep": 0}, "keep=0"), ({"method": "clever"}, "There is no method 'clever'"), ({"method": 5}, "method"),
         ({"method": "visionzip"}, "visionzip reads"), ({"positions": "none"}, "positions"), ({"turn": 1}, "turn"),
+        ({"reuse": "always"}, "reuse='always' is unknown: use question, picture, auto."), ({"reuse": 1}, "reuse=1"),
     ],
 )  # fmt: skip
 def test_wrong_settings_are_refused_without_an_image_too(settings, words):
@@ -92,7 +93,7 @@ def test_wrong_settings_are_refused_without_an_image_too(settings, words):
 
 
 def test_settings_that_cannot_be_followed_are_refused():
-    for settings in ({"keep": 0.3}, {"method": "grid"}, {"positions": "compact"}, {"turn": "own"}):
+    for settings in ({"keep": 0.3}, {"method": "grid"}, {"positions": "compact"}, {"turn": "own"}, {"reuse": "auto"}):
         (name,) = settings
         assert "start it with --trust-request-mm-kwargs" in refusal(request(**settings), EngineFacts())
         assert refusal(request(**settings), path="/v1/completions").startswith(f"{name} has an effect at {CHAT} alone")

@@ -158,6 +158,29 @@ def test_notes_and_other_paths(server):
         assert post(server, {"model": "bundled", "prompt": "a"}, path)[0] == 200
 
 
+def read_choices(server: str) -> dict[str, float]:
+    """What vLLM's metrics say of the images so far."""
+    with urllib.request.urlopen(f"{server}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    counts = dict.fromkeys(("question", "picture", "whole"), 0.0)
+    for line in lines:
+        if line.startswith("foveate_choices_total"):
+            counts[line.split('by="')[1].split('"')[0]] += float(line.split()[-1])
+    return counts
+
+
+@pytest.mark.heavy
+def test_questions_that_share_an_image(server):
+    before = read_choices(server)
+    for question, reuse in ((QUESTION, "auto"), ("is there a circle?", "auto"), (QUESTION, "picture")):
+        status, answer, prompt = ask(server, question, body={"reuse": reuse})
+        assert (status, prompt - ask(server, question, with_image=False)[2]) == (200, 58)
+        assert answer == ("red" if question == QUESTION else answer)
+    after = read_choices(server)
+    assert {name: after[name] - before[name] for name in after} == {"question": 1, "picture": 2, "whole": 0}
+    assert "reuse='always' is unknown: use question, picture, auto." in ask(server, body={"reuse": "always"})[1]
+
+
 @pytest.mark.heavy
 def test_at_once(server):
     """Concurrent clients get the answers that they get alone."""

@@ -14,7 +14,7 @@ from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError, InputError, KeepError, ModelError, UnknownMethodError
 from foveate.integrations.vllm import ARCHITECTURES, engine, overrides, serve
 from foveate.integrations.vllm.engine import PrunedModelChecks
-from foveate.integrations.vllm.settings import ImagePlan, VllmSettings
+from foveate.integrations.vllm.settings import EngineSettings, ImagePlan, VllmSettings
 from foveate.models import lookup
 from foveate.policy import Policy
 from policies import make_policy, save_policy, ship
@@ -23,9 +23,13 @@ from policies import make_policy, save_policy, ship
 def test_overrides():
     assert overrides("bundled", keep=0.1) == {
         "architectures": ["FoveateLlavaForConditionalGeneration"],
-        "foveate": {"keep": 0.1, "method": "foveate", "positions": "original", "turn": "last", "encode": 1.0},
-    }
+        "foveate": {
+            "keep": 0.1, "method": "foveate", "positions": "original", "turn": "last", "reuse": "question",
+            "encode": 1.0, "feature_cache_gib": 0.25,
+        },
+    }  # fmt: skip
     settings = {"keep": 64, "method": "divprune", "positions": "compact", "turn": "own", "encode": 1.0}
+    settings |= {"reuse": "auto", "feature_cache_gib": 2}
     result = overrides("bundled-qwen", **settings)
     assert result == {"architectures": ["FoveateQwen2_5_VLForConditionalGeneration"], "foveate": settings}
 
@@ -51,6 +55,8 @@ def test_every_architecture_has_a_family():
         ({"keep": 0.1, "method": "fastv"}, InputError),
         ({"keep": 0.1, "positions": "none"}, InputError),
         ({"keep": 0.1, "turn": "first"}, InputError),
+        ({"keep": 0.1, "reuse": "always"}, InputError),
+        ({"keep": 0.1, "reuse": True}, InputError),
     ],
 )
 def test_bad_settings(settings, error):
@@ -58,6 +64,27 @@ def test_bad_settings(settings, error):
         overrides("bundled", **settings)
     with pytest.raises(error):
         VllmSettings(0.5).override(settings)
+
+
+@pytest.mark.parametrize("size", [-1, float("nan"), float("inf"), True, "1", None])
+def test_sizes_that_are_none(size):
+    config = SimpleNamespace(foveate={"keep": 0.1, "feature_cache_gib": size})
+    for refused in (
+        lambda: overrides("bundled", keep=0.1, feature_cache_gib=size),
+        lambda: EngineSettings.from_config(config),
+    ):
+        with pytest.raises(InputError, match=r"is not a size: give a number of GiB such as 0\.25, or 0\."):
+            refused()
+
+
+def test_the_size_of_the_feature_cache():
+    assert EngineSettings.from_config(SimpleNamespace()).max_bytes == 2**28
+    config = SimpleNamespace(foveate={"keep": 0.1, "feature_cache_gib": 0.5})
+    assert EngineSettings.from_config(config).max_bytes == 2**29
+    assert VllmSettings.from_config(config) == VllmSettings(0.1)
+    assert EngineSettings(0).max_bytes == 0
+    with pytest.raises(InputError, match="feature_cache_gib is set when vLLM starts, not in a request: leave it out"):
+        VllmSettings(0.1).override({"feature_cache_gib": 1})
 
 
 NO_POLICY = "vLLM fixes the number of tokens before it encodes an image, .* give keep a number, or use transformers"

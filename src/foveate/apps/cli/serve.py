@@ -21,6 +21,10 @@ TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
     "chat; default last."
 )
+REUSE = (
+    "vLLM: tokens are chosen for each question (question), once without it (picture), which all questions of an image "
+    "share, or so from its second question on (auto); default question."
+)
 
 
 @options.app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -50,6 +54,7 @@ def serve(
     image_cache: Annotated[int | None, typer.Option(min=0, help=CACHE)] = None,
     grace: Annotated[float | None, typer.Option(min=0, help="Seconds to finish requests; default 30.")] = None,
     turn: Annotated[str | None, typer.Option(help=TURN)] = None,
+    reuse: Annotated[str | None, typer.Option(help=REUSE)] = None,
     show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
     *,
     loading: LoadOptions,
@@ -65,12 +70,13 @@ def serve(
     }  # fmt: skip
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
     if engine is options.EngineChoice.vllm:
+        limits.pop("cache")
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace})
-        turn = turn or "last"
-        prunes |= vars(encoder)
-        command.serve_vllm(model, context.args, prunes, loading, turn=turn, show_only=show_only, **address)
+        prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question"}
+        prunes |= {} if image_cache is None else {"feature_cache_gib": image_cache / 1024}
+        command.serve_vllm(model, context.args, prunes, loading, show_only=show_only, **address)
     else:
-        command.refuse_vllm_options(context.args, turn=turn, show_only=show_only)
+        command.refuse_vllm_options(context.args, turn=turn, reuse=reuse, show_only=show_only)
         address |= {"fetch_from": fetch_from or [], "allowed_host": allowed_host or []}
         command.serve_hf(model, prunes, limits, loading, encoder=encoder, grace=grace, **address)
 

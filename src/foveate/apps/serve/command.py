@@ -13,7 +13,7 @@ from foveate.runtime.load_options import LoadOptions
 HF_OPTIONS = {
     "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "frames": "--max-frames",
     "prompt": "--max-prompt-tokens",
-    "new": "--max-new-tokens", "waiting": "--max-waiting", "cache": "--image-cache",
+    "new": "--max-new-tokens", "waiting": "--max-waiting",
     "fetch_from": "--fetch-from", "grace": "--grace", "allowed_host": "--allowed-host",
 }  # fmt: skip
 
@@ -25,11 +25,11 @@ def refuse_hf_options(options: Mapping[str, Any]) -> None:
         raise InputError(f"{names[0]} is not for --engine vllm: use vLLM's own options (`vllm serve --help=all`).")
 
 
-def refuse_vllm_options(further: Sequence[str], *, turn: str | None, show_only: bool) -> None:
+def refuse_vllm_options(further: Sequence[str], *, turn: str | None, reuse: str | None, show_only: bool) -> None:
     """Raise `InputError` if options are set that only vLLM has."""
     if further:
         raise InputError(f"No such option: {further[0]} (with --engine vllm it would be passed on to vLLM).")
-    for option, is_set in (("--turn", turn is not None), ("--print", show_only)):
+    for option, is_set in (("--turn", turn is not None), ("--reuse", reuse is not None), ("--print", show_only)):
         if is_set:
             raise InputError(f"{option} is for --engine vllm only: leave it out.")
 
@@ -82,7 +82,7 @@ def serve_hf(
 
 
 def serve_vllm(
-    model: str, further: Sequence[str], pruning: Mapping[str, Any], loading: LoadOptions, *, turn: str,
+    model: str, further: Sequence[str], pruning: Mapping[str, Any], loading: LoadOptions, *,
     show_only: bool, host: str, port: int, api_key: str | None,
 ) -> None:  # fmt: skip
     """Replace this process by `vllm serve`, or only print its command line."""
@@ -94,7 +94,7 @@ def serve_vllm(
     _check_key(api_key)
     common = ["--host", host, "--port", str(port)]
     with quiet():
-        line = vllm.make_command(model, [*common, *further], loading, **pruning, turn=turn)
+        line = vllm.make_command(model, [*common, *further], loading, **pruning)
     print(vllm.to_shell(line))
     if not show_only:
         vllm.exec_command(line, api_key=api_key)

@@ -10,6 +10,7 @@ A request may have settings of its own: `"mm_processor_kwargs": {"foveate": {"ke
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from foveate.errors import InputError, ModelError
@@ -44,6 +45,8 @@ def overrides(
     method: str = "foveate",
     positions: str = "original",
     turn: str = "last",
+    reuse: str = "question",
+    feature_cache_gib: float = 0.25,
     encode: float = 1.0,
     skip: float | str | None = None,
     max_encoder_memory: int | None = None,
@@ -54,13 +57,16 @@ def overrides(
     Args:
         model: a folder, a hub id, or the name of a bundled model.
         keep, method, positions: as for `foveate.prune_inputs`; the defaults of every request.
-        turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is
-            the turn that shows the image, so that the KV cache of a longer chat about one image stays valid.
+        turn: which turn of the user is the question. "last" is the last one with text, as in the library. "own" is the
+            one that shows the image, so that the KV cache of a longer chat stays valid.
+        reuse: "question" chooses an image's tokens anew for each question. "picture" chooses them once without the
+            question, so that all questions share their KV. "auto" does so from an image's second question on.
+        feature_cache_gib: GiB of the host's memory, in each worker, for encoded images; 0 keeps none.
         encode, skip, max_encoder_memory: the defaults alone; vLLM encodes an image whole, and others are refused.
-        revision: a branch, tag or commit of a model of the hub; give it to vLLM too.
+        revision: of a model of the hub; give it to vLLM too.
 
     Returns:
-        A mapping for `LLM(model, hf_overrides=...)` or, as JSON, for `vllm serve --hf-overrides`.
+        A mapping for `LLM(model, hf_overrides=...)` or, in JSON, `vllm serve --hf-overrides`.
 
     Raises:
         FoveateError: for settings that cannot be used, and for an architecture that is not supported.
@@ -68,20 +74,23 @@ def overrides(
     Example:
         >>> LLM(model, hf_overrides=overrides(model, keep=0.1))
     """
-    from dataclasses import asdict
-
-    from foveate.integrations.vllm.settings import FIELD, VllmSettings
+    from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
     from foveate.runtime.load import locate, read_config
     from foveate.runtime.load_options import LoadOptions
 
-    settings = VllmSettings(keep, method, positions, turn, encode)
-    for name, value in (("skip", skip), ("max_encoder_memory", max_encoder_memory)):
-        if value is not None:
-            raise InputError(f"vLLM encodes an image whole: leave {name}={value} out, or use transformers.")
+    settings, engine = VllmSettings(keep, method, positions, turn, reuse, encode), EngineSettings(feature_cache_gib)
+    _refuse(skip=skip, max_encoder_memory=max_encoder_memory)
     names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
             f"foveate does not prune {names[0]} inside vLLM: it knows {', '.join(ARCHITECTURES)}. "
             "Other families prune in transformers (`foveate families`)."
         )
-    return {"architectures": [PREFIX + names[0]], FIELD: asdict(settings)}
+    return {"architectures": [PREFIX + names[0]], FIELD: {**asdict(settings), **asdict(engine)}}
+
+
+def _refuse(**options: Any) -> None:
+    """Raise `InputError` if one of these options of the encoder is set."""
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"vLLM encodes an image whole: leave {name}={value} out, or use transformers.")

@@ -11,7 +11,7 @@ from typing import Any
 from packaging.version import Version
 
 from foveate.errors import FoveateWarning, InputError, ModelError
-from foveate.integrations.vllm.settings import FIELD, VllmSettings
+from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
 
 TESTED = ("0.32", "0.33")  # from the first, below the second
 REQUIRED_NAMES = {
@@ -108,6 +108,7 @@ class PrunedModelChecks:
         check_version()
         config = model_config.hf_config
         VllmSettings.from_config(config)
+        EngineSettings.from_config(config)
         if config.vision_config.model_type == "pixtral":
             raise ModelError("foveate does not prune Pixtral inside vLLM: use transformers.")
         if not model_config.uses_mrope:

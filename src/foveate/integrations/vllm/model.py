@@ -1,21 +1,23 @@
 """The part that runs inside the engine: selects tokens as they leave the encoder, and keeps the position of each.
 
 vLLM numbers a prompt before the encoder has run, so the offset of a kept token within its image is known too late. It
-therefore travels in the token's own row, behind the features: the engine caches, slices and gathers the two together.
-Offsets are written as digits below 256, which bfloat16 holds exactly.
+therefore travels in the token's own row (`rows.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveate.integrations.vllm.engine import check_version
-from foveate.integrations.vllm.settings import FIELD, ImagePlan
+from foveate.integrations.vllm.features import make_store
+from foveate.integrations.vllm.rows import AXES, COLUMNS, append_offsets, join_rows, read_offsets
+from foveate.integrations.vllm.settings import FIELD, EngineSettings, ImagePlan
 from foveate.method import resolve
 from foveate.models.kept import keep_values
 from foveate.models.lookup import family
@@ -24,8 +26,6 @@ from foveate.pipeline.budget import Share
 from foveate.pipeline.select import select_tokens
 
 check_version()
-AXES, BASE = 3, 256
-COLUMNS = 2 * AXES
 Stock: Any = object  # a stock model follows in the bases of every subclass
 
 
@@ -39,6 +39,7 @@ class PrunedMRopeModel(Stock):
         scheduler = vllm_config.scheduler_config
         self._max_encoder_tokens = max(scheduler.max_num_encoder_input_tokens, scheduler.max_num_batched_tokens)
         self._family = family(self.config.model_type)
+        self._features = make_store(vllm_config, EngineSettings.from_config(self.config))
         # CUDA graphs need fixed addresses. Not contiguous, like vLLM's own positions.
         size = scheduler.max_num_batched_tokens + 1
         self._offsets = torch.zeros(AXES, size, dtype=torch.long)
@@ -59,10 +60,23 @@ class PrunedMRopeModel(Stock):
                 append_offsets(rows, rows.new_zeros(AXES, len(rows))) for rows in super().embed_multimodal(**kwargs)
             ]
         plans = [ImagePlan.unpack(plan) for plan in packed]
+        totals, device = [plan.total for plan in plans], self._offsets.device
+        features = self._features.read([plan.image for plan in plans], partial(self._encode, kwargs, totals))
+        return self._prune([rows.to(device) for rows in features], kwargs, plans)
+
+    def _encode(self, kwargs: Mapping[str, Any], totals: Sequence[int], numbers: Sequence[int]) -> list[Tensor]:
+        """The features of some of the images, whose whole numbers of tokens are `totals`."""
+        parts = [self.slice_inputs(kwargs, n, n + 1) for n in numbers] if len(numbers) < len(totals) else [kwargs]
+        inputs = {name: join_rows([part[name] for part in parts]) for name in parts[0]}
         features: list[Tensor] = []
-        for start, stop in split_into_steps([plan.total for plan in plans], self._max_encoder_tokens):
-            features += super().embed_multimodal(**self.slice_inputs(kwargs, start, stop))
-        return self._prune(features, kwargs, plans)
+        for start, stop in split_into_steps([totals[n] for n in numbers], self._max_encoder_tokens):
+            features += super().embed_multimodal(**self.slice_inputs(inputs, start, stop))
+        return features
+
+    def load_weights(self, *args: Any, **kwargs: Any) -> Any:
+        """The stock model's. Features of other weights are forgotten."""
+        self._features.clear()
+        return super().load_weights(*args, **kwargs)
 
     def slice_inputs(self, kwargs: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
         """The encoder's inputs for the images from `start` to `stop`."""
@@ -225,15 +239,3 @@ def split_into_steps(totals: Sequence[int], most: int) -> Iterator[tuple[int, in
         tokens += total
     if start < len(totals):
         yield start, len(totals)
-
-
-def append_offsets(rows: Tensor, offsets: Tensor) -> Tensor:
-    """(n, d) rows and (3, n) offsets as (n, d + 6)."""
-    digits = torch.stack((offsets // BASE, offsets % BASE)).flatten(0, 1).T
-    return torch.cat((rows, digits.to(rows)), 1)
-
-
-def read_offsets(rows: Tensor) -> Tensor:
-    """(3, n): the offsets that `append_offsets` wrote."""
-    high, low = rows[:, -COLUMNS:].T.long().unflatten(0, (2, AXES))
-    return torch.add(low, high, alpha=BASE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from vllm.multimodal.parse import ImageEmbeddingItems
 from vllm.multimodal.processing import PromptReplacement
 
 from foveate.errors import InputError, ModelError
+from foveate.integrations.vllm.reuse import FirstQuestions, count_choices
 from foveate.integrations.vllm.settings import FIELD, ImagePlan, VllmSettings
 from foveate.method import resolve
 from foveate.method.checks import is_int
@@ -27,6 +28,21 @@ from foveate.runtime.chat_template import read_chat_template
 
 logger = init_logger(__name__)
 Stock: Any = object  # a stock processor follows in the bases of every subclass
+PROFILED = VllmSettings(1.0)  # of the images with which vLLM measures its memory: each of them is encoded
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `apply` finds out about a request and the steps behind it read, among the stock processor's arguments.
+
+    `hashes` are vLLM's own of every item, by modality. `questions` and `contents` are those of the images that are
+    still to be processed: token ids, and hashes of the image alone.
+    """
+
+    settings: VllmSettings
+    hashes: Mapping[str, list[str]]
+    questions: Sequence[Sequence[int]]
+    contents: Sequence[str]
 
 
 class PruningProcessor(Stock):
@@ -38,6 +54,7 @@ class PruningProcessor(Stock):
         super().__init__(info, dummy_inputs)
         self.settings = VllmSettings.from_config(info.ctx.model_config.hf_config)
         self.logged: set[str] = set()
+        self._first_questions = FirstQuestions()
 
     def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """For each image, the number of its tokens and how many of them are protected (ends of rows)."""
@@ -61,18 +78,28 @@ class PruningProcessor(Stock):
     def get_dummy_inputs(self, *args: Any, **kwargs: Any) -> Any:
         """The largest images unpruned: the most that a request with keep=1.0 may cost."""
         inputs = super().get_dummy_inputs(*args, **kwargs)
-        return replace(inputs, hf_processor_mm_kwargs={**inputs.hf_processor_mm_kwargs, FIELD: {"keep": 1.0}})
+        return replace(inputs, hf_processor_mm_kwargs={**inputs.hf_processor_mm_kwargs, FIELD: PROFILED})
 
     def apply(self, inputs: Any, timing_ctx: Any) -> Any:
         """Raises a `FoveateError` (a `ValueError`, which the server answers with status 400)."""
         kwargs = dict(inputs.hf_processor_mm_kwargs)
-        settings = self.settings.override(kwargs.pop(FIELD, None))
+        own = kwargs.pop(FIELD, None)
+        settings = own if own is PROFILED else self.settings.override(own)
         if not settings.keeps_all:
             self.check_request(settings, inputs)
         count = inputs.mm_data_items.get_all_counts().get("image", 0)
         questions = self._find_questions(settings, inputs.prompt, count)
-        kwargs[FIELD] = {"settings": asdict(settings), "questions": questions}
-        return super().apply(replace(inputs, hf_processor_mm_kwargs=kwargs), timing_ctx)
+        hashes = super()._get_mm_hashes(replace(inputs, hf_processor_mm_kwargs=kwargs))
+        contents = [""] * count if own is PROFILED else hashes.get("image", [])
+        if settings.reuse == "auto":
+            questions = list(map(self._first_questions.choose, contents, questions))
+        added = {FIELD: Preparation(settings, hashes, questions, contents)}
+        processed = super().apply(replace(inputs, hf_processor_mm_kwargs={**kwargs, **added}), timing_ctx)
+        if own is not PROFILED:  # and not refused by one of the steps
+            count_choices(questions, whole=settings.keeps_all)
+            for image, question in zip(contents, questions, strict=True):
+                self._first_questions.remember(image, question)
+        return processed
 
     def check_request(self, settings: VllmSettings, inputs: Any) -> None:
         """Raise `InputError` for a request that is to be pruned and cannot be."""
@@ -85,9 +112,10 @@ class PruningProcessor(Stock):
         if isinstance(items.get("image"), ImageEmbeddingItems):
             raise InputError("Images that come as embeddings are not pruned: send the images themselves.")
 
-    def _find_questions(self, settings: VllmSettings, prompt: Sequence[int], count: int) -> list[list[int]]:
+    def _find_questions(self, settings: VllmSettings, prompt: Sequence[int], count: int) -> list[Sequence[int]]:
         """The question to each image, in token ids; empty if it does not matter."""
-        if settings.keeps_all or not count or not resolve(settings.method).prompt_aware:
+        is_blind = settings.reuse == "picture" or not resolve(settings.method).prompt_aware
+        if settings.keeps_all or not count or is_blind:
             return [[]] * count
         config = self.info.ctx.model_config.hf_config
         placeholder = family(config.model_type).token_id(config)
@@ -96,7 +124,7 @@ class PruningProcessor(Stock):
             return [[]] * count  # vLLM itself reports that the prompt lacks placeholders
         own, ignored = settings.turn == "own", [False] * len(prompt)
         starts = (columns + columns[-1:] * count)[:count] if own else columns[:1]
-        questions = []
+        questions: list[Sequence[int]] = []
         for start in starts:
             dialog = self.template.split(prompt, start, ignored)
             questions.append([prompt[column] for column in dialog.find_question(start if own else None)])
@@ -109,29 +137,28 @@ class PruningProcessor(Stock):
             logger.warning(note)
 
     def _get_mm_hashes(self, inputs: Any) -> Any:
-        kwargs, settings, questions = _split_kwargs(inputs.hf_processor_mm_kwargs)
-        hashes = dict(super()._get_mm_hashes(replace(inputs, hf_processor_mm_kwargs=kwargs)))
-        algorithm = self.info.ctx.get_mm_config().mm_hasher_algorithm
-        key = asdict(settings)
-        if settings.keeps_all:
-            key["method"] = ""  # it is not used
-        del key["turn"]  # the question depends on it, and is part of the key
-        hashes["image"] = [
-            MultiModalHasher.hash_kwargs(algorithm, image=image, settings=key, question=question)
-            for image, question in zip(hashes.get("image", []), questions, strict=True)
+        _, prepared = _split_kwargs(inputs.hf_processor_mm_kwargs)
+        settings, algorithm = prepared.settings, self.info.ctx.get_mm_config().mm_hasher_algorithm
+        method = "" if settings.keeps_all else settings.method  # it is not used
+        key = {"keep": settings.keep, "method": method, "positions": settings.positions}
+        images = [
+            MultiModalHasher.hash_kwargs(algorithm, image=image, settings=key, question=list(question))
+            for image, question in zip(prepared.hashes.get("image", []), prepared.questions, strict=True)
         ]
-        return {modality: values for modality, values in hashes.items() if values}
+        return {modality: values for modality, values in {**prepared.hashes, "image": images}.items() if values}
 
     def _get_cache_missing_processor_kwargs(self, inputs: Any, mm_is_cached: Mapping[str, list[bool]]) -> Any:
-        kwargs = dict(super()._get_cache_missing_processor_kwargs(inputs, mm_is_cached))
-        is_cached = mm_is_cached.get("image", [])
-        questions = [q for q, cached in zip(kwargs[FIELD]["questions"], is_cached, strict=True) if not cached]
-        return {**kwargs, FIELD: {**kwargs[FIELD], "questions": questions}}
+        kwargs, prepared = _split_kwargs(super()._get_cache_missing_processor_kwargs(inputs, mm_is_cached))
+        missing = [n for n, is_cached in enumerate(mm_is_cached.get("image", [])) if not is_cached]
+        questions = [prepared.questions[n] for n in missing]
+        contents = [prepared.contents[n] for n in missing]
+        return {**kwargs, FIELD: replace(prepared, questions=questions, contents=contents)}
 
     def _apply_hf_processor_main(self, mm_items: Any, hf_kwargs: Mapping[str, Any]) -> Any:
-        kwargs, settings, questions = _split_kwargs(hf_kwargs)
+        kwargs, prepared = _split_kwargs(hf_kwargs)
+        settings = prepared.settings
         data = super()._apply_hf_processor_main(mm_items, kwargs)
-        if not questions:
+        if not prepared.questions:
             return data
         counts = self.count_tokens(mm_items, data)
         most = max(total - protected for total, protected in counts)
@@ -147,8 +174,9 @@ class PruningProcessor(Stock):
                 method=settings.method,
                 positions=settings.positions,
                 question=tuple(question),
+                image=content,
             ).pack()
-            for (total, protected), question in zip(counts, questions, strict=True)
+            for (total, protected), question, content in zip(counts, prepared.questions, prepared.contents, strict=True)
         ]
         return data
 
@@ -163,11 +191,10 @@ class PruningProcessor(Stock):
         return [_shorten_update(update, out_mm_kwargs) if update.modality == "image" else update for update in updates]
 
 
-def _split_kwargs(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], VllmSettings, list[list[int]]]:
-    """The stock processor's arguments, and the settings and questions that `apply` added to them."""
+def _split_kwargs(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], Preparation]:
+    """The stock processor's arguments, and what `apply` added to them."""
     rest = dict(kwargs)
-    added = rest.pop(FIELD)
-    return rest, VllmSettings(**added["settings"]), added["questions"]
+    return rest, rest.pop(FIELD)
 
 
 def _shorten_update(update: Any, out_mm_kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -17,6 +18,7 @@ from foveate.pipeline.settings import check_encode_share, check_settings
 
 FIELD = "foveate"
 """The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
+REUSE = ("question", "picture", "auto")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class VllmSettings:
     Args:
         keep, method, positions: as for `foveate.prune_inputs`.
         turn: "last" or "own", as for `foveate.integrations.vllm.overrides`.
+        reuse: "question", "picture" or "auto", as for `foveate.integrations.vllm.overrides`.
         encode: 1.0 alone: vLLM encodes an image whole.
 
     Raises:
@@ -36,6 +39,7 @@ class VllmSettings:
     method: str = "foveate"
     positions: str = "original"
     turn: str = "last"
+    reuse: str = "question"
     encode: float = 1.0
 
     def __post_init__(self) -> None:
@@ -56,6 +60,8 @@ class VllmSettings:
             )
         if self.turn not in ("last", "own"):
             raise InputError(f'turn={self.turn!r} is unknown: use "last" or "own".')
+        if self.reuse not in REUSE:
+            raise InputError(f"reuse={self.reuse!r} is unknown: use {', '.join(REUSE)}.")
 
     @classmethod
     def from_config(cls, config: Any) -> VllmSettings:
@@ -66,7 +72,7 @@ class VllmSettings:
                 'Pruning needs a value for keep: start vLLM with --hf-overrides \'{"architectures": [...], '
                 '"foveate": {"keep": 0.2}}\', or let `foveate serve` write that.'
             )
-        return cls(**_check_names(values))
+        return cls(**_check_names({name: value for name, value in values.items() if name not in ENGINE_NAMES}))
 
     def override(self, values: object) -> VllmSettings:
         """These settings with those of a request in their place. Raises a `FoveateError` if they are malformed."""
@@ -86,8 +92,45 @@ class VllmSettings:
         return to_budget(min(self.keep, available) if is_int(self.keep) else self.keep, available)
 
 
+@dataclass(frozen=True)
+class EngineSettings:
+    """What is set once, at the start of the engine.
+
+    Args:
+        feature_cache_gib: GiB of the host's memory in each worker for the encoder's features of whole images, which
+            serve further questions about them; 0 keeps none.
+
+    Raises:
+        InputError: if a value cannot be used.
+    """
+
+    feature_cache_gib: float = 0.25
+
+    def __post_init__(self) -> None:
+        size = self.feature_cache_gib
+        if isinstance(size, bool) or not isinstance(size, int | float) or not math.isfinite(size) or size < 0:
+            raise InputError(f"feature_cache_gib={size!r} is not a size: give a number of GiB such as 0.25, or 0.")
+
+    @property
+    def max_bytes(self) -> int:
+        """The size in bytes."""
+        return int(self.feature_cache_gib * 2**30)
+
+    @classmethod
+    def from_config(cls, config: Any) -> EngineSettings:
+        """The settings in a model's configuration. Raises `InputError` if they cannot be used."""
+        values = getattr(config, FIELD, None) or {}
+        return cls(**{name: values[name] for name in ENGINE_NAMES if name in values})
+
+
+ENGINE_NAMES = tuple(field.name for field in fields(EngineSettings))
+
+
 def _check_names(values: Mapping[Any, Any]) -> dict[str, Any]:
     names = [field.name for field in fields(VllmSettings)]
+    for name in ENGINE_NAMES:
+        if name in values:
+            raise InputError(f"{name} is set when vLLM starts, not in a request: leave it out.")
     unknown = [name for name in values if name not in names]
     if unknown:
         raise InputError(f"foveate inside vLLM has no setting {unknown[0]!r}: it has {', '.join(names)}.")
@@ -98,7 +141,8 @@ def _check_names(values: Mapping[Any, Any]) -> dict[str, Any]:
 class ImagePlan:
     """How one image is pruned. It travels through the engine as one of the image's fields.
 
-    `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids.
+    `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids; `image` is a hash of its
+    content, empty where its features are not to be kept.
     """
 
     kept: int
@@ -106,6 +150,7 @@ class ImagePlan:
     method: str
     positions: str
     question: tuple[int, ...]
+    image: str = ""
 
     def pack(self) -> Tensor:
         """The plan as bytes: (n,) uint8."""

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,23 +41,29 @@ class VllmServer:
             block_size=BLOCK, num_gpu_blocks_override=blocks, limit_mm_per_prompt={"image": 1, "video": 0}, **options,
         ).llm_engine  # fmt: skip
 
-    def serve(self, prompts: Sequence[Mapping[str, Any]], clients: int, new_tokens: int) -> VllmLoad:
-        """Answer all prompts, at most `clients` at a time, with empty caches at the start."""
+    def serve(
+        self,
+        prompts: Sequence[Mapping[str, Any]],
+        clients: int,
+        new_tokens: int,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> VllmLoad:
+        """Answer all prompts, at most `clients` at a time, with empty caches at the start; `clock` gives seconds."""
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
         self._reset_caches()
         waiting, sent, load = list(enumerate(prompts)), dict[str, float](), VllmLoad()
-        started = time.perf_counter()
+        started = clock()
         open_requests = 0
         while waiting or open_requests:
             while waiting and open_requests < clients:
                 number, prompt = waiting.pop(0)
-                sent[str(number)] = time.perf_counter()
+                sent[str(number)] = clock()
                 self.engine.add_request(str(number), prompt, params)
                 open_requests += 1
             outputs = self.engine.step()
-            now = time.perf_counter()
+            now = clock()
             load.blocks = max(load.blocks, self._count_blocks())
             for output in outputs:
                 if output.request_id in sent and output.outputs[0].token_ids:
@@ -65,7 +71,7 @@ class VllmServer:
                 if output.finished:
                     open_requests -= 1
                     load.prompt = len(output.prompt_token_ids)
-        load.seconds = time.perf_counter() - started
+        load.seconds = clock() - started
         return load
 
     def _count_blocks(self) -> int:

@@ -121,11 +121,10 @@ class VllmBench:
 
     def make_arms(self, budgets: Sequence[Budget]) -> list[VllmArm]:
         """The unpruned one, then every budget with its limit."""
-        stock = self._start_server({})
+        stock = self.start_server()
         _, method, keep = budgets[0]  # the server's default; every request has its own
-        pruning = self._start_server(
-            overrides(self.folder, keep=keep, method=method.name, revision=self.loading.revision)
-        )
+        # Every round shows the same images: none may be known from the one before.
+        pruning = self.start_server(keep=keep, method=method.name, feature_cache_gib=0)
         arms = [VllmArm("unpruned", stock, self.size, {})]
         limits: set[int] = set()
         for method_name, method, keep in budgets:
@@ -156,9 +155,11 @@ class VllmBench:
             return None
         side = root * vision.patch_size
         folder = save_shape(self.shape, self.layers, self.made / f"limit-{kept}", side=side)
-        return VllmArm(name, self._start_server({}, str(folder)), (side, side), {}, limit_of)
+        return VllmArm(name, self.start_server(str(folder)), (side, side), {}, limit_of)
 
-    def _start_server(self, changes: Mapping[str, Any], folder: str | None = None) -> VllmServer:
+    def start_server(self, folder: str | None = None, **pruning: Any) -> VllmServer:
+        """An engine: stock vLLM, or with `pruning`, which `foveate.integrations.vllm.overrides` takes, the plug-in."""
+        changes = overrides(self.folder, revision=self.loading.revision, **pruning) if pruning else {}
         return VllmServer(folder or self.folder, overrides=changes, blocks=self.blocks + 1, **self.options)
 
     # -- prompts -----------------------------------------------------------------------------------------------------
