@@ -1,4 +1,4 @@
-"""`benchmarks/screen_arms.py`: every run of dropped tokens has its marker, and budgets are as many tokens as the rest."""
+"""`benchmarks/screen_arms.py`: every run of dropped tokens has its marker, and shares are as many tokens as others."""
 
 import importlib
 from itertools import groupby
