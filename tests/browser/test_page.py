@@ -156,6 +156,49 @@ def test_earlier_questions_are_listed_and_asked_again(page, demo):
     assert answered(page)[0] == answers[0]
 
 
+def ask_and_read(page):
+    """Press "Ask", and return the turns that are sent."""
+    with page.expect_request("**/ask") as sent:
+        page.locator("#go").click()
+    return sent.value.post_data_json["turns"]
+
+
+def test_a_follow_up_is_a_turn_of_a_conversation(page, demo):
+    first, second = (question["text"] for question in scenes(demo)[0]["questions"][:2])
+    box, caption, turns = page.locator("#follow"), page.locator("#caption"), page.locator("#turns button")
+    expect(box).to_be_hidden()
+    assert ask_and_read(page) == []
+    before = {"question": first, "answer": answered(page)[0]}
+    box.check()
+    expect(caption).to_have_text("Question")  # the same question stays the first one
+    page.fill("#question", second)
+    expect(caption).to_contain_text("earlier settings")
+    assert ask_and_read(page) == [before]
+    after = {"question": second, "answer": answered(page)[0]}
+    expect(caption).to_have_text("Question 2 of a conversation")
+    expect(turns.nth(0)).to_contain_text("question 2 of a conversation")
+    rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("#rows tr").all_inner_texts()}
+    assert rows["vision encoder"][:2] == ["–", "–"]
+    page.fill("#question", first)
+    assert ask_and_read(page) == [before, after]
+    answered(page)
+    turns.nth(2).click()  # the first one, by itself
+    expect(box).not_to_be_checked()
+    turns.nth(1).click()  # the second one, after the first
+    expect(box).to_be_checked()
+    assert ask_and_read(page) == [before]
+    assert answered(page)[0] == after["answer"]
+    box.uncheck()
+    assert ask_and_read(page) == []
+    answered(page)
+    open_scene(page, scenes(demo)[4]["title"])
+    expect(box).to_be_hidden()
+    turns.nth(1).click()  # back to the first image, after its first question
+    expect(box).to_be_checked()
+    assert ask_and_read(page) == [before]
+    answered(page)
+
+
 def test_two_windows_ask_at_once(opened, demo):
     first, second = scenes(demo)[0], scenes(demo)[4]
     with opened(demo) as one, opened(demo) as other:

@@ -9,7 +9,7 @@ export function get(path) {
   return reach(async () => (await check(await fetch(path))).json());
 }
 
-/** The kept tokens of a request: {image, question, keep, method, encode}; keep is a share or "auto". */
+/** The kept tokens of a request: {image, question, keep, method, encode, turns}; keep is a share or "auto". */
 export function look(request, signal) {
   return reach(async () => (await post("/look", request, signal)).json());
 }
