@@ -1,9 +1,10 @@
 """The body of a demo request: parsing and checks."""
 
 import hashlib
+import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -12,10 +13,12 @@ from foveate.apps.serve.chat_parts import StrictBody
 from foveate.apps.serve.chat_request import parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.field_checks import EncodeShare, at_most
-from foveate.apps.serve.images import ImageSource
+from foveate.apps.serve.images import ImageSource, decode_data_url
 from foveate.method.checks import is_number
 from foveate.runtime.conversation import ChatMessage
 
+Body = TypeVar("Body", bound=StrictBody)
+CLIP = "data:video/"
 TURNS = 16  # earlier questions of a conversation, at most
 
 
@@ -28,7 +31,7 @@ class EarlierTurn(StrictBody):
 
 @dataclass(frozen=True)
 class DemoRequest:
-    """A checked question about an image file, and how to prune; `key` identifies the file.
+    """A checked question about the file of an image or of a clip, and how to prune; `key` identifies the file.
 
     `turns` are the earlier ones of the conversation, the oldest first.
     """
@@ -40,13 +43,13 @@ class DemoRequest:
     method: str
     encoder: EncoderOptions = WHOLE
     turns: tuple[EarlierTurn, ...] = ()
+    is_clip: bool = False
 
-    @property
-    def messages(self) -> list[ChatMessage]:
-        """The conversation for a chat template; the image comes before the first question."""
+    def make_messages(self, images: int) -> list[ChatMessage]:
+        """The conversation for a chat template; so many images come before the first question."""
         texts = [text for turn in self.turns for text in (turn.question, turn.answer)]
         first, *others = [[{"type": "text", "text": text}] for text in (*texts, self.question)]
-        contents = [[{"type": "image"}, *first], *others]
+        contents = [[*[{"type": "image"}] * images, *first], *others]
         return [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
 
 
@@ -56,8 +59,14 @@ def _as_keep(value: Any) -> Any:
     return value
 
 
+class FileBody(StrictBody):
+    """The JSON field of a request for frames: a clip as a data URL."""
+
+    image: str
+
+
 class DemoBody(StrictBody):
-    """The JSON fields: an image as a data URL, a question, and how to prune.
+    """The JSON fields: an image or a clip as a data URL, a question, and how to prune.
 
     `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image. The question
     follows the `turns`.
@@ -73,20 +82,45 @@ class DemoBody(StrictBody):
 
 def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
     """Parse and check a body; `methods` are the available ones. Raises `RequestError`."""
-    data = parse_object(body)
-    try:
-        fields = DemoBody.model_validate(data)
-    except ValidationError as error:
-        raise to_field_error(error) from error
+    fields = _check(DemoBody, body)
     if not fields.question.strip():
         raise RequestError(400, "There is no question: type one.")
     if fields.method not in methods:
         raise RequestError(400, f"There is no method {fields.method!r} here: use one of {', '.join(methods)}.")
-    if fields.image[:5].lower() != "data:":
+    file, encoder = _read_file(fields.image, source), EncoderOptions(fields.encode)
+    request = make_request(file, fields.question.strip(), fields.keep, fields.method, encoder, fields.turns)
+    return replace(request, is_clip=_is_clip(fields.image))
+
+
+def read_clip_request(body: bytes, source: ImageSource) -> DemoRequest:
+    """Parse and check a body that asks for the frames of a clip. Raises `RequestError`."""
+    fields = _check(FileBody, body)
+    if not _is_clip(fields.image):
+        raise RequestError(400, "The clip is no data URL of a video: send it as data:video/mp4;base64,...")
+    return replace(make_request(_read_file(fields.image, source), "", 1.0, "foveate"), is_clip=True)
+
+
+def _check(kind: type[Body], body: bytes) -> Body:
+    data = parse_object(body)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise to_field_error(error) from error
+
+
+def _is_clip(url: str) -> bool:
+    return url[: len(CLIP)].lower() == CLIP
+
+
+def _read_file(url: str, source: ImageSource) -> bytes:
+    if url[:5].lower() != "data:":
         raise RequestError(400, "The image is no data URL: send it as data:image/png;base64,...")
-    (file,) = source.read([fields.image])
-    encoder = EncoderOptions(fields.encode)
-    return make_request(file, fields.question.strip(), fields.keep, fields.method, encoder, fields.turns)
+    if not _is_clip(url):
+        (file,) = source.read([url])
+        return file
+    if importlib.util.find_spec("av") is None:
+        raise RequestError(400, "This page shows no clips without PyAV: pip install 'foveate[video]'.")
+    return decode_data_url(url, "video", "video/mp4")
 
 
 def make_request(

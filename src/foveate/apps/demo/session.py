@@ -1,25 +1,30 @@
 """`DemoSession`: shows which tokens a question keeps, and answers it with these tokens and with all."""
 
-import base64
-from collections.abc import Callable
 from dataclasses import replace
-from io import BytesIO
 from typing import Any
 
-from PIL import Image
-
-from foveate.apps.demo.events import AnswerCost, AnswerDone, AnswerKind, AnswerPiece, DemoEvent, KeptTokens, Savings
+from foveate.apps.demo.events import (
+    AnswerCost,
+    AnswerDone,
+    AnswerKind,
+    AnswerPiece,
+    ClipFrames,
+    DemoEvent,
+    KeptTokens,
+    Savings,
+)
 from foveate.apps.demo.request import DemoRequest
+from foveate.apps.demo.shown import ShownFile, make_sheet, open_file, to_url
 from foveate.apps.encoder import WHOLE
 from foveate.apps.serve.generation import PrunedPrompt, SamplingOptions, generate_answer, limit_new_tokens, prune_prompt
-from foveate.apps.serve.images import decode_images
 from foveate.apps.serve.worker import ModelJob
 from foveate.errors import InputError
 from foveate.method import resolve
 from foveate.pipeline.report import Report
 from foveate.policy import Policy
-from foveate.runtime.conversation import apply_template
-from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
+from foveate.runtime.context import context_length
+from foveate.runtime.conversation import apply_template, make_inputs
+from foveate.runtime.image_cache import ImageCache, PreparedPrompt
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.warnings import collect_warnings
@@ -27,8 +32,8 @@ from foveate.viz import draw
 from foveate.viz.panels import Step
 
 CACHE_BYTES = 2**30  # of decoded and encoded images
-OVERLAY_SIDE = 1024  # pixels of an overlay's longer side, at most
 NEW_TOKENS = 256  # of an answer, at most
+ROOM = 2 * NEW_TOKENS  # positions for the questions and answers about a clip, at least
 
 
 class DemoSession:
@@ -41,11 +46,16 @@ class DemoSession:
 
     def look(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
         """Emit `KeptTokens`."""
-        image = self._open_image(request, lambda: job.cancelled)
+        shown = self._open(request, job)
         with collect_warnings() as notes:
-            prepared, _ = self._prepare(request, image)
+            prepared, _ = self._prepare(request, shown)
             prompt = self._prune(request, prepared, explain=True)
-        job.emit(self._describe(image, prompt, notes))
+        job.emit(self._describe(shown, prompt, notes))
+
+    def show(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
+        """Emit `ClipFrames`."""
+        shown = self._open(request, job)
+        job.emit(ClipFrames(to_url(make_sheet(shown)), shown.times))
 
     def ask(self, request: DemoRequest, job: ModelJob[DemoEvent], max_new_tokens: int = NEW_TOKENS) -> None:
         """Emit `KeptTokens`, both answers with their pieces and costs, and `Savings`.
@@ -53,14 +63,14 @@ class DemoSession:
         The encoder runs once for an image, and its time counts for both answers, unless tiles are left out of the
         pruned one. Later turns of a conversation do not need it. The overlay's time counts for neither.
         """
-        image, whole = self._open_image(request, lambda: job.cancelled), replace(request, keep=1.0, encoder=WHOLE)
+        shown, whole = self._open(request, job), replace(request, keep=1.0, encoder=WHOLE)
         with collect_warnings() as notes:
-            stock, seconds = self._prepare(whole, image)
+            stock, seconds = self._prepare(whole, shown)
             max_new_tokens = limit_new_tokens(self.loaded.model, stock.inputs, max_new_tokens)
-            prepared = stock if request.encoder.is_whole else self._prepare(request, image)[0]
+            prepared = stock if request.encoder.is_whole else self._prepare(request, shown)[0]
             pruned = self._prune(request, prepared)
             explained = self._prune(request, prepared, explain=True)
-        job.emit(self._describe(image, explained, notes))
+        job.emit(self._describe(shown, explained, notes))
         own = pruned.encode_seconds if prepared.encoded is None else seconds
         small = self._answer("pruned", pruned, own, pruned.report.seconds, job, max_new_tokens)
         unpruned = self._prune(whole, stock)  # by law the untouched model's inputs
@@ -68,19 +78,28 @@ class DemoSession:
         large = self._answer("unpruned", unpruned, own, 0.0, job, max_new_tokens)
         job.emit(Savings.between(small, large))
 
-    def _open_image(self, request: DemoRequest, is_cancelled: Callable[[], bool]) -> Image.Image:
-        image, _ = self._cache.remember(
-            ("file", request.key), lambda: decode_images([request.file], is_cancelled)[0], count_image_bytes
+    def _open(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> ShownFile:
+        """The image, or as many frames of the clip as the model has room for."""
+        shown, _ = self._cache.remember(
+            ("file", request.key), lambda: open_file(request, lambda: job.cancelled), lambda shown: shown.bytes
         )
-        return image
+        context = context_length(self.loaded.model)
+        if len(shown.images) == 1 or context is None:
+            return shown
+        length, _ = self._cache.remember(
+            ("length", request.key),
+            lambda: make_inputs(self.loaded, shown.images[:1], [""])["input_ids"].shape[1],
+            lambda _: 0,
+        )
+        return shown.thin_out(max(1, (context - ROOM) // length))
 
-    def _prepare(self, request: DemoRequest, image: Image.Image) -> tuple[PreparedPrompt, float]:
-        """The conversation with its image after the encoder, and the seconds that this costs the turn."""
-        prompt, shown = apply_template(self.loaded, request.messages), LazyImage(request.key, lambda: image)
-        prepared = self._cache.prepare(prompt, [shown], request.method, is_whole=request.encoder.is_whole)
+    def _prepare(self, request: DemoRequest, shown: ShownFile) -> tuple[PreparedPrompt, float]:
+        """The conversation with its images after the encoder, and the seconds that this costs the turn."""
+        prompt, images = apply_template(self.loaded, request.make_messages(len(shown.images))), shown.lazy_images
+        prepared = self._cache.prepare(prompt, images, request.method, is_whole=request.encoder.is_whole)
         if prepared.encoded is None or request.turns:
             return prepared, 0.0
-        key = ("seconds", request.key, resolve(request.method).needs)
+        key = ("seconds", request.key, len(images), resolve(request.method).needs)
         seconds, _ = self._cache.remember(key, lambda: prepared.seconds, lambda _: 0)
         return prepared, seconds
 
@@ -89,7 +108,7 @@ class DemoSession:
         options: dict[str, Any] = {"keep": keep, "method": request.method, **vars(request.encoder)}
         return prune_prompt(self.loaded, prepared.inputs, **options, encoded=prepared.encoded, explain=explain)
 
-    def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
+    def _describe(self, shown: ShownFile, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
         report = prompt.report
         kept, total = report.kept_count, report.total_count
         cores = [item.core for item in report.items if item.core is not None]
@@ -99,8 +118,8 @@ class DemoSession:
         looks = [item.look for item in report.items if item.look is not None]
         looked = sum(len(indices) for indices in looks) if looks else None
         try:
-            overlay = draw_overlay(image, report, self.loaded.processor)
-            look = draw_overlay(image, report, self.loaded.processor, "look") if looks else None
+            overlay = draw_overlay(shown, report, self.loaded.processor)
+            look = draw_overlay(shown, report, self.loaded.processor, "look") if looks else None
         except InputError as error:
             notes = [*notes, str(error)]
         notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
@@ -131,17 +150,9 @@ class DemoSession:
         return cost
 
 
-def draw_overlay(image: Image.Image, report: Report, processor: Any, step: Step = "kept") -> str:
-    """The kept tokens over the image, or those of the first look, as a data URL.
+def draw_overlay(shown: ShownFile, report: Report, processor: Any, step: Step = "kept") -> str:
+    """The kept tokens over the image or the frames, or those of the first look, as a data URL.
 
     Raises `InputError` for tokens without a grid.
     """
-    out, small = BytesIO(), image.copy()
-    small.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-    draw(small, report, processor=processor, legend=False, step=step).save(out, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
-
-
-def count_image_bytes(image: Image.Image) -> int:
-    """The bytes of a decoded image."""
-    return image.width * image.height * len(image.getbands())
+    return to_url(draw(shown.shrink(), report, processor=processor, legend=False, step=step))

@@ -1,10 +1,10 @@
-// The page: one image, one question, one slider.
+// The page: one image or clip, one question, one slider.
 
 import * as answers from "./answers.js";
 import { fillGallery, markScene, suggest } from "./gallery.js";
 import { addTurn } from "./history.js";
-import { fetchImage, readImage, takeFiles } from "./image.js";
-import { ask, get, look } from "./server.js";
+import { fetchImage, isClip, readFile, takeFiles } from "./image.js";
+import { ask, get, look, showFrames } from "./server.js";
 import { sketch } from "./sketch.js";
 
 const $ = (id) => document.getElementById(id);
@@ -13,6 +13,7 @@ const WAIT = 120; // milliseconds without a change before the kept tokens are re
 const state = {
   limits: null, methods: [], auto: null, keep: 0, // from the server
   image: null, name: "", truths: new Map(), // a data URL, and the known answers by question
+  frames: new Map(), // of the clips that were opened, by their data URLs
   opening: null, // a promise of the next image: whether it was accepted
   shown: {}, // the request whose kept tokens are shown
   asked: null, // the last request about the image that was answered, with the pruned answer
@@ -125,14 +126,15 @@ async function adopt(url, name, { scene = null, drawing = false, asked = null } 
   offerFollowUp(asked, request.turns.length > 0);
   $("draw").setAttribute("aria-pressed", String(drawing));
   $("palette").hidden = $("canvas").hidden = !drawing;
-  Object.assign($("image"), { src: url, alt: `The image of the question: ${name}.`, hidden: drawing });
+  const [src, title] = present(url, name);
+  Object.assign($("image"), { src, alt: `The image of the question: ${title}.`, hidden: drawing });
   markScene($("gallery"), scene);
   suggest($("suggestions"), questions, (text) => {
     $("question").value = text;
     onChange();
   });
   answers.reset();
-  answers.showPlain(url, name);
+  answers.showPlain(src, title);
   if (kept) showKept(kept, request);
   else answers.clearKept();
 }
@@ -153,7 +155,21 @@ function choose(read, name, options) {
 }
 
 function openFile(file) {
-  choose(() => readImage(file, state.limits), file.name || "pasted");
+  choose(() => read(file), file.name || "pasted");
+}
+
+/** The file as a data URL; of a clip the server shows the frames first. */
+async function read(file) {
+  const url = await readFile(file, state.limits);
+  if (isClip(url)) state.frames.set(url, await showFrames(url));
+  return url;
+}
+
+/** The image as it is shown, and what it is called: of a clip all frames side by side. */
+function present(url, name) {
+  if (!isClip(url)) return [url, name];
+  const { sheet, times } = state.frames.get(url);
+  return [sheet, `${name}, ${times.length} frames up to ${times.at(-1)} s`];
 }
 
 function openScene(scene) {

@@ -14,6 +14,11 @@ export function look(request, signal) {
   return reach(async () => (await post("/look", request, signal)).json());
 }
 
+/** The frames of a clip, side by side in one image, and their seconds. */
+export function showFrames(image) {
+  return reach(async () => (await post("/frames", { image })).json());
+}
+
 /** Both answers; `onEvent` is called with every event as it arrives. */
 export function ask(request, signal, onEvent) {
   return reach(async () => {
