@@ -48,10 +48,12 @@ class Marked(Method):
     Args:
         method: The other method.
         mean: Whether markers are means.
+        on_top: Whether k counts the choice alone, and markers come beside it.
     """
 
     method: Method = field(default_factory=Foveate)
     mean: bool = False
+    on_top: bool = False
 
     name: ClassVar[str] = "marked"
     paper: ClassVar[str] = "arXiv 2601.03928"
@@ -65,6 +67,8 @@ class Marked(Method):
         return self.mean
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
+        if self.on_top:
+            return add_markers(self.method._select(tokens, k, selected), len(tokens.embeds))
         for count in range(k, 0, -1):
             chosen = self.method._select(tokens, count, selected)
             marked = add_markers(chosen, len(tokens.embeds))
@@ -113,6 +117,8 @@ def make_screen_arms(keeps: tuple[float, ...]) -> list[EvalArm]:
         arms += [
             PrunedEvalArm("foveate, markers", keep, method=Marked()),
             PrunedEvalArm("foveate, means as markers", keep, method=Marked(mean=True)),
+            PrunedEvalArm("foveate, markers on top", keep, method=Marked(on_top=True)),
+            PrunedEvalArm("foveate, means on top", keep, method=Marked(mean=True, on_top=True)),
             RecencyEvalArm("foveate, most for the newest", keep, method=own, recency=ALIKE[keep]),
             RecencyEvalArm("newest whole, older fading", keep, method=own, recency=FADING[keep]),
         ]

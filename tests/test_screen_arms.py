@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from foveate.method.foveate import Foveate
 from foveate.method.tokens import VisualTokens
 
 N = 20
@@ -36,6 +37,9 @@ def test_every_run_of_dropped_tokens_ends_in_a_marker_that_stands_for_it(arms, k
             parts = [*places, n] if is_run else [n]
             expected[kept.tolist().index(n), parts] = 1 / len(parts)
     assert torch.allclose(method.merge_weights(tokens, kept), expected)
+    chosen, more = Foveate().select(tokens, k).tolist(), arms.Marked(on_top=True).select(tokens, k).tolist()
+    ends = [n for n in range(N) if n not in chosen and (n + 1 in chosen or n + 1 == N)]
+    assert more == sorted(chosen + ends)
 
 
 def test_shares_by_recency_are_as_many_tokens_as_one_share_for_all(arms):
