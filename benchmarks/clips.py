@@ -2,9 +2,9 @@
 
 `bundled-clips` answers held-out questions about drawn clips (or `--tasks screens`). Beside the methods stand all
 tokens, none, as many tokens of fewer frames, an even grid and random ones. "per frame" gives every frame the share;
-"repeats" are candidates too, which `prune_inputs` never selects from a video. Choose on `--split dev`, report on
-`--split test`. Answers are kept in `--out`, where a stopped run goes on. Writes results/clips-<split>.json or
-screens-<split>.json.
+"repeats" are candidates too, which `prune_inputs` never selects from a video. Screens have rows for shares by recency
+and for markers too (`screen_arms.py`). Choose on `--split dev`, report on `--split test`. Answers are kept in `--out`,
+where a stopped run goes on. Writes results/clips-<split>.json or screens-<split>.json.
 """
 
 import argparse
@@ -24,6 +24,7 @@ from foveate.method import resolve
 from foveate.pipeline import budget
 from foveate.pipeline.settings import Per
 from foveate.runtime.load import load
+from screen_arms import make_screen_arms
 
 KEEPS = (0.333, 0.167, 0.083)
 METHODS = "foveate,divprune,cdpruner,vidcom2"
@@ -60,7 +61,7 @@ def make_clip_arms(modality: str) -> list[EvalArm]:
             arms.append(PrunedEvalArm(f"{name}, per {per}", keep, method=method, per=per))
             if modality == "video":
                 arms.append(RepeatsEvalArm(f"{name}, repeats", keep, method=method))
-    return arms
+    return arms if modality == "video" else [*arms, *make_screen_arms(KEEPS)]
 
 
 def main() -> None:

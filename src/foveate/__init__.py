@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.prumerge import PruMerge as PruMerge
     from foveate.method.pyramiddrop import PyramidDrop as PyramidDrop
     from foveate.method.random import Random as Random
+    from foveate.method.recency import Recency as Recency
     from foveate.method.scope import Scope as Scope
     from foveate.method.score import SCoRe as SCoRe
     from foveate.method.sparsevlm import SparseVLM as SparseVLM
@@ -71,6 +72,7 @@ _MODULES = {
     "foveate.method.prumerge": "PruMerge",
     "foveate.method.pyramiddrop": "PyramidDrop",
     "foveate.method.random": "Random",
+    "foveate.method.recency": "Recency",
     "foveate.method.scope": "Scope",
     "foveate.method.score": "SCoRe",
     "foveate.method.sparsevlm": "SparseVLM",

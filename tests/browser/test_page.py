@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import urllib.request
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -16,6 +17,7 @@ from foveate.world.scenes import sample_scene
 from policies import save_policy
 from served import to_file, wait_for
 from tiled import tiled_folder
+from videos import write_video
 
 PHONE = {"width": 360, "height": 740}
 
@@ -154,6 +156,49 @@ def test_earlier_questions_are_listed_and_asked_again(page, demo):
     page.locator("#go").click()
     expect(turns).to_have_count(3)
     assert answered(page)[0] == answers[0]
+
+
+def ask_and_read(page):
+    """Press "Ask", and return the turns that are sent."""
+    with page.expect_request("**/ask") as sent:
+        page.locator("#go").click()
+    return sent.value.post_data_json["turns"]
+
+
+def test_a_follow_up_is_a_turn_of_a_conversation(page, demo):
+    first, second = (question["text"] for question in scenes(demo)[0]["questions"][:2])
+    box, caption, turns = page.locator("#follow"), page.locator("#caption"), page.locator("#turns button")
+    expect(box).to_be_hidden()
+    assert ask_and_read(page) == []
+    before = {"question": first, "answer": answered(page)[0]}
+    box.check()
+    expect(caption).to_have_text("Question")  # the same question stays the first one
+    page.fill("#question", second)
+    expect(caption).to_contain_text("earlier settings")
+    assert ask_and_read(page) == [before]
+    after = {"question": second, "answer": answered(page)[0]}
+    expect(caption).to_have_text("Question 2 of a conversation")
+    expect(turns.nth(0)).to_contain_text("question 2 of a conversation")
+    rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("#rows tr").all_inner_texts()}
+    assert rows["vision encoder"][:2] == ["–", "–"]
+    page.fill("#question", first)
+    assert ask_and_read(page) == [before, after]
+    answered(page)
+    turns.nth(2).click()  # the first one, by itself
+    expect(box).not_to_be_checked()
+    turns.nth(1).click()  # the second one, after the first
+    expect(box).to_be_checked()
+    assert ask_and_read(page) == [before]
+    assert answered(page)[0] == after["answer"]
+    box.uncheck()
+    assert ask_and_read(page) == []
+    answered(page)
+    open_scene(page, scenes(demo)[4]["title"])
+    expect(box).to_be_hidden()
+    turns.nth(1).click()  # back to the first image, after its first question
+    expect(box).to_be_checked()
+    assert ask_and_read(page) == [before]
+    answered(page)
 
 
 def test_two_windows_ask_at_once(opened, demo):
@@ -445,6 +490,29 @@ def test_a_refused_file_leaves_the_old_image(opened, demo, name):
         expect(page.get_by_role("alert")).to_have_text("")
         page.locator("#go").click()
         assert answered(page)[1] == "star"
+
+
+def test_a_clip_is_shown_as_its_frames_and_asked_about(opened, demo, tmp_path):
+    """As many frames as the model has room for; a clip that cannot be read leaves the one before."""
+    pytest.importorskip("av")
+    path = write_video(tmp_path / "a.mp4", [0.0, 0.5, 1.0, 1.5], "libx264")
+    with opened(demo, expect_errors=True) as page:  # the browser itself reports a 400
+        page.set_input_files("#file", path)
+        shown = page.locator("#image")
+        expect(shown).to_have_attribute("alt", "The image of the question: a.mp4, 2 frames up to 1.5 s.")
+        expect(page.locator("#share")).to_have_text("10 %, 116 of 1152 tokens")
+        sheet = shown.get_attribute("src")
+        assert sheet.startswith("data:image/png")
+        assert page.locator("#plain").get_attribute("src") == sheet != overlay(page)
+        page.locator("#go").click()
+        answered(page)
+        (tmp_path / "cut.mp4").write_bytes(Path(path).read_bytes()[:500])
+        page.set_input_files("#file", tmp_path / "cut.mp4")
+        expect(page.get_by_role("alert")).to_contain_text("no video that can be read")
+        assert shown.get_attribute("src") == sheet
+        open_scene(page, scenes(demo)[4]["title"])
+        page.locator("#turns button").nth(0).click()
+        expect(shown).to_have_attribute("src", sheet)
 
 
 def test_an_image_is_dropped_and_pasted(page):

@@ -97,6 +97,27 @@ def test_pieces_come_while_the_answer_is_made(loaded):
         assert list(reply) == pieces  # again
 
 
+def test_an_image_has_less_once_a_newer_one_came(loaded):
+    recency = foveate.Recency(newest=1.0, older=0.1, fade=0.3)
+    with open_session(loaded, keep=recency) as session:
+        for count, shares in enumerate(([1.0], [0.3, 1.0], [0.1, 0.3, 1.0])):
+            session.see(draw(count))
+            reply = session.ask(QUESTIONS[count], max_new_tokens=16, do_sample=False)
+            assert [item.keep for item in reply.report.items] == shares
+            *before, _ = session.messages
+            answer, report = answer_at_once(loaded, before, [draw(n) for n in range(count + 1)], keep=recency)
+            assert str(reply) == answer
+            for ours, theirs in zip(reply.report.items, report.items, strict=True):
+                assert torch.equal(ours.kept, theirs.kept)
+            assert reply.known == count
+
+
+def test_memory_is_a_limit_for_shares_by_age_too(loaded):
+    with open_session(loaded, keep=foveate.Recency(), memory=40) as session:
+        session.see(draw(0), draw(1))
+        assert session.ask(QUESTIONS[0]).report.kept_count == 40
+
+
 def test_memory_is_a_limit_for_all_images(loaded):
     with open_session(loaded, keep=0.5, memory=40) as session:
         session.see(draw(0), draw(1))
@@ -334,6 +355,7 @@ def test_a_session_under_attach(loaded):
         ({"turns": "last"}, "turns='last' is unknown: use one of 'rechoose', 'frozen'"),
         ({"turns": "frozen", "method": "visionzip"}, "merges dropped tokens"),
         ({"turns": "picture", "keep": "auto"}, "give a number"),
+        ({"turns": "frozen", "keep": foveate.Recency()}, "Recency thins an image out once a newer one came"),
         ({"keep": 0.0}, "keep"), ({"method": "none"}, "none"), ({"positions": "new"}, "positions"),
         ({"memory": 0}, "memory=0 is not a number of at least 1"), ({"memory": 0.5}, "memory"),
         ({"memory": True}, "memory"), ({"cache_bytes": -1}, "cache_bytes"),

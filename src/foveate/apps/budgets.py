@@ -38,9 +38,13 @@ def choose_budget(keep: str | None, policy: str | None, default: str = "0.1") ->
 
 
 def describe_budget(keep: Keep) -> int | float | str:
-    """The budget for a record: a number, "auto", or "policy" with a fingerprint."""
+    """The budget for a record: a number, "auto", shares by age, or "policy" with a fingerprint."""
     if isinstance(keep, (int, float, str)):
         return keep
+    from foveate.method.recency import Recency
+
+    if isinstance(keep, Recency):
+        return repr(keep)
     text = json.dumps(keep.to_record(), sort_keys=True)
     return f"policy {hashlib.sha256(text.encode()).hexdigest()[:12]}"
 

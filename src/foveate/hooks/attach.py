@@ -16,6 +16,7 @@ from foveate.hooks.handles import find_newest
 from foveate.hooks.trainers import watch_trainers
 from foveate.method import Method, resolve_any
 from foveate.method.in_decoder import DecoderMethod
+from foveate.method.recency import Recency
 from foveate.models import Family, family_of
 from foveate.models.wrappers import unwrap
 from foveate.pipeline.encode import check_needs
@@ -112,7 +113,7 @@ def _attach(
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
     budget, draws = make_draws(keep, seed)
     if isinstance(method, DecoderMethod):
-        if draws is not None or isinstance(budget, (Policy, str)):
+        if draws is not None or isinstance(budget, (Policy, Recency, str)):
             raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
         _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode, memory, skip)
         return attach_decoder(model, keep=budget, method=method)

@@ -68,7 +68,7 @@ class VisualInput:
             without one.
         attention: (n,) how much the prompt's last token attended to the tokens of the look, spread over their
             neighbours; None without a first look.
-        keep: The share of the tokens that a policy chose for it; None without a policy.
+        keep: The share of the tokens that a policy or `Recency` chose for it; None without them.
         reason: Why, in a sentence.
         retry_below: The log-odds of the first token below which a policy answers again; None without a retry.
         encoded: For each tile or window that the encoder sees, in its order, whether it was encoded; empty where all

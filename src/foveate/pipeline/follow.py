@@ -1,4 +1,4 @@
-"""Step 3, before the budget: a policy chooses a share for each image and question."""
+"""Step 3, before the budget: a policy chooses a share for each image and question, or its age does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -52,14 +52,15 @@ def find_policy(model: Any, settings: PruneSettings) -> PruneSettings:
 def follow_policy(
     items: Sequence[VisualInput], questions: Mapping[int, Tensor], settings: PruneSettings
 ) -> tuple[list[VisualInput], list[str]]:
-    """The items with the share that the policy keeps of each, and sentences on what the policy was not calibrated on.
+    """The items with the share that the policy keeps of each, or their age; what the policy was not calibrated on.
 
     Raises:
-        InputError: A video or an audio is to be pruned: policies are calibrated on images.
+        InputError: A video or an audio is to be pruned: policies are calibrated on images. Or the age of images is not
+            known.
     """
     policy = settings.policy
     if policy is None or isinstance(policy, str):
-        return list(items), []
+        return _follow_age(items, settings), []
     pruned = [item for item in items if item.modality in settings.modalities]
     for item in pruned:
         if item.modality != "image":
@@ -78,6 +79,24 @@ def follow_policy(
     if any(item.is_part for item in pruned) or len({item.row for item in pruned}) < len(pruned):
         notes.append("The policy was calibrated on one image a prompt: its promise does not cover several.")
     return decided, list(dict.fromkeys(notes))
+
+
+def _follow_age(items: Sequence[VisualInput], settings: PruneSettings) -> list[VisualInput]:
+    """The items with the shares of `Recency`: of what is pruned in a row, the last in the prompt is the newest."""
+    shared, recency = list(items), settings.recency
+    if recency is None:
+        return shared
+    pruned = [n for n, item in enumerate(items) if item.modality in settings.modalities]
+    if any(items[n].is_part for n in pruned):
+        raise InputError(
+            "Recency gives each image a share by its age, and nothing in these inputs tells which tiles are one image: "
+            "give keep a number."
+        )
+    for row in {items[n].row for n in pruned}:
+        own = sorted((n for n in pruned if items[n].row == row), key=lambda n: items[n].first)
+        for n, share in zip(own, recency.shares(len(own)), strict=True):
+            shared[n] = replace(items[n], keep=share)
+    return shared
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ def glance(
     if look is None:
         raise InputError(f"{method.name} needs attention, and has no first_look that says how to read it: define one.")
     keep = float(look.share if share is None else share)
-    whole = replace(settings, encode=1.0, max_encoder_memory=None, skip=None, policy=None)
+    whole = replace(settings, encode=1.0, max_encoder_memory=None, skip=None, policy=None, recency=None)
     budget = replace(whole, keep=keep, method=look.method, per="image", explain=False)
     seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
     seen = [pool_tokens(item) for item in seen] if look.pooled else seen

@@ -46,8 +46,8 @@ def prune_inputs(
         inputs: `input_ids` (b, L), what the encoders read, optionally `attention_mask` and `labels`; not changed.
             Placeholders are no labels of the result, unless `keep=1.0`. `past_key_values` may hold its first tokens,
             words before the first image: the result is then what follows them.
-        keep: Visual tokens to keep: a number of them (int), a share (float in (0, 1]), a `Policy` that chooses for each
-            image and question, or "auto" for the policy that comes with the model.
+        keep: Visual tokens to keep: a number (int), a share (float in (0, 1]), `Recency` (shares by the age of images),
+            a `Policy` that chooses for each image and question, or "auto" for the policy that comes with the model.
         method: A name (`foveate.methods()`) or a configured method.
         positions: "original" keeps the tokens' position ids, "compact" numbers them anew.
         per: What `keep` counts for: every "image" or video, every "frame" of a video, or a whole "prompt".

@@ -9,21 +9,23 @@ from foveate.method import Method, resolve
 from foveate.method.blanks import BLANK
 from foveate.method.budget import check_keep
 from foveate.method.checks import is_int, is_number
+from foveate.method.recency import Recency
 from foveate.policy import Policy
 
 Positions = Literal["original", "compact"]
 Per = Literal["image", "frame", "prompt"]
 Skip = float | Literal["blank"] | None
 MODALITIES = ("image", "video", "audio")
-Keep = int | float | Policy | Literal["auto"]
-"""A number of tokens, a share of them, a policy, or "auto" for the policy that comes with the model."""
+Keep = int | float | Recency | Policy | Literal["auto"]
+"""A number of tokens, a share of them, shares by age, a policy, or "auto" for the policy that comes with the model."""
 
 
 @dataclass(frozen=True)
 class PruneSettings:
     """Checked settings of `prune_inputs`, which documents them.
 
-    `keep` is a number. Where a policy chooses for each image, `policy` is set ("auto": that of the model).
+    `keep` is a number. Where each image has a share of its own, `recency` is set, or `policy` ("auto": that of the
+    model).
     """
 
     keep: int | float
@@ -38,11 +40,12 @@ class PruneSettings:
     is_partial: bool = False  # the images came encoded in part
     is_drawn: bool = False  # `keep` was drawn from several for this batch
     policy: Policy | Literal["auto"] | None = None
+    recency: Recency | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether this batch keeps everything that is encoded."""
-        return self.policy is None and not is_int(self.keep) and self.keep == 1
+        return self.policy is None and self.recency is None and not is_int(self.keep) and self.keep == 1
 
     @property
     def encodes_all(self) -> bool:
@@ -66,6 +69,7 @@ def check_settings(
     if skip is not None and encode != 1:
         raise InputError("skip and encode each choose what is encoded: leave one of them out.")
     number, policy = (1.0, keep) if isinstance(keep, (Policy, str)) else (keep, None)
+    number, recency = (1.0, number) if isinstance(number, Recency) else (number, None)
     for name, value, is_whole in (("encode", encode, encode == 1), ("skip", skip, skip is None)):
         if policy is not None and not is_whole:
             raise InputError(
@@ -75,7 +79,7 @@ def check_settings(
     return PruneSettings(
         number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain,
         encode=float(encode), max_encoder_memory=max_encoder_memory, skip=BLANK if skip == "blank" else skip,
-        policy=policy,
+        policy=policy, recency=recency,
     )  # fmt: skip
 
 
@@ -114,6 +118,9 @@ def check_choices(keep: Keep, positions: str, per: str, modalities: Sequence[str
     if isinstance(keep, Policy) or (isinstance(keep, str) and keep == "auto"):
         if per != "image":
             raise InputError(f"per={describe(per)} is not for a policy, which chooses for each image: leave it out.")
+    elif isinstance(keep, Recency):
+        if per != "image":
+            raise InputError(f"per={describe(per)} is not for Recency, which gives each image a share: leave it out.")
     else:
         check_keep(keep)
     if not isinstance(positions, str) or positions not in ("original", "compact"):

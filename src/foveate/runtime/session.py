@@ -40,7 +40,7 @@ class Session:
     Args:
         model: A model of transformers.
         processor: Its processor, with a chat template.
-        keep: The budget of each image, as in `prune_inputs`.
+        keep: The budget of each image, as in `prune_inputs`; with `Recency` images get less as newer ones come.
         method: A method's name, or a configured method.
         positions: As in `prune_inputs`; "compact" lets more images fit into the model's context.
         memory: At most so many visual tokens in the prompt, of all images together. Where `keep` leaves more, the

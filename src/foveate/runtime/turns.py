@@ -55,7 +55,8 @@ class TurnPolicy:
         if self._exceeds(short) and earlier.items:
             short = _prune(model, prepared, self.settings)
         if self.memory is not None and self._exceeds(short):
-            short = _prune(model, prepared, replace(self.settings, keep=self.memory, per="prompt", policy=None))
+            shared = replace(self.settings, keep=self.memory, per="prompt", policy=None, recency=None)
+            short = _prune(model, prepared, shared)
         return short
 
     def _exceeds(self, short: PrunedInputs) -> bool:
@@ -84,6 +85,11 @@ def check_turns(
         raise InputError(
             f"{own.name} merges dropped tokens into kept ones, and without the question: leave turns={turns!r} out, "
             "its choices stay the same by themselves."
+        )
+    if turns != "rechoose" and settings.recency is not None:
+        raise InputError(
+            f"Recency thins an image out once a newer one came, and turns={turns!r} keeps what was chosen of it: leave "
+            "turns out, or give keep a number."
         )
     if turns != "picture":
         return TurnPolicy(turns, settings, memory)

@@ -8,6 +8,7 @@ import pytest
 from foveate.apps.budgets import choose_budget, describe_budget, parse_budget
 from foveate.apps.console import MAX_NOTES, limit_notes
 from foveate.errors import InputError
+from foveate.method.recency import Recency
 from foveate.policy import Policy
 from foveate.policy.policy import Promise, Retry
 from foveate.runtime.load import load, quiet
@@ -43,6 +44,7 @@ def test_a_record_tells_policies_apart(model, path):
     assert len(names) == 2
     assert all(name.startswith("policy ") and len(name) == 19 for name in names)
     assert [describe_budget(keep) for keep in (0.1, 64, "auto")] == [0.1, 64, "auto"]
+    assert describe_budget(Recency(older=0.2)) == "Recency(newest=1.0, older=0.2, fade=0.0)"
 
 
 def test_many_notes_are_counted():

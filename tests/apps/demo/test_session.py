@@ -11,14 +11,12 @@ import foveate
 from demo_client import FILE, QUESTION, make_body, running_demo
 from foveate import viz
 from foveate.apps.ask import ask
-from foveate.apps.demo import session
-from foveate.apps.demo.app import METHOD
 from foveate.apps.demo.events import AnswerCost, Savings
 from foveate.apps.demo.gallery import make_gallery
-from foveate.apps.demo.request import make_request
-from foveate.apps.demo.session import CACHED_IMAGES, DemoSession
+from foveate.apps.demo.request import TURNS
 from foveate.models import family_of
-from foveate.runtime.conversation import make_inputs
+from foveate.runtime import image_cache
+from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
 from foveate.runtime.files import decode_image
 from foveate.runtime.load import load, quiet
 from policies import make_policy
@@ -112,10 +110,10 @@ def test_an_image_of_several_tiles_counts_as_one(tmp_path):
 @pytest.fixture
 def counted(bundled, monkeypatch):
     """A demo, and a function that sends requests to /look and counts the runs of the encoder."""
-    runs, encode = [], session.encode
+    runs, encode = [], image_cache.encode
     with running_demo(bundled) as demo:
         demo.post("/look", make_body())  # after the warm-up
-        monkeypatch.setattr(session, "encode", lambda *args, **more: runs.append(1) or encode(*args, **more))
+        monkeypatch.setattr(image_cache, "encode", lambda *args, **more: runs.append(1) or encode(*args, **more))
 
         def count_runs(*requests):
             runs.clear()
@@ -139,19 +137,11 @@ def test_old_images_are_dropped_from_the_cache(counted):
     demo, count_runs = counted
     other = data_url(make_gallery()[1].to_png())
     assert count_runs(make_body(image=other)) == 1
-    more = [make_body(image=data_url(scene.to_png())) for scene in make_gallery()[2 : 2 + CACHED_IMAGES]]
-    assert count_runs(*more) == CACHED_IMAGES
-    assert len(demo.session._images) == CACHED_IMAGES
-    assert count_runs(make_body(image=other)) == 1
-
-
-def test_an_encoding_depends_on_the_question_if_the_encoder_reads_it(bundled, monkeypatch):
-    """A Q-Former attends to the image with the question."""
-    demo = DemoSession(bundled)
-    first, second = (make_request(FILE, text, 0.1, METHOD) for text in ("what color is it?", "how many?"))
-    assert demo._encoding_key({}, first) == demo._encoding_key({}, second)
-    monkeypatch.setattr(demo._family, "encoder_inputs", lambda *_: {"pixel_values": 0, "qformer_input_ids": 0})
-    assert demo._encoding_key({}, first) != demo._encoding_key({}, second)
+    demo.session._cache.max_bytes = demo.session._cache.bytes
+    assert count_runs(make_body(image=data_url(make_gallery()[2].to_png()))) == 1
+    assert demo.session._cache.bytes <= demo.session._cache.max_bytes
+    first = make_body()
+    assert count_runs(first, make_body(image=other)) >= 1
 
 
 # -- answers -------------------------------------------------------------------------------------------------------
@@ -188,6 +178,74 @@ def test_an_answer_without_end_is_limited(tiny_demo):
     events = tiny_demo.ask(question="what color is it")
     assert [event["reason"] for event in events if event["type"] == "cost"] == ["length"] * 2
     assert events[-1]["type"] == "saved"
+
+
+# -- conversations -------------------------------------------------------------------------------------------------
+
+TALK = [{"question": "how many objects are there?", "answer": "3"}, {"question": "is it red?", "answer": "no"}]
+
+
+def make_talk(question, turns):
+    """The messages of a conversation about one image, by hand."""
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": turns[0]["question"]}]}]
+    for n, turn in enumerate(turns):
+        after = turns[n + 1]["question"] if n + 1 < len(turns) else question
+        messages.append({"role": "assistant", "content": [{"type": "text", "text": turn["answer"]}]})
+        messages.append({"role": "user", "content": [{"type": "text", "text": after}]})
+    return messages
+
+
+@pytest.mark.parametrize("turns", [TALK[:1], TALK])
+@pytest.mark.parametrize("keep", [0.1, 1])
+def test_a_further_question_is_answered_as_the_whole_conversation(demo, bundled, turns, keep):
+    events = demo.ask(turns=turns, keep=keep)
+    inputs = make_chat_inputs(bundled, make_talk(QUESTION, turns), [decode_image(FILE)])
+    with torch.no_grad():
+        for kind, share in (("pruned", float(keep)), ("unpruned", 1.0)):
+            short = foveate.prune_inputs(bundled.model, inputs, keep=share)
+            assert answer_text(events, kind) == generate_answers(bundled, short, 256)[0]
+            (cost,) = [e["cost"] for e in events if e["type"] == "cost" and e["answer"] == kind]
+            assert (cost["tokens"], cost["visual_tokens"]) == (short["input_ids"].shape[1], short.report.kept_count)
+
+
+def test_a_session_keeps_the_same_tokens(demo, bundled):
+    """The answer before is the model's own there; the page sends it back."""
+    with foveate.Session(bundled.model, bundled.processor, keep=0.1) as talk:
+        talk.see(decode_image(FILE))
+        answer = str(talk.ask("how many objects are there?", do_sample=False))
+        report = talk.ask(QUESTION, do_sample=False).report
+    look = demo.post("/look", make_body(turns=[{**TALK[0], "answer": answer}])).json()
+    overlay = Image.open(BytesIO(base64.b64decode(look["overlay"].partition(",")[2])))
+    assert look["kept"] == report.kept_count
+    inputs = make_chat_inputs(bundled, make_talk(QUESTION, [{**TALK[0], "answer": answer}]), [decode_image(FILE)])
+    with torch.no_grad():
+        explained = foveate.prune_inputs(bundled.model, inputs, keep=0.1, explain=True).report
+    assert torch.equal(explained.items[0].kept, report.items[0].kept)
+    expected = viz.draw(decode_image(FILE), explained, processor=bundled.processor, legend=False)
+    assert overlay.tobytes() == expected.tobytes()
+
+
+def test_the_image_is_not_encoded_again_for_a_further_question(counted):
+    demo, count_runs = counted
+    other = data_url(make_gallery()[3].to_png())
+    assert count_runs(make_body(image=other), make_body(image=other, turns=TALK)) == 1
+    costs = [event["cost"] for event in demo.ask(image=other, turns=TALK) if event["type"] == "cost"]
+    assert [cost["encode"] for cost in costs] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("turns", "message"),
+    [
+        ([TALK[0]] * (TURNS + 1), f"at most {TURNS} earlier questions"), ("how many?", "turns"), ([{}], "question"),
+        ([{"question": "a star?"}], "answer"), ([{**TALK[0], "image": "x"}], "image"),
+        ([{**TALK[0], "answer": "a" * 8001}], "answer"), ([{**TALK[0], "answer": "<image>"}], "stands for an image"),
+        ([{**TALK[0], "answer": "star " * 1500}], "The prompt ends at position"),
+    ],
+)  # fmt: skip
+def test_wrong_turns_are_refused(demo, turns, message):
+    response = demo.post("/ask", make_body(turns=turns))
+    assert response.status_code == 400
+    assert message in response.json()["error"]
 
 
 # -- costs ---------------------------------------------------------------------------------------------------------

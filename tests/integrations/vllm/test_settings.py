@@ -15,6 +15,7 @@ from foveate.errors import FoveateError, InputError, KeepError, ModelError, Unkn
 from foveate.integrations.vllm import ARCHITECTURES, engine, overrides, serve
 from foveate.integrations.vllm.engine import PrunedModelChecks
 from foveate.integrations.vllm.settings import EngineSettings, ImagePlan, VllmSettings
+from foveate.method.recency import Recency
 from foveate.models import lookup
 from foveate.policy import Policy
 from policies import make_policy, save_policy, ship
@@ -107,6 +108,11 @@ def test_a_policy_is_refused_on_every_way_to_the_engine(tmp_path, monkeypatch):
         ):
             with pytest.raises(InputError, match=NO_POLICY):
                 refused()
+
+
+def test_shares_by_age_are_refused():
+    with pytest.raises(InputError, match="vLLM prunes each image without those beside it"):
+        VllmSettings(Recency())
 
 
 @pytest.mark.parametrize("keep", ["auto", "mine.policy.json"])

@@ -1,4 +1,4 @@
-"""The application of `foveate demo`: its page, its gallery, and questions about one image at a time."""
+"""The application of `foveate demo`: its page, its gallery, and questions about one image or clip at a time."""
 
 import asyncio
 import logging
@@ -19,13 +19,13 @@ from starlette.staticfiles import StaticFiles
 from foveate.apps.demo.events import DemoEvent, DemoFailure, to_json
 from foveate.apps.demo.gallery import GalleryScene, make_gallery
 from foveate.apps.demo.middleware import SecurityHeaders
-from foveate.apps.demo.request import DemoRequest, make_request, read_request
+from foveate.apps.demo.request import DemoRequest, make_request, read_clip_request, read_request
 from foveate.apps.demo.session import DemoSession
+from foveate.apps.demo.shown import LIMITS
 from foveate.apps.serve.errors import RequestError, to_request_error
 from foveate.apps.serve.hosts import HostCheck
 from foveate.apps.serve.images import ImageSource
 from foveate.apps.serve.run import address, list_bound, serve
-from foveate.apps.serve.settings import MEGAPIXEL, ServeLimits
 from foveate.apps.serve.transport import RequestLimiter, add_error_handlers, prepare, read_json, refuse, stream_events
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.errors import InputError, ModelError
@@ -41,12 +41,12 @@ from foveate.runtime.load import LoadedModel
 from foveate.world.drawing import draw_scene
 
 STATIC = Path(__file__).parent / "static"
-LIMITS = ServeLimits(waiting=16, pixels=25 * MEGAPIXEL)
 KEEP, METHOD = 0.1, "foveate"  # the page's defaults
 GRACE = 2.0  # seconds
 WARMUP_TOKENS = 2
 FAILED = "A request of the demo failed."
 Work = Callable[[DemoRequest, ModelJob[DemoEvent]], None]
+Parse = Callable[[bytes, ImageSource], DemoRequest]
 log = logging.getLogger("uvicorn.error")
 
 
@@ -81,6 +81,7 @@ def make_demo_app(
     app.add_api_route("/about", server.about)
     app.add_api_route("/scenes", server.list_scenes)
     app.add_api_route("/scenes/{number:int}.png", server.draw_scene)
+    app.add_api_route("/frames", server.show_frames, methods=["POST"])
     app.add_api_route("/look", server.look, methods=["POST"])
     app.add_api_route("/ask", server.ask, methods=["POST"])
     return app
@@ -120,13 +121,17 @@ class DemoServer:
             raise RequestError(404, f"There are scenes 0 to {len(self.gallery) - 1}.")
         return Response(self.gallery[number].to_png(), media_type="image/png")
 
+    async def show_frames(self, request: Request) -> Response:
+        """The frames of a clip that are asked about, as one JSON object."""
+        return await self._respond(request, self.session.show, read_clip_request, stream=False)
+
     async def look(self, request: Request) -> Response:
         """The kept tokens, as one JSON object."""
-        return await self._respond(request, self.session.look, stream=False)
+        return await self._respond(request, self.session.look, self._read_question, stream=False)
 
     async def ask(self, request: Request) -> Response:
         """The kept tokens and both answers, as lines of JSON."""
-        return await self._respond(request, self.session.ask, stream=True)
+        return await self._respond(request, self.session.ask, self._read_question, stream=True)
 
     async def warm_up(self) -> None:
         """Run one question, since the model's first pass is slower than all others."""
@@ -142,11 +147,11 @@ class DemoServer:
         except Exception:
             log.exception("The model failed on the first scene of the gallery.")
 
-    async def _respond(self, request: Request, work: Work, *, stream: bool) -> Response:
+    async def _respond(self, request: Request, work: Work, parse: Parse, *, stream: bool) -> Response:
         """The first event of the work, or all of them as lines of JSON."""
         try:
             with self.limiter.admit(request):
-                read = partial(self._read, await read_json(request, LIMITS.body, self.limiter))
+                read = partial(_read, parse, await read_json(request, LIMITS.body, self.limiter))
                 parsed = await prepare(request, self.reader, read)
                 events = stream_events(request, self.worker.submit(partial(work, parsed)))
             del read, parsed  # from now on only the job refers to its image
@@ -160,9 +165,12 @@ class DemoServer:
         except Exception as error:
             return _to_response(refuse(error, FAILED))
 
-    def _read(self, body: bytes, job: ModelJob[DemoRequest]) -> None:
-        source = ImageSource(LIMITS.pixels, LIMITS.body)
-        job.emit(read_request(body, methods=[row.name for row in self.methods], source=source))
+    def _read_question(self, body: bytes, source: ImageSource) -> DemoRequest:
+        return read_request(body, methods=[row.name for row in self.methods], source=source)
+
+
+def _read(parse: Parse, body: bytes, job: ModelJob[DemoRequest]) -> None:
+    job.emit(parse(body, ImageSource(LIMITS.pixels, LIMITS.body)))
 
 
 def serve_demo(

@@ -53,6 +53,15 @@ class KeptTokens:
 
 
 @dataclass(frozen=True)
+class ClipFrames:
+    """The frames of a clip that are asked about: all of them as the data URL of one image, and their seconds."""
+
+    type: ClassVar[str] = "frames"
+    sheet: str
+    times: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class AnswerPiece:
     """A piece of an answer."""
 
@@ -93,7 +102,7 @@ class DemoFailure:
     error: str
 
 
-DemoEvent = KeptTokens | AnswerPiece | AnswerDone | Savings | DemoFailure
+DemoEvent = KeptTokens | ClipFrames | AnswerPiece | AnswerDone | Savings | DemoFailure
 
 
 def to_json(event: DemoEvent) -> str:

@@ -1,9 +1,10 @@
 """The body of a demo request: parsing and checks."""
 
 import hashlib
+import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -11,14 +12,29 @@ from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.apps.serve.chat_parts import StrictBody
 from foveate.apps.serve.chat_request import parse_object, to_field_error
 from foveate.apps.serve.errors import RequestError
-from foveate.apps.serve.field_checks import EncodeShare
-from foveate.apps.serve.images import ImageSource
+from foveate.apps.serve.field_checks import EncodeShare, at_most
+from foveate.apps.serve.images import ImageSource, decode_data_url
 from foveate.method.checks import is_number
+from foveate.runtime.conversation import ChatMessage
+
+Body = TypeVar("Body", bound=StrictBody)
+CLIP = "data:video/"
+TURNS = 16  # earlier questions of a conversation, at most
+
+
+class EarlierTurn(StrictBody):
+    """An earlier question about the image, and its answer."""
+
+    question: Annotated[str, Field(max_length=2000)]
+    answer: Annotated[str, Field(max_length=8000)]
 
 
 @dataclass(frozen=True)
 class DemoRequest:
-    """A checked question about an image file, and how to prune; `key` identifies the file."""
+    """A checked question about the file of an image or of a clip, and how to prune; `key` identifies the file.
+
+    `turns` are the earlier ones of the conversation, the oldest first.
+    """
 
     file: bytes
     key: str
@@ -26,6 +42,15 @@ class DemoRequest:
     keep: float | Literal["auto"]
     method: str
     encoder: EncoderOptions = WHOLE
+    turns: tuple[EarlierTurn, ...] = ()
+    is_clip: bool = False
+
+    def make_messages(self, images: int) -> list[ChatMessage]:
+        """The conversation for a chat template; so many images come before the first question."""
+        texts = [text for turn in self.turns for text in (turn.question, turn.answer)]
+        first, *others = [[{"type": "text", "text": text}] for text in (*texts, self.question)]
+        contents = [[*[{"type": "image"}] * images, *first], *others]
+        return [{"role": ("user", "assistant")[n % 2], "content": content} for n, content in enumerate(contents)]
 
 
 def _as_keep(value: Any) -> Any:
@@ -34,10 +59,17 @@ def _as_keep(value: Any) -> Any:
     return value
 
 
-class DemoBody(StrictBody):
-    """The JSON fields: an image as a data URL, a question, and how to prune.
+class FileBody(StrictBody):
+    """The JSON field of a request for frames: a clip as a data URL."""
 
-    `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image.
+    image: str
+
+
+class DemoBody(StrictBody):
+    """The JSON fields: an image or a clip as a data URL, a question, and how to prune.
+
+    `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image. The question
+    follows the `turns`.
     """
 
     image: str
@@ -45,28 +77,55 @@ class DemoBody(StrictBody):
     keep: Annotated[float | Literal["auto"], BeforeValidator(_as_keep)]
     method: str
     encode: EncodeShare = WHOLE.encode
+    turns: Annotated[list[EarlierTurn], BeforeValidator(at_most(TURNS, "earlier questions"))] = Field(default=[])
 
 
 def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
     """Parse and check a body; `methods` are the available ones. Raises `RequestError`."""
-    data = parse_object(body)
-    try:
-        fields = DemoBody.model_validate(data)
-    except ValidationError as error:
-        raise to_field_error(error) from error
+    fields = _check(DemoBody, body)
     if not fields.question.strip():
         raise RequestError(400, "There is no question: type one.")
     if fields.method not in methods:
         raise RequestError(400, f"There is no method {fields.method!r} here: use one of {', '.join(methods)}.")
-    if fields.image[:5].lower() != "data:":
+    file, encoder = _read_file(fields.image, source), EncoderOptions(fields.encode)
+    request = make_request(file, fields.question.strip(), fields.keep, fields.method, encoder, fields.turns)
+    return replace(request, is_clip=_is_clip(fields.image))
+
+
+def read_clip_request(body: bytes, source: ImageSource) -> DemoRequest:
+    """Parse and check a body that asks for the frames of a clip. Raises `RequestError`."""
+    fields = _check(FileBody, body)
+    if not _is_clip(fields.image):
+        raise RequestError(400, "The clip is no data URL of a video: send it as data:video/mp4;base64,...")
+    return replace(make_request(_read_file(fields.image, source), "", 1.0, "foveate"), is_clip=True)
+
+
+def _check(kind: type[Body], body: bytes) -> Body:
+    data = parse_object(body)
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise to_field_error(error) from error
+
+
+def _is_clip(url: str) -> bool:
+    return url[: len(CLIP)].lower() == CLIP
+
+
+def _read_file(url: str, source: ImageSource) -> bytes:
+    if url[:5].lower() != "data:":
         raise RequestError(400, "The image is no data URL: send it as data:image/png;base64,...")
-    (file,) = source.read([fields.image])
-    encoder = EncoderOptions(fields.encode)
-    return make_request(file, fields.question.strip(), fields.keep, fields.method, encoder)
+    if not _is_clip(url):
+        (file,) = source.read([url])
+        return file
+    if importlib.util.find_spec("av") is None:
+        raise RequestError(400, "This page shows no clips without PyAV: pip install 'foveate[video]'.")
+    return decode_data_url(url, "video", "video/mp4")
 
 
 def make_request(
-    file: bytes, question: str, keep: float | Literal["auto"], method: str, encoder: EncoderOptions = WHOLE
-) -> DemoRequest:
+    file: bytes, question: str, keep: float | Literal["auto"], method: str, encoder: EncoderOptions = WHOLE,
+    turns: Sequence[EarlierTurn] = (),
+) -> DemoRequest:  # fmt: skip
     """A request about a checked image file."""
-    return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method, encoder)
+    return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method, encoder, tuple(turns))

@@ -1,46 +1,39 @@
 """`DemoSession`: shows which tokens a question keeps, and answers it with these tokens and with all."""
 
-import base64
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from io import BytesIO
+from dataclasses import replace
 from typing import Any
 
-from PIL import Image
-
-from foveate.apps.demo.events import AnswerCost, AnswerDone, AnswerKind, AnswerPiece, DemoEvent, KeptTokens, Savings
+from foveate.apps.demo.events import (
+    AnswerCost,
+    AnswerDone,
+    AnswerKind,
+    AnswerPiece,
+    ClipFrames,
+    DemoEvent,
+    KeptTokens,
+    Savings,
+)
 from foveate.apps.demo.request import DemoRequest
+from foveate.apps.demo.shown import ShownFile, make_sheet, open_file, to_url
 from foveate.apps.encoder import WHOLE
 from foveate.apps.serve.generation import PrunedPrompt, SamplingOptions, generate_answer, limit_new_tokens, prune_prompt
-from foveate.apps.serve.images import decode_images
 from foveate.apps.serve.worker import ModelJob
 from foveate.errors import InputError
 from foveate.method import resolve
-from foveate.models import family_of
-from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.report import Report
 from foveate.policy import Policy
-from foveate.runtime.conversation import make_inputs
+from foveate.runtime.context import context_length
+from foveate.runtime.conversation import apply_template, make_inputs
+from foveate.runtime.image_cache import ImageCache, PreparedPrompt
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.warnings import collect_warnings
 from foveate.viz import draw
 from foveate.viz.panels import Step
 
-CACHED_IMAGES = 3
-OVERLAY_SIDE = 1024  # pixels of an overlay's longer side, at most
+CACHE_BYTES = 2**30  # of decoded and encoded images
 NEW_TOKENS = 256  # of an answer, at most
-EncodingKey = tuple[frozenset[str], str]  # extras of the encoder, and the question where the encoder reads it
-
-
-@dataclass(eq=False)
-class CachedImage:
-    """A decoded image, with the processor inputs of its last question and its encodings."""
-
-    image: Image.Image
-    prompt: tuple[str, Any] | None = None
-    encodings: dict[EncodingKey, Encoded] = field(default_factory=dict)
+ROOM = 2 * NEW_TOKENS  # positions for the questions and answers about a clip, at least
 
 
 class DemoSession:
@@ -48,75 +41,74 @@ class DemoSession:
 
     def __init__(self, loaded: LoadedModel, policy: Policy | None = None) -> None:
         """`policy` is what "auto" stands for; None where there is none."""
-        self.loaded, self._family, self._policy = loaded, family_of(loaded.model), policy
-        self._images: OrderedDict[str, CachedImage] = OrderedDict()
+        self.loaded, self._policy = loaded, policy
+        self._cache = ImageCache(loaded, CACHE_BYTES)
 
     def look(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
         """Emit `KeptTokens`."""
-        cached = self._open_image(request, lambda: job.cancelled)
-        inputs = self._prepare_inputs(cached, request)
-        key = self._encoding_key(inputs, request)
+        shown = self._open(request, job)
         with collect_warnings() as notes:
-            if key not in cached.encodings and request.encoder.is_whole:
-                cached.encodings[key] = encode(self.loaded.model, inputs, methods=[request.method])
-            prompt = self._prune(request, inputs, cached.encodings.get(key), explain=True)
-        job.emit(self._describe(cached.image, prompt, notes))
+            prepared, _ = self._prepare(request, shown)
+            prompt = self._prune(request, prepared, explain=True)
+        job.emit(self._describe(shown, prompt, notes))
+
+    def show(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
+        """Emit `ClipFrames`."""
+        shown = self._open(request, job)
+        job.emit(ClipFrames(to_url(make_sheet(shown)), shown.times))
 
     def ask(self, request: DemoRequest, job: ModelJob[DemoEvent], max_new_tokens: int = NEW_TOKENS) -> None:
         """Emit `KeptTokens`, both answers with their pieces and costs, and `Savings`.
 
-        The encoder runs once and its time counts for both answers, unless tiles are left out of the pruned one; the
-        overlay's time counts for neither.
+        The encoder runs once for an image, and its time counts for both answers, unless tiles are left out of the
+        pruned one. Later turns of a conversation do not need it. The overlay's time counts for neither.
         """
-        cached, timer = self._open_image(request, lambda: job.cancelled), StageTimer(self.loaded.model.device)
-        inputs = self._prepare_inputs(cached, request)
-        max_new_tokens = limit_new_tokens(self.loaded.model, inputs, max_new_tokens)
-        timer.lap("prompt")
+        shown, whole = self._open(request, job), replace(request, keep=1.0, encoder=WHOLE)
         with collect_warnings() as notes:
-            encoded = encode(self.loaded.model, inputs, methods=[request.method])
-            timer.lap("encode")
-            pruned = self._prune(request, inputs, encoded)
-            explained = self._prune(request, inputs, encoded, explain=True)
-        cached.encodings[self._encoding_key(inputs, request)] = encoded
-        job.emit(self._describe(cached.image, explained, notes))
-        seconds = timer.laps["encode"]
-        own = seconds if request.encoder.is_whole else pruned.encode_seconds
+            stock, seconds = self._prepare(whole, shown)
+            max_new_tokens = limit_new_tokens(self.loaded.model, stock.inputs, max_new_tokens)
+            prepared = stock if request.encoder.is_whole else self._prepare(request, shown)[0]
+            pruned = self._prune(request, prepared)
+            explained = self._prune(request, prepared, explain=True)
+        job.emit(self._describe(shown, explained, notes))
+        own = pruned.encode_seconds if prepared.encoded is None else seconds
         small = self._answer("pruned", pruned, own, pruned.report.seconds, job, max_new_tokens)
-        whole = replace(request, keep=1.0, encoder=WHOLE)
-        unpruned = self._prune(whole, inputs, encoded)  # by law the untouched model's inputs
-        large = self._answer("unpruned", unpruned, seconds, 0.0, job, max_new_tokens)
+        unpruned = self._prune(whole, stock)  # by law the untouched model's inputs
+        own = unpruned.encode_seconds if stock.encoded is None else seconds
+        large = self._answer("unpruned", unpruned, own, 0.0, job, max_new_tokens)
         job.emit(Savings.between(small, large))
 
-    def _open_image(self, request: DemoRequest, is_cancelled: Callable[[], bool]) -> CachedImage:
-        cached = self._images.pop(request.key, None)
-        if cached is None:
-            (image,) = decode_images([request.file], is_cancelled)
-            cached = CachedImage(image)
-        self._images[request.key] = cached
-        while len(self._images) > CACHED_IMAGES:
-            self._images.popitem(last=False)
-        return cached
+    def _open(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> ShownFile:
+        """The image, or as many frames of the clip as the model has room for."""
+        shown, _ = self._cache.remember(
+            ("file", request.key), lambda: open_file(request, lambda: job.cancelled), lambda shown: shown.bytes
+        )
+        context = context_length(self.loaded.model)
+        if len(shown.images) == 1 or context is None:
+            return shown
+        length, _ = self._cache.remember(
+            ("length", request.key),
+            lambda: make_inputs(self.loaded, shown.images[:1], [""])["input_ids"].shape[1],
+            lambda _: 0,
+        )
+        return shown.thin_out(max(1, (context - ROOM) // length))
 
-    def _prepare_inputs(self, cached: CachedImage, request: DemoRequest) -> Any:
-        if cached.prompt is None or cached.prompt[0] != request.question:
-            cached.prompt = request.question, make_inputs(self.loaded, [cached.image], [request.question])
-        return cached.prompt[1]
+    def _prepare(self, request: DemoRequest, shown: ShownFile) -> tuple[PreparedPrompt, float]:
+        """The conversation with its images after the encoder, and the seconds that this costs the turn."""
+        prompt, images = apply_template(self.loaded, request.make_messages(len(shown.images))), shown.lazy_images
+        prepared = self._cache.prepare(prompt, images, request.method, is_whole=request.encoder.is_whole)
+        if prepared.encoded is None or request.turns:
+            return prepared, 0.0
+        key = ("seconds", request.key, len(images), resolve(request.method).needs)
+        seconds, _ = self._cache.remember(key, lambda: prepared.seconds, lambda _: 0)
+        return prepared, seconds
 
-    def _encoding_key(self, inputs: Any, request: DemoRequest) -> EncodingKey:
-        """What an encoding depends on beside the image. A Q-Former reads the question too (InstructBLIP)."""
-        reads_question = any("input_ids" in name for name in self._family.encoder_inputs(self.loaded.model, inputs))
-        return resolve(request.method).needs, request.question if reads_question else ""
-
-    def _prune(
-        self, request: DemoRequest, inputs: Any, encoded: Encoded | None, *, explain: bool = False
-    ) -> PrunedPrompt:
-        """The pruned prompt; what is `encoded` is of use where all tiles are."""
+    def _prune(self, request: DemoRequest, prepared: PreparedPrompt, *, explain: bool = False) -> PrunedPrompt:
         keep = self._policy or "auto" if request.keep == "auto" else request.keep
         options: dict[str, Any] = {"keep": keep, "method": request.method, **vars(request.encoder)}
-        whole = encoded if request.encoder.is_whole else None
-        return prune_prompt(self.loaded, inputs, **options, encoded=whole, explain=explain)
+        return prune_prompt(self.loaded, prepared.inputs, **options, encoded=prepared.encoded, explain=explain)
 
-    def _describe(self, image: Image.Image, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
+    def _describe(self, shown: ShownFile, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
         report = prompt.report
         kept, total = report.kept_count, report.total_count
         cores = [item.core for item in report.items if item.core is not None]
@@ -126,8 +118,8 @@ class DemoSession:
         looks = [item.look for item in report.items if item.look is not None]
         looked = sum(len(indices) for indices in looks) if looks else None
         try:
-            overlay = draw_overlay(image, report, self.loaded.processor)
-            look = draw_overlay(image, report, self.loaded.processor, "look") if looks else None
+            overlay = draw_overlay(shown, report, self.loaded.processor)
+            look = draw_overlay(shown, report, self.loaded.processor, "look") if looks else None
         except InputError as error:
             notes = [*notes, str(error)]
         notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
@@ -158,12 +150,9 @@ class DemoSession:
         return cost
 
 
-def draw_overlay(image: Image.Image, report: Report, processor: Any, step: Step = "kept") -> str:
-    """The kept tokens over the image, or those of the first look, as a data URL.
+def draw_overlay(shown: ShownFile, report: Report, processor: Any, step: Step = "kept") -> str:
+    """The kept tokens over the image or the frames, or those of the first look, as a data URL.
 
     Raises `InputError` for tokens without a grid.
     """
-    out, small = BytesIO(), image.copy()
-    small.thumbnail((OVERLAY_SIDE, OVERLAY_SIDE))
-    draw(small, report, processor=processor, legend=False, step=step).save(out, "PNG", compress_level=1)
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+    return to_url(draw(shown.shrink(), report, processor=processor, legend=False, step=step))

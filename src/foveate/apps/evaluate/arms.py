@@ -20,7 +20,7 @@ from foveate.pipeline.encode import check_needs
 from foveate.pipeline.follow import find_policy
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
-from foveate.pipeline.settings import Per, Positions, PruneSettings
+from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings
 from foveate.policy import Policy
 from foveate.runtime.conversation import generate_answers
 from foveate.runtime.load import LoadedModel
@@ -141,11 +141,16 @@ class PrunedEvalArm(EvalArm):
         check_needs(loaded.model, family_of(loaded.model), self.method)
         find_policy(loaded.model, PruneSettings(1.0, self.method, self.positions, policy=self.policy))
 
+    @property
+    def rule(self) -> Keep:
+        """What `prune_inputs` keeps: the fixed budget or the policy."""
+        return self.budget if self.policy is None else self.policy
+
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The result of `prune_inputs`."""
         short = prune_inputs(
-            batch.loaded.model, batch.inputs, keep=self.budget if self.policy is None else self.policy,
-            method=self.method, positions=self.positions, per=self.per, encoded=batch.encoded,
+            batch.loaded.model, batch.inputs, keep=self.rule, method=self.method, positions=self.positions,
+            per=self.per, encoded=batch.encoded,
         )  # fmt: skip
         kept = list_kept(short.report, len(batch.sizes))
         return short, [*kept], [len(indices) for indices in kept]

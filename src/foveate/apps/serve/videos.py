@@ -1,7 +1,7 @@
 """Videos of a request: data URLs, of which some frames are shown to the model."""
 
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 
 from foveate.apps.serve.errors import RequestError
@@ -10,7 +10,7 @@ from foveate.apps.serve.settings import ServeLimits
 from foveate.errors import InputError
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.media import Clip, check_reader, make_clip
-from foveate.runtime.video import DecodeLimits, read_clip
+from foveate.runtime.video import DecodeLimits, TimedFrame, read_clip
 
 FORMATS = "mov,mp4,matroska,webm"
 SLOW = f"The videos take more than {DECODE_SECONDS:g} seconds to decode: send shorter or smaller ones."
@@ -43,6 +43,14 @@ def open_videos(
     loaded: LoadedModel, files: Sequence[bytes], limits: ServeLimits, is_cancelled: Callable[[], bool]
 ) -> list[Clip]:
     """Some frames of every file, evenly in time. Raises a `FoveateError` for damaged, large and slow ones."""
+    return [make_clip(loaded, frames) for frames in decode_videos(files, limits, is_cancelled)]
+
+
+def decode_videos(
+    files: Sequence[bytes], limits: ServeLimits, is_cancelled: Callable[[], bool]
+) -> Iterator[list[TimedFrame]]:
+    """The same frames with their times, for models that read no clips. Raises as `open_videos`."""
     timer, each = DecodeTimer(is_cancelled, SLOW), max(1, limits.pixels // max(1, limits.frames * len(files)))
     decoding = DecodeLimits(FORMATS, pixels=each, threads=1, check=timer.check)
-    return [make_clip(loaded, read_clip(BytesIO(data), limits.frames, decoding)) for data in files]
+    for data in files:
+        yield read_clip(BytesIO(data), limits.frames, decoding)

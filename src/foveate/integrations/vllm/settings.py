@@ -52,6 +52,11 @@ class VllmSettings:
                 "vLLM fixes the number of tokens before it encodes an image, and a policy reads the encoded image: "
                 "give keep a number, or use transformers."
             )
+        if checked.recency is not None:
+            raise InputError(
+                "vLLM prunes each image without those beside it, and Recency counts them: give keep a number, or use "
+                "transformers."
+            )
         method = checked.method
         if method.needs:
             raise InputError(

@@ -12,7 +12,7 @@ const ROWS = [
   ["kv_bytes", "KV cache", bytes, "less"],
 ];
 const PARTS = new Set(["encode", "select", "prefill"]); // parts of the time to the first token
-const costs = {};
+const costs = {}, texts = {}; // of the answers so far
 
 /** Shows the kept tokens over the image, and returns their count in words. */
 export function showKept(look) {
@@ -78,6 +78,7 @@ export function clearAnswers() {
   $("answers").classList.remove("stale");
   for (const which of ["pruned", "unpruned"]) {
     delete costs[which];
+    texts[which] = "";
     const text = $(which);
     text.textContent = "";
     text.className = "answer-text";
@@ -88,9 +89,9 @@ export function clearAnswers() {
 }
 
 /** Prepares for answers to a question, with its true answer if that is known. */
-export function openAnswers(question, truth) {
+export function openAnswers({ question, turns }, truth) {
   clearAnswers();
-  $("caption").textContent = "Question";
+  $("caption").textContent = turns.length ? `Question ${turns.length + 1} of a conversation` : "Question";
   $("question-title").textContent = question;
   $("truth").hidden = truth === undefined;
   $("truth").textContent = truth === undefined ? "" : `True answer: ${truth}`;
@@ -107,7 +108,8 @@ export function reset() {
 /** Adds to an answer. It is inserted as text, never as markup. */
 export function addPiece({ answer, text }) {
   const shown = $(answer);
-  shown.textContent = (shown.textContent + text).trimStart();
+  texts[answer] += text;
+  shown.textContent = texts[answer].trimStart();
   shown.classList.toggle("long", shown.textContent.length > 60);
 }
 
@@ -131,11 +133,11 @@ export function showSaved({ saved }) {
   $("rows").replaceChildren(...ROWS.map((row) => costRow(row, saved)));
 }
 
-/** The pruned answer, its share of tokens, and the image with the kept ones, or as it is. */
+/** The pruned answer as it is shown and as it was generated, its share of tokens, and the image with the kept ones. */
 export function describe() {
   const overlay = $("overlay").hidden ? $("plain").src : $("overlay").src;
   const answer = $("pruned").firstChild.textContent.trim(); // without the mark of right or wrong
-  return { answer, share: $("pruned-count").textContent, overlay };
+  return { answer, text: texts.pruned.trim(), share: $("pruned-count").textContent, overlay };
 }
 
 /** Marks the answers as those of earlier settings. */

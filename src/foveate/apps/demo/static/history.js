@@ -8,7 +8,9 @@ const MOST = 12;
 export function addTurn(list, turn, open) {
   const image = Object.assign(document.createElement("img"), { src: turn.overlay, alt: "" });
   const text = element("span", "", "turn-text");
-  text.append(element("span", turn.question, "small"), element("strong", turn.answer), element("span", turn.share, "small"));
+  const place = turn.turns.length ? `, question ${turn.turns.length + 1} of a conversation` : "";
+  text.append(element("span", turn.question, "small"), element("strong", turn.answer));
+  text.append(element("span", turn.share + place, "small"));
   const button = Object.assign(element("button", ""), { type: "button" });
   button.append(image, text);
   button.addEventListener("click", () => open(turn));

@@ -8,15 +8,19 @@ const KINDS = [
 ];
 const SPARE = 16 * 1024; // bytes of a request beside the image
 
-/** The file as a data URL. Throws an Error whose message is a sentence for the user. */
-export async function readImage(file, limits) {
+/** Whether a data URL holds a clip. */
+export const isClip = (url) => url.startsWith("data:video/");
+
+/** The file of an image or a clip as a data URL. Throws an Error whose message is a sentence for the user. */
+export async function readFile(file, limits) {
   const largest = Math.floor(((limits.bytes - SPARE) * 3) / 4); // base64 makes four characters of three bytes
   if (file.size > largest) {
     throw new Error(`${named(file)} has ${mib(file.size)} MiB, and the limit is ${mib(largest)} MiB: scale it down.`);
   }
+  if (file.type.startsWith("video/")) return dataUrl(file); // which the server reads
   const head = new Uint8Array(await file.slice(0, 4).arrayBuffer());
   const kind = KINDS.find(([, bytes]) => bytes.every((byte, i) => byte === head[i]));
-  const bad = `${named(file)} is not a readable image: use a PNG, JPEG, WebP or GIF file.`;
+  const bad = `${named(file)} is not a readable image: use a PNG, JPEG, WebP or GIF file, or a clip.`;
   if (!kind) throw new Error(bad);
   const url = await dataUrl(new Blob([file], { type: kind[0] }));
   const { naturalWidth: width, naturalHeight: height } = await decode(url).catch(() => {

@@ -1,10 +1,10 @@
-// The page: one image, one question, one slider.
+// The page: one image or clip, one question, one slider.
 
 import * as answers from "./answers.js";
 import { fillGallery, markScene, suggest } from "./gallery.js";
 import { addTurn } from "./history.js";
-import { fetchImage, readImage, takeFiles } from "./image.js";
-import { ask, get, look } from "./server.js";
+import { fetchImage, isClip, readFile, takeFiles } from "./image.js";
+import { ask, get, look, showFrames } from "./server.js";
 import { sketch } from "./sketch.js";
 
 const $ = (id) => document.getElementById(id);
@@ -13,8 +13,10 @@ const WAIT = 120; // milliseconds without a change before the kept tokens are re
 const state = {
   limits: null, methods: [], auto: null, keep: 0, // from the server
   image: null, name: "", truths: new Map(), // a data URL, and the known answers by question
+  frames: new Map(), // of the clips that were opened, by their data URLs
   opening: null, // a promise of the next image: whether it was accepted
   shown: {}, // the request whose kept tokens are shown
+  asked: null, // the last request about the image that was answered, with the pruned answer
   asking: null, request: null, // the AbortController and the request of the answers in progress
   looking: null, timer: 0, // the AbortController of the kept tokens in progress, and the timer before them
 };
@@ -22,7 +24,22 @@ const state = {
 function makeRequest(image = state.image) {
   const keep = isAuto() ? "auto" : Number($("keep").value) / 100;
   const encode = isAuto() ? 1 : Number($("encode").value) / 100;
-  return { image, question: $("question").value.trim(), keep, method: $("method").value, encode };
+  const question = $("question").value.trim();
+  return { image, question, keep, method: $("method").value, encode, turns: earlierTurns(question) };
+}
+
+/** The turns before a question: a follow-up goes on from the last answer, or takes the place of the same question. */
+function earlierTurns(question) {
+  if (!$("follow").checked || !state.asked) return [];
+  const { question: last, text, turns } = state.asked;
+  return question === last ? turns : [...turns, { question: last, answer: text }];
+}
+
+/** Offers a follow-up of this request, which was answered, if there is one. */
+function offerFollowUp(asked, checked) {
+  state.asked = asked;
+  $("follow").checked = checked;
+  $("follow-field").hidden = asked === null;
 }
 
 function isAuto() {
@@ -37,6 +54,10 @@ function isComplete({ image, question, method }) {
 
 function onChange() {
   answers.markStale();
+  lookSoon();
+}
+
+function lookSoon() {
   clearTimeout(state.timer);
   if (!state.opening) state.looking?.abort(); // else it belongs to the new image
   if (!state.asking && !state.opening) state.timer = setTimeout(lookAgain, WAIT); // else once these are done
@@ -45,7 +66,14 @@ function onChange() {
 /** Requests the kept tokens again if the settings have changed since. */
 function catchUp() {
   const request = makeRequest();
-  if (isComplete(request) && Object.keys(request).some((name) => request[name] !== state.shown[name])) onChange();
+  const isNew = (name) => request[name] !== state.shown[name];
+  if (isComplete(request) && Object.keys(request).some((name) => (name === "turns" ? hasOtherTurns(request) : isNew(name)))) {
+    onChange();
+  }
+}
+
+function hasOtherTurns({ turns }) {
+  return JSON.stringify(turns) !== JSON.stringify(state.shown.turns);
 }
 
 async function lookAgain() {
@@ -87,24 +115,26 @@ function showEncoded(...counts) {
 // -- images ----------------------------------------------------------------------------------------------------------
 
 /** Shows another image once the server has accepted it; a refused one leaves the old image. */
-async function adopt(url, name, { scene = null, drawing = false } = {}) {
+async function adopt(url, name, { scene = null, drawing = false, asked = null } = {}) {
   if (state.asking) stop();
   const questions = scene?.questions ?? [];
   const typed = $("question").value;
-  const request = { ...makeRequest(url), ...(scene && { question: questions[0].text }) };
+  const request = { ...makeRequest(url), turns: asked?.turns ?? [], ...(scene && { question: questions[0].text }) };
   const kept = isComplete(request) ? await lookNewest(request) : null;
   if (scene && $("question").value === typed) $("question").value = request.question; // unless another was typed
   Object.assign(state, { image: url, name, truths: new Map(questions.map(({ text, answer }) => [text, answer])) });
+  offerFollowUp(asked, request.turns.length > 0);
   $("draw").setAttribute("aria-pressed", String(drawing));
   $("palette").hidden = $("canvas").hidden = !drawing;
-  Object.assign($("image"), { src: url, alt: `The image of the question: ${name}.`, hidden: drawing });
+  const [src, title] = present(url, name);
+  Object.assign($("image"), { src, alt: `The image of the question: ${title}.`, hidden: drawing });
   markScene($("gallery"), scene);
   suggest($("suggestions"), questions, (text) => {
     $("question").value = text;
     onChange();
   });
   answers.reset();
-  answers.showPlain(url, name);
+  answers.showPlain(src, title);
   if (kept) showKept(kept, request);
   else answers.clearKept();
 }
@@ -125,7 +155,21 @@ function choose(read, name, options) {
 }
 
 function openFile(file) {
-  choose(() => readImage(file, state.limits), file.name || "pasted");
+  choose(() => read(file), file.name || "pasted");
+}
+
+/** The file as a data URL; of a clip the server shows the frames first. */
+async function read(file) {
+  const url = await readFile(file, state.limits);
+  if (isClip(url)) state.frames.set(url, await showFrames(url));
+  return url;
+}
+
+/** The image as it is shown, and what it is called: of a clip all frames side by side. */
+function present(url, name) {
+  if (!isClip(url)) return [url, name];
+  const { sheet, times } = state.frames.get(url);
+  return [sheet, `${name}, ${times.length} frames up to ${times.at(-1)} s`];
 }
 
 function openScene(scene) {
@@ -136,11 +180,12 @@ function openDrawing(url) {
   choose(async () => url, "drawing", { drawing: true });
 }
 
-/** Takes an earlier question, about its image, into the field. */
-function openTurn({ image, name, question }) {
-  $("question").value = question;
-  if (image === state.image) onChange();
-  else choose(async () => image, name);
+/** Takes an earlier question, about its image and after the turns before it, into the field. */
+function openTurn(turn) {
+  $("question").value = turn.question;
+  if (turn.image !== state.image) return choose(async () => turn.image, turn.name, { asked: turn });
+  offerFollowUp(turn, turn.turns.length > 0);
+  onChange();
 }
 
 // -- answers ---------------------------------------------------------------------------------------------------------
@@ -156,7 +201,7 @@ async function run() {
   const controller = new AbortController();
   Object.assign(state, { asking: controller, request });
   const truth = state.truths.get(request.question);
-  answers.openAnswers(request.question, truth);
+  answers.openAnswers(request, truth);
   showBusy(true);
   await attempt(() => ask(request, controller.signal, (event) => onEvent(event, truth, controller.signal)));
   if (state.asking === controller) halt();
@@ -170,7 +215,9 @@ function onEvent(event, truth, signal) {
   if (event.type === "saved") {
     answers.showSaved(event);
     $("history").hidden = false;
-    addTurn($("turns"), { ...state.request, name: state.name, ...answers.describe() }, openTurn);
+    const turn = { ...state.request, name: state.name, ...answers.describe() };
+    addTurn($("turns"), turn, openTurn);
+    offerFollowUp(turn, $("follow").checked);
     showStatus("Both answers are here.");
   }
 }
@@ -244,6 +291,7 @@ function addListeners() {
   $("go").addEventListener("click", () => (state.asking ? stop() : run()));
   $("dismiss").addEventListener("click", () => showError(""));
   $("question").addEventListener("input", onChange);
+  $("follow").addEventListener("change", () => (hasOtherTurns(makeRequest()) ? onChange() : lookSoon()));
   $("question").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.isComposing && !state.asking) run();
   });

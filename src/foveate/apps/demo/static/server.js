@@ -9,9 +9,14 @@ export function get(path) {
   return reach(async () => (await check(await fetch(path))).json());
 }
 
-/** The kept tokens of a request: {image, question, keep, method, encode}; keep is a share or "auto". */
+/** The kept tokens of a request: {image, question, keep, method, encode, turns}; keep is a share or "auto". */
 export function look(request, signal) {
   return reach(async () => (await post("/look", request, signal)).json());
+}
+
+/** The frames of a clip, side by side in one image, and their seconds. */
+export function showFrames(image) {
+  return reach(async () => (await post("/frames", { image })).json());
 }
 
 /** Both answers; `onEvent` is called with every event as it arrives. */
