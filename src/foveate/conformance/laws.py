@@ -4,7 +4,7 @@ Each law returns its largest error in logits, relative to their size (see `relat
 at all raises.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -68,6 +68,11 @@ class LawResult:
 
 
 def check(model: Any, family: Family | None = None) -> list[LawResult]:
+    """Run every law on a model, as `run_laws` does, and return all results."""
+    return list(run_laws(model, family))
+
+
+def run_laws(model: Any, family: Family | None = None) -> Iterator[LawResult]:
     """Run every law on a model, on random images and text tokens. The model is left as it was.
 
     A law holds where its error is at most 1e-5 of the size of the logits in float32 (1e-9 in float64, 0.1 in half
@@ -77,8 +82,8 @@ def check(model: Any, family: Family | None = None) -> list[LawResult]:
         model: A model of transformers.
         family: Its adapter; None to look it up by `config.model_type`.
 
-    Returns:
-        A result for each law that applies to the family.
+    Yields:
+        A result for each law that applies to the family, as soon as it is there.
 
     Raises:
         UnknownFamilyError: No adapter is registered for the model.
@@ -89,13 +94,15 @@ def check(model: Any, family: Family | None = None) -> list[LawResult]:
     own = {name: value for name, value in vars(model).items() if name in prompts}
     vars(model).update(prompts)
     model.eval()
-    results = [_run_law(name, law, model, family) for name, law in select_laws(family).items()]
-    for name in prompts:
-        del vars(model)[name]
-    vars(model).update(own)
-    for module, training in modes:
-        module.training = training
-    return results
+    try:
+        for name, law in select_laws(family).items():
+            yield run_law(name, law, model, family)
+    finally:
+        for name in prompts:
+            del vars(model)[name]
+        vars(model).update(own)
+        for module, training in modes:
+            module.training = training
 
 
 def check_family(model_type: str) -> list[LawResult]:
@@ -103,7 +110,8 @@ def check_family(model_type: str) -> list[LawResult]:
     return check(make_tiny_model(registered(model_type)))
 
 
-def _run_law(name: str, law: Callable[[Any, Family], float], model: Any, family: Family) -> LawResult:
+def run_law(name: str, law: Callable[[Any, Family], float], model: Any, family: Family) -> LawResult:
+    """Run one law, which returns its largest error, under the limit for the model's data type."""
     exact = not getattr(model, "is_quantized", False)  # whose rounding depends on the other tokens of a call
     limit = TOLERANCE.get(model.dtype, HALF_TOLERANCE) if exact else HALF_TOLERANCE
     try:

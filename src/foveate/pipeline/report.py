@@ -1,10 +1,15 @@
 """What a call of `prune_inputs` returns: the shorter inputs and a report on what was kept."""
 
+from __future__ import annotations
+
 import warnings
 from collections import UserDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
 
 from foveate.errors import InputError, describe
 from foveate.models.sequence import Layout
@@ -81,17 +86,30 @@ def _group(items: Sequence[VisualInput], read_key: Callable[[VisualInput], int])
     return groups
 
 
+_REBUILT = Report((), "unknown", 0.0, ("These inputs were rebuilt from a mapping, without their report.",))
+
+
 class PrunedInputs(UserDict[str, Any]):
     """Shorter inputs for `model(**inputs)` and `model.generate(**inputs)`, with a `report`.
 
+    They behave as transformers' `BatchFeature`: values are attributes too, `to` moves them, `|` adds some, and
+    trainers and accelerate's functions can move, copy and pickle them.
+
     Example:
-        short = foveate.prune_inputs(model, inputs, keep=0.1)
+        short = foveate.prune_inputs(model, inputs, keep=0.1).to("cuda", torch.bfloat16)
         model.generate(**short)
         short.report.items[0].kept
+        short.input_ids.shape
     """
 
-    def __init__(self, data: Mapping[str, Any], report: Report, layout: Layout | None = None) -> None:
-        """`layout` says which columns stayed; None where nothing was pruned."""
+    report: Report
+    layout: Layout | None
+
+    def __init__(self, data: Mapping[str, Any], report: Report = _REBUILT, layout: Layout | None = None) -> None:
+        """`layout` says which columns stayed; None where nothing was pruned.
+
+        Code that moves a batch rebuilds it as `type(batch)({...})`. Then the report says that it was left behind.
+        """
         if not isinstance(data, Mapping):
             raise InputError(f"data is {describe(data)}: pass the inputs by their names.")
         super().__init__(data)
@@ -105,3 +123,57 @@ class PrunedInputs(UserDict[str, Any]):
         if name != "mm_encoder_outputs" or value is None:
             return value
         return {modality: None if output is None else type(output)(**output) for modality, output in value.items()}
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of this name."""
+        if name != "data" and name in self:  # `data` is not there while a copy is made
+            return self[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __or__(self, other: Any) -> Any:
+        """These inputs with others, which win; the report stays."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return PrunedInputs({**self.data, **other}, self.report, self.layout)
+
+    def __ror__(self, other: Any) -> Any:
+        """Others with these inputs, which win; the report stays."""
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return PrunedInputs({**other, **self.data}, self.report, self.layout)
+
+    def to(
+        self, device: torch.device | str | int | torch.dtype | None = None, dtype: torch.dtype | None = None,
+        *, non_blocking: bool = False,
+    ) -> PrunedInputs:  # fmt: skip
+        """Move all tensors to a device and cast those of floating point to a data type.
+
+        Args:
+            device: A device, or a data type as in `Tensor.to`.
+            dtype: A data type of floating point. Ids, masks and positions keep theirs.
+            non_blocking: As in `Tensor.to`.
+
+        Returns:
+            These inputs themselves, as a `BatchFeature` does.
+
+        Raises:
+            InputError: The data type is not one of floating point.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None and not dtype.is_floating_point:
+            raise InputError(f"{dtype} is no data type of floating point: ids and masks keep theirs, so leave it out.")
+        self.data = {name: _move(value, device, dtype, non_blocking) for name, value in self.data.items()}
+        return self
+
+
+def _move(value: Any, device: Any, dtype: torch.dtype | None, non_blocking: bool) -> Any:
+    """The value with its tensors moved, whatever holds them: encoder outputs are mappings of tuples."""
+    if isinstance(value, Tensor):
+        cast = dtype if value.is_floating_point() else None
+        return value.to(device=device, dtype=cast, non_blocking=non_blocking)
+    if isinstance(value, Mapping):
+        return type(value)(**{name: _move(part, device, dtype, non_blocking) for name, part in value.items()})
+    if isinstance(value, (list, tuple)):
+        return type(value)(_move(part, device, dtype, non_blocking) for part in value)
+    return value

@@ -1,6 +1,8 @@
 import json
+import platform
 
 import torch
+import transformers
 from typer.testing import CliRunner
 
 import foveate
@@ -24,14 +26,27 @@ def test_families(run):
     rows = json.loads(run("families", "--json")[1])
     assert {"llava", "qwen2_5_vl", "qwen3_vl"} <= {row["model_type"] for row in rows}
     assert "M-RoPE" in run("families")[1]
+    assert max(len(line) for line in run("families")[1].splitlines()) <= 80
+    names = [row["model_type"] for row in json.loads(run("families", "Qwen", "--json")[1])]
+    assert names == [row["model_type"] for row in rows if "qwen" in row["model_type"]]
+    assert len(names) > 4
+
+
+def test_families_of_no_such_name(refuse):
+    assert "No model type of transformers has 'nothing' in it" in refuse("families", "nothing")
 
 
 def test_version_and_help(run):
-    assert run("--version") == (0, foveate.__version__ + "\n", "")
+    versions = f"foveate {foveate.__version__}, torch {torch.__version__}, transformers {transformers.__version__}\n"
+    code, out, err = run("--version")
+    assert (code, err) == (0, "")
+    assert out == f"python {platform.python_version()}, {versions}"
     for arguments in ([], ["--help"]):
         code, out, _ = run(*arguments)
         assert code == 0
         assert all(command in out for command in ("ask", "bench", "methods", "families", "doctor"))
+        assert "Exit codes: 0 all is well;" in out
+        assert "--install-completion" in out
     assert "1 is one token" in " ".join(run("ask", "--help")[1].split())
 
 
@@ -49,6 +64,8 @@ def test_doctor_on_a_model(run, folder):
     assert summary["versions"]["torch"] == torch.__version__
     assert len(summary["laws"]) > 3
     assert all(f"pass  {folder}: {law['name']}" in out for law in summary["laws"])
+    (read,) = [law["figure"] for law in summary["laws"] if law["name"] == "own processor, 1000 x 400 pixels"]
+    assert read == "16 visual tokens (1 x 4 x 4), question read as 'What color is the star?'"
 
 
 def test_doctor_names_what_fails(run, monkeypatch):
@@ -59,12 +76,22 @@ def test_doctor_names_what_fails(run, monkeypatch):
     assert (code, err) == (1, "")
     assert "pass  llava: one: 0\n" in out
     assert "FAIL  llava: two: 1\n" in out
+    assert "FAIL: the logits of a pruned prompt differ from those of the model with these tokens masked" in out
     assert "ERROR  llava: three: ValueError: a b\n" in out
     summary = json.loads(out.splitlines()[-1])
     assert summary["passed"] is False
     assert [(law["passed"], law["status"]) for law in summary["laws"][:3]] == [
         (True, "holds"), (False, "violated"), (False, "error"),
     ]  # fmt: skip
+
+
+def test_doctor_on_one_family(run, refuse):
+    code, out, _ = run("doctor", "--family", "llava")
+    assert code == 0
+    assert out.splitlines()[1] == "llava (1 of 1)"
+    assert all(line.startswith("pass  llava: ") for line in out.splitlines()[2:-1])
+    assert "'nothing' are not supported" in refuse("doctor", "--family", "nothing")
+    assert "--model and --family are two checks" in refuse("doctor", "--family", "llava", "--model", "bundled")
 
 
 def test_doctor_refuses_a_missing_model(refuse):

@@ -12,7 +12,6 @@ from typing import Annotated
 
 import typer
 
-from foveate import __version__
 from foveate.apps.cli import ask, batch, bench, calibrate, chat, evaluate, serve, tables, watch  # noqa: F401  each registers itself
 from foveate.apps.cli.options import app
 from foveate.errors import FoveateError
@@ -20,13 +19,22 @@ from foveate.errors import FoveateError
 __all__ = ["app", "main"]
 
 
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
-) -> None:
+EXIT_CODES = (
+    "Exit codes: 0 all is well; 1 a law is violated, or the reader of the output has left; 2 the input cannot be right "
+    "or a file cannot be used (one line on standard error); 130 and 143 stopped by Ctrl-C or SIGTERM."
+)
+
+
+VERSIONS = "Print the versions of foveate, Python, torch and transformers."
+
+
+@app.callback(invoke_without_command=True, epilog=EXIT_CODES)
+def root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help=VERSIONS)] = False) -> None:
     """Prune the visual tokens of a vision-language model, guided by the question."""
     if version:
-        print(__version__)
+        from foveate.apps.results import read_versions
+
+        print(", ".join(f"{name} {number}" for name, number in read_versions().items()))
     elif context.invoked_subcommand is None:
         print(context.get_help())
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(
-    name="foveate", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="foveate", pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Prune the visual tokens of a vision-language model, guided by the question.",
 )  # fmt: skip
 
