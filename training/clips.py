@@ -75,14 +75,14 @@ STAGE = ClipStage(
     rows={"clip": 10, "screens": 6, "image": 2},
     clip_diet={
         "way": 2,
-        "order": 3,
+        "order": 4,
         "often": 3,
         "change": 3,
-        "said": 2,
-        "place": 2,
-        "press": 4,
-        "click": 2,
-        "field": 2,
+        "said": 1,
+        "place": 1,
+        "press": 5,
+        "click": 1,
+        "field": 1,
     },
 )
 

@@ -13,11 +13,20 @@ from torch import Tensor
 
 from foveate.models.sequence import IGNORED_LABEL
 from foveate.world.clips import MOMENTS, STANDS, WAYS, Clip, Track
-from foveate.world.scenes import SIGN
+from foveate.world.scenes import COLORS, SHAPES, SIGN
 from foveate.world.screens import Screens
 
-CLASSES = {"event": 5, "since": MOMENTS, "spans": 4, "way": len(WAYS) + 1, "time": MOMENTS}
-"""What is labelled, with the number of classes. The event is 0 nothing, 1 as before, 2 comes, 3 goes, 4 gone."""
+CLASSES = {
+    "event": 5,
+    "since": MOMENTS,
+    "spans": 4,
+    "way": len(WAYS) + 1,
+    "time": MOMENTS,
+    "form before": len(SHAPES) + 1,
+    "color before": len(COLORS) + 1,
+}
+"""What is labelled, with the number of classes. The event is 0 nothing, 1 as before, 2 comes, 3 goes, 4 gone. A button has
+the form and the colour of the one that was pressed before it, on the screenshot in which it is pressed: 0 nothing."""
 CELLS = 6  # a frame has CELLS x CELLS tokens
 
 MomentLabels = dict[str, Tensor]
@@ -44,7 +53,12 @@ def make_screen_labels(screens: Screens) -> MomentLabels:
         step = screens.pressed.index(number) if number in screens.pressed else shots
         for shot in range(shots):
             values = {"event": 2 if shot == step else 1, "spans": int(step <= shot), "time": shot}
-            _write(labels, shot, track, track.places[shot], values | ({"since": step} if step <= shot else {}))
+            values |= {"since": step} if step <= shot else {}
+            if step == shot:
+                thing = screens.buttons[screens.pressed[step - 1]].thing if step else None
+                values["form before"] = 1 + list(SHAPES).index(thing.form) if thing else 0
+                values["color before"] = 1 + list(COLORS).index(thing.color) if thing else 0
+            _write(labels, shot, track, track.places[shot], values)
     return {name: label.flatten() for name, label in labels.items()}
 
 

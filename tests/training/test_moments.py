@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foveate.world.clips import MOMENTS, SIDE, STANDS, draw_frames, sample_clip
-from foveate.world.scenes import COLORS, SIGN
+from foveate.world.scenes import COLORS, SHAPES, SIGN
 from foveate.world.screens import LIT, draw_shots, sample_screens
 from training.moments import CELLS, CLASSES, make_clip_labels, make_no_labels, make_screen_labels
 
@@ -40,7 +40,7 @@ def test_a_standing_object_comes_when_its_places_say_so(index):
 def test_a_token_of_an_object_shows_its_colour_in_the_frame(index):
     clip = sample_clip(1, index)
     events = make_clip_labels(clip)["event"].view(MOMENTS, CELLS, CELLS)
-    frames = [np.asarray(frame, float) for frame in draw_frames(clip)[::2]]
+    frames = [np.asarray(frame, float) for frame in draw_frames(clip)[1::2]]
     colors = [COLORS[track.thing.color] for track in clip.tracks]
     for moment, frame in enumerate(frames):
         for row in range(CELLS):
@@ -65,6 +65,13 @@ def test_the_lit_button_is_where_the_light_is(index):
             for r in range(CELLS)
         ]
         assert torch.equal(labels["event"][shot] == 2, torch.tensor(lit))
+    for step in range(len(screens.pressed)):
+        before = screens.buttons[screens.pressed[step - 1]].thing if step else None
+        lit = labels["event"][step] == 2
+        forms, colors = (labels[name][step][lit].unique().tolist() for name in ("form before", "color before"))
+        assert forms == ([list(SHAPES).index(before.form) + 1] if before else [0])
+        assert colors == ([list(COLORS).index(before.color) + 1] if before else [0])
+        assert (labels["form before"][step][~lit] < 0).all()
     final = labels["since"][-1]
     assert {int(value) for value in final.unique() if value >= 0} == set(range(len(screens.pressed)))
 

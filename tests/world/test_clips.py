@@ -39,6 +39,12 @@ def first_moment(track):
     return [i for i in range(len(track.places)) if track.places[i] is not None][0]  # noqa: RUF015
 
 
+def comings(track):
+    """The moments at which an object comes into the frame."""
+    there = "".join("x" if place else " " for place in track.places)
+    return [i + 1 for i in range(len(there) - 1) if there[i : i + 2] == " x"]
+
+
 def cell_at(place):
     return "abc"[int(place[0] * 3)] + "123"[int(place[1] * 3)]
 
@@ -49,14 +55,14 @@ def show(track, words):
 
 def compare(events, words):
     """The answer to a question about the order of (object, moment)."""
-    tracks = [track for track, _ in events]
-    at = {track.thing: moment for track, moment in events}
     if words[0] == "is":
-        middle = words.index("before")
+        at = {track.thing: moment for track, moment in events}
+        tracks, middle = [track for track, _ in events], words.index("before")
         a, b = find(tracks, words[:middle]), find(tracks, words[middle:])
+        assert sum(track in (a, b) for track in tracks) == 2  # each came once
         return "yes" if at[a.thing] < at[b.thing] else "no"
     extreme = min if words[-1] == "first" else max
-    return show(extreme(tracks, key=lambda track: at[track.thing]), words)
+    return show(extreme(events, key=lambda event: event[1])[0], words)
 
 
 def answer_way(clip, words):
@@ -76,7 +82,7 @@ def answer_way(clip, words):
 
 
 def answer_order(clip, words):
-    return compare([(t, first_moment(t)) for t in clip.tracks if t.places[0] is None], words)
+    return compare([(t, moment) for t in clip.tracks for moment in comings(t)], words)
 
 
 def answer_often(clip, words):
@@ -90,7 +96,8 @@ def answer_change(clip, words):
     if "half" in words:
         assert change != MOMENTS / 2
         return "yes" if change < MOMENTS / 2 else "no"
-    return "yes" if change < first_moment(find(clip.tracks, words)) else "no"
+    (comes,) = comings(find(clip.tracks, words))
+    return "yes" if change < comes else "no"
 
 
 def answer_said(clip, words):
@@ -155,7 +162,7 @@ def test_every_question_about_screens_is_answered_by_them():
 
 
 def test_what_is_drawn_is_what_the_clip_holds():
-    """The pixels at an object's centre have about its colour exactly while it is there."""
+    """The pixels at an object's centre have about its colour exactly while it is there: it comes between two frames."""
     from foveate.world.scenes import COLORS
 
     for index in range(20):
@@ -168,8 +175,23 @@ def test_what_is_drawn_is_what_the_clip_holds():
                 continue
             for moment, place in enumerate(track.places):
                 x, y = (int(SIDE * part) for part in place or track.places[track.start])
-                near = np.abs(frames[2 * moment][y, x] - COLORS[track.thing.color]).max() < 20
-                assert near == (place is not None)
+                for part in range(2):
+                    near = np.abs(frames[2 * moment + part][y, x] - COLORS[track.thing.color]).max() < 20
+                    assert near == (place is not None and not (part == 0 and moment in comings(track)))
+
+
+def test_a_sign_is_away_while_its_text_changes():
+    for index in range(20):
+        clip = sample_clip(1, index)
+        for track in clip.tracks:
+            if track.thing.form != SIGN:
+                continue
+            frames = [np.asarray(frame, float) for frame in draw_frames(clip)]
+            change = sum(text == track.texts[0] for text in track.texts)
+            x, y = (int(SIDE * part) for part in track.places[0])
+            parts = [frame[y - 5 : y + 6, x - 9 : x + 10].mean(-1) for frame in frames]
+            blank = [i for i, part in enumerate(parts) if part.std() < 30]
+            assert blank == [2 * change]
 
 
 def test_exactly_one_button_of_a_screenshot_is_lit():

@@ -45,15 +45,22 @@ def _make_way(clip: Clip, rng: random.Random) -> Question | None:
 
 def _make_order(clip: Clip, rng: random.Random) -> Question | None:
     """Ask which object came first or last, or whether one came before another."""
-    return ask_order([(track, track.start) for track in clip.tracks if track.start > 0], "order", rng)
+    return ask_order([(track, moment) for track in clip.tracks for moment in track.arrivals], "order", rng)
 
 
 def ask_order(events: Sequence[tuple[Track, int]], task: str, rng: random.Random) -> Question | None:
-    """Ask for the first or the last of the events, or compare two; None if there is no pair at different moments."""
+    """Ask for the first or the last of the events, or compare two; None if there is no pair at different moments.
+
+    Only objects with one event are compared.
+    """
     if len({moment for _, moment in events}) < 2:
         return None
     if rng.random() < 0.4:
-        (a, start), (b, other) = rng.sample(events, 2)
+        tracks = [track for track, _ in events]
+        once = [(track, moment) for track, moment in events if tracks.count(track) == 1]
+        if len(once) < 2:
+            return None
+        (a, start), (b, other) = rng.sample(once, 2)
         if start == other:
             return None
         text = f"is the {name_track(a, rng)} before the {name_track(b, rng)}?"
@@ -92,12 +99,13 @@ def _make_change(clip: Clip, rng: random.Random) -> Question | None:
         return Question(
             "change", "half", "does the sign change in the first half?", "yes" if early else "no", (sign.thing,)
         )
-    comers = [track for track in clip.tracks if track.start > 0 and track.start != sign.change]
+    comers = [track for track in clip.tracks if len(track.arrivals) == 1 and track.arrivals[0] != sign.change]
     if not comers:
         return None
     track = rng.choice(comers)
     text = f"does the sign change before the {name_track(track, rng)}?"
-    return Question("change", "event", text, "yes" if sign.change < track.start else "no", (sign.thing, track.thing))
+    answer = "yes" if sign.change < track.arrivals[0] else "no"
+    return Question("change", "event", text, answer, (sign.thing, track.thing))
 
 
 def _make_said(clip: Clip, rng: random.Random) -> Question | None:

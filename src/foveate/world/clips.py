@@ -1,6 +1,7 @@
 """Drawn clips: coloured shapes that move, come and blink, and a sign that changes. A seed determines everything.
 
-A clip has `MOMENTS` moments of two frames: Qwen2.5-VL joins two frames into one layer of visual tokens.
+A clip has `MOMENTS` moments of two frames: Qwen2.5-VL joins two frames into one layer of visual tokens. What comes does
+so between the two frames of a moment, and so does a sign's new text: the first frame has neither the old nor the new.
 """
 
 import random
@@ -44,10 +45,15 @@ class Track:
         return next(i for i, place in enumerate(self.places) if place is not None)
 
     @property
+    def arrivals(self) -> tuple[int, ...]:
+        """The moments at which it comes. What is there from the beginning comes later, or never."""
+        there = [place is not None for place in self.places]
+        return tuple(i for i in range(1, len(there)) if there[i] and not there[i - 1])
+
+    @property
     def times(self) -> int:
         """How often it is there: the number of spans without a gap."""
-        there = [place is not None for place in self.places]
-        return sum(now and not before for now, before in zip(there, [False, *there], strict=False))
+        return len(self.arrivals) + (self.places[0] is not None)
 
     @property
     def change(self) -> int:
@@ -112,8 +118,9 @@ def _draw_frame(clip: Clip, moment: int, share: float) -> Image.Image:
     for track in clip.tracks:
         here = track.places[moment]
         there = track.places[min(moment + 1, MOMENTS - 1)] or here
+        new = moment in track.arrivals or moment == track.change > 0
         x, y = AWAY
-        if here is not None and there is not None:
+        if here is not None and there is not None and not (new and share == 0):
             x, y = (a + share * (b - a) for a, b in zip(here, there, strict=True))
         things.append(replace(track.thing, x=x, y=y, text=track.texts[moment]))
     return draw_scene(Scene("scene", tuple(things), clip.texture, (SIDE, SIDE)))
