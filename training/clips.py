@@ -62,10 +62,10 @@ class ClipStage(TrainingStage):
 
 
 STAGE = ClipStage(
-    steps=1050,
+    steps=1840,
     batch=6,
-    horizon=1050,
-    rate=2e-3,
+    horizon=1840,
+    rate=6e-4,
     stream=60_000_000,
     questions=10,
     captions=2,
@@ -77,10 +77,10 @@ STAGE = ClipStage(
         "way": 2,
         "order": 4,
         "often": 3,
-        "change": 3,
+        "change": 7,
         "said": 1,
         "place": 1,
-        "press": 5,
+        "press": 6,
         "click": 1,
         "field": 1,
     },
