@@ -25,7 +25,7 @@ from foveate.runtime.load import quiet
 from foveate.runtime.load_options import LoadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from foveate.apps.bench.served.run import VllmArm, VllmBench
 
@@ -66,17 +66,21 @@ def make_prompts(bench: VllmBench, arm: VllmArm, seed: int, count: int) -> list[
 
 def measure(
     bench: VllmBench, arms: list[VllmArm], rounds: int, count: int, clock: Callable[[], float]
-) -> dict[str, list[list[float]]]:
-    """Seconds of every question in every round, by arm. Every arm has its own image, which no other one has seen."""
+) -> Iterator[dict[str, list[list[float]]]]:
+    """Yield after every round the seconds of every question in every round so far, by arm.
+
+    Every arm has its own image, which no other one has seen.
+    """
     seconds: dict[str, list[list[float]]] = {arm.name: [] for arm in arms}
     for turn in range(rounds + 1):
         for number, arm in list(enumerate(arms))[:: 1 if turn % 2 else -1]:
-            prompts = make_prompts(bench, arm, turn * len(arms) + number, count)
+            prompts = make_prompts(bench, arm, turn * len(arms) + number, count if turn else 2)
             load = arm.server.serve(prompts, 1, NEW, clock)
             arm.prompt = load.prompt
             if turn:  # the first is a warm-up
                 seconds[arm.name].append(load.first)
-    return seconds
+        if turn:
+            yield seconds
 
 
 def summarize(arms: list[VllmArm], seconds: dict[str, list[list[float]]], count: int) -> list[dict[str, Any]]:
@@ -115,15 +119,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made, quiet():
         bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)
         arms = make_arms(bench)
-        seconds = measure(bench, arms, options.rounds, options.questions, CLOCKS[options.clock])
-    rows = summarize(arms, seconds, options.questions)
-    records = json.loads(options.out.read_text()) if options.out.exists() else {}
-    settings = {"layers": options.layers, "keep": KEEP, "rounds": options.rounds, "clock": options.clock}
-    settings["threads"] = torch.get_num_threads()
-    records[options.model] = {**settings, "arms": rows, "notes": bench.notes}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(records, indent=1) + "\n")
+        rounds = measure(bench, arms, options.rounds, options.questions, CLOCKS[options.clock])
+        for done, seconds in enumerate(rounds, 1):
+            rows = summarize(arms, seconds, options.questions)
+            settings = {"layers": options.layers, "keep": KEEP, "rounds": done, "clock": options.clock}
+            record = {**settings, "threads": torch.get_num_threads(), "arms": rows, "notes": bench.notes}
+            write_record(options.out, options.model, record)
     print(json.dumps(rows, indent=1))
+
+
+def write_record(path: Path, model: str, record: dict[str, Any]) -> None:
+    """Put a model's record in the place of its earlier one."""
+    records = json.loads(path.read_text()) if path.exists() else {}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**records, model: record}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

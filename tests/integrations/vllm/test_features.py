@@ -131,12 +131,16 @@ def test_in_chunks_and_preempted(folders, references, family, monkeypatch):
     engine = Engine(
         folders(family), reference=references(family), num_gpu_blocks_override=8, max_model_len=128, **small
     )
-    counts = record_calls(engine, monkeypatch)
+    counts, preempted = record_calls(engine, monkeypatch), []
+    scheduler = engine.llm.llm_engine.engine_core.engine_core.scheduler
+    stock = scheduler._preempt_request
+    monkeypatch.setattr(scheduler, "_preempt_request", lambda *args: preempted.append(args) or stock(*args))
     images = [make_image(60), make_image(61, 120, 90)]
     asked = [(chat(question), [images[n % 2]]) for n, question in enumerate(QUESTIONS * 3)]
     answers = engine.answers([engine.prompt(talk, own, keep=0.5) for talk, own in asked])
     for answer, (talk, own) in zip(answers, asked, strict=True):
         assert_same(answer, engine.reference.answer(talk, own, keep=0.5))
+    assert preempted
     assert sum(counts) == 2
 
 
