@@ -239,7 +239,7 @@ def test_keyboard_alone(page):
         assert style == "solid", reached
         if reached[-1] == "method":
             break
-    assert [name for name in reached if name] == ["go", "keep", "method"]
+    assert [name for name in reached if name] == ["go", "follow", "keep", "method"]
 
 
 # Requests to /look wait in the browser until `releaseLooks()`.
