@@ -134,7 +134,12 @@ def test_in_chunks_and_preempted(folders, references, family, monkeypatch):
     counts, preempted = record_calls(engine, monkeypatch), []
     scheduler = engine.llm.llm_engine.engine_core.engine_core.scheduler
     stock = scheduler._preempt_request
-    monkeypatch.setattr(scheduler, "_preempt_request", lambda *args: preempted.append(args) or stock(*args))
+
+    def record(request, *args, **kwargs):
+        preempted.append(request)
+        return stock(request, *args, **kwargs)
+
+    monkeypatch.setattr(scheduler, "_preempt_request", record)
     images = [make_image(60), make_image(61, 120, 90)]
     asked = [(chat(question), [images[n % 2]]) for n, question in enumerate(QUESTIONS * 3)]
     answers = engine.answers([engine.prompt(talk, own, keep=0.5) for talk, own in asked])
