@@ -9,16 +9,20 @@ where a stopped run goes on. Writes results/clips-<split>.json or screens-<split
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from foveate.apps.evaluate import evaluate, sample_examples, summarize
 from foveate.apps.evaluate.arms import ArmInputs, EvalArm, PrunedEvalArm
 from foveate.apps.evaluate.batches import EvalBatch
+from foveate.apps.evaluate.runner import Row
 from foveate.apps.evaluate.settings import make_arms, parse_methods
+from foveate.apps.evaluate.statistics import bootstrap_interval
 from foveate.apps.results import read_versions
 from foveate.method import resolve
 from foveate.pipeline import budget
@@ -27,6 +31,18 @@ from foveate.runtime.load import load
 from screen_arms import make_screen_arms
 
 KEEPS = (0.333, 0.167, 0.083)
+ALWAYS = [("foveate", "grid"), ("foveate", "random"), ("foveate, blind", "foveate")]
+PAIRS = {  # rows whose difference is of interest, question by question
+    "video": [
+        *ALWAYS, ("foveate, repeats", "foveate"), ("divprune, repeats", "divprune"), ("vidcom2, repeats", "vidcom2"),
+        ("foveate, per frame", "foveate"), ("divprune, per frame", "divprune"),
+    ],
+    "image": [
+        *ALWAYS, ("foveate, most for the newest", "foveate"), ("foveate, markers", "foveate"),
+        ("newest whole, older random", "newest whole, older foveate"),
+        ("newest whole, older foveate, blind", "newest whole, older foveate"),
+    ],
+}  # fmt: skip
 METHODS = "foveate,divprune,cdpruner,vidcom2"
 
 
@@ -78,10 +94,29 @@ def main() -> None:
     name = f"{'clips' if modality == 'video' else 'screens'}-{options.split}"
     out = options.out or Path("runs") / name
     rows = evaluate(load("bundled-clips"), examples, make_clip_arms(modality), batch=20, out=out, settings=settings)
-    record = {**settings, "versions": read_versions(), **summarize(rows).record()}
+    pairs = compare_pairs(rows, PAIRS[modality])
+    record = {**settings, "versions": read_versions(), **summarize(rows).record(), "differences": pairs}
     path = Path(__file__).parent / "results" / f"{name}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(format_table(record["arms"]))
+    for pair in pairs:
+        print("{first} less {second}, keep {keep}: {value:+.3f} ({low:+.3f} to {high:+.3f})".format(**pair))
+
+
+def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+    """How much more often the first of two rows of the table is right, with its interval over questions."""
+    scores: dict[tuple[str, float | None], dict[str, list[bool]]] = {}
+    for row in rows:  # several seeds of a row are averaged
+        scores.setdefault((row["name"], row["keep"]), {}).setdefault(row["id"], []).append(row["right"])
+    means = {key: np.array([np.mean(own[name]) for name in sorted(own)]) for key, own in scores.items()}
+    pairs = []
+    for first, second in names:
+        for keep in KEEPS:
+            difference = means[first, keep] - means[second, keep]
+            low, high = bootstrap_interval(difference)
+            value = float(difference.mean())
+            pairs.append({"first": first, "second": second, "keep": keep, "value": value, "low": low, "high": high})
+    return pairs
 
 
 def format_table(arms: list[dict[str, Any]]) -> str:

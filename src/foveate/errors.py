@@ -14,8 +14,12 @@ def describe(value: object) -> str:
     try:
         text = repr(value)
     except Exception:  # of a class that is not ours
-        return f"a {kind}"
-    return text if len(text) <= LONGEST and "\n" not in text else f"a {kind}"
+        return _name_kind(kind)
+    return text if len(text) <= LONGEST and "\n" not in text else _name_kind(kind)
+
+
+def _name_kind(kind: str) -> str:
+    return f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
 
 
 class FoveateError(Exception):

@@ -51,7 +51,9 @@ def _read_line() -> str | None:
 
 def _do(session: Session, line: str, max_new_tokens: int) -> None:
     command, _, rest = line.partition(" ")
-    if command == "/see":
+    if command == "/see" and not rest.strip():
+        print("foveate: /see needs the name of a file: /see FILE.", file=sys.stderr)
+    elif command == "/see":
         show(session, open_file(rest.strip()))
     elif line.startswith("/"):
         print(f"foveate: There is no command {command}. {HELP}", file=sys.stderr)

@@ -98,7 +98,10 @@ def make_clip(loaded: LoadedModel, frames: Sequence[Any]) -> Clip:
     for number, frame in enumerate(frames):
         is_pair = isinstance(frame, (list, tuple)) and len(frame) == 2 and isinstance(frame[1], Image.Image)
         if not is_pair or not is_number(frame[0]) or not 0 <= frame[0] < math.inf:
-            raise InputError(f"Frame {number} of the clip is {describe(frame)}: give (seconds, image of Pillow).")
+            raise InputError(
+                f"Frame {number} of the clip is {describe(frame)}: a list is a clip of (seconds, image of Pillow), and "
+                "several images are several arguments."
+            )
         if times and frame[0] <= times[-1]:
             raise InputError(
                 f"Frame {number} of the clip is at {frame[0]:g} s, the one before at {times[-1]:g} s: give them in "

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from foveate.method.memory import StreamSettings
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.report import PrunedInputs
 from foveate.pipeline.settings import Keep, Positions
-from foveate.runtime.context import context_length, last_position
+from foveate.runtime.context import measure_room
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.image_cache import ImageCache, PreparedPrompt
 from foveate.runtime.load import LoadedModel
@@ -88,15 +87,13 @@ class Session:
         self._shown: list[Shown] = []  # since the last question
         self._last: tuple[Reply, threading.Thread] | None = None
         self._is_turn_kept = True  # the last one
-        self._lock = threading.RLock()
+        self._lock, self._is_closed = threading.RLock(), False
 
     def __enter__(self) -> Session:
         """The session."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """End it: a running answer stops, and nothing stays in memory."""
         self.close()
 
@@ -124,7 +121,7 @@ class Session:
             at: The time of the frame in seconds, above that of the last one. None for an image that is no frame.
 
         Raises:
-            InputError: Something is no image and no clip, or the model does not read clips, or frames one by one; a
+            InputError: The session is closed; something is no image and no clip, or the model does not read clips, or frames one by one; a
                 frame does not come in order of time; `keep` is a policy, or `turns` keeps choices, and this is a frame.
             KeepError: A frame has more tokens than `stream` allows.
 
@@ -134,6 +131,7 @@ class Session:
         if at is not None and len(images) != 1:
             raise InputError(f"at={describe(at)} came with {len(images)} images: show frames one by one.")
         with self._lock:
+            self._check_open()
             if at is not None:
                 self._policy.check_stream()
                 check_mix(before := [*self._images, *self._shown], self._policy.settings, has_frames=True)
@@ -156,6 +154,7 @@ class Session:
             session.hear(samples, 16000)
         """
         with self._lock:
+            self._check_open()
             self._show([make_sound(self._cache.loaded, samples, sampling_rate)])
 
     def ask(self, question: str, *, max_new_tokens: int = 256, remember: bool = True, **options: Any) -> Reply:
@@ -178,6 +177,7 @@ class Session:
         if not isinstance(question, str) or not question.strip():
             raise InputError(f"The question is {describe(question)}: ask with a text.")
         with self._lock:
+            self._check_open()
             self._finish()
             content = [*[{"type": each.modality} for each in self._shown], {"type": "text", "text": question}]
             messages = [*self._messages, {"role": "user", "content": content}]
@@ -205,6 +205,7 @@ class Session:
                 self._last[0].cancel()
                 self._last[1].join()
             self._last, self._messages, self._images, self._shown, self._kept = None, [], [], [], ()
+            self._is_closed = True
             self._cache.clear()
             self._stream.clear()
             self._prompts.clear()
@@ -221,15 +222,12 @@ class Session:
     @torch.no_grad()
     def _prune(self, prepared: PreparedPrompt) -> tuple[PrunedInputs, int | None]:
         """The pruned inputs of the conversation, and the room for an answer."""
-        model = self._cache.loaded.model
-        short = self._policy.prune(model, prepared, self._kept)
-        limit, end = context_length(model), last_position(short) + 1
-        if limit is not None and end >= limit:
-            raise InputError(
-                f"The conversation ends at position {end}, and the model has {limit} for it and the answer: use "
-                'positions="compact", or a new session.'
-            )
-        return short, None if limit is None else limit - end
+        short = self._policy.prune(self._cache.loaded.model, prepared, self._kept)
+        return short, measure_room(self._cache.loaded.model, short)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InputError("The session is closed: open a new one.")
 
     def _finish(self) -> None:
         """Wait for the last answer and add it to the turns. One that failed takes its question back, not its images."""

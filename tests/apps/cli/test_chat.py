@@ -63,10 +63,11 @@ def test_videos(talk, tmp_path):
 
 
 def test_errors_do_not_end_the_conversation(talk, scene, tmp_path):
-    code, out, err = talk(scene, lines=[f"/see {tmp_path / 'none.png'}", "/look", "what color?"])
+    code, out, err = talk(scene, lines=[f"/see {tmp_path / 'none.png'}", "/look", "/see ", "what color?"])
     assert code == 0
     assert out.count("visual tokens") == 1
-    missing, unknown = err.splitlines()
+    missing, unknown, nameless = err.splitlines()
+    assert nameless == "foveate: /see needs the name of a file: /see FILE."
     assert missing.startswith("foveate: There is no image")
     assert unknown.startswith("foveate: There is no command /look. Ask a question; /see FILE")
 

@@ -169,7 +169,7 @@ async function read(file) {
 function present(url, name) {
   if (!isClip(url)) return [url, name];
   const { sheet, times } = state.frames.get(url);
-  return [sheet, `${name}, ${times.length} frames up to ${times.at(-1)} s`];
+  return [sheet, `${name}, ${times.length} frames up to ${times.at(-1).toFixed(1)} s`];
 }
 
 function openScene(scene) {
