@@ -25,8 +25,8 @@ CLASSES = {
     "form before": len(SHAPES) + 1,
     "color before": len(COLORS) + 1,
 }
-"""What is labelled, with the number of classes. The event is 0 nothing, 1 as before, 2 comes, 3 goes, 4 gone. A button has
-the form and the colour of the one that was pressed before it, on the screenshot in which it is pressed: 0 nothing."""
+"""What is labelled, with the number of classes. The event is 0 nothing, 1 as before, 2 comes, 3 goes, 4 gone. A button
+has the form and the colour of the one that was pressed before it, where it is pressed: 0 nothing."""
 CELLS = 6  # a frame has CELLS x CELLS tokens
 
 MomentLabels = dict[str, Tensor]

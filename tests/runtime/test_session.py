@@ -147,7 +147,7 @@ def test_a_conversation_that_is_too_long_is_refused_and_nothing_is_lost(bundled)
         session.see(draw(0), draw(1), draw(2))
         first = str(session.ask(QUESTIONS[0]))
         session.see(draw(3))
-        with pytest.raises(InputError, match=r'use compact positions \(positions="compact", in commands --positions compact\)'):
+        with pytest.raises(InputError, match=r'use compact positions \(positions="compact", in commands --pos'):
             session.ask(QUESTIONS[1])
         assert [turn["role"] for turn in session.messages] == ["user", "assistant"]
         assert session.messages[1]["content"][0]["text"] == first

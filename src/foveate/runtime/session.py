@@ -121,8 +121,9 @@ class Session:
             at: The time of the frame in seconds, above that of the last one. None for an image that is no frame.
 
         Raises:
-            InputError: The session is closed; something is no image and no clip, or the model does not read clips, or frames one by one; a
-                frame does not come in order of time; `keep` is a policy, or `turns` keeps choices, and this is a frame.
+            InputError: The session is closed; something is no image and no clip, or the model does not read clips, or
+                frames one by one; a frame does not come in order of time; `keep` is a policy, or `turns` keeps choices,
+                and this is a frame.
             KeepError: A frame has more tokens than `stream` allows.
 
         Example:
