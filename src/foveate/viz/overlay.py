@@ -65,7 +65,7 @@ def draw(
         raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
     _check_options(report, item, step, legend)
     groups = make_panels(images, report, processor, item, step)
-    sheet = _make_sheet([_paint_group(group, len(groups)) for group in groups])
+    sheet = make_sheet([_paint_group(group, len(groups)) for group in groups])
     return _add_legend(sheet, [panel for group in groups for panel in group]) if legend else sheet
 
 
@@ -98,10 +98,10 @@ def _paint_group(panels: Sequence[Panel], groups: int) -> Image.Image:
     widest = max(CELL * longer * max(panel.columns / width, panel.rows / height) for panel in panels)
     side = max(least, min(widest, LARGEST), longer if groups == 1 else 0)
     size = max(1, round(width * side / longer)), max(1, round(height * side / longer))
-    return _make_sheet([paint_panel(panel, size) for panel in panels], len(panels))
+    return make_sheet([paint_panel(panel, size) for panel in panels], len(panels))
 
 
-def _make_sheet(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+def make_sheet(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
     """The images in rows from left to right; without a number of columns, the sheet is about square."""
     if len(images) == 1:
         return images[0]

@@ -12,10 +12,11 @@ import foveate
 from demo_client import make_body, running_demo
 from foveate import viz
 from foveate.apps.demo.session import ROOM
-from foveate.apps.demo.shown import LIMITS, SHEET_SIDE, ShownFile, make_sheet
+from foveate.apps.demo.shown import LIMITS, SHEET_SIDE, ShownFile
 from foveate.runtime.conversation import generate_answers, make_chat_inputs
 from foveate.runtime.load import load
 from foveate.runtime.video import read_clip
+from foveate.viz.overlay import make_sheet
 from served import data_url, to_file
 from videos import number_of, write_video
 
@@ -85,9 +86,12 @@ def test_the_frames_are_shown_side_by_side(page, path, clip):
     timed = read_clip(path, LIMITS.frames)
     assert shown["times"] == [seconds for seconds, _ in timed]
     sheet, (width, height) = to_image(shown["sheet"]), timed[0][1].size
-    assert sheet.size == (3 * width, 3 * height)
+    gap = 8  # as between the panels of an overlay, so that both have the same layout
+    columns, rows = (sheet.width + gap) // (width + gap), (sheet.height + gap) // (height + gap)
+    assert sheet.size == (columns * (width + gap) - gap, rows * (height + gap) - gap)
+    assert (columns - 1) * rows < len(timed) <= columns * rows
     for n, (_, frame) in enumerate(timed):
-        column, row = n % 3 * width, n // 3 * height
+        column, row = n % columns * (width + gap), n // columns * (height + gap)
         assert number_of(sheet.crop((column, row, column + width, row + height))) == number_of(frame)
 
 
@@ -111,7 +115,7 @@ def test_frames_are_left_out_evenly(count, kept):
 
 def test_a_sheet_of_large_frames_is_small():
     images = tuple(Image.new("RGB", (1920, 1080)) for _ in range(8))
-    assert max(make_sheet(ShownFile("key", images, tuple(map(float, range(8))))).size) <= SHEET_SIDE
+    assert max(make_sheet(ShownFile("key", images, tuple(map(float, range(8)))).shrink()).size) <= SHEET_SIDE
     assert {image.size for image in images} == {(1920, 1080)}
 
 

@@ -14,7 +14,7 @@ from foveate.apps.demo.events import (
     Savings,
 )
 from foveate.apps.demo.request import DemoRequest
-from foveate.apps.demo.shown import ShownFile, make_sheet, open_file, to_url
+from foveate.apps.demo.shown import ShownFile, open_file, to_url
 from foveate.apps.encoder import WHOLE
 from foveate.apps.serve.generation import PrunedPrompt, SamplingOptions, generate_answer, limit_new_tokens, prune_prompt
 from foveate.apps.serve.worker import ModelJob
@@ -29,6 +29,7 @@ from foveate.runtime.load import LoadedModel
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.warnings import collect_warnings
 from foveate.viz import draw
+from foveate.viz.overlay import make_sheet
 from foveate.viz.panels import Step
 
 CACHE_BYTES = 2**30  # of decoded and encoded images
@@ -55,7 +56,7 @@ class DemoSession:
     def show(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
         """Emit `ClipFrames`."""
         shown = self._open(request, job)
-        job.emit(ClipFrames(to_url(make_sheet(shown)), shown.times))
+        job.emit(ClipFrames(to_url(make_sheet(shown.shrink())), shown.times))
 
     def ask(self, request: DemoRequest, job: ModelJob[DemoEvent], max_new_tokens: int = NEW_TOKENS) -> None:
         """Emit `KeptTokens`, both answers with their pieces and costs, and `Savings`.

@@ -62,17 +62,6 @@ def open_file(request: DemoRequest, is_cancelled: Callable[[], bool]) -> ShownFi
     return ShownFile(request.key, images, times)
 
 
-def make_sheet(shown: ShownFile) -> Image.Image:
-    """The images side by side, in reading order."""
-    small = shown.shrink()
-    columns = math.ceil(math.sqrt(len(small)))
-    width, height = small[0].size
-    sheet = Image.new("RGB", (columns * width, math.ceil(len(small) / columns) * height), "white")
-    for n, image in enumerate(small):
-        sheet.paste(image, (n % columns * width, n // columns * height))
-    return sheet
-
-
 def to_url(image: Image.Image) -> str:
     """An image as a data URL."""
     out = BytesIO()
