@@ -107,10 +107,10 @@ def test_tokens_are_those_of_the_encoder(loaded):
 def test_a_small_cache_forgets_and_stays_small(loaded):
     images, big = draw(6), ImageCache(loaded, MIB * 64)
     one = big.prepare(ask(loaded, "how many ?", 1), [cached(images[0])], "foveate")
-    small = ImageCache(loaded, int(2.5 * big.bytes))
+    small = ImageCache(loaded, limit := int(2.5 * big.bytes))
     for image in images:
         small.prepare(ask(loaded, "how many ?", 1), [cached(image)], "foveate")
-        assert 0 < small.bytes <= small.max_bytes
+        assert 0 < small.bytes <= limit
     again = small.prepare(ask(loaded, "how many ?", 1), [cached(images[0])], "foveate")
     assert again.known == 0
     assert same(loaded, prune(loaded, one), prune(loaded, again))

@@ -84,7 +84,7 @@ class ImageCache:
     """
 
     def __init__(self, loaded: LoadedModel, max_bytes: int) -> None:
-        self.loaded, self.max_bytes = loaded, max_bytes
+        self.loaded = loaded
         self._family = family_of(loaded.model)
         self._cache = ByteCache(max_bytes)
         self._lock = threading.Lock()
@@ -103,7 +103,7 @@ class ImageCache:
         `check` sees the inputs before anything is encoded. Unless images are encoded whole, which of their tiles are
         depends on the question, so that nothing is encoded or known here. Raises as `check` and `process_chat` do.
         """
-        if not images or not self.max_bytes or not is_whole:
+        if not images or not self._cache.max_bytes or not is_whole:
             inputs = process_chat(self.loaded, prompt, [image.open() for image in images])
             check(inputs)
             return PreparedPrompt(inputs)
