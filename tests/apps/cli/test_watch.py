@@ -89,6 +89,15 @@ def test_wrong_durations(text):
         parse_duration("--every", text)
 
 
+@pytest.fixture
+def _heeds_interrupts():
+    """A shell ignores SIGINT in what it runs in the background, and so do the programs that are started there."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_heeds_interrupts")
 def test_ctrl_c_ends_it_without_a_traceback(folder, video):
     process = subprocess.Popen(
         [FOVEATE, "watch", video, "why?", "--model", folder, "--every", "0.1s", "--step", "0.1s"],
