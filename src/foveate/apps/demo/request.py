@@ -3,7 +3,7 @@
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -88,8 +88,15 @@ def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) ->
     if fields.method not in methods:
         raise RequestError(400, f"There is no method {fields.method!r} here: use one of {', '.join(methods)}.")
     file, encoder = _read_file(fields.image, source), EncoderOptions(fields.encode)
-    request = make_request(file, fields.question.strip(), fields.keep, fields.method, encoder, fields.turns)
-    return replace(request, is_clip=_is_clip(fields.image))
+    return make_request(
+        file,
+        fields.question.strip(),
+        fields.keep,
+        fields.method,
+        encoder,
+        fields.turns,
+        is_clip=_is_clip(fields.image),
+    )
 
 
 def read_clip_request(body: bytes, source: ImageSource) -> DemoRequest:
@@ -97,7 +104,7 @@ def read_clip_request(body: bytes, source: ImageSource) -> DemoRequest:
     fields = _check(FileBody, body)
     if not _is_clip(fields.image):
         raise RequestError(400, "The clip is no data URL of a video: send it as data:video/mp4;base64,...")
-    return replace(make_request(_read_file(fields.image, source), "", 1.0, "foveate"), is_clip=True)
+    return make_request(_read_file(fields.image, source), "", 1.0, "foveate", is_clip=True)
 
 
 def _check(kind: type[Body], body: bytes) -> Body:
@@ -125,7 +132,8 @@ def _read_file(url: str, source: ImageSource) -> bytes:
 
 def make_request(
     file: bytes, question: str, keep: float | Literal["auto"], method: str, encoder: EncoderOptions = WHOLE,
-    turns: Sequence[EarlierTurn] = (),
+    turns: Sequence[EarlierTurn] = (), *, is_clip: bool = False,
 ) -> DemoRequest:  # fmt: skip
-    """A request about a checked image file."""
-    return DemoRequest(file, hashlib.sha256(file).hexdigest(), question, keep, method, encoder, tuple(turns))
+    """A request about a checked file."""
+    key = hashlib.sha256(file).hexdigest()
+    return DemoRequest(file, key, question, keep, method, encoder, tuple(turns), is_clip)
