@@ -248,6 +248,7 @@ def test_a_failed_answer_loses_no_frame(qwen):
         assert again.times == (0, 1)
         session.close()
         assert (session.stream.times, session.stream.tokens, session.stream.bytes) == ((), 0, 0)
+    with open_session(qwen)[0] as session:
         session.see(image, at=0)  # a new conversation has times of its own
 
 
