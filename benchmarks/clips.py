@@ -103,7 +103,9 @@ def main() -> None:
         print("{first} less {second}, keep {keep}: {value:+.3f} ({low:+.3f} to {high:+.3f})".format(**pair))
 
 
-def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
+def compare_pairs(
+    rows: Sequence[Row], names: Sequence[tuple[str, str]], keeps: Sequence[float] = KEEPS
+) -> list[dict[str, Any]]:
     """How much more often the first of two rows of the table is right, with its interval over questions."""
     scores: dict[tuple[str, float | None], dict[str, list[bool]]] = {}
     for row in rows:  # several seeds of a row are averaged
@@ -111,7 +113,7 @@ def compare_pairs(rows: Sequence[Row], names: Sequence[tuple[str, str]]) -> list
     means = {key: np.array([np.mean(own[name]) for name in sorted(own)]) for key, own in scores.items()}
     pairs = []
     for first, second in names:
-        for keep in KEEPS:
+        for keep in keeps:
             difference = means[first, keep] - means[second, keep]
             low, high = bootstrap_interval(difference)
             value = float(difference.mean())

@@ -1,4 +1,4 @@
-"""How similar are the tokens of one place in two frames? `foveate.pipeline.budget.REPEATS` was set by this.
+"""How similar are the tokens of one place in two frames? `foveate.runtime.stream.REPEATS` was set by this.
 
 The second frame is the first with camera noise, or after JPEG, or with one object moved by a tenth of the image. The
 result is, for every threshold, which share of the tokens counts as repeats: of those that show the moved object before

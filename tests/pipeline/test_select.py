@@ -229,6 +229,13 @@ def test_a_standing_clip_costs_one_frame(method, per):
     assert len(choose([still], method, 0.5, per)[0].kept) < len(choose([moving], method, 0.5, per)[0].kept)
 
 
+def test_tokens_that_differ_a_little_are_no_repeats():
+    """A cosine of 0.99 may be a sign that says something else."""
+    frame = noise(1, 3, 4)
+    (choice,) = choose([make_video(torch.cat([frame, frame + 0.1 * noise(1, 3, 4, seed=5)]))], "divprune", 0.9)
+    assert by_frame(choice, 2, 12)[1] >= to_budget(0.9, 24) - 12
+
+
 def test_only_what_moves_is_kept_of_later_frames():
     frames = standing(5, 3, 3).clone()
     frames[2:, 1, 1] = noise(1, seed=8)  # appears in frame 2 and stays

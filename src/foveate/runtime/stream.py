@@ -19,7 +19,6 @@ from foveate.method.scoring import score_peaked_tokens
 from foveate.models import family_of
 from foveate.models.inputs import drop_raw
 from foveate.models.kept import regroup_output
-from foveate.pipeline.budget import REPEATS
 from foveate.pipeline.encode import Encoded, Marks
 from foveate.pipeline.join import count_bytes, join_images
 from foveate.runtime.conversation import ChatMessage, apply_template
@@ -27,6 +26,7 @@ from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
 from foveate.runtime.replay import join_processed, replay_images
 from foveate.runtime.single_image import SingleImage, check_beside, encode_alone
 
+REPEATS = 0.98  # cosine above which a token shows what its place did in the frame before: a camera's noise changes less
 LEAST = 8  # tokens that a frame of a prompt has on average: its time takes about as many
 
 
