@@ -7,9 +7,12 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
 
+# The slowest first, two at a time.
+SEPARATE := test-engine test-oldest test-tuning test-lmms test-towers test-load test-browser test-schema test-kernel
+
 test: check
 	$(BIN)/python -m pytest -n 2 --dist worksteal
-	$(MAKE) test-oldest test-schema test-lmms test-towers test-load test-tuning test-kernel test-engine test-browser
+	$(MAKE) -j2 --output-sync=target OMP_NUM_THREADS=1 $(SEPARATE)
 
 # Two minutes of load, faults and restarts on the server. `make soak` is the half hour of docs/serving.md.
 test-soak: .venv/ready
