@@ -194,4 +194,4 @@ soak: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv kept.png
+	rm -rf .venv build/site kept.png
