@@ -45,10 +45,17 @@ def read_page(path: str) -> str | None:
 
 
 def write_cells(cells: list[dict[str, Any]]) -> Iterator[str]:
-    """The cells of a notebook as Markdown, code in fences."""
+    """The cells of a notebook as Markdown: code and what it printed in fences, images in place."""
     for cell in cells:
         text = "".join(cell["source"])
         yield f"```python\n{text}\n```" if cell["cell_type"] == "code" else text
+        for output in cell.get("outputs", ()):
+            data = output.get("data", {})
+            if "image/jpeg" in data:
+                name, jpeg = data["text/plain"][0].strip("<>"), data["image/jpeg"]
+                yield f'<img alt="{name}" src="data:image/jpeg;base64,{jpeg}">'
+            else:
+                yield "```text\n" + "".join(output.get("text") or data["text/plain"]).rstrip() + "\n```"
 
 
 def find_targets(path: str, text: str) -> Iterator[str]:

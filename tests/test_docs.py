@@ -196,4 +196,4 @@ def test_notebook(path, folder):
     for cell in json.loads(path.read_text())["cells"]:
         if cell["cell_type"] == "code":
             exec("".join(cell["source"]), names)
-            assert not cell["outputs"], "they would hold paths and images"
+            assert not re.search(r"/(tmp|home|work|Users|usr)\b", json.dumps(cell["outputs"])), "a path of this machine"

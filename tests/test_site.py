@@ -148,3 +148,5 @@ def test_a_notebook_becomes_a_page():
     for cell in json.loads((ROOT / path).read_text())["cells"]:
         assert "".join(cell["source"]) in text
     assert text.startswith("# First steps")
+    assert "```text\nkex\nfoveate: 58 of 576 visual tokens kept\n```" in text
+    assert text.count('src="data:image/jpeg;base64,') == 3
