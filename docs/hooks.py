@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 PLACES = {"SECURITY.md": "security.md"}  # files of the repository that are pages of the site's own
+NO_SEARCH = "---\nsearch: {exclude: true}\n---\n"  # at the top of a page, for mkdocs
 LINK = re.compile(r"(\]\()([^)#\s:]+)(?=[)#])")
 MARK = re.compile(r"^(<!-- .* -->)$", re.MULTILINE)
 AWAY = r"""["']?(?:https?:)?//"""
@@ -36,12 +37,12 @@ def read_page(path: str) -> str | None:
     source = ROOT / path
     if source.is_dir():
         names = sorted(each.name for each in source.iterdir() if not each.name.startswith((".", "_")))
-        return "\n".join([f"# {path}", "", *(f"- [{name}]({name})" for name in names)])
+        return "\n".join([f"{NO_SEARCH}# {path}", "", *(f"- [{name}]({name})" for name in names)])
     if path.endswith(".md"):
         return source.read_text()
     if path.endswith(".ipynb"):
         return "\n\n".join(write_cells(json.loads(source.read_text())["cells"]))
-    return f"# {path}\n\n``````python\n{source.read_text()}\n``````\n" if path.endswith(".py") else None
+    return f"{NO_SEARCH}# {path}\n\n``````python\n{source.read_text()}\n``````\n" if path.endswith(".py") else None
 
 
 def write_cells(cells: list[dict[str, Any]]) -> Iterator[str]:

@@ -94,6 +94,16 @@ def test_the_results_show_the_figures_that_were_measured(model):
     assert all(method in command for method in settings["methods"].split(","))
 
 
+def test_the_readme_has_the_figures_that_were_measured():
+    text = (ROOT / "README.md").read_text()
+    kept = []
+    for model in ("bundled", "bundled-qwen"):
+        record = json.loads((ROOT / "benchmarks" / "results" / model / "summary.json").read_text())
+        (arm,) = [arm for arm in record["arms"] if (arm["name"], arm["keep"]) == ("foveate", 0.111)]
+        kept.append(f"{100 * arm['relative']['value']:.1f}")
+    assert f"kept {kept[0]} and {kept[1]} % of the accuracy" in text
+
+
 def test_one_version():
     for name in ("pyproject.toml", "CITATION.cff", "CHANGELOG.md"):
         assert re.search(rf"\b{re.escape(foveate.__version__)}\b", (ROOT / name).read_text()), name
