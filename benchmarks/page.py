@@ -1,4 +1,4 @@
-"""Write docs/page.png for the README: `foveate demo` in a real browser, after one question of its gallery.
+"""Write docs/page.png for docs/index.md: `foveate demo` in a real browser, after one question of its gallery.
 
 Playwright is not a requirement of the project. Run `make test-browser`, which sets it up, then
 

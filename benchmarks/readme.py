@@ -1,4 +1,4 @@
-"""Write the generated tables into README.md and pages of docs/, each between its two marks."""
+"""Write the generated tables into the pages of docs/, each between its two marks."""
 
 import argparse
 import json
@@ -13,6 +13,13 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SERVED = ("llava-1.5-7b", "qwen2.5-vl-3b")
 LAYERS = 4  # of the bundled language models
+CHOICES = (
+    ("is there one, which color", ("existence", "attribute"), 0.056),
+    ("how two things lie, where one is, values of a chart", ("relation", "grounding", "chart"), 0.25),
+    ("a word on a sign, one of many things", ("reading", "search", "crowd"), 0.25),
+    ("how many, which is the most frequent, the whole image", ("counting", "gist", "overview"), 0.5),
+    ("fields of a form", ("lookup",), 0.5),
+)
 SPEED = ("llava-1.5-7b", "llava-next-7b", "qwen2.5-vl-3b", "bundled", "bundled-qwen")
 
 
@@ -283,6 +290,37 @@ def make_budgets_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def make_choice_table() -> str:
+    """Show a budget for each kind of question, and how many answers changed there on the two bundled models."""
+    records = [json.loads((RESULTS / "budgets" / f"{model}.json").read_text()) for model in ("bundled-qwen", "bundled")]
+    lines = [_row(["question", "keep", "answers that change there, in a hundred"]), _row(["---"] * 3)]
+    for what, tasks, keep in CHOICES:
+        changed = [
+            100 * record["tasks"][task][f"foveate @ {keep}"]["changed"]
+            for record in records
+            for task in tasks
+            if task in record["tasks"]
+        ]
+        more = "" if keep < 0.5 else " or more"
+        lines.append(_row([f"{what} ({', '.join(tasks)})", f"{keep:g}{more}", _format_ends(changed)]))
+    return "\n".join(lines)
+
+
+def _format_ends(values: list[float]) -> str:
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def make_tasks_table(record: dict[str, Any], keep: float = 0.111) -> str:
+    """Show right answers by task, of every method at one budget beside the unpruned model."""
+    arms = [arm for arm in record["arms"] if arm["keep"] in (None, keep) and "blind" not in arm["name"]]
+    lines = [_row(["", "tokens", *record["questions"]]), _row(["---"] * (2 + len(record["questions"])))]
+    for arm in arms:
+        scores = [f"{arm['tasks'][task]['value']:.2f}" for task in record["questions"]]
+        lines.append(_row([arm["name"], f"{arm['tokens']:.0f}", *scores]))
+    return "\n".join(lines)
+
+
 def _format_score(score: dict[str, float]) -> str:
     return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
 
@@ -323,6 +361,7 @@ def main() -> None:
         "cost": make_cost_table(),
         "soak": make_soak_table(),
         "ceiling": make_ceiling_table(),
+        "choice": make_choice_table(),
     }
     for model, record in json.loads((RESULTS / "losses.json").read_text()).items():
         blocks |= {f"seeds-{model}": make_seeds_table(record), f"losses-{model}": make_losses_table(record)}
@@ -330,6 +369,8 @@ def main() -> None:
         blocks[results.name] = make_glance_table(results)
     for results in sorted(RESULTS.glob("bundled*/table.md")):
         blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
+        record = json.loads((results.parent / "summary.json").read_text())
+        blocks[f"tasks-{results.parent.name}"] = make_tasks_table(record)
     for path in sorted((RESULTS / "speed").glob("*-encode/bench.json")):
         blocks[path.parent.name] = make_encode_table(json.loads(path.read_text()))
     for folder, make_table in (
@@ -339,10 +380,7 @@ def main() -> None:
     ):
         for path in sorted((RESULTS / folder).glob("*.json")):
             blocks[f"{folder}-{path.stem}"] = make_table(json.loads(path.read_text()))
-    for path in (
-        ROOT / "README.md",
-        *(ROOT / "docs" / f"{name}.md" for name in ("serving", "glance", "auto", "encode")),
-    ):
+    for path in sorted((ROOT / "docs").glob("*.md")):
         text = path.read_text()
         for name, block in blocks.items():
             text = replace_block(text, name, block)

@@ -85,8 +85,8 @@ def test_the_options_that_security_names_exist():
 
 
 @pytest.mark.parametrize("model", ["bundled", "bundled-qwen"])
-def test_the_readme_shows_the_figures_that_were_measured(model):
-    results, text = ROOT / "benchmarks" / "results" / model, (ROOT / "README.md").read_text()
+def test_the_results_show_the_figures_that_were_measured(model):
+    results, text = ROOT / "benchmarks" / "results" / model, (ROOT / "docs" / "results.md").read_text()
     accuracy = (results / "table.md").read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
     assert accuracy in text
     command, settings = (ROOT / "Makefile").read_text(), json.loads((results / "summary.json").read_text())["settings"]
@@ -94,29 +94,43 @@ def test_the_readme_shows_the_figures_that_were_measured(model):
     assert all(method in command for method in settings["methods"].split(","))
 
 
+def test_the_readme_has_the_figures_that_were_measured():
+    text = (ROOT / "README.md").read_text()
+    kept = []
+    for model in ("bundled", "bundled-qwen"):
+        record = json.loads((ROOT / "benchmarks" / "results" / model / "summary.json").read_text())
+        (arm,) = [arm for arm in record["arms"] if (arm["name"], arm["keep"]) == ("foveate", 0.111)]
+        kept.append(f"{100 * arm['relative']['value']:.1f}")
+    assert f"kept {kept[0]} and {kept[1]} % of the accuracy" in text
+
+
 def test_one_version():
     for name in ("pyproject.toml", "CITATION.cff", "CHANGELOG.md"):
         assert re.search(rf"\b{re.escape(foveate.__version__)}\b", (ROOT / name).read_text()), name
 
 
-def test_every_method_is_in_the_readme():
-    text = (ROOT / "README.md").read_text()
+def test_every_method_is_on_its_page():
+    text = (ROOT / "docs" / "methods.md").read_text()
     for row in foveate.methods():
         assert f"`{row.name}`" in text
 
 
-def test_the_readme_shows_the_families_and_the_speed_that_there_are():
+def test_the_pages_show_the_families_and_the_figures_that_there_are():
     """`python benchmarks/readme.py` writes the tables anew."""
     spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
     readme = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(readme)
-    text, supported = (ROOT / "README.md").read_text(), sum(r.status == "supported" for r in foveate.families())
-    assert readme.make_family_table() in text
-    assert readme.make_speed_table() in text
-    assert readme.make_selection_table() in text
-    page = (ROOT / "docs" / "serving.md").read_text()
-    assert readme.make_serving_table() in page
-    assert readme.make_serving_table() in text
-    assert readme.make_questions_table() in page
-    assert f"({supported} families)" in text
+    pages = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+    supported = sum(row.status == "supported" for row in foveate.families())
+    assert readme.make_family_table() in pages["models"]
+    assert f"({supported} families)" in pages["models"]
     assert supported >= 60
+    assert f"{supported} families" in (ROOT / "README.md").read_text()
+    assert readme.make_speed_table() in pages["speed"]
+    assert readme.make_selection_table() in pages["speed"]
+    assert readme.make_choice_table() in pages["budget"]
+    assert readme.make_serving_table() in pages["serving"]
+    assert readme.make_questions_table() in pages["serving"]
+    for model in ("bundled", "bundled-qwen"):
+        record = json.loads((ROOT / "benchmarks" / "results" / model / "summary.json").read_text())
+        assert readme.make_tasks_table(record) in pages["methods"]
