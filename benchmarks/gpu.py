@@ -15,7 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def add_row(path: Path, record: dict[str, Any], part: str, names: Sequence[str],
     name, row = message["row"], {key: value for key, value in message.items() if key != "row"}
     rows = {**record["parts"][part], name: row}
     record["parts"][part] = {each: rows[each] for each in names if each in rows}
-    record["measured"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    record["measured"] = datetime.now(UTC).isoformat(timespec="seconds")
     write_file(path, json.dumps(record, indent=1) + "\n")
     why = "; ".join(row.get("faults") or [row.get("reason") or f"{row['seconds']} s"])
     print(f"{part}: {name}: {row['status']} ({why})", flush=True)

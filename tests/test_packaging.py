@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -13,11 +14,6 @@ from packaging.utils import canonicalize_name
 
 from foveate.models import versions
 from foveate.models.base import Family
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pytest brings it
-    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ROOT / "src" / "foveate"

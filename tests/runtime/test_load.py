@@ -38,6 +38,8 @@ def copy(folders, tmp_path):
 def test_load_is_public(folders):
     loaded = foveate.load(str(folders("llava")))
     assert isinstance(loaded, foveate.LoadedModel)
+    model, processor = loaded
+    assert (model, processor) == (loaded.model, loaded.processor)
     short = foveate.prune_inputs(loaded.model, inputs_of(loaded), keep=3)
     assert len(short.report.items[0].kept) == 3
 

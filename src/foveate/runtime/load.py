@@ -35,6 +35,8 @@ HELPERS = ("accelerate", "bitsandbytes", "torchao")  # packages with logs of the
 class LoadedModel:
     """What `load` returns: a model with its processor.
 
+    It unpacks into the two: `model, processor = foveate.load(name)`.
+
     Attributes:
         model: The model, in evaluation mode, on its device.
         processor: The model's processor.
@@ -46,6 +48,9 @@ class LoadedModel:
     processor: Any
     notes: tuple[str, ...]
     name: str
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.model, self.processor))
 
 
 def load(

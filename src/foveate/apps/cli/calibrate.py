@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,7 +35,7 @@ AUDIT = "A folder for the answers. A run that was killed continues there."
 METRIC = "What counts as a loss: an answer that changes, or a right answer that is lost (--data then needs answers)."
 
 
-class MetricChoice(str, Enum):
+class MetricChoice(StrEnum):
     """The choices of `--metric`."""
 
     answer = "answer"

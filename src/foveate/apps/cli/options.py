@@ -1,6 +1,6 @@
 """The Typer app, and the options that several commands share."""
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,14 +12,14 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-class PositionsChoice(str, Enum):
+class PositionsChoice(StrEnum):
     """The choices of `--positions`."""
 
     original = "original"
     compact = "compact"
 
 
-class PerChoice(str, Enum):
+class PerChoice(StrEnum):
     """The choices of `--per`."""
 
     image = "image"
@@ -27,7 +27,7 @@ class PerChoice(str, Enum):
     prompt = "prompt"
 
 
-class TurnsChoice(str, Enum):
+class TurnsChoice(StrEnum):
     """The choices of `--turns`."""
 
     rechoose = "rechoose"
@@ -36,7 +36,7 @@ class TurnsChoice(str, Enum):
     picture = "picture"
 
 
-class EngineChoice(str, Enum):
+class EngineChoice(StrEnum):
     """The choices of `--engine`."""
 
     hf = "hf"

@@ -48,7 +48,7 @@ class ImageSource:
             return {}
         try:
             return await asyncio.wait_for(self._fetch_all(remote), FETCH_SECONDS)
-        except (TimeoutError, asyncio.TimeoutError) as error:
+        except TimeoutError as error:
             raise _not_fetched(f"The images could not be fetched within {FETCH_SECONDS:g} seconds.") from error
 
     def read(self, urls: Sequence[str], fetched: Mapping[str, bytes] | None = None) -> list[bytes]:

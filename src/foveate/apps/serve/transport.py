@@ -94,7 +94,7 @@ async def read_json(request: Request, limit: int, limiter: RequestLimiter) -> by
         raise _too_large(limit)
     try:
         return await _read_body(request, limit, limiter)
-    except (TimeoutError, asyncio.TimeoutError) as error:
+    except TimeoutError as error:
         message = f"The body did not arrive within {READ_SECONDS} seconds, or with less than {MIN_RATE} bytes a second"
         raise RequestError(408, f"{message}: send it again, faster.") from error
     except ClientDisconnect as error:
@@ -107,7 +107,7 @@ async def prepare(request: Request, reader: ModelWorker, work: Callable[[ModelJo
     try:
         async with aclosing(events):
             return await asyncio.wait_for(anext(events), PREPARE_SECONDS)
-    except (TimeoutError, asyncio.TimeoutError) as error:
+    except TimeoutError as error:
         raise RequestError(503, "The server is busy with other requests: try again later.", code="busy") from error
 
 
