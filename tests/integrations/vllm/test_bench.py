@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.apps.bench.served.run import _find_rows
+from foveate.apps.bench.served.arms import _find_rows
 from foveate.apps.bench.settings import check_options
 from foveate.errors import InputError
 from foveate.method.budget import to_budget
@@ -29,7 +29,7 @@ def test_the_sides_of_the_limit_s_image():
 
 
 def bench(tmp_path: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], Path]:
-    command = [PROGRAM, "bench", "--engine", "vllm", "--out", str(tmp_path), *options]
+    command = [PROGRAM, "bench", "--engine", "vllm", "--no-plot", "--out", str(tmp_path), *options]
     settings = {"HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | settings), tmp_path
 
@@ -59,6 +59,31 @@ def test_a_run(tmp_path):
     assert whole["cases"][0]["first_token_ratio"] == {"low": 1, "median": 1, "high": 1}
 
 
+@pytest.mark.heavy
+def test_questions_and_rates(tmp_path):
+    """The KV of an image serves its further questions, unless its tokens are chosen for each of them."""
+    pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
+    quick = ("--concurrency", "2", "--requests", "4", "--rounds", "1", "--new-tokens", "4", "--bound", "600000,600000")
+    arrivals = ("--questions-per-image", "1,4", "--rate", "0.5x,0.5", "--reuse", "question,auto")
+    done, out = bench(tmp_path, "--model", "bundled-qwen", "--keep", "0.2", "--image-size", "336", *quick, *arrivals)
+    assert done.returncode == 0, done.stderr[-3000:]
+    record = json.loads((out / "bench.json").read_text())
+    assert record["bound"] == {"first": 600, "per_token": 600}
+    names = [arm["name"] for arm in record["arms"]]
+    assert names[:3] == ["unpruned", "foveate, keep 0.2", "foveate, keep 0.2, reuse auto"]
+    for arm in record["arms"]:
+        kinds = [(case["questions"], case["clients"], case["requests"]) for case in arm["cases"]]
+        assert kinds == [(1, 2, 4), (4, 2, 8), (1, 0, 4), (1, 0, 4), (4, 0, 4), (4, 0, 4)]
+        relative, fixed = (case["rate"] for case in arm["cases"][2:4])
+        assert relative == pytest.approx(record["arms"][0]["cases"][0]["requests_a_second"]["median"] / 2)
+        assert fixed == 0.5
+        for case in arm["cases"]:
+            assert case["goodput"] == case["requests_a_second"]
+            assert 0 < case["first_token_percentiles"]["50"] <= case["first_token_percentiles"]["99"]
+            assert case["per_token_percentiles"]["50"] > 0
+    assert "0.5 a second at random, 4 questions about each image" in (out / "table.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -67,7 +92,11 @@ def test_a_run(tmp_path):
         (["--model", "bundled", "--image-size", "224,336"], "takes one --image-size at a time"),
         (["--batch", "2"], "--batch is for --engine hf"),
         (["--method", "zspaprune(core=0.5)"], "a method is set by its name"),
-        (["--concurrency", "none"], "--concurrency 'none': give numbers"),
+        (["--concurrency", "none"], "--concurrency 'none': give whole numbers"),
+        (["--questions-per-image", "0"], "--questions-per-image '0': give whole numbers"),
+        (["--rate", "soon"], "--rate 'soon': give requests a second"),
+        (["--bound", "100"], "--bound '100': give milliseconds"),
+        (["--reuse", "never"], "--reuse 'never': give some of question, picture, auto"),
     ],
 )
 def test_bad_input(tmp_path, options, message):

@@ -1,0 +1,62 @@
+"""How long requests wait for the encoders of others: 16 at a time, at several numbers of tokens in a step of vLLM.
+
+A step of the engine runs the encoder for all images whose prompts it goes on with, and then the decoder. The engine
+fills a step by the tokens of the prompts, which are the kept ones: the fewer tokens stay, the more images are in a
+step, and no prompt of the step has its first token before all of them are encoded. `max_num_batched_tokens` limits
+the tokens of a step. Writes results/serving/encoder_steps.json.
+
+    .venv/engine/bin/python benchmarks/encoder_steps.py [--model llava-1.5-7b]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from foveate.apps.bench.served import to_markdown, to_record
+from foveate.apps.bench.served.arms import VllmArm, VllmBench
+from foveate.apps.bench.served.cases import LoadCase
+from foveate.apps.bench.served.run import LoadTurns, VllmResult
+from foveate.apps.results import read_versions
+from foveate.runtime.load import quiet
+from foveate.runtime.load_options import LoadOptions
+from load import CLOCKS
+
+OUT = Path(__file__).parent / "results" / "serving" / "encoder_steps.json"
+KEEP = 0.111
+STEPS = (4096, 1024, 512, 256)  # tokens; the first is vLLM's default on CPUs
+CLIENTS = 16
+NEW = 8
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="qwen2.5-vl-3b")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--clock", choices=CLOCKS, default="cpu")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made, quiet():
+        bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)
+        bench.options["max_num_batched_tokens"] = STEPS[0]
+        arms = [VllmArm("unpruned", bench.start_server(), bench.size, {})]
+        for most in STEPS:
+            bench.options["max_num_batched_tokens"] = most
+            server = bench.start_server(keep=KEEP)
+            arms.append(VllmArm(f"foveate, {most} tokens in a step", server, bench.size, {}))
+        turns = LoadTurns(bench, arms, CLIENTS, NEW, CLOCKS[options.clock])
+        bound = turns.warm_up(None)
+        turns.measure(LoadCase(clients=CLIENTS), options.rounds, lambda: None)
+    result = VllmResult(options.model, arms, bench.blocks, bound, tuple(bench.notes))
+    print(to_markdown(result))
+    settings = {"layers": options.layers, "rounds": options.rounds, "clock": options.clock}
+    record = to_record(result) | settings | {"versions": read_versions("vllm")}
+    records = json.loads(OUT.read_text()) if OUT.exists() else {}
+    OUT.write_text(json.dumps(records | {options.model: record}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
