@@ -14,10 +14,12 @@ import argparse
 import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from foveate.apps.bench.served import to_markdown, to_record
 from foveate.apps.bench.served.arms import VllmArm, VllmBench
 from foveate.apps.bench.served.cases import LoadCase
+from foveate.apps.bench.served.clients import VllmLoad, VllmServer
 from foveate.apps.bench.served.run import LoadTurns, VllmResult
 from foveate.apps.results import read_versions
 from foveate.runtime.load import quiet
@@ -29,6 +31,21 @@ KEEP = 0.111
 STEPS = (4096, 1024, 512, 256)  # tokens; the first is vLLM's default on CPUs
 CLIENTS = 16
 NEW = 8
+
+
+class StepServer:
+    """A server that takes at most so many tokens into a step, as if it had been started so."""
+
+    def __init__(self, server: VllmServer, most: int) -> None:
+        self.server, self.most = server, most
+
+    def serve(self, *args: Any) -> VllmLoad:
+        """As the server's own."""
+        scheduler = self.server.engine.engine_core.engine_core.scheduler
+        largest = scheduler.vllm_config.model_config.max_model_len
+        scheduler.max_num_scheduled_tokens = self.most
+        scheduler.max_num_encoder_input_tokens = max(self.most, largest)  # no less than an image
+        return self.server.serve(*args)
 
 
 def main() -> None:
@@ -43,9 +60,9 @@ def main() -> None:
         bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)
         bench.options["max_num_batched_tokens"] = STEPS[0]
         arms = [VllmArm("unpruned", bench.start_server(), bench.size, {})]
+        pruning = bench.start_server(keep=KEEP)
         for most in STEPS:
-            bench.options["max_num_batched_tokens"] = most
-            server = bench.start_server(keep=KEEP)
+            server: Any = StepServer(pruning, most)
             arms.append(VllmArm(f"foveate, {most} tokens in a step", server, bench.size, {}))
         turns = LoadTurns(bench, arms, CLIENTS, NEW, CLOCKS[options.clock])
         bound = turns.warm_up(None)

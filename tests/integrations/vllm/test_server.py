@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,55 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from integrations.vllm.server_process import VllmProcess
+
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
 SCENE = Path(__file__).parents[3] / "examples" / "scene.png"
 QUESTION = "what color is the star?"
-START = 600  # seconds: it only ends a test that hangs
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The address of a server at keep=0.1."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
-    quick = ["--port", str(port), "--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]
-    command = [
-        str(Path(sys.executable).with_name("foveate")),
-        "serve",
-        "--model",
-        "bundled",
-        "--engine",
-        "vllm",
-        "--keep",
-        "0.1",
-        *quick,
-    ]
-    environment = {
-        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
-    }  # fmt: skip
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [*command, "--trust-request-mm-kwargs"], stdout=out, stderr=out, env=os.environ | environment
-        )
-    address = f"http://127.0.0.1:{port}"
+    process = VllmProcess(tmp_path_factory.mktemp("server") / "log")
     try:
-        for _ in range(START):
-            assert process.poll() is None, log.read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"{address}/health")
-                break
-            except OSError:
-                time.sleep(1)
-        else:
-            raise AssertionError(log.read_text()[-3000:])
-        yield address
+        yield process.url
     finally:
-        process.terminate()
-        process.wait(60)
+        process.stop()
 
 
 def post(server: str, body: object, path: str = "/v1/chat/completions") -> tuple[int, dict, dict]:

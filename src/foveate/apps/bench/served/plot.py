@@ -30,6 +30,9 @@ def plot(record: dict[str, Any], path: Path) -> None:
             style = {"color": COLORS[number % len(COLORS)], "marker": MARKERS[number % len(MARKERS)], "ms": 4}
             _draw_latency(row[0], arm["name"], cases, style)
             _draw_goodput(row[1], cases, style)
+        row[0].set_xscale("log")
+        row[0].set_yscale("log")
+        row[1].set_ylim(bottom=0)
         row[0].set_title(f"{count} question{'s' * (count > 1)} about each image", fontsize=9, loc="left")
         row[0].set_ylabel("first token, s (dotted: 95 %)", fontsize=8)
         row[1].set_ylabel("requests/s in time", fontsize=8)
@@ -51,11 +54,9 @@ def _draw_latency(axes: Axes, name: str, cases: list[dict[str, Any]], style: dic
     for percent, line, label in (("50", "-", name), ("95", ":", None)):
         values = [case["first_token_percentiles"][percent] for case in cases]
         axes.plot(speeds, values, ls=line, label=label, lw=1.2, **style)
-    axes.set_yscale("log")
 
 
 def _draw_goodput(axes: Axes, cases: list[dict[str, Any]], style: dict[str, Any]) -> None:
     names = [str(case["clients"]) if case["clients"] else f"{case['rate']:.2g}/s" for case in cases]
     axes.plot(range(len(cases)), [case["goodput"]["median"] for case in cases], lw=1.2, **style)
     axes.set_xticks(range(len(cases)), names)
-    axes.set_ylim(bottom=0)
