@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -152,3 +154,23 @@ def test_at_once(server):
     with ThreadPoolExecutor(8) as clients:
         together = list(clients.map(lambda one: ask(server, one[0], keep=one[1]), pairs))
     assert together == alone
+
+
+@pytest.mark.heavy
+def test_the_benchmark_client_of_vllm(server, tmp_path):
+    """It replays the requests of `benchmarks/replay.py`, with several questions about each image."""
+    root, requests = Path(__file__).parents[3], tmp_path / "requests.jsonl"
+    command = [sys.executable, root / "benchmarks" / "replay.py", "--images", "2", "--questions", "3"]
+    subprocess.run([*command, "--out", requests], check=True)
+    load = ("--num-prompts", "6", "--max-concurrency", "2", "--request-rate", "20", "--custom-output-len", "4")
+    data = ("--dataset-name", "custom_image", "--dataset-path", requests, "--disable-shuffle")
+    report = ("--save-result", "--result-dir", tmp_path, "--result-filename", "out.json", "--goodput", "ttft:600000")
+    where = ("--backend", "openai-chat", "--base-url", server, "--endpoint", "/v1/chat/completions")
+    client = [Path(sys.executable).with_name("vllm"), "bench", "serve", *where, "--model", "bundled"]
+    options = ("--skip-tokenizer-init", "--metric-percentiles", "50,95,99", *load, *data, *report)
+    done = subprocess.run([*client, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert (result["completed"], result["failed"]) == (6, 0)
+    assert 0 < result["p50_ttft_ms"] <= result["p99_ttft_ms"]
+    assert result["request_goodput"] == pytest.approx(result["request_throughput"])

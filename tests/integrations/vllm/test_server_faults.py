@@ -11,8 +11,10 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,17 +28,23 @@ KINDS = ("ask", "leave", "ask", "wrong", "ask")
 
 
 class FaultLoad:
-    """Clients that ask (and, as the stock client does, ask again after a failure), leave, and send what is refused."""
+    """Clients that ask (and, as the stock client does, ask again after a failure), leave, and send what is refused.
 
-    def __init__(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    `place` puts settings into a request: at its top, or where vLLM has them without the middleware.
+    """
+
+    def __init__(
+        self, url: str, monkeypatch: pytest.MonkeyPatch, place: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    ) -> None:
         monkeypatch.syspath_prepend(BENCHMARKS)
         self.clients, self.requests = (importlib.import_module(f"soak_{name}") for name in ("clients", "requests"))
         make, turn, images = self.requests.make_request, self.requests.make_turn, self.requests.URLS
         self.good = [
-            make(turn(question, images[n]), keep=keep)
+            make(turn(question, images[n]), **place({"keep": keep}))
             for n, (question, keep) in enumerate(zip(self.requests.QUESTIONS, (0.05, 0.1, 58, 0.5, 1.0), strict=True))
         ]
-        self.bad = [make(turn("what", images[0]), **own) for own in ({"keep": 0}, {"keep": True}, {"method": "clever"})]
+        bad = ({"keep": 0}, {"keep": True}, {"method": "clever"})
+        self.bad = [make(turn("what", images[0]), **place(own)) for own in bad]
         self.url, self.counts, self.faults = url, Counter(), list[str]()
         self.numbers, self.over = itertools.count(), threading.Event()
         self.quiet = [self.ask(n) for n in range(len(self.good))]
@@ -45,10 +53,9 @@ class FaultLoad:
         """The answer to request `n`, by OpenAI's client, which sends it again until it is answered."""
         import openai
 
-        request = dict(self.good[n % len(self.good)])
-        keep = {"keep": request.pop("keep")}
+        request = self.good[n % len(self.good)]
         with openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=40, timeout=300) as client:
-            answer = client.chat.completions.create(**request, extra_body=keep)
+            answer = client.chat.completions.create(model="bundled", messages=[], extra_body=request)
         return f"{answer.choices[0].message.content} {answer.usage.prompt_tokens}"
 
     def run_client(self) -> None:
