@@ -1,10 +1,9 @@
 """Where pruning inside vLLM stops paying: many requests at a time, many questions about an image, random arrivals.
 
-The same as `foveate bench --engine vllm`, in processor time, so that other work on the machine does not count. One call
-measures one number of questions about each image and adds it to the model's record in results/serving/load.json; the
-first call's bound stays.
+The same as `foveate bench --engine vllm`, in processor time, so that other work on the machine does not count. What
+a call measures is added to the model's record in results/serving/load.json; the first call's bound stays.
 
-    .venv/engine/bin/python benchmarks/load.py --model llava-1.5-7b --questions 4
+    .venv/engine/bin/python benchmarks/load.py --model llava-1.5-7b --questions 4,16 --rate 0.8x
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ def main() -> None:
     parser.add_argument("--concurrency", default="1,4,16", help="requests at a time")
     parser.add_argument("--rate", default=None, help="requests a second that come at random, as 0.8x")
     parser.add_argument("--reuse", default="question,auto")
-    parser.add_argument("--requests", type=int, default=16, help="of a turn, or more")
+    parser.add_argument("--requests", type=int, default=4, help="of a turn, or more")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--new-tokens", type=int, default=8)

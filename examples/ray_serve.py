@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 PRUNING = inspect.signature(overrides).parameters.keys() - {"model"}
+ENGINE_ALONE = {"ray_actor_options": {"num_cpus": 0}}  # the actor around the engine takes no core of its own
 HEALTH = {"health_check_period_s": 5, "health_check_timeout_s": 30}  # a replica that hangs is replaced
 
 
@@ -36,7 +37,7 @@ def build(arguments: dict[str, str]) -> Application:
     config = LLMConfig(
         model_loading_config={"model_id": model, "model_source": locate(model)},
         engine_kwargs={"hf_overrides": overrides(model, **pruning), **values},
-        deployment_config={"num_replicas": replicas, **HEALTH},
+        deployment_config={"num_replicas": replicas, **HEALTH, **({} if cpus is None else ENGINE_ALONE)},
         **({} if cpus is None else use_cpus(cpus)),
     )
     ingress = {"autoscaling_config": None, "num_replicas": replicas, "ray_actor_options": {"num_cpus": 0.1}}

@@ -73,7 +73,7 @@ def test_questions_and_rates(tmp_path):
     assert names[:3] == ["unpruned", "foveate, keep 0.2", "foveate, keep 0.2, reuse auto"]
     for arm in record["arms"]:
         kinds = [(case["questions"], case["clients"], case["requests"]) for case in arm["cases"]]
-        assert kinds == [(1, 2, 4), (4, 2, 8), (1, 0, 4), (1, 0, 4), (4, 0, 4), (4, 0, 4)]
+        assert kinds == [(1, 2, 4), (4, 2, 8), (1, 0, 4), (1, 0, 4), (4, 0, 16), (4, 0, 16)]
         relative, fixed = (case["rate"] for case in arm["cases"][2:4])
         assert relative == pytest.approx(record["arms"][0]["cases"][0]["requests_a_second"]["median"] / 2)
         assert fixed == 0.5

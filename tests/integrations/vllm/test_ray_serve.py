@@ -37,7 +37,7 @@ def address(monkeypatch):
     spec = importlib.util.spec_from_file_location("ray_serve", EXAMPLE)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    ray.init(num_cpus=4, include_dashboard=False, object_store_memory=256 * 2**20)
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=256 * 2**20)
     try:
         serve.run(example.build(ARGUMENTS))
         yield "http://127.0.0.1:8000"
@@ -67,7 +67,7 @@ def test_a_replica_is_killed(address, monkeypatch):
         before = load.counts["ask"]
         os.kill(first, signal.SIGKILL)
         wait_for(lambda: load.counts["ask"] >= before + 20)
-        wait_for(lambda: len(set(find_replicas()) - {first}) == 2, 180)
+        wait_for(lambda: len(set(find_replicas()) - {first}) == 2, 300)
         wait_for(lambda: not any(map(is_alive, family)))
         before = load.counts["ask"]
         wait_for(lambda: load.counts["ask"] >= before + 10)

@@ -23,6 +23,7 @@ from foveate.runtime.load_options import LoadOptions
 
 WARM_UP = 2  # requests
 ALONE = LoadCase(clients=1)
+IMAGES = 4  # at least, at a rate
 SCALE = 3.0  # the default bound, times what an unpruned request takes when it is alone
 
 
@@ -45,9 +46,10 @@ def run(
 ) -> VllmResult:  # fmt: skip
     """Measure every budget beside the unpruned model and, where images can be made of as few tokens, its limit.
 
-    `requests` are sent in a turn, or more where a case needs more: each client asks all questions about one image.
-    Images are new in every turn. Cases with a relative rate come behind one with clients and as many
-    questions. `seconds` is a clock. Raises a `FoveateError` for a model, a method or a budget that cannot be used.
+    `requests` are sent in a turn, or more where a case needs more: each client asks all questions about one image,
+    and at a rate there are a few images. Images are new in every turn. Cases with a relative rate come behind one with
+    clients and as many questions. `seconds` is a clock. Raises a `FoveateError` for a model, a method or a budget that
+    cannot be used.
     """
     for name, method, _ in budgets:
         if name != method.name:
@@ -89,7 +91,8 @@ class LoadTurns:
         case = case.resolve(self._find_throughput(case)) if case.is_relative else case
         for turn in range(rounds):
             for arm in self.arms if turn % 2 else self.arms[::-1]:
-                load = self.serve(arm, case, max(self.requests, case.clients * case.questions), seed=turn)
+                count = max(self.requests, case.questions * (case.clients or IMAGES))
+                load = self.serve(arm, case, count, seed=turn)
                 arm.loads.setdefault(case, []).append(load)
                 on_turn()
 
