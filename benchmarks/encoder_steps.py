@@ -5,7 +5,7 @@ fills a step by the tokens of the prompts, which are the kept ones: the fewer to
 step, and no prompt of the step has its first token before all of them are encoded. `max_num_batched_tokens` limits
 the tokens of a step. Writes results/serving/encoder_steps.json.
 
-    .venv/engine/bin/python benchmarks/encoder_steps.py [--model llava-1.5-7b]
+    .venv/engine/bin/python benchmarks/encoder_steps.py [--model qwen2.5-vl-3b --layers 1 --image-size 672]
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from foveate.apps.bench.served.arms import VllmArm, VllmBench
 from foveate.apps.bench.served.cases import LoadCase
 from foveate.apps.bench.served.clients import VllmLoad, VllmServer
 from foveate.apps.bench.served.run import LoadTurns, VllmResult
+from foveate.apps.bench.settings import parse_sizes
 from foveate.apps.results import read_versions
 from foveate.runtime.load import quiet
 from foveate.runtime.load_options import LoadOptions
@@ -28,7 +29,7 @@ from load import CLOCKS
 
 OUT = Path(__file__).parent / "results" / "serving" / "encoder_steps.json"
 KEEP = 0.111
-STEPS = (4096, 1024, 512, 256)  # tokens; the first is vLLM's default on CPUs
+STEPS = (4096, 512, 256)  # tokens; the first is vLLM's default on CPUs
 CLIENTS = 16
 NEW = 8
 
@@ -51,13 +52,16 @@ class StepServer:
 def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="qwen2.5-vl-3b")
+    parser.add_argument("--model", default="bundled-qwen")
+    parser.add_argument("--image-size", default="336")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--layers", type=int, help="of a shape")
     parser.add_argument("--clock", choices=CLOCKS, default="cpu")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as made, quiet():
-        bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)
+        bench = VllmBench(
+            options.model, Path(made), options.layers, parse_sizes(options.image_size), LoadOptions(), NEW
+        )
         bench.options["max_num_batched_tokens"] = STEPS[0]
         arms = [VllmArm("unpruned", bench.start_server(), bench.size, {})]
         pruning = bench.start_server(keep=KEEP)

@@ -1,6 +1,6 @@
 """Several vLLM engines that prune, behind one address: an application of Ray Serve.
 
-    pip install 'foveate[vllm]' 'ray[serve]'
+    pip install 'foveate[vllm]' 'ray[serve]>=2.60'
     serve run examples.ray_serve:build model=bundled keep=0.1 replicas=2 max_model_len=1024
 
 It serves OpenAI's protocol at http://127.0.0.1:8000/v1. The same command starts it on a cluster, from its head node or
