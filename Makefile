@@ -80,7 +80,7 @@ test-kernel: .venv/triton/ready
 test-engine: .venv/engine/ready
 	.venv/engine/bin/python -m pytest -W ignore tests/integrations/vllm tests/apps/batch
 
-# Minutes of faults in vLLM: engines killed under load, clients that leave, a thousand images.
+# Minutes of faults in vLLM and Ray Serve: engines killed under load, clients that leave, a thousand images.
 test-engine-faults: .venv/engine/ready
 	.venv/engine/bin/python -m pytest -W ignore -m faults tests/integrations/vllm
 

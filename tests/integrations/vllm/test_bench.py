@@ -36,52 +36,38 @@ def bench(tmp_path: Path, *options: str) -> tuple[subprocess.CompletedProcess[st
 
 @pytest.mark.heavy
 def test_a_run(tmp_path):
+    """Clients and random arrivals, one and two questions about each image."""
     pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
-    quick = ("--concurrency", "1,3", "--requests", "3", "--rounds", "2", "--new-tokens", "4", "--json")
-    done, out = bench(tmp_path, "--model", "bundled-qwen", "--keep", "0.2", "--image-size", "336", *quick)
+    quick = ("--concurrency", "1,3", "--requests", "3", "--rounds", "1", "--new-tokens", "4", "--json")
+    load = ("--questions-per-image", "1,2", "--rate", "0.5x", "--reuse", "question,auto", "--bound", "600000,600000")
+    done, out = bench(tmp_path, "--model", "bundled-qwen", "--keep", "0.2", "--image-size", "224", *quick, *load)
     assert done.returncode == 0, done.stderr[-3000:]
     record = json.loads((out / "bench.json").read_text())
     assert record == json.loads(done.stdout.splitlines()[-1])
     assert (out / "table.md").read_text() in done.stdout
-    whole, pruned, limit = record["arms"]
+    whole, pruned, shared, limit = record["arms"]
     kept = int(limit["name"].removeprefix("limit of ").removesuffix(" tokens"))
     assert kept == to_budget(0.2, whole["prompt"] - pruned["prompt"] + kept)
     assert [whole["name"], pruned["name"], limit["of"]] == ["unpruned", "foveate, keep 0.2", "foveate, keep 0.2"]
-    assert limit["prompt"] == pruned["prompt"]
+    assert shared["name"] == "foveate, keep 0.2, reuse auto"
+    assert limit["prompt"] == pruned["prompt"] == shared["prompt"]
     assert pruned["fit"] > whole["fit"] == 16
     for arm in record["arms"]:
         blocks = -(-(arm["prompt"] + 4) // 32)
-        assert [case["clients"] for case in arm["cases"]] == [1, 3]
-        for case in arm["cases"]:  # a request's last block may be filled by a token that needs no place any more
-            assert case["clients"] * (blocks - 1) <= case["kv_blocks"] <= case["clients"] * blocks
-            assert len(case["seconds"]) == 2
-            assert case["first_token"]["median"] > 0
-    assert whole["cases"][0]["first_token_ratio"] == {"low": 1, "median": 1, "high": 1}
-
-
-@pytest.mark.heavy
-def test_questions_and_rates(tmp_path):
-    """The KV of an image serves its further questions, unless its tokens are chosen for each of them."""
-    pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
-    quick = ("--concurrency", "2", "--requests", "4", "--rounds", "1", "--new-tokens", "4", "--bound", "600000,600000")
-    arrivals = ("--questions-per-image", "1,4", "--rate", "0.5x,0.5", "--reuse", "question,auto")
-    done, out = bench(tmp_path, "--model", "bundled-qwen", "--keep", "0.2", "--image-size", "336", *quick, *arrivals)
-    assert done.returncode == 0, done.stderr[-3000:]
-    record = json.loads((out / "bench.json").read_text())
-    assert record["bound"] == {"first": 600, "per_token": 600}
-    names = [arm["name"] for arm in record["arms"]]
-    assert names[:3] == ["unpruned", "foveate, keep 0.2", "foveate, keep 0.2, reuse auto"]
-    for arm in record["arms"]:
         kinds = [(case["questions"], case["clients"], case["requests"]) for case in arm["cases"]]
-        assert kinds == [(1, 2, 4), (4, 2, 8), (1, 0, 4), (1, 0, 4), (4, 0, 16), (4, 0, 16)]
-        relative, fixed = (case["rate"] for case in arm["cases"][2:4])
-        assert relative == pytest.approx(record["arms"][0]["cases"][0]["requests_a_second"]["median"] / 2)
-        assert fixed == 0.5
+        assert kinds == [(1, 1, 3), (1, 3, 3), (2, 1, 4), (2, 3, 6), (1, 0, 4), (2, 0, 8)]
+        for case in arm["cases"][:2]:  # a request's last block may be filled by a token that needs no place any more
+            assert case["clients"] * (blocks - 1) <= case["kv_blocks"] <= case["clients"] * blocks
+        for case, closed in zip(arm["cases"][4:], (1, 3), strict=True):
+            throughput = whole["cases"][closed]["requests_a_second"]["median"]
+            assert case["rate"] == pytest.approx(throughput / 2)
         for case in arm["cases"]:
-            assert case["goodput"] == case["requests_a_second"]
+            assert len(case["seconds"]) == 1
+            assert case["goodput"] == case["requests_a_second"]  # the bound is far away
             assert 0 < case["first_token_percentiles"]["50"] <= case["first_token_percentiles"]["99"]
+            assert case["first_token_percentiles"]["50"] == pytest.approx(case["first_token"]["median"])
             assert case["per_token_percentiles"]["50"] > 0
-    assert "0.5 a second at random, 4 questions about each image" in (out / "table.md").read_text()
+    assert whole["cases"][0]["first_token_ratio"] == {"low": 1, "median": 1, "high": 1}
 
 
 @pytest.mark.parametrize(

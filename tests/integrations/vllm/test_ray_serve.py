@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations.vllm.test_server_faults import FaultLoad, find_children, is_alive, wait_for
+from integrations.vllm.fault_load import FaultLoad, find_children, is_alive, wait_for
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
@@ -26,7 +26,24 @@ ARGUMENTS = {
 
 
 @pytest.fixture
-def address(monkeypatch):
+def example():
+    """The module."""
+    spec = importlib.util.spec_from_file_location("ray_serve", EXAMPLE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_arguments(example, monkeypatch):
+    values = {"0.1": 0.1, "64": 64, "true": True, "auto": "auto", "float32": "float32", '{"image": 2}': {"image": 2}}
+    assert [example.parse_value(text) for text in values] == list(values.values())
+    assert {"keep", "method", "reuse", "feature_cache_gib"} <= example.PRUNING
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    assert example.use_cpus(0.5)["runtime_env"]["env_vars"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
+
+
+@pytest.fixture
+def address(example, monkeypatch):
     """Where the application answers; Ray ends with the test."""
     pytest.importorskip("ray.serve.llm", reason="Ray Serve is not installed here", exc_type=ImportError)
     import ray
@@ -34,9 +51,6 @@ def address(monkeypatch):
 
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    spec = importlib.util.spec_from_file_location("ray_serve", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
     ray.init(num_cpus=2, include_dashboard=False, object_store_memory=256 * 2**20)
     try:
         serve.run(example.build(ARGUMENTS))
