@@ -175,10 +175,8 @@ serving: .venv/engine/ready
 	$(SERVED) --model llava-1.5-7b --out benchmarks/results/serving/llava-1.5-7b
 	$(SERVED) --model qwen2.5-vl-3b --out benchmarks/results/serving/qwen2.5-vl-3b
 	.venv/engine/bin/python benchmarks/questions.py
-	for model in llava-1.5-7b qwen2.5-vl-3b; do \
-	  .venv/engine/bin/python benchmarks/load.py --model $$model --questions 1 --concurrency 1,4,16 && \
-	  .venv/engine/bin/python benchmarks/load.py --model $$model --questions 4,16 --concurrency 1,4 --rate 0.8x || exit 1; \
-	done
+	.venv/engine/bin/python benchmarks/load.py --model llava-1.5-7b
+	.venv/engine/bin/python benchmarks/load.py --model bundled-qwen --image-size 336 --questions 1,4,16 --concurrency 1,4 --rate 0.8x
 	.venv/engine/bin/python benchmarks/encoder_steps.py
 	$(BIN)/python benchmarks/readme.py
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from foveate.apps.bench.served import plot, run, to_markdown, to_record
 from foveate.apps.bench.served.cases import LatencyBound, make_cases, parse_rates, parse_reuse
-from foveate.apps.bench.settings import parse_batches, parse_budgets
+from foveate.apps.bench.settings import parse_batches, parse_budgets, parse_sizes
 from foveate.apps.results import read_versions
 from foveate.runtime.load import quiet
 
@@ -49,18 +49,20 @@ def main() -> None:
     parser.add_argument("--reuse", default="question,auto")
     parser.add_argument("--requests", type=int, default=4, help="of a turn, or more")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--layers", type=int, help="of a shape; default 1")
+    parser.add_argument("--image-size", help="default: the model's own")
     parser.add_argument("--new-tokens", type=int, default=8)
     parser.add_argument("--clock", choices=CLOCKS, default="cpu")
     options = parser.parse_args()
     records = json.loads(OUT.read_text()) if OUT.exists() else {}
     old = records.get(options.model)
     clients, counts = (parse_batches(text) for text in (options.concurrency, options.questions))
+    sizes = parse_sizes(options.image_size) if options.image_size else None
     with quiet():
         result = run(
             options.model, parse_budgets(options.method, options.keep),
             make_cases(clients, counts, parse_rates(options.rate)), requests=options.requests,
-            new_tokens=options.new_tokens, rounds=options.rounds, layers=options.layers,
+            new_tokens=options.new_tokens, rounds=options.rounds, layers=options.layers, sizes=sizes,
             reuse=parse_reuse(options.reuse), bound=LatencyBound(**old["bound"]) if old else None,
             seconds=CLOCKS[options.clock],
         )  # fmt: skip
