@@ -32,6 +32,10 @@ def plot(record: dict[str, Any], path: Path) -> None:
             _draw_goodput(row[1], cases, style)
         row[0].set_xscale("log")
         row[0].set_yscale("log")
+        for axis in (row[0].xaxis, row[0].yaxis):
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+        row[0].xaxis.set_minor_formatter("{x:.1g}")
         row[1].set_ylim(bottom=0)
         row[0].set_title(f"{count} question{'s' * (count > 1)} about each image", fontsize=9, loc="left")
         row[0].set_ylabel("first token, s (dotted: 95 %)", fontsize=8)
@@ -40,7 +44,7 @@ def plot(record: dict[str, Any], path: Path) -> None:
     row[1].set_xlabel("clients, or requests/s at random", fontsize=8)
     for axes in figure.axes:
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=7)
+        axes.tick_params(which="both", labelsize=6)
     bound = record["bound"]
     in_time = f"in time: {bound['first']:.2g} s to the first token, {bound['per_token']:.2g} s each"
     figure.suptitle(f"{record['model']} in vLLM, {in_time}", fontsize=10, x=0.02, ha="left")
