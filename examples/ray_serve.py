@@ -32,8 +32,8 @@ def build(arguments: dict[str, str]) -> Application:
     from ray.serve.llm import LLMConfig, build_openai_app
 
     values = {name: parse_value(value) for name, value in arguments.items()}
-    model, replicas, cpus = str(values.pop("model")), values.pop("replicas", 1), values.pop("cpus", None)
-    pruning = {name: values.pop(name) for name in PRUNING & values.keys()}
+    model, replicas, cpus = values.pop("model", "bundled"), values.pop("replicas", 1), values.pop("cpus", None)
+    pruning = {"keep": 0.1} | {name: values.pop(name) for name in PRUNING & values.keys()}
     config = LLMConfig(
         model_loading_config={"model_id": model, "model_source": locate(model)},
         engine_kwargs={"hf_overrides": overrides(model, **pruning), **values},
