@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-browser check format train train-llava train-qwen results speed serving soak clean
+.PHONY: demo test docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen results speed serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -92,6 +92,10 @@ test-kernel: .venv/triton/ready
 # Inside vLLM and on Ray, in a separate environment, since vLLM pins many versions. The set-up takes minutes.
 test-engine: .venv/engine/ready
 	.venv/engine/bin/python -m pytest -W ignore tests/integrations/vllm tests/apps/batch
+
+# Minutes of faults in vLLM and Ray Serve: engines killed under load, clients that leave, a thousand images.
+test-engine-faults: .venv/engine/ready
+	.venv/engine/bin/python -m pytest -W ignore -m faults tests/integrations/vllm
 
 .venv/engine/ready: tests/integrations/vllm/setup.sh tests/integrations/vllm/torchvision_beside_cpu.py pyproject.toml
 	PYTHON=$(PYTHON) bash tests/integrations/vllm/setup.sh .venv/engine
@@ -184,6 +188,9 @@ serving: .venv/engine/ready
 	$(SERVED) --model llava-1.5-7b --out benchmarks/results/serving/llava-1.5-7b
 	$(SERVED) --model qwen2.5-vl-3b --out benchmarks/results/serving/qwen2.5-vl-3b
 	.venv/engine/bin/python benchmarks/questions.py
+	.venv/engine/bin/python benchmarks/load.py --model llava-1.5-7b
+	.venv/engine/bin/python benchmarks/load.py --model bundled-qwen --image-size 336 --questions 1,4,16 --concurrency 1,4 --rate 0.8x
+	.venv/engine/bin/python benchmarks/encoder_steps.py
 	$(BIN)/python benchmarks/readme.py
 
 # Nothing lost, wrong or doubled in half an hour: run nothing else that takes memory.

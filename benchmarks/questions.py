@@ -27,7 +27,7 @@ from foveate.runtime.load_options import LoadOptions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from foveate.apps.bench.served.run import VllmArm, VllmBench
+    from foveate.apps.bench.served.arms import VllmArm, VllmBench
 
 OUT = Path(__file__).parent / "results" / "serving" / "questions.json"
 KEEP = 0.111
@@ -46,7 +46,7 @@ TEXT = "what is in the picture a red square on blue ground how many circles are 
 
 def make_arms(bench: VllmBench) -> list[VllmArm]:
     """The unpruned one, then every way to prune: two engines, with and without a store of features."""
-    from foveate.apps.bench.served.run import VllmArm
+    from foveate.apps.bench.served.arms import VllmArm
 
     arms = [VllmArm("unpruned", bench.start_server(), bench.size, {})]
     servers = {name: bench.start_server(keep=KEEP, feature_cache_gib=gib) for name, gib in STORES.items()}
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: of the process, beside other work")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
-    from foveate.apps.bench.served.run import VllmBench
+    from foveate.apps.bench.served.arms import VllmBench
 
     with tempfile.TemporaryDirectory() as made, quiet():
         bench = VllmBench(options.model, Path(made), options.layers, None, LoadOptions(), NEW)

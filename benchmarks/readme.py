@@ -12,6 +12,7 @@ from foveate.method import resolve
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 SERVED = ("llava-1.5-7b", "qwen2.5-vl-3b")
+PERCENTS = ("50", "95", "99")
 LAYERS = 4  # of the bundled language models
 CHOICES = (
     ("is there one, which color", ("existence", "attribute"), 0.056),
@@ -155,6 +156,69 @@ def make_questions_table() -> str:
             cells = [f"{arm[key]:.0f}" for key, _ in times]
             lines.append(_row([f"`{name}`", arm["arm"], *cells, *totals, str(arm["kv_blocks"])]))
     return "\n".join(lines)
+
+
+def make_load_table() -> str:
+    """Show what `load.py` measured, a row for each way of requests to arrive; all but shares are times unpruned."""
+    heads = (
+        "model", "questions about an image", "requests", "first token (50, 95, 99 %)", "further token", "requests/s",
+        "in time, % (unpruned)", "reuse=auto: first token", "requests/s", "in time, %", "limit: requests/s",
+    )  # fmt: skip
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for model, record in _read_serving("load.json").items():
+        unpruned, exact, auto, limit = record["arms"]
+        for cases in zip(*(arm["cases"] for arm in (unpruned, exact, auto, limit)), strict=True):
+            stock, own, shared, least = cases
+            arrival = f"{stock['clients']} at a time" if stock["clients"] else f"{_find_share(record, stock):.2g} x"
+            cells = [
+                f"`{model}`", str(stock["questions"]), arrival, _compare_percentiles(own, stock),
+                f"{_divide(own, stock, 'per_token_percentiles'):.2f}", _format_median(own),
+                f"{_find_good(own):.0f} ({_find_good(stock):.0f})",
+                f"{_divide(shared, stock, 'first_token_percentiles'):.2f}", _format_median(shared),
+                f"{_find_good(shared):.0f}", _format_median(least),
+            ]  # fmt: skip
+            lines.append(_row(cells))
+    return "\n".join(lines)
+
+
+def make_steps_table() -> str:
+    """Show what `encoder_steps.py` measured: 16 requests at a time, at several numbers of tokens in a step."""
+    heads = ("model", "", "first token, times unpruned (50, 95, 99 %)", "requests/s, times unpruned")
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for model, record in _read_serving("encoder_steps.json").items():
+        stock = record["arms"][0]["cases"][0]
+        for arm in record["arms"]:
+            case = arm["cases"][0]
+            lines.append(_row([f"`{model}`", arm["name"], _compare_percentiles(case, stock), _format_median(case)]))
+    return "\n".join(lines)
+
+
+def _read_serving(name: str) -> dict[str, Any]:
+    path = RESULTS / "serving" / name
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _find_share(record: dict[str, Any], case: dict[str, Any]) -> float:
+    """The rate of a case in what the unpruned model answers with the most clients and as many questions."""
+    own = [other for other in record["arms"][0]["cases"] if other["questions"] == case["questions"]]
+    most = max(own, key=lambda other: other["clients"])
+    return float(case["rate"] / most["requests_a_second"]["median"])
+
+
+def _compare_percentiles(own: dict[str, Any], stock: dict[str, Any]) -> str:
+    return ", ".join(f"{_divide(own, stock, 'first_token_percentiles', percent):.2f}" for percent in PERCENTS)
+
+
+def _divide(own: dict[str, Any], stock: dict[str, Any], name: str, percent: str = "50") -> float:
+    return float(own[name][percent] / stock[name][percent])
+
+
+def _format_median(case: dict[str, Any]) -> str:
+    return f"{case['throughput_ratio']['median']:.2f}"
+
+
+def _find_good(case: dict[str, Any]) -> float:
+    return float(100 * case["goodput"]["median"] / case["requests_a_second"]["median"])
 
 
 def make_soak_table() -> str:
@@ -358,6 +422,8 @@ def main() -> None:
         "selection": make_selection_table(),
         "serving": make_serving_table(),
         "questions": make_questions_table(),
+        "load": make_load_table(),
+        "steps": make_steps_table(),
         "cost": make_cost_table(),
         "soak": make_soak_table(),
         "ceiling": make_ceiling_table(),

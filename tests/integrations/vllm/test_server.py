@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -16,55 +13,22 @@ from pathlib import Path
 
 import pytest
 
+from integrations.vllm.server_process import VllmProcess
+
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
 SCENE = Path(__file__).parents[3] / "examples" / "scene.png"
 QUESTION = "what color is the star?"
-START = 600  # seconds: it only ends a test that hangs
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     """The address of a server at keep=0.1."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
-    quick = ["--port", str(port), "--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]
-    command = [
-        str(Path(sys.executable).with_name("foveate")),
-        "serve",
-        "--model",
-        "bundled",
-        "--engine",
-        "vllm",
-        "--keep",
-        "0.1",
-        *quick,
-    ]
-    environment = {
-        "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
-    }  # fmt: skip
-    with log.open("w") as out:
-        process = subprocess.Popen(
-            [*command, "--trust-request-mm-kwargs"], stdout=out, stderr=out, env=os.environ | environment
-        )
-    address = f"http://127.0.0.1:{port}"
+    process = VllmProcess(tmp_path_factory.mktemp("server") / "log")
     try:
-        for _ in range(START):
-            assert process.poll() is None, log.read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"{address}/health")
-                break
-            except OSError:
-                time.sleep(1)
-        else:
-            raise AssertionError(log.read_text()[-3000:])
-        yield address
+        yield process.url
     finally:
-        process.terminate()
-        process.wait(60)
+        process.stop()
 
 
 def post(server: str, body: object, path: str = "/v1/chat/completions") -> tuple[int, dict, dict]:
@@ -190,3 +154,23 @@ def test_at_once(server):
     with ThreadPoolExecutor(8) as clients:
         together = list(clients.map(lambda one: ask(server, one[0], keep=one[1]), pairs))
     assert together == alone
+
+
+@pytest.mark.heavy
+def test_the_benchmark_client_of_vllm(server, tmp_path):
+    """It replays the requests of `benchmarks/replay.py`, with several questions about each image."""
+    root, requests = Path(__file__).parents[3], tmp_path / "requests.jsonl"
+    command = [sys.executable, root / "benchmarks" / "replay.py", "--images", "2", "--questions", "3"]
+    subprocess.run([*command, "--out", requests], check=True)
+    load = ("--num-prompts", "6", "--max-concurrency", "2", "--request-rate", "20", "--custom-output-len", "4")
+    data = ("--dataset-name", "custom_image", "--dataset-path", requests, "--disable-shuffle")
+    report = ("--save-result", "--result-dir", tmp_path, "--result-filename", "out.json", "--goodput", "ttft:600000")
+    where = ("--backend", "openai-chat", "--base-url", server, "--endpoint", "/v1/chat/completions")
+    client = [Path(sys.executable).with_name("vllm"), "bench", "serve", *where, "--model", "bundled"]
+    options = ("--skip-tokenizer-init", "--metric-percentiles", "50,95,99", *load, *data, *report)
+    done = subprocess.run([*client, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert (result["completed"], result["failed"]) == (6, 0)
+    assert 0 < result["p50_ttft_ms"] <= result["p99_ttft_ms"]
+    assert result["request_goodput"] == pytest.approx(result["request_throughput"])

@@ -48,7 +48,7 @@ def parse_batches(text: str, option: str = "--batch") -> list[int]:
     """`"1,4"` as numbers of prompts."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
-        raise InputError(f"{option} {text!r}: give numbers of prompts from 1 on, as in 1,4.")
+        raise InputError(f"{option} {text!r}: give whole numbers from 1 on, as in 1,4.")
     return _check_distinct(option, text, [int(part) for part in parts])
 
 

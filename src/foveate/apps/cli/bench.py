@@ -16,6 +16,16 @@ from foveate.runtime.load_options import LoadOptions
 
 MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b, qwen2.5-vl-7b."
 CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
+QUESTIONS = "vLLM: questions about each image, separated by commas; default 1."
+RATE = (
+    "vLLM: requests a second that arrive at random, whether earlier ones are answered or not, separated by commas; "
+    "0.8x is times what the unpruned model answers with the most clients. Default: none."
+)
+REUSE = "vLLM: as in `serve`, separated by commas; default question."
+BOUND = (
+    "vLLM: milliseconds to the first token and for each further one in which an answer comes in time, as in 1000,100; "
+    "default: 3 times those of an unpruned request alone."
+)
 SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
 LAYERS = (
     "Decoder layers of a shape, and the same share of its tower; default: as many as fit, at most 4 on a CPU, 1 in "
@@ -34,13 +44,17 @@ def bench(
     engine: options.Engine = options.EngineChoice.hf,
     batch: Annotated[str | None, typer.Option(help="hf: prompts at a time, separated by commas; default 1.")] = None,
     concurrency: Annotated[str | None, typer.Option(help=CONCURRENCY)] = None,
-    requests: Annotated[int | None, typer.Option(min=1, help="vLLM: requests of each round; default 16.")] = None,
+    questions_per_image: Annotated[str | None, typer.Option(help=QUESTIONS)] = None,
+    rate: Annotated[str | None, typer.Option(help=RATE)] = None,
+    reuse: Annotated[str | None, typer.Option(help=REUSE)] = None,
+    bound: Annotated[str | None, typer.Option(help=BOUND)] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="vLLM: requests of a turn; default 16.")] = None,
     image_size: Annotated[str | None, typer.Option(help=SIZE)] = None,
     layers: Annotated[int | None, typer.Option(min=1, help=LAYERS)] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one warm-up.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
-    plot: Annotated[bool, typer.Option(help="hf: draw plot.png too.")] = True,
+    plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
     as_json: options.Json = False,
     *,
     loading: LoadOptions,
@@ -52,39 +66,38 @@ def bench(
     from foveate.runtime.load import quiet
 
     budgets, encoders, served = settings.parse_budgets(method, keep), parse_encoders(encode), engine.value == "vllm"
-    only_vllm = {"--concurrency": concurrency, "--requests": requests}
-    settings.check_options(engine.value, hf={"--batch": batch, "--encode": encoders or None}, vllm=only_vllm)
-    batches = settings.parse_batches(batch or "1", "--batch")
-    clients = settings.parse_batches(concurrency or "1,4,16", "--concurrency")
+    load = {"--concurrency": concurrency, "--questions-per-image": questions_per_image, "--rate": rate}
+    load |= {"--reuse": reuse, "--bound": bound}
+    not_for_hf = {**load, "--requests": requests}
+    settings.check_options(engine.value, hf={"--batch": batch, "--encode": encoders or None}, vllm=not_for_hf)
+    batches = settings.parse_batches(batch or "1")
+    arms = _parse_load(*load.values()) if served else {"encoders": encoders}
     sizes = None if image_size is None else settings.parse_sizes(image_size)
     rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "loading": loading}
-    image = out / "plot.png" if plot and not served else None
-    if image:
+    if image := out / "plot.png" if plot else None:
         check_plot()
+    arms |= {"sizes": sizes, **rounding}
     with open_folder(out), quiet():
         if served:
-            record, table, draw = _run_vllm(
-                model, budgets, clients, requests=requests or 16, sizes=sizes, **rounding, **shape
-            )
+            record, table, draw = _run_vllm(model, budgets, image, {"requests": requests or 16, **arms, **shape})
         else:
-            arms = {"sizes": sizes, "encoders": encoders, **rounding}
             record, table, draw = _run_hf(model, budgets, batches, image, arms, shape)
         record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
-        try:
-            _write(out, record, table, draw)
-        finally:  # a full disk does not lose what was measured
-            print(table)
-            if as_json:
-                print(json.dumps(record))
+        _write(out, record, table, draw, as_json=as_json)
 
 
-def _write(out: Path, record: Any, table: str, draw: Callable[[], None] | None) -> None:
+def _write(out: Path, record: Any, table: str, draw: Callable[[], None] | None, *, as_json: bool) -> None:
     from foveate.apps.results import write_file
 
-    write_file(out / "bench.json", json.dumps(record, indent=1) + "\n")
-    write_file(out / "table.md", table)
-    if draw:
-        draw()
+    try:
+        write_file(out / "bench.json", json.dumps(record, indent=1) + "\n")
+        write_file(out / "table.md", table)
+        if draw:
+            draw()
+    finally:  # a full disk does not lose what was measured
+        print(table)
+        if as_json:
+            print(json.dumps(record))
 
 
 def _run_hf(model: str, budgets: Any, batches: Any, image: Path | None, arms: Any, shape: Any) -> Any:
@@ -97,8 +110,24 @@ def _run_hf(model: str, budgets: Any, batches: Any, image: Path | None, arms: An
     return report.to_record(opened, cases), report.to_markdown(opened, cases), draw
 
 
-def _run_vllm(model: str, budgets: Any, clients: Any, **settings: Any) -> Any:
+def _run_vllm(model: str, budgets: Any, image: Path | None, load: Any) -> Any:
     from foveate.apps.bench import served
 
-    result = served.run(model, budgets, clients, **settings)
-    return served.to_record(result), served.to_markdown(result), None
+    result = served.run(model, budgets, **load)
+    record = served.to_record(result)
+    return record, served.to_markdown(result), partial(served.plot, record, image) if image else None
+
+
+def _parse_load(
+    concurrency: str | None, questions: str | None, rate: str | None, reuse: str | None, bound: str | None
+) -> dict[str, Any]:  # fmt: skip
+    from foveate.apps.bench.served import cases
+    from foveate.apps.bench.settings import parse_batches
+
+    clients = parse_batches(concurrency or "1,4,16", "--concurrency")
+    counts = parse_batches(questions or "1", "--questions-per-image")
+    return {
+        "cases": cases.make_cases(clients, counts, cases.parse_rates(rate)),
+        "reuse": cases.parse_reuse(reuse or "question"),
+        "bound": cases.parse_bound(bound),
+    }

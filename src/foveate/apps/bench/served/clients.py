@@ -1,8 +1,11 @@
-"""Clients that send their next request when the last one is answered, to an engine in this process."""
+"""Clients of an engine in this process: they wait for their answers, or come at given times."""
+
+from __future__ import annotations
 
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,17 +17,60 @@ BLOCK = 32  # tokens; attention on a CPU requires it
 
 
 @dataclass
-class VllmLoad:
-    """A measurement with a number of clients.
+class AnswerTimes:
+    """When a request came and its first and last token left, in seconds, and how many `tokens` it has."""
 
-    `seconds` of all requests, `first` seconds to the first token of each request, the `prompt`'s tokens, and the most
-    KV `blocks` in use at a time.
+    sent: float = 0.0
+    first: float = 0.0
+    last: float = 0.0
+    tokens: int = 0
+
+    @property
+    def to_first(self) -> float:
+        """Seconds from the request to its first token."""
+        return self.first - self.sent
+
+    @property
+    def per_token(self) -> float:
+        """Seconds for each token behind the first one; 0 if there is none."""
+        return (self.last - self.first) / (self.tokens - 1) if self.tokens > 1 else 0.0
+
+
+@dataclass
+class VllmLoad:
+    """A measurement: `seconds` of all requests, the times of each, the `prompt`'s tokens, and the most KV `blocks` in
+    use at a time.
     """
 
     seconds: float = 0.0
-    first: list[float] = field(default_factory=list)
+    answers: list[AnswerTimes] = field(default_factory=list)
     prompt: int = 0
     blocks: int = 0
+
+    @property
+    def first(self) -> list[float]:
+        """Seconds to the first token of each request."""
+        return [answer.to_first for answer in self.answers]
+
+    @property
+    def per_token(self) -> list[float]:
+        """Seconds for each further token of each request."""
+        return [answer.per_token for answer in self.answers]
+
+
+class LoadClock:
+    """Seconds since it was made. Time in which there is nothing to do is skipped, not waited for."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds, self._zero = seconds, seconds()
+
+    def read(self) -> float:
+        """The time now."""
+        return self._seconds() - self._zero
+
+    def skip_to(self, when: float) -> None:
+        """Go on from `when`, unless that is over."""
+        self._zero -= max(0.0, when - self.read())
 
 
 class VllmServer:
@@ -42,36 +88,33 @@ class VllmServer:
         ).llm_engine  # fmt: skip
 
     def serve(
-        self,
-        prompts: Sequence[Mapping[str, Any]],
-        clients: int,
-        new_tokens: int,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> VllmLoad:
-        """Answer all prompts, at most `clients` at a time, with empty caches at the start; `clock` gives seconds."""
+        self, prompts: Sequence[Mapping[str, Any]], clients: int, new_tokens: int,
+        seconds: Callable[[], float] = time.perf_counter, arrivals: Sequence[float] = (),
+    ) -> VllmLoad:  # fmt: skip
+        """Answer all prompts, with empty caches at the start.
+
+        Each of the `clients` sends its next prompt when the last one is answered. With `arrivals`, in seconds from the
+        start, every prompt comes at its time instead, and may have to wait. `seconds` is a clock.
+        """
         from vllm import SamplingParams
 
         params = SamplingParams(temperature=0, max_tokens=new_tokens, ignore_eos=True)
         self._reset_caches()
-        waiting, sent, load = list(enumerate(prompts)), dict[str, float](), VllmLoad()
-        started = clock()
+        load, clock = VllmLoad(answers=[AnswerTimes() for _ in prompts]), LoadClock(seconds)
+        waiting, most = deque(range(len(prompts))), len(prompts) if arrivals else clients
         open_requests = 0
         while waiting or open_requests:
-            while waiting and open_requests < clients:
-                number, prompt = waiting.pop(0)
-                sent[str(number)] = clock()
-                self.engine.add_request(str(number), prompt, params)
+            if arrivals and not open_requests:
+                clock.skip_to(arrivals[waiting[0]])
+            while waiting and open_requests < most and (not arrivals or arrivals[waiting[0]] <= clock.read()):
+                number = waiting.popleft()
+                load.answers[number].sent = arrivals[number] if arrivals else clock.read()
+                self.engine.add_request(str(number), prompts[number], params)
                 open_requests += 1
             outputs = self.engine.step()
-            now = clock()
             load.blocks = max(load.blocks, self._count_blocks())
-            for output in outputs:
-                if output.request_id in sent and output.outputs[0].token_ids:
-                    load.first.append(now - sent.pop(output.request_id))
-                if output.finished:
-                    open_requests -= 1
-                    load.prompt = len(output.prompt_token_ids)
-        load.seconds = clock() - started
+            open_requests -= _note_tokens(load, outputs, clock.read())
+        load.seconds = clock.read()
         return load
 
     def _count_blocks(self) -> int:
@@ -85,6 +128,20 @@ class VllmServer:
         self.engine.reset_prefix_cache()
         self.engine.reset_mm_cache()
         self.engine.reset_encoder_cache()
+
+
+def _note_tokens(load: VllmLoad, outputs: Sequence[Any], now: float) -> int:
+    """Write down what a step has brought; how many requests it has finished."""
+    finished = 0
+    for output in outputs:
+        answer, tokens = load.answers[int(output.request_id)], len(output.outputs[0].token_ids)
+        if tokens > answer.tokens:
+            answer.first = answer.first or now
+            answer.last, answer.tokens = now, tokens
+        if output.finished:
+            finished += 1
+            load.prompt = len(output.prompt_token_ids)
+    return finished
 
 
 def count_blocks(prompt: int, new_tokens: int) -> int:

@@ -1,194 +1,110 @@
-"""The run: stock vLLM, the plug-in and the limit take turns, at every number of clients."""
+"""The run: stock vLLM, the plug-in and the limit take turns, at every way for requests to arrive."""
 
-import math
+from __future__ import annotations
+
+import itertools
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 from rich.console import Console
 from rich.progress import Progress
 
-from foveate.apps.bench.model import check_options
 from foveate.apps.bench.published import Size
-from foveate.apps.bench.served.clients import VllmLoad, VllmServer, count_blocks
-from foveate.apps.bench.served.folder import WORDS, save_shape
+from foveate.apps.bench.served.arms import VllmArm, VllmBench
+from foveate.apps.bench.served.cases import LatencyBound, LoadCase, draw_arrivals, order_requests
+from foveate.apps.bench.served.clients import VllmLoad, count_blocks
 from foveate.apps.bench.settings import Budget
-from foveate.apps.bench.shapes import measure_scale
 from foveate.errors import InputError
-from foveate.integrations.vllm import overrides
-from foveate.integrations.vllm.loading import to_engine_options
-from foveate.method.budget import to_budget
-from foveate.runtime.load import locate, read_config
 from foveate.runtime.load_options import LoadOptions
 
-SIDE = 672  # pixels of the images, where the model has no size of its own
-FULL = 16  # unpruned requests that the KV space holds
 WARM_UP = 2  # requests
-
-
-@dataclass(eq=False)
-class VllmArm:
-    """A way to answer: an engine, the (height, width) of its images, and the options of a request.
-
-    `limit_of` names the arm that it is the limit of, if it is one. Measured: the `prompt`'s tokens, `loads` by number
-    of clients, and `fit`, the requests that the KV space holds.
-    """
-
-    name: str
-    server: VllmServer
-    size: Size
-    options: Mapping[str, Any]
-    limit_of: str = ""
-    prompt: int = 0
-    loads: dict[int, list[VllmLoad]] = field(default_factory=dict)
-    fit: int = 0
+ALONE = LoadCase(clients=1)
+IMAGES = 4  # at least, at a rate
+SCALE = 3.0  # the default bound, times what an unpruned request takes when it is alone
 
 
 @dataclass(frozen=True, eq=False)
 class VllmResult:
-    """What was measured, on which model, with how many KV blocks, and notes for the reader."""
+    """What was measured, on which model, with how many KV blocks, the bound, and notes for the reader."""
 
     name: str
     arms: list[VllmArm]
     blocks: int
+    bound: LatencyBound
     notes: tuple[str, ...]
 
 
 def run(
-    model: str, budgets: Sequence[Budget], concurrency: Sequence[int], *, requests: int, new_tokens: int, rounds: int,
+    model: str, budgets: Sequence[Budget], cases: Sequence[LoadCase], *, requests: int, new_tokens: int, rounds: int,
     layers: int | None = None, sizes: Sequence[Size] | None = None, loading: LoadOptions | None = None,
+    reuse: Sequence[str] = ("question",), bound: LatencyBound | None = None,
+    seconds: Callable[[], float] = time.perf_counter,
 ) -> VllmResult:  # fmt: skip
     """Measure every budget beside the unpruned model and, where images can be made of as few tokens, its limit.
 
-    `requests` are sent in a turn, each with its own image. Raises a `FoveateError` for a model, a method or a budget
-    that cannot be used.
+    `requests` are sent in a turn, or more where a case needs more: each client asks all questions about one image,
+    and at a rate there are a few images. Images are new in every turn. Cases with a relative rate come behind one with
+    clients and as many questions. `seconds` is a clock. Raises a `FoveateError` for a model, a method or a budget that
+    cannot be used.
     """
     for name, method, _ in budgets:
         if name != method.name:
             raise InputError(f"Inside vLLM a method is set by its name alone: give {method.name}, not {name}.")
     with tempfile.TemporaryDirectory() as made:
-        bench = VllmBench(model, Path(made), layers, sizes, loading or LoadOptions(), new_tokens)
-        arms = bench.make_arms(budgets)
+        most = max(case.questions for case in cases)
+        bench = VllmBench(model, Path(made), layers, sizes, loading or LoadOptions(), new_tokens, most)
+        turns = LoadTurns(bench, bench.make_arms(budgets, reuse), requests, new_tokens, seconds)
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("turns", total=len(arms) * rounds * len(concurrency))
-            for arm in arms:
-                arm.prompt = arm.server.serve(bench.make_prompts(arm, WARM_UP), 1, new_tokens).prompt
-                arm.fit = bench.blocks // count_blocks(arm.prompt, new_tokens)
-            for clients in concurrency:
-                for turn in range(rounds):
-                    for arm in arms if turn % 2 else arms[::-1]:
-                        load = arm.server.serve(bench.make_prompts(arm, max(requests, clients)), clients, new_tokens)
-                        arm.loads.setdefault(clients, []).append(load)
-                        bar.advance(task)
-        return VllmResult(model, arms, bench.blocks, tuple(bench.notes))
+            task = bar.add_task("turns", total=len(turns.arms) * rounds * len(cases))
+            bound = turns.warm_up(bound)
+            for case in cases:
+                turns.measure(case, rounds, lambda: bar.advance(task))
+        return VllmResult(model, turns.arms, bench.blocks, bound, tuple(bench.notes))
 
 
-class VllmBench:
-    """Folders, engines and prompts of one run."""
+class LoadTurns:
+    """The arms of a run, which take turns."""
 
     def __init__(
-        self, model: str, made: Path, layers: int | None, sizes: Sequence[Size] | None, loading: LoadOptions,
-        new_tokens: int,
-    ) -> None:  # fmt: skip
-        from transformers import AutoProcessor
+        self, bench: VllmBench, arms: list[VllmArm], requests: int, new_tokens: int, seconds: Callable[[], float]
+    ) -> None:
+        self.bench, self.arms, self.requests, self.new_tokens = bench, arms, requests, new_tokens
+        self.seconds, self.seeds = seconds, itertools.count()
 
-        self.made, self.notes = made, list[str]()
-        shape, self.loading = check_options(model, layers, loading), loading
-        engine = to_engine_options(loading)
-        self.shape = None if shape is None else shape[0]
-        self.layers = layers or 1
-        self.folder = str(save_shape(self.shape, self.layers, made / "model")) if self.shape else locate(model)
-        self.config = read_config(self.folder, loading if shape is None else None)
-        if shape is not None:
-            self.notes.append(measure_scale(shape[1], self.config).describe())
-        fixed = getattr(self.config.vision_config, "image_size", None)
-        if sizes is not None and len(sizes) > 1:
-            raise InputError("--engine vllm takes one --image-size at a time.")
-        self.size = sizes[0] if sizes else (fixed or SIDE, fixed or SIDE)
-        self.processor = AutoProcessor.from_pretrained(self.folder, **loading.source)
-        self.total = self._count_tokens(self.size)
-        longest = len(self._make_ids()) - 1 + self.total
-        self.blocks = FULL * count_blocks(longest, new_tokens)
-        self.options: dict[str, Any] = {"dtype": "auto", "seed": 0, "max_model_len": longest + new_tokens} | engine
-        if self.shape is not None:
-            self.options |= {"dtype": loading.dtype or "float32", "load_format": "dummy"}
+    def warm_up(self, bound: LatencyBound | None) -> LatencyBound:
+        """Count tokens and blocks, and return the bound: this one, or times what an unpruned request takes alone."""
+        for arm in self.arms:
+            arm.prompt = self.serve(arm, ALONE, WARM_UP).prompt
+            arm.fit = self.bench.blocks // count_blocks(arm.prompt, self.new_tokens)
+        if bound is not None:
+            return bound
+        load = self.serve(self.arms[0], ALONE, WARM_UP + 1)
+        return LatencyBound(SCALE * float(np.median(load.first)), SCALE * float(np.median(load.per_token)))
 
-    def make_arms(self, budgets: Sequence[Budget]) -> list[VllmArm]:
-        """The unpruned one, then every budget with its limit."""
-        stock = self.start_server()
-        _, method, keep = budgets[0]  # the server's default; every request has its own
-        # Every round shows the same images: none may be known from the one before.
-        pruning = self.start_server(keep=keep, method=method.name, feature_cache_gib=0)
-        arms = [VllmArm("unpruned", stock, self.size, {})]
-        limits: set[int] = set()
-        for method_name, method, keep in budgets:
-            name = f"{method_name}, keep {keep}"
-            options = {"mm_processor_kwargs": {"foveate": {"keep": keep, "method": method.name}}}
-            arms.append(VllmArm(name, pruning, self.size, options))
-            kept = to_budget(keep, self.total)
-            if kept in limits:
-                continue
-            limit = self._make_limit(stock, kept, name)
-            if limit is None:
-                self.notes.append(f"No limit for {name}: this model makes no image of {kept} tokens.")
-                continue
-            limits.add(kept)
-            arms.append(limit)
-        return arms
+    def measure(self, case: LoadCase, rounds: int, on_turn: Callable[[], None]) -> None:
+        """All arms, round by round."""
+        case = case.resolve(self._find_throughput(case)) if case.is_relative else case
+        for turn in range(rounds):
+            for arm in self.arms if turn % 2 else self.arms[::-1]:
+                count = max(self.requests, case.questions * (case.clients or IMAGES))
+                load = self.serve(arm, case, count, seed=turn)
+                arm.loads.setdefault(case, []).append(load)
+                on_turn()
 
-    def _make_limit(self, stock: VllmServer, kept: int, limit_of: str) -> VllmArm | None:
-        """Stock vLLM on images of `kept` tokens: smaller ones, or a tower that reads smaller ones."""
-        name, vision = f"limit of {kept} tokens", self.config.vision_config
-        merge = getattr(vision, "spatial_merge_size", None)
-        if merge is not None:
-            cell, rows = vision.patch_size * merge, _find_rows(kept)
-            size = (cell * rows, cell * (kept // rows))
-            return VllmArm(name, stock, size, {}, limit_of) if self._count_tokens(size) == kept else None
-        root = math.isqrt(kept)
-        if self.shape is None or root * root != kept:
-            return None
-        side = root * vision.patch_size
-        folder = save_shape(self.shape, self.layers, self.made / f"limit-{kept}", side=side)
-        return VllmArm(name, self.start_server(str(folder)), (side, side), {}, limit_of)
+    def serve(self, arm: VllmArm, case: LoadCase, count: int, seed: int = 0) -> VllmLoad:
+        """One turn: at least `count` requests, which arrive at the same times with every arm."""
+        requests = order_requests(count, case, seed)
+        arrivals = draw_arrivals(len(requests), case.rate, seed) if case.rate else []
+        prompts = self.bench.make_prompts(arm, requests, next(self.seeds))
+        return arm.server.serve(prompts, case.clients, self.new_tokens, self.seconds, arrivals)
 
-    def start_server(self, folder: str | None = None, **pruning: Any) -> VllmServer:
-        """An engine: stock vLLM, or with `pruning`, which `foveate.integrations.vllm.overrides` takes, the plug-in."""
-        changes = overrides(self.folder, revision=self.loading.revision, **pruning) if pruning else {}
-        return VllmServer(folder or self.folder, overrides=changes, blocks=self.blocks + 1, **self.options)
-
-    # -- prompts -----------------------------------------------------------------------------------------------------
-
-    def make_prompts(self, arm: VllmArm, count: int) -> list[dict[str, Any]]:
-        """`count` prompts, each with its own image of noise."""
-        generators = [np.random.default_rng(seed) for seed in range(count)]
-        images = [generator.integers(0, 256, (*arm.size, 3), dtype=np.uint8) for generator in generators]
-        return [self.make_prompt(pixels, WORDS, arm.options) for pixels in images]
-
-    def make_prompt(self, pixels: NDArray[np.uint8], question: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """A prompt in the form that vLLM takes."""
-        image = {"multi_modal_data": {"image": Image.fromarray(pixels)}}
-        return {"prompt_token_ids": self._make_ids(question), **image, **options}
-
-    def _make_ids(self, question: str = WORDS) -> list[int]:
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        chat = [{"role": "user", "content": content}]
-        text = self.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        ids: list[int] = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
-
-    def _count_tokens(self, size: Size) -> int:
-        """Tokens that the processor makes of an image of this size."""
-        blank = Image.new("RGB", size[::-1])
-        inputs = self.processor(text=self.processor.image_token, images=blank, return_tensors="pt")
-        return int((inputs["input_ids"] == self.config.image_token_id).sum())
-
-
-def _find_rows(count: int) -> int:
-    """The largest divisor that is not above the square root."""
-    return max(rows for rows in range(1, math.isqrt(count) + 1) if count % rows == 0)
+    def _find_throughput(self, case: LoadCase) -> float:
+        """What the unpruned model answers in a second with the most clients and as many questions about an image."""
+        own = {other: loads for other, loads in self.arms[0].loads.items() if other.questions == case.questions}
+        loads = own[max(own, key=lambda other: other.clients)]
+        return float(np.median([len(load.answers) / load.seconds for load in loads]))
