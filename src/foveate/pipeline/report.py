@@ -32,6 +32,7 @@ class Report:
         seconds: Time to select tokens and to shorten the inputs, without the encoder.
         notes: What the caller should know, in sentences.
         glance_seconds: What a first look took of `seconds`; 0 without one.
+        prompt_aware: Whether the method reads the question.
     """
 
     items: tuple[VisualInput, ...]
@@ -39,6 +40,7 @@ class Report:
     seconds: float
     notes: tuple[str, ...] = ()
     glance_seconds: float = 0.0
+    prompt_aware: bool = True
 
     @property
     def kept_count(self) -> int:
