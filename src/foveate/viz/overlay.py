@@ -58,29 +58,41 @@ def draw(
         A new RGB image, its longer side at least 512 pixels.
 
     Raises:
-        InputError: if the report holds no image, or not the step; if images and report do not match; or if the tokens
-            form no raster.
+        InputError: if the report holds no image, or not the step; if they do not match; or if tokens form no raster.
 
     Example:
         >>> short = foveate.prune_inputs(model, inputs, keep=0.1, explain=True)
         >>> foveate.draw(image, short.report, processor=processor).save("kept.png")
     """
-    images = [image] if isinstance(image, Image.Image) else list(image) if isinstance(image, Iterable) else []
-    if not images or not all(isinstance(one, Image.Image) for one in images):
-        raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
-    if not all(min(one.size) for one in images):
-        raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
-    reports = list(report) if isinstance(report, (list, tuple)) else [report]
+    images = _list_images(image)
+    reports: list[Any] = list(report) if isinstance(report, (list, tuple)) else [report]
     _check_options(reports, item, step, legend, original)
     groups = [make_panels(images, one, processor, item, step) for one in reports]
     beside = len(groups[0]) == 1 if original is None else bool(original)
     if len(reports) == 1:
         return _draw_groups(groups[0], legend, beside, reports[0].prompt_aware)
+    return _draw_side_by_side(groups, reports, legend, beside)
+
+
+def _list_images(image: object) -> list[Image.Image]:
+    """The images to draw on. Raises `InputError` for anything else."""
+    images = [image] if isinstance(image, Image.Image) else list(image) if isinstance(image, Iterable) else []
+    if not images or not all(isinstance(one, Image.Image) for one in images):
+        raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
+    if not all(min(one.size) for one in images):
+        raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
+    return images
+
+
+def _draw_side_by_side(
+    groups: Sequence[Sequence[Sequence[Panel]]], reports: Sequence[Report], legend: bool, original: bool
+) -> Image.Image:
+    """The panels of every report under its title, after the original."""
     sheets = [
         _add_title(_draw_groups(panels, legend, False, one.prompt_aware, columns=1), str(one))
         for panels, one in zip(groups, reports, strict=True)
     ]
-    if beside:
+    if original:
         shown = [_paint_original(panels[0].image, _choose_size(panels, len(groups[0]))) for panels in groups[0]]
         sheets.insert(0, _add_title(make_sheet(shown), "the image"))
     return make_sheet(sheets, _choose_columns(sheets))

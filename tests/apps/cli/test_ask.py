@@ -27,11 +27,12 @@ def test_ask(run, folder, scene, tmp_path):
     assert set(record) == {
         "answer", "answer_unpruned", "kept", "total", "keep", "method", "model", "seconds", "kv_bytes", "peak_bytes",
         "overlay", "retried", "reasons", "notes", "encode", "encoded", "skip", "max_encoder_memory",
+        "rounds", "range", "others",
     }  # fmt: skip
     assert (record["kept"], record["total"], record["keep"], record["method"]) == (5, 16, 5, "foveate")
     assert record["model"] == folder
     with Image.open(record["overlay"]) as drawn:
-        assert drawn.width == 512 < drawn.height  # the image above a legend
+        assert drawn.width > 2 * 512  # the original, what was kept, and the map
     table = out[: out.index('{"answer"')]
     for word in ("pruned", "unpruned", "5", "16", "time to first token", "KV cache", "vision encoder", "selection"):
         assert word in table
@@ -53,7 +54,63 @@ def test_ask_without_json_ends_with_the_table(run, folder, scene):
     code, out, _ = run("ask", scene, "how many?", "--model", folder, "--keep", "1.0", "--max-new-tokens", 2)
     assert code == 0
     assert "{" not in out
-    assert "100% of the visual tokens" in out
+    assert "foveate, 16 of 16 visual tokens" in out
+
+
+def test_one_token_is_not_called_no_tokens(run, folder, scene):
+    _, out, _ = run("ask", scene, "how many?", "--model", folder, "--keep", "1", "--max-new-tokens", 1)
+    assert "foveate, 1 of 16 visual tokens" in out
+
+
+def test_budgets_and_methods_side_by_side(run, folder, scene, tmp_path):
+    """Each column is what the command says alone."""
+    options = ("--model", folder, "--max-new-tokens", 2, "--json", "--repeat", 1)
+    overlay = tmp_path / "o.png"
+    code, out, err = run(
+        "ask", scene, "how many?", "--keep", 5, "--compare", "grid, 3,0.5", *options, "--overlay", overlay
+    )
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    arms = [(5, "grid"), (3, "foveate"), (0.5, "foveate")]
+    assert record["rounds"] == 1
+    assert [(each["kept"], each["method"]) for each in record["others"]] == [
+        (min(k, 5) if k > 1 else 8, m) for k, m in arms
+    ]
+    for each, (keep, method) in zip(record["others"], arms, strict=True):
+        alone = json.loads(
+            run("ask", scene, "how many?", "--keep", keep, "--method", method, *options)[1].splitlines()[-1]
+        )
+        assert (each["answer"], each["kv_bytes"]) == (alone["answer"], alone["kv_bytes"]["pruned"])
+        assert each["seconds"]["first_token"] == pytest.approx(sum(list(each["seconds"].values())[1:]))
+    lowest, highest = record["range"]["pruned"]
+    assert lowest == highest == record["seconds"]["pruned"]["first_token"]
+    with Image.open(overlay) as drawn:
+        assert max(drawn.size) > 2 * 512
+
+
+@pytest.mark.parametrize(
+    ("compare", "text"),
+    [
+        ("grid,grid", "--compare grid is there already"),
+        ("foveate", "--compare foveate is there already"),
+        ("5", "--compare 5 is there already"),
+        ("gird", "gird"),
+        ("2.5", "keep=2.5"),
+        ("0.x", "--compare '0.x' is no number"),
+    ],
+)
+def test_comparisons_that_cannot_be(run, scene, compare, text):
+    code, out, err = run("ask", scene, "how many?", "--keep", 5, "--compare", compare)
+    assert (code, out) == (2, "")
+    assert text in " ".join(err.split())
+
+
+def test_the_spread_of_rounds(folder, scene):
+    with quiet(), Image.open(scene) as image:
+        comparison = ask(load(folder), image, "how many", keep=3, max_new_tokens=1, rounds=5)
+    for timing in (comparison.pruned, comparison.unpruned):
+        assert 0 < timing.fastest < timing.slowest
+        assert timing.fastest < timing.first_token < 1.5 * timing.slowest
 
 
 def test_all_kept_is_the_unpruned_answer(folder, scene):

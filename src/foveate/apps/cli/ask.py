@@ -18,6 +18,8 @@ KEEP = (
     "policy that comes with the model, or the .json file of a policy; default 0.1."
 )
 RETRY = "With a policy: answer again with all tokens if the model is unsure of the first one."
+COMPARE = "More methods or budgets, side by side in the table and in the overlay: divprune,0.3,grid."
+REPEAT = "Rounds that are timed, after one to warm up."
 POLICY = "The file of a policy, which chooses the budget (`foveate calibrate` makes one): the same as --keep FILE.json."
 
 
@@ -35,6 +37,8 @@ def ask(
     model: options.Model = "bundled",
     positions: options.Positions = options.PositionsChoice.original,
     overlay: Annotated[Path | None, typer.Option(help="Draw the kept tokens into this image file.")] = None,
+    compare: Annotated[str | None, typer.Option(help=COMPARE, metavar="METHOD,KEEP,...")] = None,
+    repeat: Annotated[int, typer.Option(help=REPEAT, min=1, max=1000)] = 3,
     retry: Annotated[bool, typer.Option("--retry", help=RETRY)] = False,
     max_new_tokens: options.MaxNewTokens = 64,
     as_json: options.Json = False,
@@ -46,25 +50,27 @@ def ask(
     if retry and isinstance(budget, (int, float)):
         raise InputError(f"--retry is for a policy, and {budget} is a fixed budget: add --policy, or leave it out.")
     from foveate import viz
-    from foveate.apps.ask import ask as compare
+    from foveate.apps.ask import Pruning, ask as answer
     from foveate.method import resolve
     from foveate.pipeline.settings import check_settings
     from foveate.runtime.files import open_image
     from foveate.runtime.load import load, quiet
 
-    check_settings(budget, method, positions.value, **vars(encoder))
+    arms = [Pruning(each, resolve(name)) for each, name in budgets.parse_arms(compare or "", budget, method)]
+    for arm in arms:
+        check_settings(arm.keep, arm.method, positions.value, **vars(encoder))
     if overlay is not None:
         viz.check_overlay(overlay)
-    selector, pixels = resolve(method), open_image(image)
     with quiet():
-        loaded = load(model, **vars(loading))
-        comparison = compare(
-            loaded, pixels, question, keep=budget, method=selector, positions=positions.value, encoder=encoder,
-            max_new_tokens=max_new_tokens, explain=overlay is not None, retry=retry,
+        pixels, loaded = open_image(image), load(model, **vars(loading))
+        comparison = answer(
+            loaded, pixels, question, keep=budget, method=arms[0].method, positions=positions.value,
+            encoder=encoder, max_new_tokens=max_new_tokens, explain=overlay is not None, retry=retry, others=arms[1:],
+            rounds=repeat,
         )  # fmt: skip
     console.print_comparison(comparison)
     if overlay is not None:
-        viz.save(viz.draw(pixels, comparison.report, processor=loaded.processor), overlay)
+        viz.save(viz.draw(pixels, comparison.reports, processor=loaded.processor), overlay)
         print(f"The kept tokens are drawn in {overlay}.")
     if as_json:
         about: dict[str, Any] = {"keep": budget, "encoder": encoder, "model": loaded.name, "overlay": overlay}

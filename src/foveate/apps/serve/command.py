@@ -15,12 +15,13 @@ HF_OPTIONS = {
     "prompt": "--max-prompt-tokens",
     "new": "--max-new-tokens", "waiting": "--max-waiting",
     "fetch_from": "--fetch-from", "grace": "--grace", "allowed_host": "--allowed-host",
+    "log_json": "--log-json",
 }  # fmt: skip
 
 
 def refuse_hf_options(options: Mapping[str, Any]) -> None:
     """Raise `InputError` if options are set that vLLM's server does not have."""
-    names = [HF_OPTIONS[name] for name, value in options.items() if value not in (None, [])]
+    names = [HF_OPTIONS[name] for name, value in options.items() if value is not False and value not in (None, [])]
     if names:
         raise InputError(f"{names[0]} is not for --engine vllm: use vLLM's own options (`vllm serve --help=all`).")
 
@@ -50,7 +51,7 @@ def parse_origin(text: str) -> str:
 def serve_hf(
     model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], loading: LoadOptions, *,
     encoder: EncoderOptions, host: str, port: int, api_key: str | None, fetch_from: Sequence[str],
-    allowed_host: Sequence[str], grace: float | None,
+    allowed_host: Sequence[str], grace: float | None, log_json: bool,
 ) -> None:  # fmt: skip
     """Serve with transformers. Wrong options raise before the model is loaded."""
     from foveate.apps.serve.run import bind, require_serve
@@ -78,7 +79,7 @@ def serve_hf(
         loaded = load(model, **vars(loading))
         settings.check(loaded.model)
         check_frames(loaded, bounds)
-        serve_chat(loaded, settings, listener, host=host)
+        serve_chat(loaded, settings, listener, host=host, log_json=log_json)
 
 
 def serve_vllm(
