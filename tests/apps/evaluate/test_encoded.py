@@ -13,8 +13,9 @@ from foveate.apps.evaluate import evaluate, summarize
 from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
-from foveate.apps.evaluate.report import draw_plot, format_tables
+from foveate.apps.evaluate.report import draw_plot
 from foveate.apps.evaluate.settings import make_arms, parse_budgets, parse_methods
+from foveate.apps.evaluate.tables import format_tables
 from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.method import resolve
 from foveate.runtime.conversation import generate_answers, make_inputs
