@@ -120,9 +120,14 @@ def append_file(path: Path, text: str) -> None:
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Draw a figure into a PNG file, as `write_file` does."""
+    write_file(path, draw_figure(figure))
+
+
+def draw_figure(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _write(path: Path, mode: Literal["ab", "wb"], content: str | bytes) -> None:

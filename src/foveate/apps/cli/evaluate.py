@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from foveate.apps.evaluate.plan import EvalPlan
     from foveate.apps.evaluate.report import EvalSummary
 
+HTML = "Write report.html too: figures, plot, and the questions that were lost, with what was kept."
 EXTEND = "Add these methods, budgets, tasks and questions to the run in --out; its rows stay."
 METRIC = "exact, contains, numeric, anls, choice (multiple choice) or vqa (several references)."
 TOLERANCE = "Of --metric numeric: a share of the number; default 0.05."
@@ -55,6 +56,7 @@ def evaluate(
     prompt_suffix: Annotated[str, typer.Option(help=SUFFIX)] = "",
     extend: Annotated[bool, typer.Option("--extend", help=EXTEND)] = False,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
+    html: Annotated[bool, typer.Option("--html", help=HTML)] = False,
     as_json: options.Json = False,
     *,
     loading: LoadOptions,
@@ -72,23 +74,29 @@ def evaluate(
         plan = EvalPlan.extending(out, **{name: values[name] for name in values if options.is_set(context, name)})
     else:
         plan = EvalPlan(**values)  # type: ignore[arg-type]
-    _run(plan, model, loading, out, extend=extend, plot=plot, as_json=as_json)
+    _run(plan, model, loading, out, extend=extend, plot=plot, html=html, as_json=as_json)
 
 
 def _run(
-    plan: EvalPlan, model: str, loading: LoadOptions, out: Path, *, extend: bool, plot: bool, as_json: bool
+    plan: EvalPlan, model: str, loading: LoadOptions, out: Path, *, extend: bool, plot: bool, html: bool, as_json: bool
 ) -> None:
     """Check everything before the model is loaded, then run."""
+    from foveate.apps.evaluate.page import write_page
+    from foveate.apps.results import write_file
     from foveate.runtime.load import load, quiet
     from foveate.runtime.warnings import collect_warnings
 
     plan.check()
     _check_results(out, plot=plot)
     with quiet(), collect_warnings() as notes:
-        result = plan.run(load(model, **vars(loading)), out=out, extend=extend, loading=loading)
+        loaded = load(model, **vars(loading))
+        result = plan.run(loaded, out=out, extend=extend, loading=loading)
+        page = write_page(plan, loaded, result, plot=plot) if html else None
     console.print_notes(result.skipped)
     console.print_notes(notes := console.limit_notes(notes))
     about = {"settings": plan.describe(model, loading), "skipped": list(result.skipped), "notes": notes}
+    if page is not None:
+        write_file(out / "report.html", page)
     _write(result.summary, about, out, plot=plot, as_json=as_json)
 
 

@@ -45,7 +45,7 @@ class EvalPlan:
 
     Example:
         loaded = foveate.load("bundled")
-        run = EvalPlan(methods="foveate", keep="0.1", tasks="color", limit=20).run(loaded)
+        run = EvalPlan(methods="foveate", keep="0.1", tasks="attribute", limit=20).run(loaded)
         run.summary.arms[0].accuracy, run.rows[0]["answer"]
     """
 

@@ -20,7 +20,7 @@ from foveate.apps.evaluate.statistics import (
     resample,
     take_percentiles,
 )
-from foveate.apps.results import write_figure
+from foveate.apps.results import draw_figure, write_file
 from foveate.errors import InputError
 
 UNPRUNED, BLIND = "unpruned", "none"
@@ -176,7 +176,12 @@ def check_plot() -> None:
 
 
 def draw_plot(summary: EvalSummary, path: Path) -> None:
-    """Draw accuracy against the budget, one line for each method, with shaded intervals where there are few lines."""
+    """Write the plot into a file."""
+    write_file(path, make_plot(summary))
+
+
+def make_plot(summary: EvalSummary) -> bytes:
+    """Accuracy against the budget, a line for each method, with shaded intervals where there are few lines, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
@@ -208,4 +213,4 @@ def draw_plot(summary: EvalSummary, path: Path) -> None:
     axes.set_xlabel("visual tokens, mean over the decoder's layers")
     axes.set_ylabel("accuracy")
     figure.legend(loc="outside right upper", fontsize=8)
-    write_figure(path, figure)
+    return draw_figure(figure)

@@ -11,7 +11,7 @@ Figure = Literal["accuracy", "relative"]
 INTERVALS = "In brackets: 95 % bootstrap intervals over questions, where there are enough of them."
 
 
-def _list_overview(summary: EvalSummary, figure: Figure) -> tuple[list[str], list[list[str]]]:
+def list_overview(summary: EvalSummary, figure: Figure) -> tuple[list[str], list[list[str]]]:
     """The budgets, and for each method its name and this figure at each budget."""
     keeps = list(dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None))
     cells = {(arm.name, arm.keep): str(getattr(arm, figure)) for arm in summary.arms}
@@ -22,12 +22,12 @@ def _list_overview(summary: EvalSummary, figure: Figure) -> tuple[list[str], lis
 
 def format_overview(summary: EvalSummary, figure: Figure) -> str:
     """A table of this figure with its interval: one row for each method, one column for each budget."""
-    keeps, rows = _list_overview(summary, figure)
+    keeps, rows = list_overview(summary, figure)
     lines = [f"| keep | {' | '.join(keeps)} |", "|---" * (len(keeps) + 1) + "|"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def _describe_questions(summary: EvalSummary) -> str:
+def describe_questions(summary: EvalSummary) -> str:
     """How many questions there are, and which of them say nothing about pruning."""
     total = sum(summary.questions.values())
     intro = f"{total} questions ({', '.join(f'{task} {n}' for task, n in summary.questions.items())})."
@@ -39,7 +39,7 @@ def _describe_questions(summary: EvalSummary) -> str:
 def format_tables(summary: EvalSummary) -> str:
     """The overviews, then a table for each budget, which begins with the unpruned and the blind model."""
     tasks = list(summary.questions)
-    lines = [_describe_questions(summary), "", "Accuracy:", "", format_overview(summary, "accuracy")]
+    lines = [describe_questions(summary), "", "Accuracy:", "", format_overview(summary, "accuracy")]
     lines += [
         "",
         "Accuracy relative to the unpruned model, mean of the tasks:",
@@ -65,10 +65,10 @@ def format_tables(summary: EvalSummary) -> str:
 def print_tables(summary: EvalSummary, metric: str) -> None:
     """Print the score of each method at each budget, and the score relative to the unpruned model."""
     console = Console(highlight=False)
-    console.print(_describe_questions(summary))
+    console.print(describe_questions(summary))
     titles: dict[Figure, str] = {"accuracy": f"score ({metric})", "relative": "relative to the unpruned model"}
     for figure, title in titles.items():
-        heads, rows = _list_overview(summary, figure)
+        heads, rows = list_overview(summary, figure)
         table = Table("method", *(f"keep {keep}" for keep in heads), title=title)
         for row in rows:
             table.add_row(*row)
