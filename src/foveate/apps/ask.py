@@ -1,4 +1,4 @@
-"""`ask`: one question about one image, answered by the unpruned model and by pruned ones, side by side."""
+"""`ask`: one question about one or more images, answered by the unpruned model and by pruned ones, side by side."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions, check_settings
-from foveate.runtime.conversation import generate_answers, make_inputs
+from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
 from foveate.runtime.load import LoadedModel
 from foveate.runtime.retry import find_retrying, retry_if_unsure
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
@@ -89,7 +89,7 @@ class Comparison(PrunedAnswer):
 
 def ask(
     loaded: LoadedModel,
-    image: Image.Image,
+    images: Image.Image | Sequence[Image.Image],
     question: str,
     *,
     keep: Keep,
@@ -116,7 +116,7 @@ def ask(
     ]
     for settings in arms:
         check_encoder(family_of(model), check_settings(**settings))
-    inputs = make_inputs(loaded, [image], [question])
+    inputs = _make_inputs(loaded, [images] if isinstance(images, Image.Image) else images, question)
     with torch.no_grad(), collect_warnings() as notes:
         ran = [_run_round(model, inputs, arms) for _ in range(1 + rounds)][1:]  # the first one warms up
         unpruned = _take_median([timings[-1] for _, timings in ran])
@@ -133,6 +133,13 @@ def ask(
     return Comparison(
         first.answer, first.pruned, first.report, first.retried, unpruned_answer, unpruned, tuple(notes), rest, rounds
     )
+
+
+def _make_inputs(loaded: LoadedModel, images: Sequence[Image.Image], question: str) -> Any:
+    if len(images) == 1:
+        return make_inputs(loaded, images, [question])
+    content: list[dict[str, Any]] = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
+    return make_chat_inputs(loaded, [{"role": "user", "content": content}], images)
 
 
 def _answer(

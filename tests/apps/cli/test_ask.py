@@ -1,5 +1,7 @@
 import json
 import warnings
+from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -211,3 +213,45 @@ def test_kv_bytes_counts_all_tensors_of_the_cache():
         cache.update(torch.zeros(1, 2, 5, 8, dtype=dtype), torch.zeros(1, 2, 5, 8, dtype=dtype), layer)
     assert kv_bytes(cache) == 2 * 80 * 4 + 2 * 80 * 2
     assert kv_bytes(DynamicCache()) == 0
+
+
+def test_a_question_about_several_images(run, folder, scene, tmp_path):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "red.png")
+    options = ("--model", folder, "--keep", 3, "--max-new-tokens", 3, "--json")
+    overlay = tmp_path / "kept.png"
+    code, out, err = run("ask", scene, tmp_path / "red.png", "which is red?", *options, "--overlay", overlay)
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    assert (record["kept"], record["total"]) == (6, 32)
+    with quiet(), torch.no_grad(), Image.open(scene) as image:
+        loaded = load(folder)
+        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "which is red?"}]
+        text = loaded.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        images = [image, Image.new("RGB", (60, 40), "red")]
+        inputs = loaded.processor(text=[text], images=images, return_tensors="pt")
+        with foveate.pruning(loaded.model, keep=3):
+            new = loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert record["answer"] == loaded.processor.decode(new, skip_special_tokens=True).strip()
+    with Image.open(overlay) as drawn:
+        assert max(drawn.size) >= 2 * 512
+
+
+def test_an_image_on_standard_input(run, folder, scene, monkeypatch):
+    options = ("how many?", "--model", folder, "--keep", 3, "--max-new-tokens", 2, "--json")
+    with open(scene, "rb") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        code, out, err = run("ask", "-", *options)
+    assert (code, err) == (0, "")
+    by_path = json.loads(run("ask", scene, *options)[1].splitlines()[-1])
+    assert json.loads(out.splitlines()[-1])["answer"] == by_path["answer"]
+
+
+def test_what_is_no_file(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(b"")))
+    for name, text in (
+        ("-", "The image on standard input is no image"),
+        ("https://example.com/a.png", "https://example.com/a.png is an address, and nothing is fetched"),
+    ):
+        code, out, err = run("ask", name, "how many?")
+        assert (code, out) == (2, "")
+        assert text in " ".join(err.split())

@@ -18,6 +18,7 @@ KEEP = (
     "policy that comes with the model, or the .json file of a policy; default 0.1."
 )
 RETRY = "With a policy: answer again with all tokens if the model is unsure of the first one."
+IMAGE = "Image files, in the order of the question; - is standard input."
 COMPARE = "More methods or budgets, side by side in the table and in the overlay: divprune,0.3,grid."
 REPEAT = "Rounds that are timed, after one to warm up."
 POLICY = "The file of a policy, which chooses the budget (`foveate calibrate` makes one): the same as --keep FILE.json."
@@ -26,8 +27,8 @@ POLICY = "The file of a policy, which chooses the budget (`foveate calibrate` ma
 @options.app.command()
 @takes_load_options
 def ask(
-    image: Annotated[Path, typer.Argument(help="An image file.", metavar="IMAGE")],
-    question: Annotated[str, typer.Argument(help="A question about the image.", metavar="QUESTION")],
+    image: Annotated[list[str], typer.Argument(help=IMAGE, metavar="IMAGE...")],
+    question: Annotated[str, typer.Argument(help="A question about them.", metavar="QUESTION")],
     keep: Annotated[str | None, typer.Option(help=KEEP)] = None,
     policy: Annotated[str | None, typer.Option(help=POLICY, metavar="FILE")] = None,
     encode: options.Encode = "1.0",
@@ -45,7 +46,7 @@ def ask(
     *,
     loading: LoadOptions,
 ) -> None:
-    """Answer a question about an image, pruned and unpruned, with the time and the memory of both."""
+    """Answer a question about images, pruned and unpruned, with the time and the memory of both."""
     budget, encoder = budgets.choose_budget(keep, policy), parse_encoder(encode, skip, max_encoder_memory)
     if retry and isinstance(budget, (int, float)):
         raise InputError(f"--retry is for a policy, and {budget} is a fixed budget: add --policy, or leave it out.")
@@ -53,7 +54,7 @@ def ask(
     from foveate.apps.ask import Pruning, ask as answer
     from foveate.method import resolve
     from foveate.pipeline.settings import check_settings
-    from foveate.runtime.files import open_image
+    from foveate.runtime.files import open_argument
     from foveate.runtime.load import load, quiet
 
     arms = [Pruning(each, resolve(name)) for each, name in budgets.parse_arms(compare or "", budget, method)]
@@ -62,7 +63,7 @@ def ask(
     if overlay is not None:
         viz.check_overlay(overlay)
     with quiet():
-        pixels, loaded = open_image(image), load(model, **vars(loading))
+        pixels, loaded = [open_argument(each) for each in image], load(model, **vars(loading))
         comparison = answer(
             loaded, pixels, question, keep=budget, method=arms[0].method, positions=positions.value,
             encoder=encoder, max_new_tokens=max_new_tokens, explain=overlay is not None, retry=retry, others=arms[1:],

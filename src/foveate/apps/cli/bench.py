@@ -17,6 +17,8 @@ from foveate.runtime.load_options import LoadOptions
 MODEL = "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, qwen2.5-vl-3b, qwen2.5-vl-7b."
 CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
 SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
+IMAGE = "hf: your own image, of its own size, in place of a drawn scene."
+TARGETS = "hf: show the project's own targets, and whether they are met."
 LAYERS = (
     "Decoder layers of a shape, and the same share of its tower; default: as many as fit, at most 4 on a CPU, 1 in "
     "vLLM."
@@ -40,6 +42,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one warm-up.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
+    image: Annotated[Path | None, typer.Option(help=IMAGE)] = None,
+    question: Annotated[str | None, typer.Option(help="hf: your own question about it.")] = None,
+    targets: Annotated[bool, typer.Option("--targets", help=TARGETS)] = False,
     plot: Annotated[bool, typer.Option(help="hf: draw plot.png too.")] = True,
     as_json: options.Json = False,
     *,
@@ -53,48 +58,53 @@ def bench(
 
     budgets, encoders, served = settings.parse_budgets(method, keep), parse_encoders(encode), engine.value == "vllm"
     only_vllm = {"--concurrency": concurrency, "--requests": requests}
-    settings.check_options(engine.value, hf={"--batch": batch, "--encode": encoders or None}, vllm=only_vllm)
+    only_hf = {"--batch": batch, "--encode": encoders or None, "--image": image, "--question": question}
+    settings.check_options(engine.value, hf=only_hf, vllm=only_vllm)
     batches = settings.parse_batches(batch or "1", "--batch")
     clients = settings.parse_batches(concurrency or "1,4,16", "--concurrency")
     sizes = None if image_size is None else settings.parse_sizes(image_size)
-    rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "loading": loading}
-    image = out / "plot.png" if plot and not served else None
-    if image:
+    rounding = {"rounds": rounds, "new_tokens": new_tokens}
+    shape: dict[str, Any] = {"layers": layers, "loading": loading}
+    figure = out / "plot.png" if plot and not served else None
+    if figure:
         check_plot()
     with open_folder(out), quiet():
         if served:
-            record, table, draw = _run_vllm(
-                model, budgets, clients, requests=requests or 16, sizes=sizes, **rounding, **shape
-            )
+            result = _run_vllm(model, budgets, clients, requests=requests or 16, sizes=sizes, **rounding, **shape)
         else:
+            shape |= {"image": image, "question": question}
             arms = {"sizes": sizes, "encoders": encoders, **rounding}
-            record, table, draw = _run_hf(model, budgets, batches, image, arms, shape)
-        record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
-        try:
-            _write(out, record, table, draw)
-        finally:  # a full disk does not lose what was measured
-            print(table)
-            if as_json:
-                print(json.dumps(record))
+            result = _run_hf(model, budgets, batches, figure, arms, shape, targets)
+        about = {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
+        _write(out, *result, about=about, as_json=as_json)
 
 
-def _write(out: Path, record: Any, table: str, draw: Callable[[], None] | None) -> None:
+def _write(
+    out: Path, record: Any, table: str, draw: Callable[[], None] | None, *, about: dict[str, Any], as_json: bool
+) -> None:
+    """Write the files; a full disk does not lose what was measured."""
     from foveate.apps.results import write_file
 
-    write_file(out / "bench.json", json.dumps(record, indent=1) + "\n")
-    write_file(out / "table.md", table)
-    if draw:
-        draw()
+    record |= about
+    try:
+        write_file(out / "bench.json", json.dumps(record, indent=1) + "\n")
+        write_file(out / "table.md", table)
+        if draw:
+            draw()
+    finally:
+        print(table)
+        if as_json:
+            print(json.dumps(record))
 
 
-def _run_hf(model: str, budgets: Any, batches: Any, image: Path | None, arms: Any, shape: Any) -> Any:
+def _run_hf(model: str, budgets: Any, batches: Any, figure: Path | None, arms: Any, shape: Any, targets: bool) -> Any:
     from foveate.apps.bench import report, run
     from foveate.apps.bench.model import open_model
 
     opened = open_model(model, **shape)
     cases = run.run(opened, budgets, batches, **arms)
-    draw = partial(report.plot, opened, cases, image) if image else None
-    return report.to_record(opened, cases), report.to_markdown(opened, cases), draw
+    draw = partial(report.plot, opened, cases, figure) if figure else None
+    return report.to_record(opened, cases), report.to_markdown(opened, cases, targets=targets), draw
 
 
 def _run_vllm(model: str, budgets: Any, clients: Any, **settings: Any) -> Any:
