@@ -118,13 +118,13 @@ def _write(summary: EvalSummary, about: dict[str, Any], out: Path, *, plot: bool
 
     record = {**about, **summary.record()}
     table = tables.format_tables(summary) + "".join(f"\n{line}" for line in (*about["skipped"], *about["notes"]))
+    tables.print_tables(summary, about["settings"]["metric"])
     try:
         write_file(out / "summary.json", json.dumps(record, indent=1) + "\n")
         write_file(out / "table.md", table)
         if plot:
             report.draw_plot(summary, out / "plot.png")
-    finally:
-        tables.print_tables(summary, about["settings"]["metric"])
         print(f"Tables with every task and budget are in {out / 'table.md'}.")
+    finally:
         if as_json:
             print(json.dumps(record))
