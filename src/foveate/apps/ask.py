@@ -18,12 +18,14 @@ from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions, check_settings
 from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.load import BUNDLED, LoadedModel
 from foveate.runtime.retry import find_retrying, retry_if_unsure
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 from foveate.runtime.warnings import collect_warnings
 
 ROUNDS = 3  # by default, after one warm-up; pruned and unpruned alternate, so that a slow moment affects both
+
+DRAWN_WORLD = "A bundled model knows drawn scenes alone: about photographs, pages and charts of yours it can but guess."
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,10 @@ def ask(
             for number, settings in enumerate(arms)
         ]  # fmt: skip
         unpruned_answer = generate_answers(loaded, inputs, max_new_tokens)[0]
-    notes = list(dict.fromkeys([*loaded.notes, *notes, *(note for each in answers for note in each.report.notes)]))
+    about = [DRAWN_WORLD] if loaded.name in BUNDLED else []
+    notes = list(
+        dict.fromkeys([*about, *loaded.notes, *notes, *(note for each in answers for note in each.report.notes)])
+    )
     first, rest = answers[0], tuple(answers[1:])
     return Comparison(
         first.answer, first.pruned, first.report, first.retried, unpruned_answer, unpruned, tuple(notes), rest, rounds

@@ -57,7 +57,8 @@ def print_comparison(comparison: Comparison) -> None:
     if all(timing.peak_bytes is not None for timing in timings):
         table.add_row("peak memory", *(format_mib(timing.peak_bytes or 0) for timing in timings))
     console.print(table)
-    console.print(f"Times are medians of {comparison.rounds} rounds; in brackets the fastest and the slowest one.")
+    rounds = "one round" if comparison.rounds == 1 else f"{comparison.rounds} rounds"
+    console.print(f"Times are medians of {rounds}; in brackets the fastest and the slowest one.")
     for arm in arms:
         for item in arm.report.items:
             if item.reason:

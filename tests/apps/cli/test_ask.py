@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import DynamicCache
 
 import foveate
-from foveate.apps.ask import ask, kv_bytes
+from foveate.apps.ask import DRAWN_WORLD, ask, kv_bytes
 from foveate.errors import FoveateWarning
 from foveate.models import family_of
 from foveate.runtime.conversation import make_inputs
@@ -174,6 +174,8 @@ def test_ask_the_bundled_model(run, scene):
     assert code == 0
     record = json.loads(out.splitlines()[-1])
     assert (record["kept"], record["total"], record["model"]) == (58, 576, "bundled")
+    assert record["notes"] == [DRAWN_WORLD]
+    assert "knows drawn scenes alone" in out
 
 
 def test_warnings_of_foveate_become_notes(run, folder, scene):
