@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 import foveate
-from foveate.apps.evaluate.examples import is_right
+from foveate.apps.evaluate.metrics import match_exact
 from foveate.apps.evaluate.statistics import bootstrap_interval
 from foveate.method.foveate import Foveate
 from foveate.models.visual_input import VisualInput
@@ -40,7 +40,8 @@ from foveate.pipeline.prune import prune
 from foveate.pipeline.report import PrunedInputs
 from foveate.pipeline.settings import check_settings
 from foveate.runtime.conversation import generate_answers, make_inputs
-from foveate.runtime.load import LoadedModel, load, quiet
+from foveate.runtime.load import load, quiet
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.turns import POLICIES
 from foveate.world.drawing import draw_scene
 from foveate.world.plain_questions import Question, name_objects
@@ -135,7 +136,7 @@ def ask_alone(loaded: LoadedModel, dialogues: Sequence[WorldDialogue]) -> Iterat
             scores.setdefault(f"share of recall {keep}", []).extend(share)
         for name, short in arms.items():
             answers = generate_answers(loaded, short, LONGEST)
-            right = [float(is_right(text, (each.answer,))) for text, each in zip(answers, batch, strict=True)]
+            right = [float(match_exact(text, (each.answer,))) for text, each in zip(answers, batch, strict=True)]
             scores.setdefault(name, []).extend(right)
         yield scores
 
@@ -154,7 +155,7 @@ def ask_in_turns(loaded: LoadedModel, dialogues: Sequence[WorldDialogue]) -> Ite
                 str(session.ask(each.first, max_new_tokens=LONGEST, do_sample=False))
                 text = str(session.ask(each.second, max_new_tokens=LONGEST, do_sample=False))
             name = "unpruned" if keep == 1 else f"{turns} {keep}"
-            scores.setdefault(name, []).append(float(is_right(text, (each.answer,))))
+            scores.setdefault(name, []).append(float(match_exact(text, (each.answer,))))
         yield scores
 
 

@@ -36,7 +36,8 @@ from foveate.pipeline.join import join_images
 from foveate.pipeline.prune import prune
 from foveate.pipeline.settings import check_settings
 from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
-from foveate.runtime.load import LoadedModel, load, quiet
+from foveate.runtime.load import load, quiet
+from foveate.runtime.loaded import LoadedModel
 from foveate.world.plain_questions import Question
 from foveate.world.scenes import Scene
 from foveate.world.suite import SPLITS, HeldOutCase

@@ -32,7 +32,8 @@ import foveate
 import foveate.tuning
 from foveate.apps.evaluate.arms import PrunedEvalArm, UnprunedEvalArm
 from foveate.apps.evaluate.batches import EvalBatch
-from foveate.apps.evaluate.examples import is_right, sample_examples
+from foveate.apps.evaluate.examples import sample_examples
+from foveate.apps.evaluate.metrics import match_exact
 from foveate.method import resolve
 from foveate.models import family_of
 from foveate.pipeline.encode import Encoded
@@ -175,7 +176,7 @@ def evaluate(name: str, adapter: Path | None, split: str, limit: int) -> dict[st
         batch = EvalBatch(loaded, examples[start : start + 25], [method])
         for arm in arms:
             for answer, example in zip(arm.answer(batch).answers, batch.examples, strict=True):
-                right[arm.label].setdefault(example.task, []).append(int(is_right(answer, example.answers)))
+                right[arm.label].setdefault(example.task, []).append(int(match_exact(answer, example.answers)))
     return right
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import foveate
 from foveate.runtime.conversation import generate_answers
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.world.clip_inputs import make_history_inputs
 from foveate.world.clips import SLOTS, name_cell
 from foveate.world.screens import draw_shots, sample_screens

@@ -24,14 +24,14 @@ metadata: [{{version: 0.0}}]
 """
 CODE = """
 from PIL import Image
-from foveate.apps.evaluate.examples import is_right
+from foveate.apps.evaluate.metrics import match_exact
 def images(doc): return [Image.open(doc["image"])]
 def text(doc, lmms_eval_specific_kwargs=None): return doc["question"]
 def messages(doc, lmms_eval_specific_kwargs=None):
     content = [{"type": "image", "url": images(doc)[0]}, {"type": "text", "text": doc["question"]}]
     return [{"role": "user", "content": content}]
 def mark(doc, results):
-    right = is_right(results[0], [doc["answer"]])
+    right = match_exact(results[0], [doc["answer"]])
     items = {"f1": {"answer": results[0], "expected": doc["answer"]}, "each_once": doc["question"] + doc["image"]}
     return {"right": float(right), **items, "submission": results[0]}
 def f1(items):

@@ -44,7 +44,8 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.pipeline.report import PrunedInputs as PrunedInputs, Report as Report
     from foveate.policy import Policy as Policy
     from foveate.runtime.chat_template import learn_template as learn_template
-    from foveate.runtime.load import LoadedModel as LoadedModel, load as load
+    from foveate.runtime.load import load as load
+    from foveate.runtime.loaded import LoadedModel as LoadedModel
     from foveate.runtime.reply import Reply as Reply
     from foveate.runtime.retry import generate_with_retry as generate_with_retry
     from foveate.runtime.session import Session as Session
@@ -88,7 +89,8 @@ _MODULES = {
     "foveate.pipeline.report": "PrunedInputs Report",
     "foveate.policy": "Policy",
     "foveate.runtime.chat_template": "learn_template",
-    "foveate.runtime.load": "LoadedModel load",
+    "foveate.runtime.load": "load",
+    "foveate.runtime.loaded": "LoadedModel",
     "foveate.runtime.reply": "Reply",
     "foveate.runtime.retry": "generate_with_retry",
     "foveate.runtime.session": "Session",

@@ -305,7 +305,7 @@ def test_the_slider_moves_by_keyboard(page):
     expect(page.locator("#share")).to_have_text("11 %, 63 of 576 tokens")
     expect(page.locator("#keep")).to_have_attribute("aria-valuetext", "11 %, 63 of 576 tokens")
     expect(page.locator("#overlay")).to_have_attribute(
-        "alt", re.compile(r"bright: 63 of 576, \d+ core and \d+ complement\.")
+        "alt", re.compile(r"faded: 63 of 576, \d+ core and \d+ complement\.")
     )
     page.keyboard.press("End")
     expect(page.locator("#share")).to_have_text("100 %, 576 of 576 tokens")

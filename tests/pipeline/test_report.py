@@ -2,17 +2,21 @@
 
 import copy
 import pickle
+from base64 import b64decode
+from io import BytesIO
+from xml.etree.ElementTree import fromstring
 
 import pytest
 import torch
 from accelerate.utils import send_to_device
+from PIL import Image
 from transformers import BatchFeature, Trainer, TrainingArguments
 
 import foveate
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError
 from foveate.models import lookup
-from foveate.pipeline.report import PrunedInputs
+from foveate.pipeline.report import PrunedInputs, Report
 
 
 def list_tensors(value):
@@ -117,3 +121,40 @@ def test_accelerate_and_trainers_move_inputs(tmp_path):
 def test_whatever_a_family_hands_to_its_model_is_moved(model, family):
     short = foveate.prune_inputs(model, make_batch(model, family, [(2, 5), (1, 7)]), keep=3)
     assert {tensor.device.type for tensor in list_tensors(short.to("meta").data)} == {"meta"}
+
+
+def test_a_report_is_short_to_print_and_a_picture_in_a_notebook():
+    _, short = make_short()
+    report = short.report
+    assert repr(report) == f"<Report {report}>"
+    assert "in row 1: 3 of 16 tokens kept>" in repr(report.items[-1])
+    assert repr(short).startswith("<PrunedInputs input_ids (2, ")
+    assert max(len(repr(each)) for each in (report, short, *report.items)) < 300
+    with Image.open(BytesIO(report._repr_png_())) as picture:
+        colors = {color: count for count, color in picture.convert("RGB").getcolors()}
+    cells = {color: count // 49 for color, count in colors.items() if color != (255, 255, 255)}  # of 7 x 7 pixels
+    assert sorted(cells.values()) == [report.kept_count, report.total_count - report.kept_count]
+    page = fromstring(report._repr_html_())
+    assert [cell.text for cell in page.iter("b")][1:3] == ["9 of 48", "18.8%"]
+    assert b64decode(page.find("img").get("src").split(",")[1]) == report._repr_png_()
+
+
+def test_notes_are_text_in_a_notebook():
+    report = Report((), "grid", 0.5, ("a <b>note</b>",))
+    assert report._repr_png_() is None
+    page = fromstring(report._repr_html_())
+    assert [line.text for line in page.iter("p")][-1] == "a <b>note</b>"
+    assert page.find("img") is None
+
+
+@pytest.mark.parametrize("method", ["grid", foveate.FastV(layer=1)])
+def test_a_handle_shows_the_report_of_the_last_call(method):
+    family = lookup.family("llava")
+    model = make_tiny_model(family)
+    with foveate.pruning(model, keep=3, method=method) as handle:
+        assert repr(handle) == f"<{type(handle).__name__}: no call yet>"
+        assert handle._repr_html_() is None is handle._repr_png_()
+        model.generate(**make_batch(model, family, [(1, 5)]), max_new_tokens=1)
+        assert repr(handle) == f"<{type(handle).__name__}: {handle.report}>"
+        assert handle._repr_html_() == handle.report._repr_html_()
+        assert handle._repr_png_() == handle.report._repr_png_() is not None

@@ -12,7 +12,8 @@ from foveate.conformance.batches import make_tiny_model
 from foveate.errors import FoveateError, InputError
 from foveate.models import family_of, lookup
 from foveate.runtime.conversation import apply_template, generate_answers
-from foveate.runtime.load import LoadedModel, load, quiet
+from foveate.runtime.load import load, quiet
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.media import Clip
 from tiny import tiny_folder, tiny_tokenizer
 

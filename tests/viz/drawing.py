@@ -19,7 +19,7 @@ def pixels(image):
 def bright(out, rows, columns):
     """Which cells of an overlay of a white image are bright in their middle."""
     middles = np.array([[np.median(b) for b in np.array_split(r, columns, 1)] for r in np.array_split(out, rows, 0)])
-    return set(np.flatnonzero(middles.ravel() > 200).tolist())
+    return set(np.flatnonzero(middles.ravel() > 245).tolist())
 
 
 def plain(kept, grid=GRID):
@@ -31,7 +31,16 @@ def explained(kept, core, relevance=RISING, grid=GRID):
 
 
 def draw_bare(image, report, **more):
-    return draw(image, report, legend=False, **more)
+    return draw(image, report, legend=False, original=False, **more)
+
+
+def halves(out):
+    """The two panels of a sheet, which stand side by side or one above the other."""
+    width, height = (out.shape[1] - 8) // 2, (out.shape[0] - 8) // 2
+    if (out[:, width : width + 8] == 255).all():
+        return out[:, :width], out[:, width + 8 :]
+    assert (out[height : height + 8] == 255).all()
+    return out[:height], out[height + 8 :]
 
 
 def ramp(width, height):

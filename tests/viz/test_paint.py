@@ -11,21 +11,31 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.models import lookup
 from foveate.models.visual_input import Tile, tile_frames
 from foveate.viz.paint import AMBER, SKY
-from viz.drawing import WHITE, bright, draw_bare, explained, pixels, plain
+from viz.drawing import WHITE, bright, draw_bare, explained, halves, pixels, plain
 from viz.golden.write import make_item, make_report
 
 
-def test_kept_cells_are_bright_and_the_rest_dark():
-    out = pixels(draw_bare(Image.new("RGB", (64, 32), (200, 40, 40)), plain([0, 7], (1, 2, 4))))
-    assert out.shape == (256, 512, 3)
-    middles = out[64::128, 64::128]  # of the 2 x 4 cells of 128 pixels
-    assert (middles[0, 0] == (200, 40, 40)).all()
-    assert (middles[1, 3] == (200, 40, 40)).all()
-    dropped = middles.reshape(8, 3)[1:7]
-    assert (dropped.max(-1) < 90).all()
-    assert (np.ptp(dropped, axis=-1) < 40).all()  # desaturated
-    assert (out[0, :128] == AMBER).all()
-    assert (out[0, 128:] != AMBER).any(-1).all()
+def test_kept_cells_stay_and_the_rest_fades():
+    """Neither dark nor of another hue, on a colour, on white and on black."""
+    colors = {ground: [] for ground in ((200, 40, 40), (255, 255, 255), (0, 0, 0))}
+    for ground in colors:
+        out = pixels(draw_bare(Image.new("RGB", (64, 32), ground), plain([0, 7], (1, 2, 4))))
+        assert out.shape == (256, 512, 3)
+        middles = out[64:256:128, 64:512:128].reshape(8, 3)  # of the 2 x 4 cells of 128 pixels
+        assert (middles[[0, 7]] == ground).all()
+        dropped = middles[1:7]
+        assert (dropped > 110).all()
+        assert (np.ptp(dropped, axis=-1) < 40).all()  # desaturated
+        assert np.abs(dropped - ground).max() > 15  # unlike what was kept
+        assert (out[0, :128] == AMBER).all()
+        assert (out[0, 128:] != AMBER).any(-1).all()
+
+
+def test_writing_is_readable_under_the_veil():
+    image = Image.new("RGB", (64, 32), "white")
+    image.paste("black", (0, 0, 32, 32))
+    out = pixels(draw_bare(image, plain([], (1, 2, 4))).convert("L"))
+    assert out[128, 384] - out[128, 128] > 80
 
 
 def test_cells_fill_an_image_that_they_do_not_divide():
@@ -74,20 +84,19 @@ def test_core_and_complement_differ_in_colour_and_shape():
     assert core[0].max() < 200 < complement[0].max()
 
 
-def test_heat_is_lighter_the_more_relevant_and_never_as_light_as_what_was_kept():
+def test_the_map_is_darker_the_more_relevant_and_of_one_hue():
     for ground in (0, 60, 128, 200, 255):
         image = Image.new("RGB", (90, 60), (ground,) * 3)
-        out = pixels(draw_bare(image, explained([0], [False])))
-        grey = np.asarray(draw_bare(image, explained([0], [False])).convert("L")).astype(int)
-        height, width = out.shape[0] // 2, out.shape[1] // 3
-        places = [(height * (i // 3) + height // 2, width * (i % 3) + width // 2) for i in range(1, 6)]
-        cells, light = [out[place] for place in places], [int(grey[place]) for place in places]
-        assert light == sorted(set(light))
-        assert all(cell[0] > cell[1] + 8 and cell[1] >= cell[2] for cell in cells)  # one hue
-        assert max(light) < 150
-    assert (out[height // 2, width // 2] == 255).all()  # kept: no tint
-    least = pixels(draw_bare(WHITE, explained([5], [True])))[height // 2, width // 2]
-    assert (least == pixels(draw_bare(WHITE, plain([5])))[height // 2, width // 2]).all()  # none for the least relevant
+        both = draw_bare(image, explained([0], [False]))
+        kept, heat = halves(pixels(both))
+        assert (kept == pixels(draw_bare(image, plain([0]))))[40:-40, 200:-40].all()  # what was kept has no tint
+        height, width = heat.shape[0] // 2, heat.shape[1] // 3
+        cells = [heat[height * (i // 3) + height // 2, width * (i % 3) + width // 2] for i in range(6)]
+        light = [int(cell.sum()) for cell in cells]
+        assert light == sorted(set(light), reverse=True)
+        assert all(cell[0] < cell[1] <= cell[2] for cell in cells[1:])
+        least = halves(pixels(draw_bare(image, explained([5], [True]))))[0][height // 2, width // 2]
+        assert (cells[0] == least).all()  # the least relevant one is as under the veil
 
 
 @pytest.mark.parametrize("relevance", [None, [0.5] * 6, [float("nan")] * 6])
@@ -98,10 +107,9 @@ def test_a_constant_relevance_is_like_none(relevance):
 
 def test_tokens_without_relevance_have_no_heat():
     nan = float("nan")
-    some = pixels(draw_bare(WHITE, explained([0], [True], relevance=[0.1, nan, 0.2, 0.9, nan, 0.4])))
-    none = pixels(draw_bare(WHITE, plain([0])))
-    height, width = none.shape[0] // 2, none.shape[1] // 3
-    same = (some == none).all(-1)
+    kept, heat = halves(pixels(draw_bare(WHITE, explained([0], [True], relevance=[0.1, nan, 0.2, 0.9, nan, 0.4]))))
+    height, width = kept.shape[0] // 2, kept.shape[1] // 3
+    same = (kept == heat).all(-1)
     assert same[height // 2, width + width // 2]
     assert same[height + height // 2, width + width // 2]
     assert not same[height + height // 2, width // 2]
@@ -111,7 +119,7 @@ def test_tiny_cells_and_nothing_kept():
     image = Image.effect_noise((512, 40), 50).convert("RGB")
     for report in (plain(range(50 * 600), (1, 50, 600)), plain([], (1, 4, 4))):
         assert draw_bare(image, report).width >= 512
-    assert draw_bare(Image.new("RGB", (2000, 1)), plain([0], (1, 1, 4))).size == (2000, 1)
+    assert draw_bare(Image.new("RGB", (2000, 1)), plain([0], (1, 1, 4))).size == (2000, 10)
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 5, 7, 8, 12])

@@ -1,4 +1,4 @@
-"""`ask`: one question about one image, answered by the pruned and by the unpruned model, side by side."""
+"""`ask`: one question about one or more images, answered by the unpruned model and by pruned ones, side by side."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,16 @@ from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions, check_settings
-from foveate.runtime.conversation import generate_answers, make_inputs
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
+from foveate.runtime.load import BUNDLED
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.retry import find_retrying, retry_if_unsure
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 from foveate.runtime.warnings import collect_warnings
 
-ROUNDS = 3  # after one warm-up; pruned and unpruned alternate, so that a slow moment affects both
+ROUNDS = 3  # by default, after one warm-up; pruned and unpruned alternate, so that a slow moment affects both
+
+DRAWN_WORLD = "A bundled model knows drawn scenes alone: about photographs, pages and charts of yours it can but guess."
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class FirstTokenTiming:
     """Time and memory up to the first new token.
 
     Seconds (medians) of the vision encoder, of selection with rewriting (0 unpruned), and of the language model's
-    prefill; bytes of the KV cache after it, and of the accelerator's peak memory, None on a CPU.
+    prefill; bytes of the KV cache after it, and of the accelerator's peak memory, None on a CPU. `fastest` and
+    `slowest` are the seconds to the first token of the rounds at the ends.
     """
 
     encode: float
@@ -39,6 +43,8 @@ class FirstTokenTiming:
     prefill: float
     kv_bytes: int
     peak_bytes: int | None
+    fastest: float = 0.0
+    slowest: float = 0.0
 
     @property
     def first_token(self) -> float:
@@ -46,26 +52,47 @@ class FirstTokenTiming:
         return self.encode + self.select + self.prefill
 
 
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """The two answers, their timings, and the report of the pruned one.
+@dataclass(frozen=True)
+class Pruning:
+    """A budget and a method to compare with."""
 
-    With `retried` the model was unsure of the pruned answer's first token and answered again with all tokens; the
-    timing is of both tries.
+    keep: Keep
+    method: str | Method
+
+
+@dataclass(frozen=True, eq=False)
+class PrunedAnswer:
+    """An answer of the pruned model, its timing and its report.
+
+    With `retried` the model was unsure of its first token and answered again with all tokens; the timing is of both
+    tries.
     """
 
     answer: str
-    answer_unpruned: str
     pruned: FirstTokenTiming
-    unpruned: FirstTokenTiming
     report: Report
+    retried: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(PrunedAnswer):
+    """The pruned and the unpruned answer with their timings, the answers of `others`, and notes on all of them."""
+
+    answer_unpruned: str
+    unpruned: FirstTokenTiming
     notes: tuple[str, ...]
-    retried: bool = False
+    others: tuple[PrunedAnswer, ...] = ()
+    rounds: int = ROUNDS
+
+    @property
+    def reports(self) -> list[Report]:
+        """What each budget and method kept."""
+        return [each.report for each in (self, *self.others)]
 
 
 def ask(
     loaded: LoadedModel,
-    image: Image.Image,
+    images: Image.Image | Sequence[Image.Image],
     question: str,
     *,
     keep: Keep,
@@ -75,48 +102,88 @@ def ask(
     max_new_tokens: int = 64,
     explain: bool = False,
     retry: bool = False,
+    others: Sequence[Pruning] = (),
+    rounds: int = ROUNDS,
 ) -> Comparison:
-    """Answer greedily, pruned and unpruned, and time both: one warm-up each, then medians of three alternating rounds.
+    """Answer greedily, pruned and unpruned, and time both: one warm-up each, then medians of alternating `rounds`.
 
     The settings are those of `prune_inputs`; the time for `explain` is not counted. With `retry`, `keep` is a policy
-    with a retry. Raises a `FoveateError` if the model, the settings or the inputs cannot be used.
+    with a retry. `others` are more budgets and methods, which take turns with these. Raises a `FoveateError` if the
+    model, the settings or the inputs cannot be used.
     """
     model = loaded.model
     keep = find_retrying(model, keep, method, positions) if retry else keep
-    settings: dict[str, Any] = {"keep": keep, "method": method, "positions": positions, **vars(encoder)}
-    check_encoder(family_of(model), check_settings(**settings))
-    inputs = make_inputs(loaded, [image], [question])
+    arms: list[dict[str, Any]] = [
+        {"keep": arm.keep, "method": arm.method, "positions": positions, **vars(encoder)}
+        for arm in (Pruning(keep, method), *others)
+    ]
+    for settings in arms:
+        check_encoder(family_of(model), check_settings(**settings))
+    inputs = _make_inputs(loaded, [images] if isinstance(images, Image.Image) else images, question)
     with torch.no_grad(), collect_warnings() as notes:
-        rounds = [_run_round(model, inputs, settings) for _ in range(1 + ROUNDS)][1:]  # the first one warms up
-        short = rounds[-1][0]
-        result = retry_if_unsure(
-            lambda tried, processors, _: generate_answers(loaded, tried, max_new_tokens, processors)[0], short,
-            lambda: prune_inputs(model, inputs, **{**settings, "keep": 1.0, **vars(WHOLE)}),
-        )  # fmt: skip
-        unpruned_answer, report = generate_answers(loaded, inputs, max_new_tokens)[0], short.report
-        if explain:
-            report = replace(report, items=prune_inputs(model, inputs, explain=True, **settings).report.items)
-    pruned, unpruned = (_take_median([timings[n] for _, *timings in rounds]) for n in (0, 1))
+        ran = [_run_round(model, inputs, arms) for _ in range(1 + rounds)][1:]  # the first one warms up
+        unpruned = _take_median([timings[-1] for _, timings in ran])
+        answers = [
+            _answer(
+                loaded, inputs, settings, ran[-1][0][number], _take_median([timings[number] for _, timings in ran]),
+                unpruned, max_new_tokens, explain,
+            )
+            for number, settings in enumerate(arms)
+        ]  # fmt: skip
+        unpruned_answer = generate_answers(loaded, inputs, max_new_tokens)[0]
+    about = [DRAWN_WORLD] if loaded.name in BUNDLED else []
+    notes = list(
+        dict.fromkeys([*about, *loaded.notes, *notes, *(note for each in answers for note in each.report.notes)])
+    )
+    first, rest = answers[0], tuple(answers[1:])
+    return Comparison(
+        first.answer, first.pruned, first.report, first.retried, unpruned_answer, unpruned, tuple(notes), rest, rounds
+    )
+
+
+def _make_inputs(loaded: LoadedModel, images: Sequence[Image.Image], question: str) -> Any:
+    if len(images) == 1:
+        return make_inputs(loaded, images, [question])
+    content: list[dict[str, Any]] = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
+    return make_chat_inputs(loaded, [{"role": "user", "content": content}], images)
+
+
+def _answer(
+    loaded: LoadedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], short: PrunedInputs,
+    timing: FirstTokenTiming, unpruned: FirstTokenTiming, max_new_tokens: int, explain: bool,
+) -> PrunedAnswer:  # fmt: skip
+    """Generate the answer of one budget and method; explain its report, which is not timed."""
+    model, report = loaded.model, short.report
+    result = retry_if_unsure(
+        lambda tried, processors, _: generate_answers(loaded, tried, max_new_tokens, processors)[0], short,
+        lambda: prune_inputs(model, inputs, **{**settings, "keep": 1.0, **vars(WHOLE)}),
+    )  # fmt: skip
+    if explain:
+        report = replace(report, items=prune_inputs(model, inputs, explain=True, **settings).report.items)
     if result.retried:
-        pruned = replace(unpruned, select=pruned.select, prefill=pruned.prefill + unpruned.prefill)
-    notes = list(dict.fromkeys([*loaded.notes, *notes, *report.notes]))
-    return Comparison(result.output, unpruned_answer, pruned, unpruned, report, tuple(notes), result.retried)
+        timing = replace(unpruned, select=timing.select, prefill=timing.prefill + unpruned.prefill)
+    return PrunedAnswer(result.output, timing, report, result.retried)
 
 
 def _run_round(
-    model: Any, inputs: Mapping[str, Any], settings: Mapping[str, Any]
-) -> tuple[PrunedInputs, FirstTokenTiming, FirstTokenTiming]:
-    """Encode once for both, unless the pruned one leaves tiles out, then prefill pruned and unpruned."""
-    unpruned = {**settings, "keep": 1.0, **vars(WHOLE)}
-    timer = StageTimer(model.device)
-    encoded = encode(model, inputs, methods=[settings["method"]])
-    timer.lap("encode")
-    encoding, is_shared = timer.laps["encode"], encodes_all(settings)
-    short, own, selection = prune_timed(model, inputs, encoded if is_shared else None, **settings)
-    pruned = _time_prefill(model, short, encoding if is_shared else own, selection)
+    model: Any, inputs: Mapping[str, Any], arms: Sequence[Mapping[str, Any]]
+) -> tuple[list[PrunedInputs], list[FirstTokenTiming]]:
+    """Each arm encodes, selects and prefills; then the unpruned one prefills, with what the first arm encoded."""
+    shorts, timings = [], []
+    shared: tuple[Any, float] | None = None
+    for settings in arms:
+        timer, is_shared = StageTimer(model.device), encodes_all(settings)
+        if shared is None or is_shared:
+            encoded = encode(model, inputs, methods=[settings["method"]])
+            timer.lap("encode")
+            shared = shared or (encoded, timer.laps["encode"])
+        short, own, selection = prune_timed(model, inputs, encoded if is_shared else None, **settings)
+        timings.append(_time_prefill(model, short, timer.laps["encode"] if is_shared else own, selection))
+        shorts.append(short)
+    assert shared is not None
     # By law these are the inputs of the stock model.
-    whole = prune_inputs(model, inputs, encoded=encoded, **unpruned)
-    return short, pruned, _time_prefill(model, whole, encoding, 0.0)
+    whole = prune_inputs(model, inputs, encoded=shared[0], **{**arms[0], "keep": 1.0, **vars(WHOLE)})
+    return shorts, [*timings, _time_prefill(model, whole, shared[1], 0.0)]
 
 
 def _time_prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: float) -> FirstTokenTiming:
@@ -132,4 +199,6 @@ def _time_prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: 
 
 def _take_median(timings: Sequence[FirstTokenTiming]) -> FirstTokenTiming:
     names = ("encode", "select", "prefill")
-    return replace(timings[-1], **{name: statistics.median(getattr(each, name) for each in timings) for name in names})
+    medians = {name: statistics.median(getattr(each, name) for each in timings) for name in names}
+    ends = [each.first_token for each in timings]
+    return replace(timings[-1], **medians, fastest=min(ends), slowest=max(ends))

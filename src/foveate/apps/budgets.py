@@ -37,6 +37,21 @@ def choose_budget(keep: str | None, policy: str | None, default: str = "0.1") ->
     return Policy.load(policy)
 
 
+def parse_arms(text: str, keep: Keep, method: str) -> list[tuple[Keep, str]]:
+    """This (budget, method), then for each part of `"divprune,0.3"` a method at this budget or this method at a budget.
+
+    Raises `InputError` for a part that is there already.
+    """
+    arms = [(keep, method)]
+    for part in filter(None, map(str.strip, text.split(","))):
+        is_budget = part == "auto" or part.endswith(".json") or part[0] in "0123456789.-+"
+        arm = (parse_budget(part, "--compare"), method) if is_budget else (keep, part)
+        if arm in arms:
+            raise InputError(f"--compare {part} is there already: leave it out, or give another method or budget.")
+        arms.append(arm)
+    return arms
+
+
 def describe_budget(keep: Keep) -> int | float | str:
     """The budget for a record: a number, "auto", shares by age, or "policy" with a fingerprint."""
     if isinstance(keep, (int, float, str)):

@@ -37,24 +37,33 @@ def parse_object(option: str, text: str) -> dict[str, Any]:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the answers, their time and memory, and the notes."""
-    console, pruned, unpruned = Console(highlight=False), comparison.pruned, comparison.unpruned
-    kept, total = comparison.report.kept_count, comparison.report.total_count
-    title = f"{comparison.report.method}, {kept / total:.0%} of the visual tokens"
-    table = Table("", "pruned", "unpruned", title=title)
-    table.add_row("answer", to_text(comparison.answer), to_text(comparison.answer_unpruned))
-    table.add_row("visual tokens", f"{kept}, then {total}" if comparison.retried else str(kept), str(total))
-    if comparison.report.tile_counts is not None:
-        table.add_row("parts encoded", *map(str, comparison.report.tile_counts))
+    """Print the answers, their time and memory, and the notes; a column for each budget and method."""
+    console, arms = Console(highlight=False), (comparison, *comparison.others)
+    total, timings = comparison.report.total_count, [*(arm.pruned for arm in arms), comparison.unpruned]
+    counts = [f"{arm.report.kept_count} of {total}" for arm in arms]
+    names = [f"{arm.report.method}, {count}" for arm, count in zip(arms, counts, strict=True)]
+    table = Table("", *(names if comparison.others else ["pruned"]), "unpruned", title=f"{names[0]} visual tokens")
+    if comparison.others:
+        table.title = None
+    table.add_row("answer", *(to_text(arm.answer) for arm in arms), to_text(comparison.answer_unpruned))
+    kept = [f"{arm.report.kept_count}, then {total}" if arm.retried else str(arm.report.kept_count) for arm in arms]
+    table.add_row("visual tokens", *kept, str(total))
+    parts = [arm.report.tile_counts for arm in arms]
+    every = next((part[1] for part in parts if part is not None), None)
+    if every is not None:
+        table.add_row("parts encoded", *(str(every if part is None else part[0]) for part in parts), str(every))
     for name, measure in MEASURES:
-        table.add_row(name, measure(pruned), measure(unpruned))
-    if pruned.peak_bytes is not None and unpruned.peak_bytes is not None:
-        table.add_row("peak memory", format_mib(pruned.peak_bytes), format_mib(unpruned.peak_bytes))
+        table.add_row(name, *map(measure, timings))
+    if all(timing.peak_bytes is not None for timing in timings):
+        table.add_row("peak memory", *(format_mib(timing.peak_bytes or 0) for timing in timings))
     console.print(table)
-    for item in comparison.report.items:
-        if item.reason:
-            console.print(Text(f"Budget: {len(item.kept)} of {item.total} visual tokens. {item.reason}"))
-    if comparison.retried:
+    rounds = "one round" if comparison.rounds == 1 else f"{comparison.rounds} rounds"
+    console.print(f"Times are medians of {rounds}; in brackets the fastest and the slowest one.")
+    for arm in arms:
+        for item in arm.report.items:
+            if item.reason:
+                console.print(Text(f"Budget: {len(item.kept)} of {item.total} visual tokens. {item.reason}"))
+    if any(arm.retried for arm in arms):
         console.print("Unsure of the answer's first token, the model answered again with all visual tokens.")
         console.print("Time counts both tries.")
     for note in comparison.notes:
@@ -103,7 +112,8 @@ def to_record(
 
     `encoded` is the share of the image that went through the encoder for the pruned answer.
     `seconds` and `kv_bytes` (and `peak_bytes`, None without a CUDA device) hold "pruned" and "unpruned"; a time splits
-    into first_token = encode + select + prefill.
+    into first_token = encode + select + prefill, medians of `rounds`; `range` holds the fastest and the slowest
+    first_token. `others` are the budgets and methods of --compare.
     """
     timings = {"pruned": comparison.pruned, "unpruned": comparison.unpruned}
     parts = ("first_token", "encode", "select", "prefill")
@@ -124,12 +134,26 @@ def to_record(
         "retried": comparison.retried,
         "reasons": [item.reason for item in comparison.report.items if item.reason],
         "notes": list(comparison.notes),
-    }
+        "rounds": comparison.rounds,
+        "range": {name: [timing.fastest, timing.slowest] for name, timing in timings.items()},
+        "others": [
+            {
+                "method": each.report.method, "kept": each.report.kept_count, "answer": each.answer,
+                "seconds": {part: getattr(each.pruned, part) for part in parts}, "kv_bytes": each.pruned.kv_bytes,
+            }
+            for each in comparison.others
+        ],
+    }  # fmt: skip
 
 
 def format_ms(seconds: float) -> str:
     """Milliseconds for people."""
     return f"{1000 * seconds:.1f} ms"
+
+
+def format_range(timing: FirstTokenTiming) -> str:
+    """The time to the first token, with the fastest and the slowest round."""
+    return f"{format_ms(timing.first_token)} ({1000 * timing.fastest:.1f} to {1000 * timing.slowest:.1f})"
 
 
 def format_mib(count: int) -> str:
@@ -148,7 +172,7 @@ def to_text(answer: str) -> Text:
 
 
 MEASURES: tuple[tuple[str, Callable[[FirstTokenTiming], str]], ...] = (
-    ("time to first token", lambda timing: format_ms(timing.first_token)),
+    ("time to first token", format_range),
     ("  vision encoder", lambda timing: format_ms(timing.encode)),
     ("  selection", lambda timing: format_ms(timing.select)),
     ("  prefill", lambda timing: format_ms(timing.prefill)),

@@ -26,7 +26,7 @@ from foveate.world.scenes import sample_scene
 if TYPE_CHECKING:
     from foveate.models import Family
     from foveate.pipeline.report import PrunedInputs
-    from foveate.runtime.load import LoadedModel
+    from foveate.runtime.loaded import LoadedModel
 
 QUESTION = "What color is the star?"
 SIZES = ((336, 224), (1000, 400))  # pixels; the second is wide enough for several tiles

@@ -10,7 +10,7 @@ import platform
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -64,8 +64,10 @@ def make_folder(path: Path) -> None:
         raise InputError(f"{path} cannot be used ({error}): give another folder for the results.") from error
 
 
-def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
+def claim_folder(out: Path, settings: Mapping[str, Any], extends: Collection[str] = ()) -> None:
     """Create the folder and write the run's settings into it, or compare them with those that are there.
+
+    Settings that `extends` names may differ: then they take the place of those that are there.
 
     Raises `InputError` if the folder cannot be used, or holds a run with other settings.
     """
@@ -81,13 +83,15 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
     if is_new:
         write_file(header, json.dumps(settings, indent=1) + "\n")
         return
-    for name in sorted({*known, *settings}):
+    for name in sorted({*known, *settings} - {*extends}):
         old, new = known.get(name), settings.get(name)
         if json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):  # 1 == 1.0, but not as a budget
             raise InputError(
                 f"{out} holds a run with another {name} ({old!r}, not {new!r}): "
                 "give another folder, or the same settings to go on."
             )
+    if known != settings:
+        write_file(header, json.dumps(settings, indent=1) + "\n")
 
 
 def write_file(path: Path, content: str | bytes, suffix: str = PART) -> None:
@@ -116,9 +120,14 @@ def append_file(path: Path, text: str) -> None:
 
 def write_figure(path: Path, figure: Figure) -> None:
     """Draw a figure into a PNG file, as `write_file` does."""
+    write_file(path, draw_figure(figure))
+
+
+def draw_figure(figure: Figure) -> bytes:
+    """A figure as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    write_file(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def _write(path: Path, mode: Literal["ab", "wb"], content: str | bytes) -> None:

@@ -12,7 +12,7 @@ from foveate.errors import FoveateWarning, InputError, ModelError, describe
 from foveate.hooks.chain import Chain, find_chain
 from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
 from foveate.hooks.drawn import Draws, Keeps, make_draws
-from foveate.hooks.handles import find_newest
+from foveate.hooks.handles import ShownHandle, find_newest
 from foveate.hooks.trainers import watch_trainers
 from foveate.method import Method, resolve_any
 from foveate.method.in_decoder import DecoderMethod
@@ -35,7 +35,7 @@ from foveate.pipeline.settings import (
 from foveate.policy import Policy
 
 
-class Handle:
+class Handle(ShownHandle):
     """Pruning that is switched on for one model.
 
     `report` is that of the last call; `remove()` switches pruning off. Several handles may be attached: the newest one

@@ -26,6 +26,7 @@ from foveate.hooks.attention import check_stack
 from foveate.hooks.call import DecodeCall, PrefillCall
 from foveate.hooks.copies import hide_from_copies, show_to_copies
 from foveate.hooks.entry import find_marked, guard_base, has_raw, list_encoded, read_arguments
+from foveate.hooks.handles import ShownHandle
 from foveate.hooks.prompt import Prompt, check_call, count_answer_tokens, rate_images
 from foveate.hooks.record import fit_rows, forget_prompt, open_cache, read_prompt, record_prompt
 from foveate.hooks.report import DecoderReport
@@ -41,7 +42,7 @@ from foveate.pipeline.past import check_empty
 MARK = "foveate_decoder"  # attribute of our hook before `forward`
 
 
-class DecoderHandle:
+class DecoderHandle(ShownHandle):
     """In-decoder pruning that is switched on for one model. `report` is that of the last prompt; `remove()` ends it."""
 
     def __init__(self, model: Any, keep: int | float, method: DecoderMethod) -> None:

@@ -17,6 +17,24 @@ class PruningHandle(Protocol):
     report: Report | None
 
 
+class ShownHandle:
+    """How a handle looks in a notebook: as the report of the last call."""
+
+    report: Report | None
+
+    def __repr__(self) -> str:
+        """The last call in one line."""
+        return f"<{type(self).__name__}: {'no call yet' if self.report is None else self.report}>"
+
+    def _repr_html_(self) -> str | None:
+        """The report of the last call."""
+        return None if self.report is None else self.report._repr_html_()
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture of the report of the last call."""
+        return None if self.report is None else self.report._repr_png_()
+
+
 # The handles that this context (a thread, a task) attached, the newest one last.
 OWN: ContextVar[tuple[PruningHandle, ...]] = ContextVar("foveate_handles", default=())
 

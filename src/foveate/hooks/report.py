@@ -15,7 +15,7 @@ class Stage:
     kept: tuple[Tensor, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DecoderReport(Report):
     """What the last drop left of every image, and how many tokens each layer ran on.
 

@@ -27,8 +27,9 @@ from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Keep, Positions, check_choices
 from foveate.runtime.conversation import process_prompts
-from foveate.runtime.load import LoadedModel, load
+from foveate.runtime.load import load
 from foveate.runtime.load_options import LoadOptions, parse_device_map
+from foveate.runtime.loaded import LoadedModel
 
 LOAD_OPTIONS = [field.name for field in fields(LoadOptions)]
 

@@ -40,7 +40,7 @@ class Tile:
 Tiles = tuple[Tile, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class VisualInput:
     """One image, video or audio of one row of the batch: its visual tokens and, after selection, which were kept.
 
@@ -104,6 +104,11 @@ class VisualInput:
     encoded_share: float = 1.0
     absent: Tensor | None = None
     glanced: Tensor | None = None
+
+    def __repr__(self) -> str:
+        """What and where it is, in one line: its tensors are long."""
+        kept = f"{len(self.kept)} of {self.total} tokens kept"
+        return f"<{type(self).__name__} {self.modality} {self.index} in row {self.row}: {kept}>"
 
     @property
     def free(self) -> Tensor:

@@ -127,7 +127,6 @@ def prune(
     notes = [*notes, *part.notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):
         notes.append("Nothing in these inputs tells which tiles are one image: each tile counts as an image.")
-    report = Report(
-        tuple(item.without_embeds() for item in items), method.name, seconds, tuple(notes), looked + part.glance_seconds
-    )
+    seen = tuple(item.without_embeds() for item in items)
+    report = Report(seen, method.name, seconds, tuple(notes), looked + part.glance_seconds, method.prompt_aware)
     return PrunedInputs(short, report, layout)

@@ -14,6 +14,7 @@ from torch import Tensor
 from foveate.errors import InputError, describe
 from foveate.models.sequence import Layout
 from foveate.models.visual_input import VisualInput
+from foveate.pipeline.shown import write_html, write_png
 
 # The parallel tuples of foveate 0.1, and the field of an item that replaces each.
 RENAMED = {
@@ -22,7 +23,7 @@ RENAMED = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """What was kept of every image, video and audio of a batch.
 
@@ -32,6 +33,7 @@ class Report:
         seconds: Time to select tokens and to shorten the inputs, without the encoder.
         notes: What the caller should know, in sentences.
         glance_seconds: What a first look took of `seconds`; 0 without one.
+        prompt_aware: Whether the method reads the question.
     """
 
     items: tuple[VisualInput, ...]
@@ -39,6 +41,7 @@ class Report:
     seconds: float
     notes: tuple[str, ...] = ()
     glance_seconds: float = 0.0
+    prompt_aware: bool = True
 
     @property
     def kept_count(self) -> int:
@@ -60,6 +63,23 @@ class Report:
         """What was kept and encoded, in one line."""
         tiles = "" if self.tile_counts is None else ", {} of {} parts encoded".format(*self.tile_counts)
         return f"{self.method}: {self.kept_count} of {self.total_count} visual tokens kept{tiles}"
+
+    def __repr__(self) -> str:
+        """The line of `str`: the tensors of a report are long."""
+        return f"<{type(self).__name__} {self}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """The kept cells of every image, for notebooks; `foveate.draw` shows them over the images."""
+        return write_png(self.items)
+
+    def _repr_html_(self) -> str:
+        """The kept cells, three numbers and the notes, for notebooks."""
+        share = f"{self.kept_count / self.total_count:.1%}" if self.total_count else "none"
+        numbers = (
+            (f"{self.kept_count} of {self.total_count}", "visual tokens kept"), (share, "of them"),
+            (f"{1000 * self.seconds:.1f} ms", "to select and shorten"),
+        )  # fmt: skip
+        return write_html(str(self), numbers, self.notes, write_png(self.items))
 
     def by_row(self) -> dict[int, tuple[VisualInput, ...]]:
         """The items of each row of the batch that has some."""
@@ -114,6 +134,11 @@ class PrunedInputs(UserDict[str, Any]):
             raise InputError(f"data is {describe(data)}: pass the inputs by their names.")
         super().__init__(data)
         self.report, self.layout = report, layout
+
+    def __repr__(self) -> str:
+        """The names, with the shapes of tensors, and what the report says."""
+        names = (f"{name} {tuple(value.shape)}" if isinstance(value, Tensor) else name for name, value in self.items())
+        return f"<{type(self).__name__} {', '.join(names)}; {self.report}>"
 
     def __getitem__(self, name: str) -> Any:
         """A call changes the encoder outputs that it receives (beams expand them): every unpacking gets a copy."""

@@ -11,7 +11,7 @@ from foveate.errors import InputError, ModelError
 from foveate.models import family_of
 from foveate.models.generation import has_own_decoder
 from foveate.runtime.files import to_upright_rgb
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 ChatMessage = Mapping[str, Any]
 """A message for a chat template: a role, and as content a list of {"type": "image"} and {"type": "text", ...}."""

@@ -2,6 +2,8 @@
 
 import math
 import os
+import re
+import sys
 import warnings
 from io import BytesIO
 from pathlib import Path
@@ -25,9 +27,18 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
 
     Raises `ImageError` if there is no such file, or if it is no image, damaged or too large.
     """
+    if re.match(r"https?:/", str(path)):
+        raise ImageError(f"{path} is an address, and nothing is fetched: download the image, and name its file.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata that changes no pixel
         return _open(Path(path).expanduser(), str(path))
+
+
+def open_argument(text: str) -> Image.Image:
+    """The image file that a command names, with the rules of `open_image`; "-" is standard input."""
+    if text == "-":
+        return _open(BytesIO(sys.stdin.buffer.read()), "The image on standard input")
+    return open_image(text)
 
 
 def decode_image(data: bytes | BinaryIO) -> Image.Image:

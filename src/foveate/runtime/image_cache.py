@@ -17,7 +17,7 @@ from foveate.pipeline.encode import DECODER_EXTRAS, Encoded, Marks, encode
 from foveate.pipeline.join import can_join, count_bytes, join_images, reads_images_alone
 from foveate.runtime.byte_cache import ByteCache
 from foveate.runtime.conversation import make_inputs, process_chat
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.replay import ProcessedImages, can_replay, record_images, replay_images
 from foveate.runtime.timing import StageTimer
 

@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -19,6 +18,7 @@ from foveate.runtime.adapters import CONFIG as ADAPTER_CONFIG, add_adapter, merg
 from foveate.runtime.chat_template import learn_template
 from foveate.runtime.late import cause_of, import_late
 from foveate.runtime.load_options import LoadOptions
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.processor import load_processor
 
 MODELS = Path(__file__).parents[1] / "world" / "models"
@@ -29,28 +29,6 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 WEIGHTS = ("*.safetensors", "*.bin")
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "subfolder", "token")  # for all files
 HELPERS = ("accelerate", "bitsandbytes", "torchao")  # packages with logs of their own
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """What `load` returns: a model with its processor.
-
-    It unpacks into the two: `model, processor = foveate.load(name)`.
-
-    Attributes:
-        model: The model, in evaluation mode, on its device.
-        processor: The model's processor.
-        notes: Sentences that a user should know, such as a package that is not installed.
-        name: The name that `load` was called with.
-    """
-
-    model: Any
-    processor: Any
-    notes: tuple[str, ...]
-    name: str
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter((self.model, self.processor))
 
 
 def load(

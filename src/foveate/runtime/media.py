@@ -23,7 +23,7 @@ from foveate.pipeline.settings import PruneSettings
 from foveate.runtime.conversation import apply_template, process_chat
 from foveate.runtime.files import to_upright_rgb
 from foveate.runtime.image_cache import ImageCache, LazyImage, PreparedPrompt
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.processor import find_reader
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.video import TimedFrame

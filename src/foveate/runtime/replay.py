@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveate.models import family_of
 from foveate.runtime.conversation import process_chat
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 
 @dataclass(frozen=True, eq=False)

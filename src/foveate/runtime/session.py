@@ -19,7 +19,7 @@ from foveate.pipeline.settings import Keep, Positions
 from foveate.runtime.context import measure_room
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.image_cache import ImageCache, PreparedPrompt
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.media import Seen, Shown, check_mix, is_image, make_sound, prepare_shown, read_image, read_shown
 from foveate.runtime.prompt_cache import PromptCache
 from foveate.runtime.reply import Reply

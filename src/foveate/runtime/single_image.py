@@ -16,7 +16,7 @@ from foveate.pipeline.encode import Encoded, encode
 from foveate.pipeline.join import can_join, join_images, reads_images_alone
 from foveate.runtime.conversation import apply_template, format_question
 from foveate.runtime.image_cache import EncodedImage, digest_inputs, match_inputs
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.replay import ProcessedImages, can_replay, join_processed, record_images
 
 SHOW = "show such images with see(image), without a time."

@@ -1,104 +1,185 @@
-"""`draw`: panels side by side or in a contact sheet, above a legend."""
+"""`draw`: the image, the kept tokens and the map of relevance side by side or in a contact sheet, above a legend."""
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from foveate.errors import InputError, describe
 from foveate.method.checks import is_int
 from foveate.pipeline.report import Report
-from foveate.viz.legend import PAPER, draw_legend, list_entries
-from foveate.viz.paint import Panel, paint_panel
+from foveate.viz.legend import FONT, INK, PAPER, draw_legend, list_entries
+from foveate.viz.paint import Panel, paint_map, paint_panel
 from foveate.viz.panels import Step, make_panels
 
 LONGER_SIDE = 512  # pixels of a panel, at least
 SHEET, SHEET_SIDE = 4, 256  # with more images than SHEET, panels may be SHEET_SIDE pixels long
 CELL, LARGEST = 14, 1024  # a panel grows until its cells are CELL pixels wide, or until it is LARGEST pixels long
-GAP = 8
+LEAST_CELL = 10  # pixels: where cells would be thinner still, the panel is stretched
+LEAST_WIDTH = 360  # pixels of a sheet with a legend
+GAP, EDGE = 8, (190, 193, 198)  # between panels, and around the original, which may be white
+FEW, SHAPE = 4, 1.6  # so few panels of one image stand in even rows, together about SHAPE times as wide as high
 
 
 def draw(
     image: Image.Image | Sequence[Image.Image],
-    report: Report,
+    report: Report | Sequence[Report],
     *,
     processor: Any = None,
     item: int | None = None,
     legend: bool = True,
     step: Step = "all",
+    original: bool | None = None,
 ) -> Image.Image:
     """Draw which visual tokens a report kept, over the image that they belong to.
 
-    Kept tokens are bright over the darkened image. If the report was made with `explain=True`, core tokens (kept for
-    their relevance) have a full amber frame and complement tokens (kept for their diversity) blue corners; dropped
-    tokens are tinted red, the lighter the more relevant. A first look (`method="glance"`) stands before what was kept,
-    with thin frames, tinted by the attention. Tiles lie where they were cut out, beside the overview of the
-    whole image; those that were not encoded (`encode`) are dark under diagonal lines. The frames of a video stand in
-    reading order.
+    Kept tokens are as they are, dropped ones lie under a light veil; the original stands beside them. If the report was
+    made with `explain=True`, core tokens (kept for their relevance) have a full amber frame and complement tokens (kept
+    for their diversity) blue corners, and a map shows the relevance of all tokens, the darker the more relevant. Where
+    the method does not read the question the legend says so. A first look (`method="glance"`) stands before what was
+    kept, with thin frames and the map of its attention. Tiles lie where they were cut out, beside the overview of the
+    whole image; of those that were not encoded (`encode`) only diagonal lines are shown. The frames of a video stand in
+    reading order. Images so thin that cells would be too are stretched.
 
     Args:
         image: one image, or a sequence: one image for each image of the report, or the frames of its video (at least
             as many as the report has). Images are not changed.
-        report: what `prune_inputs`, `attach` or `pruning` reported.
+        report: what `prune_inputs`, `attach` or `pruning` reported. Several reports on the same image (two methods, two
+            budgets) are drawn side by side, each with its title.
         processor: the model's processor. With it, only the region of an image that reaches the model is drawn, if
             the processor crops or pads.
         item: the index of the image or video of the report that is meant; all of them without it.
         legend: whether to add a strip that explains the marks, with counts.
         step: "look" draws a first look alone, "kept" what was kept alone, "all" both.
+        original: whether the original stands beside; None for beside a single image.
 
     Returns:
         A new RGB image, its longer side at least 512 pixels.
 
     Raises:
-        InputError: if the report holds no image, or not the step; if images and report do not match; or if the tokens
-            form no raster.
+        InputError: if the report holds no image, or not the step; if they do not match; or if tokens form no raster.
 
     Example:
         >>> short = foveate.prune_inputs(model, inputs, keep=0.1, explain=True)
         >>> foveate.draw(image, short.report, processor=processor).save("kept.png")
     """
+    images = _list_images(image)
+    reports: list[Any] = list(report) if isinstance(report, (list, tuple)) else [report]
+    _check_options(reports, item, step, legend, original)
+    groups = [make_panels(images, one, processor, item, step) for one in reports]
+    beside = len(groups[0]) == 1 if original is None else bool(original)
+    if len(reports) == 1:
+        return _draw_groups(groups[0], legend, beside, reports[0].prompt_aware)
+    return _draw_side_by_side(groups, reports, legend, beside)
+
+
+def _list_images(image: object) -> list[Image.Image]:
+    """The images to draw on. Raises `InputError` for anything else."""
     images = [image] if isinstance(image, Image.Image) else list(image) if isinstance(image, Iterable) else []
     if not images or not all(isinstance(one, Image.Image) for one in images):
         raise InputError("image holds no image: pass one of Pillow's images, or a sequence of them.")
     if not all(min(one.size) for one in images):
         raise InputError("image has no pixels: pass an image of at least 1 x 1 pixels.")
-    _check_options(report, item, step, legend)
-    groups = make_panels(images, report, processor, item, step)
-    sheet = make_sheet([_paint_group(group, len(groups)) for group in groups])
-    return _add_legend(sheet, [panel for group in groups for panel in group]) if legend else sheet
+    return images
 
 
-def _check_options(report: object, item: object, step: object, legend: object) -> None:
+def _draw_side_by_side(
+    groups: Sequence[Sequence[Sequence[Panel]]], reports: Sequence[Report], legend: bool, original: bool
+) -> Image.Image:
+    """The panels of every report under its title, after the original."""
+    sheets = [
+        _add_title(_draw_groups(panels, legend, False, one.prompt_aware, columns=1), str(one))
+        for panels, one in zip(groups, reports, strict=True)
+    ]
+    if original:
+        shown = [_paint_original(panels[0].image, _choose_size(panels, len(groups[0]))) for panels in groups[0]]
+        sheets.insert(0, _add_title(make_sheet(shown), "the image"))
+    return make_sheet(sheets, _choose_columns(sheets))
+
+
+def _check_options(reports: Sequence[object], item: object, step: object, legend: object, original: object) -> None:
     """Raise `InputError` for an argument of a wrong type."""
-    if not isinstance(report, Report):
-        raise InputError(f"report is {describe(report)}: pass what prune_inputs, attach or pruning reported.")
+    if not reports:
+        raise InputError("report holds no report: pass at least one.")
+    for report in reports:
+        if not isinstance(report, Report):
+            raise InputError(f"report is {describe(report)}: pass what prune_inputs, attach or pruning reported.")
     if not (item is None or is_int(item)):
         raise InputError(f"item={describe(item)} is not an index of the report: pass an int.")
     if not (isinstance(step, str) and step in get_args(Step)):
         raise InputError(f"step={describe(step)} is not known: use one of {', '.join(get_args(Step))}.")
     if not isinstance(legend, bool):
         raise InputError(f"legend={describe(legend)} is neither True nor False.")
+    if not (original is None or isinstance(original, bool)):
+        raise InputError(f"original={describe(original)} is neither True, False nor None.")
 
 
-def _add_legend(sheet: Image.Image, panels: Sequence[Panel]) -> Image.Image:
-    """The sheet above a strip that explains the marks on its panels."""
-    strip = draw_legend(list_entries(panels), sheet.width)
-    out = Image.new("RGB", (sheet.width, sheet.height + strip.height), PAPER)
-    out.paste(sheet, (0, 0))
-    out.paste(strip, (0, sheet.height))
+def _draw_groups(
+    groups: Sequence[Sequence[Panel]], legend: bool, original: bool, prompt_aware: bool, columns: int | None = None
+) -> Image.Image:
+    """The panels of every image, above a strip that explains their marks; those of one image in so many columns."""
+    sheet = make_sheet([_paint_group(group, len(groups), original, columns) for group in groups])
+    if not legend:
+        return sheet
+    entries = list_entries([panel for group in groups for panel in group], prompt_aware=prompt_aware)
+    return stack([sheet, draw_legend(entries, max(sheet.width, LEAST_WIDTH))])
+
+
+def _add_title(sheet: Image.Image, title: str) -> Image.Image:
+    """The sheet under a line with a title."""
+    font = ImageFont.load_default(size=FONT)
+    width = max(sheet.width, round(font.getlength(title)) + 2)
+    line = Image.new("RGB", (width, 2 * FONT), PAPER)
+    ImageDraw.Draw(line).text((1, FONT), title, font=font, fill=INK, anchor="lm")
+    return stack([line, sheet])
+
+
+def stack(images: Sequence[Image.Image]) -> Image.Image:
+    """The images one above the other, on paper."""
+    out = Image.new("RGB", (max(image.width for image in images), sum(image.height for image in images)), PAPER)
+    top = 0
+    for image in images:
+        out.paste(image, (0, top))
+        top += image.height
     return out
 
 
-def _paint_group(panels: Sequence[Panel], groups: int) -> Image.Image:
-    """The panels of one image side by side, all of one size."""
+def _paint_group(panels: Sequence[Panel], groups: int, original: bool, columns: int | None) -> Image.Image:
+    """The panels of one image: the original, what was kept, and the maps of relevance."""
+    size = _choose_size(panels, groups)
+    cells = max(panel.columns for panel in panels), max(panel.rows for panel in panels)
+    width, height = (max(size[axis], min(LEAST_CELL * cells[axis], LARGEST)) for axis in (0, 1))
+    out = [_paint_original(panels[0].image, size)] if original else []
+    out += [paint_panel(panel, (width, height)) for panel in panels]
+    maps = [panel for panel in panels if any(heat is not None for heat in panel.heat)]
+    out += [paint_map(panel, (width, height)) for panel in maps]
+    return make_sheet(out, columns or _choose_columns(out))
+
+
+def _choose_size(panels: Sequence[Panel], groups: int) -> tuple[int, int]:
+    """Width and height of a panel with the shape of the image."""
     width, height = panels[0].image.size
     longer = max(width, height)
     least = LONGER_SIDE if groups <= SHEET or longer > 2 * min(width, height) else SHEET_SIDE
     widest = max(CELL * longer * max(panel.columns / width, panel.rows / height) for panel in panels)
     side = max(least, min(widest, LARGEST), longer if groups == 1 else 0)
-    size = max(1, round(width * side / longer)), max(1, round(height * side / longer))
-    return make_sheet([paint_panel(panel, size) for panel in panels], len(panels))
+    return max(1, round(width * side / longer)), max(1, round(height * side / longer))
+
+
+def _paint_original(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The image itself in a thin line."""
+    out = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    ImageDraw.Draw(out).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=EDGE)
+    return out
+
+
+def _choose_columns(images: Sequence[Image.Image]) -> int:
+    """In how many columns images of about one size are no strip; few of them without a hole."""
+    count = len(images)
+    width, height = (max(image.size[axis] for image in images) + GAP for axis in (0, 1))
+    even = [columns for columns in range(1, count + 1) if count % columns == 0 or count > FEW]
+    return min(even, key=lambda columns: abs(math.log(columns * width / -(-count // columns) / height / SHAPE)))
 
 
 def make_sheet(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
@@ -108,8 +189,10 @@ def make_sheet(images: Sequence[Image.Image], columns: int | None = None) -> Ima
     width, height = (max(image.size[axis] for image in images) + GAP for axis in (0, 1))
     if columns is None:
         columns = min(range(1, len(images) + 1), key=lambda c: abs(math.log(c * width / -(-len(images) // c) / height)))
-    rows = -(-len(images) // columns)
-    out = Image.new("RGB", (columns * width - GAP, rows * height - GAP), PAPER)
-    for number, image in enumerate(images):
-        out.paste(image, (number % columns * width, number // columns * height))
+    rows = [images[start : start + columns] for start in range(0, len(images), columns)]
+    heights = [max(image.height for image in row) + GAP for row in rows]
+    out = Image.new("RGB", (columns * width - GAP, sum(heights) - GAP), PAPER)
+    for number, row in enumerate(rows):
+        for column, image in enumerate(row):
+            out.paste(image, (column * width, sum(heights[:number])))
     return out

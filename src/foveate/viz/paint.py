@@ -6,13 +6,13 @@ from enum import Enum
 
 from PIL import Image, ImageDraw, ImageEnhance
 
-DARK, PALE = 0.45, 0.15  # brightness and saturation left where tokens were dropped
+# A light veil over what was dropped: a white page turns grey, a dark photograph light, and both stay readable.
+VEIL, VEIL_SHARE, PALE = (214, 217, 222), 0.6, 0.3  # its colour and share, and the saturation under it
 # Core and complement also differ in shape (a full frame, four corners), for grey prints and colour-blind readers.
 AMBER, SKY = (255, 176, 0), (86, 180, 233)
 SHADE = (0, 0, 0)  # a dark line inside the coloured one keeps it visible on a light cell
-# One hue, lighter than any darkened cell and darker than a light kept one: the more of it, the lighter the cell.
-HEAT, HEAT_SHARE = (232, 92, 84), 0.65
-NIGHT, STRIPE, STRIPES = 0.45, (150, 150, 150), 12  # what was not encoded: brightness, lines, pixels between them
+HEAT, HEAT_SHARE = (0, 84, 104), 0.85  # one hue, darker than any veiled cell: the more of it, the darker the cell
+STRIPE, STRIPES = (120, 124, 130), 12  # what was not encoded: lines over an empty veil, pixels between them
 SMALL, TINY = 8, 3  # pixels: smaller cells have no room for corners, or for any frame
 
 Box = tuple[int, int, int, int]
@@ -53,32 +53,38 @@ class Panel:
 
 
 def paint_panel(panel: Panel, size: tuple[int, int]) -> Image.Image:
-    """The panel in RGB, (width, height) pixels large: dropped cells dark and pale, tinted by heat; kept ones framed.
+    """The panel in RGB, (width, height) pixels large: kept cells as they are and framed, dropped ones veiled.
 
-    Cells that were not encoded are darker still, under diagonal lines.
+    Nothing shows through the veil of cells that were not encoded; it has diagonal lines.
     """
-    bright = panel.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-    out = ImageEnhance.Brightness(ImageEnhance.Color(bright).enhance(PALE)).enhance(DARK)
-    out.paste(*_make_tint(panel, size))
-    out.paste(hatch(out), None, _mask_absent(panel, size))
+    clear = panel.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    out = veil(clear)
+    out.paste(hatch(size), None, _mask_absent(panel, size))
     pen = ImageDraw.Draw(out)
     for index, state in enumerate(panel.states):
         box = panel.cell_box(index, size)
         if state not in (TokenState.DROPPED, TokenState.ABSENT) and box[2] > box[0] and box[3] > box[1]:
-            out.paste(bright.crop(box), box)
+            out.paste(clear.crop(box), box)
             draw_frame(pen, box, state)
     return out
 
 
-def _make_tint(panel: Panel, size: tuple[int, int]) -> tuple[Color, Box, Image.Image]:
-    """The arguments of `Image.paste` that tint dropped cells by their heat: colour, box and mask."""
+def paint_map(panel: Panel, size: tuple[int, int]) -> Image.Image:
+    """The heat of all cells over the veiled image, in RGB, (width, height) pixels large."""
+    out = veil(panel.image.convert("L").convert("RGB").resize(size, Image.Resampling.LANCZOS))
     share = Image.new("L", size)
     pen = ImageDraw.Draw(share)
     for index, heat in enumerate(panel.heat):
         left, top, right, bottom = panel.cell_box(index, size)
         if heat and right > left and bottom > top:
             pen.rectangle((left, top, right - 1, bottom - 1), fill=round(255 * HEAT_SHARE * heat))
-    return HEAT, (0, 0, *size), share
+    out.paste(HEAT, (0, 0, *size), share)
+    return out
+
+
+def veil(image: Image.Image) -> Image.Image:
+    """The image paler, under the veil."""
+    return Image.blend(ImageEnhance.Color(image).enhance(PALE), Image.new("RGB", image.size, VEIL), VEIL_SHARE)
 
 
 def _mask_absent(panel: Panel, size: tuple[int, int]) -> Image.Image:
@@ -92,12 +98,12 @@ def _mask_absent(panel: Panel, size: tuple[int, int]) -> Image.Image:
     return mask
 
 
-def hatch(image: Image.Image) -> Image.Image:
-    """The image darker, under diagonal lines."""
-    out = ImageEnhance.Brightness(image).enhance(NIGHT)
+def hatch(size: tuple[int, int]) -> Image.Image:
+    """The veil alone, under diagonal lines."""
+    out = Image.new("RGB", size, VEIL)
     pen = ImageDraw.Draw(out)
-    for start in range(-image.height, image.width, STRIPES):
-        pen.line([(start, image.height), (start + image.height, 0)], fill=STRIPE)
+    for start in range(-size[1], size[0], STRIPES):
+        pen.line([(start, size[1]), (start + size[1], 0)], fill=STRIPE)
     return out
 
 

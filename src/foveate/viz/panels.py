@@ -121,7 +121,7 @@ def _make_panel(image: Image.Image, visual: VisualInput, tiles: Sequence[Tile], 
 
 
 def _read_states(visual: VisualInput) -> tuple[list[TokenState], list[float | None]]:
-    """The state of every token, and the heat of the others. A constant relevance explains nothing."""
+    """The state and the heat of every token. A constant relevance explains nothing."""
     relevance = torch.full((visual.total,), torch.nan) if visual.relevance is None else visual.relevance
     known = ~relevance.isnan()
     scaled = scale_min_max(relevance[known]) if bool(known.any()) else relevance[known]
@@ -134,6 +134,6 @@ def _read_states(visual: VisualInput) -> tuple[list[TokenState], list[float | No
         states[token] = kept if not core else TokenState.CORE if core[place] else TokenState.COMPLEMENT
     heat: list[float | None] = [None] * visual.total
     for token, value in zip(known.nonzero().squeeze(1).tolist(), scaled.tolist(), strict=True):
-        if explained and states[token] is TokenState.DROPPED:
+        if explained and states[token] is not TokenState.ABSENT:
             heat[token] = value
     return states, heat

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from foveate.models import family_of
 from foveate.runtime.conversation import apply_template, process_prompts
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 
 def make_clip_pixels(image_processor: Any, frames: Sequence[Image.Image]) -> dict[str, Tensor]:

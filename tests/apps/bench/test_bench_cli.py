@@ -4,11 +4,14 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from apps.bench.cases import SMALL
 from foveate.apps import cli
 from foveate.apps.bench import shapes
 from foveate.apps.results import open_folder
+from foveate.runtime.conversation import make_inputs
+from foveate.runtime.load import load
 from tiny import tiny_folder
 
 
@@ -39,6 +42,33 @@ def refusal(result):
     assert err.startswith("foveate: ")
     assert err.count("\n") == 1
     return err
+
+
+def test_targets_are_shown_on_request(run, llava):
+    options = ("--model", llava, "--keep", "0.25", "--no-plot")
+    assert "limit |" not in (plain := run(*options)[1])
+    assert "target" not in plain.lower()
+    assert "NOT MET" not in plain
+    assert "KV bytes, times the limit |" in run(*options, "--targets")[1]
+
+
+def test_an_own_image_and_question(run, qwen, tmp_path):
+    """The prompt is that of the image and the question: a larger image and more words are more tokens."""
+    Image.new("RGB", (112, 56), "red").save(tmp_path / "a.png")
+    options = ("--model", qwen, "--keep", "0.25", "--no-plot", "--json", "--image", tmp_path / "a.png")
+    cases = []
+    for question in ("what?", "what is the color of the thing in the middle?"):
+        code, out, err = run(*options, "--question", question)
+        assert (code, err) == (0, "")
+        cases.append(json.loads(out.splitlines()[-1])["cases"][0])
+    inputs = make_inputs(load(qwen), [Image.new("RGB", (112, 56))], ["what?"])
+    assert cases[0]["visual_tokens"] == cases[1]["visual_tokens"] == int(inputs["mm_token_type_ids"].sum())
+    assert cases[0]["prompt_tokens"] == inputs["input_ids"].shape[1] < cases[1]["prompt_tokens"]
+
+
+def test_a_shape_has_no_image_of_ones_own(run, tmp_path):
+    for option in (("--image", tmp_path / "a.png"), ("--question", "what?")):
+        assert f"{option[0]} is for checkpoints" in refusal(run("--model", "llava-1.5-7b", *option))
 
 
 def test_a_folder(run, llava, tmp_path):

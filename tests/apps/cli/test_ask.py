@@ -1,5 +1,7 @@
 import json
 import warnings
+from io import BytesIO
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +9,7 @@ from PIL import Image
 from transformers import DynamicCache
 
 import foveate
-from foveate.apps.ask import ask, kv_bytes
+from foveate.apps.ask import DRAWN_WORLD, ask, kv_bytes
 from foveate.errors import FoveateWarning
 from foveate.models import family_of
 from foveate.runtime.conversation import make_inputs
@@ -27,11 +29,12 @@ def test_ask(run, folder, scene, tmp_path):
     assert set(record) == {
         "answer", "answer_unpruned", "kept", "total", "keep", "method", "model", "seconds", "kv_bytes", "peak_bytes",
         "overlay", "retried", "reasons", "notes", "encode", "encoded", "skip", "max_encoder_memory",
+        "rounds", "range", "others",
     }  # fmt: skip
     assert (record["kept"], record["total"], record["keep"], record["method"]) == (5, 16, 5, "foveate")
     assert record["model"] == folder
     with Image.open(record["overlay"]) as drawn:
-        assert drawn.width == 512 < drawn.height  # the image above a legend
+        assert drawn.width > 2 * 512  # the original, what was kept, and the map
     table = out[: out.index('{"answer"')]
     for word in ("pruned", "unpruned", "5", "16", "time to first token", "KV cache", "vision encoder", "selection"):
         assert word in table
@@ -53,7 +56,63 @@ def test_ask_without_json_ends_with_the_table(run, folder, scene):
     code, out, _ = run("ask", scene, "how many?", "--model", folder, "--keep", "1.0", "--max-new-tokens", 2)
     assert code == 0
     assert "{" not in out
-    assert "100% of the visual tokens" in out
+    assert "foveate, 16 of 16 visual tokens" in out
+
+
+def test_one_token_is_not_called_no_tokens(run, folder, scene):
+    _, out, _ = run("ask", scene, "how many?", "--model", folder, "--keep", "1", "--max-new-tokens", 1)
+    assert "foveate, 1 of 16 visual tokens" in out
+
+
+def test_budgets_and_methods_side_by_side(run, folder, scene, tmp_path):
+    """Each column is what the command says alone."""
+    options = ("--model", folder, "--max-new-tokens", 2, "--json", "--repeat", 1)
+    overlay = tmp_path / "o.png"
+    code, out, err = run(
+        "ask", scene, "how many?", "--keep", 5, "--compare", "grid, 3,0.5", *options, "--overlay", overlay
+    )
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    arms = [(5, "grid"), (3, "foveate"), (0.5, "foveate")]
+    assert record["rounds"] == 1
+    assert [(each["kept"], each["method"]) for each in record["others"]] == [
+        (min(k, 5) if k > 1 else 8, m) for k, m in arms
+    ]
+    for each, (keep, method) in zip(record["others"], arms, strict=True):
+        alone = json.loads(
+            run("ask", scene, "how many?", "--keep", keep, "--method", method, *options)[1].splitlines()[-1]
+        )
+        assert (each["answer"], each["kv_bytes"]) == (alone["answer"], alone["kv_bytes"]["pruned"])
+        assert each["seconds"]["first_token"] == pytest.approx(sum(list(each["seconds"].values())[1:]))
+    lowest, highest = record["range"]["pruned"]
+    assert lowest == highest == record["seconds"]["pruned"]["first_token"]
+    with Image.open(overlay) as drawn:
+        assert max(drawn.size) > 2 * 512
+
+
+@pytest.mark.parametrize(
+    ("compare", "text"),
+    [
+        ("grid,grid", "--compare grid is there already"),
+        ("foveate", "--compare foveate is there already"),
+        ("5", "--compare 5 is there already"),
+        ("gird", "gird"),
+        ("2.5", "keep=2.5"),
+        ("0.x", "--compare '0.x' is no number"),
+    ],
+)
+def test_comparisons_that_cannot_be(run, scene, compare, text):
+    code, out, err = run("ask", scene, "how many?", "--keep", 5, "--compare", compare)
+    assert (code, out) == (2, "")
+    assert text in " ".join(err.split())
+
+
+def test_the_spread_of_rounds(folder, scene):
+    with quiet(), Image.open(scene) as image:
+        comparison = ask(load(folder), image, "how many", keep=3, max_new_tokens=1, rounds=5)
+    for timing in (comparison.pruned, comparison.unpruned):
+        assert 0 < timing.fastest < timing.slowest
+        assert timing.fastest < timing.first_token < 1.5 * timing.slowest
 
 
 def test_all_kept_is_the_unpruned_answer(folder, scene):
@@ -115,6 +174,8 @@ def test_ask_the_bundled_model(run, scene):
     assert code == 0
     record = json.loads(out.splitlines()[-1])
     assert (record["kept"], record["total"], record["model"]) == (58, 576, "bundled")
+    assert record["notes"] == [DRAWN_WORLD]
+    assert "knows drawn scenes alone" in out
 
 
 def test_warnings_of_foveate_become_notes(run, folder, scene):
@@ -154,3 +215,45 @@ def test_kv_bytes_counts_all_tensors_of_the_cache():
         cache.update(torch.zeros(1, 2, 5, 8, dtype=dtype), torch.zeros(1, 2, 5, 8, dtype=dtype), layer)
     assert kv_bytes(cache) == 2 * 80 * 4 + 2 * 80 * 2
     assert kv_bytes(DynamicCache()) == 0
+
+
+def test_a_question_about_several_images(run, folder, scene, tmp_path):
+    Image.new("RGB", (60, 40), "red").save(tmp_path / "red.png")
+    options = ("--model", folder, "--keep", 3, "--max-new-tokens", 3, "--json")
+    overlay = tmp_path / "kept.png"
+    code, out, err = run("ask", scene, tmp_path / "red.png", "which is red?", *options, "--overlay", overlay)
+    assert (code, err) == (0, "")
+    record = json.loads(out.splitlines()[-1])
+    assert (record["kept"], record["total"]) == (6, 32)
+    with quiet(), torch.no_grad(), Image.open(scene) as image:
+        loaded = load(folder)
+        content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "which is red?"}]
+        text = loaded.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        images = [image, Image.new("RGB", (60, 40), "red")]
+        inputs = loaded.processor(text=[text], images=images, return_tensors="pt")
+        with foveate.pruning(loaded.model, keep=3):
+            new = loaded.model.generate(**inputs, max_new_tokens=3, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    assert record["answer"] == loaded.processor.decode(new, skip_special_tokens=True).strip()
+    with Image.open(overlay) as drawn:
+        assert max(drawn.size) >= 2 * 512
+
+
+def test_an_image_on_standard_input(run, folder, scene, monkeypatch):
+    options = ("how many?", "--model", folder, "--keep", 3, "--max-new-tokens", 2, "--json")
+    with open(scene, "rb") as file:
+        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=file))
+        code, out, err = run("ask", "-", *options)
+    assert (code, err) == (0, "")
+    by_path = json.loads(run("ask", scene, *options)[1].splitlines()[-1])
+    assert json.loads(out.splitlines()[-1])["answer"] == by_path["answer"]
+
+
+def test_what_is_no_file(run, monkeypatch):
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(b"")))
+    for name, text in (
+        ("-", "The image on standard input is no image"),
+        ("https://example.com/a.png", "https://example.com/a.png is an address, and nothing is fetched"),
+    ):
+        code, out, err = run("ask", name, "how many?")
+        assert (code, out) == (2, "")
+        assert text in " ".join(err.split())

@@ -1,6 +1,7 @@
 """Arms whose encoder sees some of the tiles."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from foveate.apps.evaluate import evaluate, summarize
 from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.examples import EvalExample
-from foveate.apps.evaluate.report import draw_plot, format_tables
+from foveate.apps.evaluate.report import draw_plot
 from foveate.apps.evaluate.settings import make_arms, parse_budgets, parse_methods
+from foveate.apps.evaluate.tables import format_tables
 from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.method import resolve
 from foveate.runtime.conversation import generate_answers, make_inputs
@@ -168,7 +170,7 @@ def test_the_command(loaded, tmp_path, capsys, monkeypatch):
     names = [(arm["name"], arm["keep"], arm["encoded"]) for arm in record["arms"]]
     assert ("foveate, encode 0.6", 0.4, 0.6) in names
     assert ("foveate", str(path), None) in names  # the policy's arm is whole
-    assert "| foveate, encode 0.6 |" in out
+    assert "| foveate, encode 0.6 |" in Path("out/table.md").read_text()
     with pytest.raises(SystemExit) as stop:
         cli.main([*command, "--encode", "0.4", "--no-plot", "--out", "out", "--max-new-tokens", "1"])
     assert stop.value.code == 2

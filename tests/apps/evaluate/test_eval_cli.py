@@ -41,7 +41,10 @@ def test_the_world(run, folder, tmp_path):
     record = json.loads(out.splitlines()[-1])
     results = tmp_path / "results"
     assert json.loads((results / "summary.json").read_text()) == record
-    assert (results / "table.md").read_text().strip() in out
+    assert f"Tables with every task and budget are in {results / 'table.md'}." in " ".join(out.split())
+    assert "relative to the unpruned model" in out
+    assert "| --" not in out  # Markdown is for the file
+    assert "| keep 8 | tokens |" in (results / "table.md").read_text()
     assert (results / "plot.png").stat().st_size > 10_000
     assert {(arm["name"], arm["keep"]) for arm in record["arms"]} == {("unpruned", None), ("none", None)} | {
         (name, keep) for name in ("resize", "grid", "random", "divprune", "fastv(layer=1)") for keep in (0.3, 8)
@@ -49,6 +52,38 @@ def test_the_world(run, folder, tmp_path):
     assert set(record["settings"]["versions"]) >= {"foveate", "torch", "transformers"}
     row = json.loads((results / "answers.jsonl").read_text().splitlines()[0])
     assert set(row) >= {"id", "task", "question", "answer", "expected", "right", "kept", "tokens", "total", "seconds"}
+
+
+def test_a_run_is_extended(run, folder, tmp_path):
+    options = ("--model", folder, "--tasks", "counting", "--limit", 1, "--no-resize", "--no-plot")
+    assert run(*options, "--methods", "divprune", "--keep", "0.3")[0] == 0
+    results = tmp_path / "results"
+    before = (results / "answers.jsonl").read_text()
+    code, _, err = run("--model", folder, "--keep", "8")
+    assert (code, "another" in err) == (2, True)
+    code, _, err = run("--model", folder, "--extend", "--keep", "8", "--metric", "contains")
+    assert (code, "another metric" in err) == (2, True)
+    assert run("--model", folder, "--extend", "--keep", "8", "--no-plot", "--html")[0] == 0
+    assert (results / "answers.jsonl").read_text().startswith(before)
+    settings = json.loads((results / "summary.json").read_text())["settings"]
+    assert (settings["methods"], settings["keep"], settings["limit"]) == ("divprune", "0.3,8", 1)
+    assert "<h1>" in (results / "report.html").read_text()
+    code, _, err = run("--model", folder, "--extend", "--keep", "8", out=tmp_path / "other")
+    assert (code, "holds no run to extend" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--metric", "bleu"), "There is no metric 'bleu'"),
+        (("--tolerance", "0.1"), "for --metric numeric"),
+        (("--metric", "vqa", "--tasks", "counting"), "needs 4 references or more"),
+    ],
+)
+def test_metrics_that_cannot_be(run, options, text):
+    code, _, err = run("--model", "/no/such/model", *options)
+    assert code == 2
+    assert text in " ".join(err.split())
 
 
 def test_own_data(run, folder, tmp_path):
@@ -201,7 +236,8 @@ def test_results_that_cannot_be_written(run, folder, tmp_path, name):
     code, out, err = run("--model", folder, *SMALL)
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith("foveate: ")
-    assert "Accuracy:" in out or name == "run.json"
+    assert "relative to the" in out or name == "run.json"
+    assert "table.md." not in out
     (tmp_path / "results" / name).rmdir()
     assert run("--model", folder, *SMALL)[0] == 0
     assert {path.suffix for path in (tmp_path / "results").iterdir()} == {".json", ".jsonl", ".md", ".png"}

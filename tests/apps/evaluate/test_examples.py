@@ -3,7 +3,8 @@ import json
 import pytest
 from PIL import Image
 
-from foveate.apps.evaluate.examples import is_right, read_data, sample_examples
+from foveate.apps.evaluate.examples import read_data, sample_examples
+from foveate.apps.evaluate.metrics import match_exact
 from foveate.errors import InputError
 from foveate.world.questions import TASKS
 
@@ -74,5 +75,5 @@ def test_data_without_a_question(tmp_path, text):
 
 
 def test_right_is_to_the_letter_but_for_case_and_full_stop():
-    assert is_right(" Two  Stars. ", ["three", "two stars"])
-    assert not is_right("two star", ["two stars"])
+    assert match_exact(" Two  Stars. ", ["three", "two stars"])
+    assert not match_exact("two star", ["two stars"])

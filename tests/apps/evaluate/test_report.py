@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveate.apps.evaluate.report import check_plot, draw_plot, format_overview, format_tables, summarize
+from foveate.apps.evaluate.report import check_plot, draw_plot, summarize
 from foveate.apps.evaluate.statistics import compute_p
+from foveate.apps.evaluate.tables import format_overview, format_tables
 from foveate.errors import InputError
 
 

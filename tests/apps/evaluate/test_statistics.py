@@ -12,6 +12,7 @@ from foveate.apps.evaluate.statistics import (
     compute_bootstrap_p,
     compute_p,
     resample,
+    take_percentiles,
 )
 
 
@@ -25,7 +26,19 @@ def test_the_interval_is_that_of_the_binomial():
     assert low == pytest.approx(0.7 - 1.96 * math.sqrt(0.7 * 0.3 / 100), abs=0.012)
     assert high == pytest.approx(0.7 + 1.96 * math.sqrt(0.7 * 0.3 / 100), abs=0.012)
     assert bootstrap_interval(scores) == (low, high)
-    assert bootstrap_interval(np.ones(5)) == (1.0, 1.0)
+    assert bootstrap_interval(np.ones(10)) == (1.0, 1.0)
+
+
+def test_a_few_questions_have_no_interval():
+    """Neither has a ratio where the questions of some round hold no right answer."""
+    assert np.isnan(bootstrap_interval(np.ones(9))).all()
+    rare = {"color": {"whole": np.array([1.0] + [0.0] * 19), "pruned": np.ones(20)}}
+    few = {"color": {"whole": np.ones(9), "pruned": np.ones(9)}}
+    for scores in (rare, few):
+        value, rounds = average_relative(scores, "whole")["pruned"]
+        assert value == (20 if scores is rare else 1)
+        assert np.isnan(take_percentiles(rounds)).all()
+        assert math.isnan(compute_bootstrap_p(rounds))
 
 
 def test_what_is_paired_stays_paired():
@@ -62,7 +75,7 @@ def test_sign_flips_against_all_of_them():
 def test_mean_relative_is_the_mean_of_ratios():
     scores = {
         "color": {"whole": np.array([1.0, 1, 1, 0] * 9), "pruned": np.array([1.0, 0, 1, 0] * 9)},
-        "count": {"whole": np.array([1.0, 1]), "pruned": np.array([0.0, 1])},
+        "count": {"whole": np.ones(10), "pruned": np.array([0.0, 1] * 5)},
         "never": {"whole": np.zeros(3), "pruned": np.ones(3)},
     }
     relative = average_relative(scores, "whole")

@@ -103,7 +103,7 @@ def test_a_boolean_is_no_number_and_a_number_is_no_boolean(field, value):
     ("part", "start"),
     [
         ({"type": "image_url", "image_url": "data:a"}, "messages.0.content.1.image_url: "),
-        ({"type": "input_audio"}, "messages.0.content.1: Input tag 'input_audio'"),
+        ({"type": "input_audio"}, "messages.0.content.1: its type 'input_audio'"),
         ({"type": "video_url", "video_url": "data:a"}, "messages.0.content.1.video_url: "),
         ({"text": "a"}, "messages.0.content.1: "),
         ({"type": "text", "text": "a", "cache_control": {"a": 1}}, "messages.0.content.1.cache_control: it has no "),

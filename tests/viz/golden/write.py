@@ -76,7 +76,10 @@ def make_cases(change=0):
 
 def draw_cases(change=0):
     """Name -> overlay, without a legend: fonts differ."""
-    return {name: draw(image, make_report(item), legend=False) for name, (image, item) in make_cases(change).items()}
+    return {
+        name: draw(image, make_report(item), legend=False, original=False)
+        for name, (image, item) in make_cases(change).items()
+    }
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from foveate.apps.bench import shapes
 from foveate.apps.bench.published import Size
@@ -13,8 +15,10 @@ from foveate.apps.bench.settings import format_size
 from foveate.apps.bench.shapes import Shape, ShapeScale
 from foveate.errors import InputError
 from foveate.runtime.conversation import make_inputs
-from foveate.runtime.load import BUNDLED, LoadedModel, load
+from foveate.runtime.files import open_image
+from foveate.runtime.load import BUNDLED, load
 from foveate.runtime.load_options import LoadOptions
+from foveate.runtime.loaded import LoadedModel
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
 
@@ -68,14 +72,17 @@ class ShapeModel(BenchModel):
 
 @dataclass(eq=False)
 class CheckpointModel(BenchModel):
-    """A model with its processor, a drawn scene and a plain question."""
+    """A model with its processor, an image and a question: by default a drawn scene and a plain question."""
 
     loaded: LoadedModel
+    own_image: Image.Image | None = None
+    question: str = QUESTION
 
     def __post_init__(self) -> None:
         self.model, self.name, self.notes = self.loaded.model, self.loaded.name, self.loaded.notes
-        self.image = draw_scene(sample_scene(*SCENE))
-        self.size = (self.image.height, self.image.width) if self.name in BUNDLED else (SIDE, SIDE)
+        self.image = self.own_image or draw_scene(sample_scene(*SCENE))
+        keeps_size = self.own_image is not None or self.name in BUNDLED
+        self.size = (self.image.height, self.image.width) if keeps_size else (SIDE, SIDE)
 
     def make_inputs(self, batch: int, size: Size) -> Mapping[str, Any]:
         """The same prompt in every row; a size that makes no difference is an error."""
@@ -91,18 +98,25 @@ class CheckpointModel(BenchModel):
         return inputs
 
     def _process(self, size: Size, batch: int = 1) -> Any:
-        return make_inputs(self.loaded, [self.image.resize((size[1], size[0]))] * batch, [QUESTION] * batch)
+        return make_inputs(self.loaded, [self.image.resize((size[1], size[0]))] * batch, [self.question] * batch)
 
 
-def open_model(name: str, *, layers: int | None = None, loading: LoadOptions | None = None) -> BenchModel:
-    """Build a shape by its name, or load a model as `load` does.
+def open_model(
+    name: str, *, layers: int | None = None, loading: LoadOptions | None = None, image: Path | None = None,
+    question: str | None = None,
+) -> BenchModel:  # fmt: skip
+    """Build a shape by its name, or load a model as `load` does, to measure it on this image and question.
 
     Raises `InputError` for a setting that is not for this model, and what `load` and `shapes.build` raise.
     """
     loading = loading or LoadOptions()
     match = check_options(name, layers, loading)
     if match is None:
-        return CheckpointModel(load(name, **vars(loading)))
+        own = None if image is None else open_image(image)
+        return CheckpointModel(load(name, **vars(loading)), own, question or QUESTION)
+    for option, value in (("--image", image), ("--question", question)):
+        if value is not None:
+            raise InputError(f"{option} is for checkpoints; {match[0]} has random weights: leave it out.")
     shape_name, shape = match
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, scale = shapes.build(shape, layers, None if loading.dtype is None else shapes.DTYPES[loading.dtype], device)

@@ -41,23 +41,23 @@ def to_record(model: BenchModel, cases: Sequence[BenchCase]) -> dict[str, Any]:
     }
 
 
-def to_markdown(model: BenchModel, cases: Sequence[BenchCase]) -> str:
-    """The model, then all cases, each ending in its verdict."""
+def to_markdown(model: BenchModel, cases: Sequence[BenchCase], *, targets: bool = False) -> str:
+    """The model, then all cases, each ending in its verdict; with the project's own `targets` too."""
     about = model.to_record()
     where = f"{about['dtype']} on {about['device']}, CPU threads: {torch.get_num_threads()}"
     lines = [f"{about['name']}, {where}.", *model.notes, "", LEGEND]
     for case in cases:
-        lines += ["", *_format_case(case)]
+        lines += ["", *_format_case(case, targets)]
     return "\n".join(lines) + "\n"
 
 
-def _format_case(case: BenchCase) -> list[str]:
+def _format_case(case: BenchCase, has_targets: bool) -> list[str]:
     size, unpruned = format_size(case.size), case.unpruned
     lines = [f"Batch {case.batch}, image {size}: {case.total} visual of {unpruned.length} tokens.", ""]
     lines += format_table(HEADS, [_format_arm(arm) for arm in case.arms])
     lines += [f"\nNote: {note}" for note in case.notes]
     figures = {arm.name: compute_figures(case, arm) for arm in case.pruned}
-    targets = list(dict.fromkeys(target.name for each in figures.values() for target in each.targets))
+    targets = list(dict.fromkeys(target.name for each in figures.values() if has_targets for target in each.targets))
     rows = []
     for name, each in figures.items():
         values = {target.name: target.format() for target in each.targets}

@@ -17,7 +17,7 @@ from foveate.method import Method
 from foveate.pipeline.settings import check_settings
 from foveate.policy.policy import Policy, Promise, format_percent
 from foveate.policy.risk import bound_rate
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from foveate.policy.fit import CalibrationCase, CalibrationSettings, fit_policy
 from foveate.policy.policy import Metric, Policy
 from foveate.policy.risk import count_needed
 from foveate.policy.signature import sign_model
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 BUDGETS = (0.028, 0.056, 0.083, 0.111, 0.167, 0.25, 0.333, 0.5, 0.75)
 

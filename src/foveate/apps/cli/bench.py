@@ -27,6 +27,9 @@ BOUND = (
     "default: 3 times those of an unpruned request alone."
 )
 SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
+IMAGE = "hf: your own image, of its own size, in place of a drawn scene."
+TARGETS = "hf: show the project's own targets, and whether they are met."
+LOAD = ("--concurrency", "--questions-per-image", "--rate", "--reuse", "--bound")
 LAYERS = (
     "Decoder layers of a shape, and the same share of its tower; default: as many as fit, at most 4 on a CPU, 1 in "
     "vLLM."
@@ -54,6 +57,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one warm-up.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
+    image: Annotated[Path | None, typer.Option(help=IMAGE)] = None,
+    question: Annotated[str | None, typer.Option(help="hf: your own question about it.")] = None,
+    targets: Annotated[bool, typer.Option("--targets", help=TARGETS)] = False,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
     as_json: options.Json = False,
     *,
@@ -61,61 +67,71 @@ def bench(
 ) -> None:
     """Measure time and memory at each budget, beside the unpruned model and a stock one with as few tokens."""
     from foveate.apps.bench import settings
-    from foveate.apps.evaluate.report import check_plot
     from foveate.apps.results import open_folder, read_versions
     from foveate.runtime.load import quiet
 
     budgets, encoders, served = settings.parse_budgets(method, keep), parse_encoders(encode), engine.value == "vllm"
-    load = {"--concurrency": concurrency, "--questions-per-image": questions_per_image, "--rate": rate}
-    load |= {"--reuse": reuse, "--bound": bound}
-    not_for_hf = {**load, "--requests": requests}
-    settings.check_options(engine.value, hf={"--batch": batch, "--encode": encoders or None}, vllm=not_for_hf)
-    batches = settings.parse_batches(batch or "1")
-    arms = _parse_load(*load.values()) if served else {"encoders": encoders}
-    sizes = None if image_size is None else settings.parse_sizes(image_size)
-    rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "loading": loading}
-    if image := out / "plot.png" if plot else None:
-        check_plot()
-    arms |= {"sizes": sizes, **rounding}
+    load = (concurrency, questions_per_image, rate, reuse, bound)
+    only_hf = {"--batch": batch, "--encode": encoders or None, "--image": image, "--question": question}
+    only_vllm = {**dict(zip(LOAD, load, strict=True)), "--requests": requests}
+    settings.check_options(engine.value, hf=only_hf, vllm=only_vllm)
+    batches = settings.parse_batches(batch or "1", "--batch")
+    arms = _parse_load(*load) if served else {"encoders": encoders}
+    rounding = {"rounds": rounds, "new_tokens": new_tokens}
+    shape = {"layers": layers, "loading": loading}
+    figure = _check_figure(out / "plot.png") if plot else None
+    arms |= {"sizes": None if image_size is None else settings.parse_sizes(image_size), **rounding}
     with open_folder(out), quiet():
         if served:
-            record, table, draw = _run_vllm(model, budgets, image, {"requests": requests or 16, **arms, **shape})
+            result = _run_vllm(model, budgets, figure, {"requests": requests or 16, **arms, **shape})
         else:
-            record, table, draw = _run_hf(model, budgets, batches, image, arms, shape)
-        record |= {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
-        _write(out, record, table, draw, as_json=as_json)
+            own = {**shape, "image": image, "question": question}
+            result = _run_hf(model, budgets, batches, figure, arms, own, targets)
+        about = {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
+        _write(out, *result, about=about, as_json=as_json)
 
 
-def _write(out: Path, record: Any, table: str, draw: Callable[[], None] | None, *, as_json: bool) -> None:
+def _check_figure(path: Path) -> Path:
+    from foveate.apps.evaluate.report import check_plot
+
+    check_plot()
+    return path
+
+
+def _write(
+    out: Path, record: Any, table: str, draw: Callable[[], None] | None, *, about: dict[str, Any], as_json: bool
+) -> None:
+    """Write the files; a full disk does not lose what was measured."""
     from foveate.apps.results import write_file
 
+    record |= about
     try:
         write_file(out / "bench.json", json.dumps(record, indent=1) + "\n")
         write_file(out / "table.md", table)
         if draw:
             draw()
-    finally:  # a full disk does not lose what was measured
+    finally:
         print(table)
         if as_json:
             print(json.dumps(record))
 
 
-def _run_hf(model: str, budgets: Any, batches: Any, image: Path | None, arms: Any, shape: Any) -> Any:
+def _run_hf(model: str, budgets: Any, batches: Any, figure: Path | None, arms: Any, shape: Any, targets: bool) -> Any:
     from foveate.apps.bench import report, run
     from foveate.apps.bench.model import open_model
 
     opened = open_model(model, **shape)
     cases = run.run(opened, budgets, batches, **arms)
-    draw = partial(report.plot, opened, cases, image) if image else None
-    return report.to_record(opened, cases), report.to_markdown(opened, cases), draw
+    draw = partial(report.plot, opened, cases, figure) if figure else None
+    return report.to_record(opened, cases), report.to_markdown(opened, cases, targets=targets), draw
 
 
-def _run_vllm(model: str, budgets: Any, image: Path | None, load: Any) -> Any:
+def _run_vllm(model: str, budgets: Any, figure: Path | None, load: Any) -> Any:
     from foveate.apps.bench import served
 
     result = served.run(model, budgets, **load)
     record = served.to_record(result)
-    return record, served.to_markdown(result), partial(served.plot, record, image) if image else None
+    return record, served.to_markdown(result), partial(served.plot, record, figure) if figure else None
 
 
 def _parse_load(

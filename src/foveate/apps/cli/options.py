@@ -78,3 +78,9 @@ ResultsFolder = Annotated[
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 is any free one.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON, last on standard output.")]
+
+
+def is_set(context: typer.Context, name: str) -> bool:
+    """Whether the user gave this option."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

@@ -17,6 +17,8 @@ AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HO
 CACHE = "MiB of encoded images that are kept for further questions, 0 for none; default 256."
 AUTO = "The file of a policy, for the slider's notch auto; default: the policy that comes with the model."
 FRAMES = "Frames of a video that are shown; default 0: videos are refused."
+LOG = "Write the log of requests as lines of JSON."
+LogJson = Annotated[bool, typer.Option("--log-json", help=LOG)]
 TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
     "chat; default last."
@@ -53,6 +55,7 @@ def serve(
     max_waiting: Annotated[int | None, typer.Option(min=0, help="Waiting requests; default 32.")] = None,
     image_cache: Annotated[int | None, typer.Option(min=0, help=CACHE)] = None,
     grace: Annotated[float | None, typer.Option(min=0, help="Seconds to finish requests; default 30.")] = None,
+    log_json: LogJson = False,
     turn: Annotated[str | None, typer.Option(help=TURN)] = None,
     reuse: Annotated[str | None, typer.Option(help=REUSE)] = None,
     show_only: Annotated[bool, typer.Option("--print", help="vLLM: print its command line and stop.")] = False,
@@ -65,20 +68,19 @@ def serve(
     from foveate.apps.serve import command
 
     limits = {
-        "body": max_body, "pixels": max_pixels, "images": max_images, "frames": max_frames, "prompt": max_prompt_tokens,
-        "new": max_new_tokens, "waiting": max_waiting, "cache": image_cache,
+        "body": max_body, "pixels": max_pixels, "images": max_images, "frames": max_frames, "cache": image_cache,
+        "prompt": max_prompt_tokens, "new": max_new_tokens, "waiting": max_waiting,
     }  # fmt: skip
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
+    hf: dict[str, Any] = {"fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace, "log_json": log_json}
     if engine is options.EngineChoice.vllm:
-        limits.pop("cache")
-        command.refuse_hf_options({**limits, "fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace})
+        command.refuse_hf_options({**limits, **hf})
         prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question"}
         prunes |= {} if image_cache is None else {"feature_cache_gib": image_cache / 1024}
         command.serve_vllm(model, context.args, prunes, loading, show_only=show_only, **address)
     else:
         command.refuse_vllm_options(context.args, turn=turn, reuse=reuse, show_only=show_only)
-        address |= {"fetch_from": fetch_from or [], "allowed_host": allowed_host or []}
-        command.serve_hf(model, prunes, limits, loading, encoder=encoder, grace=grace, **address)
+        command.serve_hf(model, prunes, limits, loading, encoder=encoder, **address, **hf)
 
 
 @options.app.command()

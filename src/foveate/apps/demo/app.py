@@ -37,7 +37,7 @@ from foveate.pipeline.settings import check_settings
 from foveate.policy import Policy
 from foveate.policy.shipped import find_shipped
 from foveate.runtime.conversation import make_inputs
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.world.drawing import draw_scene
 
 STATIC = Path(__file__).parent / "static"

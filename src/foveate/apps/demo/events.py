@@ -29,7 +29,8 @@ class AnswerCost:
 
 @dataclass(frozen=True)
 class KeptTokens:
-    """What the question keeps. `overlay` is a data URL; `heat` says whether it shows relevance.
+    """What the question keeps. `overlay` is a data URL; `heat` says whether a map stands beside it, of the
+    relevance where the method is `prompt_aware` and of its own score otherwise.
 
     `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt. `look` is the
     overlay of a first look at `looked` tokens, None without one. `reason` says why a policy keeps so many.
@@ -50,6 +51,7 @@ class KeptTokens:
     looked: int | None = None
     reason: str | None = None
     tiles: tuple[int, int] | None = None
+    prompt_aware: bool = True
 
 
 @dataclass(frozen=True)

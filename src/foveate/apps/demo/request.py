@@ -10,9 +10,10 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.apps.serve.chat_parts import StrictBody
-from foveate.apps.serve.chat_request import parse_object, to_field_error
+from foveate.apps.serve.chat_request import parse_object
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.field_checks import EncodeShare, at_most
+from foveate.apps.serve.field_errors import to_field_error
 from foveate.apps.serve.images import ImageSource, decode_data_url
 from foveate.method.checks import is_number
 from foveate.runtime.conversation import ChatMessage

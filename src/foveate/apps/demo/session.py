@@ -25,7 +25,7 @@ from foveate.policy import Policy
 from foveate.runtime.context import context_length
 from foveate.runtime.conversation import apply_template, make_inputs
 from foveate.runtime.image_cache import ImageCache, PreparedPrompt
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.warnings import collect_warnings
 from foveate.viz import draw
@@ -129,7 +129,7 @@ class DemoSession:
         reason = next((item.reason for item in report.items if item.reason), None)
         return KeptTokens(
             overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked, reason,
-            report.tile_counts,
+            report.tile_counts, report.prompt_aware,
         )  # fmt: skip
 
     def _answer(
@@ -156,4 +156,4 @@ def draw_overlay(shown: ShownFile, report: Report, processor: Any, step: Step = 
 
     Raises `InputError` for tokens without a grid.
     """
-    return to_url(draw(shown.shrink(), report, processor=processor, legend=False, step=step))
+    return to_url(draw(shown.shrink(), report, processor=processor, legend=False, step=step, original=False))

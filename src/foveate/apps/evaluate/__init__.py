@@ -1,7 +1,8 @@
 """Accuracy of pruning: the same questions for every method, with intervals and paired tests."""
 
 from foveate.apps.evaluate.examples import EvalExample, read_data, sample_examples
+from foveate.apps.evaluate.plan import EvalPlan, EvalRun
 from foveate.apps.evaluate.report import EvalSummary, summarize
 from foveate.apps.evaluate.runner import evaluate
 
-__all__ = ["EvalExample", "EvalSummary", "evaluate", "read_data", "sample_examples", "summarize"]
+__all__ = ["EvalExample", "EvalPlan", "EvalRun", "EvalSummary", "evaluate", "read_data", "sample_examples", "summarize"]

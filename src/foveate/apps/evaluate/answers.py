@@ -8,9 +8,12 @@ from typing import Any
 from foveate.errors import InputError
 
 Row = dict[str, Any]
-"""One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds, measures."""
+"""One answer: id, task, arm, name, keep, question, expected, answer, right, kept, tokens, total, seconds, measures.
+
+`right` is what the metric says: true or false, or a number from 0 to 1.
+"""
 RESULTS: dict[str, type | tuple[type, ...]] = {
-    "answer": str, "right": bool, "kept": (list, type(None)), "tokens": (int, float), "total": int,
+    "answer": str, "right": (bool, int, float), "kept": (list, type(None)), "tokens": (int, float), "total": int,
     "seconds": (int, float),
 }  # fmt: skip
 ENCODED = "encoded"

@@ -23,7 +23,7 @@ from foveate.pipeline.report import Report
 from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings
 from foveate.policy import Policy
 from foveate.runtime.conversation import generate_answers
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 
 @dataclass(frozen=True)

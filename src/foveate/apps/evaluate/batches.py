@@ -15,7 +15,7 @@ from foveate.models.generation import read_pad_id
 from foveate.models.sequence import cut_sequence, lay_out
 from foveate.pipeline.encode import Encoded, encode
 from foveate.runtime.conversation import make_inputs
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.world.clip_inputs import make_clip_inputs, make_history_inputs
 
 MAKERS: Mapping[str, Callable[..., Any]] = {

@@ -19,7 +19,7 @@ from foveate.models import family_of
 from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.settings import check_settings
 from foveate.pipeline.tiles import ONE_TILE
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 
 @dataclass(frozen=True)

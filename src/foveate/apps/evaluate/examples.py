@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,9 +77,9 @@ def read_data(
 ) -> tuple[list[EvalExample], list[str]]:
     """The user's questions, at most `limit` of them, and a sentence for each line that was skipped.
 
-    A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task"; a
-    relative path starts at the file's folder. Without `needs_answers` a line may lack its answer. Every image is
-    opened once, so that errors show before the run.
+    A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task", or with
+    "images", a list of paths, for a question about several; a relative path starts at the file's folder. Without
+    `needs_answers` a line may lack its answer. Every image is opened once, so that errors show before the run.
 
     Raises `InputError` if the file cannot be read or no line of it can be used.
     """
@@ -102,7 +102,10 @@ def read_data(
             examples[example.id] = example
     if not examples:
         raise InputError(f"{path} has no usable question: {skipped[0] if skipped else 'it is empty.'}")
-    return list(examples.values()), skipped
+    usable = list(examples.values())
+    if any(example.modality == "images" for example in usable):
+        usable = [_as_several(example) for example in usable]
+    return usable, skipped
 
 
 def hash_data(path: Path) -> str:
@@ -120,27 +123,40 @@ def _parse_line(line: str, number: int, path: Path, needs_answers: bool) -> Eval
         row = None
     if not isinstance(row, dict):
         raise InputError('it is no JSON object: write {"image": ..., "question": ..., "answer": ...}.')
-    texts = {name: row.get(name) for name in ("image", "question")}
-    for name, value in texts.items():
-        if not isinstance(value, str) or not value.strip():
-            raise InputError(f"{name!r} is missing or no text.")
+    question = row.get("question")
+    if not isinstance(question, str) or not question.strip():
+        raise InputError("'question' is missing or no text.")
+    names = row["images"] if "images" in row else [row.get("image")]
+    if not isinstance(names, list) or not names or not all(isinstance(each, str) and each.strip() for each in names):
+        raise InputError("'image' is missing or no text (or 'images' no list of texts).")
     if not needs_answers:
         row.setdefault("answer", "")
     answers = row["answer"] if isinstance(row.get("answer"), list) else [row.get("answer")]
     if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
         raise InputError("'answer' is missing, or neither a text nor a list of texts.")
-    image = path.parent / str(texts["image"])
-    open_image(image)
+    paths = [path.parent / each for each in names]
+    for each in paths:
+        open_image(each)
+    several = "images" in row
     return EvalExample(
-        str(row.get("id", f"line-{number}")), str(row.get("task", "data")), str(texts["question"]),
-        tuple(map(str, answers)), partial(open_image, image),
+        str(row.get("id", f"line-{number}")), str(row.get("task", "data")), question, tuple(map(str, answers)),
+        partial(_open_all, paths) if several else partial(open_image, paths[0]), "images" if several else "image",
     )  # fmt: skip
 
 
-def is_right(answer: str, expected: Sequence[str]) -> bool:
-    """Exact match, apart from case, extra blanks and a final full stop."""
-    return _normalize(answer) in {_normalize(text) for text in expected}
+def _open_all(paths: Sequence[Path]) -> list[Any]:
+    return [open_image(path) for path in paths]
 
 
-def _normalize(text: str) -> str:
-    return " ".join(text.lower().split()).removesuffix(".").strip()
+def _as_several(example: EvalExample) -> EvalExample:
+    """A question about one image as one about several, since a run's questions are all of one kind."""
+    return (
+        example
+        if example.modality == "images"
+        else replace(example, image=lambda: [example.image()], modality="images")
+    )
+
+
+def frame_questions(examples: Sequence[EvalExample], prefix: str = "", suffix: str = "") -> list[EvalExample]:
+    """The questions with a text before and behind each, such as " Answer with one word."."""
+    return [replace(example, question=f"{prefix}{example.question}{suffix}") for example in examples]

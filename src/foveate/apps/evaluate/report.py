@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from foveate.apps.evaluate.answers import ENCODED, Row
 from foveate.apps.evaluate.statistics import (
+    FEW,
     Scores,
     average_relative,
     bootstrap_interval,
@@ -19,7 +20,7 @@ from foveate.apps.evaluate.statistics import (
     resample,
     take_percentiles,
 )
-from foveate.apps.results import write_figure
+from foveate.apps.results import draw_figure, write_file
 from foveate.errors import InputError
 
 UNPRUNED, BLIND = "unpruned", "none"
@@ -31,14 +32,17 @@ MARKERS = "osD^vPX*"
 
 @dataclass(frozen=True)
 class EvalScore:
-    """An accuracy and its 95 % interval."""
+    """A score and its 95 % interval, NaN where there are too few questions for one."""
 
     value: float
     low: float
     high: float
 
     def __str__(self) -> str:
-        return "-" if math.isnan(self.value) else f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        if math.isnan(self.value):
+            return "-"
+        spread = "too few" if math.isnan(self.low) else f"{self.low:.3f} to {self.high:.3f}"
+        return f"{self.value:.3f} ({spread})"
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ def summarize(rows: Sequence[Row]) -> EvalSummary:
     keys, base, blind = list(next(iter(scores.values()))), (UNPRUNED, None), (BLIND, None)
     whole = {key: np.concatenate([arms[key] for arms in scores.values()]) for key in keys}
     rounds = dict(zip(keys, resample(list(whole.values())), strict=True))
+    if len(whole[base]) < FEW:
+        rounds = {key: np.full_like(each, math.nan) for key, each in rounds.items()}
     relative = average_relative(scores, base)
 
     def compare(first: ArmKey, second: ArmKey) -> tuple[EvalScore, float]:
@@ -159,47 +165,6 @@ def _group_scores(rows: Sequence[Row]) -> tuple[dict[str, dict[ArmKey, Scores]],
     return scores, tokens
 
 
-def format_overview(summary: EvalSummary, figure: Literal["accuracy", "relative"]) -> str:
-    """A table of this figure with its interval: one row for each method, one column for each budget."""
-    keeps = list(dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None))
-    cells = {(arm.name, arm.keep): str(getattr(arm, figure)) for arm in summary.arms}
-    lines = [f"| keep | {' | '.join(map(str, keeps))} |", "|---" * (len(keeps) + 1) + "|"]
-    for name in dict.fromkeys(arm.name for arm in summary.arms):
-        row = [cells.get((name, keep)) or cells.get((name, None), "") for keep in keeps]
-        lines.append(f"| {name} | {' | '.join(row)} |")
-    return "\n".join(lines)
-
-
-def format_tables(summary: EvalSummary) -> str:
-    """The overviews, then a table for each budget, which begins with the unpruned and the blind model."""
-    tasks = list(summary.questions)
-    total = sum(summary.questions.values())
-    intro = f"{total} questions ({', '.join(f'{task} {n}' for task, n in summary.questions.items())})."
-    if summary.blind:
-        intro += f" {', '.join(summary.blind)}: answered nearly as well without the image; no evidence about pruning."
-    lines = [intro, "", "Accuracy:", "", format_overview(summary, "accuracy")]
-    lines += [
-        "",
-        "Accuracy relative to the unpruned model, mean of the tasks:",
-        "",
-        format_overview(summary, "relative"),
-    ]
-    for keep in dict.fromkeys(arm.keep for arm in summary.arms if arm.keep is not None):
-        heads = [task + (" †" if task in summary.blind else "") for task in tasks]
-        tiles = ["parts encoded"] if any(arm.keep == keep and arm.encoded is not None for arm in summary.arms) else []
-        names = [f"keep {keep}", "tokens", *tiles, "relative, mean of tasks", "all", *heads, "p"]
-        lines += ["", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-        for arm in summary.arms:
-            if arm.keep in (None, keep):
-                shares = " | ".join(f"{arm.tasks[task].value:.3f}" for task in tasks)
-                p = "" if arm.name == UNPRUNED else f"{arm.p:.1g}"
-                part = ["" if arm.encoded is None else f"{arm.encoded:.0%}"] * len(tiles)
-                cells = [arm.name, f"{arm.tokens:.0f}", *part, arm.relative, arm.accuracy, shares, p]
-                lines.append(f"| {' | '.join(map(str, cells))} |")
-    lines += ["", "In brackets: 95 % bootstrap intervals over questions. p: paired test against the unpruned model."]
-    return "\n".join(lines) + "\n"
-
-
 def check_plot() -> None:
     """Raise `InputError` if matplotlib is not installed."""
     try:
@@ -211,7 +176,12 @@ def check_plot() -> None:
 
 
 def draw_plot(summary: EvalSummary, path: Path) -> None:
-    """Draw accuracy against the budget, one line for each method, with shaded intervals where there are few lines."""
+    """Write the plot into a file."""
+    write_file(path, make_plot(summary))
+
+
+def make_plot(summary: EvalSummary) -> bytes:
+    """Accuracy against the budget, a line for each method, with shaded intervals where there are few lines, as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8.4, 4.8), layout="constrained")
@@ -243,4 +213,4 @@ def draw_plot(summary: EvalSummary, path: Path) -> None:
     axes.set_xlabel("visual tokens, mean over the decoder's layers")
     axes.set_ylabel("accuracy")
     figure.legend(loc="outside right upper", fontsize=8)
-    write_figure(path, figure)
+    return draw_figure(figure)

@@ -15,7 +15,7 @@ from foveate.apps.evaluate.examples import EvalExample
 from foveate.errors import ModelError
 from foveate.method.budget import to_budget
 from foveate.models import family_of
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 TRIAL_SIZE = (1600, 1200)  # large enough for tiles where a processor cuts images into them
 TRIAL_TOKENS = 4

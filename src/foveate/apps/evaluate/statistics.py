@@ -13,10 +13,13 @@ Scores = NDArray[np.float64]
 ROUNDS = 2000
 CHUNK = 100  # rounds in memory at the same time
 SEED = 0
+FEW = 10  # questions: with fewer of them an interval says nothing
 
 
 def bootstrap_interval(scores: Scores) -> tuple[float, float]:
-    """95 % bootstrap interval of the mean of `scores` (n,), over questions."""
+    """95 % bootstrap interval of the mean of `scores` (n,), over questions; NaN where there are too few."""
+    if len(scores) < FEW:
+        return math.nan, math.nan
     return take_percentiles(resample([scores])[0])
 
 
@@ -28,7 +31,7 @@ def bootstrap_statistic(items: Sequence[Item], statistic: Callable[[list[Item]],
 
 
 def take_percentiles(values: Scores) -> tuple[float, float]:
-    """The 2.5th and the 97.5th percentile."""
+    """The 2.5th and the 97.5th percentile; NaN where a value is."""
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
 
@@ -74,7 +77,8 @@ def average_relative(scores: dict[str, dict[Arm, Scores]], base: Arm) -> dict[Ar
     """Accuracy relative to the arm `base`, averaged over tasks: {arm: (value, its values in ROUNDS rounds)}.
 
     `scores` are {task: {arm: (n,)}}, paired within a task; questions are resampled within tasks. Tasks where `base` has
-    no right answer are left out; without any other task, all values are NaN.
+    no right answer are left out; without any other task, all values are NaN. Where the questions of a round hold no
+    right answer of `base`, or a task has fewer than FEW questions, the round's value is NaN: there are too few.
     """
     tasks = [task for task, arms in scores.items() if arms[base].sum() > 0]
     if not tasks:
@@ -84,7 +88,8 @@ def average_relative(scores: dict[str, dict[Arm, Scores]], base: Arm) -> dict[Ar
     for task in tasks:
         arms = list(scores[task])
         rounds = dict(zip(arms, resample([scores[task][arm] for arm in arms]), strict=True))
-        below = np.maximum(rounds[base], 1e-9)
+        enough = (rounds[base] > 0) & (len(scores[task][base]) >= FEW)
+        below = np.where(enough, rounds[base], np.nan)
         for arm in arms:
             value = float(scores[task][arm].mean() / scores[task][base].mean())
             before = sums.get(arm, (0.0, np.zeros(ROUNDS)))
@@ -93,6 +98,8 @@ def average_relative(scores: dict[str, dict[Arm, Scores]], base: Arm) -> dict[Ar
 
 
 def compute_bootstrap_p(difference: Scores) -> float:
-    """Two-sided bootstrap p-value of a difference of zero, from its values in all rounds."""
+    """Two-sided bootstrap p-value of a difference of zero, from its values in all rounds; NaN where one is NaN."""
+    if bool(np.isnan(difference).any()):
+        return math.nan
     n = len(difference)
     return min(1.0, 2 * (1 + min(int((difference <= 0).sum()), int((difference >= 0).sum()))) / (n + 1))

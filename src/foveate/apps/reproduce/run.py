@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from foveate.apps.reproduce.arms import LmmsArm
 from foveate.apps.results import RUN, claim_folder, make_folder, make_progress, open_folder, write_file
 from foveate.errors import FoveateError, FoveateWarning, InputError
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 if TYPE_CHECKING:
     from foveate.integrations.lmms import FoveateLmms

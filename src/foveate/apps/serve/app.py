@@ -29,6 +29,7 @@ from foveate.apps.serve.events import ChatEvent
 from foveate.apps.serve.hosts import HostCheck
 from foveate.apps.serve.images import ImageSource
 from foveate.apps.serve.metrics import ServeMetrics
+from foveate.apps.serve.request_log import RequestRecord
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.transport import (
     CLIENT_CLOSED,
@@ -41,7 +42,7 @@ from foveate.apps.serve.transport import (
 )
 from foveate.apps.serve.worker import ModelJob, ModelWorker, WorkerStopped
 from foveate.runtime.image_cache import ImageCache
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 
 def make_app(loaded: LoadedModel, settings: ServeSettings, *, bound: Sequence[str] = ("127.0.0.1",)) -> FastAPI:
@@ -106,20 +107,22 @@ class ChatServer:
 
     async def complete_chat(self, request: Request) -> Response:
         """Answer a chat completion, or refuse it."""
+        record = RequestRecord(self.metrics)
         try:
             self._check_key(request)
             with self.limiter.admit(request):
                 task = await self._read_task(request)
-                job = self.worker.submit(partial(run_task, self.cache, task, self.metrics))
+                job = self.worker.submit(partial(run_task, self.cache, task, record))
             options = task.request
             del task  # from now on only the job refers to its images
-            return await self._respond(request, job, options)
+            return await self._respond(request, job, options, record)
         except asyncio.CancelledError:  # the grace period ended while the body was read
-            self.metrics.add_request(503)
-            return _to_response(to_request_error(WorkerStopped()))
+            refusal = to_request_error(WorkerStopped())
+            record.finish(503, refusal)
+            return _to_response(refusal)
         except Exception as error:
             refusal = refuse(error, "A chat completion failed.")
-            self.metrics.add_request(refusal.status)
+            record.finish(refusal.status, refusal)
             return _to_response(refusal)
 
     async def _read_task(self, request: Request) -> ChatTask:
@@ -132,35 +135,20 @@ class ChatServer:
         fetched = await source.fetch(task.urls)
         return await prepare(request, self.reader, partial(read_images, task, source, fetched))
 
-    async def _respond(self, request: Request, job: ModelJob[ChatEvent], options: CompletionRequest) -> Response:
+    async def _respond(
+        self, request: Request, job: ModelJob[ChatEvent], options: CompletionRequest, record: RequestRecord
+    ) -> Response:
         """The response, once the prompt is ready."""
-        events, writer = stream_events(request, job), ResponseWriter.new(self.loaded.name)
+        events, writer = stream_events(request, job), ResponseWriter.new(self.loaded.name, record.id)
         await anext(events)  # PromptReady; what fails before it still gets its own status
         if options.stream:
             parts = stream_answer(events, writer, include_usage=options.stream_options.include_usage)
-            body = self._stream(parts, events)
+            body = _stream(parts, events, record)
             return StreamingResponse(body, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         async with aclosing(events):
             answer = await collect_answer(events, writer)
-            self.metrics.add_request(200)
+            record.finish(200)
         return JSONResponse(answer)
-
-    async def _stream(self, parts: AsyncIterator[str], events: AsyncGenerator[ChatEvent]) -> AsyncIterator[str]:
-        """The parts; a failure is sent as the last one, since the status is already sent."""
-        status = 200
-        try:
-            async for part in parts:
-                yield part
-        except Exception as error:
-            refusal = refuse(error, "A chat completion failed after its response began.")
-            status = refusal.status
-            yield server_sent_event(refusal.body())
-        except (GeneratorExit, asyncio.CancelledError):
-            status = CLIENT_CLOSED
-            raise
-        finally:
-            self.metrics.add_request(status)
-            await events.aclose()
 
     def _check_key(self, request: Request) -> None:
         key, header = self.settings.api_key, request.headers.get("authorization", "")
@@ -170,6 +158,26 @@ class ChatServer:
 
     def _model_card(self) -> ModelCard:
         return {"id": self.loaded.name, "object": "model", "created": 0, "owned_by": "foveate"}
+
+
+async def _stream(
+    parts: AsyncIterator[str], events: AsyncGenerator[ChatEvent], record: RequestRecord
+) -> AsyncIterator[str]:
+    """The parts; a failure is sent as the last one, since the status is already sent."""
+    status, refusal = 200, None
+    try:
+        async for part in parts:
+            yield part
+    except Exception as error:
+        refusal = refuse(error, "A chat completion failed after its response began.")
+        status = refusal.status
+        yield server_sent_event(refusal.body())
+    except (GeneratorExit, asyncio.CancelledError):
+        status = CLIENT_CLOSED
+        raise
+    finally:
+        record.finish(status, refusal)
+        await events.aclose()
 
 
 def _to_response(error: RequestError) -> Response:

@@ -11,7 +11,7 @@ from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.events import AnswerEnd, ChatEvent, PromptReady, TextPiece
 from foveate.apps.serve.generation import PrunedPrompt, generate_answer, limit_new_tokens, prune_prompt
 from foveate.apps.serve.images import ImageSource, open_images
-from foveate.apps.serve.metrics import ServeMetrics
+from foveate.apps.serve.request_log import RequestRecord
 from foveate.apps.serve.settings import ServeSettings
 from foveate.apps.serve.videos import check_videos, open_videos, read_videos
 from foveate.apps.serve.worker import ModelJob
@@ -19,7 +19,7 @@ from foveate.errors import FoveateError, InputError
 from foveate.runtime.context import context_length
 from foveate.runtime.conversation import ChatMessage, apply_template
 from foveate.runtime.image_cache import ImageCache
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.media import Shown, prepare_shown
 from foveate.runtime.warnings import collect_warnings
 
@@ -118,20 +118,20 @@ def _check_tokens(prompt: str, max_tokens: int, tokenizer: Any, is_cancelled: Ca
             raise _too_long(f"The conversation has more than {max_tokens} tokens, without its images.")
 
 
-def run_task(cache: ImageCache, task: ChatTask, metrics: ServeMetrics, job: ModelJob[ChatEvent]) -> None:
+def run_task(cache: ImageCache, task: ChatTask, record: RequestRecord, job: ModelJob[ChatEvent]) -> None:
     """Answer a request on the worker's thread: emits `PromptReady`, then each `TextPiece`, then `AnswerEnd`."""
     loaded = cache.loaded
     with collect_warnings() as notes:
         prompt = _prune(cache, task, lambda: job.cancelled)
     requested = task.max_new_tokens or task.settings.limits.new
     max_new_tokens = limit_new_tokens(loaded.model, prompt.inputs, requested, required=task.max_new_tokens or 1)
-    metrics.add_prompt(prompt)
+    record.add_prompt(prompt)
     job.emit(PromptReady())
     result = generate_answer(
         loaded, prompt.inputs, lambda text: job.emit(TextPiece(text)), max_new_tokens=max_new_tokens,
         stop=task.request.stops(), sampling=task.request.sampling(), is_cancelled=lambda: job.cancelled,
     )  # fmt: skip
-    metrics.add_answer(result)
+    record.add_answer(result)
     job.emit(AnswerEnd(prompt, result, (*task.notes, *notes)))
 
 

@@ -1,7 +1,6 @@
 """The body of an OpenAI chat completion: parsing and checks."""
 
 import json
-import re
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -17,13 +16,13 @@ from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.apps.serve.chat_parts import ImagePart, ImageURL, Part, StrictBody, TextPart, VideoPart
 from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.field_checks import MAX_FIELDS, EncodeShare, Off, SkipThreshold, at_most, only
+from foveate.apps.serve.field_errors import to_field_error
 from foveate.apps.serve.generation import SamplingOptions
 from foveate.method.checks import is_number
 from foveate.pipeline.settings import Positions
 
 MAX_STOPS, STOP_LENGTH = 4, 256
 MAX_KEEP = 10**9
-TAG = re.compile(r"(content\.\d+)\.(?:text|image_url|video_url)\b")  # pydantic writes a part's type behind its index
 MAX_COMMAS = 200_000  # caps the number of JSON values
 MAX_MESSAGES, MAX_PARTS = 1024, 4096  # of a conversation
 
@@ -182,13 +181,3 @@ def parse_request(body: bytes) -> CompletionRequest:
         message = f"The conversation has {parts} parts: this server takes at most {MAX_PARTS}."
         raise RequestError(400, message, param="messages")
     return request
-
-
-def to_field_error(error: ValidationError) -> RequestError:
-    """The refusal for the first wrong field."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = TAG.sub(r"\1", ".".join(map(str, first["loc"])))
-    text = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        text = "it has no effect here, leave it out"
-    return RequestError(400, f"{where or 'The body'}: {text}.", param=where or None)

@@ -154,6 +154,11 @@ class HealthStatus(TypedDict):
     model: str
 
 
+def make_id() -> str:
+    """A fresh id of a chat completion."""
+    return f"chatcmpl-{uuid.uuid4().hex}"
+
+
 @dataclass(frozen=True)
 class ResponseWriter:
     """Writes the messages of one answer as JSON objects."""
@@ -163,9 +168,9 @@ class ResponseWriter:
     created: int
 
     @classmethod
-    def new(cls, model: str) -> ResponseWriter:
-        """A writer with a fresh id."""
-        return cls(model, f"chatcmpl-{uuid.uuid4().hex}", int(time.time()))
+    def new(cls, model: str, name: str | None = None) -> ResponseWriter:
+        """A writer with this id, or with a fresh one."""
+        return cls(model, name or make_id(), int(time.time()))
 
     def completion(self, text: str, end: AnswerEnd) -> ChatCompletion:
         """The whole answer."""

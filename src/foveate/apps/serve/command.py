@@ -15,12 +15,14 @@ HF_OPTIONS = {
     "prompt": "--max-prompt-tokens",
     "new": "--max-new-tokens", "waiting": "--max-waiting",
     "fetch_from": "--fetch-from", "grace": "--grace", "allowed_host": "--allowed-host",
+    "log_json": "--log-json",
 }  # fmt: skip
 
 
 def refuse_hf_options(options: Mapping[str, Any]) -> None:
     """Raise `InputError` if options are set that vLLM's server does not have."""
-    names = [HF_OPTIONS[name] for name, value in options.items() if value not in (None, [])]
+    values = {name: value for name, value in options.items() if name in HF_OPTIONS and value is not False}
+    names = [HF_OPTIONS[name] for name, value in values.items() if value not in (None, [])]
     if names:
         raise InputError(f"{names[0]} is not for --engine vllm: use vLLM's own options (`vllm serve --help=all`).")
 
@@ -49,8 +51,8 @@ def parse_origin(text: str) -> str:
 
 def serve_hf(
     model: str, pruning: Mapping[str, Any], limits: Mapping[str, int | None], loading: LoadOptions, *,
-    encoder: EncoderOptions, host: str, port: int, api_key: str | None, fetch_from: Sequence[str],
-    allowed_host: Sequence[str], grace: float | None,
+    encoder: EncoderOptions, host: str, port: int, api_key: str | None, fetch_from: Sequence[str] | None,
+    allowed_host: Sequence[str] | None, grace: float | None, log_json: bool,
 ) -> None:  # fmt: skip
     """Serve with transformers. Wrong options raise before the model is loaded."""
     from foveate.apps.serve.run import bind, require_serve
@@ -69,16 +71,16 @@ def serve_hf(
         raise InputError(f"--grace {grace} is not a number of seconds: give one such as 30.")
     units = {"body": MIB, "pixels": MEGAPIXEL, "cache": MIB}
     bounds = ServeLimits(**{name: value * units.get(name, 1) for name, value in limits.items() if value is not None})
-    grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from))
+    grace, origins = ServeSettings.grace if grace is None else grace, tuple(map(parse_origin, fetch_from or ()))
     settings = ServeSettings(
         **pruning, encoder=encoder, limits=bounds, origins=origins,
-        allowed_hosts=tuple(map(parse_allowed_host, allowed_host)), api_key=api_key, grace=grace,
+        allowed_hosts=tuple(map(parse_allowed_host, allowed_host or ())), api_key=api_key, grace=grace,
     )  # fmt: skip
     with bind(host, port) as listener, quiet():
         loaded = load(model, **vars(loading))
         settings.check(loaded.model)
         check_frames(loaded, bounds)
-        serve_chat(loaded, settings, listener, host=host)
+        serve_chat(loaded, settings, listener, host=host, log_json=log_json)
 
 
 def serve_vllm(

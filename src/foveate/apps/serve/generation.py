@@ -15,7 +15,7 @@ from foveate.models.cache import cache_of
 from foveate.models.generation import read_stop_ids
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.runtime.context import context_length, last_position
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.reply import StopWhen
 from foveate.runtime.timing import StageTimer, kv_bytes
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from foveate.apps.serve.settings import ServeSettings
 from foveate.errors import InputError
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 
 if TYPE_CHECKING:
     import uvicorn
@@ -93,9 +93,13 @@ def list_bound(listener: socket.socket, host: str) -> list[str]:
     return [listener.getsockname()[0], *filter(None, [host])]
 
 
-def serve_chat(loaded: LoadedModel, settings: ServeSettings, listener: socket.socket, *, host: str = "") -> None:
+def serve_chat(
+    loaded: LoadedModel, settings: ServeSettings, listener: socket.socket, *, host: str = "", log_json: bool = False
+) -> None:
     """Serve one model over OpenAI's protocol; `host` is the host name that the user typed."""
     from foveate.apps.serve.app import make_app
+    from foveate.apps.serve.request_log import start_log
 
+    start_log(as_json=log_json)
     print(f"{loaded.name} is served at {address(listener)}/v1\nPress Ctrl-C to stop.", flush=True)
     serve(make_app(loaded, settings, bound=list_bound(listener, host)), listener, grace=settings.grace)

@@ -8,7 +8,7 @@ from foveate.apps.serve.errors import RequestError
 from foveate.apps.serve.images import DECODE_SECONDS, DecodeTimer, decode_data_url
 from foveate.apps.serve.settings import ServeLimits
 from foveate.errors import InputError
-from foveate.runtime.load import LoadedModel
+from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.media import Clip, check_reader, make_clip
 from foveate.runtime.video import DecodeLimits, TimedFrame, read_clip
 

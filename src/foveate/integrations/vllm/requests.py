@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from transformers import GenerationConfig
 
-from foveate.apps.serve.chat_request import CompletionRequest, to_field_error
+from foveate.apps.serve.chat_request import CompletionRequest
 from foveate.apps.serve.errors import RequestError
+from foveate.apps.serve.field_errors import to_field_error
 from foveate.integrations.vllm.settings import FIELD, VllmSettings
 
 FieldTypes = Mapping[str, TypeAdapter[Any]]

@@ -22,7 +22,7 @@ export function showKept(look) {
   if (look.overlay) overlay.src = look.overlay;
   const why = look.core === null ? "" : `, ${look.core} core and ${look.complement} complement`;
   const tiles = look.tiles === null ? "" : `; ${countTiles(look.tiles)} encoded`;
-  overlay.alt = `The image with the kept tokens bright: ${look.kept} of ${look.total}${why}${tiles}.`;
+  overlay.alt = `The image with all but the kept tokens faded: ${look.kept} of ${look.total}${why}${tiles}.`;
   showFirstLook(look);
   $("pruned-count").textContent = share;
   $("unpruned-count").textContent = `all ${look.total} tokens`;
@@ -43,16 +43,17 @@ function showFirstLook({ look, looked, total }) {
   if (look === null) return;
   $("first-look-title").textContent = `First look: ${looked} averages of ${total} tokens`;
   $("first-look-overlay").src = look;
-  $("first-look-overlay").alt = "The image with the tokens of the first look bright; the redder, the more attention.";
+  $("first-look-overlay").alt = "The image with all but the tokens of the first look faded, and the map of attention.";
 }
 
 function legend(look) {
   const marks = [];
   if (look.core !== null) {
-    if (look.core) marks.push(["core", `core ${look.core}: the most relevant`]);
+    if (look.core) marks.push(["core", `core ${look.core}: ${look.prompt_aware ? "the most relevant" : "the highest scores"}`]);
     marks.push(["complement", `complement ${look.complement}: unlike the rest`]);
   }
-  if (look.heat) marks.push(["heat", "dropped; redder is more relevant"]);
+  const score = look.prompt_aware ? "relevance to the question" : "the method's score, without the question";
+  if (look.heat) marks.push(["heat", `map, darker for more: ${score}`]);
   const [encoded, tiles] = look.tiles ?? [0, 0];
   if (encoded < tiles) marks.push(["absent", `not encoded: ${countTiles([tiles - encoded, tiles])}`]);
   return marks.map(([kind, text]) => {

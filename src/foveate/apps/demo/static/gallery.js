@@ -14,7 +14,7 @@ export function markScene(list, scene) {
   }
 }
 
-/** A button for every question; `take(text)` is called with the pressed one. */
+/** A button for every question; `take(text)` asks the pressed one. */
 export function suggest(list, questions, take) {
   list.replaceChildren(
     ...questions.map(({ text }) => {

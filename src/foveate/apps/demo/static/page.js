@@ -131,7 +131,8 @@ async function adopt(url, name, { scene = null, drawing = false, asked = null } 
   markScene($("gallery"), scene);
   suggest($("suggestions"), questions, (text) => {
     $("question").value = text;
-    onChange();
+    if (state.asking) stop();
+    run();
   });
   answers.reset();
   answers.showPlain(src, title);
