@@ -91,7 +91,8 @@ def test_a_first_look_stands_before_what_was_kept():
     assert after.states == [dropped, TokenState.COMPLEMENT, dropped, dropped, TokenState.CORE, dropped]
     assert before.heat == after.heat == attention.tolist()
     kept_alone, look_alone = (draw_bare(WHITE, make_report(looked), step=step) for step in ("kept", "look"))
-    assert kept_alone == draw_bare(WHITE, make_report(kept))
+    assert kept_alone == draw_bare(WHITE, make_report(kept), step="kept")
+    assert bright(pixels(kept_alone), 2, 3) == {1, 4}  # without a map
     assert bright(halves(pixels(look_alone))[0], 2, 3) == {0, 5}
     bare = make_report(replace(looked, relevance=None, core=None, attention=None))
     first, second = halves(pixels(draw_bare(WHITE, bare)))
@@ -106,6 +107,18 @@ def test_a_first_look_stands_before_what_was_kept():
     ]
     panels = make_panels([WHITE], make_report(replace(looked, relevance=None, core=None)), None, None)[0]
     assert [text for _, text in list_entries(panels)][1] == "kept 2 of 6"
+
+
+def test_the_map_alone():
+    report = explained([1, 2], [True, False])
+    kept, heat = (pixels(draw_bare(WHITE, report, step=step)) for step in ("kept", "map"))
+    both = halves(pixels(draw_bare(WHITE, report)))
+    assert (both[0] == kept).all()
+    assert (both[1] == heat).all()
+    texts = [text for _, text in list_entries(make_panels([WHITE], report, None, None, "map")[0])]
+    assert texts == ["map: relevance to the question"]
+    with pytest.raises(InputError, match="holds no relevance: prune with explain=True"):
+        draw(WHITE, plain([0]), step="map")
 
 
 def test_the_original_stands_beside_a_single_image():
@@ -167,7 +180,7 @@ UNEVEN = (*tile_squares(1, 2), Tile(4, 3, 3, 3))
         (WHITE, make_report(make_item([0], (), modality="audio")), {}, "holds no image"),
         (WHITE, make_report(make_item([0], (), modality="audio")), {"item": 0}, "no image at item=0"),
         (WHITE, plain([0]), {"step": "look"}, "no first look: prune with a method that has one"),
-        (WHITE, plain([0]), {"step": "core"}, "step='core' is not known: use one of all, look, kept"),
+        (WHITE, plain([0]), {"step": "core"}, "step='core' is not known: use one of all, look, kept, map"),
         ([], plain([0]), {}, "one of Pillow's"),
         (WHITE, [], {}, "holds no report"),
         (WHITE, [plain([0]), "foveate"], {}, "report is 'foveate': pass what"),

@@ -1,13 +1,17 @@
 """How a report looks in a notebook: a picture of the kept cells, three numbers and the notes."""
 
+from __future__ import annotations
+
 import base64
 from collections.abc import Sequence
 from html import escape
 from io import BytesIO
-
-from PIL import Image, ImageDraw
+from typing import TYPE_CHECKING
 
 from foveate.models.visual_input import Tile, VisualInput
+
+if TYPE_CHECKING:  # a program that shows no report needs no Pillow
+    from PIL import Image
 
 SIDE, GAP, WIDTH = 8, 12, 720  # pixels of a cell, between rasters, and of a row of them
 MOST = 32  # rasters that are shown
@@ -19,6 +23,8 @@ def draw_cells(items: Sequence[VisualInput]) -> Image.Image | None:
 
     The images themselves are not known to a report: `foveate.draw` shows the kept tokens over them.
     """
+    from PIL import Image
+
     rasters = [_draw_raster(item, tile) for item in items if item.modality != "audio" for tile in item.tiles][:MOST]
     if not rasters:
         return None
@@ -59,6 +65,8 @@ def _encode(png: bytes) -> str:
 
 def _draw_raster(item: VisualInput, tile: Tile) -> Image.Image:
     """One raster with a line between its cells."""
+    from PIL import Image, ImageDraw
+
     kept = set(item.kept.tolist())
     core = set() if item.core is None else set(item.kept[item.core.to(item.kept.device)].tolist())
     absent = set() if item.absent is None else set(item.absent.nonzero().squeeze(1).tolist())

@@ -28,7 +28,7 @@ def list_entries(panels: Sequence[Panel], *, prompt_aware: bool = True) -> list[
         entries.append((TokenState.CORE, f"core {count[TokenState.CORE]}: {best}"))
         entries.append((TokenState.COMPLEMENT, f"complement {count[TokenState.COMPLEMENT]}: different from the rest"))
     kept = count[TokenState.KEPT] + count[TokenState.CORE] + count[TokenState.COMPLEMENT]
-    if count[TokenState.KEPT] or not entries:
+    if count[TokenState.KEPT] or (states and not entries):
         entries.append((TokenState.KEPT, f"kept {count[TokenState.KEPT]} of {total}"))
     dropped = total - kept - absent
     if dropped > 0 and (kept or not count[TokenState.LOOK]):

@@ -43,15 +43,14 @@ def draw(
     reading order. Images so thin that cells would be too are stretched.
 
     Args:
-        image: one image, or a sequence: one image for each image of the report, or the frames of its video (at least
-            as many as the report has). Images are not changed.
+        image: one image, or a sequence: one for each image of the report, or at least as many frames as its video has.
         report: what `prune_inputs`, `attach` or `pruning` reported. Several reports on the same image (two methods, two
             budgets) are drawn side by side, each with its title.
         processor: the model's processor. With it, only the region of an image that reaches the model is drawn, if
             the processor crops or pads.
         item: the index of the image or video of the report that is meant; all of them without it.
         legend: whether to add a strip that explains the marks, with counts.
-        step: "look" draws a first look alone, "kept" what was kept alone, "all" both.
+        step: "look" draws a first look alone, "kept" what was kept, "map" the map of relevance, "all" all of these.
         original: whether the original stands beside; None for beside a single image.
 
     Returns:
@@ -68,7 +67,7 @@ def draw(
     reports: list[Any] = list(report) if isinstance(report, (list, tuple)) else [report]
     _check_options(reports, item, step, legend, original)
     groups = [make_panels(images, one, processor, item, step) for one in reports]
-    beside = len(groups[0]) == 1 if original is None else bool(original)
+    beside = len(groups[0]) == 1 if original is None else original
     if len(reports) == 1:
         return _draw_groups(groups[0], legend, beside, reports[0].prompt_aware)
     return _draw_side_by_side(groups, reports, legend, beside)
@@ -151,7 +150,7 @@ def _paint_group(panels: Sequence[Panel], groups: int, original: bool, columns: 
     cells = max(panel.columns for panel in panels), max(panel.rows for panel in panels)
     width, height = (max(size[axis], min(LEAST_CELL * cells[axis], LARGEST)) for axis in (0, 1))
     out = [_paint_original(panels[0].image, size)] if original else []
-    out += [paint_panel(panel, (width, height)) for panel in panels]
+    out += [paint_panel(panel, (width, height)) for panel in panels if panel.states]
     maps = [panel for panel in panels if any(heat is not None for heat in panel.heat)]
     out += [paint_map(panel, (width, height)) for panel in maps]
     return make_sheet(out, columns or _choose_columns(out))

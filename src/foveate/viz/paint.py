@@ -36,7 +36,10 @@ THINNESS = {TokenState.CORE: 3.3, TokenState.COMPLEMENT: 4.5, TokenState.KEPT: 9
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """An image under `rows` x `columns` cells; `states` and `heat` (0 to 1, or None) go row by row."""
+    """An image under `rows` x `columns` cells; `states` and `heat` (0 to 1, or None) go row by row.
+
+    Without `states` only the map is meant.
+    """
 
     image: Image.Image
     rows: int

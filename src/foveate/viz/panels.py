@@ -16,7 +16,7 @@ from foveate.runtime.files import to_rgb
 from foveate.viz.paint import Panel, TokenState
 from foveate.viz.region import pad_to_square, visible_region
 
-Step = Literal["all", "look", "kept"]
+Step = Literal["all", "look", "kept", "map"]
 
 
 def make_panels(
@@ -25,13 +25,27 @@ def make_panels(
     """The panels of every image or frame: one, or its tiles and its overview. Raises `InputError` as `draw` says."""
     items, images = _select_items(report, item), [to_rgb(image) for image in images]
     if len(items) == 1 and items[0].modality == "video" and len(images) > 1:
-        return _make_frame_panels(images, items[0], step)
+        return [_choose_parts(panels, step) for panels in _make_frame_panels(images, items[0], step)]
     if len(images) != len(items):
         raise InputError(
             f"{len(images)} images do not fit the {len(items)} of the report: pass one for each, or the frames of one "
             "video, or select one of the report, such as item=0."
         )
-    return [_make_image_panels(image, visual, processor, step) for image, visual in zip(images, items, strict=True)]
+    return [
+        _choose_parts(_make_image_panels(image, visual, processor, step), step)
+        for image, visual in zip(images, items, strict=True)
+    ]
+
+
+def _choose_parts(panels: Sequence[Panel], step: Step) -> list[Panel]:
+    """The panels without their heat for "kept", with nothing else for "map"."""
+    if step == "kept":
+        return [replace(panel, heat=[None] * len(panel.heat)) for panel in panels]
+    if step != "map":
+        return list(panels)
+    if all(heat is None for panel in panels for heat in panel.heat):
+        raise InputError("The report holds no relevance: prune with explain=True and a method that has one.")
+    return [replace(panel, states=()) for panel in panels]
 
 
 def choose_layout(count: int, size: tuple[int, int]) -> tuple[int, int]:
@@ -90,7 +104,7 @@ def _list_states(visual: VisualInput, step: Step) -> list[VisualInput]:
     look = [] if visual.look is None else [replace(visual, kept=visual.look, relevance=visual.attention, core=None)]
     if step == "look" and not look:
         raise InputError("The report holds no first look: prune with a method that has one, such as glance.")
-    return {"all": [*look, visual], "look": look, "kept": [visual]}[step]
+    return {"all": [*look, visual], "look": look, "kept": [visual], "map": [visual]}[step]
 
 
 def _crop_as_processor(image: Image.Image, visual: VisualInput, image_processor: Any) -> Image.Image:

@@ -46,7 +46,7 @@ def test_a_look_shows_the_tiles_that_were_left_out(page, tiles):
     inputs = make_inputs(tiles, [IMAGE], [QUESTION])
     report = foveate.prune_inputs(tiles.model, inputs, keep=0.3, encode=0.4, explain=True).report
     assert (look["tiles"], look["kept"]) == ([2, 5], len(report.items[0].kept))
-    expected = viz.draw(IMAGE, report, processor=tiles.processor, legend=False, original=False)
+    expected = viz.draw(IMAGE, report, processor=tiles.processor, legend=False, original=False, step="kept")
     overlay = Image.open(BytesIO(base64.b64decode(look["overlay"].partition(",")[2])))
     assert overlay.tobytes() == expected.tobytes()
     whole = page.post("/look", make()).json()

@@ -40,9 +40,13 @@ def test_a_look_shows_what_prune_inputs_keeps(demo, bundled, keep, method):
         assert look["core"] + look["complement"] == look["kept"]
     else:
         assert look["core"] is look["complement"] is None
-    expected = viz.draw(image, report, processor=bundled.processor, legend=False, original=False)
+    expected = viz.draw(image, report, processor=bundled.processor, legend=False, original=False, step="kept")
     overlay = Image.open(BytesIO(base64.b64decode(look["overlay"].partition(",")[2])))
     assert overlay.tobytes() == expected.tobytes()
+    assert (look["map"] is None) == (report.items[0].relevance is None)
+    if look["map"]:
+        expected = viz.draw(image, report, processor=bundled.processor, legend=False, original=False, step="map")
+        assert decode_image(base64.b64decode(look["map"].partition(",")[2])).tobytes() == expected.tobytes()
 
 
 def test_auto_shows_the_number_and_the_reason(bundled):
@@ -83,7 +87,7 @@ def test_the_overlay_of_a_large_image_is_small(demo):
     large = to_file(Image.effect_noise((3000, 2000), 80).convert("RGB"), "JPEG")
     look = demo.post("/look", make_body(image=data_url(large, "image/jpeg"))).json()
     data = base64.b64decode(look["overlay"].partition(",")[2])
-    assert max(decode_image(data).size) <= 2 * 1024  # with the map
+    assert max(decode_image(data).size) <= 1024
     assert len(data) < 4_000_000
 
 
@@ -98,7 +102,7 @@ def test_an_image_of_several_tiles_counts_as_one(tmp_path):
     assert look["total"] == family_of(loaded.model).placeholders(loaded.model.config, inputs).sum()
     report = foveate.prune_inputs(loaded.model, inputs, keep=0.3, explain=True).report
     assert (look["kept"], look["core"]) == (len(report.items[0].kept), int(report.items[0].core.sum()))
-    expected = viz.draw(image, report, processor=loaded.processor, legend=False, original=False)
+    expected = viz.draw(image, report, processor=loaded.processor, legend=False, original=False, step="kept")
     overlay = Image.open(BytesIO(base64.b64decode(look["overlay"].partition(",")[2])))
     assert overlay.tobytes() == expected.tobytes()
     costs = {event["answer"]: event["cost"]["visual_tokens"] for event in events if event["type"] == "cost"}
@@ -223,7 +227,9 @@ def test_a_session_keeps_the_same_tokens(demo, bundled):
     with torch.no_grad():
         explained = foveate.prune_inputs(bundled.model, inputs, keep=0.1, explain=True).report
     assert torch.equal(explained.items[0].kept, report.items[0].kept)
-    expected = viz.draw(decode_image(FILE), explained, processor=bundled.processor, legend=False, original=False)
+    expected = viz.draw(
+        decode_image(FILE), explained, processor=bundled.processor, legend=False, original=False, step="kept"
+    )
     assert overlay.tobytes() == expected.tobytes()
 
 

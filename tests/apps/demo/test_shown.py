@@ -77,7 +77,7 @@ def test_both_answers_are_about_the_frames(page, loaded, path, clip, turns):
     look = page.post("/look", make_body(image=clip, question=QUESTION, keep=0.3, turns=turns)).json()
     assert look == events[0]
     _, report = ask_by_hand(loaded, frames, 0.3, turns)
-    expected = viz.draw(frames, report, processor=loaded.processor, legend=False, original=False)
+    expected = viz.draw(frames, report, processor=loaded.processor, legend=False, original=False, step="kept")
     assert to_image(look["overlay"]).tobytes() == expected.tobytes()
 
 

@@ -29,8 +29,8 @@ class AnswerCost:
 
 @dataclass(frozen=True)
 class KeptTokens:
-    """What the question keeps. `overlay` is a data URL; `heat` says whether a map stands beside it, of the
-    relevance where the method is `prompt_aware` and of its own score otherwise.
+    """What the question keeps. `overlay` is a data URL; `map` is one of the relevance, or of the method's
+    own score where it is not `prompt_aware`; None without one.
 
     `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt. `look` is the
     overlay of a first look at `looked` tokens, None without one. `reason` says why a policy keeps so many.
@@ -43,7 +43,7 @@ class KeptTokens:
     total: int
     core: int | None
     complement: int | None
-    heat: bool
+    map: str | None
     tokens: int
     method: str
     notes: list[str]

@@ -1,5 +1,6 @@
 """`DemoSession`: shows which tokens a question keeps, and answers it with these tokens and with all."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -115,7 +116,7 @@ class DemoSession:
         cores = [item.core for item in report.items if item.core is not None]
         explained = bool(cores) and kept < total  # nothing was selected if all is kept
         core = sum(int(marks.sum()) for marks in cores) if explained else None
-        overlay = look = None
+        overlay = look = heat = None
         looks = [item.look for item in report.items if item.look is not None]
         looked = sum(len(indices) for indices in looks) if looks else None
         try:
@@ -123,9 +124,10 @@ class DemoSession:
             look = draw_overlay(shown, report, self.loaded.processor, "look") if looks else None
         except InputError as error:
             notes = [*notes, str(error)]
+        with suppress(InputError):  # a flat relevance has no map
+            heat = draw_overlay(shown, report, self.loaded.processor, "map") if explained else None
         notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
         complement = None if core is None else kept - core
-        heat = explained and any(item.relevance is not None for item in report.items)
         reason = next((item.reason for item in report.items if item.reason), None)
         return KeptTokens(
             overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked, reason,

@@ -23,6 +23,7 @@ export function showKept(look) {
   const why = look.core === null ? "" : `, ${look.core} core and ${look.complement} complement`;
   const tiles = look.tiles === null ? "" : `; ${countTiles(look.tiles)} encoded`;
   overlay.alt = `The image with all but the kept tokens faded: ${look.kept} of ${look.total}${why}${tiles}.`;
+  showMap(look);
   showFirstLook(look);
   $("pruned-count").textContent = share;
   $("unpruned-count").textContent = `all ${look.total} tokens`;
@@ -35,6 +36,16 @@ export function showKept(look) {
 /** How many of how many tiles or windows, in words. */
 export function countTiles([count, all]) {
   return `${count} of ${all} parts`;
+}
+
+/** Shows the map of relevance, where the method has one. */
+function showMap({ map, prompt_aware }) {
+  $("map").hidden = map === null;
+  if (map === null) return;
+  const score = prompt_aware ? "relevance to the question" : "the method's score, without the question";
+  $("map-title").textContent = `Map: ${score}, darker for more`;
+  $("map-overlay").src = map;
+  $("map-overlay").alt = `The map of ${score}.`;
 }
 
 /** Shows the tokens of a first look, where there was one. */
@@ -52,8 +63,6 @@ function legend(look) {
     if (look.core) marks.push(["core", `core ${look.core}: ${look.prompt_aware ? "the most relevant" : "the highest scores"}`]);
     marks.push(["complement", `complement ${look.complement}: unlike the rest`]);
   }
-  const score = look.prompt_aware ? "relevance to the question" : "the method's score, without the question";
-  if (look.heat) marks.push(["heat", `map, darker for more: ${score}`]);
   const [encoded, tiles] = look.tiles ?? [0, 0];
   if (encoded < tiles) marks.push(["absent", `not encoded: ${countTiles([tiles - encoded, tiles])}`]);
   return marks.map(([kind, text]) => {
@@ -65,7 +74,7 @@ function legend(look) {
 
 /** Removes the kept tokens: there is no question about this image yet. */
 export function clearKept() {
-  $("overlay").hidden = $("first-look").hidden = true;
+  $("overlay").hidden = $("map").hidden = $("first-look").hidden = true;
   for (const id of ["pruned-count", "unpruned-count", "reason", "legend", "notes"]) $(id).replaceChildren();
 }
 
