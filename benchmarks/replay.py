@@ -1,7 +1,7 @@
 """Requests with several questions about each image, as a file for vLLM's own benchmark client.
 
     python benchmarks/replay.py --images 16 --questions 4 --out requests.jsonl
-    vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --model bundled --skip-tokenizer-init \\
+    vllm bench serve --backend openai-chat --endpoint /v1/chat/completions --model bundled --tokenizer FOLDER \\
       --dataset-name custom_image --dataset-path requests.jsonl --disable-shuffle --num-prompts 64 \\
       --custom-output-len 8 --max-concurrency 16 --request-rate 8 --metric-percentiles 50,95,99 \\
       --goodput ttft:1000 tpot:100

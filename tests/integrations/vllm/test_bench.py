@@ -80,9 +80,6 @@ def test_a_run(tmp_path):
         (["--method", "zspaprune(core=0.5)"], "a method is set by its name"),
         (["--concurrency", "none"], "--concurrency 'none': give whole numbers"),
         (["--questions-per-image", "0"], "--questions-per-image '0': give whole numbers"),
-        (["--rate", "soon"], "--rate 'soon': give requests a second"),
-        (["--bound", "100"], "--bound '100': give milliseconds"),
-        (["--reuse", "never"], "--reuse 'never': give some of question, picture, auto"),
     ],
 )
 def test_bad_input(tmp_path, options, message):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from foveate.runtime.load import locate
 from integrations.vllm.server_process import VllmProcess
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
@@ -167,7 +168,7 @@ def test_the_benchmark_client_of_vllm(server, tmp_path):
     report = ("--save-result", "--result-dir", tmp_path, "--result-filename", "out.json", "--goodput", "ttft:600000")
     where = ("--backend", "openai-chat", "--base-url", server, "--endpoint", "/v1/chat/completions")
     client = [Path(sys.executable).with_name("vllm"), "bench", "serve", *where, "--model", "bundled"]
-    options = ("--skip-tokenizer-init", "--metric-percentiles", "50,95,99", *load, *data, *report)
+    options = ("--tokenizer", locate("bundled"), "--metric-percentiles", "50,95,99", *load, *data, *report)
     done = subprocess.run([*client, *options], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     result = json.loads((tmp_path / "out.json").read_text())
