@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from foveate.apps.bench.served.folder import make_tokenizer
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")
+MARKED_FAMILIES = ("glm4v", "idefics3", "internvl", "mistral3", "pixtral")
 SPECIALS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>", "<image>", "<video>",
@@ -37,12 +38,7 @@ PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112]]
 def save_model(family: str, folder: Path) -> Path:
     """Model, tokenizer and processor; returns the folder."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer(qwen=family.startswith("qwen"))
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
-    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
-    text = {**TEXT, **ends, "bos_token_id": ids["<|endoftext|>"]}
-    make = _qwen if family.startswith("qwen") else _llava
-    model, processor = make(family, text, ids, tokenizer)
+    model, processor = _make(family)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if weights.ndim > 1 and "visual" not in name and "vision" not in name:
@@ -53,6 +49,18 @@ def save_model(family: str, folder: Path) -> Path:
     if family in ("llava_next", "llava_onevision"):
         _rename_as_on_hub(folder / "model.safetensors")
     return folder
+
+
+def _make(family: str) -> tuple:
+    if family in MARKED_FAMILIES:
+        from integrations.vllm.marked_models import make_marked
+
+        return make_marked(family)
+    tokenizer = _tokenizer(qwen=family.startswith("qwen"))
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
+    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+    text = {**TEXT, **ends, "bos_token_id": ids["<|endoftext|>"]}
+    return (_qwen if family.startswith("qwen") else _llava)(family, text, ids, tokenizer)
 
 
 def _rename_as_on_hub(file: Path) -> None:

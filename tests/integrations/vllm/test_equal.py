@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from integrations.vllm.models import chat, make_image
-from integrations.vllm.sides import assert_same
+from integrations.vllm.models import FAMILIES, MARKED_FAMILIES, chat, make_image
+from integrations.vllm.sides import Engine, assert_same
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
 QUESTIONS = ("how many circles are there", "what is in the image a red square")
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, *MARKED_FAMILIES])
+def engine(request, folders, references) -> Engine:
+    """One engine per family, with keep=0.3 unless a request sets another value."""
+    return Engine(folders(request.param), reference=references(request.param))
 
 
 @pytest.mark.parametrize("keep", [0.3, 3, 1.0])

@@ -17,12 +17,17 @@ from foveate.errors import InputError, ModelError
 
 PREFIX = "Foveate"
 ARCHITECTURES = {
+    "Glm4vForConditionalGeneration": "foveate.integrations.vllm.glm4v:PrunedGlm4v",
+    "Idefics3ForConditionalGeneration": "foveate.integrations.vllm.idefics3:PrunedIdefics3",
+    "InternVLForConditionalGeneration": "foveate.integrations.vllm.internvl:PrunedInternVL",
     "LlavaForConditionalGeneration": "foveate.integrations.vllm.llava:PrunedLlava",
     "LlavaNextForConditionalGeneration": "foveate.integrations.vllm.llava_next:PrunedLlavaNext",
     "LlavaOnevisionForConditionalGeneration": "foveate.integrations.vllm.llava_next:PrunedLlavaOnevision",
+    "Mistral3ForConditionalGeneration": "foveate.integrations.vllm.pixtral:PrunedMistral3",
     "Qwen2VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen2VL",
     "Qwen2_5_VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen25VL",
     "Qwen3VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen3VL",
+    "SmolVLMForConditionalGeneration": "foveate.integrations.vllm.idefics3:PrunedSmolVLM",
 }
 """The class that prunes, by the name of the stock architecture. Each is registered as `PREFIX` and that name."""
 

@@ -109,8 +109,6 @@ class PrunedModelChecks:
         config = model_config.hf_config
         VllmSettings.from_config(config)
         EngineSettings.from_config(config)
-        if config.vision_config.model_type == "pixtral":
-            raise ModelError("foveate does not prune Pixtral inside vLLM: use transformers.")
         if not model_config.uses_mrope:
             config.mrope_section = [1, 1, 1]  # only the engine reads it here; the decoder's own RoPE is unchanged
 

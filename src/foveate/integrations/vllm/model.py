@@ -16,6 +16,7 @@ from torch import Tensor
 
 from foveate.integrations.vllm.engine import check_version
 from foveate.integrations.vllm.features import make_store
+from foveate.integrations.vllm.layout import join_marks
 from foveate.integrations.vllm.rows import AXES, COLUMNS, append_offsets, join_rows, read_offsets
 from foveate.integrations.vllm.settings import FIELD, EngineSettings, ImagePlan
 from foveate.method import resolve
@@ -82,6 +83,10 @@ class PrunedMRopeModel(Stock):
         """The encoder's inputs for the images from `start` to `stop`."""
         return {name: value[start:stop] for name, value in kwargs.items()}
 
+    def describe_images(self, kwargs: Mapping[str, Any], plans: Sequence[ImagePlan]) -> Mapping[str, Any]:
+        """The inputs from which the `Family` reads how an image's tokens lie."""
+        return kwargs
+
     def make_offsets(self, count: int, grid: tuple[int, int, int] | None) -> Tensor:
         """(3, count): the positions of the tokens of a whole image, counted from its first one."""
         raise NotImplementedError
@@ -90,9 +95,10 @@ class PrunedMRopeModel(Stock):
     def _prune(self, features: Sequence[Tensor], kwargs: Mapping[str, Any], plans: Sequence[ImagePlan]) -> list[Tensor]:
         width = self.config.get_text_config().hidden_size  # further columns are those of DeepStack
         embeds = [rows[:, :width] for rows in features]
-        grids = self._family.grids(self.config, kwargs, embeds)
-        protected = self._family.protected(self, kwargs, embeds)
-        questions = dict(enumerate(self._embed_questions([plan.question for plan in plans])))
+        inputs = self.describe_images(kwargs, plans)
+        grids = self._family.grids(self.config, inputs, embeds)
+        protected = self._family.protected(self, inputs, embeds)
+        questions = dict(enumerate(self._embed_ids([plan.question for plan in plans])))
         items = [
             replace(make_visual_input("image", n, torch.arange(0), 0, rows), grid=grids[n], protected=protected[n])
             for n, rows in enumerate(embeds)
@@ -104,20 +110,21 @@ class PrunedMRopeModel(Stock):
                     candidates = items[n].selectable.nonzero().squeeze(1)
                     shares.append(Share(n, candidates, plan.kept - plan.total + len(candidates)))
             items = select_tokens(items, shares, questions, resolve(method))
-        results = []
-        for rows, plan, item in zip(features, plans, items, strict=True):
+        results, marks = [], self._embed_ids([[token for _, token in plan.marks] for plan in plans])
+        for rows, plan, item, words in zip(features, plans, items, marks, strict=True):
+            kept, places = join_marks(keep_values(rows, item), item.kept, words, plan.marks)
             if plan.positions == "compact":
                 offsets = torch.arange(plan.kept).expand(AXES, -1)
             else:
-                offsets = self.make_offsets(plan.total, item.grid).to(rows.device)[:, item.kept]
-            results.append(append_offsets(keep_values(rows, item), offsets.to(rows.device)))
+                offsets = self.make_offsets(plan.total, item.grid).to(rows.device)[:, places]
+            results.append(append_offsets(kept, offsets.to(rows.device)))
         return results
 
-    def _embed_questions(self, questions: Sequence[Sequence[int]]) -> list[Tensor]:
-        """The embeddings (m, d) of each question's token ids."""
-        ids = torch.tensor([i for question in questions for i in question], device=self._offsets.device)
+    def _embed_ids(self, texts: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The embeddings (m, d) of each text's token ids."""
+        ids = torch.tensor([i for text in texts for i in text], device=self._offsets.device)
         embeds: Tensor = super().embed_input_ids(ids.long())
-        return list(embeds.split([len(question) for question in questions]))
+        return list(embeds.split([len(text) for text in texts]))
 
     def get_encoder_cudagraph_config(self) -> Any:
         """No modality: CUDA graphs of the encoder would bypass `embed_multimodal`."""

@@ -15,6 +15,7 @@ from vllm.multimodal.parse import ImageEmbeddingItems
 from vllm.multimodal.processing import PromptReplacement
 
 from foveate.errors import InputError, ModelError
+from foveate.integrations.vllm.layout import Layout
 from foveate.integrations.vllm.reuse import FirstQuestions, count_choices
 from foveate.integrations.vllm.settings import FIELD, ImagePlan, VllmSettings
 from foveate.method import resolve
@@ -59,6 +60,10 @@ class PruningProcessor(Stock):
     def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
         """For each image, the number of its tokens and how many of them are protected (ends of rows)."""
         raise NotImplementedError
+
+    def lay_out(self, mm_items: Any, data: Any, kwargs: Mapping[str, Any]) -> list[Layout]:
+        """How the tokens of each image lie in the unpruned prompt."""
+        return [Layout(*counts) for counts in self.count_tokens(mm_items, data)]
 
     @cached_property
     def template(self) -> Template | ChatTemplate:
@@ -160,8 +165,8 @@ class PruningProcessor(Stock):
         data = super()._apply_hf_processor_main(mm_items, kwargs)
         if not prepared.questions:
             return data
-        counts = self.count_tokens(mm_items, data)
-        most = max(total - protected for total, protected in counts)
+        layouts = self.lay_out(mm_items, data, kwargs)
+        most = max(layout.total - layout.protected for layout in layouts)
         if is_int(settings.keep) and most < settings.keep:
             raise InputError(
                 f"keep={settings.keep} is more than the {most} tokens of the largest image: "
@@ -171,12 +176,15 @@ class PruningProcessor(Stock):
             ImagePlan(
                 kept=total if settings.keeps_all else protected + settings.count_kept(total - protected),
                 total=total,
+                marks=marks,
                 method=settings.method,
                 positions=settings.positions,
                 question=tuple(question),
                 image=content,
             ).pack()
-            for (total, protected), question, content in zip(counts, prepared.questions, prepared.contents, strict=True)
+            for (total, protected, marks), question, content in zip(
+                layouts, prepared.questions, prepared.contents, strict=True
+            )
         ]
         return data
 
@@ -201,10 +209,12 @@ def _shorten_update(update: Any, out_mm_kwargs: Any) -> Any:
     """The stock replacement of an image's placeholder, cut down to the number of kept tokens."""
 
     def replacement(index: int) -> list[int]:
-        stock = update.content(index)
+        stock = update.resolve(index).content.full
         plan = ImagePlan.unpack(out_mm_kwargs["image"][index][FIELD].data)
         if len(stock) != plan.total:
             raise ModelError(f"vLLM expects {len(stock)} tokens of an image, foveate {plan.total}: report this.")
-        return list(stock[: plan.kept])
+        marks = [place for place, _ in plan.marks]
+        placeholder = next(token for place, token in enumerate(stock) if place not in marks)
+        return [placeholder] * plan.kept
 
     return PromptReplacement(modality="image", target=update.target, replacement=replacement)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
+from foveate.integrations.vllm.layout import Marks
 from foveate.method.budget import to_budget
 from foveate.method.checks import is_int
 from foveate.pipeline.settings import check_encode_share, check_settings
@@ -147,7 +148,7 @@ class ImagePlan:
     """How one image is pruned. It travels through the engine as one of the image's fields.
 
     `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids; `image` is a hash of its
-    content, empty where its features are not to be kept.
+    content, empty where its features are not to be kept; `marks` are the tokens among them that no feature stands for.
     """
 
     kept: int
@@ -156,6 +157,7 @@ class ImagePlan:
     positions: str
     question: tuple[int, ...]
     image: str = ""
+    marks: Marks = ()
 
     def pack(self) -> Tensor:
         """The plan as bytes: (n,) uint8."""
@@ -165,4 +167,5 @@ class ImagePlan:
     def unpack(cls, packed: Tensor) -> ImagePlan:
         """The plan from its bytes."""
         values = json.loads(bytes(packed.tolist()))
-        return cls(**{**values, "question": tuple(values["question"])})
+        marks = tuple((place, token) for place, token in values["marks"])
+        return cls(**{**values, "question": tuple(values["question"]), "marks": marks})
