@@ -404,7 +404,7 @@ def test_the_stock_model_numbers_the_whole_prompt():
 def test_questions_are_embedded_on_the_device_of_the_model():
     pruned = make(PrunedGrid)
     with torch.device("meta"):  # what is not made on the device of the model has no values
-        first, none, last = pruned._embed_questions([(1, 2), (), (3,)])
+        first, none, last = pruned._embed_ids([(1, 2), (), (3,)])
     assert torch.equal(first, pruned.table[[1, 2]])
     assert torch.equal(last, pruned.table[[3]])
     assert none.shape == (0, WIDTH)
@@ -493,7 +493,8 @@ def test_this_version():
 
 def test_another_version(monkeypatch):
     monkeypatch.setattr(engine, "read_version", lambda: "0.99.1")
-    with pytest.warns(FoveateWarning, match=r"tested with vLLM 0.32 or later, below 0.33, and this is 0.99.1"):
+    said = r"tested with vLLM 0.32 or later, below 0.33, and this is 0.99.1. \(Of 0.33 the source was read.\)"
+    with pytest.warns(FoveateWarning, match=said):
         engine.check_version()
 
 

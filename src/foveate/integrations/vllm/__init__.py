@@ -27,7 +27,6 @@ ARCHITECTURES = {
     "Qwen2VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen2VL",
     "Qwen2_5_VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen25VL",
     "Qwen3VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen3VL",
-    "SmolVLMForConditionalGeneration": "foveate.integrations.vllm.idefics3:PrunedSmolVLM",
 }
 """The class that prunes, by the name of the stock architecture. Each is registered as `PREFIX` and that name."""
 

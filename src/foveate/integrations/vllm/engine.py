@@ -14,12 +14,14 @@ from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
 
 TESTED = ("0.32", "0.33")  # from the first, below the second
+READ = "0.33"  # the newest whose source was compared, name by name, with that of a tested one
 REQUIRED_NAMES = {
     "vllm.model_executor.models.config": ("MODELS_CONFIG_MAP", "VerifyAndUpdateConfig"),
     "vllm.model_executor.models.interfaces": ("SupportsMRoPE",),
     "vllm.multimodal": ("MULTIMODAL_REGISTRY",),
     "vllm.multimodal.hasher": ("MultiModalHasher",),
-    "vllm.multimodal.inputs": ("MultiModalFieldConfig",),
+    "vllm.model_executor.models.utils": ("WeightsMapper",),
+    "vllm.multimodal.inputs": ("MultiModalFieldConfig", "MultiModalKwargsItems"),
     "vllm.multimodal.parse": ("ImageEmbeddingItems", "ImageProcessorItems"),
     "vllm.multimodal.processing": ("PromptReplacement",),
 }
@@ -48,7 +50,11 @@ def check_version() -> None:
     if missing:
         raise ModelError(f"This vLLM ({read_version()}) has no {missing[0]}, which foveate needs: install {tested}.")
     if not Version(TESTED[0]) <= Version(read_version()) < Version(TESTED[1]):
-        warnings.warn(f"foveate was tested with {tested}, and this is {read_version()}.", FoveateWarning, stacklevel=2)
+        warnings.warn(
+            f"foveate was tested with {tested}, and this is {read_version()}. (Of {READ} the source was read.)",
+            FoveateWarning,
+            stacklevel=2,
+        )
 
 
 def read_request_types() -> dict[str, Any]:

@@ -1,17 +1,17 @@
-"""Idefics3 and SmolVLM: tiles behind marks with their row and column, then the whole image."""
+"""Idefics3: tiles behind marks with their row and column, then the whole image."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vllm.model_executor.models import idefics3, smolvlm
+from vllm.model_executor.models import idefics3
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
 from foveate.integrations.vllm.marked import MarkedProcessor, PrunedTiledModel
 
 
 class PrunedIdefics3Processor(MarkedProcessor, idefics3.Idefics3MultiModalProcessor):
-    """`Idefics3MultiModalProcessor`, also for SmolVLM."""
+    """`Idefics3MultiModalProcessor`."""
 
     def count_image_tokens(self, size: Any) -> int:
         """The tokens of the tiles and of what is written around them."""
@@ -25,14 +25,5 @@ class PrunedIdefics3Processor(MarkedProcessor, idefics3.Idefics3MultiModalProces
 )
 class PrunedIdefics3(PrunedTiledModel, idefics3.Idefics3ForConditionalGeneration):
     """`Idefics3ForConditionalGeneration`."""
-
-    counts = "num_patches"
-
-
-@MULTIMODAL_REGISTRY.register_processor(
-    PrunedIdefics3Processor, info=smolvlm.SmolVLMProcessingInfo, dummy_inputs=idefics3.Idefics3DummyInputsBuilder
-)
-class PrunedSmolVLM(PrunedTiledModel, smolvlm.SmolVLMForConditionalGeneration):
-    """`SmolVLMForConditionalGeneration`."""
 
     counts = "num_patches"
