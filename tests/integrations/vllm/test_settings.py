@@ -211,6 +211,19 @@ def test_command():
         serve.make_command("bundled", ["--hf-overrides={}"], keep=0.2)
 
 
+def test_frames_of_a_video():
+    """The number that vLLM shows of a video; none takes no video."""
+    for frames, option in (
+        (16, ["--media-io-kwargs", '{"video": {"num_frames": 16}}']),
+        (0, ["--limit-mm-per-prompt", '{"video": 0}']),
+    ):
+        command = serve.make_command("bundled", ["--port", "8001"], max_frames=frames, keep=0.2)
+        assert command[-4:-2] == option
+        with pytest.raises(InputError, match=f"{option[0]} is set twice"):
+            serve.make_command("bundled", [option[0], "{}"], max_frames=frames, keep=0.2)
+    assert not {"--media-io-kwargs", "--limit-mm-per-prompt"} & set(serve.make_command("bundled", keep=0.2))
+
+
 def test_no_vllm(monkeypatch):
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'foveate\[vllm\]'"):

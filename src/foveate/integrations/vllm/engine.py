@@ -19,9 +19,9 @@ REQUIRED_NAMES = {
     "vllm.model_executor.models.interfaces": ("SupportsMRoPE",),
     "vllm.multimodal": ("MULTIMODAL_REGISTRY",),
     "vllm.multimodal.hasher": ("MultiModalHasher",),
-    "vllm.multimodal.inputs": ("MultiModalFieldConfig",),
-    "vllm.multimodal.parse": ("ImageEmbeddingItems", "ImageProcessorItems"),
-    "vllm.multimodal.processing": ("PromptReplacement",),
+    "vllm.multimodal.inputs": ("MultiModalFeatureSpec", "MultiModalFieldConfig", "PlaceholderRange"),
+    "vllm.multimodal.parse": ("ImageProcessorItems", "VideoProcessorItems"),
+    "vllm.multimodal.processing": ("PromptReplacement", "PromptUpdateDetails"),
 }
 REQUEST = ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest")  # of the server alone
 PROCESSOR_METHODS = (

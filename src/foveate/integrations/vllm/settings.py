@@ -1,4 +1,4 @@
-"""The settings of a server or a request, and the plan for one image that travels through the engine."""
+"""The settings of a server or a request, and the plan for one image or clip that travels through the engine."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ from foveate.pipeline.settings import check_encode_share, check_settings
 
 FIELD = "foveate"
 """The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
+PLAN_FIELDS = {"image": FIELD, "video": "foveate_video"}
+"""The field in which the plan of an image or a clip travels: vLLM has the fields of each modality apart."""
 REUSE = ("question", "picture", "auto")
 
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """How the images of a request are pruned.
+    """How the images and clips of a request are pruned.
 
     Args:
         keep, method, positions: as for `foveate.prune_inputs`.
@@ -144,10 +146,11 @@ def _check_names(values: Mapping[Any, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """How one image is pruned. It travels through the engine as one of the image's fields.
+    """How one image or clip is pruned. It travels through the engine as one of its fields.
 
     `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids; `image` is a hash of its
-    content, empty where its features are not to be kept.
+    content, empty where its features are not to be kept. `words` are pairs of a place and a token id: what stands
+    between a clip's frames, such as timestamps. They are among its tokens and stay.
     """
 
     kept: int
@@ -156,6 +159,18 @@ class ImagePlan:
     positions: str
     question: tuple[int, ...]
     image: str = ""
+    words: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all tokens stay; then vLLM handles it as without pruning."""
+        return self.kept == self.total
+
+    @property
+    def visual(self) -> list[int]:
+        """The places of its visual tokens among all of its tokens, ascending."""
+        words = {place for place, _ in self.words}
+        return [place for place in range(self.total) if place not in words]
 
     def pack(self) -> Tensor:
         """The plan as bytes: (n,) uint8."""
@@ -165,4 +180,5 @@ class ImagePlan:
     def unpack(cls, packed: Tensor) -> ImagePlan:
         """The plan from its bytes."""
         values = json.loads(bytes(packed.tolist()))
-        return cls(**{**values, "question": tuple(values["question"])})
+        words = tuple((place, token) for place, token in values["words"])
+        return cls(**{**values, "question": tuple(values["question"]), "words": words})
