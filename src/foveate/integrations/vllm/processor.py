@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import compress
+from types import NoneType
 from typing import Any
 
 from transformers import GenerationConfig
@@ -17,7 +18,7 @@ from vllm.multimodal.parse import ImageProcessorItems, VideoProcessorItems
 from foveate.errors import InputError, ModelError
 from foveate.integrations.vllm.prompt import shorten_update
 from foveate.integrations.vllm.reuse import FirstQuestions, count_choices
-from foveate.integrations.vllm.settings import FIELD, PLAN_FIELDS, ImagePlan, VllmSettings
+from foveate.integrations.vllm.settings import FIELD, PLAN_FIELDS, VllmSettings, Words
 from foveate.method import resolve
 from foveate.method.checks import is_int
 from foveate.models.chat_template import ChatTemplate
@@ -29,7 +30,6 @@ from foveate.runtime.chat_template import read_chat_template
 
 logger = init_logger(__name__)
 Stock: Any = object  # a stock processor follows in the bases of every subclass
-Words = Sequence[tuple[int, int]]
 PROFILED = VllmSettings(1.0)  # of the images with which vLLM measures its memory: each of them is encoded
 
 
@@ -99,6 +99,7 @@ class PruningProcessor(Stock):
         kwargs = dict(inputs.hf_processor_mm_kwargs)
         own = kwargs.pop(FIELD, None)
         settings = own if own is PROFILED else self.settings.override(own)
+        self._refuse_embeddings(inputs)
         if not settings.keeps_all:
             self.check_request(settings, inputs)
         questions = self._find_questions(settings, inputs)
@@ -127,8 +128,10 @@ class PruningProcessor(Stock):
                 "Videos of this model are not pruned inside vLLM: set "
                 '"mm_processor_kwargs": {"foveate": {"keep": 1.0}}, or send the frames as images.'
             )
+
+    def _refuse_embeddings(self, inputs: Any) -> None:
         for modality in self.modalities:
-            if not isinstance(items.get(modality), (ImageProcessorItems, VideoProcessorItems, type(None))):
+            if not isinstance(inputs.mm_data_items.get(modality), (ImageProcessorItems, VideoProcessorItems, NoneType)):
                 raise InputError(
                     f"{modality.capitalize()}s that come as embeddings are not pruned: send the {modality}s themselves."
                 )
@@ -145,15 +148,16 @@ class PruningProcessor(Stock):
         for modality, count in counts.items():
             placeholder = family(config.model_type).token_id(config, modality) if count else None
             columns[modality] = [column for column, token in enumerate(prompt) if token == placeholder]
-        first = min((own[0] for own in columns.values() if own), default=None)
-        if first is None:  # no image, or vLLM itself reports that the prompt lacks placeholders
+        if not any(columns.values()):  # vLLM itself reports that the prompt lacks placeholders
             return {modality: [[]] * count for modality, count in counts.items()}
+        first = min(own[0] for own in columns.values() if own)
         if settings.turn == "last":
             question = self._read_question(prompt, first)
             return {modality: [question] * count for modality, count in counts.items()}
+        starts = {modality: (own + (own[-1:] or [first]) * counts[modality]) for modality, own in columns.items()}
         return {
-            modality: [self._read_question(prompt, start, start) for start in (own + own[-1:] * count)[:count]]
-            for (modality, own), count in zip(columns.items(), counts.values(), strict=True)
+            modality: [self._read_question(prompt, start, start) for start in starts[modality][:count]]
+            for modality, count in counts.items()
         }
 
     def _read_question(self, prompt: Sequence[int], start: int, own: int | None = None) -> Sequence[int]:
@@ -203,7 +207,7 @@ class PruningProcessor(Stock):
         for modality, own in counts.items():
             words = self.read_words(data, [total for total, _ in own]) if modality == "video" else [()] * len(own)
             plans = zip(own, words, prepared.questions[modality], prepared.contents[modality], strict=True)
-            data[PLAN_FIELDS[modality]] = [make_plan(prepared.settings, *plan).pack() for plan in plans]
+            data[PLAN_FIELDS[modality]] = [prepared.settings.make_plan(*plan).pack() for plan in plans]
         return data
 
     def _check_budget(self, settings: VllmSettings, counts: Sequence[tuple[int, int]]) -> None:
@@ -233,13 +237,3 @@ def _split_kwargs(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], Preparatio
     """The stock processor's arguments, and what `apply` added to them."""
     rest = dict(kwargs)
     return rest, rest.pop(FIELD)
-
-
-def make_plan(
-    settings: VllmSettings, count: tuple[int, int], words: Words, question: Sequence[int], content: str
-) -> ImagePlan:
-    """The plan for an image or clip with so many tokens, of which some are protected."""
-    total, protected = count
-    kept = total if settings.keeps_all else protected + settings.count_kept(total - protected)
-    more, names = len(words), (settings.method, settings.positions)
-    return ImagePlan(kept + more, total + more, *names, tuple(question), content, tuple(words))

@@ -13,9 +13,9 @@ from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.multimodal.inputs import MultiModalFeatureSpec, PlaceholderRange
 
 from foveate.integrations.vllm.model import PrunedMRopeModel
-from foveate.integrations.vllm.processor import PruningProcessor, Words
+from foveate.integrations.vllm.processor import PruningProcessor
 from foveate.integrations.vllm.prompt import restore_tokens
-from foveate.integrations.vllm.settings import ImagePlan
+from foveate.integrations.vllm.settings import ImagePlan, Words
 
 PATCHES = {"image_grid_thw": "pixel_values", "video_grid_thw": "pixel_values_videos"}
 """The patches of all images or clips, one after the other, by the name of their (b, 3) grids, before merging."""

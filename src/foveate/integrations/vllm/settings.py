@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -21,6 +21,8 @@ FIELD = "foveate"
 PLAN_FIELDS = {"image": FIELD, "video": "foveate_video"}
 """The field in which the plan of an image or a clip travels: vLLM has the fields of each modality apart."""
 REUSE = ("question", "picture", "auto")
+Words = Sequence[tuple[int, int]]
+"""What stands between a clip's frames: pairs of a place among its tokens and a token id."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,13 @@ class VllmSettings:
         """How many of an image's `available` tokens stay (protected ones are not counted)."""
         return to_budget(min(self.keep, available) if is_int(self.keep) else self.keep, available)
 
+    def make_plan(self, count: tuple[int, int], words: Words, question: Sequence[int], content: str) -> ImagePlan:
+        """The plan for an image or clip with so many tokens, of which some are protected, and these words."""
+        total, protected = count
+        kept = total if self.keeps_all else protected + self.count_kept(total - protected)
+        more, names = len(words), (self.method, self.positions)
+        return ImagePlan(kept + more, total + more, *names, tuple(question), content, tuple(words))
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -149,8 +158,8 @@ class ImagePlan:
     """How one image or clip is pruned. It travels through the engine as one of its fields.
 
     `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids; `image` is a hash of its
-    content, empty where its features are not to be kept. `words` are pairs of a place and a token id: what stands
-    between a clip's frames, such as timestamps. They are among its tokens and stay.
+    content, empty where its features are not to be kept. `words` stand between a clip's frames, such as timestamps;
+    they are among its tokens and stay.
     """
 
     kept: int
