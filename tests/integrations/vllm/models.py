@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers as hf
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -133,9 +134,10 @@ def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerF
     cell = (2 * patch) ** 2
     size = {"shortest_edge": 4 * cell, "longest_edge": 64 * cell}
     images = hf.Qwen2VLImageProcessor(patch_size=patch, size=size)
+    scale = {"image_mean": images.image_mean, "image_std": images.image_std}  # vLLM has one for images and clips
     processor = getattr(hf, f"{names[0]}Processor")(
         image_processor=images, tokenizer=tokenizer, chat_template=tokenizer.chat_template,
-        video_processor=getattr(hf, f"{names[1]}VideoProcessor")(patch_size=patch),
+        video_processor=getattr(hf, f"{names[1]}VideoProcessor")(patch_size=patch, size=size, **scale),
     )  # fmt: skip
     return getattr(hf, f"{names[0]}ForConditionalGeneration")(config), processor
 
@@ -144,6 +146,18 @@ def make_image(seed: int, width: int = 200, height: int = 150) -> Image.Image:
     """Smooth noise."""
     noise = np.random.default_rng(seed).integers(0, 255, (7, 9, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def make_clip(seed: int, frames: int = 8, width: int = 90, height: int = 60) -> NDArray[np.uint8]:
+    """Smooth noise that drifts: (frames, height, width, 3)."""
+    whole = np.asarray(make_image(seed, width + 9 * frames, height))
+    return np.stack([whole[:, 9 * n : 9 * n + width] for n in range(frames)])
+
+
+def show(kinds: str, question: str) -> list[dict]:
+    """One user turn that shows images ("i") and clips ("v") in this order."""
+    content = [{"type": {"i": "image", "v": "video"}[kind]} for kind in kinds]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 
 def chat(question: str, images: int = 1) -> list[dict]:

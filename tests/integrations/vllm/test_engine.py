@@ -89,27 +89,6 @@ def test_some_images_too_small(engine):
     assert_same(engine.answer(chat(QUESTION, 2), images, keep=20), expected)
 
 
-@pytest.mark.parametrize("engine", ["qwen2_5_vl", "qwen3_vl", "llava_onevision"], indirect=True)
-def test_videos(engine, folders):
-    """Refused while tokens are to be dropped; whole, they work beside images as in stock vLLM."""
-    import numpy as np
-
-    family = engine.reference.model.config.model_type
-
-    frames = np.random.default_rng(0).integers(0, 255, (4, 60, 60, 3), dtype=np.uint8)
-    video = (frames, {"fps": 2.0, "total_num_frames": 4, "frames_indices": [0, 1, 2, 3], "duration": 2.0})
-    video = frames if family == "llava_onevision" else video
-    talk = [{"role": "user", "content": [{"type": "video"}, {"type": "image"}, {"type": "text", "text": QUESTION}]}]
-    media = {"video": [video], "image": [make_image(35)]}
-    prompt = {"prompt_token_ids": engine.reference.ids(talk), "multi_modal_data": media}
-    with pytest.raises(FoveateError, match="Videos are not pruned inside vLLM"):
-        engine.answers([prompt])
-    whole = {"mm_processor_kwargs": {"foveate": {"keep": 1.0}}}
-    stock = Engine(folders(family), reference=engine.reference, stock=True)
-    (answer,), (expected,) = engine.answers([prompt | whole]), stock.answers([prompt])
-    assert answer.tokens == expected.tokens
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -11,10 +11,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from integrations.vllm.models import make_clip, save_model
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
@@ -23,25 +27,14 @@ QUESTION = "what color is the star?"
 START = 600  # seconds: it only ends a test that hangs
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    """The address of a server at keep=0.1."""
+@contextmanager
+def start_server(log: Path, *options: str) -> Iterator[str]:
+    """The address of a server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
     quick = ["--port", str(port), "--max-model-len", "1024", "--dtype", "float32", "--enforce-eager"]
-    command = [
-        str(Path(sys.executable).with_name("foveate")),
-        "serve",
-        "--model",
-        "bundled",
-        "--engine",
-        "vllm",
-        "--keep",
-        "0.1",
-        *quick,
-    ]
+    command = [str(Path(sys.executable).with_name("foveate")), "serve", "--engine", "vllm", *options, *quick]
     environment = {
         "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_WAIT_POLICY": "PASSIVE",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "1",
@@ -65,6 +58,13 @@ def server(tmp_path_factory):
     finally:
         process.terminate()
         process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The address of a server at keep=0.1."""
+    with start_server(tmp_path_factory.mktemp("server") / "log", "--model", "bundled", "--keep", "0.1") as address:
+        yield address
 
 
 def post(server: str, body: object, path: str = "/v1/chat/completions") -> tuple[int, dict, dict]:
@@ -190,3 +190,49 @@ def test_at_once(server):
     with ThreadPoolExecutor(8) as clients:
         together = list(clients.map(lambda one: ask(server, one[0], keep=one[1]), pairs))
     assert together == alone
+
+
+def write_video(path: Path, frames: int) -> str:
+    """A moving picture as a data URL."""
+    cv2 = pytest.importorskip("cv2", reason="vLLM reads videos with OpenCV")
+    clip = make_clip(1, frames, 96, 64)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 4.0, (96, 64))
+    for frame in clip:
+        writer.write(frame)
+    writer.release()
+    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+@pytest.mark.heavy
+def test_videos(tmp_path):
+    """Of eight frames --max-frames shows four: two layers of tokens, of which a request keeps some."""
+    model = save_model("qwen2_5_vl", tmp_path / "model")
+    url = write_video(tmp_path / "clip.mp4", 8)
+    options = ("--model", str(model), "--keep", "0.5", "--max-frames", "4")
+    with start_server(tmp_path / "log", *options) as address:
+
+        def count_tokens(*parts: dict, **settings: object) -> int:
+            content = [*parts, {"type": "text", "text": "how many circles are there"}]
+            body = {
+                "model": str(model),
+                "max_tokens": 2,
+                "messages": [{"role": "user", "content": content}],
+                **settings,
+            }
+            status, answer, _ = post(address, body)
+            assert status == 200, answer
+            return answer["usage"]["prompt_tokens"]
+
+        video = {"type": "video_url", "video_url": {"url": url}}
+        marks = 2  # around the video
+        words = count_tokens() + marks
+        whole = count_tokens(video, keep=1.0) - words
+        assert whole == 2 * 2 * 3  # moments of 56 x 84 pixels
+        assert count_tokens(video) - words == whole // 2
+        assert count_tokens(video, keep=5, method="vidcom2") - words == 5
+        assert count_tokens(video, keep=5, reuse="auto") - words == 5
+        assert read_choices(address) == {"question": 2, "picture": 1, "whole": 1}
+        content = [{**video, "video_url": {"url": "file:///etc/passwd"}}]
+        status, answer, _ = post(address, {"model": str(model), "messages": [{"role": "user", "content": content}]})
+        assert status == 400
+        assert "opens no file that a request names: send it as data:video/mp4" in answer["error"]["message"]

@@ -16,7 +16,7 @@ HOSTS = "A further name of this server, such as that of a proxy in front of it; 
 AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HOSTS)]
 CACHE = "MiB of encoded images that are kept for further questions, 0 for none; default 256."
 AUTO = "The file of a policy, for the slider's notch auto; default: the policy that comes with the model."
-FRAMES = "Frames of a video that are shown; default 0: videos are refused."
+FRAMES = "Frames of a video that are shown; 0: videos are refused. Default 0, with vLLM its own (32)."
 TURN = (
     "vLLM: the question is the user's last turn (last), or the turn of the image (own), which keeps the cache of a "
     "chat; default last."
@@ -60,7 +60,7 @@ def serve(
     loading: LoadOptions,
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
-    prunes = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
+    prunes: dict[str, Any] = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
     encoder = parse_encoder(encode, skip, max_encoder_memory)
     from foveate.apps.serve import command
 
@@ -70,9 +70,10 @@ def serve(
     }  # fmt: skip
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
     if engine is options.EngineChoice.vllm:
-        limits.pop("cache")
+        limits = {name: value for name, value in limits.items() if name not in ("cache", "frames")}
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace})
         prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question"}
+        prunes |= {"max_frames": max_frames}
         prunes |= {} if image_cache is None else {"feature_cache_gib": image_cache / 1024}
         command.serve_vllm(model, context.args, prunes, loading, show_only=show_only, **address)
     else:

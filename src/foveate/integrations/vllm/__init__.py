@@ -1,4 +1,4 @@
-"""Prompt-aware pruning of images inside vLLM: a plug-in that vLLM finds through its entry points.
+"""Prompt-aware pruning of images and clips inside vLLM: a plug-in that vLLM finds through its entry points.
 
 It changes nothing unless a model is started under one of the names of `ARCHITECTURES`, which `overrides` gives:
 
@@ -56,7 +56,7 @@ def overrides(
     max_encoder_memory: int | None = None,
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """Make the `hf_overrides` with which vLLM prunes the images of this model.
+    """Make the `hf_overrides` with which vLLM prunes the images and clips of this model.
 
     Args:
         model: a folder, a hub id, or the name of a bundled model.

@@ -21,9 +21,14 @@ REQUIRED_NAMES = {
     "vllm.multimodal": ("MULTIMODAL_REGISTRY",),
     "vllm.multimodal.hasher": ("MultiModalHasher",),
     "vllm.model_executor.models.utils": ("WeightsMapper",),
-    "vllm.multimodal.inputs": ("MultiModalFieldConfig", "MultiModalKwargsItems"),
-    "vllm.multimodal.parse": ("ImageEmbeddingItems", "ImageProcessorItems"),
-    "vllm.multimodal.processing": ("PromptReplacement",),
+    "vllm.multimodal.inputs": (
+        "MultiModalFeatureSpec",
+        "MultiModalFieldConfig",
+        "MultiModalKwargsItems",
+        "PlaceholderRange",
+    ),
+    "vllm.multimodal.parse": ("ImageProcessorItems", "VideoProcessorItems"),
+    "vllm.multimodal.processing": ("PromptReplacement", "PromptUpdateDetails"),
 }
 REQUEST = ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest")  # of the server alone
 PROCESSOR_METHODS = (

@@ -9,7 +9,9 @@ from foveate.integrations.vllm.qwen import PrunedQwen, QwenProcessor
 
 
 class PrunedGlm4vProcessor(QwenProcessor, glm4_1v.Glm4vMultiModalProcessor):
-    """`Glm4vMultiModalProcessor`."""
+    """`Glm4vMultiModalProcessor`. Clips, whose frames are written as images, stay whole."""
+
+    modalities = ("image",)
 
 
 @MULTIMODAL_REGISTRY.register_processor(

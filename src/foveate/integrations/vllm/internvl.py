@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vllm.model_executor.models import interns1
@@ -26,3 +27,8 @@ class PrunedInternVL(PrunedTiledModel, interns1.InternS1ForConditionalGeneration
     """`InternVLForConditionalGeneration`."""
 
     counts = "image_num_patches"
+
+    def slice_inputs(self, kwargs: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
+        """With the placeholder's id, of which vLLM gives one for all images."""
+        ids = kwargs["image_token_id"].flatten()[:1].expand(stop - start)
+        return {**super().slice_inputs(kwargs, start, stop), "image_token_id": ids}

@@ -41,7 +41,9 @@ class PrunedLlavaNextProcessor(TiledProcessor, llava_next.LlavaNextMultiModalPro
 
 
 class PrunedLlavaOnevisionProcessor(TiledProcessor, llava_onevision.LlavaOnevisionMultiModalProcessor):
-    """`LlavaOnevisionMultiModalProcessor`."""
+    """`LlavaOnevisionMultiModalProcessor`; clips too."""
+
+    modalities = ("image", "video")
 
 
 @MULTIMODAL_REGISTRY.register_processor(
