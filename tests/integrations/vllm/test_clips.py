@@ -180,6 +180,14 @@ def test_a_whole_clip_is_that_of_stock_vllm(engine, folders):
         assert (answer.tokens, answer.logprobs) == (expected.tokens, expected.logprobs)
 
 
+@pytest.mark.parametrize("engine", ["qwen2_vl"], indirect=True)
+def test_qwen2_vl(engine):
+    """A clip's times are those of its frames' numbers."""
+    for settings in ({"keep": 0.3}, {"keep": 5, "positions": "compact"}, {"keep": 1.0}):
+        engine.check_answer(show("v", QUESTION), [], [make_clip(19)], **settings)
+        engine.check_answer(show("vi", QUESTION), [make_image(19)], [make_clip(19, 4)], **settings)
+
+
 @pytest.mark.parametrize("family", ["qwen3_vl"])
 def test_in_chunks_and_preempted(folders, references, family, monkeypatch):
     """Prefill that ends within a clip, in fewer KV blocks than the requests need: some are computed twice."""
