@@ -121,11 +121,14 @@ def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerF
         "depth": 4, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 128,
         "patch_size": patch,
     }  # fmt: skip
+    names = ("Qwen3VL", "Qwen3VL") if is_qwen3 else ("Qwen2_5_VL", "Qwen2VL")
     if is_qwen3:
         tower |= {"deepstack_visual_indexes": [0, 1, 2], "num_position_embeddings": 256}
+    elif family == "qwen2_vl":
+        names = ("Qwen2VL", "Qwen2VL")
+        tower = {"depth": 4, "embed_dim": 64, "hidden_size": 128, "num_heads": 2, "patch_size": patch}
     else:
         tower |= {"fullatt_block_indexes": [1, 3], "window_size": 4 * patch}
-    names = ("Qwen3VL", "Qwen3VL") if is_qwen3 else ("Qwen2_5_VL", "Qwen2VL")
     config = getattr(hf, f"{names[0]}Config")(
         text_config={**text, "head_dim": 32, "rope_parameters": rope}, vision_config=tower,
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
