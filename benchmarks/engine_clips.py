@@ -39,7 +39,6 @@ TOTAL, KEEPS = 216, {"a third": 72, "a sixth": 36}
 METHODS = ("foveate", "vidcom2", "divprune")
 NEW = 8  # tokens of an answer
 ENGINE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-TABLE = ["", "kept", "prompt tokens", "time, times unpruned", "the unpruned answer", "right"]
 
 
 @dataclass(eq=False)
@@ -160,20 +159,8 @@ def describe_mean(values: Sequence[float]) -> dict[str, float]:
     return {"value": float(np.mean(values)), "low": low, "high": high}
 
 
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the rows as Markdown."""
-    lines = [f"| {' | '.join(TABLE)} |", "|---" * len(TABLE) + "|"]
-    for row in rows:
-        cells = [f"{row[name]['value']:.2f} ({row[name]['low']:.2f} to {row[name]['high']:.2f})" for name in SHARES]
-        lines.append(f"| {' | '.join([row['arm'], str(row['kept']), str(row['prompt']), *cells])} |")
-    return "\n".join(lines)
-
-
-SHARES = ("time", "agreement", "accuracy")
-
-
 def main() -> None:
-    """Measure, write the results and print the table."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("dev", "test"), default="test")
     parser.add_argument("--limit", type=int, default=20, help="questions of each task")
@@ -189,7 +176,7 @@ def main() -> None:
     settings = {"split": options.split, "questions": len(examples), "threads": torch.get_num_threads(), "clock": "cpu"}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({**settings, "arms": rows}, indent=1) + "\n")
-    print(format_table(rows))
+    print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
