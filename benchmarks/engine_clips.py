@@ -46,7 +46,6 @@ class ClipArm:
     """A way to answer: an engine and the settings of a request. Measured: a row for each question."""
 
     name: str
-    kept: int
     engine: Any
     settings: dict[str, Any]
     seconds: list[float] = field(default_factory=list)
@@ -102,11 +101,11 @@ def start_engine(folder: Path, **options: Any) -> Any:
 def make_arms(folder: Path) -> list[ClipArm]:
     """The unpruned one, then every way to keep a third and a sixth of the tokens."""
     pruning = start_engine(folder, hf_overrides=overrides(str(folder), keep=0.5, feature_cache_gib=0))
-    arms = [ClipArm("unpruned", TOTAL, start_engine(folder), {})]
+    arms = [ClipArm("unpruned", start_engine(folder), {})]
     for kept in KEEPS.values():
-        arms += [ClipArm(method, kept, pruning, {"keep": kept, "method": method}) for method in METHODS]
-        evs = start_engine(folder, video_pruning_rate=1 - kept / TOTAL)
-        arms.append(ClipArm("vLLM's EVS", kept, evs, {}))
+        arms += [ClipArm(method, pruning, {"keep": kept, "method": method}) for method in METHODS]
+        evs = start_engine(folder, video_pruning_rate=1 - (kept + 0.5) / TOTAL)  # it rounds down
+        arms.append(ClipArm("vLLM's EVS", evs, {}))
     return arms
 
 
@@ -144,7 +143,7 @@ def summarize(arms: Sequence[ClipArm], examples: Sequence[EvalExample]) -> list[
         right = [float(is_right(a, example.answers)) for a, example in zip(arm.answers, examples, strict=True)]
         rows.append(
             {
-                "arm": arm.name, "kept": arm.kept, "prompt": arm.prompt,
+                "arm": arm.name, "kept": TOTAL - whole.prompt + arm.prompt, "prompt": arm.prompt,
                 "ms": 1000 * float(np.median(arm.seconds)),
                 "time": {"value": float(np.median(ratios)), "low": low, "high": high},
                 "agreement": describe_mean(same), "accuracy": describe_mean(right),
