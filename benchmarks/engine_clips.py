@@ -39,7 +39,6 @@ TOTAL, KEEPS = 216, {"a third": 72, "a sixth": 36}
 METHODS = ("foveate", "vidcom2", "divprune")
 NEW = 8  # tokens of an answer
 ENGINE = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-TABLE = ["", "kept", "prompt tokens", "time, times unpruned", "the unpruned answer", "right"]
 
 
 @dataclass(eq=False)
@@ -47,7 +46,6 @@ class ClipArm:
     """A way to answer: an engine and the settings of a request. Measured: a row for each question."""
 
     name: str
-    kept: int
     engine: Any
     settings: dict[str, Any]
     seconds: list[float] = field(default_factory=list)
@@ -103,11 +101,11 @@ def start_engine(folder: Path, **options: Any) -> Any:
 def make_arms(folder: Path) -> list[ClipArm]:
     """The unpruned one, then every way to keep a third and a sixth of the tokens."""
     pruning = start_engine(folder, hf_overrides=overrides(str(folder), keep=0.5, feature_cache_gib=0))
-    arms = [ClipArm("unpruned", TOTAL, start_engine(folder), {})]
+    arms = [ClipArm("unpruned", start_engine(folder), {})]
     for kept in KEEPS.values():
-        arms += [ClipArm(method, kept, pruning, {"keep": kept, "method": method}) for method in METHODS]
-        evs = start_engine(folder, video_pruning_rate=1 - kept / TOTAL)
-        arms.append(ClipArm("vLLM's EVS", kept, evs, {}))
+        arms += [ClipArm(method, pruning, {"keep": kept, "method": method}) for method in METHODS]
+        evs = start_engine(folder, video_pruning_rate=1 - (kept + 0.5) / TOTAL)  # it rounds down
+        arms.append(ClipArm("vLLM's EVS", evs, {}))
     return arms
 
 
@@ -145,7 +143,7 @@ def summarize(arms: Sequence[ClipArm], examples: Sequence[EvalExample]) -> list[
         right = [float(is_right(a, example.answers)) for a, example in zip(arm.answers, examples, strict=True)]
         rows.append(
             {
-                "arm": arm.name, "kept": arm.kept, "prompt": arm.prompt,
+                "arm": arm.name, "kept": TOTAL - whole.prompt + arm.prompt, "prompt": arm.prompt,
                 "ms": 1000 * float(np.median(arm.seconds)),
                 "time": {"value": float(np.median(ratios)), "low": low, "high": high},
                 "agreement": describe_mean(same), "accuracy": describe_mean(right),
@@ -160,20 +158,8 @@ def describe_mean(values: Sequence[float]) -> dict[str, float]:
     return {"value": float(np.mean(values)), "low": low, "high": high}
 
 
-def format_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Write the rows as Markdown."""
-    lines = [f"| {' | '.join(TABLE)} |", "|---" * len(TABLE) + "|"]
-    for row in rows:
-        cells = [f"{row[name]['value']:.2f} ({row[name]['low']:.2f} to {row[name]['high']:.2f})" for name in SHARES]
-        lines.append(f"| {' | '.join([row['arm'], str(row['kept']), str(row['prompt']), *cells])} |")
-    return "\n".join(lines)
-
-
-SHARES = ("time", "agreement", "accuracy")
-
-
 def main() -> None:
-    """Measure, write the results and print the table."""
+    """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--split", choices=("dev", "test"), default="test")
     parser.add_argument("--limit", type=int, default=20, help="questions of each task")
@@ -189,7 +175,7 @@ def main() -> None:
     settings = {"split": options.split, "questions": len(examples), "threads": torch.get_num_threads(), "clock": "cpu"}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({**settings, "arms": rows}, indent=1) + "\n")
-    print(format_table(rows))
+    print(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -61,8 +61,9 @@ def test_methods(engine):
 @pytest.mark.parametrize("kinds", ["iv", "vi", "viv"])
 def test_beside_images(engine, kinds):
     """In any order, several clips of other lengths and sizes, whole and pruned."""
+    lengths = (8, 4) if "qwen" in engine.reference.model.config.model_type else (8, 8)  # transformers takes no others
     images = [make_image(3, 90, 90)] * kinds.count("i")
-    clips = [make_clip(4), make_clip(5, 4, 60, 90)][: kinds.count("v")]
+    clips = [make_clip(4, lengths[0]), make_clip(5, lengths[1], 60, 90)][: kinds.count("v")]
     for settings in ({"keep": 0.3}, {"keep": 0.5, "positions": "compact"}, {"keep": 1.0}):
         engine.check_answer(show(kinds, QUESTION), images, clips, **settings)
 
@@ -101,7 +102,7 @@ def test_a_clip_is_encoded_once(engine):
         for settings in ({"keep": 0.3}, {"keep": 0.5}, {"keep": 0.3, "method": "grid"}, {"keep": 1.0}):
             engine.check_answer(show("v", question), [], [clip], **settings)
     assert engine.features.encoded == before + 1
-    engine.check_answer(show("v", LONG), [], [clip[::-1]])
+    engine.check_answer(show("v", LONG), [], [clip[::-1].copy()])
     assert engine.features.encoded == before + 2
 
 

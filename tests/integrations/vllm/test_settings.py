@@ -211,6 +211,13 @@ def test_command():
         serve.make_command("bundled", ["--hf-overrides={}"], keep=0.2)
 
 
+def test_a_bundled_adapter():
+    with pytest.raises(
+        ModelError, match="bundled-clips is an adapter on bundled-qwen, and vLLM reads whole checkpoint"
+    ):
+        serve.make_command("bundled-clips", keep=0.2)
+
+
 def test_frames_of_a_video():
     """The number that vLLM shows of a video; none takes no video."""
     for frames, option in (

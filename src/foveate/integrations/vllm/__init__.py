@@ -79,11 +79,16 @@ def overrides(
         >>> LLM(model, hf_overrides=overrides(model, keep=0.1))
     """
     from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
-    from foveate.runtime.load import locate, read_config
+    from foveate.runtime.load import BASES, locate, read_config
     from foveate.runtime.load_options import LoadOptions
 
     settings, engine = VllmSettings(keep, method, positions, turn, reuse, encode), EngineSettings(feature_cache_gib)
     _refuse(skip=skip, max_encoder_memory=max_encoder_memory)
+    if model in BASES:
+        raise ModelError(
+            f"{model} is an adapter on {BASES[model]}, and vLLM reads whole checkpoints: save "
+            f"foveate.load({model!r})'s model and processor into a folder, and give that."
+        )
     names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
