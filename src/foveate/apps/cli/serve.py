@@ -72,8 +72,7 @@ def serve(
     if engine is options.EngineChoice.vllm:
         limits = {name: value for name, value in limits.items() if name not in ("cache", "frames")}
         command.refuse_hf_options({**limits, "fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace})
-        prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question"}
-        prunes |= {"max_frames": max_frames}
+        prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question", "max_frames": max_frames}
         prunes |= {} if image_cache is None else {"feature_cache_gib": image_cache / 1024}
         command.serve_vllm(model, context.args, prunes, loading, show_only=show_only, **address)
     else:

@@ -79,16 +79,12 @@ def overrides(
         >>> LLM(model, hf_overrides=overrides(model, keep=0.1))
     """
     from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
-    from foveate.runtime.load import BASES, locate, read_config
+    from foveate.runtime.load import locate, read_config
     from foveate.runtime.load_options import LoadOptions
 
     settings, engine = VllmSettings(keep, method, positions, turn, reuse, encode), EngineSettings(feature_cache_gib)
     _refuse(skip=skip, max_encoder_memory=max_encoder_memory)
-    if model in BASES:
-        raise ModelError(
-            f"{model} is an adapter on {BASES[model]}, and vLLM reads whole checkpoints: save "
-            f"foveate.load({model!r})'s model and processor into a folder, and give that."
-        )
+    _refuse_adapter(model)
     names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
@@ -96,6 +92,17 @@ def overrides(
             "Other families prune in transformers (`foveate families`)."
         )
     return {"architectures": [PREFIX + names[0]], FIELD: {**asdict(settings), **asdict(engine)}}
+
+
+def _refuse_adapter(model: str) -> None:
+    """Raise `ModelError` for a bundled model that is stored as what another one lacks."""
+    from foveate.runtime.load import BASES
+
+    if model in BASES:
+        raise ModelError(
+            f"{model} is an adapter on {BASES[model]}, and vLLM reads whole checkpoints: save "
+            f"foveate.load({model!r})'s model and processor into a folder, and give that."
+        )
 
 
 def _refuse(**options: Any) -> None:
