@@ -221,6 +221,17 @@ def _find_good(case: dict[str, Any]) -> float:
     return float(100 * case["goodput"]["median"] / case["requests_a_second"]["median"])
 
 
+def make_engine_clips_table() -> str:
+    """Show what `benchmarks/engine_clips.py` measured: clips inside vLLM."""
+    heads = ("", "tokens of a clip", "prompt tokens", "time, times unpruned", "the unpruned answer", "right")
+    lines = [_row(heads), _row(["---"] * len(heads))]
+    for arm in json.loads((RESULTS / "serving" / "clips.json").read_text())["arms"]:
+        spreads = [arm[name] for name in ("time", "agreement", "accuracy")]
+        cells = [f"{spread['value']:.2f} ({spread['low']:.2f} to {spread['high']:.2f})" for spread in spreads]
+        lines.append(_row([arm["arm"], str(arm["kept"]), str(arm["prompt"]), *cells]))
+    return "\n".join(lines)
+
+
 def make_soak_table() -> str:
     """Show what `benchmarks/soak.py` counted: all requests together, and the servers one by one."""
     record = json.loads((RESULTS / "soak.json").read_text())
@@ -424,6 +435,7 @@ def main() -> None:
         "questions": make_questions_table(),
         "load": make_load_table(),
         "steps": make_steps_table(),
+        "engine-clips": make_engine_clips_table(),
         "cost": make_cost_table(),
         "soak": make_soak_table(),
         "ceiling": make_ceiling_table(),

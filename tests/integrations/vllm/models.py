@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers as hf
+from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from foveate.apps.bench.served.folder import make_tokenizer
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")
+MARKED_FAMILIES = ("glm4v", "idefics3", "internvl", "mistral3", "pixtral")
 SPECIALS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>", "<image>", "<video>",
@@ -37,12 +39,7 @@ PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112]]
 def save_model(family: str, folder: Path) -> Path:
     """Model, tokenizer and processor; returns the folder."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer(qwen=family.startswith("qwen"))
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
-    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
-    text = {**TEXT, **ends, "bos_token_id": ids["<|endoftext|>"]}
-    make = _qwen if family.startswith("qwen") else _llava
-    model, processor = make(family, text, ids, tokenizer)
+    model, processor = _make(family)
     with torch.no_grad():
         for name, weights in model.named_parameters():
             if weights.ndim > 1 and "visual" not in name and "vision" not in name:
@@ -53,6 +50,18 @@ def save_model(family: str, folder: Path) -> Path:
     if family in ("llava_next", "llava_onevision"):
         _rename_as_on_hub(folder / "model.safetensors")
     return folder
+
+
+def _make(family: str) -> tuple:
+    if family in MARKED_FAMILIES:
+        from integrations.vllm.marked_models import make_marked
+
+        return make_marked(family)
+    tokenizer = _tokenizer(qwen=family.startswith("qwen"))
+    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIALS}
+    ends = {"eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+    text = {**TEXT, **ends, "bos_token_id": ids["<|endoftext|>"]}
+    return (_qwen if family.startswith("qwen") else _llava)(family, text, ids, tokenizer)
 
 
 def _rename_as_on_hub(file: Path) -> None:
@@ -112,11 +121,14 @@ def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerF
         "depth": 4, "hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": 128,
         "patch_size": patch,
     }  # fmt: skip
+    names = ("Qwen3VL", "Qwen3VL") if is_qwen3 else ("Qwen2_5_VL", "Qwen2VL")
     if is_qwen3:
         tower |= {"deepstack_visual_indexes": [0, 1, 2], "num_position_embeddings": 256}
+    elif family == "qwen2_vl":
+        names = ("Qwen2VL", "Qwen2VL")
+        tower = {"depth": 4, "embed_dim": 64, "hidden_size": 128, "num_heads": 2, "patch_size": patch}
     else:
         tower |= {"fullatt_block_indexes": [1, 3], "window_size": 4 * patch}
-    names = ("Qwen3VL", "Qwen3VL") if is_qwen3 else ("Qwen2_5_VL", "Qwen2VL")
     config = getattr(hf, f"{names[0]}Config")(
         text_config={**text, "head_dim": 32, "rope_parameters": rope}, vision_config=tower,
         image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
@@ -125,9 +137,10 @@ def _qwen(family: str, text: dict, ids: dict, tokenizer: hf.PreTrainedTokenizerF
     cell = (2 * patch) ** 2
     size = {"shortest_edge": 4 * cell, "longest_edge": 64 * cell}
     images = hf.Qwen2VLImageProcessor(patch_size=patch, size=size)
+    scale = {"image_mean": images.image_mean, "image_std": images.image_std}  # vLLM has one for images and clips
     processor = getattr(hf, f"{names[0]}Processor")(
         image_processor=images, tokenizer=tokenizer, chat_template=tokenizer.chat_template,
-        video_processor=getattr(hf, f"{names[1]}VideoProcessor")(patch_size=patch),
+        video_processor=getattr(hf, f"{names[1]}VideoProcessor")(patch_size=patch, size=size, **scale),
     )  # fmt: skip
     return getattr(hf, f"{names[0]}ForConditionalGeneration")(config), processor
 
@@ -136,6 +149,18 @@ def make_image(seed: int, width: int = 200, height: int = 150) -> Image.Image:
     """Smooth noise."""
     noise = np.random.default_rng(seed).integers(0, 255, (7, 9, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def make_clip(seed: int, frames: int = 8, width: int = 90, height: int = 60) -> NDArray[np.uint8]:
+    """Smooth noise that drifts: (frames, height, width, 3)."""
+    whole = np.asarray(make_image(seed, width + 9 * frames, height))
+    return np.stack([whole[:, 9 * n : 9 * n + width] for n in range(frames)])
+
+
+def show(kinds: str, question: str) -> list[dict]:
+    """One user turn that shows images ("i") and clips ("v") in this order."""
+    content = [{"type": {"i": "image", "v": "video"}[kind]} for kind in kinds]
+    return [{"role": "user", "content": [*content, {"type": "text", "text": question}]}]
 
 
 def chat(question: str, images: int = 1) -> list[dict]:

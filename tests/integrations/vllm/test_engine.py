@@ -31,7 +31,7 @@ def test_many_at_once(engine):
         assert_same(answer, engine.reference.answer(talk, images, **(settings or {"keep": 0.3})))
 
 
-@pytest.mark.parametrize("family", ["llava_next", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["llava_next", "mistral3", "qwen3_vl"])
 def test_in_chunks(folders, references, family):
     """Prefill that ends within an image, and few images per step of the encoder."""
     small = {"max_num_batched_tokens": 40, "enable_chunked_prefill": True, "max_num_seqs": 4, "block_size": 32}
@@ -87,27 +87,6 @@ def test_some_images_too_small(engine):
     with pytest.warns(Warning, match="keeps all"):
         expected = engine.reference.answer(chat(QUESTION, 2), images, keep=20)
     assert_same(engine.answer(chat(QUESTION, 2), images, keep=20), expected)
-
-
-@pytest.mark.parametrize("engine", ["qwen2_5_vl", "qwen3_vl", "llava_onevision"], indirect=True)
-def test_videos(engine, folders):
-    """Refused while tokens are to be dropped; whole, they work beside images as in stock vLLM."""
-    import numpy as np
-
-    family = engine.reference.model.config.model_type
-
-    frames = np.random.default_rng(0).integers(0, 255, (4, 60, 60, 3), dtype=np.uint8)
-    video = (frames, {"fps": 2.0, "total_num_frames": 4, "frames_indices": [0, 1, 2, 3], "duration": 2.0})
-    video = frames if family == "llava_onevision" else video
-    talk = [{"role": "user", "content": [{"type": "video"}, {"type": "image"}, {"type": "text", "text": QUESTION}]}]
-    media = {"video": [video], "image": [make_image(35)]}
-    prompt = {"prompt_token_ids": engine.reference.ids(talk), "multi_modal_data": media}
-    with pytest.raises(FoveateError, match="Videos are not pruned inside vLLM"):
-        engine.answers([prompt])
-    whole = {"mm_processor_kwargs": {"foveate": {"keep": 1.0}}}
-    stock = Engine(folders(family), reference=engine.reference, stock=True)
-    (answer,), (expected,) = engine.answers([prompt | whole]), stock.answers([prompt])
-    assert answer.tokens == expected.tokens
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from integrations.vllm.models import chat, make_image
-from integrations.vllm.sides import assert_same
+from integrations.vllm.models import FAMILIES, MARKED_FAMILIES, chat, make_image
+from integrations.vllm.sides import Engine, assert_same
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
 QUESTIONS = ("how many circles are there", "what is in the image a red square")
+
+
+@pytest.fixture(scope="module", params=[*FAMILIES, *MARKED_FAMILIES])
+def engine(request, folders, references) -> Engine:
+    """One engine per family, with keep=0.3 unless a request sets another value."""
+    return Engine(folders(request.param), reference=references(request.param))
 
 
 @pytest.mark.parametrize("keep", [0.3, 3, 1.0])
@@ -57,3 +65,17 @@ def test_the_answers_depend_on_what_is_kept_and_where(engine):
         assert abs(whole.logprobs[0][whole.tokens[0]] - other.logprobs[0].get(whole.tokens[0], -99)) > 0.02
     assert few.logprobs[0] != grid.logprobs[0]
     assert max(abs(few.logprobs[0][i] - moved.logprobs[0].get(i, -99)) for i in few.logprobs[0]) > 0.02
+
+
+def test_a_whole_image_is_counted_before_it_is_processed(engine):
+    """Else a prompt that is too long for the model's positions would not be refused."""
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+
+    processor = MULTIMODAL_REGISTRY.create_processor(engine.llm.model_config)
+    if not hasattr(processor, "count_image_tokens"):
+        pytest.skip("its positions have no such limit")
+    talk = chat("what")
+    for width, height in ((200, 150), (60, 160), (90, 90), (30, 300)):
+        whole = engine.reference.inputs(talk, [make_image(9, width, height)])["input_ids"].shape[1]
+        count = processor.count_image_tokens(SimpleNamespace(width=width, height=height))
+        assert count == whole - len(engine.reference.ids(talk)) + 1

@@ -193,7 +193,9 @@ def test_every_image_is_pruned_by_its_own_plan(kind, encoder, dtype):
         assert not rows.requires_grad
         assert torch.equal(rows[:, :-6], 2 * own[kept])  # what stands beside the tokens goes with them
         offsets = model.read_offsets(rows).T.tolist()
-        if plan.positions == "compact":
+        if plan.is_whole:  # its tokens have their places in the prompt
+            assert offsets == [[0] * 3] * plan.total
+        elif plan.positions == "compact":
             assert offsets == [[n] * 3 for n in range(plan.kept)]
         else:
             assert offsets == [[0, n // 2, n % 2] if kind is PrunedGrid else [n] * 3 for n in kept]
@@ -347,7 +349,7 @@ def prompts(count, kind):
             else:
                 plan = ImagePlan(len(kept), total, "divprune", "original", ())
                 modality, data = "image", {"foveate": SimpleNamespace(data=plan.pack())}
-            own = kind.make_offsets(None, total, None)[:, kept] if modality == "image" else torch.zeros(3, total).long()
+            own = torch.zeros(3, total).long() if len(kept) == total else kind.make_offsets(None, total, None)[:, kept]
             rows.append(model.append_offsets(torch.full((len(kept), WIDTH), float(len(rows))), own))
             for prompt, offset, length, into in (
                 (short, len(short), len(kept), features), (whole, len(whole), total, unpruned),
@@ -404,7 +406,7 @@ def test_the_stock_model_numbers_the_whole_prompt():
 def test_questions_are_embedded_on_the_device_of_the_model():
     pruned = make(PrunedGrid)
     with torch.device("meta"):  # what is not made on the device of the model has no values
-        first, none, last = pruned._embed_questions([(1, 2), (), (3,)])
+        first, none, last = pruned._embed_ids([(1, 2), (), (3,)])
     assert torch.equal(first, pruned.table[[1, 2]])
     assert torch.equal(last, pruned.table[[3]])
     assert none.shape == (0, WIDTH)
@@ -418,10 +420,11 @@ def test_compact_positions_count_the_kept_tokens():
         rows = [model.append_offsets(part[:, :-6], torch.arange(len(part)).expand(3, -1)) for part in rows]
         compact = []
         for one in features:
-            if one.modality == "image":
-                plan = replace(ImagePlan.unpack(one.data["foveate"].data), positions="compact")
-                one = replace(one, data={"foveate": SimpleNamespace(data=plan.pack())})
-            else:
+            plan = ImagePlan.unpack(one.data["foveate"].data) if one.modality == "image" else None
+            if plan is not None:
+                compacted = replace(plan, positions="compact")
+                one = replace(one, data={"foveate": SimpleNamespace(data=compacted.pack())})
+            if plan is None or plan.is_whole:
                 rows[sorted(f.mm_position.offset for f in features).index(one.mm_position.offset)][:, -6:] = 0
             compact.append(one)
         positions, delta = pruned.get_mrope_input_positions(list(ids), compact)
@@ -493,7 +496,8 @@ def test_this_version():
 
 def test_another_version(monkeypatch):
     monkeypatch.setattr(engine, "read_version", lambda: "0.99.1")
-    with pytest.warns(FoveateWarning, match=r"tested with vLLM 0.32 or later, below 0.33, and this is 0.99.1"):
+    said = r"tested with vLLM 0.32 or later, below 0.33, and this is 0.99.1. \(Of 0.33 the source was read.\)"
+    with pytest.warns(FoveateWarning, match=said):
         engine.check_version()
 
 

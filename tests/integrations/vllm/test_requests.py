@@ -127,7 +127,8 @@ def test_values_without_effect_are_allowed():
 def test_files():
     for url in ("file:///etc/passwd", "FILE:/etc/passwd", " file:a"):
         assert "opens no file" in refusal(request(image(url)))
-        assert "opens no file" in refusal(request({"type": "video_url", "video_url": {"url": url}}))
+        clip = request({"type": "video_url", "video_url": {"url": url}})
+        assert "opens no file that a request names: send it as data:video/mp4;base64" in refusal(clip)
         assert "opens no file" in refusal(request({"type": "image_url", "image_url": url}))
         adapted(request(image(url)), EngineFacts(opens_files=True))
     adapted(request(image("https://a/file:b.png"), {"type": "image_url", "image_url": None}))

@@ -38,10 +38,10 @@ def counted():
     return lambda: {name: value - before[name] for name, value in read_choices().items()}
 
 
-def expect_blind(engine: Engine, talk: list[dict], images: list, method: str = "foveate", **settings: object):
+def expect_blind(engine: Engine, talk: list[dict], *media: list, method: str = "foveate", **settings: object):
     """The library's answer where tokens are chosen without the question."""
     rule = resolve(method)
-    return engine.reference.answer(talk, images, method=make_blind(rule) or rule, **settings)
+    return engine.reference.answer(talk, *media, method=make_blind(rule) or rule, **settings)
 
 
 def test_picture_is_the_choice_without_the_question(engine, counted):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from foveate.runtime.load import locate
+from integrations.vllm.models import make_clip, save_model
 from integrations.vllm.server_process import VllmProcess
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
@@ -175,3 +176,53 @@ def test_the_benchmark_client_of_vllm(server, tmp_path):
     assert (result["completed"], result["failed"]) == (6, 0)
     assert 0 < result["p50_ttft_ms"] <= result["p99_ttft_ms"]
     assert result["request_goodput"] == pytest.approx(result["request_throughput"])
+
+
+def write_video(path: Path, frames: int) -> str:
+    """A moving picture as a data URL."""
+    cv2 = pytest.importorskip("cv2", reason="vLLM reads videos with OpenCV")
+    clip = make_clip(1, frames, 96, 64)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 4.0, (96, 64))
+    for frame in clip:
+        writer.write(frame)
+    writer.release()
+    return f"data:video/mp4;base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+@pytest.mark.heavy
+def test_videos(tmp_path):
+    """Of eight frames --max-frames shows four: two layers of tokens, of which a request keeps some."""
+    model = save_model("qwen2_5_vl", tmp_path / "model")
+    url = write_video(tmp_path / "clip.mp4", 8)
+    options = ("--model", str(model), "--keep", "0.5", "--max-frames", "4")
+    process = VllmProcess(tmp_path / "log", None, *options)
+    address = process.url
+    try:
+
+        def count_tokens(*parts: dict, **settings: object) -> int:
+            content = [*parts, {"type": "text", "text": "how many circles are there"}]
+            body = {
+                "model": str(model),
+                "max_tokens": 2,
+                "messages": [{"role": "user", "content": content}],
+                **settings,
+            }
+            status, answer, _ = post(address, body)
+            assert status == 200, answer
+            return answer["usage"]["prompt_tokens"]
+
+        video = {"type": "video_url", "video_url": {"url": url}}
+        marks = 2  # around the video
+        words = count_tokens() + marks
+        whole = count_tokens(video, keep=1.0) - words
+        assert whole == 2 * 2 * 3  # moments of 56 x 84 pixels
+        assert count_tokens(video) - words == whole // 2
+        assert count_tokens(video, keep=5, method="vidcom2") - words == 5
+        assert count_tokens(video, keep=5, reuse="auto") - words == 5
+        assert read_choices(address) == {"question": 2, "picture": 1, "whole": 1}
+        content = [{**video, "video_url": {"url": "file:///etc/passwd"}}]
+        status, answer, _ = post(address, {"model": str(model), "messages": [{"role": "user", "content": content}]})
+        assert status == 400
+        assert "opens no file that a request names: send it as data:video/mp4" in answer["error"]["message"]
+    finally:
+        process.stop()

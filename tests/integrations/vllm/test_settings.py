@@ -163,12 +163,12 @@ def test_the_commands_refuse_to_leave_tiles_out_in_vllm(capsys, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_unsupported_architecture(tmp_path):
-    (tmp_path / "config.json").write_text(
-        '{"model_type": "idefics3", "architectures": ["Idefics3ForConditionalGeneration"]}'
-    )
+@pytest.mark.parametrize(("model_type", "name"), [("gemma3", "Gemma3"), ("smolvlm", "SmolVLM")])
+def test_unsupported_architecture(tmp_path, model_type, name):
+    architecture = f"{name}ForConditionalGeneration"
+    (tmp_path / "config.json").write_text(f'{{"model_type": "{model_type}", "architectures": ["{architecture}"]}}')
     (tmp_path / "model.safetensors").touch()
-    with pytest.raises(ModelError, match="does not prune Idefics3ForConditionalGeneration inside vLLM: it knows Llava"):
+    with pytest.raises(ModelError, match=f"does not prune {architecture} inside vLLM: it knows Glm4vFor.*Qwen3VLFor"):
         overrides(str(tmp_path), keep=0.1)
 
 
@@ -209,6 +209,26 @@ def test_command():
     assert named.count("--served-model-name") == 1
     with pytest.raises(InputError, match="writes --hf-overrides itself"):
         serve.make_command("bundled", ["--hf-overrides={}"], keep=0.2)
+
+
+def test_a_bundled_adapter():
+    with pytest.raises(
+        ModelError, match="bundled-clips is an adapter on bundled-qwen, and vLLM reads whole checkpoint"
+    ):
+        serve.make_command("bundled-clips", keep=0.2)
+
+
+def test_frames_of_a_video():
+    """The number that vLLM shows of a video; none takes no video."""
+    for frames, option in (
+        (16, ["--media-io-kwargs", '{"video": {"num_frames": 16}}']),
+        (0, ["--limit-mm-per-prompt", '{"video": 0}']),
+    ):
+        command = serve.make_command("bundled", ["--port", "8001"], max_frames=frames, keep=0.2)
+        assert command[-4:-2] == option
+        with pytest.raises(InputError, match=f"{option[0]} is set twice"):
+            serve.make_command("bundled", [option[0], "{}"], max_frames=frames, keep=0.2)
+    assert not {"--media-io-kwargs", "--limit-mm-per-prompt"} & set(serve.make_command("bundled", keep=0.2))
 
 
 def test_no_vllm(monkeypatch):

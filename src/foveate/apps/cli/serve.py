@@ -16,7 +16,7 @@ HOSTS = "A further name of this server, such as that of a proxy in front of it; 
 AllowedHost = Annotated[list[str] | None, typer.Option("--allowed-host", help=HOSTS)]
 CACHE = "MiB of encoded images that are kept for further questions, 0 for none; default 256."
 AUTO = "The file of a policy, for the slider's notch auto; default: the policy that comes with the model."
-FRAMES = "Frames of a video that are shown; default 0: videos are refused."
+FRAMES = "Frames of a video that are shown; 0: videos are refused. Default 0, with vLLM its own (32)."
 LOG = "Write the log of requests as lines of JSON."
 LogJson = Annotated[bool, typer.Option("--log-json", help=LOG)]
 TURN = (
@@ -63,23 +63,22 @@ def serve(
     loading: LoadOptions,
 ) -> None:
     """Serve a model over the OpenAI protocol with its images pruned; with vLLM, other options go to vLLM."""
-    prunes = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
+    prunes: dict[str, Any] = {"keep": budgets.parse_budget(keep), "method": method, "positions": positions.value}
     encoder = parse_encoder(encode, skip, max_encoder_memory)
     from foveate.apps.serve import command
 
-    limits = {
-        "body": max_body, "pixels": max_pixels, "images": max_images, "frames": max_frames, "cache": image_cache,
-        "prompt": max_prompt_tokens, "new": max_new_tokens, "waiting": max_waiting,
-    }  # fmt: skip
+    limits = {"body": max_body, "pixels": max_pixels, "images": max_images, "prompt": max_prompt_tokens}
+    limits |= {"new": max_new_tokens, "waiting": max_waiting}
     address: dict[str, Any] = {"host": host, "port": port, "api_key": api_key}
     hf: dict[str, Any] = {"fetch_from": fetch_from, "allowed_host": allowed_host, "grace": grace, "log_json": log_json}
     if engine is options.EngineChoice.vllm:
         command.refuse_hf_options({**limits, **hf})
-        prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question"}
+        prunes |= {**vars(encoder), "turn": turn or "last", "reuse": reuse or "question", "max_frames": max_frames}
         prunes |= {} if image_cache is None else {"feature_cache_gib": image_cache / 1024}
         command.serve_vllm(model, context.args, prunes, loading, show_only=show_only, **address)
     else:
         command.refuse_vllm_options(context.args, turn=turn, reuse=reuse, show_only=show_only)
+        limits |= {"frames": max_frames, "cache": image_cache}
         command.serve_hf(model, prunes, limits, loading, encoder=encoder, **address, **hf)
 
 

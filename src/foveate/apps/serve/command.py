@@ -11,7 +11,7 @@ from foveate.errors import InputError
 from foveate.runtime.load_options import LoadOptions
 
 HF_OPTIONS = {
-    "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images", "frames": "--max-frames",
+    "body": "--max-body", "pixels": "--max-pixels", "images": "--max-images",
     "prompt": "--max-prompt-tokens",
     "new": "--max-new-tokens", "waiting": "--max-waiting",
     "fetch_from": "--fetch-from", "grace": "--grace", "allowed_host": "--allowed-host",

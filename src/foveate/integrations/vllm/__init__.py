@@ -1,4 +1,4 @@
-"""Prompt-aware pruning of images inside vLLM: a plug-in that vLLM finds through its entry points.
+"""Prompt-aware pruning of images and clips inside vLLM: a plug-in that vLLM finds through its entry points.
 
 It changes nothing unless a model is started under one of the names of `ARCHITECTURES`, which `overrides` gives:
 
@@ -17,9 +17,13 @@ from foveate.errors import InputError, ModelError
 
 PREFIX = "Foveate"
 ARCHITECTURES = {
+    "Glm4vForConditionalGeneration": "foveate.integrations.vllm.glm4v:PrunedGlm4v",
+    "Idefics3ForConditionalGeneration": "foveate.integrations.vllm.idefics3:PrunedIdefics3",
+    "InternVLForConditionalGeneration": "foveate.integrations.vllm.internvl:PrunedInternVL",
     "LlavaForConditionalGeneration": "foveate.integrations.vllm.llava:PrunedLlava",
     "LlavaNextForConditionalGeneration": "foveate.integrations.vllm.llava_next:PrunedLlavaNext",
     "LlavaOnevisionForConditionalGeneration": "foveate.integrations.vllm.llava_next:PrunedLlavaOnevision",
+    "Mistral3ForConditionalGeneration": "foveate.integrations.vllm.pixtral:PrunedMistral3",
     "Qwen2VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen2VL",
     "Qwen2_5_VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen25VL",
     "Qwen3VLForConditionalGeneration": "foveate.integrations.vllm.qwen:PrunedQwen3VL",
@@ -52,7 +56,7 @@ def overrides(
     max_encoder_memory: int | None = None,
     revision: str | None = None,
 ) -> dict[str, Any]:
-    """Make the `hf_overrides` with which vLLM prunes the images of this model.
+    """Make the `hf_overrides` with which vLLM prunes the images and clips of this model.
 
     Args:
         model: a folder, a hub id, or the name of a bundled model.
@@ -80,6 +84,7 @@ def overrides(
 
     settings, engine = VllmSettings(keep, method, positions, turn, reuse, encode), EngineSettings(feature_cache_gib)
     _refuse(skip=skip, max_encoder_memory=max_encoder_memory)
+    _refuse_adapter(model)
     names = read_config(locate(model), LoadOptions(revision=revision)).architectures or ["none"]
     if names[0] not in ARCHITECTURES:
         raise ModelError(
@@ -87,6 +92,17 @@ def overrides(
             "Other families prune in transformers (`foveate families`)."
         )
     return {"architectures": [PREFIX + names[0]], FIELD: {**asdict(settings), **asdict(engine)}}
+
+
+def _refuse_adapter(model: str) -> None:
+    """Raise `ModelError` for a bundled model that is stored as what another one lacks."""
+    from foveate.runtime.load import BASES
+
+    if model in BASES:
+        raise ModelError(
+            f"{model} is an adapter on {BASES[model]}, and vLLM reads whole checkpoints: save "
+            f"foveate.load({model!r})'s model and processor into a folder, and give that."
+        )
 
 
 def _refuse(**options: Any) -> None:

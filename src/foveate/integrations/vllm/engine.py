@@ -14,14 +14,21 @@ from foveate.errors import FoveateWarning, InputError, ModelError
 from foveate.integrations.vllm.settings import FIELD, EngineSettings, VllmSettings
 
 TESTED = ("0.32", "0.33")  # from the first, below the second
+READ = "0.33"  # the newest whose source was compared, name by name, with that of a tested one
 REQUIRED_NAMES = {
     "vllm.model_executor.models.config": ("MODELS_CONFIG_MAP", "VerifyAndUpdateConfig"),
     "vllm.model_executor.models.interfaces": ("SupportsMRoPE",),
     "vllm.multimodal": ("MULTIMODAL_REGISTRY",),
     "vllm.multimodal.hasher": ("MultiModalHasher",),
-    "vllm.multimodal.inputs": ("MultiModalFieldConfig",),
-    "vllm.multimodal.parse": ("ImageEmbeddingItems", "ImageProcessorItems"),
-    "vllm.multimodal.processing": ("PromptReplacement",),
+    "vllm.model_executor.models.utils": ("WeightsMapper",),
+    "vllm.multimodal.inputs": (
+        "MultiModalFeatureSpec",
+        "MultiModalFieldConfig",
+        "MultiModalKwargsItems",
+        "PlaceholderRange",
+    ),
+    "vllm.multimodal.parse": ("ImageProcessorItems", "VideoProcessorItems"),
+    "vllm.multimodal.processing": ("PromptReplacement", "PromptUpdateDetails"),
 }
 REQUEST = ("vllm.entrypoints.openai.chat_completion.protocol", "ChatCompletionRequest")  # of the server alone
 PROCESSOR_METHODS = (
@@ -48,7 +55,11 @@ def check_version() -> None:
     if missing:
         raise ModelError(f"This vLLM ({read_version()}) has no {missing[0]}, which foveate needs: install {tested}.")
     if not Version(TESTED[0]) <= Version(read_version()) < Version(TESTED[1]):
-        warnings.warn(f"foveate was tested with {tested}, and this is {read_version()}.", FoveateWarning, stacklevel=2)
+        warnings.warn(
+            f"foveate was tested with {tested}, and this is {read_version()}. (Of {READ} the source was read.)",
+            FoveateWarning,
+            stacklevel=2,
+        )
 
 
 def read_request_types() -> dict[str, Any]:
@@ -109,8 +120,6 @@ class PrunedModelChecks:
         config = model_config.hf_config
         VllmSettings.from_config(config)
         EngineSettings.from_config(config)
-        if config.vision_config.model_type == "pixtral":
-            raise ModelError("foveate does not prune Pixtral inside vLLM: use transformers.")
         if not model_config.uses_mrope:
             config.mrope_section = [1, 1, 1]  # only the engine reads it here; the decoder's own RoPE is unchanged
 

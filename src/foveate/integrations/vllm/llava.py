@@ -1,4 +1,4 @@
-"""LLaVA-1.5."""
+"""LLaVA-1.5, and Pixtral, which has the same architecture with another tower."""
 
 from __future__ import annotations
 
@@ -8,59 +8,43 @@ from typing import Any
 from vllm.model_executor.models import llava
 from vllm.model_executor.models.utils import WeightsMapper
 from vllm.multimodal import MULTIMODAL_REGISTRY
-from vllm.multimodal.parse import ImageProcessorItems
 
-from foveate.errors import InputError
-from foveate.integrations.vllm.model import PrunedRopeModel, read_max_positions
-from foveate.integrations.vllm.processor import PruningProcessor
-from foveate.integrations.vllm.settings import VllmSettings
+from foveate.integrations.vllm.pixtral import PixtralProcessor, PrunedPixtralModel
+from foveate.integrations.vllm.rope import RopeProcessor
 
 # From 5.19 on, transformers saves the weights of a tower without this part of the name; vLLM reads them with it.
+# Pixtral's tower, whose weights begin with the other names here, has never had it.
 TOWER_NAMES = WeightsMapper(
-    orig_to_new_regex={re.compile(r"^((model\.)?vision_tower\.)(?!vision_model\.)"): r"\1vision_model."}
+    orig_to_new_regex={
+        re.compile(
+            r"^((model\.)?vision_tower\.)(?!vision_model\.|patch_conv\.|ln_pre\.|transformer\.)"
+        ): r"\1vision_model."
+    }
 )
-
-
-def read_sizes(mm_items: Any) -> list[Any]:
-    """Width and height of every image that was sent. An image that vLLM has cached may come as None."""
-    images = mm_items.get_items("image", ImageProcessorItems)
-    return [images.get_image_size(n) for n in range(len(images)) if images.get(n) is not None]
-
-
-class RopeProcessor(PruningProcessor):
-    """For models with one axis of positions and a largest position."""
-
-    def count_tokens(self, mm_items: Any, data: Any) -> list[tuple[int, int]]:
-        """The patches of the tower; none is protected."""
-        return [(self.count_image_tokens(size), 0) for size in read_sizes(mm_items)]
-
-    def count_image_tokens(self, size: Any) -> int:
-        """How many tokens an image of this size has."""
-        return int(self.info.get_num_image_tokens(image_width=size.width, image_height=size.height))
-
-    def check_request(self, settings: VllmSettings, inputs: Any) -> None:
-        """Also raises `InputError` if whole images would take the text past the last position."""
-        super().check_request(settings, inputs)
-        if settings.positions == "compact":
-            return
-        sizes = read_sizes(inputs.mm_data_items)
-        length = len(inputs.prompt) + sum(self.count_image_tokens(size) - 1 for size in sizes)
-        limit = read_max_positions(self.info.ctx.model_config)
-        if length > limit:
-            raise InputError(
-                f"With whole images the prompt would be {length} tokens long, and the model has {limit} "
-                'positions: set "positions": "compact", or send fewer images.'
-            )
 
 
 class PrunedLlavaProcessor(RopeProcessor, llava.LlavaMultiModalProcessor):
     """`LlavaMultiModalProcessor`."""
 
 
-@MULTIMODAL_REGISTRY.register_processor(
-    PrunedLlavaProcessor, info=llava.LlavaProcessingInfo, dummy_inputs=llava.LlavaDummyInputsBuilder
-)
-class PrunedLlava(PrunedRopeModel, llava.LlavaForConditionalGeneration):
+class PrunedPixtralProcessor(PixtralProcessor, llava.PixtralHFMultiModalProcessor):
+    """`PixtralHFMultiModalProcessor`."""
+
+
+def make_info(context: Any) -> Any:
+    """What stock vLLM knows of the model, by its tower."""
+    is_pixtral = context.get_hf_config().vision_config.model_type == "pixtral"
+    return (llava.PixtralHFProcessingInfo if is_pixtral else llava.LlavaProcessingInfo)(context)
+
+
+def make_processor(info: Any, dummy_inputs: Any) -> Any:
+    """The processor for that tower."""
+    is_pixtral = isinstance(info, llava.PixtralHFProcessingInfo)
+    return (PrunedPixtralProcessor if is_pixtral else PrunedLlavaProcessor)(info, dummy_inputs)
+
+
+@MULTIMODAL_REGISTRY.register_processor(make_processor, info=make_info, dummy_inputs=llava.LlavaDummyInputsBuilder)
+class PrunedLlava(PrunedPixtralModel, llava.LlavaForConditionalGeneration):
     """`LlavaForConditionalGeneration`."""
 
     hf_to_vllm_mapper = TOWER_NAMES | llava.LlavaForConditionalGeneration.hf_to_vllm_mapper

@@ -8,8 +8,9 @@ from transformers.models.llava_next.modeling_llava_next import get_anyres_image_
 from vllm.model_executor.models import llava, llava_next, llava_onevision
 from vllm.multimodal import MULTIMODAL_REGISTRY
 
-from foveate.integrations.vllm.llava import TOWER_NAMES, RopeProcessor, read_sizes
+from foveate.integrations.vllm.llava import TOWER_NAMES
 from foveate.integrations.vllm.model import PrunedRopeModel
+from foveate.integrations.vllm.rope import RopeProcessor, read_sizes
 
 
 class TiledProcessor(RopeProcessor):
@@ -40,7 +41,9 @@ class PrunedLlavaNextProcessor(TiledProcessor, llava_next.LlavaNextMultiModalPro
 
 
 class PrunedLlavaOnevisionProcessor(TiledProcessor, llava_onevision.LlavaOnevisionMultiModalProcessor):
-    """`LlavaOnevisionMultiModalProcessor`."""
+    """`LlavaOnevisionMultiModalProcessor`; clips too."""
+
+    modalities = ("image", "video")
 
 
 @MULTIMODAL_REGISTRY.register_processor(

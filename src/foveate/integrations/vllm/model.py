@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from foveate.integrations.vllm.clips import insert_words, place_kept, share_budget
 from foveate.integrations.vllm.engine import check_version
 from foveate.integrations.vllm.features import make_store
+from foveate.integrations.vllm.prompt import restore_prompt
 from foveate.integrations.vllm.rows import AXES, COLUMNS, append_offsets, join_rows, read_offsets
-from foveate.integrations.vllm.settings import FIELD, EngineSettings, ImagePlan
+from foveate.integrations.vllm.settings import PLAN_FIELDS, EngineSettings, ImagePlan
 from foveate.method import resolve
 from foveate.models.kept import keep_values
 from foveate.models.lookup import family
@@ -53,16 +55,16 @@ class PrunedMRopeModel(Stock):
     # -- the encoder's step ------------------------------------------------------------------------------------------
 
     def embed_multimodal(self, **kwargs: Any) -> Any:
-        """The kept tokens of every image (k, d + 6), each followed by its offset; videos stay whole."""
-        packed = kwargs.pop(FIELD, None)
-        if packed is None:
+        """The kept tokens of every image or clip (k, d + 6), each followed by its offset."""
+        modality = next((name for name, field in PLAN_FIELDS.items() if field in kwargs), None)
+        if modality is None:  # clips that this model does not prune
             return [
                 append_offsets(rows, rows.new_zeros(AXES, len(rows))) for rows in super().embed_multimodal(**kwargs)
             ]
-        plans = [ImagePlan.unpack(plan) for plan in packed]
+        plans = [ImagePlan.unpack(plan) for plan in kwargs.pop(PLAN_FIELDS[modality])]
         totals, device = [plan.total for plan in plans], self._offsets.device
         features = self._features.read([plan.image for plan in plans], partial(self._encode, kwargs, totals))
-        return self._prune([rows.to(device) for rows in features], kwargs, plans)
+        return self._prune([rows.to(device) for rows in features], kwargs, plans, modality)
 
     def _encode(self, kwargs: Mapping[str, Any], totals: Sequence[int], numbers: Sequence[int]) -> list[Tensor]:
         """The features of some of the images, whose whole numbers of tokens are `totals`."""
@@ -70,7 +72,8 @@ class PrunedMRopeModel(Stock):
         inputs = {name: join_rows([part[name] for part in parts]) for name in parts[0]}
         features: list[Tensor] = []
         for start, stop in split_into_steps([totals[n] for n in numbers], self._max_encoder_tokens):
-            features += super().embed_multimodal(**self.slice_inputs(inputs, start, stop))
+            encoded = super().embed_multimodal(**self.slice_inputs(inputs, start, stop))
+            features += [rows.flatten(0, -2) for rows in encoded]  # some models give clips a first axis of one
         return features
 
     def load_weights(self, *args: Any, **kwargs: Any) -> Any:
@@ -79,45 +82,64 @@ class PrunedMRopeModel(Stock):
         return super().load_weights(*args, **kwargs)
 
     def slice_inputs(self, kwargs: Mapping[str, Any], start: int, stop: int) -> dict[str, Any]:
-        """The encoder's inputs for the images from `start` to `stop`."""
+        """The encoder's inputs for the images (or clips) from `start` to `stop`."""
         return {name: value[start:stop] for name, value in kwargs.items()}
+
+    def describe_images(self, kwargs: Mapping[str, Any], plans: Sequence[ImagePlan]) -> Mapping[str, Any]:
+        """The inputs from which the `Family` reads how the tokens of images lie."""
+        return kwargs
 
     def make_offsets(self, count: int, grid: tuple[int, int, int] | None) -> Tensor:
         """(3, count): the positions of the tokens of a whole image, counted from its first one."""
         raise NotImplementedError
 
+    def make_clip_offsets(self, plan: ImagePlan, kwargs: Mapping[str, Any], n: int) -> Tensor:
+        """(3, plan.total): the same for clip `n`, whose fields are among `kwargs`."""
+        raise NotImplementedError
+
     @torch.no_grad()
-    def _prune(self, features: Sequence[Tensor], kwargs: Mapping[str, Any], plans: Sequence[ImagePlan]) -> list[Tensor]:
+    def _prune(
+        self, features: Sequence[Tensor], kwargs: Mapping[str, Any], plans: Sequence[ImagePlan], modality: str
+    ) -> list[Tensor]:
         width = self.config.get_text_config().hidden_size  # further columns are those of DeepStack
         embeds = [rows[:, :width] for rows in features]
-        grids = self._family.grids(self.config, kwargs, embeds)
-        protected = self._family.protected(self, kwargs, embeds)
-        questions = dict(enumerate(self._embed_questions([plan.question for plan in plans])))
+        inputs = self.describe_images(kwargs, plans) if modality == "image" else kwargs
+        grids = self._family.grids(self.config, inputs, embeds, modality)
+        protected = self._family.protected(self, inputs, embeds, modality)
+        questions = dict(enumerate(self._embed_ids([plan.question for plan in plans])))
+        words = self._embed_ids([[token for _, token in plan.words] for plan in plans])
         items = [
-            replace(make_visual_input("image", n, torch.arange(0), 0, rows), grid=grids[n], protected=protected[n])
+            replace(make_visual_input(modality, n, torch.arange(0), 0, rows), grid=grids[n], protected=protected[n])
             for n, rows in enumerate(embeds)
         ]
         for method in dict.fromkeys(plan.method for plan in plans):
-            shares = []
+            shares: list[Share] = []
             for n, plan in enumerate(plans):
-                if plan.method == method and plan.kept < plan.total:
-                    candidates = items[n].selectable.nonzero().squeeze(1)
-                    shares.append(Share(n, candidates, plan.kept - plan.total + len(candidates)))
+                if plan.method == method and not plan.is_whole:
+                    count = plan.kept - plan.total + int(items[n].selectable.sum())
+                    shares += share_budget(n, items[n], count)
             items = select_tokens(items, shares, questions, resolve(method))
         results = []
-        for rows, plan, item in zip(features, plans, items, strict=True):
+        for n, (rows, plan, item) in enumerate(zip(features, plans, items, strict=True)):
+            if plan.is_whole:  # its places are in the prompt, as in the stock model
+                results.append(append_offsets(rows, rows.new_zeros(AXES, len(rows))))
+                continue
+            places = place_kept(plan, item.kept)
             if plan.positions == "compact":
                 offsets = torch.arange(plan.kept).expand(AXES, -1)
+            elif modality == "image":
+                offsets = self.make_offsets(plan.total, item.grid).to(rows.device)[:, places]
             else:
-                offsets = self.make_offsets(plan.total, item.grid).to(rows.device)[:, item.kept]
-            results.append(append_offsets(keep_values(rows, item), offsets.to(rows.device)))
+                offsets = self.make_clip_offsets(plan, kwargs, n).to(rows.device)[:, places]
+            rows = insert_words(keep_values(rows, item), plan, places, words[n])
+            results.append(append_offsets(rows, offsets.to(rows.device)))
         return results
 
-    def _embed_questions(self, questions: Sequence[Sequence[int]]) -> list[Tensor]:
-        """The embeddings (m, d) of each question's token ids."""
-        ids = torch.tensor([i for question in questions for i in question], device=self._offsets.device)
+    def _embed_ids(self, lists: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The embeddings (m, d) of each list of token ids."""
+        ids = torch.tensor([i for own in lists for i in own], device=self._offsets.device)
         embeds: Tensor = super().embed_input_ids(ids.long())
-        return list(embeds.split([len(question) for question in questions]))
+        return list(embeds.split([len(own) for own in lists]))
 
     def get_encoder_cudagraph_config(self) -> Any:
         """No modality: CUDA graphs of the encoder would bypass `embed_multimodal`."""
@@ -168,28 +190,14 @@ class PrunedMRopeModel(Stock):
     def get_mrope_input_positions(self, input_tokens: list[int], mm_features: Sequence[Any]) -> tuple[Tensor, int]:
         """(3, n), and what decoding adds to the number of tokens: as if nothing had been dropped.
 
-        All kept tokens of an image get the position of its first token; `forward` adds their offsets.
+        All that is kept of a pruned image or clip gets the position of its first token; `forward` adds the offsets.
         """
-        column, tokens, whole = 0, list[int](), []  # column: of the pruned prompt; tokens: of the unpruned one
-        take: list[int] = []  # for each token of the pruned prompt, its column in the unpruned one
-        compact = False
-        for feature in sorted(mm_features, key=lambda f: f.mm_position.offset):
-            span, plan = feature.mm_position, _read_plan(feature)
-            take += range(len(tokens), len(tokens) + span.offset - column)
-            tokens += input_tokens[column : span.offset]
-            column = span.offset + span.length
-            first, total = len(tokens), span.length if plan is None else plan.total
-            compact |= plan is not None and plan.positions == "compact"
-            take += range(first, first + total) if plan is None else [first] * span.length
-            tokens += input_tokens[span.offset : column] if plan is None else [input_tokens[span.offset]] * total
-            whole.append(replace(feature, mm_position=replace(span, offset=first, length=total)))
-        take += range(len(tokens), len(tokens) + len(input_tokens) - column)
-        tokens += input_tokens[column:]
-        if compact:
-            first_of = {place: n for n, place in reversed(list(enumerate(take)))}
-            return torch.tensor([first_of[place] for place in take]).expand(AXES, -1).clone(), 0
-        positions, delta = self.number_unpruned(tokens, whole)
-        return positions[:, take], delta + len(tokens) - len(input_tokens)
+        whole = restore_prompt(input_tokens, mm_features)
+        if whole.is_compact:
+            first_of = {place: n for n, place in reversed(list(enumerate(whole.columns)))}
+            return torch.tensor([first_of[place] for place in whole.columns]).expand(AXES, -1).clone(), 0
+        positions, delta = self.number_unpruned(whole.tokens, whole.features)
+        return positions[:, whole.columns], delta + len(whole.tokens) - len(input_tokens)
 
     def number_unpruned(self, tokens: list[int], features: Sequence[Any]) -> tuple[Tensor, int]:
         """`get_mrope_input_positions` of the unpruned prompt."""
@@ -210,6 +218,10 @@ class PrunedRopeModel(PrunedMRopeModel):
         """0, 1, 2, ... on every axis."""
         return torch.arange(count).expand(AXES, -1)
 
+    def make_clip_offsets(self, plan: ImagePlan, kwargs: Mapping[str, Any], n: int) -> Tensor:
+        """0, 1, 2, ... on every axis."""
+        return torch.arange(plan.total).expand(AXES, -1)
+
     def to_decoder_positions(self, positions: Tensor) -> Tensor:
         """One of the three equal axes. An answer that runs past the last position stays there."""
         return positions[0].clamp_(max=self._last_position)
@@ -222,11 +234,6 @@ class PrunedRopeModel(PrunedMRopeModel):
 def read_max_positions(model_config: Any) -> int:
     """How many positions the decoder's RoPE table has. vLLM limits a request by its kept tokens, which are fewer."""
     return int(max(model_config.hf_text_config.max_position_embeddings, model_config.max_model_len))
-
-
-def _read_plan(feature: Any) -> ImagePlan | None:
-    """None for a video, which stays whole."""
-    return ImagePlan.unpack(feature.data[FIELD].data) if feature.modality == "image" else None
 
 
 def split_into_steps(totals: Sequence[int], most: int) -> Iterator[tuple[int, int]]:

@@ -141,10 +141,11 @@ def _parts(fields: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _check_part(part: dict[str, Any], facts: EngineFacts) -> Iterator[str]:
     """Notes about a part. Raises `RequestError` for a file's address."""
-    for value in (part.get(name) for name in ("image_url", "video_url", "audio_url")):
+    for name, kind in (("image_url", "image/png"), ("video_url", "video/mp4"), ("audio_url", "audio/wav")):
+        value = part.get(name)
         url = value.get("url") if isinstance(value, dict) else value
         if isinstance(url, str) and url.strip()[:5].lower() == "file:" and not facts.opens_files:
-            message = "This server opens no file that a request names: send an image as data:image/png;base64,..."
+            message = f"This server opens no file that a request names: send it as data:{kind};base64,..."
             raise RequestError(400, message, code="remote_url", param="messages")
         detail = value.get("detail", "auto") if isinstance(value, dict) else "auto"
         if detail == "low":

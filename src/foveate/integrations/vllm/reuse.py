@@ -1,4 +1,4 @@
-"""What an image's tokens are chosen for: its question, or the picture alone, so that all questions share the caches."""
+"""What the tokens of an image or clip are chosen for: its question, or the picture alone, so that questions share."""
 
 import threading
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ KNOWN_BYTES = 2**24  # room for the first questions of about 20,000 images
 ENTRY_BYTES, TOKEN_BYTES = 400, 36  # of an image, and of each token of its question
 CHOICES = Counter(
     "foveate_choices",
-    "Images by what their tokens were chosen for: a question, the picture alone, or all of them (whole).",
+    "Images and clips by what their tokens were chosen for: a question, the picture alone, or all of them (whole).",
     ["by"],
 )
 """In vLLM's own /metrics, since its server shows the default registry of prometheus_client."""
@@ -44,6 +44,6 @@ class FirstQuestions:
 
 
 def count_choices(questions: Sequence[Sequence[int]], *, whole: bool) -> None:
-    """Add the images of a request, with the question that each is pruned for, to the metrics."""
+    """Add the images (or clips) of a request, with the question that each is pruned for, to the metrics."""
     for question in questions:
         CHOICES.labels("whole" if whole else "question" if question else "picture").inc()

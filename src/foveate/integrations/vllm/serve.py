@@ -21,14 +21,19 @@ PLAIN = LoadOptions()
 ADAPTER = "foveate.integrations.vllm.middleware.RequestAdapter"
 
 
-def make_command(model: str, further: Sequence[str] = (), loading: LoadOptions = PLAIN, **settings: Any) -> list[str]:
+def make_command(
+    model: str, further: Sequence[str] = (), loading: LoadOptions = PLAIN, *, max_frames: int | None = None,
+    **settings: Any,
+) -> list[str]:  # fmt: skip
     """The `vllm serve` command for this model, with its `overrides` and further options of vLLM.
 
-    Raises a `FoveateError` for a model or settings that cannot be used.
+    `max_frames` of a video are shown, evenly in time; with 0 videos are refused. Raises a `FoveateError` for a model or
+    settings that cannot be used.
     """
     if any(option.split("=")[0] == "--hf-overrides" for option in further):
         raise InputError("foveate writes --hf-overrides itself: leave it out, or call `vllm serve` with your own.")
     mapped = {f"--{name}": str(value) for name, value in to_engine_options(loading).items()}
+    mapped |= {} if max_frames is None else dict([to_video_option(max_frames)])
     twice = sorted(mapped.keys() & {option.split("=")[0] for option in further})
     if twice:
         raise InputError(f"{twice[0]} is set twice, for foveate and for vLLM: leave one of them out.")
@@ -46,6 +51,13 @@ def make_command(model: str, further: Sequence[str] = (), loading: LoadOptions =
         *options,
         *further,
     ]
+
+
+def to_video_option(max_frames: int) -> tuple[str, str]:
+    """vLLM's option, with its value, for so many frames of a video."""
+    if not max_frames:
+        return "--limit-mm-per-prompt", json.dumps({"video": 0})
+    return "--media-io-kwargs", json.dumps({"video": {"num_frames": max_frames}})
 
 
 def to_shell(command: Sequence[str]) -> str:

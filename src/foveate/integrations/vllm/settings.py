@@ -1,10 +1,10 @@
-"""The settings of a server or a request, and the plan for one image that travels through the engine."""
+"""The settings of a server or a request, and the plan for one image or clip that travels through the engine."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -18,12 +18,18 @@ from foveate.pipeline.settings import check_encode_share, check_settings
 
 FIELD = "foveate"
 """The key of the settings in the model's configuration, in `mm_processor_kwargs`, and among an image's own fields."""
+PLAN_FIELDS = {"image": FIELD, "video": "foveate_video"}
+"""The field in which the plan of an image or a clip travels: vLLM has the fields of each modality apart."""
 REUSE = ("question", "picture", "auto")
+Words = Sequence[tuple[int, int]]
+"""What stands among an image's tokens or between a clip's frames: pairs of a place among its tokens and a token id."""
+Layout = tuple[tuple[int, int], Words]
+"""How many tokens an image or clip has, and how many of them are protected; the words among them."""
 
 
 @dataclass(frozen=True)
 class VllmSettings:
-    """How the images of a request are pruned.
+    """How the images and clips of a request are pruned.
 
     Args:
         keep, method, positions: as for `foveate.prune_inputs`.
@@ -96,6 +102,13 @@ class VllmSettings:
         """How many of an image's `available` tokens stay (protected ones are not counted)."""
         return to_budget(min(self.keep, available) if is_int(self.keep) else self.keep, available)
 
+    def make_plan(self, count: tuple[int, int], words: Words, question: Sequence[int], content: str) -> ImagePlan:
+        """The plan for an image or clip with so many tokens, of which some are protected, and these words."""
+        total, protected = count
+        kept = total if self.keeps_all else protected + self.count_kept(total - protected)
+        more, names = len(words), (self.method, self.positions)
+        return ImagePlan(kept + more, total + more, *names, tuple(question), content, tuple(words))
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -144,10 +157,11 @@ def _check_names(values: Mapping[Any, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """How one image is pruned. It travels through the engine as one of the image's fields.
+    """How one image or clip is pruned. It travels through the engine as one of its fields.
 
     `kept` of its `total` tokens stay (protected ones counted); `question` holds token ids; `image` is a hash of its
-    content, empty where its features are not to be kept.
+    content, empty where its features are not to be kept. `words` stand among the tokens of an image or between a
+    clip's frames, such as timestamps; they are counted and stay.
     """
 
     kept: int
@@ -156,6 +170,18 @@ class ImagePlan:
     positions: str
     question: tuple[int, ...]
     image: str = ""
+    words: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all tokens stay; then vLLM handles it as without pruning."""
+        return self.kept == self.total
+
+    @property
+    def visual(self) -> list[int]:
+        """The places of its visual tokens among all of its tokens, ascending."""
+        words = {place for place, _ in self.words}
+        return [place for place in range(self.total) if place not in words]
 
     def pack(self) -> Tensor:
         """The plan as bytes: (n,) uint8."""
@@ -165,4 +191,5 @@ class ImagePlan:
     def unpack(cls, packed: Tensor) -> ImagePlan:
         """The plan from its bytes."""
         values = json.loads(bytes(packed.tolist()))
-        return cls(**{**values, "question": tuple(values["question"])})
+        words = tuple((place, token) for place, token in values["words"])
+        return cls(**{**values, "question": tuple(values["question"]), "words": words})
