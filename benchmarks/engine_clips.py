@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from foveate.apps.evaluate.examples import EvalExample, is_right, sample_examples
+from foveate.apps.evaluate.examples import EvalExample, sample_examples
+from foveate.apps.evaluate.metrics import match_exact
 from foveate.apps.evaluate.statistics import bootstrap_interval, bootstrap_statistic
 from foveate.integrations.vllm import overrides
 from foveate.runtime.conversation import apply_template
@@ -140,7 +141,7 @@ def summarize(arms: Sequence[ClipArm], examples: Sequence[EvalExample]) -> list[
         ratios = [own / other for own, other in zip(arm.seconds, whole.seconds, strict=True)]
         low, high = bootstrap_statistic(ratios, lambda values: float(np.median(values)))
         same = [float(a == b) for a, b in zip(arm.answers, whole.answers, strict=True)]
-        right = [float(is_right(a, example.answers)) for a, example in zip(arm.answers, examples, strict=True)]
+        right = [float(match_exact(a, example.answers)) for a, example in zip(arm.answers, examples, strict=True)]
         rows.append(
             {
                 "arm": arm.name, "kept": TOTAL - whole.prompt + arm.prompt, "prompt": arm.prompt,
