@@ -20,7 +20,8 @@ def test_imports(script):
         try:
             module = importlib.import_module(node.module)
         except ModuleNotFoundError as error:
-            assert not error.name.startswith("foveate"), error
+            if error.name.startswith("foveate"):
+                raise
             pytest.skip(f"{error.name} is not installed here")
         for name in node.names:
             assert hasattr(module, name.name), f"{node.module} has no {name.name}"
