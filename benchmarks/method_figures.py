@@ -28,7 +28,8 @@ def main() -> None:
     for row in foveate.methods():
         with foveate.pruning(loaded.model, keep=KEEP, method=row.name) as handle:
             answer = generate_answers(loaded, inputs, 8)[0]
-        drawn = foveate.draw(image, handle.report, processor=loaded.processor, step="kept", legend=False)
+        options = {"processor": loaded.processor, "step": "kept", "legend": False, "original": False}
+        drawn = foveate.draw(image, handle.report, **options)
         drawn.resize((SIDE, SIDE)).save(folder / f"{row.name}.jpg", quality=82, optimize=True)
         print(f"{row.name}: {handle.report.kept_count} tokens, {answer!r}")
 
