@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,6 +117,7 @@ class Engine:
     def __init__(self, folder: Any, *, reference: Reference, stock: bool = False, **settings: Any) -> None:
         from vllm import LLM
 
+        gc.collect()  # an earlier engine that is collected later would end the process groups of this one
         pruning = {"keep": 0.3} | {
             name: settings.pop(name)
             for name in ("keep", "method", "turn", "reuse", "feature_cache_gib")
