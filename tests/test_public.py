@@ -1,6 +1,5 @@
 """The namespace is what `__all__` says, importing it is cheap, and the documents are true."""
 
-import importlib.util
 import inspect
 import json
 import re
@@ -13,6 +12,7 @@ import pytest
 import foveate
 from foveate.method.registry import BUILTIN as METHODS
 from foveate.models.registry import BUILTIN as FAMILIES
+from scripts import load_script
 
 ROOT = Path(__file__).parent.parent
 
@@ -117,9 +117,7 @@ def test_every_method_is_on_its_page():
 
 def test_the_pages_show_the_families_and_the_figures_that_there_are():
     """`python benchmarks/readme.py` writes the tables anew."""
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
-    readme = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(readme)
+    readme = load_script("benchmarks/readme.py")
     pages = {path.stem: path.read_text() for path in (ROOT / "docs").glob("*.md")}
     supported = sum(row.status == "supported" for row in foveate.families())
     assert readme.make_family_table() in pages["models"]

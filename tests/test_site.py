@@ -1,6 +1,5 @@
 """The pages say what is there: links, commands, messages, names; and the site that is made of them."""
 
-import importlib.util
 import json
 import re
 import shlex
@@ -11,18 +10,12 @@ from typer.main import get_command
 
 import foveate
 from foveate.apps.cli import app
+from scripts import load_script
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")), *sorted(DOCS.glob("*.md"))]
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-
-
-def load_hooks():
-    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    return hooks
 
 
 def name_anchors(path: Path) -> set[str]:
@@ -113,14 +106,14 @@ def test_commands_are_all_in_the_table():
     ],
 )
 def test_what_loads_from_elsewhere_is_seen(html):
-    assert load_hooks().find_loads(f"<p>\n{html}\n</p>")
+    assert load_script("docs/hooks.py").find_loads(f"<p>\n{html}\n</p>")
 
 
 def test_what_loads_from_the_site_and_links_are_allowed():
     html = (
         '<script src="assets/x.js"></script><a href="https://example.org">x</a><link rel="canonical" href="https://x">'
     )
-    assert not load_hooks().find_loads(html)
+    assert not load_script("docs/hooks.py").find_loads(html)
 
 
 @pytest.mark.parametrize(
@@ -139,11 +132,11 @@ def test_what_loads_from_the_site_and_links_are_allowed():
     ],
 )
 def test_links_are_rewritten_for_the_site(page, link, place):
-    assert load_hooks().rewrite_links(page, f"see [a]({link}).") == f"see [a]({place})."
+    assert load_script("docs/hooks.py").rewrite_links(page, f"see [a]({link}).") == f"see [a]({place})."
 
 
 def test_a_notebook_becomes_a_page():
-    hooks, path = load_hooks(), "docs/notebooks/first_steps.ipynb"
+    hooks, path = load_script("docs/hooks.py"), "docs/notebooks/first_steps.ipynb"
     text = hooks.read_page(path)
     for cell in json.loads((ROOT / path).read_text())["cells"]:
         assert "".join(cell["source"]) in text

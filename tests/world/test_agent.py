@@ -1,23 +1,16 @@
 """examples/agent.py runs, and its screen answers clicks."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from foveate.runtime.load import load
 from foveate.world.clips import name_cell
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "agent.py"
+from scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def agent():
-    spec = importlib.util.spec_from_file_location("agent", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("examples/agent.py")
 
 
 def test_two_steps_of_an_episode(agent, capsys):

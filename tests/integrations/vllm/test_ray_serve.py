@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 
 from integrations.vllm.fault_load import FaultLoad, find_children, is_alive, wait_for
+from scripts import load_script
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
-EXAMPLE = Path(__file__).parents[3] / "examples" / "ray_serve.py"
 ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE", "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "RAY_USAGE_STATS_ENABLED": "0",
@@ -28,10 +26,7 @@ ARGUMENTS = {
 @pytest.fixture
 def example():
     """The module."""
-    spec = importlib.util.spec_from_file_location("ray_serve", EXAMPLE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("examples/ray_serve.py")
 
 
 def test_arguments(example, monkeypatch):
