@@ -1,7 +1,7 @@
-"""`ask`: one question about one or more images, answered by the unpruned model and by pruned ones, side by side."""
+"""`ask`: one question about images and clips, answered by the unpruned model and by pruned ones, side by side."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,11 @@ from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions, check_settings
-from foveate.runtime.conversation import generate_answers, make_chat_inputs, make_inputs
+from foveate.runtime.conversation import apply_template, generate_answers, make_inputs
 from foveate.runtime.load import BUNDLED
 from foveate.runtime.loaded import LoadedModel
-from foveate.runtime.retry import find_retrying, retry_if_unsure
+from foveate.runtime.media import Seen, process_shown, read_shown
+from foveate.runtime.retry import RetriedOutput, find_retrying, retry_if_unsure
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 from foveate.runtime.warnings import collect_warnings
 
@@ -92,7 +93,7 @@ class Comparison(PrunedAnswer):
 
 def ask(
     loaded: LoadedModel,
-    images: Image.Image | Sequence[Image.Image],
+    seen: Image.Image | Sequence[Seen],
     question: str,
     *,
     keep: Keep,
@@ -104,48 +105,62 @@ def ask(
     retry: bool = False,
     others: Sequence[Pruning] = (),
     rounds: int = ROUNDS,
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
     """Answer greedily, pruned and unpruned, and time both: one warm-up each, then medians of alternating `rounds`.
 
-    The settings are those of `prune_inputs`; the time for `explain` is not counted. With `retry`, `keep` is a policy
-    with a retry. `others` are more budgets and methods, which take turns with these. Raises a `FoveateError` if the
-    model, the settings or the inputs cannot be used.
+    `seen` are images of Pillow and clips of (seconds, image). `on_step` is called with what begins. The settings are
+    those of `prune_inputs`; the time for `explain` is not counted. With `retry`, `keep` is a policy with a retry.
+    `others` are more budgets and methods, which take turns with these. Raises a `FoveateError` if the model, the
+    settings or the inputs cannot be used.
     """
     model = loaded.model
     keep = find_retrying(model, keep, method, positions) if retry else keep
-    arms: list[dict[str, Any]] = [
-        {"keep": arm.keep, "method": arm.method, "positions": positions, **vars(encoder)}
-        for arm in (Pruning(keep, method), *others)
-    ]
+    shared = {"positions": positions, **vars(encoder)}
+    arms: list[dict[str, Any]] = [{**vars(arm), **shared} for arm in (Pruning(keep, method), *others)]
     for settings in arms:
         check_encoder(family_of(model), check_settings(**settings))
-    inputs = _make_inputs(loaded, [images] if isinstance(images, Image.Image) else images, question)
+    inputs = make_question_inputs(loaded, [seen] if isinstance(seen, Image.Image) else seen, question)
     with torch.no_grad(), collect_warnings() as notes:
-        ran = [_run_round(model, inputs, arms) for _ in range(1 + rounds)][1:]  # the first one warms up
-        unpruned = _take_median([timings[-1] for _, timings in ran])
-        answers = [
-            _answer(
-                loaded, inputs, settings, ran[-1][0][number], _take_median([timings[number] for _, timings in ran]),
-                unpruned, max_new_tokens, explain,
-            )
-            for number, settings in enumerate(arms)
-        ]  # fmt: skip
+        shorts, timings = _run_rounds(model, inputs, arms, rounds, on_step)
+        answers = []
+        for settings, short, timing in zip(arms, shorts, timings, strict=False):
+            on_step(f"answering on {short.report.kept_count} tokens")
+            answers.append(_answer(loaded, inputs, settings, short, timing, timings[-1], max_new_tokens, explain))
+        on_step("answering on all tokens")
         unpruned_answer = generate_answers(loaded, inputs, max_new_tokens)[0]
-    about = [DRAWN_WORLD] if loaded.name in BUNDLED else []
-    notes = list(
-        dict.fromkeys([*about, *loaded.notes, *notes, *(note for each in answers for note in each.report.notes)])
-    )
-    first, rest = answers[0], tuple(answers[1:])
+    about = [*describe_model(loaded), *notes, *(note for each in answers for note in each.report.notes)]
+    first, others_answered = answers[0], tuple(answers[1:])
     return Comparison(
-        first.answer, first.pruned, first.report, first.retried, unpruned_answer, unpruned, tuple(notes), rest, rounds
-    )
+        first.answer, first.pruned, first.report, first.retried, unpruned_answer, timings[-1],
+        tuple(dict.fromkeys(about)), others_answered, rounds,
+    )  # fmt: skip
 
 
-def _make_inputs(loaded: LoadedModel, images: Sequence[Image.Image], question: str) -> Any:
-    if len(images) == 1:
-        return make_inputs(loaded, images, [question])
-    content: list[dict[str, Any]] = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
-    return make_chat_inputs(loaded, [{"role": "user", "content": content}], images)
+def describe_model(loaded: LoadedModel) -> list[str]:
+    """The notes on every answer of a model."""
+    return [*([DRAWN_WORLD] if loaded.name in BUNDLED else []), *loaded.notes]
+
+
+def make_question_inputs(loaded: LoadedModel, seen: Sequence[Seen], question: str) -> Any:
+    """The model's inputs for a question about images and clips. Raises as `read_shown` and `process_chat`."""
+    first = seen[0]
+    if len(seen) == 1 and isinstance(first, Image.Image):
+        return make_inputs(loaded, [first], [question])
+    shown = [read_shown(loaded, each) for each in seen]
+    content = [*({"type": each.modality} for each in shown), {"type": "text", "text": question}]
+    return process_shown(loaded, apply_template(loaded, [{"role": "user", "content": content}]), shown)
+
+
+def answer_pruned(
+    loaded: LoadedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], short: PrunedInputs,
+    max_new_tokens: int,
+) -> RetriedOutput:  # fmt: skip
+    """Answer from the pruned inputs `short`; from all tokens where a policy with a retry is unsure."""
+    return retry_if_unsure(
+        lambda tried, processors, _: generate_answers(loaded, tried, max_new_tokens, processors)[0], short,
+        lambda: prune_inputs(loaded.model, inputs, **{**settings, "keep": 1.0, **vars(WHOLE)}),
+    )  # fmt: skip
 
 
 def _answer(
@@ -153,16 +168,30 @@ def _answer(
     timing: FirstTokenTiming, unpruned: FirstTokenTiming, max_new_tokens: int, explain: bool,
 ) -> PrunedAnswer:  # fmt: skip
     """Generate the answer of one budget and method; explain its report, which is not timed."""
-    model, report = loaded.model, short.report
-    result = retry_if_unsure(
-        lambda tried, processors, _: generate_answers(loaded, tried, max_new_tokens, processors)[0], short,
-        lambda: prune_inputs(model, inputs, **{**settings, "keep": 1.0, **vars(WHOLE)}),
-    )  # fmt: skip
+    report, result = short.report, answer_pruned(loaded, inputs, settings, short, max_new_tokens)
     if explain:
-        report = replace(report, items=prune_inputs(model, inputs, explain=True, **settings).report.items)
+        report = replace(report, items=prune_inputs(loaded.model, inputs, explain=True, **settings).report.items)
     if result.retried:
         timing = replace(unpruned, select=timing.select, prefill=timing.prefill + unpruned.prefill)
     return PrunedAnswer(result.output, timing, report, result.retried)
+
+
+def _run_rounds(
+    model: Any,
+    inputs: Mapping[str, Any],
+    arms: Sequence[Mapping[str, Any]],
+    rounds: int,
+    on_step: Callable[[str], None],
+) -> tuple[list[PrunedInputs], list[FirstTokenTiming]]:  # fmt: skip
+    """The pruned inputs of each arm, and the medians of each arm and of the unpruned model, after a warm-up."""
+    on_step("warming up")
+    _run_round(model, inputs, arms)
+    shorts, ran = list[PrunedInputs](), list[list[FirstTokenTiming]]()
+    for number in range(rounds):
+        on_step(f"round {number + 1} of {rounds}")
+        shorts, timings = _run_round(model, inputs, arms)
+        ran.append(timings)
+    return shorts, [_take_median(timings) for timings in zip(*ran, strict=True)]
 
 
 def _run_round(

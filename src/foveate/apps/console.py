@@ -18,6 +18,7 @@ from foveate.errors import InputError
 
 if TYPE_CHECKING:
     from foveate.apps.ask import Comparison, FirstTokenTiming
+    from foveate.apps.ask_folder import FileAnswer
     from foveate.apps.batch.run import BatchOutcome
     from foveate.pipeline.settings import Keep
 
@@ -68,6 +69,15 @@ def print_comparison(comparison: Comparison) -> None:
         console.print("Time counts both tries.")
     for note in comparison.notes:
         console.print(Text(f"Note: {note}"))
+
+
+def print_file_answer(row: FileAnswer) -> None:
+    """Print a line with the file's name, a tab and the answer; on standard error where there is none."""
+    name = to_line(row.name)
+    if row.problem is not None:
+        print(f"foveate: {row.problem if row.name in row.problem else f'{name}: {row.problem}'}", file=sys.stderr)
+    else:
+        print(name, to_line(row.answer or ""), sep="\t", flush=True)
 
 
 def print_outcome(outcome: BatchOutcome) -> None:
@@ -146,6 +156,18 @@ def to_record(
     }  # fmt: skip
 
 
+def to_folder_record(
+    rows: Sequence[FileAnswer], *, keep: Keep, encoder: EncoderOptions, model: str, **settings: Any
+) -> dict[str, Any]:
+    """Return what `foveate ask FOLDER --json` prints; `problem` is why there is no answer."""
+    keys = ("name", "answer", "kept", "total", "retried", "problem")
+    return {
+        "model": model, "keep": describe_budget(keep), "method": settings["method"], **vars(encoder),
+        "images": [{key: getattr(row, key) for key in keys} for row in rows],
+        "notes": list(dict.fromkeys(note for row in rows for note in row.notes)),
+    }  # fmt: skip
+
+
 def format_ms(seconds: float) -> str:
     """Milliseconds for people."""
     return f"{1000 * seconds:.1f} ms"
@@ -169,6 +191,11 @@ def format_cell(value: Any) -> str:
 def to_text(answer: str) -> Text:
     """An answer without markup or control characters, as a model may write anything."""
     return Text("".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in answer))
+
+
+def to_line(answer: str) -> str:
+    """An answer in one line, without control characters."""
+    return " ".join(to_text(answer).plain.split())
 
 
 MEASURES: tuple[tuple[str, Callable[[FirstTokenTiming], str]], ...] = (

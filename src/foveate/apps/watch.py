@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from foveate.apps.console import to_text
+from foveate.apps.console import to_line
 from foveate.errors import VideoError
 from foveate.runtime.reply import Reply
 from foveate.runtime.session import Session
@@ -53,5 +53,5 @@ def watch(
 def _answer(session: Session, question: str, seconds: float, max_new_tokens: int) -> Reply:
     """Print an answer in one line."""
     reply = session.ask(question, max_new_tokens=max_new_tokens, remember=False)
-    print(f"{seconds:.1f}", " ".join(to_text(str(reply)).plain.split()), sep="\t", flush=True)
+    print(f"{seconds:.1f}", to_line(str(reply)), sep="\t", flush=True)
     return reply

@@ -3,8 +3,8 @@
 import math
 import os
 import re
-import sys
 import warnings
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from foveate.errors import ImageError
+from foveate.errors import FoveateError, ImageError
 
 DEEP_RANGES = {"I;16": 65535.0, "I;16L": 65535.0, "I;16B": 65535.0, "I;16N": 65535.0}
 STRETCHED = ("I", "F")  # 32-bit integers and floats have no defined white
@@ -34,13 +34,6 @@ def open_image(path: str | os.PathLike[str]) -> Image.Image:
         return _open(Path(path).expanduser(), str(path))
 
 
-def open_argument(text: str) -> Image.Image:
-    """The image file that a command names, with the rules of `open_image`; "-" is standard input."""
-    if text == "-":
-        return _open(BytesIO(sys.stdin.buffer.read()), "The image on standard input")
-    return open_image(text)
-
-
 def decode_image(data: bytes | BinaryIO) -> Image.Image:
     """Read the bytes of an image file, or a file in memory, with the rules of `open_image`.
 
@@ -50,11 +43,17 @@ def decode_image(data: bytes | BinaryIO) -> Image.Image:
 
 
 def _open(source: Path | BinaryIO, name: str) -> Image.Image:
+    return open_pages(source, name, lambda _: [0])[0]
+
+
+def open_pages(source: Path | BinaryIO, name: str, choose: Callable[[Image.Image], Sequence[int]]) -> list[Image.Image]:
+    """Some pages or frames of an image file, counted from 0, each with the rules of `open_image`.
+
+    `name` is that of the file in an error. `choose` looks at the opened file; its `FoveateError` is passed on.
+    """
     try:
         with Image.open(source) as image:
-            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
-                raise Image.DecompressionBombError
-            return to_upright_rgb(image)
+            return [_read_page(image, number) for number in choose(image)]
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ImageError(
             f"{name} has more than {Image.MAX_IMAGE_PIXELS} pixels: scale it down, "
@@ -66,10 +65,18 @@ def _open(source: Path | BinaryIO, name: str) -> Image.Image:
         raise ImageError(f"{name} cannot be read ({error.strerror}): give a readable image file.") from error
     except UnidentifiedImageError as error:
         raise ImageError(f"{name} is no image that Pillow can read: give a PNG, JPEG, WebP, ... file.") from error
-    except ImageError:
+    except FoveateError:
         raise
     except Exception as error:  # a decoder may raise anything for a damaged file
         raise ImageError(f"{name} is damaged or cut short ({error}): save or download it again.") from error
+
+
+def _read_page(image: Image.Image, number: int) -> Image.Image:
+    if image.tell() != number:
+        image.seek(number)
+    if image.width * image.height > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Image.DecompressionBombError
+    return to_upright_rgb(image)
 
 
 def to_upright_rgb(image: Image.Image) -> Image.Image:

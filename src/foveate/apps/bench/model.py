@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from foveate.apps.bench.published import Size
 from foveate.apps.bench.settings import format_size
 from foveate.apps.bench.shapes import Shape, ShapeScale
 from foveate.errors import InputError
+from foveate.runtime.arguments import open_single_image
 from foveate.runtime.conversation import make_inputs
-from foveate.runtime.files import open_image
 from foveate.runtime.load import BUNDLED, load
 from foveate.runtime.load_options import LoadOptions
 from foveate.runtime.loaded import LoadedModel
@@ -102,8 +101,8 @@ class CheckpointModel(BenchModel):
 
 
 def open_model(
-    name: str, *, layers: int | None = None, loading: LoadOptions | None = None, image: Path | None = None,
-    question: str | None = None,
+    name: str, *, layers: int | None = None, loading: LoadOptions | None = None, image: str | None = None,
+    question: str | None = None, fetch: bool | None = None,
 ) -> BenchModel:  # fmt: skip
     """Build a shape by its name, or load a model as `load` does, to measure it on this image and question.
 
@@ -112,7 +111,7 @@ def open_model(
     loading = loading or LoadOptions()
     match = check_options(name, layers, loading)
     if match is None:
-        own = None if image is None else open_image(image)
+        own = None if image is None else open_single_image("--image", image, fetch=bool(fetch))
         return CheckpointModel(load(name, **vars(loading)), own, question or QUESTION)
     for option, value in (("--image", image), ("--question", question)):
         if value is not None:

@@ -27,7 +27,7 @@ BOUND = (
     "default: 3 times those of an unpruned request alone."
 )
 SIZE = "Side of a square image in pixels, or WxH, separated by commas; default: the model's own."
-IMAGE = "hf: your own image, of its own size, in place of a drawn scene."
+IMAGE = "hf: your own image as in `ask`, or a page of a PDF or TIFF, of its own size, in place of a drawn scene."
 TARGETS = "hf: show the project's own targets, and whether they are met."
 LOAD = ("--concurrency", "--questions-per-image", "--rate", "--reuse", "--bound")
 LAYERS = (
@@ -57,8 +57,9 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, help="Timed rounds, after one warm-up.")] = 5,
     new_tokens: Annotated[int, typer.Option(min=1, help="Tokens to decode after the first one.")] = 8,
     out: Annotated[Path, typer.Option(help="The folder of the results.")] = Path("results/bench"),
-    image: Annotated[Path | None, typer.Option(help=IMAGE)] = None,
+    image: Annotated[str | None, typer.Option(help=IMAGE, metavar="FILE")] = None,
     question: Annotated[str | None, typer.Option(help="hf: your own question about it.")] = None,
+    fetch: options.Fetch = False,
     targets: Annotated[bool, typer.Option("--targets", help=TARGETS)] = False,
     plot: Annotated[bool, typer.Option(help="Draw plot.png too.")] = True,
     as_json: options.Json = False,
@@ -72,21 +73,20 @@ def bench(
 
     budgets, encoders, served = settings.parse_budgets(method, keep), parse_encoders(encode), engine.value == "vllm"
     load = (concurrency, questions_per_image, rate, reuse, bound)
-    only_hf = {"--batch": batch, "--encode": encoders or None, "--image": image, "--question": question}
+    own: dict[str, Any] = {"image": image, "question": question, "fetch": fetch or None}
+    only_hf = {"--batch": batch, "--encode": encoders or None, **{f"--{name}": each for name, each in own.items()}}
     only_vllm = {**dict(zip(LOAD, load, strict=True)), "--requests": requests}
     settings.check_options(engine.value, hf=only_hf, vllm=only_vllm)
     batches = settings.parse_batches(batch or "1", "--batch")
     arms = _parse_load(*load) if served else {"encoders": encoders}
-    rounding = {"rounds": rounds, "new_tokens": new_tokens}
-    shape = {"layers": layers, "loading": loading}
+    rounding, shape = {"rounds": rounds, "new_tokens": new_tokens}, {"layers": layers, "loading": loading}
     figure = _check_figure(out / "plot.png") if plot else None
     arms |= {"sizes": None if image_size is None else settings.parse_sizes(image_size), **rounding}
     with open_folder(out), quiet():
         if served:
             result = _run_vllm(model, budgets, figure, {"requests": requests or 16, **arms, **shape})
         else:
-            own = {**shape, "image": image, "question": question}
-            result = _run_hf(model, budgets, batches, figure, arms, own, targets)
+            result = _run_hf(model, budgets, batches, figure, arms, {**shape, **own}, targets)
         about = {**rounding, "loading": loading.to_record(), "versions": read_versions(*["vllm"] * served)}
         _write(out, *result, about=about, as_json=as_json)
 

@@ -77,6 +77,9 @@ ResultsFolder = Annotated[
 ]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 is any free one.")]
+Fetch = Annotated[
+    bool, typer.Option("--fetch", help="Fetch https addresses of the public internet; else nothing is fetched.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one line of JSON, last on standard output.")]
 
 
