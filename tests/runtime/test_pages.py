@@ -106,6 +106,15 @@ def test_files_that_cannot_be_read(tmp_path):
         read_pages(tmp_path / "none.pdf", "none.pdf")
 
 
+def test_a_pdf_with_a_password(tmp_path):
+    """One whose keys fit no empty password."""
+    Image.new("RGB", (90, 60)).save(tmp_path / "a.pdf")
+    keys = b"/Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <%s> /U <%s> >> /ID [<00> <00>]" % (b"0" * 64, b"0" * 64)
+    data = (tmp_path / "a.pdf").read_bytes().replace(b"trailer\n<<", b"trailer\n<< " + keys)
+    with pytest.raises(ImageError, match=r"a\.pdf needs a password: save it without one"):
+        read_pages(BytesIO(data), "a.pdf")
+
+
 def test_a_page_with_too_many_pixels(tmp_path, monkeypatch):
     small, large = Image.new("L", (10, 10)), Image.new("L", (100, 100))
     small.save(tmp_path / "a.tif", save_all=True, append_images=[large])

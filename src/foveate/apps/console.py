@@ -157,14 +157,14 @@ def to_record(
 
 
 def to_folder_record(
-    rows: Sequence[FileAnswer], *, keep: Keep, encoder: EncoderOptions, model: str, **settings: Any
+    rows: Sequence[FileAnswer], *, keep: Keep, encoder: EncoderOptions, method: str, model: str, notes: Sequence[str]
 ) -> dict[str, Any]:
     """Return what `foveate ask FOLDER --json` prints; `problem` is why there is no answer."""
     keys = ("name", "answer", "kept", "total", "retried", "problem")
     return {
-        "model": model, "keep": describe_budget(keep), "method": settings["method"], **vars(encoder),
+        "model": model, "keep": describe_budget(keep), "method": method, **vars(encoder),
         "images": [{key: getattr(row, key) for key in keys} for row in rows],
-        "notes": list(dict.fromkeys(note for row in rows for note in row.notes)),
+        "notes": list(notes),
     }  # fmt: skip
 
 

@@ -125,14 +125,14 @@ def _request(parts: SplitResult, url: str, limits: FetchLimits, end: float) -> I
 
 def _connect(host: str, port: int, url: str, limits: FetchLimits, end: float) -> ssl.SSLSocket:
     """A connection to an address that was checked: a second look-up of the name may return another one."""
-    found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-    for address in found:
+    addresses = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    for address in addresses:
         if not limits.may_connect(ip_address(address)):
             raise _refuse(url, f"{host} is at {address}, which is no address of the public internet")
     context = ssl.create_default_context()
     context.sslsocket_class = _TimedSocket
     problem: OSError = OSError(f"{host} has no address")
-    for address in found:
+    for address in addresses:
         try:
             plain = socket.create_connection((address, port), timeout=_seconds_left(end))
         except OSError as error:

@@ -252,7 +252,7 @@ def test_what_is_no_file(run, monkeypatch):
     monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=BytesIO(b"")))
     for name, text in (
         ("-", "The image on standard input is no image"),
-        ("https://example.com/a.png", "https://example.com/a.png is an address, and nothing is fetched"),
+        ("https://example.com/a.png", "https://example.com/a.png is an address: add --fetch"),
     ):
         code, out, err = run("ask", name, "how many?")
         assert (code, out) == (2, "")

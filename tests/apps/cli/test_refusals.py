@@ -44,7 +44,7 @@ def test_bad_images(refuse, tmp_path, monkeypatch):
 
 
 def test_missing_arguments_and_unknown_commands(refuse):
-    assert "Missing argument 'IMAGE...'" in refuse("ask")
+    assert "Missing argument 'QUESTION'" in refuse("ask")
     assert "No such command 'look'" in refuse("look")
 
 
@@ -81,11 +81,11 @@ def test_no_overlay_without_a_raster(run, folder, scene, tmp_path, monkeypatch):
 
 
 def test_interrupts_and_unexpected_errors(run, scene, monkeypatch):
-    def interrupt(_):
+    def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("foveate.runtime.files.open_image", interrupt)
+    monkeypatch.setattr("foveate.runtime.arguments.read_pages", interrupt)
     assert run("ask", scene, "why?")[0] == 130
-    monkeypatch.setattr("foveate.runtime.files.open_image", lambda _: 1 / 0)
+    monkeypatch.setattr("foveate.runtime.arguments.read_pages", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["ask", scene, "why?"])

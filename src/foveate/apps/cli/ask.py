@@ -184,10 +184,11 @@ def _ask_folder(
             begin(f"{path.name}, {number + 1} of {len(paths)}")
             rows.append(next(answers))
         console.print_file_answer(rows[-1])
-    notes = [*describe_model(loaded), *(note for row in rows for note in row.notes)]
-    console.print_notes(console.limit_notes(list(dict.fromkeys(notes))))
+    notes = list(dict.fromkeys([*describe_model(loaded), *(note for row in rows for note in row.notes)]))
+    console.print_notes(console.limit_notes(notes))
     if as_json:
-        print(json.dumps(console.to_folder_record(rows, model=loaded.name, **settings)))
+        about = {name: settings[name] for name in ("keep", "encoder", "method")}
+        print(json.dumps(console.to_folder_record(rows, model=loaded.name, notes=notes, **about)))
     missing = sum(row.answer is None for row in rows)
     if missing:
         raise InputError(f"{missing} of {len(rows)} images in {folder} have no answer; the reasons are above.")
