@@ -150,10 +150,10 @@ def _hash(head: str, *parts: bytes) -> str:
 
 def check_reader(loaded: LoadedModel, modality: str) -> None:
     """Raise `InputError` or `ModelError` where a conversation cannot hold this modality."""
+    fix = "leave it out"
+    if modality == "video":
+        fix = "show frames one by one, with their times, as foveate watch does"
     if find_reader(loaded.processor, modality) is None:
-        fix = "leave it out"
-        if modality == "video":
-            fix = "show frames one by one, with their times, as foveate watch does"
         if hasattr(loaded.processor, f"{modality}_processor"):
             fix = f"install torchvision, or {fix}"
         raise InputError(f"The processor of {loaded.name} reads no {modality} here: {fix}.")
@@ -163,7 +163,7 @@ def check_reader(loaded: LoadedModel, modality: str) -> None:
         for content in ([{"type": modality}, text], [text])
     ]
     if prompts[0] == prompts[1]:
-        raise InputError(f"The chat template of {loaded.name} shows no {modality}: leave it out.")
+        raise InputError(f"The chat template of {loaded.name} shows no {modality}: {fix}.")
 
 
 def prepare_shown(

@@ -45,7 +45,7 @@ FRAME_COUNT = 16
 @options.app.command()
 @takes_load_options
 def ask(
-    image: Annotated[list[str], typer.Argument(help=IMAGE, metavar="[IMAGE]...", default_factory=list)],
+    image: Annotated[list[str], typer.Argument(help=IMAGE, metavar="IMAGE", default_factory=list, show_default=False)],
     question: Annotated[str, typer.Argument(help="A question about them.", metavar="QUESTION")],
     video: Annotated[list[str] | None, typer.Option(help=VIDEO, metavar="FILE")] = None,
     frames: Annotated[int | None, typer.Option(help=FRAMES, min=1)] = None,
