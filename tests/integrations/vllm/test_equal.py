@@ -79,3 +79,20 @@ def test_a_whole_image_is_counted_before_it_is_processed(engine):
         whole = engine.reference.inputs(talk, [make_image(9, width, height)])["input_ids"].shape[1]
         count = processor.count_image_tokens(SimpleNamespace(width=width, height=height))
         assert count == whole - len(engine.reference.ids(talk)) + 1
+
+
+def test_vllm_sets_room_aside_for_almost_all_of_the_largest_image(engine):
+    """Where a token is dropped, the words among an image's tokens are rows of the encoder's cache too."""
+    from vllm.multimodal import MULTIMODAL_REGISTRY
+    from vllm.multimodal.encoder_budget import MultiModalBudget
+    from vllm.multimodal.processing.context import TimingContext
+
+    config = engine.llm.llm_engine.vllm_config
+    processor = MULTIMODAL_REGISTRY.create_processor(config.model_config)
+    limits = config.model_config.get_multimodal_config().limit_per_prompt
+    for modality, room in MultiModalBudget(config, MULTIMODAL_REGISTRY).mm_max_toks_per_item.items():
+        for keep in (0.9, 0.99) if modality in processor.modalities else ():
+            inputs = processor.get_dummy_inputs(config.model_config.max_model_len, {modality: 1}, limits)
+            inputs.hf_processor_mm_kwargs = {"foveate": {"keep": keep}}
+            made = processor.apply(inputs, TimingContext(enabled=False))
+            assert sum(place.get_num_embeds() for place in made["mm_placeholders"][modality]) <= room

@@ -19,11 +19,11 @@ from foveate.integrations.vllm.prompt import restore_tokens, shorten_update
 VISUAL = 9
 
 
-def shorten(content, plan, modality="video"):
+def shorten(content, plan, modality="video", **options):
     stock = PromptReplacement(modality=modality, target=[VISUAL], replacement=lambda index: content)
     field = {"video": "foveate_video", "image": "foveate"}[modality]
     fields = {modality: [{}, {field: SimpleNamespace(data=plan.pack())}]}
-    return shorten_update(stock, fields).content(1)
+    return shorten_update(stock, fields, **options).content(1)
 
 
 def test_words_stay_and_so_many_tokens_come_back():
@@ -41,6 +41,8 @@ def test_words_stay_and_so_many_tokens_come_back():
         if kept == visual:
             assert short is content  # as in stock vLLM: words are no embeddings of the model
             assert plan.is_whole
+            profiled = shorten(content, plan, is_profile=True)
+            assert (profiled.full, profiled.is_embed) == (whole, None)
             continue
         assert short.is_embed is None  # every row comes from the model
         assert [token for token in short.full if token != VISUAL] == [token for _, token in words]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import compress
 from types import NoneType
 from typing import Any
@@ -234,12 +234,10 @@ class PruningProcessor(Stock):
         return {**stock, **plans}
 
     def _get_prompt_updates(self, mm_items: Any, hf_processor_mm_kwargs: Mapping[str, Any], out_mm_kwargs: Any) -> Any:
-        kwargs = _split_kwargs(hf_processor_mm_kwargs)[0]
+        kwargs, prepared = _split_kwargs(hf_processor_mm_kwargs)
         updates = super()._get_prompt_updates(mm_items, kwargs, out_mm_kwargs)
-        return [
-            shorten_update(update, out_mm_kwargs) if update.modality in self.modalities else update
-            for update in updates
-        ]
+        shorten = partial(shorten_update, out_mm_kwargs=out_mm_kwargs, is_profile=prepared.settings is PROFILED)
+        return [shorten(update) if update.modality in self.modalities else update for update in updates]
 
 
 def _split_kwargs(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], Preparation]:

@@ -12,8 +12,11 @@ from foveate.errors import ModelError
 from foveate.integrations.vllm.settings import PLAN_FIELDS, ImagePlan
 
 
-def shorten_update(update: Any, out_mm_kwargs: Any) -> Any:
+def shorten_update(update: Any, out_mm_kwargs: Any, *, is_profile: bool = False) -> Any:
     """The stock replacement of a placeholder, cut down to the number of kept tokens.
+
+    With `is_profile` vLLM counts the rows of the largest image, to set memory aside: most of them are needed where
+    almost all tokens are kept, and the words with them.
 
     Where words stand among a clip's tokens, all of them stay and are embedded by the model like tokens: which of them
     comes behind how many tokens is not known yet.
@@ -26,7 +29,7 @@ def shorten_update(update: Any, out_mm_kwargs: Any) -> Any:
         whole = getattr(stock, "full", stock)
         if len(whole) != plan.total:
             raise ModelError(f"vLLM expects {len(whole)} tokens of a {modality}, foveate {plan.total}: report this.")
-        if plan.is_whole:
+        if plan.is_whole and not is_profile:
             return stock
         dropped = set(plan.visual[plan.kept - len(plan.words) :])
         return PromptUpdateDetails.from_seq([token for place, token in enumerate(whole) if place not in dropped])

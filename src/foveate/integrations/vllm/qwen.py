@@ -105,8 +105,15 @@ class PrunedQwen25VL(PrunedQwen, qwen2_5_vl.Qwen2_5_VLForConditionalGeneration):
     """`Qwen2_5_VLForConditionalGeneration`."""
 
 
+class PrunedQwen3VLInfo(qwen3_vl.Qwen3VLProcessingInfo):
+    """`Qwen3VLProcessingInfo`, whose own numbers lack the times between a clip's frames."""
+
+    def get_mm_max_tokens_per_item(self, seq_len: int, mm_counts: Mapping[str, int]) -> None:
+        """None lets vLLM count what the processor announces for the largest image and clip."""
+
+
 @MULTIMODAL_REGISTRY.register_processor(
-    PrunedQwen3VLProcessor, info=qwen3_vl.Qwen3VLProcessingInfo, dummy_inputs=qwen3_vl.Qwen3VLDummyInputsBuilder
+    PrunedQwen3VLProcessor, info=PrunedQwen3VLInfo, dummy_inputs=qwen3_vl.Qwen3VLDummyInputsBuilder
 )
 class PrunedQwen3VL(PrunedQwen, qwen3_vl.Qwen3VLForConditionalGeneration):
     """`Qwen3VLForConditionalGeneration`."""
