@@ -7,14 +7,13 @@ import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
-from pathlib import Path
 
 import pytest
+import trustme
 
 from foveate.errors import InputError
 from foveate.runtime.fetch import FetchLimits, fetch_file, is_public
 
-CERTIFICATE = Path(__file__).with_name("localhost.pem")  # with its key; for these tests alone
 LOCAL = FetchLimits(may_connect=lambda address: True)
 
 
@@ -51,7 +50,12 @@ def test_addresses(address, expected):
 
 
 @pytest.fixture(scope="module")
-def server():
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture(scope="module")
+def server(authority):
     """Answers a path by its name: its address over https, and the requests that it got."""
     got = []
 
@@ -104,7 +108,7 @@ def server():
     web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     web.daemon_threads = True
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     web.socket = context.wrap_socket(web.socket, server_side=True)
     threading.Thread(target=web.serve_forever, daemon=True).start()
     yield f"https://localhost:{web.server_port}", got
@@ -113,8 +117,9 @@ def server():
 
 
 @pytest.fixture
-def trusted(monkeypatch):
-    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+def trusted(authority, monkeypatch, tmp_path):
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
 
 
 @contextmanager
