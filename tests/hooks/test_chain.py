@@ -16,7 +16,6 @@ from foveate.conformance.registry import to_tiny_family
 from foveate.errors import FoveateWarning, InputError
 from foveate.models import lookup
 from foveate.models.cache import cache_of
-from kinds import by_kind
 
 
 @pytest.fixture(autouse=True)
@@ -167,7 +166,7 @@ def has_axes(model_type):
     return hasattr(MODEL_MAPPING.get(type(config), None), "get_rope_index")
 
 
-@pytest.mark.parametrize("model_type", by_kind(filter(has_axes, lookup.available())))
+@pytest.mark.parametrize("model_type", [*filter(has_axes, lookup.available())])
 def test_positions_of_the_caller_are_the_models_own(model_type):
     """Trainers compute M-RoPE positions before the call, with or without a row that counts tokens."""
     family = lookup.family(model_type)

@@ -11,7 +11,6 @@ from foveate.errors import ModelError
 from foveate.models import lookup
 from foveate.models.attention_rows import find_attentions, read_attention
 from foveate.models.sequence import find_last_columns
-from kinds import by_kind
 
 FAMILIES = [name for name in lookup.available() if lookup.family(name).traits.in_sequence]
 
@@ -23,7 +22,7 @@ def make_prompt(model, family):
     return short, find_last_columns(short["attention_mask"])
 
 
-@pytest.mark.parametrize("model_type", by_kind(FAMILIES))
+@pytest.mark.parametrize("model_type", FAMILIES)
 def test_the_rows_are_the_eager_attention(model_type):
     family = lookup.family(model_type)
     model, eager = make_tiny_model(family), make_tiny_model(family)

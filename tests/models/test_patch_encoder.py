@@ -14,7 +14,6 @@ from foveate.errors import InputError
 from foveate.models import lookup
 from foveate.models.encoder_memory import count_patches
 from foveate.models.patch_encoder import PatchEncoder
-from kinds import by_kind
 
 FAMILIES = [name for name in lookup.available() if isinstance(lookup.family(name), PatchEncoder)]
 WINDOWED = [name for name in FAMILIES if name.startswith(("exaone", "hyperclovax", "qwen2_5"))]
@@ -90,7 +89,7 @@ def test_which_families():
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])
-@pytest.mark.parametrize("model_type", by_kind(FAMILIES))
+@pytest.mark.parametrize("model_type", FAMILIES)
 @torch.no_grad()
 def test_all_units_are_the_stock_features(model_type, modality):
     model, family, inputs = make(model_type)
@@ -103,7 +102,7 @@ def test_all_units_are_the_stock_features(model_type, modality):
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])
-@pytest.mark.parametrize("model_type", by_kind(FAMILIES))
+@pytest.mark.parametrize("model_type", FAMILIES)
 @torch.no_grad()
 def test_some_units_are_the_tower_that_sees_them_alone(model_type, modality):
     model, family, inputs = make(model_type)
@@ -120,7 +119,7 @@ def test_some_units_are_the_tower_that_sees_them_alone(model_type, modality):
 
 
 @pytest.mark.parametrize("modality", ["image", "video"])
-@pytest.mark.parametrize("model_type", by_kind(WINDOWED))
+@pytest.mark.parametrize("model_type", WINDOWED)
 @torch.no_grad()
 def test_windows_alone_are_exact(model_type, modality):
     vision = {"depth": 3, "fullatt_block_indexes": [], "window_size": 16, "patch_size": 4}
@@ -194,7 +193,7 @@ def test_groups_of_images_and_frames_are_the_same(model_type, modality, limit):
         family.encode_split(model, inputs, modality, chosen, 7)
 
 
-@pytest.mark.parametrize("model_type", by_kind(FAMILIES))
+@pytest.mark.parametrize("model_type", FAMILIES)
 @torch.no_grad()
 def test_the_estimate_of_the_encoders_memory(model_type):
     """What is alive at once in the tower is below the estimate, and above half of it."""

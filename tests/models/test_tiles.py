@@ -11,7 +11,6 @@ from foveate.models import family_of, lookup
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.question import LEARNED
 from foveate.runtime.load import load
-from kinds import by_kind
 from tiled import CALLS, MORE_TILED, TILED, tiled_folder
 
 SIZES = ((96, 64), (40, 90), (30, 30), (200, 50))  # (width, height); one after the other, without words between
@@ -58,7 +57,7 @@ def inputs_of(loaded, name, sizes=SIZES, rows=None, **more):
     return loaded.processor(images=images or None, text=texts, return_tensors="pt", **settings)
 
 
-@pytest.mark.parametrize("name", by_kind(NAMES))
+@pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
 def test_folders_load_and_answer(loaded, name):
     model = loaded(name)
@@ -67,7 +66,7 @@ def test_folders_load_and_answer(loaded, name):
     assert model.model.generate(**inputs, max_new_tokens=2, min_new_tokens=2).shape[1] == length + 2
 
 
-@pytest.mark.parametrize("name", by_kind(NAMES))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("sizes", [SIZES, SIZES[:1], SIZES[2:3], (SIZES[2], SIZES[0]), (SIZES[1],) * 3], ids=str)
 @torch.no_grad()
 def test_one_item_for_each_image_in_a_row(loaded, name, sizes):
@@ -86,7 +85,7 @@ def fixed(item):
     return 0 if item.protected is None else int(item.protected.sum())
 
 
-@pytest.mark.parametrize("name", by_kind(JOINED))
+@pytest.mark.parametrize("name", JOINED)
 @torch.no_grad()
 def test_tiles_cover_an_image_in_order(loaded, name):
     model = loaded(name).model
@@ -105,7 +104,7 @@ def test_tiles_cover_an_image_in_order(loaded, name):
         assert (len(item.tiles) > 1) == (size != (30, 30) or name in ("idefics3", "smolvlm"))  # these scale up first
 
 
-@pytest.mark.parametrize("name", by_kind(JOINED))
+@pytest.mark.parametrize("name", JOINED)
 @torch.no_grad()
 def test_batches_of_rows_with_more_and_fewer_images(loaded, name):
     model = loaded(name)
@@ -123,7 +122,7 @@ def test_batches_of_rows_with_more_and_fewer_images(loaded, name):
         assert torch.equal(one.kept, other.kept)
 
 
-@pytest.mark.parametrize("name", by_kind(JOINED))
+@pytest.mark.parametrize("name", JOINED)
 @torch.no_grad()
 def test_joined_tiles_change_no_logits(loaded, name):
     model = loaded(name).model
@@ -134,7 +133,7 @@ def test_joined_tiles_change_no_logits(loaded, name):
     assert out.shape[1] > 2
 
 
-@pytest.mark.parametrize("name", by_kind(JOINED))
+@pytest.mark.parametrize("name", JOINED)
 @torch.no_grad()
 def test_encoded_before_or_by_the_caller(loaded, name):
     """Once by `foveate.encode`, once by the model's own method; pixels may be gone afterwards."""
@@ -167,7 +166,7 @@ def by_hand(loaded, monkeypatch):
     return prepare
 
 
-@pytest.mark.parametrize("name", by_kind(JOINED))
+@pytest.mark.parametrize("name", JOINED)
 @torch.no_grad()
 def test_without_marks_an_int_is_refused(by_hand, loaded, name):
     """Prompts made by hand, with text between the tiles where a processor has marks, or with nothing."""

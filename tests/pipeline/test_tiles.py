@@ -20,7 +20,6 @@ from foveate.models.tile_encoder import TileEncoder, lay_out_tiles, narrow_tower
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.settings import check_settings
 from foveate.pipeline.tiles import ONE_TILE, check_encode
-from kinds import by_kind
 from tests.policies import make_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
@@ -96,7 +95,7 @@ def test_the_law_at_other_budgets(model_type, settings):
             assert settings["keep"] != 1.0 or len(item.kept) == item.total - int(item.absent.sum())
 
 
-@pytest.mark.parametrize("model_type", by_kind(PLACED))
+@pytest.mark.parametrize("model_type", PLACED)
 @torch.no_grad()
 def test_what_is_encoded_is_what_the_whole_call_gives(model_type):
     model, family, inputs = make(model_type)

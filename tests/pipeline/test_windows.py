@@ -21,7 +21,6 @@ from foveate.pipeline.glance import glance
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.tiles import WHOLE
 from foveate.pipeline.windows import BOUNDED, ONE_WINDOW
-from kinds import by_kind
 from tests.models.test_patch_encoder import run_masked
 from tests.pipeline.test_tiles import At
 from tests.policies import make_policy
@@ -62,7 +61,7 @@ def units_of(marks, side):
     return torch.tensor(marks)[window.flatten()]
 
 
-@pytest.mark.parametrize("model_type", by_kind(FAMILIES))
+@pytest.mark.parametrize("model_type", FAMILIES)
 @torch.no_grad()
 def test_what_enters_the_prompt(model_type):
     """Windows as in the tower that sees them alone; elsewhere every token of the image at half its side, once."""

@@ -18,7 +18,6 @@ from foveate.runtime.conversation import make_inputs
 from foveate.runtime.files import open_image
 from foveate.runtime.load import load
 from foveate.runtime.load_options import LoadOptions
-from kinds import by_kind
 from policies import make_policy
 from tiled import TILED, tiled_folder
 from tiny import tiny_folder
@@ -71,7 +70,7 @@ def test_images_of_many_sizes(folder, tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0.25, 3])
-@pytest.mark.parametrize("name", by_kind(NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_all_tiles_of_an_image_are_counted(folder, tmp_path, name, keep):
     rows = []
     for i, size in enumerate([(96, 64), (40, 90), (30, 30)]):
