@@ -105,7 +105,7 @@ def test_other_names_of_the_main_input(model_type, alias):
     assert all(torch.equal(one, other) for one, other in zip(*outputs, strict=True))
 
 
-@pytest.mark.parametrize("model_type", by_kind(AUDIO))
+@pytest.mark.parametrize("model_type", AUDIO)
 @torch.no_grad()
 def test_an_audio_as_long_as_the_prompt_goes_through(model_type):
     """What an encoder reads is not cut where nothing of its modality is pruned, whatever its shape."""
