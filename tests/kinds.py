@@ -5,7 +5,7 @@ and the same way to encode a part of an image, if there is one. `make test` runs
 `by_kind` on the first family of each kind, `make test-all` on every family.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -28,7 +28,9 @@ def read_kind(model_type: str) -> tuple[str, bool, bool]:
     return str(facts), isinstance(family, TileEncoder), isinstance(family, PatchEncoder)
 
 
-def by_kind(model_types: Iterable[str], mark: Any = pytest.mark.wide) -> list[Any]:
+def by_kind(
+    model_types: Iterable[str], mark: Any = pytest.mark.wide, read_kind: Callable[[str], Hashable] = read_kind
+) -> list[Any]:
     """The families as parameters of a test; all but KINDS and the first of each other kind get the mark."""
     names = list(model_types)
     seen = {read_kind(name) for name in KINDS if name in names}
