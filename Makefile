@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen results speed serving soak clean
+.PHONY: demo test test-all docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen results speed serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -11,9 +11,16 @@ demo: .venv/ready
 SEPARATE := test-engine test-oldest test-tuning test-lmms test-towers test-load test-browser test-schema test-kernel \
   docs
 
+# WIDE: options of pytest with which the tests marked `wide` run too.
+ALL := -m "not soak and not faults"
+
 test: check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest $(WIDE) -n 2 --dist worksteal
 	$(MAKE) -j2 --output-sync=target OMP_NUM_THREADS=1 $(SEPARATE)
+
+# The same on every family, where `make test` takes one of each kind.
+test-all:
+	$(MAKE) test WIDE='$(ALL)'
 
 # The site, in build/site: links are checked, and nothing in it loads from elsewhere. Read it with
 # `python3 -m http.server --directory build/site`, or open build/site/index.html (without the search).
@@ -36,9 +43,10 @@ test-schema: .venv/schema/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/schema --requirement tests/schema-requirements.txt
 	touch $@
 
-# The laws on the oldest transformers that pyproject.toml allows. It warns about names that it deprecates itself.
+# The laws on the oldest transformers that pyproject.toml allows, on a family of each kind. It warns about names that it
+# deprecates itself.
 test-oldest: .venv/oldest/ready
-	PYTHONPATH=.venv/oldest $(BIN)/python -m pytest -W ignore::FutureWarning -W "ignore:transformers 5.18 mixes" tests/conformance/test_laws.py
+	PYTHONPATH=.venv/oldest $(BIN)/python -m pytest $(or $(WIDE),-m "not wide and not further") -W ignore::FutureWarning -W "ignore:transformers 5.18 mixes" tests/conformance/test_laws.py
 
 .venv/oldest/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/oldest transformers==5.18.0
@@ -54,7 +62,7 @@ test-lmms: .venv/lmms/ready
 
 # Quantized weights and GGUF files. Separate, since bitsandbytes and torchao are large.
 test-load: .venv/load/ready
-	PYTHONPATH=.venv/load $(BIN)/python -m pytest -W ignore tests/runtime/test_quantized.py tests/runtime/test_gguf.py tests/test_docs.py -k "not test_snippets and not notebook"
+	PYTHONPATH=.venv/load $(BIN)/python -m pytest -W ignore tests/runtime/test_quantized.py tests/runtime/test_gguf.py tests/test_docs.py -k "quantized or gguf"
 
 .venv/load/ready: .venv/ready
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/load bitsandbytes==0.50.2 torchao==0.18.0 gguf==0.19.0
@@ -72,7 +80,7 @@ test-tuning: .venv/tuning/ready
 TOWERS := gemma3n or fast_vlm or perception_lm or test_processors
 
 test-towers: .venv/towers/ready
-	PYTHONPATH=.venv/towers $(BIN)/python -m pytest -W ignore tests/conformance -k "$(TOWERS)"
+	PYTHONPATH=.venv/towers $(BIN)/python -m pytest $(ALL) -W ignore tests/conformance -k "$(TOWERS)"
 	PYTHONPATH=.venv/towers $(BIN)/python -m pytest -W ignore tests/runtime/test_frames.py tests/runtime/test_media.py tests/apps/serve/test_videos.py \
 	  tests/apps/cli/test_ask_clips.py
 
@@ -90,9 +98,12 @@ test-kernel: .venv/triton/ready
 	mkdir -p .venv/triton
 	touch $@
 
-# Inside vLLM and on Ray, in a separate environment, since vLLM pins many versions. The set-up takes minutes.
+# Inside vLLM and on Ray, in a separate environment, since vLLM pins many versions. The set-up takes minutes. What is
+# ignored needs neither, and runs with the others.
+IGNORED := $(addprefix --ignore=tests/,apps/batch/test_transformers.py apps/batch/test_workers.py)
+
 test-engine: .venv/engine/ready
-	.venv/engine/bin/python -m pytest -W ignore tests/integrations/vllm tests/apps/batch
+	.venv/engine/bin/python -m pytest $(WIDE) -W ignore $(IGNORED) tests/integrations/vllm tests/apps/batch
 
 # Minutes of faults in vLLM and Ray Serve: engines killed under load, clients that leave, a thousand images.
 test-engine-faults: .venv/engine/ready

@@ -6,13 +6,10 @@ from foveate.models import Family, lookup
 from foveate.runtime.load import load, quiet
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
+from kinds import KINDS
 from tiny import tiny_folder
 
 torch.set_num_threads(1)  # the models are tiny: on a busy machine two threads are slower than one
-
-
-# One family of each kind: counted positions, M-RoPE, DeepStack. tests/conformance runs the laws on every family.
-KINDS = ("llava", "qwen2_5_vl", "qwen3_vl")
 
 
 @pytest.fixture(params=KINDS)

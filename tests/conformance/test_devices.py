@@ -8,6 +8,7 @@ from accelerate.hooks import AlignDevicesHook, add_hook_to_module
 import foveate
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.models import lookup
+from kinds import by_kind
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
@@ -34,7 +35,7 @@ def assert_same(before, after):
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
-@pytest.mark.parametrize("model_type", lookup.available())
+@pytest.mark.parametrize("model_type", by_kind(lookup.available()))
 def test_the_hook_of_a_device_map_changes_no_answer(model_type):
     """What `device_map` over several devices puts on the whole model sends every input to a device."""
     family = lookup.family(model_type)

@@ -14,6 +14,7 @@ from foveate.models import Family, base, family_of, lookup, patch_encoder, seque
 from foveate.models.sequence import count_positions
 from foveate.models.windows import WindowPlan
 from foveate.pipeline.prune import prune_inputs
+from kinds import by_kind
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
 
@@ -24,7 +25,7 @@ def absolute_limit(monkeypatch):
     monkeypatch.setattr(reference, "logit_size", lambda logits: 1.0)
 
 
-@pytest.mark.parametrize("model_type", lookup.available())
+@pytest.mark.parametrize("model_type", by_kind(lookup.available(), pytest.mark.further))
 def test_every_law_holds(model_type):
     results = laws.check_family(model_type)
     assert [r.name for r in results] == list(laws.select_laws(lookup.family(model_type)))

@@ -11,6 +11,7 @@ from foveate.conformance.registry import to_tiny_family
 from foveate.errors import InputError
 from foveate.hooks.options import ATTEND_BOTH_WAYS, UNASSISTED, UNSPLIT, can_look_up, check_kinds, check_options
 from foveate.models import lookup
+from kinds import by_kind
 
 NAMES = lookup.available()
 WHOLE = sorted(ATTEND_BOTH_WAYS | UNSPLIT)
@@ -103,7 +104,7 @@ def chunk_error(model, inputs, size):
         return float("inf")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in WHOLE])
+@pytest.mark.parametrize("name", by_kind(name for name in NAMES if name not in WHOLE))
 @torch.no_grad()
 def test_chunks_change_nothing(name):
     model, family = make_model(name)
@@ -151,7 +152,7 @@ def test_the_reason_why_a_prompt_is_not_cut(llava, name, reason):
 # -- prompt lookup -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in (*UNASSISTED, "molmo2")])
+@pytest.mark.parametrize("name", by_kind(name for name in NAMES if name not in (*UNASSISTED, "molmo2")))
 @torch.no_grad()
 def test_prompt_lookup_drafts_no_placeholders(name):
     model, family = make_model(name)

@@ -12,6 +12,7 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import InputError
 from foveate.models import lookup
 from foveate.models.inputs import drop_raw
+from kinds import by_kind
 
 ALIASES = (("video_llava", "pixel_values_images"), ("fuyu", "image_patches"))
 # Without it transformers counts Qwen2.5-VL's positions along the sequence; here they are those it was trained with.
@@ -34,7 +35,7 @@ def assert_like_stock(model, inputs):
     assert foveate.prune_inputs(model, inputs, keep=0.4).report.items
 
 
-@pytest.mark.parametrize("model_type", lookup.available())
+@pytest.mark.parametrize("model_type", by_kind(lookup.available()))
 @torch.no_grad()
 def test_an_input_that_the_stock_model_can_do_without(model_type):
     family = lookup.family(model_type)
@@ -46,7 +47,7 @@ def test_an_input_that_the_stock_model_can_do_without(model_type):
         assert_like_stock(model, {other: value for other, value in inputs.items() if other != name})
 
 
-@pytest.mark.parametrize("model_type", IN_SEQUENCE)
+@pytest.mark.parametrize("model_type", by_kind(IN_SEQUENCE))
 @torch.no_grad()
 def test_encoded_images_without_what_the_encoder_read(model_type):
     family = lookup.family(model_type)
@@ -62,7 +63,7 @@ def test_encoded_images_without_what_the_encoder_read(model_type):
     assert_like_stock(model, {**rest, "mm_encoder_outputs": {"image": encoded}})
 
 
-@pytest.mark.parametrize("model_type", [name for name in IN_SEQUENCE if name != "florence2"])
+@pytest.mark.parametrize("model_type", by_kind(name for name in IN_SEQUENCE if name != "florence2"))
 @torch.no_grad()
 def test_encoded_images_whole_are_what_the_model_takes(model_type):
     """The unpruned arm of `foveate eval` encodes once, too."""
@@ -126,7 +127,7 @@ def test_no_id_for_a_modality_that_is_not_shown(model_type):
     assert foveate.prune_inputs(model, make_batch(model, family, [(1, 6)]), keep=0.4).report.items
 
 
-@pytest.mark.parametrize("model_type", lookup.available())
+@pytest.mark.parametrize("model_type", by_kind(lookup.available()))
 @torch.no_grad()
 def test_special_tokens_that_the_stock_model_can_do_without(model_type):
     """Such as the marks around an image, which no forward needs."""

@@ -12,6 +12,7 @@ from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.errors import FoveateError, ModelError
 from foveate.models import lookup
 from foveate.models.wrappers import unwrap
+from kinds import KINDS
 
 # PEFT asks the model by a name that transformers gives up.
 pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
@@ -58,7 +59,7 @@ def equal(one, other):
         ("llava", "attached first"),
         ("llava", "compiled first"),
         ("llava", "compiled and called first"),
-        ("qwen3_vl", "compiled and called first"),
+        pytest.param("qwen3_vl", "compiled and called first", marks=pytest.mark.wide),
     ],
 )
 def test_compiled(name, order, method):
@@ -77,7 +78,10 @@ def test_compiled(name, order, method):
 
 
 @pytest.mark.parametrize("method", ["foveate", "glance"])
-def test_compiled_in_place(model, inputs, method):
+@pytest.mark.parametrize("name", ["llava", *(pytest.param(name, marks=pytest.mark.wide) for name in KINDS[1:])])
+def test_compiled_in_place(name, method):
+    model = deep_model(lookup.family(name))
+    inputs = make_batch(model, lookup.family(name), [(2, 6), (1, 3)])
     expected = run(model, inputs, method)
     model.compile(backend="eager", dynamic=True)
     model(**inputs)

@@ -1,6 +1,7 @@
 """The decision that is fitted, and the promise on fresh questions."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -16,19 +17,14 @@ SIGNATURE = Signature("tiny", 10, (1.0,))
 
 def make_cases(n, seed, *, measured=False):
     """Questions of two kinds (by direction) and a score: both raise the risk, a larger budget lowers it."""
-    generator = torch.Generator().manual_seed(seed)
-    cases = []
+    draw, cases = random.Random(seed), []
     for _ in range(n):
-        kind, score = float(torch.rand((), generator=generator) < 0.3), float(torch.randn((), generator=generator))
-        topic = torch.nn.functional.normalize(torch.tensor([1 - kind, kind, 0.1]), dim=0)
-        uniform = float(torch.rand((), generator=generator))
+        kind, score, uniform = float(draw.random() < 0.3), draw.gauss(), draw.random()
+        length = math.hypot(1 - kind, kind, 0.1)
+        topic = ((1 - kind) / length, kind / length, 0.1 / length)
         changed = tuple(uniform < 1 / (1 + math.exp(9 * budget**0.5 + 3 - 5 * kind - score)) for budget in BUDGETS)
-        odds = (
-            tuple(float(torch.randn((), generator=generator)) * 2 + (1.0 if each else 6.0) for each in changed)
-            if measured
-            else ()
-        )
-        cases.append(CalibrationCase({"tokens": 100.0, "token spread": score}, tuple(topic.tolist()), changed, odds))
+        odds = tuple(2 * draw.gauss() + (1.0 if each else 6.0) for each in changed) if measured else ()
+        cases.append(CalibrationCase({"tokens": 100.0, "token spread": score}, topic, changed, odds))
     return cases
 
 

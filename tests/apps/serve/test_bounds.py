@@ -43,53 +43,56 @@ def fields(n):
 
 
 LONG = "a" * (19 * MIB)
-SHAPES = {
-    "messages": chat([user("a")] * 65_000),
-    "messages without an end of words": chat([user("a" * 300)] * 60_000),
-    "messages of one part": chat([user([{"type": "text", "text": "a"}])] * 40_000),
-    "system turns": chat([{"role": "system", "content": "a"}] * 65_000),
-    "odd messages": chat([None] * 190_000),
-    "parts": chat([user([{"type": "text", "text": "a"}] * 90_000)]),
-    "parts over messages": chat([user([{"type": "text", "text": ""}] * 80)] * 1000),
-    "images": chat([user([image("data:image/png;base64,AAAA")] * 60_000)]),
-    "a long text": chat([user(LONG)]),
-    "words": chat([user("word " * 3_900_000)]),
-    "a text without words": chat([user("\n" * (19 * MIB // 2))]),
-    "placeholders": chat([user("<image>" * 2_800_000)]),
-    "a model's name": {**chat([user("a")]), "model": LONG},
-    "a role": chat([{"role": LONG, "content": "a"}]),
-    "a stop string": chat([user("a")], stop=LONG),
-    "stop strings": chat([user("a")], stop=["a"] * 190_000),
-    "wrong stop strings": chat([user("a")], stop=[1] * 190_000),
-    "unknown fields": {**chat([user("a")]), **fields(190_000)},
-    "unknown fields of a message": chat([{**user("a"), **fields(190_000)}]),
-    "unknown fields of an image": chat([user([{"type": "image_url", "image_url": {"url": "", **fields(190_000)}}])]),
-    "the name of a field": {**chat([user("a")]), LONG: 1},
-    "metadata": chat([user("a")], metadata=fields(190_000)),
-    "a response format": chat([user("a")], response_format=fields(190_000)),
-    "modalities": chat([user("a")], modalities=["x"] * 190_000),
-    "tools": chat([user("a")], tools=[{"type": "function"}] * 190_000),
-    "a data URL": chat([user([image("data:image/png;base64," + LONG)])]),
-    "types of a data URL": chat([user([image("data:" + ";a=b" * 4_000_000)])]),
-    "an address": chat([user([image("http://" + "a@" * 9_000_000)])]),
-    "nesting": b'{"model":' + b"[" * (19 * MIB),
-    "nested objects": b'{"a":' * 3_900_000,
-    "closed nesting": b"[" * 9_000_000 + b"]" * 9_000_000,
-    "an integer": b'{"model":' + b"1" * (19 * MIB) + b"}",
-    "digits behind a point": b'{"model":1.' + b"1" * (19 * MIB) + b"}",
-    "digits before a point": b'{"model":1' + b"0" * (19 * MIB) + b".5}",
-    "an exponent": b'{"model":1e' + b"1" * (19 * MIB) + b"}",
-    "escapes": b'{"model":"' + b"\\ud83d\\ude00" * 1_600_000 + b'"}',
-    "an open string": b'{"model":"' + b'\\"' * 9_000_000,
-    "blanks": b" " * (19 * MIB),
-    "commas": b"[" + b"1," * 9_000_000,
+SHAPES = {  # made when their test runs: together they are a gigabyte
+    "messages": lambda: chat([user("a")] * 65_000),
+    "messages without an end of words": lambda: chat([user("a" * 300)] * 60_000),
+    "messages of one part": lambda: chat([user([{"type": "text", "text": "a"}])] * 40_000),
+    "system turns": lambda: chat([{"role": "system", "content": "a"}] * 65_000),
+    "odd messages": lambda: chat([None] * 190_000),
+    "parts": lambda: chat([user([{"type": "text", "text": "a"}] * 90_000)]),
+    "parts over messages": lambda: chat([user([{"type": "text", "text": ""}] * 80)] * 1000),
+    "images": lambda: chat([user([image("data:image/png;base64,AAAA")] * 60_000)]),
+    "a long text": lambda: chat([user(LONG)]),
+    "words": lambda: chat([user("word " * 3_900_000)]),
+    "a text without words": lambda: chat([user("\n" * (19 * MIB // 2))]),
+    "placeholders": lambda: chat([user("<image>" * 2_800_000)]),
+    "a model's name": lambda: {**chat([user("a")]), "model": LONG},
+    "a role": lambda: chat([{"role": LONG, "content": "a"}]),
+    "a stop string": lambda: chat([user("a")], stop=LONG),
+    "stop strings": lambda: chat([user("a")], stop=["a"] * 190_000),
+    "wrong stop strings": lambda: chat([user("a")], stop=[1] * 190_000),
+    "unknown fields": lambda: {**chat([user("a")]), **fields(190_000)},
+    "unknown fields of a message": lambda: chat([{**user("a"), **fields(190_000)}]),
+    "unknown fields of an image": lambda: chat(
+        [user([{"type": "image_url", "image_url": {"url": "", **fields(190_000)}}])]
+    ),
+    "the name of a field": lambda: {**chat([user("a")]), LONG: 1},
+    "metadata": lambda: chat([user("a")], metadata=fields(190_000)),
+    "a response format": lambda: chat([user("a")], response_format=fields(190_000)),
+    "modalities": lambda: chat([user("a")], modalities=["x"] * 190_000),
+    "tools": lambda: chat([user("a")], tools=[{"type": "function"}] * 190_000),
+    "a data URL": lambda: chat([user([image("data:image/png;base64," + LONG)])]),
+    "types of a data URL": lambda: chat([user([image("data:" + ";a=b" * 4_000_000)])]),
+    "an address": lambda: chat([user([image("http://" + "a@" * 9_000_000)])]),
+    "nesting": lambda: b'{"model":' + b"[" * (19 * MIB),
+    "nested objects": lambda: b'{"a":' * 3_900_000,
+    "closed nesting": lambda: b"[" * 9_000_000 + b"]" * 9_000_000,
+    "an integer": lambda: b'{"model":' + b"1" * (19 * MIB) + b"}",
+    "digits behind a point": lambda: b'{"model":1.' + b"1" * (19 * MIB) + b"}",
+    "digits before a point": lambda: b'{"model":1' + b"0" * (19 * MIB) + b".5}",
+    "an exponent": lambda: b'{"model":1e' + b"1" * (19 * MIB) + b"}",
+    "escapes": lambda: b'{"model":"' + b"\\ud83d\\ude00" * 1_600_000 + b'"}',
+    "an open string": lambda: b'{"model":"' + b'\\"' * 9_000_000,
+    "blanks": lambda: b" " * (19 * MIB),
+    "commas": lambda: b"[" + b"1," * 9_000_000,
 }
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_largest_bodies_are_read_in_moments(bundled, shape):
     """Both servers: time of this thread's core, so that no other process counts."""
-    data = SHAPES[shape] if isinstance(SHAPES[shape], bytes) else json.dumps(SHAPES[shape]).encode()
+    data = SHAPES[shape]()
+    data = data if isinstance(data, bytes) else json.dumps(data).encode()
     assert len(data) <= 20 * MIB
     tokenizer, source = copy.deepcopy(bundled.processor.tokenizer), ImageSource(10**6, 20 * MIB)
     readers = (

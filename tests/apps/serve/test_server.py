@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,17 +41,6 @@ def test_the_options_of_load():
         answer = post(url, body("bundled", content("what color is the star?", SCENE))).json()
         assert answer["choices"][0]["message"]["content"].strip() == "red"
         assert "Traceback" not in log.read_text()
-
-
-def test_the_example_of_the_documentation():
-    page = (ROOT / "docs" / "serving.md").read_text()
-    example = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
-    with serving("--model", "bundled", "--keep", "0.1") as (_, url, _):
-        script = example.replace("http://127.0.0.1:8000", url)
-        command = [sys.executable, "-c", script]
-        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
-    assert result.stdout == " red 68 [58]\n", result.stderr
-    assert "It prints ` red 68 [58]`" in page
 
 
 def test_an_api_key_from_the_environment():

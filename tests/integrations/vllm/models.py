@@ -18,6 +18,13 @@ from foveate.apps.bench.served.folder import make_tokenizer
 
 FAMILIES = ("llava", "llava_next", "llava_onevision", "qwen2_5_vl", "qwen3_vl")
 MARKED_FAMILIES = ("glm4v", "idefics3", "internvl", "mistral3", "pixtral")
+# By the class of the plug-in that a family's model is made with (`test_equal.test_families_of_a_kind`).
+KINDS = {
+    "PrunedPixtralModel": ("llava", "mistral3", "pixtral"),
+    "PrunedRopeModel": ("llava_next", "llava_onevision"),
+    "PrunedQwen": ("qwen2_5_vl", "qwen3_vl", "qwen2_vl", "glm4v"),
+    "PrunedTiledModel": ("idefics3", "internvl"),
+}
 SPECIALS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
     "<|video_pad|>", "<image>", "<video>",
@@ -34,6 +41,11 @@ TEXT = {
     "num_key_value_heads": 2, "max_position_embeddings": 2048, "vocab_size": 512,
 }  # fmt: skip
 PINPOINTS = [[56, 56], [56, 112], [112, 56], [112, 112]]
+
+
+def read_kind(family: str) -> str:
+    """The key of KINDS."""
+    return next(kind for kind, families in KINDS.items() if family in families)
 
 
 def save_model(family: str, folder: Path) -> Path:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -117,7 +116,6 @@ class Engine:
     def __init__(self, folder: Any, *, reference: Reference, stock: bool = False, **settings: Any) -> None:
         from vllm import LLM
 
-        gc.collect()  # an earlier engine that is collected later would end the process groups of this one
         pruning = {"keep": 0.3} | {
             name: settings.pop(name)
             for name in ("keep", "method", "turn", "reuse", "feature_cache_gib")
@@ -182,6 +180,33 @@ class Engine:
         self.llm.llm_engine.reset_prefix_cache()
         self.llm.llm_engine.reset_mm_cache()
         self.llm.llm_engine.reset_encoder_cache()
+
+    def stop(self) -> None:
+        """End it, with its process groups."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+
+class Engines:
+    """Engines one after another: a start takes seconds, and the end of an engine ends the groups of its process."""
+
+    def __init__(self, folder: Callable[[str], Any], reference: Callable[[str], Reference]) -> None:
+        self._folder, self._reference = folder, reference
+        self._running: Engine | None = None
+        self._settings: tuple[str, dict[str, Any]] | None = None
+
+    def start(self, family: str, **settings: Any) -> Engine:
+        """The running engine if it is of this family and these settings; else another one in its place."""
+        if self._running is None or self._settings != (family, settings):
+            self.stop()
+            self._running = Engine(self._folder(family), reference=self._reference(family), **settings)
+            self._settings = family, settings
+        return self._running
+
+    def stop(self) -> None:
+        """End the running engine."""
+        if self._running:
+            self._running.stop()
+        self._running = None
 
 
 def assert_same(answer: Answer, expected: Answer) -> None:

@@ -10,7 +10,7 @@ import torch
 import foveate
 from foveate.method import Method
 from integrations.vllm.models import chat, make_image
-from integrations.vllm.sides import Engine, assert_same
+from integrations.vllm.sides import assert_same
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
@@ -23,7 +23,6 @@ def selected(engine, monkeypatch):
     """The images that tokens were selected from so far."""
     from foveate.integrations.vllm import model
 
-    engine.clear_caches()
     selected, stock = [], model.select_tokens
 
     def record(items, shares, *args):
@@ -110,10 +109,10 @@ class FixedSelection(Method):
         return [torch.tensor(kept) for kept in self.kept]
 
 
-def test_own_question(folders, references):
+def test_own_question(engines):
     """With turn="own", images of earlier turns keep their selection, and the KV cache holds across turns."""
-    reference = references("qwen2_5_vl")
-    engine = Engine(folders("qwen2_5_vl"), reference=reference, turn="own", keep=0.8)
+    engine = engines.start("qwen2_5_vl", turn="own", keep=0.8)
+    reference = engine.reference
     first, images = chat(LONG), [make_image(6), make_image(7, 90, 120)]
     talk = [*first, {"role": "assistant", "content": "yes"}, *chat(OTHER)]
     kept = []

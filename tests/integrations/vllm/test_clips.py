@@ -80,7 +80,6 @@ def test_where_tokens_stand_matters(engine):
 @on_families
 def test_text_after_a_cached_clip(engine):
     """The KV of the clip comes from the prefix cache; the second turn stands where it would without it."""
-    engine.clear_caches()
     first, clips, settings = show("v", LONG), [make_clip(9)], {"keep": 0.9, "method": "grid"}
     talk = [*first, {"role": "assistant", "content": "yes"}, {"role": "user", "content": OTHER}]
     engine.answer(first, [], clips, **settings)
@@ -96,7 +95,6 @@ def test_text_after_a_cached_clip(engine):
 @on_families
 def test_a_clip_is_encoded_once(engine):
     """For all questions, budgets and methods; another clip with the same frames in another order is another one."""
-    engine.clear_caches()
     clip, before = make_clip(10), engine.features.encoded
     for question in (LONG, OTHER):
         for settings in ({"keep": 0.3}, {"keep": 0.5}, {"keep": 0.3, "method": "grid"}, {"keep": 1.0}):
@@ -109,7 +107,6 @@ def test_a_clip_is_encoded_once(engine):
 @on_families
 def test_reuse(engine):
     """The first question has its own choice, all other ones share one; "picture" is the choice without a question."""
-    engine.clear_caches()
     clips, before = [make_clip(11)], read_choices()
     for n, question in enumerate((LONG, OTHER, LONG, OTHER)):
         talk, own = show("v", question), question == LONG
@@ -141,7 +138,6 @@ def test_a_still_clip_has_as_many_tokens_as_another(engine):
 
 @on_families
 def test_many_at_once(engine):
-    engine.clear_caches()
     asked = [
         (show(kinds, question), [make_image(13, 90, 60 + 30 * n)] * kinds.count("i"), [make_clip(14 + n, 4 + 2 * n)])
         for n, (kinds, question) in enumerate((("v", LONG), ("iv", OTHER), ("vi", LONG), ("v", OTHER)))
@@ -169,15 +165,17 @@ def test_refused(engine, settings, message):
 
 
 @on_families
-def test_a_whole_clip_is_that_of_stock_vllm(engine, folders):
-    """To the last bit; beside an image too. The last test of an engine: the end of another one ends its groups."""
-    family = engine.reference.model.config.model_type
-    stock = Engine(folders(family), reference=engine.reference, stock=True)
-    for kinds in ("v", "vi", "iv"):
-        asked = show(kinds, QUESTION), [make_image(7)] * kinds.count("i"), [make_clip(8)]
+def test_a_whole_clip_is_that_of_stock_vllm(engine, engines):
+    """To the last bit; beside an image too."""
+    asked = [(show(kinds, QUESTION), [make_image(7)] * kinds.count("i"), [make_clip(8)]) for kinds in ("v", "vi", "iv")]
+    answers = []
+    for one in asked:
         engine.clear_caches()
         engine.features.clear()
-        answer, expected = engine.answer(*asked, keep=1.0), stock.answer(*asked)
+        answers.append(engine.answer(*one, keep=1.0))
+    stock = engines.start(engine.reference.model.config.model_type, stock=True)
+    for answer, one in zip(answers, asked, strict=True):
+        expected = stock.answer(*one)
         assert (answer.tokens, answer.logprobs) == (expected.tokens, expected.logprobs)
 
 
@@ -190,12 +188,10 @@ def test_qwen2_vl(engine):
 
 
 @pytest.mark.parametrize("family", ["qwen3_vl"])
-def test_in_chunks_and_preempted(folders, references, family, monkeypatch):
+def test_in_chunks_and_preempted(engines, family, monkeypatch):
     """Prefill that ends within a clip, in fewer KV blocks than the requests need: some are computed twice."""
     small = {"max_num_batched_tokens": 40, "enable_chunked_prefill": True, "max_num_seqs": 6, "block_size": 32}
-    engine = Engine(
-        folders(family), reference=references(family), num_gpu_blocks_override=8, max_model_len=128, **small
-    )
+    engine = engines.start(family, num_gpu_blocks_override=8, max_model_len=128, **small)
     preempted, scheduler = [], engine.llm.llm_engine.engine_core.engine_core.scheduler
     stock = scheduler._preempt_request
 

@@ -24,7 +24,6 @@ def mixed(engine: Engine) -> list[tuple[list[dict], list, dict]]:
 
 
 def test_many_at_once(engine):
-    engine.clear_caches()
     requests = mixed(engine)
     together = engine.answers([engine.prompt(talk, images, **settings) for talk, images, settings in requests])
     for answer, (talk, images, settings) in zip(together, requests, strict=True):
@@ -32,19 +31,19 @@ def test_many_at_once(engine):
 
 
 @pytest.mark.parametrize("family", ["llava_next", "mistral3", "qwen3_vl"])
-def test_in_chunks(folders, references, family):
+def test_in_chunks(engines, family):
     """Prefill that ends within an image, and few images per step of the encoder."""
     small = {"max_num_batched_tokens": 40, "enable_chunked_prefill": True, "max_num_seqs": 4, "block_size": 32}
-    engine = Engine(folders(family), reference=references(family), **small)
+    engine = engines.start(family, **small)
     requests = mixed(engine)
     together = engine.answers([engine.prompt(talk, images, **settings) for talk, images, settings in requests])
     for answer, (talk, images, settings) in zip(together, requests, strict=True):
         assert_same(answer, engine.reference.answer(talk, images, **(settings or {"keep": 0.3})))
 
 
-def test_without_caches(folders, references):
+def test_without_caches(engines):
     off = {"enable_prefix_caching": False, "mm_processor_cache_gb": 0}
-    engine = Engine(folders("qwen2_5_vl"), reference=references("qwen2_5_vl"), **off)
+    engine = engines.start("qwen2_5_vl", **off)
     for _ in range(2):
         answer = engine.answer(chat(QUESTION), [make_image(30)], keep=0.3)
         assert answer.cached == 0
@@ -109,10 +108,10 @@ def test_no_keep(folders):
         LLM(str(folders("llava")), hf_overrides={"architectures": ["FoveateLlavaForConditionalGeneration"]})
 
 
-def test_the_last_position(folders, references):
+def test_the_last_position(engines):
     """Whole images must not take the prompt past it; an answer may run past it."""
     short = {"text_config": {"max_position_embeddings": 128}}
-    engine = Engine(folders("llava_next"), reference=references("llava_next"), text=short, max_model_len=128)
+    engine = engines.start("llava_next", text=short, max_model_len=128)
     images, talk = [make_image(40), make_image(41)], chat(QUESTION, 2)
     with pytest.raises(FoveateError, match="tokens long, and the model has 128 positions"):
         engine.answer(talk, images, keep=3)

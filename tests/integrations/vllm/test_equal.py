@@ -6,18 +6,22 @@ from types import SimpleNamespace
 
 import pytest
 
-from integrations.vllm.models import FAMILIES, MARKED_FAMILIES, chat, make_image
-from integrations.vllm.sides import Engine, assert_same
+from integrations.vllm.models import FAMILIES, MARKED_FAMILIES, chat, make_image, read_kind
+from integrations.vllm.sides import assert_same
+from kinds import by_kind
 
 pytest.importorskip("vllm", reason="vLLM is not installed here: `make test` sets it up where it can")
 
 QUESTIONS = ("how many circles are there", "what is in the image a red square")
 
 
-@pytest.fixture(scope="module", params=[*FAMILIES, *MARKED_FAMILIES])
-def engine(request, folders, references) -> Engine:
-    """One engine per family, with keep=0.3 unless a request sets another value."""
-    return Engine(folders(request.param), reference=references(request.param))
+ALL = by_kind([*FAMILIES, *MARKED_FAMILIES], read_kind=read_kind)
+pytestmark = pytest.mark.parametrize("engine", ALL, indirect=True)
+
+
+def test_families_of_a_kind(engine, request):
+    """By which `make test` takes one of each kind."""
+    assert type(engine.model).__bases__[0].__name__ == read_kind(request.node.callspec.params["engine"])
 
 
 @pytest.mark.parametrize("keep", [0.3, 3, 1.0])

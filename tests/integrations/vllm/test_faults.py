@@ -20,9 +20,7 @@ MALFORMED = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["llava", "qwen2_5_vl"])
-def engine(request, folders, references):
-    return Engine(folders(request.param), reference=references(request.param))
+on_families = pytest.mark.parametrize("engine", ["llava", "qwen2_5_vl"], indirect=True)
 
 
 def check_empty(engine: Engine) -> None:
@@ -46,6 +44,7 @@ def run_until_idle(engine: Engine) -> dict[str, list[int]]:
     return answers
 
 
+@on_families
 @pytest.mark.parametrize("left", [("1",), ("0", "2"), ("0", "1", "2")])
 def test_cancelled_in_the_step_of_the_encoder(engine, left, monkeypatch):
     """While it encodes all three images; two of the requests show the same one."""
@@ -78,6 +77,7 @@ def test_cancelled_in_the_step_of_the_encoder(engine, left, monkeypatch):
     check_empty(engine)
 
 
+@on_families
 def test_cancelled_at_every_step(engine):
     """Between the steps of a prompt and its answer, one request after the other, beside one that stays."""
     from vllm import SamplingParams
@@ -95,6 +95,7 @@ def test_cancelled_at_every_step(engine):
         check_empty(engine)
 
 
+@on_families
 @pytest.mark.parametrize("settings", MALFORMED, ids=str)
 def test_malformed_settings(engine, settings):
     """A refusal in a sentence; a request that was sent before it is answered, and so is one after it."""
@@ -121,12 +122,10 @@ def read_memory() -> float:
 
 
 @pytest.mark.faults
-def test_a_thousand_pictures(folders, references):
+def test_a_thousand_pictures(engines):
     """Each is another one: caches are full after some of them, and memory is flat from there on."""
     gib = 2**-9  # 2 MiB
-    engine = Engine(
-        folders("llava"), reference=references("llava"), feature_cache_gib=gib, mm_processor_cache_gb=4 * gib
-    )
+    engine = engines.start("llava", feature_cache_gib=gib, mm_processor_cache_gb=4 * gib)
     images, memory = 1000, []
     for start in range(0, images, 20):
         shown = [make_image(1000 + n) for n in range(start, start + 20)]

@@ -20,7 +20,6 @@ SETTINGS = (
 @pytest.fixture
 def calls(engine, monkeypatch):
     """The images that each call of the stock encoder encoded, since the start of the test."""
-    engine.clear_caches()
     return record_calls(engine, monkeypatch)
 
 
@@ -125,12 +124,10 @@ def test_a_small_store(engine, calls, images, monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["llava", "qwen3_vl"])
-def test_in_chunks_and_preempted(folders, references, family, monkeypatch):
+def test_in_chunks_and_preempted(engines, family, monkeypatch):
     """Prefill that ends within an image, in fewer KV blocks than the requests need: some are computed twice."""
     small = {"max_num_batched_tokens": 40, "enable_chunked_prefill": True, "max_num_seqs": 6, "block_size": 32}
-    engine = Engine(
-        folders(family), reference=references(family), num_gpu_blocks_override=8, max_model_len=128, **small
-    )
+    engine = engines.start(family, num_gpu_blocks_override=8, max_model_len=128, **small)
     counts, preempted = record_calls(engine, monkeypatch), []
     scheduler = engine.llm.llm_engine.engine_core.engine_core.scheduler
     stock = scheduler._preempt_request
@@ -149,10 +146,10 @@ def test_in_chunks_and_preempted(folders, references, family, monkeypatch):
     assert sum(counts) == 2
 
 
-def test_without_names(folders, references, monkeypatch):
+def test_without_names(engines, monkeypatch):
     """With both of vLLM's caches off it does not name images by their content: none is kept."""
     off = {"enable_prefix_caching": False, "mm_processor_cache_gb": 0}
-    engine = Engine(folders("llava"), reference=references("llava"), **off)
+    engine = engines.start("llava", **off)
     counts = record_calls(engine, monkeypatch)
     for question in QUESTIONS:
         engine.check_answer(chat(question), [make_image(62)])

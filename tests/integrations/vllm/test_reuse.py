@@ -45,11 +45,10 @@ def expect_blind(engine: Engine, talk: list[dict], *media: list, method: str = "
 
 
 def test_picture_is_the_choice_without_the_question(engine, counted):
-    engine.clear_caches()
     for method in ("foveate", "cdpruner", "zspaprune", "coin", "mmtok", "grid"):
         settings = {"keep": 0.3, "method": method}
-        answer = engine.answer(chat(QUESTIONS[0]), [make_image(0)], reuse="picture", **settings)
-        assert_same(answer, expect_blind(engine, chat(QUESTIONS[0]), [make_image(0)], **settings))
+        answer = engine.answer(chat(QUESTIONS[0]), [make_image(80)], reuse="picture", **settings)
+        assert_same(answer, expect_blind(engine, chat(QUESTIONS[0]), [make_image(80)], **settings))
     assert counted() == {"question": 0, "picture": 6, "whole": 0}
 
 
@@ -63,8 +62,7 @@ def count_shared(engine: Engine, answer: Answer) -> int:
 
 def test_questions_share_the_kv_of_a_picture(engine):
     """Another question reads the KV of the image from the cache, up to its last whole block."""
-    engine.clear_caches()
-    images, settings = [make_image(1)], {"keep": 0.9}
+    images, settings = [make_image(81)], {"keep": 0.9}
     for n, question in enumerate(QUESTIONS):
         answer = engine.answer(chat(question), images, reuse="picture", **settings)
         assert_same(answer, expect_blind(engine, chat(question), images, **settings))
@@ -77,8 +75,7 @@ def test_questions_share_the_kv_of_a_picture(engine):
 
 def test_auto(engine, counted):
     """The first question has its own choice, also when it comes again; all others share one."""
-    engine.clear_caches()
-    images, settings, encoded = [make_image(2)], {"keep": 0.9}, engine.features.encoded
+    images, settings, encoded = [make_image(82)], {"keep": 0.9}, engine.features.encoded
     for n in (0, 1, 2, 0, 1):
         talk = chat(QUESTIONS[n])
         answer = engine.answer(talk, images, reuse="auto", **settings)
@@ -92,8 +89,7 @@ def test_auto(engine, counted):
 
 def test_auto_at_once(engine):
     """Of requests that are sent together, the first one of an image has its own choice."""
-    engine.clear_caches()
-    images = [[make_image(3)], [make_image(4, 90, 120)]]
+    images = [[make_image(83)], [make_image(84, 90, 120)]]
     sent = [(n, chat(question)) for question in QUESTIONS for n in range(2)]
     answers = engine.answers([engine.prompt(talk, images[n], reuse="auto", keep=0.5) for n, talk in sent])
     for place, (answer, (n, talk)) in enumerate(zip(answers, sent, strict=True)):
@@ -103,8 +99,7 @@ def test_auto_at_once(engine):
 
 def test_auto_in_a_chat(engine):
     """From the second turn on, all turns share one choice, and so does the KV of the chat."""
-    engine.clear_caches()
-    images, talk, cached = [make_image(5)], chat(QUESTIONS[0]), []
+    images, talk, cached = [make_image(85)], chat(QUESTIONS[0]), []
     for turn, question in enumerate((*QUESTIONS[1:], QUESTIONS[0][::-1])):
         answer = engine.answer(talk, images, keep=0.9, reuse="auto")
         own = engine.reference.answer(talk, images, keep=0.9)
@@ -118,11 +113,11 @@ def test_auto_in_a_chat(engine):
 @pytest.mark.parametrize("reuse", ["always", 1, None])
 def test_what_is_no_reuse(engine, reuse):
     with pytest.raises(FoveateError, match=f"reuse={reuse!r} is unknown: use question, picture, auto"):
-        engine.answer(chat(QUESTIONS[0]), [make_image(6)], reuse=reuse)
+        engine.answer(chat(QUESTIONS[0]), [make_image(86)], reuse=reuse)
 
 
 def test_a_refused_question_is_not_the_first_one(engine, counted):
-    images, talk = [make_image(8)], chat(QUESTIONS[1])
+    images, talk = [make_image(88)], chat(QUESTIONS[1])
     with pytest.raises(FoveateError, match="is more than the"):
         engine.answer(chat(QUESTIONS[0]), images, keep=5000, reuse="auto")
     assert_same(engine.answer(talk, images, keep=0.3, reuse="auto"), engine.reference.answer(talk, images, keep=0.3))
@@ -130,7 +125,7 @@ def test_a_refused_question_is_not_the_first_one(engine, counted):
 
 
 def test_whole_images_are_counted(engine, counted):
-    engine.answer(chat(QUESTIONS[0], 2), [make_image(7)] * 2, keep=1.0, reuse="auto")
+    engine.answer(chat(QUESTIONS[0], 2), [make_image(87)] * 2, keep=1.0, reuse="auto")
     engine.answer(chat(QUESTIONS[0], 0), [])
     assert counted() == {"question": 0, "picture": 0, "whole": 2}
 
