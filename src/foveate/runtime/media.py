@@ -143,10 +143,13 @@ def _hash(head: str, *parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def check_reader(loaded: LoadedModel, modality: str) -> None:
-    """Raise `InputError` or `ModelError` where a conversation cannot hold this modality."""
+def check_reader(loaded: LoadedModel, modality: str, instead: str = "show frames one by one, with their times") -> None:
+    """Raise `InputError` or `ModelError` where a conversation cannot hold this modality.
+
+    `instead` is what a caller can do where no video is read.
+    """
     if find_reader(loaded.processor, modality) is None:
-        fix = "leave it out" if modality == "audio" else "show frames one by one, with their times"
+        fix = "leave it out" if modality == "audio" else instead
         if hasattr(loaded.processor, f"{modality}_processor"):
             fix = f"install torchvision, or {fix}"
         raise InputError(f"The processor of {loaded.name} reads no {modality} here: {fix}.")
@@ -172,7 +175,7 @@ def prepare_shown(
     if len(images) == len(shown):
         return cache.prepare(prompt, images, method, check, is_whole=is_whole)
     loaded, family = cache.loaded, family_of(cache.loaded.model)
-    model, inputs = loaded.model, _process(loaded, prompt, images, shown)
+    model, inputs = loaded.model, process_shown(loaded, prompt, shown)
     check(inputs)
     seen = [modality for modality in find_modalities(family, inputs) if modality != "audio"]
     reads_text = any("input_ids" in name for each in seen for name in family.encoder_inputs(model, inputs, each))
@@ -188,7 +191,9 @@ def prepare_shown(
     return PreparedPrompt(short, encoded, len(keys) if is_known else 0, timer.laps["encode"])
 
 
-def _process(loaded: LoadedModel, prompt: str, images: Sequence[LazyImage], shown: Sequence[Shown]) -> Any:
+def process_shown(loaded: LoadedModel, prompt: str, shown: Sequence[Shown]) -> Any:
+    """The model's inputs for a prompt with images, clips and sounds in order. Raises as `process_chat`."""
+    images = [each for each in shown if isinstance(each, LazyImage)]
     clips = [each for each in shown if isinstance(each, Clip)]
     sounds = [each for each in shown if isinstance(each, Sound)]
     media: dict[str, Any] = {}

@@ -149,11 +149,14 @@ def audit(
 def _read_examples(
     data: Path | None, tasks: str, limit: int, seed: int, split: str, metric: str
 ) -> Sequence[EvalExample]:
-    from foveate.apps.evaluate.examples import read_data, sample_examples
+    from foveate.apps.evaluate.data import read_data
+    from foveate.apps.evaluate.examples import sample_examples
 
     if data is None:
         return sample_examples(tasks.split(","), split, limit, seed)
     examples, skipped = read_data(data, limit, needs_answers=metric == "right")
+    if examples[0].modality == "media":
+        raise InputError(f"{data} has questions about clips, and policies are for images: leave those lines out.")
     console.print_notes(skipped)
     return examples
 
@@ -162,7 +165,7 @@ def _describe_run(
     model: str, data: Path | None, tasks: str, limit: int, seed: int, loading: LoadOptions
 ) -> dict[str, Any]:
     """What decides the answers."""
-    from foveate.apps.evaluate.examples import hash_data
+    from foveate.apps.evaluate.data import hash_data
     from foveate.apps.results import read_commit, read_versions
 
     return {
