@@ -44,7 +44,7 @@ def evaluate(
     encode: options.Encodes = "1.0",
     skip: options.Skips = None,
     tasks: Annotated[str, typer.Option(help=TASKS)] = "all",
-    data: Annotated[Path | None, typer.Option(help=DATA)] = None,
+    data: Annotated[Path | None, typer.Option(help=DATA, parser=options.parse_file, metavar="PATH")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
     seed: Annotated[int, typer.Option(min=0, help="Seed that selects the questions.")] = 0,

@@ -10,6 +10,7 @@ from typing import Any
 
 from foveate.apps.evaluate.examples import EvalExample
 from foveate.errors import FoveateError, InputError
+from foveate.runtime.addresses import to_path
 from foveate.runtime.files import open_image
 from foveate.runtime.video import read_clip, read_frames
 
@@ -107,7 +108,7 @@ def _list_files(row: Mapping[str, Any], kind: str, path: Path) -> list[Path]:
     is_list = isinstance(names, list) and all(isinstance(each, str) and each.strip() for each in names)
     if is_given and not (is_list and names):
         raise InputError(f"{kind!r} is no text (or '{kind}s' no list of texts).")
-    return [path.parent / each for each in names]
+    return [path.parent / to_path(each) for each in names]
 
 
 def _open_all(images: Sequence[Path], clips: Sequence[Path], max_frames: int) -> list[Any]:
