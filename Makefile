@@ -82,7 +82,7 @@ TOWERS := gemma3n or fast_vlm or perception_lm or test_processors
 test-towers: .venv/towers/ready
 	PYTHONPATH=.venv/towers $(BIN)/python -m pytest $(ALL) -W ignore tests/conformance -k "$(TOWERS)"
 	PYTHONPATH=.venv/towers $(BIN)/python -m pytest -W ignore tests/runtime/test_frames.py tests/runtime/test_media.py tests/apps/serve/test_videos.py \
-	  tests/apps/cli/test_ask_clips.py
+	  tests/apps/cli/test_ask_clips.py tests/apps/evaluate/test_media.py
 
 .venv/towers/ready: .venv/ready tests/towers-requirements.txt tests/integrations/vllm/torchvision_beside_cpu.py
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/towers --requirement tests/towers-requirements.txt

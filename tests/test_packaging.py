@@ -1,7 +1,10 @@
 """The package declares what it imports, ships what it reads, and says which versions it is tested with."""
 
 import ast
+import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -83,6 +86,31 @@ def test_files_that_are_no_modules_are_in_the_wheel():
         assert any(fnmatch(name, pattern) for pattern in patterns), name
     assert PROJECT["tool"]["setuptools"]["packages"]["find"]["where"] == ["src"], "without training and tests"
     assert [path.name for path in (ROOT / "src").iterdir() if not path.name.endswith(".egg-info")] == ["foveate"]
+
+
+def test_the_wheel_answers_outside_of_the_source_tree(tmp_path):
+    """Built from what it is built of alone, installed beside its dependencies, and run as the console script."""
+    source, target, elsewhere = (tmp_path / name for name in ("source", "target", "elsewhere"))
+    elsewhere.mkdir()
+    unwanted = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(ROOT / "src", source / "src", ignore=unwanted)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    shutil.copy(ROOT / "examples" / "scene.png", elsewhere)
+    for arguments in (
+        ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source],
+        ["install", "--no-deps", "--no-index", "--target", target, "--find-links", tmp_path, "foveate"],
+    ):
+        subprocess.run([*pip, *map(str, arguments)], check=True, capture_output=True, text=True)
+    beside = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [str(target), *(path for path in beside if path and not (Path(path) / "foveate").exists())]
+    run = {"cwd": elsewhere, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, "text": True}
+    where = subprocess.check_output([sys.executable, "-c", "import foveate; print(foveate.__file__)"], **run)
+    assert Path(where.strip()).is_relative_to(target)
+    ask = [sys.executable, target / "bin" / "foveate", "ask", "scene.png", "what color is the star?", "--json"]
+    answer = json.loads(subprocess.check_output([*ask, "--repeat", "1"], **run).splitlines()[-1])
+    assert (answer["answer"], answer["answer_unpruned"], answer["kept"]) == ("red", "red", 58)
 
 
 def test_the_ends_of_the_range_of_transformers_are_what_is_tested():

@@ -61,7 +61,7 @@ def self_distillation_loss(model: Any, inputs: Mapping[str, Any], *, temperature
     batch = {name: value for name, value in inputs.items() if name not in OUTSIDE}
     labelled = ignore_placeholders(inner, chain.family, {**batch, "labels": _find_labels(inputs)}, settings)
     short = prune(inner, labelled, settings)
-    handle.report = short.report
+    handle.last_report = short.report
     kept_labels = short.data.pop("labels")
     student = _select_answer(model(**short, use_cache=False).logits, kept_labels)
     without_adapters = getattr(model, "disable_adapter", nullcontext)

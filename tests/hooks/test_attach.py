@@ -97,7 +97,7 @@ def test_innermost_handle_decides_and_any_order_of_removal_works(llava):
     outer = foveate.attach(llava, keep=8)
     with foveate.pruning(llava, keep=2) as inner:
         assert kept(inner) == 2
-        assert outer.report is None
+        assert outer.last_report is None
     assert kept(outer) == 8
     with pytest.warns(FoveateWarning, match="newest handle decides"):
         again = foveate.attach(llava, keep=5, method="grid")
@@ -165,7 +165,7 @@ def test_pruned_inputs_are_not_pruned_again(model, inputs):
     with foveate.pruning(model, keep=2) as handle, torch.no_grad():
         assert torch.equal(model.generate(**short, **NEW), expected)
         assert model(**short).logits.shape[1] == short["input_ids"].shape[1]
-        assert handle.report is None
+        assert handle.last_report is None
 
 
 def test_wrapper_with_our_attributes_does_not_hide_that_ours_is_gone(llava):

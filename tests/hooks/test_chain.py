@@ -90,9 +90,9 @@ def test_a_generate_taken_before_attach_is_pruned(family, method):
     with foveate.pruning(model, keep=2, method=method) as handle:
         expected = model.generate(**inputs, **settings)
         for way in ways:
-            handle.report = None
+            handle.last_report = None
             assert torch.equal(way(**inputs), expected)
-            assert handle.report is not None
+            assert handle.last_report is not None
         beams = {"num_beams": 3, "num_return_sequences": 2}
         assert torch.equal(before(**inputs, **beams), model.generate(**inputs, **settings, **beams))
     assert torch.equal(before(**inputs), whole)
@@ -156,7 +156,7 @@ def test_an_error_inside_forward_leaves_the_thread_clean(llava):
         with pytest.raises(RuntimeError, match="of mine"):
             llava(**inputs)
         first.remove()
-        handle.report = None
+        handle.last_report = None
         assert llava(**inputs).logits.shape[1] == inputs["input_ids"].shape[1] - 14
         assert len(handle.report.items[0].kept) == 2
 
@@ -192,7 +192,7 @@ def test_other_peoples_generate_in_front_of_ours(llava):
     with pytest.warns(FoveateWarning, match="newest handle decides"):
         second = foveate.attach(llava, keep=5)
     llava.generate(**inputs, **settings)
-    assert first.report is None
+    assert first.last_report is None
     assert len(second.report.items[0].kept) == 5
     cache = llava(**inputs, use_cache=True)
     llava(input_ids=torch.tensor([[42]]), **with_cache(llava, cache_of(cache)))

@@ -524,9 +524,9 @@ def test_an_interrupted_call_leaves_nothing_behind(family, method):
             with pytest.raises(KeyboardInterrupt):
                 call()
         hook.remove()
-        handle.report = None
+        handle.last_report = None
         close(model(**second).logits, expected)
-        assert handle.report is not None
+        assert handle.last_report is not None
         assert torch.equal(model.generate(**second, max_new_tokens=3), answer)
 
 

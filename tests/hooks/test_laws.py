@@ -246,7 +246,7 @@ def test_text_only_is_untouched(model, family):
     stock = model.generate(**inputs, **NEW, output_logits=True)
     with foveate.pruning(model, keep=0.3, method="fastv") as handle:
         out = model.generate(**inputs, **NEW, output_logits=True)
-        assert handle.report is None
+        assert handle.last_report is None
         cache = cache_of(model(**inputs, use_cache=True))
         model(input_ids=inputs["input_ids"][:, :1], **with_cache(model, cache))
     assert torch.equal(torch.stack(out.logits), torch.stack(stock.logits))

@@ -153,6 +153,9 @@ def test_a_handle_shows_the_report_of_the_last_call(method):
     model = make_tiny_model(family)
     with foveate.pruning(model, keep=3, method=method) as handle:
         assert repr(handle) == f"<{type(handle).__name__}: no call yet>"
+        assert handle.last_report is None
+        with pytest.raises(InputError, match="No call was pruned yet"):
+            _ = handle.report
         assert handle._repr_html_() is None is handle._repr_png_()
         model.generate(**make_batch(model, family, [(1, 5)]), max_new_tokens=1)
         assert repr(handle) == f"<{type(handle).__name__}: {handle.report}>"

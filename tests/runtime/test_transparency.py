@@ -9,7 +9,7 @@ from PIL import Image
 import foveate
 from foveate.apps.ask import ask
 from foveate.apps.batch.source import BatchQuestion
-from foveate.apps.evaluate.examples import read_data
+from foveate.apps.evaluate.data import read_data
 from foveate.apps.serve.images import decode_images
 from foveate.runtime.conversation import make_chat_inputs, make_inputs
 from foveate.runtime.files import open_image

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from foveate.errors import FoveateError
+from foveate.runtime.addresses import to_path
 from foveate.runtime.files import open_image
 from foveate.runtime.session import Session
 from foveate.runtime.video import SUFFIXES, read_frames
@@ -16,8 +17,9 @@ HELP = "Ask a question; /see FILE shows another image or a video, /quit or Ctrl-
 
 
 def open_file(path: str | Path) -> Iterable[tuple[float | None, Image.Image]]:
-    """An image without a time, or a frame for each second of a video. Raises `ImageError` or `VideoError`."""
-    if Path(path).suffix.lower() not in SUFFIXES:
+    """An image without a time, or a frame for each second of a video. Raises a `FoveateError`."""
+    path = to_path(str(path))
+    if path.suffix.lower() not in SUFFIXES:
         return [(None, open_image(path))]
     frames = read_frames(path)
     return chain([next(frames)], frames)

@@ -35,16 +35,15 @@ from foveate.pipeline.settings import (
 from foveate.policy import Policy
 
 
-class Handle(ShownHandle):
+class Handle(ShownHandle[Report]):
     """Pruning that is switched on for one model.
 
-    `report` is that of the last call; `remove()` switches pruning off. Several handles may be attached: the newest one
-    decides, and they may be removed in any order.
+    `report` is that of the last call, `last_report` the same or None before the first one; `remove()` switches pruning
+    off. Several handles may be attached: the newest one decides, and they may be removed in any order.
     """
 
     def __init__(self, chain: Chain, settings: PruneSettings, draws: Draws | None = None) -> None:
         self.settings, self.draws = settings, draws
-        self.report: Report | None = None
         self._chain = chain
 
     def remove(self) -> None:

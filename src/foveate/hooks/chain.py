@@ -156,7 +156,7 @@ class Chain:
             pruned = prune(model, inputs, settings)
         finally:
             self.call.is_generating = outer
-        handle.report = pruned.report
+        handle.last_report = pruned.report
         is_compact = settings.positions == "compact"
         return pruned, make_record(self.model, self.family, inputs, pruned, is_compact=is_compact)
 

@@ -42,12 +42,11 @@ from foveate.pipeline.past import check_empty
 MARK = "foveate_decoder"  # attribute of our hook before `forward`
 
 
-class DecoderHandle(ShownHandle):
+class DecoderHandle(ShownHandle[DecoderReport]):
     """In-decoder pruning that is switched on for one model. `report` is that of the last prompt; `remove()` ends it."""
 
     def __init__(self, model: Any, keep: int | float, method: DecoderMethod) -> None:
         self.keep, self.method = keep, method
-        self.report: DecoderReport | None = None
         self._hooks = _Hooks(model, self)
 
     def remove(self) -> None:
@@ -214,7 +213,7 @@ class _Hooks:
         per_layer = [sum(item.total for item in items)] * self.drops[0]
         for stage, end in zip(call.stages, (*self.drops[1:], len(self.decoder.layers)), strict=True):
             per_layer += [sum(map(len, stage.kept))] * (end - stage.layer)
-        self.handle.report = DecoderReport(
+        self.handle.last_report = DecoderReport(
             items, self.handle.method.name, call.seconds, tuple(call.notes), stages=tuple(call.stages),
             visual_tokens=tuple(per_layer),
         )  # fmt: skip

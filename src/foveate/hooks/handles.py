@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
+from foveate.errors import InputError
 from foveate.hooks.drawn import Draws
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import PruneSettings
+
+AnyReport = TypeVar("AnyReport", bound=Report)
 
 
 class PruningHandle(Protocol):
@@ -14,25 +17,35 @@ class PruningHandle(Protocol):
 
     settings: PruneSettings
     draws: Draws | None
-    report: Report | None
+    last_report: Report | None
 
 
-class ShownHandle:
-    """How a handle looks in a notebook: as the report of the last call."""
+class ShownHandle(Generic[AnyReport]):
+    """A handle with the report of the last call, as which it is shown in a notebook.
 
-    report: Report | None
+    `last_report` is None as long as no call was pruned.
+    """
+
+    last_report: AnyReport | None = None
+
+    @property
+    def report(self) -> AnyReport:
+        """What was kept in the last call. Raises `InputError` as long as no call was pruned."""
+        if self.last_report is None:
+            raise InputError("No call was pruned yet, so there is no report: call the model with an image first.")
+        return self.last_report
 
     def __repr__(self) -> str:
         """The last call in one line."""
-        return f"<{type(self).__name__}: {'no call yet' if self.report is None else self.report}>"
+        return f"<{type(self).__name__}: {'no call yet' if self.last_report is None else self.last_report}>"
 
     def _repr_html_(self) -> str | None:
         """The report of the last call."""
-        return None if self.report is None else self.report._repr_html_()
+        return None if self.last_report is None else self.last_report._repr_html_()
 
     def _repr_png_(self) -> bytes | None:
         """The picture of the report of the last call."""
-        return None if self.report is None else self.report._repr_png_()
+        return None if self.last_report is None else self.last_report._repr_png_()
 
 
 # The handles that this context (a thread, a task) attached, the newest one last.

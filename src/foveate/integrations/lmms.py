@@ -136,7 +136,7 @@ class FoveateLmms(lmms):
         if isinstance(self._settings["method"], DecoderMethod):
             with pruning(model, **self._settings) as handle:
                 out = model.generate(**inputs, **options)
-            report = handle.report or Report((), "", 0.0)
+            report = handle.last_report or Report((), "", 0.0)
         else:
             short = prune_inputs(model, inputs, **self._settings)
             out, report = model.generate(**short, **options), short.report

@@ -28,6 +28,7 @@ from foveate.runtime.processor import find_reader
 from foveate.runtime.timing import StageTimer
 from foveate.runtime.video import TimedFrame
 
+AS_FRAMES = "show frames one by one, with their times, as foveate watch does"
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -148,15 +149,15 @@ def _hash(head: str, *parts: bytes) -> str:
     return digest.hexdigest()
 
 
-def check_reader(loaded: LoadedModel, modality: str) -> None:
-    """Raise `InputError` or `ModelError` where a conversation cannot hold this modality."""
-    fix = "leave it out"
-    if modality == "video":
-        fix = "show frames one by one, with their times, as foveate watch does"
+def check_reader(loaded: LoadedModel, modality: str, instead: str = AS_FRAMES) -> None:
+    """Raise `InputError` or `ModelError` where a conversation cannot hold this modality.
+
+    `instead` is what a caller can do where no video is read.
+    """
+    fix = "leave it out" if modality == "audio" else instead
     if find_reader(loaded.processor, modality) is None:
-        if hasattr(loaded.processor, f"{modality}_processor"):
-            fix = f"install torchvision, or {fix}"
-        raise InputError(f"The processor of {loaded.name} reads no {modality} here: {fix}.")
+        add = f"install torchvision, or {fix}" if hasattr(loaded.processor, f"{modality}_processor") else fix
+        raise InputError(f"The processor of {loaded.name} reads no {modality} here: {add}.")
     text = {"type": "text", "text": "?"}
     prompts = [
         apply_template(loaded, [{"role": "user", "content": content}])

@@ -48,14 +48,14 @@ def fill(arm, encoder, selection, prefill, kv_bytes, peak, rounds=3, jitter=0.0)
 
 def make_case(
     *, unpruned=(20, 0, 80), pruned=(20, 2, 20), limit=(20, 0, 20), total=576, length=616, kept=58, peak=500,
-    kv_bytes=(9, 2), jitter=0.0, batch=1,
+    kv_bytes=(9, 2), jitter=0.0, batch=1, rounds=3,
 ):  # fmt: skip
     """One pruned arm: (encoder, selection, prefill) of it, of the unpruned model, and of the limit if there is one."""
     short = length - total + kept
     arm = PrunedBenchArm(None, "divprune 0.1", kept, short, {}, resolve("divprune"), 0.1)
-    pruned_arms, limits = [fill(arm, *pruned, kv_bytes[1], peak, jitter=jitter)], {}
+    pruned_arms, limits = [fill(arm, *pruned, kv_bytes[1], peak, rounds, jitter)], {}
     if limit is not None:
         limit_arm = LimitBenchArm(None, f"limit, {kept} tokens", kept, short, {}, None, None)
-        limits[short] = fill(limit_arm, *limit, kv_bytes[1], peak, jitter=jitter)
-    unpruned_arm = fill(UnprunedBenchArm(None, "unpruned", total, length, {}), *unpruned, kv_bytes[0], 1000)
+        limits[short] = fill(limit_arm, *limit, kv_bytes[1], peak, rounds, jitter)
+    unpruned_arm = fill(UnprunedBenchArm(None, "unpruned", total, length, {}), *unpruned, kv_bytes[0], 1000, rounds)
     return BenchCase(batch, (336, 448), total, unpruned_arm, pruned_arms, limits, ("A note.",))

@@ -63,7 +63,8 @@ def test_what_cannot_be_measured_is_left_out():
 def test_it_pays():
     assert write_verdict(make_case()) == (
         "1 prompt, image 448x336: pruning to 10% (58 of 576 visual tokens) saves 58% of the time to first token and "
-        "78% of the KV cache; the vision encoder is now 48% of what is left."
+        "78% of the KV cache: the first token comes 2.4 times faster, and the vision encoder is now 48% of what is "
+        "left. Too few rounds for an interval: give --rounds 5 or more."
     )
     assert "4 prompts, image" in write_verdict(make_case(batch=4))
     assert "the prefill is now 80%" in write_verdict(make_case(unpruned=(5, 0, 80), pruned=(5, 3, 32)))
@@ -90,7 +91,28 @@ def test_it_does_not_pay(settings, reason):
     verdict = write_verdict(make_case(**settings))
     assert "will not pay here, because" in verdict
     assert reason in verdict
-    assert verdict.endswith("It does save 78% of the KV cache at 58 visual tokens.")
+    assert "It does save 78% of the KV cache at 58 visual tokens." in verdict
+    assert "At best, pruning to " in verdict
+    assert verdict.endswith("Too few rounds for an interval: give --rounds 5 or more.")
+
+
+def test_the_verdict_has_quartiles_of_enough_rounds():
+    """The pruned prefill is steady, the unpruned one is not."""
+    one = make_case(rounds=5)
+    one.unpruned.seconds["first_token"] = [0.070, 0.080, 0.084, 0.105, 0.4]  # to 42 ms
+    verdict = write_verdict(one)
+    assert "saves 50% (48 to 60%) of the time to first token" in verdict
+    assert "2.0 (1.9 to 2.5) times faster" in verdict
+    assert verdict.endswith("In brackets: quartiles of 5 rounds.")
+    one.unpruned.seconds["first_token"] = [0.030, 0.040, 0.042, 0.043, 0.044]
+    assert "saves 0% (-5 to 2%) of the time to first token." in write_verdict(one)
+    two = make_case(rounds=2)
+    two.unpruned.seconds["first_token"] = [0.07, 0.4]
+    assert "(" not in write_verdict(two).split("saves")[1]
+
+
+def test_one_token_is_not_no_token():
+    assert "pruning to 0.2% (1 of 576 visual tokens)" in write_verdict(make_case(kept=1))
 
 
 def test_the_budget_that_saves_most_is_judged():

@@ -1,9 +1,6 @@
-import json
-
 import pytest
-from PIL import Image
 
-from foveate.apps.evaluate.examples import read_data, sample_examples
+from foveate.apps.evaluate.examples import sample_examples
 from foveate.apps.evaluate.metrics import match_exact
 from foveate.errors import InputError
 from foveate.world.questions import TASKS
@@ -35,43 +32,6 @@ def test_unknown_tasks_and_splits(tasks, split, text):
     with pytest.raises(InputError) as raised:
         sample_examples(tasks, split, 1)
     assert text in str(raised.value)
-
-
-def test_own_data(tmp_path):
-    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    good = {"image": "a.png", "question": "what is it?", "answer": "a square"}
-    lines = [
-        json.dumps(good),
-        "{not json",
-        json.dumps({**good, "image": "missing.png"}),
-        json.dumps({**good, "image": "broken.png"}),
-        json.dumps({**good, "question": " "}),
-        json.dumps({"image": "a.png", "question": "?"}),
-        "[1]",
-        "",
-        json.dumps({**good, "id": "line-1"}),
-        json.dumps({**good, "id": "x", "task": "shapes", "answer": ["square", 4]}),
-    ]
-    path = tmp_path / "questions.jsonl"
-    path.write_text("\n".join(lines))
-    examples, skipped = read_data(path)
-    assert [(e.id, e.task, e.answers) for e in examples] == [
-        ("line-1", "data", ("a square",)),
-        ("x", "shapes", ("square", "4")),
-    ]
-    assert [int(line.split()[1]) for line in skipped] == [2, 3, 4, 5, 6, 7, 9]
-    assert len(read_data(path, limit=1)[0]) == 1
-
-
-@pytest.mark.parametrize("text", ["", "{}", None])
-def test_data_without_a_question(tmp_path, text):
-    path = tmp_path / "questions.jsonl"
-    if text is not None:
-        path.write_text(text)
-    with pytest.raises(InputError) as raised:
-        read_data(path)
-    assert "questions.jsonl" in str(raised.value)
 
 
 def test_right_is_to_the_letter_but_for_case_and_full_stop():

@@ -13,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from foveate.errors import FoveateError, InputError
+from foveate.runtime.addresses import to_path
 from foveate.runtime.files import decode_image, open_image
 
 SAME_PATH = "questions, images and answers must be under the same path on every machine"
@@ -147,7 +148,7 @@ class QuestionSource(ABC):
             image = image.get("bytes") or image.get("path")
         if not isinstance(image, (str, bytes)) or not image.strip():
             raise InputError("'image' is missing, or no path.")
-        return BatchQuestion(question, image if isinstance(image, bytes) else self.path.parent / image)
+        return BatchQuestion(question, image if isinstance(image, bytes) else self.path.parent / to_path(image))
 
 
 def get_id(record: Any, number: int) -> str | int:

@@ -11,13 +11,14 @@ from foveate.apps.bench.arms import STAGES, BenchArm, EncodedBenchArm, PrunedBen
 from foveate.apps.bench.encoded import to_encoded_record
 from foveate.apps.bench.measure import BenchCase
 from foveate.apps.bench.settings import format_size
-from foveate.apps.bench.spread import Spread
+from foveate.apps.bench.spread import FEW, Spread
 
 STAGE_NAMES = {"encoder": "vision encoder", "glance": "first look", "selection": "selection", "prefill": "prefill"}
 PREFILL_TARGETS = ((576, 1.02), (None, 1.05))  # up to so many visual tokens: at most this, times the limit
 GAIN_TARGET = 0.9  # of what Amdahl's law allows
 MIN_SAVED = 0.05  # of the time to first token; less is not worth a line of code
 FEW_VISUAL = 0.25  # of the prompt's tokens
+TOO_FEW = f"Too few rounds for an interval: give --rounds {FEW} or more."
 ENCODER_DOMINATES = 0.7  # of the time to first token
 
 
@@ -43,12 +44,14 @@ class BenchTarget:
 class BenchFigures:
     """A pruned arm compared with the unpruned one and with its limit.
 
-    Shares of the unpruned time to first token: `saved`, and `allowed`, what would be saved if selection cost nothing
-    and the prefill were the limit's (None without a limit, or where some tiles are not encoded). `left` has the shares
-    of its stages in the time that is left. `targets` are those that could be measured.
+    `faster` is the unpruned time to first token, times the pruned one. Shares of the unpruned one: `saved`, and
+    `allowed`, what would be saved if selection cost nothing and the prefill were the limit's (None without a limit, or
+    where some tiles are not encoded). `left` has the shares of its stages in the time that is left. `targets` are those
+    that could be measured.
     """
 
     saved: Spread
+    faster: Spread
     allowed: Spread | None
     left: dict[str, float]
     targets: tuple[BenchTarget, ...]
@@ -58,6 +61,7 @@ def compute_figures(case: BenchCase, arm: PrunedBenchArm) -> BenchFigures:
     """Ratios within a round, then their median, because a slow moment of the machine affects both sides."""
     unpruned, pruned = _get_seconds(case.unpruned), _get_seconds(arm)
     saved = 1 - pruned["first_token"] / unpruned["first_token"]
+    faster = Spread.from_values(unpruned["first_token"] / pruned["first_token"])
     left = {stage: float(np.median(pruned[stage] / pruned["first_token"])) for stage in STAGES if stage in arm.seconds}
     limit, allowed, targets = case.limits.get(arm.length), None, []
     if limit is not None:
@@ -77,7 +81,7 @@ def compute_figures(case: BenchCase, arm: PrunedBenchArm) -> BenchFigures:
     if arm.peak is not None and case.unpruned.peak is not None and case.unpruned.peak.above:
         peak = Spread.from_values([arm.peak.above / case.unpruned.peak.above])
         targets.append(BenchTarget("peak memory, times unpruned", peak, 1.0, round(peak.median, 2) <= 1, digits=2))
-    return BenchFigures(Spread.from_values(saved), allowed, left, tuple(targets))
+    return BenchFigures(Spread.from_values(saved), faster, allowed, left, tuple(targets))
 
 
 def _get_seconds(arm: BenchArm) -> dict[str, Any]:
@@ -87,23 +91,35 @@ def _get_seconds(arm: BenchArm) -> dict[str, Any]:
 
 
 def write_verdict(case: BenchCase) -> str:
-    """Whether pruning pays for this model, batch and image size, at the budget that saves most; if not, why."""
+    """Whether pruning pays for this model, batch and image size, at the budget that saves most; if not, why.
+
+    Both with quartiles over rounds, or with the remark that there are too few of them.
+    """
     candidates = [(arm, compute_figures(case, arm)) for arm in case.pruned]
     arm, figures = max(candidates, key=lambda pair: pair[1].saved.median)
-    saved, memory = figures.saved.median, _describe_memory(case, arm)
+    memory, rounds = _describe_memory(case, arm), len(arm.seconds["first_token"])
+    saved = f"{figures.saved.describe(rounds, 100, 0, '%')} of the time to first token"
+    spread = f"In brackets: quartiles of {rounds} rounds." if rounds >= FEW else TOO_FEW
     prompts = "1 prompt" if case.batch == 1 else f"{case.batch} prompts"
     where = f"{prompts}, image {format_size(case.size)}"
-    if saved >= MIN_SAVED and figures.saved.low > 0:
+    kept = f"{_format_share(arm.kept / case.total)} ({arm.kept} of {case.total} visual tokens"
+    if figures.saved.median >= MIN_SAVED and figures.saved.low > 0:
         by = f" by {arm.method.name}" if len({each.method.name for each in case.pruned}) > 1 else ""
         stage = max(figures.left, key=lambda name: figures.left[name])
         tiles = ", {} of {} parts encoded".format(*arm.tiles) if isinstance(arm, EncodedBenchArm) else ""
         return (
-            f"{where}: pruning to {arm.kept / case.total:.0%} ({arm.kept} of {case.total} visual tokens{by}{tiles}) "
-            f"saves {saved:.0%} of the time to first token{memory}; "
-            f"the {STAGE_NAMES[stage]} is now {figures.left[stage]:.0%} of what is left."
+            f"{where}: pruning to {kept}{by}{tiles}) saves {saved}{memory}: the first token comes "
+            f"{figures.faster.describe(rounds)} times faster, and the {STAGE_NAMES[stage]} is now "
+            f"{figures.left[stage]:.0%} of what is left. {spread}"
         )
     also = f" It does save{memory.removeprefix(' and')} at {arm.kept} visual tokens." if memory else ""
-    return f"{where}: will not pay here, because {_explain_loss(case, arm, figures)}.{also}"
+    why = _explain_loss(case, arm, figures)
+    return f"{where}: will not pay here, because {why}. At best, pruning to {kept}) saves {saved}.{also} {spread}"
+
+
+def _format_share(share: float) -> str:
+    """A share in percent, which is not 0 where something is left."""
+    return f"{share:.0%}" if share >= 0.01 else f"{100 * share:.1g}%"
 
 
 def _describe_memory(case: BenchCase, arm: PrunedBenchArm) -> str:
@@ -136,8 +152,8 @@ def _explain_loss(case: BenchCase, arm: PrunedBenchArm, figures: BenchFigures) -
             f"{1000 * cost:.1f} ms: the prompt is short for this model"
         )
     return (
-        f"what is saved of the time to first token ({figures.saved.format(100, 0)} %) is little, or no more than the "
-        "spread from round to round; more --rounds, or a quieter machine, would tell"
+        "what is saved of the time to first token is little, or no more than the spread from round to round; more "
+        "--rounds, or a quieter machine, would tell"
     )
 
 
@@ -171,6 +187,7 @@ def _to_arm_record(case: BenchCase, arm: BenchArm) -> dict[str, Any]:
             "method": arm.method.name,
             "keep": arm.keep,
             "saved": asdict(figures.saved),
+            "times_faster": asdict(figures.faster),
             "allowed": None if figures.allowed is None else asdict(figures.allowed),
             "shares_of_what_is_left": figures.left,
             "targets": [{"name": t.name, **asdict(t.value), "bound": t.bound, "met": t.met} for t in figures.targets],

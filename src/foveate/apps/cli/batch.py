@@ -22,7 +22,7 @@ VLLM = "More arguments of vllm.LLM, as JSON: '{\"max_model_len\": 4096}'."
 @takes_load_options
 @says_when_interrupted("Finished answers are in {out}: run the same command again to continue.")
 def batch(
-    questions: Annotated[Path, typer.Argument(help=QUESTIONS)],
+    questions: Annotated[Path, typer.Argument(help=QUESTIONS, parser=options.parse_file, metavar="QUESTIONS")],
     out: options.ResultsFolder,
     model: options.Model = "bundled",
     keep: Annotated[str, typer.Option(help="Visual tokens to keep, as in `ask`.")] = "0.1",

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from foveate.policy.policy import Promise
 
 DATA = 'Your questions: a file with lines of {"image": ..., "question": ...}; answers are not needed.'
-Data = Annotated[Path | None, typer.Option(help=DATA)]
+Data = Annotated[Path | None, typer.Option(help=DATA, parser=options.parse_file, metavar="PATH")]
 Tasks = Annotated[str, typer.Option(help="Without --data: tasks of the bundled world, as in eval.")]
 Limit = Annotated[int, typer.Option(min=1, help="Questions of each task, or of --data.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed that selects the questions of the tasks.")]
 Batch = Annotated[int, typer.Option(min=1, help="Questions in a batch.")]
+POLICY = "The file of the policy, such as mine.policy.json."
 AUDIT = "A folder for the answers. A run that was killed continues there."
+ANSWERS = f"{AUDIT} By default OUT.answers."
 
 
 METRIC = "What counts as a loss: an answer that changes, or a right answer that is lost (--data then needs answers)."
@@ -46,7 +48,7 @@ class MetricChoice(StrEnum):
 @takes_load_options
 @says_when_interrupted("Finished answers are kept: run the same command again to continue.")
 def calibrate(
-    out: Annotated[Path, typer.Option(help="The file of the policy, such as mine.policy.json.")],
+    out: Annotated[Path, typer.Option(help=POLICY, parser=options.parse_file, metavar="PATH")],
     model: options.Model = "bundled",
     data: Data = None,
     loss: Annotated[float, typer.Option(help="The promise: at most this share of the answers change.")] = 0.01,
@@ -60,7 +62,7 @@ def calibrate(
     positions: options.Positions = options.PositionsChoice.original,
     max_new_tokens: options.MaxNewTokens = 8,
     batch: Batch = 16,
-    folder: Annotated[Path | None, typer.Option(help=f"{AUDIT} By default OUT.answers.")] = None,
+    folder: Annotated[Path | None, typer.Option(help=ANSWERS, parser=options.parse_file, metavar="PATH")] = None,
     *,
     loading: LoadOptions,
 ) -> None:
@@ -101,7 +103,7 @@ def calibrate(
 @takes_load_options
 @says_when_interrupted("Finished answers are in {folder}: run the same command again to continue.")
 def audit(
-    policy: Annotated[Path, typer.Option(help="The file of the policy.")],
+    policy: Annotated[Path, typer.Option(help="The file of the policy.", parser=options.parse_file, metavar="PATH")],
     model: options.Model = "bundled",
     data: Data = None,
     tasks: Tasks = "plain",
@@ -110,7 +112,7 @@ def audit(
     max_new_tokens: options.MaxNewTokens = 8,
     batch: Batch = 16,
     retry: Annotated[bool, typer.Option("--retry", help="Answer unsure questions again with all tokens.")] = False,
-    folder: Annotated[Path, typer.Option(help=AUDIT)] = Path("audit"),
+    folder: Annotated[Path, typer.Option(help=AUDIT, parser=options.parse_file, metavar="PATH")] = Path("audit"),
     as_json: options.Json = False,
     *,
     loading: LoadOptions,
@@ -149,11 +151,14 @@ def audit(
 def _read_examples(
     data: Path | None, tasks: str, limit: int, seed: int, split: str, metric: str
 ) -> Sequence[EvalExample]:
-    from foveate.apps.evaluate.examples import read_data, sample_examples
+    from foveate.apps.evaluate.data import read_data
+    from foveate.apps.evaluate.examples import sample_examples
 
     if data is None:
         return sample_examples(tasks.split(","), split, limit, seed)
     examples, skipped = read_data(data, limit, needs_answers=metric == "right")
+    if examples[0].modality == "media":
+        raise InputError(f"{data} has questions about clips, and policies are for images: leave those lines out.")
     console.print_notes(skipped)
     return examples
 
@@ -162,7 +167,7 @@ def _describe_run(
     model: str, data: Path | None, tasks: str, limit: int, seed: int, loading: LoadOptions
 ) -> dict[str, Any]:
     """What decides the answers."""
-    from foveate.apps.evaluate.examples import hash_data
+    from foveate.apps.evaluate.data import hash_data
     from foveate.apps.results import read_commit, read_versions
 
     return {

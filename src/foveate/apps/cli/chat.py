@@ -20,7 +20,9 @@ MEMORY = "At most so many visual tokens of all images together; default no limit
 @options.app.command()
 @takes_load_options
 def chat(
-    images: Annotated[list[Path] | None, typer.Argument(help="Image or video files.", metavar="[FILE]...")] = None,
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Image or video files.", metavar="[FILE]...", parser=options.parse_file)
+    ] = None,
     keep: Annotated[str, typer.Option(help="The budget of each image, as in `ask`.")] = "0.1",
     method: options.MethodName = "foveate",
     model: options.Model = "bundled",

@@ -26,7 +26,11 @@ PREFIX, SUFFIX = "A text before each question.", 'A text behind each question, s
 METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
 KEEP = "Budgets as in `ask`, separated by commas: numbers, auto, files of policies."
 TASKS = "Tasks of the bundled world; groups: plain, crowded, all, clips, screens."
-DATA = 'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}.'
+DATA = (
+    'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}; "images", "video" '
+    'and "videos" too.'
+)
+FRAMES = "Frames of each clip of --data that are shown, evenly in time, at most."
 
 
 @options.app.command("eval")
@@ -40,12 +44,13 @@ def evaluate(
     encode: options.Encodes = "1.0",
     skip: options.Skips = None,
     tasks: Annotated[str, typer.Option(help=TASKS)] = "all",
-    data: Annotated[Path | None, typer.Option(help=DATA)] = None,
+    data: Annotated[Path | None, typer.Option(help=DATA, parser=options.parse_file, metavar="PATH")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Questions of each task (or of --data).")] = 200,
     split: Annotated[str, typer.Option(help="dev (to tune on) or test (to report).")] = "dev",
     seed: Annotated[int, typer.Option(min=0, help="Seed that selects the questions.")] = 0,
     out: options.ResultsFolder = Path("results"),
-    batch: Annotated[int, typer.Option(min=1, help="Questions in a batch.")] = 16,
+    batch: Annotated[int, typer.Option(min=1, help="Questions in a batch; one where they have clips.")] = 16,
+    max_frames: Annotated[int, typer.Option(min=1, help=FRAMES)] = 16,
     positions: options.Positions = options.PositionsChoice.original,
     per: options.Per = options.PerChoice.image,
     max_new_tokens: options.MaxNewTokens = 8,
@@ -68,7 +73,7 @@ def evaluate(
         "methods": methods, "keep": keep, "encode": encode, "skip": skip, "tasks": tasks, "data": data, "limit": limit,
         "split": split, "seed": seed, "batch": batch, "positions": positions.value, "per": per.value, "metric": metric,
         "max_new_tokens": max_new_tokens, "resize": resize, "tolerance": tolerance, "prompt_prefix": prompt_prefix,
-        "prompt_suffix": prompt_suffix,
+        "prompt_suffix": prompt_suffix, "max_frames": max_frames,
     }  # fmt: skip
     if extend:
         plan = EvalPlan.extending(out, **{name: values[name] for name in values if options.is_set(context, name)})

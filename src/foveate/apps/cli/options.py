@@ -6,10 +6,21 @@ from typing import Annotated
 
 import typer
 
+from foveate.errors import InputError
+from foveate.runtime.addresses import to_path
+
 app = typer.Typer(
     name="foveate", pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Prune the visual tokens of a vision-language model, guided by the question.",
 )  # fmt: skip
+
+
+def parse_file(text: str) -> Path:
+    """The path of a file or folder, for every option that names one. Raises `BadParameter` for an address."""
+    try:
+        return to_path(text)
+    except InputError as error:  # which the parser of options would take for a `ValueError` without a message
+        raise typer.BadParameter(str(error)) from error
 
 
 class PositionsChoice(StrEnum):
@@ -72,9 +83,8 @@ SHARES = f"{ENCODE}. Shares, separated by commas, each measured beside 1.0."
 Encodes = Annotated[str, typer.Option("--encode", help=SHARES, metavar="SHARES")]
 Budgets = Annotated[str, typer.Option("--keep", help="Budgets as in `ask`, separated by commas.")]
 MaxNewTokens = Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest answer, in tokens.")]
-ResultsFolder = Annotated[
-    Path, typer.Option("--out", help="The folder of the results. A run that was killed continues there.")
-]
+OUT = "The folder of the results. A run that was killed continues there."
+ResultsFolder = Annotated[Path, typer.Option("--out", help=OUT, parser=parse_file, metavar="PATH")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to listen on; 0 is any free one.")]
 Fetch = Annotated[

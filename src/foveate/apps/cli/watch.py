@@ -19,13 +19,14 @@ UNITS = {"ms": 0.001, "s": 1.0, "": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 EVERY = "Answer each so many seconds of the video (1s, 500ms, 2min), and at the end; default at the end only."
 MEMORY = "At most so many visual tokens in the prompt, of all frames together; default no limit."
 REMEMBER = "At most so many visual tokens of all frames are remembered."
+VIDEO = "A video file (MP4, MKV, WebM, GIF, ...)."
 STEP = "Time between two frames that are shown."
 
 
 @options.app.command()
 @takes_load_options
 def watch(
-    video: Annotated[Path, typer.Argument(help="A video file (MP4, MKV, WebM, GIF, ...).", metavar="VIDEO")],
+    video: Annotated[Path, typer.Argument(help=VIDEO, metavar="VIDEO", parser=options.parse_file)],
     question: Annotated[str, typer.Argument(help="A question about the video.", metavar="QUESTION")],
     every: Annotated[str | None, typer.Option(help=EVERY, metavar="TIME")] = None,
     step: Annotated[str, typer.Option(help=STEP, metavar="TIME")] = "1s",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from foveate.apps.evaluate.examples import EvalExample
+from foveate.apps.evaluate.media import make_media_inputs
 from foveate.method import Method
 from foveate.models import family_of
 from foveate.models.generation import read_pad_id
@@ -22,6 +23,13 @@ MAKERS: Mapping[str, Callable[..., Any]] = {
     "image": make_inputs,
     "images": make_history_inputs,
     "video": make_clip_inputs,
+    "media": make_media_inputs,
+}
+SHOWN: Mapping[str, tuple[str, ...]] = {
+    "image": ("image",),
+    "images": ("image",),
+    "video": ("video",),
+    "media": ("image", "video"),
 }
 
 
@@ -35,7 +43,7 @@ class EvalBatch:
 
     @cached_property
     def images(self) -> list[Any]:
-        """The image of each example, or its images or frames."""
+        """The image of each example, or its images, frames or clips."""
         return [example.image() for example in self.examples]
 
     @cached_property
@@ -55,7 +63,7 @@ class EvalBatch:
 
     @property
     def modality(self) -> str:
-        """What all examples are about: "image", "images" or "video"."""
+        """What all examples are about: "image", "images", "video" or "media"."""
         return self.examples[0].modality
 
     def process(self, images: Sequence[Any]) -> Any:
@@ -64,8 +72,15 @@ class EvalBatch:
 
     def mark_visual(self, inputs: Mapping[str, Any]) -> Tensor:
         """(b, L): the placeholders."""
-        model, modality = self.loaded.model, "video" if self.modality == "video" else "image"
-        return family_of(model).placeholders(model.config, inputs, modality)
+        model, family = self.loaded.model, family_of(self.loaded.model)
+        marks = [family.placeholders(model.config, inputs, each) for each in self.shown]
+        return torch.stack(marks).any(0)
+
+    @property
+    def shown(self) -> list[str]:
+        """What the prompts show: "image", "video" or both."""
+        known = family_of(self.loaded.model).traits.modalities
+        return [modality for modality in SHOWN[self.modality] if modality in known]
 
     def count_tokens(self, inputs: Mapping[str, Any]) -> list[int]:
         """The visual tokens of each row."""
@@ -79,8 +94,8 @@ def cut_placeholders(batch: EvalBatch, counts: Sequence[int]) -> dict[str, Any]:
     is_visual = batch.mark_visual(inputs)
     limits = torch.tensor(list(counts), device=is_visual.device)[:, None]
     stays = inputs["attention_mask"].bool() & (~is_visual | (is_visual.cumsum(1) <= limits))
-    modality = "video" if batch.modality == "video" else "image"
-    of_encoder = {"pixel_values", *family.encoder_inputs(model, inputs, modality)}
+    own = (family.encoder_inputs(model, inputs, modality) for modality in batch.shown)
+    of_encoder = {"pixel_values"}.union(*own)
     rest = {name: value for name, value in inputs.items() if name not in of_encoder}
     positions = family.positions(model, inputs, inputs["attention_mask"])
     layout = lay_out(inputs["attention_mask"], stays)

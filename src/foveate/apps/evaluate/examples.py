@@ -1,16 +1,12 @@
-"""The questions: the tasks of the drawn world, or the user's own from a file."""
+"""The questions, and those of the drawn world's tasks."""
 
 import difflib
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from foveate.errors import FoveateError, InputError
-from foveate.runtime.files import open_image
+from foveate.errors import InputError
 from foveate.world.clip_questions import CLIP_TASKS
 from foveate.world.drawing import draw_scene
 from foveate.world.questions import CROWDED, TASKS
@@ -22,7 +18,8 @@ from foveate.world.suite import SPLITS, sample_cases, sample_clips
 class EvalExample:
     """One question about one image; any of `answers` is right. `id` is unique, `image` opens or draws the image.
 
-    With the `modality` "video" it draws the frames of a clip, with "images" a history of images, the oldest first.
+    With the `modality` "video" it draws the frames of a clip, with "images" a history of images, the oldest first; with
+    "media" it opens images and clips, a clip as a list of (seconds, image).
     """
 
     id: str
@@ -70,91 +67,6 @@ def _sample_task(task: str, split: str, limit: int, seed: int) -> list[EvalExamp
 def name_modality(task: str) -> str:
     """What a task of the bundled world is about: "image", "video" or "images"."""
     return "video" if task in CLIP_TASKS else "images" if task in SCREEN_TASKS else "image"
-
-
-def read_data(
-    path: Path, limit: int | None = None, *, needs_answers: bool = True
-) -> tuple[list[EvalExample], list[str]]:
-    """The user's questions, at most `limit` of them, and a sentence for each line that was skipped.
-
-    A line is `{"image": path, "question": text, "answer": text or [texts]}`, optionally with "id" and "task", or with
-    "images", a list of paths, for a question about several; a relative path starts at the file's folder. Without
-    `needs_answers` a line may lack its answer. Every image is opened once, so that errors show before the run.
-
-    Raises `InputError` if the file cannot be read or no line of it can be used.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give a file of JSON lines in UTF-8.") from error
-    examples: dict[str, EvalExample] = {}
-    skipped = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (limit is not None and len(examples) == limit):
-            continue
-        try:
-            example = _parse_line(line, number, path, needs_answers)
-            if example.id in examples:
-                raise InputError(f"its id {example.id!r} is not unique: give every line its own.")
-        except FoveateError as error:
-            skipped.append(f"Line {number} of {path.name} was skipped: {error}")
-        else:
-            examples[example.id] = example
-    if not examples:
-        raise InputError(f"{path} has no usable question: {skipped[0] if skipped else 'it is empty.'}")
-    usable = list(examples.values())
-    if any(example.modality == "images" for example in usable):
-        usable = [_as_several(example) for example in usable]
-    return usable, skipped
-
-
-def hash_data(path: Path) -> str:
-    """The SHA-256 of the file of questions. Raises `InputError` if it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error}): leave it until the run is over.") from error
-
-
-def _parse_line(line: str, number: int, path: Path, needs_answers: bool) -> EvalExample:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise InputError('it is no JSON object: write {"image": ..., "question": ..., "answer": ...}.')
-    question = row.get("question")
-    if not isinstance(question, str) or not question.strip():
-        raise InputError("'question' is missing or no text.")
-    names = row["images"] if "images" in row else [row.get("image")]
-    if not isinstance(names, list) or not names or not all(isinstance(each, str) and each.strip() for each in names):
-        raise InputError("'image' is missing or no text (or 'images' no list of texts).")
-    if not needs_answers:
-        row.setdefault("answer", "")
-    answers = row["answer"] if isinstance(row.get("answer"), list) else [row.get("answer")]
-    if not answers or not all(isinstance(answer, (str, int, float)) for answer in answers):
-        raise InputError("'answer' is missing, or neither a text nor a list of texts.")
-    paths = [path.parent / each for each in names]
-    for each in paths:
-        open_image(each)
-    several = "images" in row
-    return EvalExample(
-        str(row.get("id", f"line-{number}")), str(row.get("task", "data")), question, tuple(map(str, answers)),
-        partial(_open_all, paths) if several else partial(open_image, paths[0]), "images" if several else "image",
-    )  # fmt: skip
-
-
-def _open_all(paths: Sequence[Path]) -> list[Any]:
-    return [open_image(path) for path in paths]
-
-
-def _as_several(example: EvalExample) -> EvalExample:
-    """A question about one image as one about several, since a run's questions are all of one kind."""
-    return (
-        example
-        if example.modality == "images"
-        else replace(example, image=lambda: [example.image()], modality="images")
-    )
 
 
 def frame_questions(examples: Sequence[EvalExample], prefix: str = "", suffix: str = "") -> list[EvalExample]:

@@ -3,8 +3,8 @@
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from html import escape
+from typing import Any
 
 from PIL import Image
 
@@ -16,9 +16,10 @@ from foveate.apps.evaluate.plan import EvalPlan, EvalRun
 from foveate.apps.evaluate.report import UNPRUNED, make_plot
 from foveate.apps.evaluate.tables import INTERVALS, Figure, describe_questions, list_overview
 from foveate.errors import InputError
-from foveate.pipeline.report import PrunedInputs
+from foveate.pipeline.report import PrunedInputs, Report
 from foveate.runtime.loaded import LoadedModel
 from foveate.viz import draw
+from foveate.viz.overlay import make_sheet
 
 MOST = 5  # lost questions that are shown of each arm
 SIDE = 480  # pixels of a picture's longer side
@@ -74,8 +75,7 @@ def _write_lost(plan: EvalPlan, loaded: LoadedModel, run: EvalRun) -> Iterator[s
             continue
         yield f"<h2>{escape(arm.label)}: {len(rows)} lost</h2><div class='cases'>"
         for row in rows[:MOST]:
-            picture = _draw_kept(arm, loaded, examples[row["id"]])
-            shown = "" if picture is None else f'<img alt="What was kept." src="{_to_url(picture, "jpeg")}">'
+            shown = _write_image(arm, loaded, examples[row["id"]])
             facts = {
                 "expected": " or ".join(dict.fromkeys(row["expected"])), "unpruned": whole[row["id"]]["answer"],
                 f"on {row['tokens']} of {row['total']} tokens": row["answer"],
@@ -85,20 +85,40 @@ def _write_lost(plan: EvalPlan, loaded: LoadedModel, run: EvalRun) -> Iterator[s
         yield "</div>"
 
 
-def _draw_kept(arm: PrunedEvalArm, loaded: LoadedModel, example: EvalExample) -> bytes | None:
-    """The picture with what the arm keeps as a JPEG file; None where it cannot be drawn."""
+def _write_image(arm: PrunedEvalArm, loaded: LoadedModel, example: EvalExample) -> str:
+    """What the question is about with what the arm keeps; of clips that cannot be drawn so the first frames alone."""
     batch = EvalBatch(loaded, [example], [arm.method])
     short, _, _ = arm.inputs(batch)
-    images = batch.images[0] if isinstance(batch.images[0], list) else [batch.images[0]]
+    shown = batch.images[0] if isinstance(batch.images[0], list) else [batch.images[0]]
     if not isinstance(short, PrunedInputs):
-        return None
-    with suppress(InputError):  # tokens without a raster
-        picture = draw(images, short.report, processor=loaded.processor, legend=False, original=False)
-        picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
-        out = io.BytesIO()
-        picture.save(out, "JPEG", quality=85)
-        return out.getvalue()
-    return None
+        return ""
+    draw_kept = _draw_media if example.modality == "media" else _draw_images
+    try:
+        picture, text = draw_kept(shown, short.report, loaded), "What was kept."
+    except InputError:  # tokens without a raster
+        if example.modality != "media":
+            return ""
+        picture, text = make_sheet([frames[0] for frames in map(_list_frames, shown)]), "What was shown."
+    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=85)
+    return f'<img alt="{text}" src="{_to_url(out.getvalue(), "jpeg")}">'
+
+
+def _draw_images(shown: Sequence[Any], report: Report, loaded: LoadedModel, item: int | None = None) -> Image.Image:
+    return draw(shown, report, processor=loaded.processor, item=item, legend=False, original=False)
+
+
+def _draw_media(shown: Sequence[Any], report: Report, loaded: LoadedModel) -> Image.Image:
+    """Images, then clips, each by itself; the report has them in the same order."""
+    if len(report.items) != len(shown):
+        raise InputError("The report does not hold one item for each image and clip.")
+    return make_sheet([_draw_images(_list_frames(each), report, loaded, n) for n, each in enumerate(shown)])
+
+
+def _list_frames(shown: Any) -> list[Image.Image]:
+    """The frames of a clip, or the image."""
+    return [image for _, image in shown] if isinstance(shown, list) else [shown]
 
 
 def _to_url(data: bytes, kind: str) -> str:

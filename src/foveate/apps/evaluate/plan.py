@@ -14,7 +14,8 @@ from foveate.apps.encoder import parse_encoders
 from foveate.apps.evaluate import settings
 from foveate.apps.evaluate.answers import Row
 from foveate.apps.evaluate.arms import EvalArm
-from foveate.apps.evaluate.examples import EvalExample, frame_questions, hash_data, read_data, sample_examples
+from foveate.apps.evaluate.data import MAX_FRAMES, hash_data, read_data
+from foveate.apps.evaluate.examples import EvalExample, frame_questions, sample_examples
 from foveate.apps.evaluate.metrics import check_references, choose_metric
 from foveate.apps.evaluate.report import EvalSummary, summarize
 from foveate.apps.evaluate.runner import evaluate
@@ -67,6 +68,7 @@ class EvalPlan:
     tolerance: float | None = None
     prompt_prefix: str = ""
     prompt_suffix: str = ""
+    max_frames: int = MAX_FRAMES
 
     @classmethod
     def extending(cls, out: Path, **more: Any) -> EvalPlan:
@@ -89,7 +91,7 @@ class EvalPlan:
         if self.data is None:
             examples, skipped = sample_examples(self.tasks.split(","), self.split, self.limit, self.seed), list[str]()
         else:
-            examples, skipped = read_data(self.data, self.limit)
+            examples, skipped = read_data(self.data, self.limit, max_frames=self.max_frames)
         check_references(self.metric, [len(example.answers) for example in examples])
         return frame_questions(examples, self.prompt_prefix, self.prompt_suffix), skipped
 

@@ -11,6 +11,7 @@ from foveate.apps.evaluate.answers import Row, RowKey, read_answers
 from foveate.apps.evaluate.arms import EvalArm, PrunedEvalArm
 from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import EvalExample
+from foveate.apps.evaluate.media import check_clips
 from foveate.apps.evaluate.metrics import Metric, match_exact
 from foveate.apps.results import RUN, append_file, claim_folder, make_progress, open_folder, write_file
 from foveate.errors import FoveateWarning, InputError, ModelError
@@ -29,7 +30,8 @@ def evaluate(
     With `out` (a folder), the rows of a batch are appended to its `answers.jsonl` as soon as the batch is answered. A
     run that was killed continues when it is called again with the same `settings`, or with others in what `extends`
     names: it answers what has no row, so that no question is lost or doubled. `metric` says how right an answer is.
-    An optional arm that cannot run on the model is left out with a warning.
+    An optional arm that cannot run on the model is left out with a warning. Questions about clips are answered one at a
+    time.
 
     Raises a `FoveateError` before the first question if another arm cannot run, or if `out` holds another run.
     """
@@ -39,6 +41,9 @@ def evaluate(
         raise InputError(f"{twice[0]} is requested twice: leave one of them out.")
     can_run = {kind: _can_run(arm, loaded) for kind, arm in {arm.kind: arm for arm in arms}.items()}
     arms = [arm for arm in arms if can_run[arm.kind]]
+    if examples[0].modality == "media":
+        check_clips(loaded)
+        batch = 1
     groups = [examples[i : i + batch] for i in range(0, len(examples), batch)]
     if out is None:
         rows = _answer_all(loaded, groups, arms, [], None, metric)

@@ -104,8 +104,10 @@ def make_arms(
     For clips and histories of images "fewer" takes the place of resize: fewer frames, or the newest images.
     Behind a method that reads the question stands the same without it: the question is worth the distance. A policy is
     an arm of the method that it was calibrated with, "auto" of the default method. Every method has an arm more at
-    each fixed budget for each of the `encoders`, which leave out tiles. Raises `InputError` if one cannot have it.
+    each fixed budget for each of the `encoders`, which leave out tiles. Raises `InputError` for what cannot be.
     """
+    if modality in ("video", "media"):
+        _check_clips(policies, encoders, methods)
     _check_encoders(encoders, methods, keeps)
     tokens: dict[str, Any] = {"max_new_tokens": max_new_tokens}
     arms: list[EvalArm] = [UnprunedEvalArm(UNPRUNED, None, **tokens), BlindEvalArm(BLIND, None, **tokens)]
@@ -142,6 +144,18 @@ def make_arms(
         own = parse_method(policy.method if isinstance(policy, Policy) else "foveate")
         arms.append(PrunedEvalArm(own.name, name, method=own, policy=policy, positions=positions, per=per, **tokens))
     return arms
+
+
+def _check_clips(policies: Policies, encoders: Sequence[EncoderOptions], methods: Mapping[str, AnyMethod]) -> None:
+    """Raise `InputError` for what is for images alone."""
+    for name in policies:
+        raise InputError(f"--keep {name} is a policy for images, and questions are about clips: give numbers.")
+    for encoder in encoders:
+        if encoder.encode < 1:
+            raise InputError(f"{encoder.label} is for images, and questions are about clips: leave it out.")
+    for name, method in methods.items():
+        if isinstance(method, DecoderMethod):
+            raise InputError(f"{name} prunes images, and questions are about clips: leave it out.")
 
 
 def _check_encoders(
