@@ -51,7 +51,10 @@ class DemoRequest:
 
     def list_arms(self) -> "dict[AnswerKind, DemoRequest]":
         """The pruned answers that are meant, in order."""
-        return {"pruned": self, **({} if self.compared is None else {"compared": self.compared})}
+        arms: dict[AnswerKind, DemoRequest] = {"pruned": self}
+        if self.compared is not None:
+            arms["compared"] = self.compared
+        return arms
 
     def make_messages(self, images: int) -> list[ChatMessage]:
         """The conversation for a chat template; so many images come before the first question."""

@@ -78,8 +78,8 @@ class DemoSession:
         with collect_warnings() as notes:
             stock = self._prepare(whole, shown)
             max_new_tokens = limit_new_tokens(self.loaded.model, stock[0].inputs, max_new_tokens)
-        arms, prompts = request.list_arms(), {}
-        for kind, arm in arms.items():
+        prompts: dict[AnswerKind, TimedPrompt] = {}
+        for kind, arm in request.list_arms().items():
             with collect_warnings() as more:
                 is_stock = arm.encoder.is_whole and arm.method == request.method
                 prepared = stock if is_stock else self._prepare(arm, shown)
