@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,9 @@ def main() -> None:
     explained = prune(loaded, inputs, "glance", explain=True)
     look = plain.items[0].look
     assert look is not None
+    tokens_of_look = replace(plain, items=(replace(plain.items[0], attention=None),))  # without its map
     steps: list[tuple[str, Report, Step]] = [
-        (f"1. a look at averages around {len(look)} tokens", plain, "look"),
+        (f"1. a look at averages around {len(look)} tokens", tokens_of_look, "look"),
         ("2. where the model looked: darker for more", explained, "map"),
         (f"3. what stays: {plain.kept_count} tokens", plain, "kept"),
         (f"for comparison, foveate: {default.kept_count} tokens", default, "kept"),

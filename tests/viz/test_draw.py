@@ -167,6 +167,13 @@ def test_several_reports_stand_in_one_row_under_titles_that_fit():
     assert rows[2 * points :].any()
 
 
+def test_maps_of_reports_on_a_tall_strip_stand_beside():
+    """Below they would make it twice as tall."""
+    strip = Image.new("RGB", (100, 900), "white")
+    out = draw(strip, [explained([1, 2], [True, False])] * 2, legend=False)
+    assert out.height < 1.2 * draw_bare(strip, plain([0])).height
+
+
 @pytest.mark.parametrize("size", [(900, 20), (20, 900)])
 def test_the_cells_of_a_thin_strip_can_be_told_apart(size):
     """Some processors squeeze a strip into a square: its cells would be thinner than a line."""

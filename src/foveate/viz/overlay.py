@@ -18,6 +18,7 @@ SHEET, SHEET_SIDE = 4, 256  # with more images than SHEET, panels may be SHEET_S
 CELL, LARGEST = 14, 1024  # a panel grows until its cells are CELL pixels wide, or until it is LARGEST pixels long
 LEAST_CELL = 10  # pixels: where cells would be thinner still, the panel is stretched
 LEAST_WIDTH = 360  # pixels of a sheet with a legend
+TALL = 2  # times the width
 WIDTH_PER_TITLE_POINT = 80  # of several reports: one point of their titles and legends for so many pixels of all
 GAP, EDGE = 8, (190, 193, 198)  # between panels, and around the original, which may be white
 FEW, SHAPE = 4, 1.6  # so few panels of one image stand in even rows, together about SHAPE times as wide as high
@@ -90,7 +91,9 @@ def _draw_side_by_side(
     groups: Sequence[Sequence[Sequence[Panel]]], reports: Sequence[Report], legend: bool, original: bool
 ) -> Image.Image:
     """The panels of every report under its title, after the original."""
-    sheets = [_paint_groups(panels, False, columns=1) for panels in groups]
+    shape = groups[0][0][0].image
+    below = 1 if shape.height < TALL * shape.width else None  # the map below what was kept, or beside it
+    sheets = [_paint_groups(panels, False, below) for panels in groups]
     titles = [str(one) for one in reports]
     if original:
         shown = [_paint_original(panels[0].image, _choose_size(panels, len(groups[0]))) for panels in groups[0]]
