@@ -63,7 +63,7 @@ def main() -> None:
             image, report, processor=loaded.processor, step=step, legend=False, original=False
         )
         panel.imshow(drawn, interpolation="antialiased")
-        panel.set_title(title, fontsize=9)
+        panel.set_title(title, fontsize=8)
         panel.set_axis_off()
     figure.savefig(out, dpi=110)
 
