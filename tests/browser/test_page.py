@@ -604,9 +604,9 @@ def test_pictures_zoom_together(page, demo):
     assert left + 0.75 * width == pytest.approx(0.75, abs=0.02)  # what is under the pointer stays there
     frame.dblclick()
     expect(level).to_have_text("100 %")
-    frame.dblclick(position={"x": 1, "y": 1})
+    frame.dblclick(position={"x": 5, "y": 5})  # further out its corner is round
     expect(level).to_have_text("225 %")
-    assert places(page)[:2] == pytest.approx([0, 0], abs=0.02)
+    assert places(page)[:2] == pytest.approx([0, 0], abs=0.05)
     page.mouse.down()
     page.mouse.move(box["x"] - 40, box["y"] + 1)
     page.mouse.up()
