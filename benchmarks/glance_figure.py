@@ -6,18 +6,21 @@ python benchmarks/glance_figure.py
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import pyplot
-from matplotlib.axes import Axes
 from PIL import Image
-from torch import Tensor
 
 import foveate
-from foveate.method.glance import Glance
+from foveate.pipeline.report import Report
 from foveate.runtime.conversation import make_inputs
 from foveate.runtime.load import load, quiet
+from foveate.runtime.loaded import LoadedModel
+from foveate.viz.panels import Step
 from foveate.world.drawing import draw_scene
 from foveate.world.suite import sample_cases
 
@@ -25,17 +28,10 @@ OUT = Path(__file__).parents[1] / "docs" / "glance.png"
 CASE, KEEP = 18, 0.056  # a question of the development split, and the share of tokens that stays
 
 
-def show(axes: Axes, title: str, image: Image.Image, grid: tuple[int, int, int], kept: Tensor) -> None:
-    """Draw the image with its dropped tokens darkened."""
-    mask = torch.zeros(grid[1] * grid[2])
-    mask[kept] = 1
-    shade = torch.zeros(grid[1], grid[2], 4)
-    shade[..., 3] = 0.82 * (1 - mask.view(grid[1:]))
-    extent = (0, image.width, image.height, 0)
-    axes.imshow(image, extent=extent)
-    axes.imshow(shade.numpy(), extent=extent, interpolation="nearest")
-    axes.set_title(title, fontsize=9)
-    axes.set_axis_off()
+def prune(loaded: LoadedModel, inputs: Mapping[str, Any], method: str, *, explain: bool = False) -> Report:
+    """What the method keeps."""
+    with torch.no_grad():
+        return foveate.prune_inputs(loaded.model, inputs, keep=KEEP, method=method, explain=explain).report
 
 
 def main() -> None:
@@ -47,23 +43,28 @@ def main() -> None:
         loaded = load("bundled-qwen")
     case = sample_cases("dev", "crowd", CASE + 1)[CASE]
     image = draw_scene(case.scene)
-    inputs, glance = make_inputs(loaded, [image], [case.question.text]), Glance()
-    with torch.no_grad():
-        look = foveate.prune_inputs(loaded.model, inputs, keep=KEEP, method=glance, explain=True).report.items[0]
-        default = foveate.prune_inputs(loaded.model, inputs, keep=KEEP).report.items[0]
-    assert look.grid is not None
-    assert look.relevance is not None
-    assert look.look is not None
-    figure, axes = pyplot.subplots(1, 4, figsize=(11, 3.1), layout="constrained")
+    inputs = make_inputs(loaded, [image], [case.question.text])
+    # Without explanations all marks are of one kind, so that they need no legend.
+    plain, default = prune(loaded, inputs, "glance"), prune(loaded, inputs, "foveate")
+    explained = prune(loaded, inputs, "glance", explain=True)
+    look = plain.items[0].look
+    assert look is not None
+    tokens_of_look = replace(plain, items=(replace(plain.items[0], attention=None),))  # without its map
+    steps: list[tuple[str, Report, Step]] = [
+        (f"1. a look at averages around {len(look)} tokens", tokens_of_look, "look"),
+        ("2. where the model looked: darker for more", explained, "map"),
+        (f"3. what stays: {plain.kept_count} tokens", plain, "kept"),
+        (f"for comparison, foveate: {default.kept_count} tokens", default, "kept"),
+    ]
+    figure, axes = pyplot.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
     figure.suptitle(f'"{case.question.text}"  ({case.question.answer})', fontsize=11)
-    show(axes[0], f"1. a look at averages around {len(look.look)} tokens", image, look.grid, look.look)
-    extent = (0, image.width, image.height, 0)
-    axes[1].imshow(image.convert("L"), cmap="gray", extent=extent)
-    axes[1].imshow(look.relevance.view(look.grid[1:]), cmap="inferno", alpha=0.7, extent=extent)
-    axes[1].set_title("2. where the model looked", fontsize=9)
-    axes[1].set_axis_off()
-    show(axes[2], f"3. what stays: {len(look.kept)} tokens", image, look.grid, look.kept)
-    show(axes[3], f"for comparison, foveate: {len(default.kept)} tokens", image, look.grid, default.kept)
+    for panel, (title, report, step) in zip(axes, steps, strict=True):
+        drawn: Image.Image = foveate.draw(
+            image, report, processor=loaded.processor, step=step, legend=False, original=False
+        )
+        panel.imshow(drawn, interpolation="antialiased")
+        panel.set_title(title, fontsize=8)
+        panel.set_axis_off()
     figure.savefig(out, dpi=110)
 
 

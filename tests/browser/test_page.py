@@ -11,6 +11,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, ImageStat
 from playwright.sync_api import expect
 
+import foveate
 from browser.conftest import Demo
 from foveate.world.drawing import draw_scene
 from foveate.world.scenes import sample_scene
@@ -37,10 +38,11 @@ def open_scene(page, title):
 
 
 def answered(page):
-    """Both answers, once they are complete."""
-    expect(page.locator("#status")).to_have_text("Both answers are here.")
+    """Both answers, once they are complete; with two pruned ones all three."""
+    compares = page.locator("#compared-answer").is_visible()
+    expect(page.locator("#status")).to_have_text(f"{'All' if compares else 'Both'} answers are here.")
     expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
-    return [answer_text(page, which) for which in ("pruned", "unpruned")]
+    return [answer_text(page, which) for which in ("pruned", *(["compared"] if compares else []), "unpruned")]
 
 
 def answer_text(page, which):
@@ -48,8 +50,16 @@ def answer_text(page, which):
     return re.sub(r"\s*[✓✗]?\s*(right|wrong)$", "", text.strip()).strip()
 
 
-def overlay(page):
-    return page.locator("#overlay").get_attribute("src")
+def overlay(page, which=""):
+    return page.locator(f"#{which}overlay").get_attribute("src")
+
+
+def compare(page, method="grid"):
+    """Open the second set of controls, and wait for its kept tokens."""
+    page.locator("#compare").check()
+    page.locator("#compared-method").select_option(method)
+    expect(page.locator("#compared-overlay")).to_be_visible()
+    expect(page.locator("#compared-name")).to_have_text(re.compile(f"^{method}, "))
 
 
 def moved(page, before):
@@ -94,7 +104,7 @@ def test_every_control_has_a_name(page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [{"width": 1280, "height": 800}, PHONE], ids=["wide", "phone"])
 def test_no_rule_of_axe_is_broken(opened, demo, scheme, size):
-    """Names, roles, contrast and order: as it opens, with answers, with the drawing tools and an error."""
+    """Names, roles, contrast and order: as it opens, with answers, those of earlier settings, and with an error."""
     axe = Axe()
 
     def check(page):
@@ -105,6 +115,9 @@ def test_no_rule_of_axe_is_broken(opened, demo, scheme, size):
         check(page)
         page.locator("#go").click()
         answered(page)
+        check(page)
+        compare(page)
+        expect(page.locator("#caption")).to_contain_text("earlier settings")
         check(page)
         page.get_by_role("button", name="Draw", exact=True).click()
         expect(page.locator("#palette")).to_be_visible()
@@ -431,15 +444,51 @@ def test_the_first_look_can_be_opened(page):
 
 
 def test_answers_to_earlier_settings_say_so(page):
+    """And their costs are greyed, until the settings are those of the answers again."""
+    caption, title = page.locator("#caption"), page.locator("#cost-title")
+    cell = page.locator("#rows td").first
     page.locator("#go").click()
     answered(page)
+    color = cell.evaluate("(cell) => getComputedStyle(cell).color")
     before = overlay(page)
     page.fill("#question", "how many stars are there?")
     moved(page, before)
-    expect(page.locator("#caption")).to_contain_text("earlier settings")
+    expect(caption).to_contain_text("earlier settings")
     page.locator("#go").click()
     answered(page)
-    expect(page.locator("#caption")).to_have_text("Question")
+    expect(caption).to_have_text("Question")
+    page.locator("#method").select_option("grid")
+    expect(caption).to_contain_text("earlier settings")
+    expect(title).to_have_text("Cost of the answers for earlier settings")
+    expect(cell).not_to_have_css("color", color)
+    page.locator("#method").select_option("foveate")
+    expect(caption).to_have_text("Question")
+    expect(title).to_have_text("Cost of the answers")
+    expect(cell).to_have_css("color", color)
+
+
+def test_a_suggested_question_is_asked(page, demo):
+    question = scenes(demo)[0]["questions"][1]
+    page.get_by_role("button", name=question["text"], exact=True).click()
+    assert answered(page)[1] == question["answer"]
+    expect(page.locator("#question-title")).to_have_text(question["text"])
+
+
+def test_the_legend_is_true_for_each_method(page):
+    """ "Relevant" and "relevance" are for methods that read the question; without scores no token is a core."""
+    rows = {row.name: row for row in foveate.methods() if row.prunes == "input"}
+    legend, texts = page.locator("#legend"), {}
+    for name in page.locator("#method option").all_inner_texts():
+        if name != page.locator("#method").input_value():
+            with page.expect_response("**/look"):
+                page.locator("#method").select_option(name)
+            expect(page.locator("#share")).to_have_text("10 %, 58 of 576 tokens")
+        texts[name] = legend.inner_text()
+        shown = texts[name] + (page.locator("#map").inner_text() if page.locator("#map").is_visible() else "")
+        assert not re.search("relevan", shown.replace("score, without", "")) or rows[name].prompt_aware, (name, shown)
+    assert texts["random"] == texts["grid"] == "kept 58\ndropped 518"
+    assert re.search(r"core \d+: the most relevant\ncomplement \d+: unlike the rest\ndropped 518", texts["foveate"])
+    assert "the highest scores" in texts["vispruner"]
 
 
 def test_another_method_keeps_other_tokens(page):
@@ -449,6 +498,144 @@ def test_another_method_keeps_other_tokens(page):
     moved(page, before)
     page.locator("#go").click()
     answered(page)
+
+
+# -- two methods or budgets ------------------------------------------------------------------------------------------
+
+
+def test_two_methods_are_answered_side_by_side(page, demo):
+    """Each with its overlay, its number of tokens and its legend; the unpruned answer beside them."""
+    expect(page.locator("#compared-answer")).to_be_hidden()
+    first = overlay(page)
+    compare(page)
+    expect(page.locator("#compared-share")).to_have_text("10 %, 58 of 576 tokens")
+    assert overlay(page) == first != overlay(page, "compared-")
+    page.locator("#compared-keep").fill("30")
+    expect(page.locator("#compared-share")).to_have_text("30 %, 173 of 576 tokens")
+    assert overlay(page) == first
+    page.locator("#go").click()
+    assert answered(page)[2] == scenes(demo)[0]["questions"][0]["answer"]
+    titles = [heading.inner_text().split("\n") for heading in page.locator(".answer h3").all()]
+    names, counts = ["foveate, 10 %", "grid, 30 %", "Unpruned"], ["58 of 576", "173 of 576", "all 576"]
+    assert titles == [[name, f"{count} tokens"] for name, count in zip(names, counts, strict=True)]
+    assert page.locator("#columns th").all_inner_texts() == names
+    rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("#rows tr").all_inner_texts()}
+    assert rows["Visual tokens"] == ["58", "173", "576"]
+    assert page.locator("#compared-legend").inner_text() == "kept 173\ndropped 403"
+    expect(page.locator("#turns button").first).to_contain_text("(grid, 30 %: 173 of 576 tokens)")
+    assert Axe().run(page).violations_count == 0
+
+
+def test_a_comparison_is_switched_off_again(page):
+    page.locator("#go").click()
+    answered(page)
+    compare(page)
+    expect(page.locator("#caption")).to_contain_text("earlier settings")
+    page.locator("#compare").uncheck()
+    expect(page.locator("#compared-answer")).to_be_hidden()
+    expect(page.locator("#compare-field")).to_be_hidden()
+    expect(page.locator("#caption")).to_have_text("Question")
+    expect(page.locator("#pruned-title")).to_have_text("Pruned 58 of 576 tokens")
+    with page.expect_request("**/ask") as sent:
+        page.locator("#go").click()
+    assert sent.value.post_data_json["compare"] is None
+    answered(page)
+    expect(page.locator("#columns th").last).to_have_text("Saved")
+
+
+def test_a_policy_is_compared_with_a_budget(page):
+    compare(page, "foveate")
+    page.locator("#compared-keep").fill("1")
+    expect(page.locator("#compared-share")).to_have_text("auto, 144 of 576 tokens")
+    expect(page.locator("#compared-reason")).to_contain_text("Auto keeps 25 % of the tokens")
+    expect(page.locator("#reason")).to_be_hidden()
+    page.locator("#go").click()
+    answered(page)
+    expect(page.locator("#compared-title")).to_have_text("foveate, auto 144 of 576 tokens")
+    page.locator("#compared-method").select_option("random")
+    expect(page.locator("#compared-share")).to_have_text("10 %, 58 of 576 tokens")
+    expect(page.locator("#compared-auto-note")).to_have_text("No auto: the policy is for the method foveate.")
+
+
+# -- zoom ------------------------------------------------------------------------------------------------------------
+
+PICTURES = ("overlay", "compared-overlay", "plain")
+
+
+def places(page):
+    """Where every picture of the answers is in its frame: left and top edge, and its width, as shares of the frame."""
+    script = """(image) => {
+      const [inner, outer] = [image, image.parentElement].map((node) => node.getBoundingClientRect());
+      return [(inner.x - outer.x) / outer.width, (inner.y - outer.y) / outer.height, inner.width / outer.width];
+    }"""
+    every = [page.locator(f"#{name}").evaluate(script) for name in PICTURES]
+    assert all(place == pytest.approx(every[0], abs=0.01) for place in every)
+    return every[0]
+
+
+def test_pictures_zoom_together(page, demo):
+    """By the buttons, by keys, by the wheel with Ctrl about the pointer, and by a double click."""
+    compare(page)
+    level, frame = page.locator("#level"), page.locator(".frame", has=page.locator("#compared-overlay"))
+    assert places(page) == pytest.approx([0, 0, 1])
+    page.get_by_role("button", name="Zoom in").click()
+    expect(level).to_have_text("150 %")
+    assert places(page) == pytest.approx([-0.25, -0.25, 1.5], abs=0.01)
+    page.get_by_role("button", name="Zoom out").click()
+    page.get_by_role("button", name="Zoom out").click()
+    expect(level).to_have_text("100 %")
+    assert places(page) == pytest.approx([0, 0, 1])
+    frame.focus()
+    for key in ("+", "+", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+    assert places(page) == pytest.approx([-0.525, -0.525, 2.25], abs=0.01)
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")  # not over the edge
+    assert places(page)[0] == pytest.approx(0, abs=0.01)
+    page.keyboard.press("0")
+    expect(level).to_have_text("100 %")
+    box = frame.bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -30)
+    page.keyboard.up("Control")
+    wait_for(lambda: places(page)[2] > 1.1)
+    left, _, width = places(page)
+    assert left + 0.75 * width == pytest.approx(0.75, abs=0.02)  # what is under the pointer stays there
+    frame.dblclick()
+    expect(level).to_have_text("100 %")
+    frame.dblclick(position={"x": 5, "y": 5})  # further out its corner is round
+    expect(level).to_have_text("225 %")
+    assert places(page)[:2] == pytest.approx([0, 0], abs=0.05)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 40, box["y"] + 1)
+    page.mouse.up()
+    assert places(page)[0] < -0.1
+    open_scene(page, scenes(demo)[4]["title"])
+    expect(level).to_have_text("100 %")
+
+
+def test_the_wheel_alone_scrolls(page):
+    box = page.locator("#overlay").bounding_box()
+    page.mouse.move(box["x"] + 9, box["y"] + 9)
+    page.mouse.wheel(0, 100)
+    wait_for(lambda: page.evaluate("scrollY > 0"))
+    expect(page.locator("#level")).to_have_text("100 %")
+
+
+def test_two_fingers_zoom(opened, demo):
+    with opened(demo, viewport=PHONE, has_touch=True, is_mobile=True) as page:
+        compare(page)
+        page.locator("#plain").scroll_into_view_if_needed()
+        box, touch = page.locator("#plain").bounding_box(), page.context.new_cdp_session(page)
+        for kind, apart in (("touchStart", 10), ("touchMove", 15), ("touchMove", 20), ("touchEnd", None)):
+            sides = [] if apart is None else [-apart, apart]
+            x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            points = [{"x": x + side, "y": y, "id": n} for n, side in enumerate(sides)]
+            touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        expect(page.locator("#level")).to_have_text("200 %")
+        assert places(page) == pytest.approx([-0.5, -0.5, 2], abs=0.02)
+        assert page.evaluate("visualViewport.scale") == 1
 
 
 # -- images --------------------------------------------------------------------------------------------------------
@@ -625,6 +812,7 @@ def test_nothing_is_cut_off(opened, demo, size):
     with opened(demo, viewport=size) as page:
         page.get_by_role("button", name="Draw").click()
         expect(page.locator("#palette")).to_be_visible()
+        compare(page)
         page.locator("#go").click()
         answered(page)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

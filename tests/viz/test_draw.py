@@ -143,13 +143,35 @@ def test_two_reports_on_an_image_stand_side_by_side():
     size = draw_bare(WHITE, plain([0])).size
     assert out.width == 3 * size[0] + 2 * 8
     assert out.height > 2 * size[1]  # one has a map below
-    panels = [pixels(out)[30 : 30 + size[1], n * (size[0] + 8) :][:, : size[0]] for n in range(3)]
+    top = 2 * (3 * size[0] // 80)  # above the panels: titles grow with the width
+    panels = [pixels(out)[top : top + size[1], n * (size[0] + 8) :][:, : size[0]] for n in range(3)]
     assert bright(panels[0], 2, 3) == {*range(6)}
     assert [bright(panel, 2, 3) for panel in panels[1:]] == [{0}, {1, 2}]
     assert draw_bare(WHITE, [plain([0]), blind]).width == 2 * size[0] + 8
-    titles = pixels(out)[:30].min(-1).min(0)
+    titles = pixels(out)[:top].min(-1).min(0)
     assert all((titles[n * (size[0] + 8) :][: size[0]] < 100).any() for n in range(3))  # ink
     assert draw(WHITE, [plain([0])]) == draw(WHITE, plain([0]))
+
+
+def test_several_reports_stand_in_one_row_under_titles_that_fit():
+    """Narrow panels have titles of two lines, so that none is wider than its panel."""
+    strip = Image.new("RGB", (900, 1600), "white")
+    out, size = draw(strip, [plain([n]) for n in range(4)]), draw_bare(strip, plain([0])).size
+    assert out.width == 5 * size[0] + 4 * 8
+    points = 5 * size[0] // 80
+    ink = (pixels(out)[:, : size[0]].min(-1) < 100).any(1).nonzero()[0]
+    assert ink.min() < 2 * points  # "the image"
+    first = pixels(out)[: round(3.25 * points), size[0] + 8 :][:, : size[0]]
+    rows = (first.min(-1) < 100).any(1)
+    assert rows[:points].any()
+    assert rows[2 * points :].any()
+
+
+def test_maps_of_reports_on_a_tall_strip_stand_beside():
+    """Below they would make it twice as tall."""
+    strip = Image.new("RGB", (100, 900), "white")
+    out = draw(strip, [explained([1, 2], [True, False])] * 2, legend=False)
+    assert out.height < 1.2 * draw_bare(strip, plain([0])).height
 
 
 @pytest.mark.parametrize("size", [(900, 20), (20, 900)])

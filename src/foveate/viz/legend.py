@@ -40,9 +40,9 @@ def list_entries(panels: Sequence[Panel], *, prompt_aware: bool = True) -> list[
     return entries
 
 
-def draw_legend(entries: Sequence[Entry], width: int) -> Image.Image:
+def draw_legend(entries: Sequence[Entry], width: int, points: int | None = None) -> Image.Image:
     """The entries, each after its mark, wrapped to `width` pixels, black on white."""
-    points = max(FONT, width // WIDTH_PER_POINT)
+    points = points or max(FONT, width // WIDTH_PER_POINT)
     font, pad = ImageFont.load_default(size=points), points // 2
     side, line = round(points * 1.3), round(points * 1.6)
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))

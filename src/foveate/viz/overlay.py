@@ -18,8 +18,11 @@ SHEET, SHEET_SIDE = 4, 256  # with more images than SHEET, panels may be SHEET_S
 CELL, LARGEST = 14, 1024  # a panel grows until its cells are CELL pixels wide, or until it is LARGEST pixels long
 LEAST_CELL = 10  # pixels: where cells would be thinner still, the panel is stretched
 LEAST_WIDTH = 360  # pixels of a sheet with a legend
+TALL = 2  # times the width
+WIDTH_PER_TITLE_POINT = 80  # of several reports: one point of their titles and legends for so many pixels of all
 GAP, EDGE = 8, (190, 193, 198)  # between panels, and around the original, which may be white
 FEW, SHAPE = 4, 1.6  # so few panels of one image stand in even rows, together about SHAPE times as wide as high
+FEW_REPORTS = 6  # so few reports do, too
 
 
 def draw(
@@ -69,7 +72,8 @@ def draw(
     groups = [make_panels(images, one, processor, item, step) for one in reports]
     beside = len(groups[0]) == 1 if original is None else original
     if len(reports) == 1:
-        return _draw_groups(groups[0], legend, beside, reports[0].prompt_aware)
+        sheet = _paint_groups(groups[0], beside)
+        return _add_legend(sheet, groups[0], reports[0].prompt_aware) if legend else sheet
     return _draw_side_by_side(groups, reports, legend, beside)
 
 
@@ -87,14 +91,22 @@ def _draw_side_by_side(
     groups: Sequence[Sequence[Sequence[Panel]]], reports: Sequence[Report], legend: bool, original: bool
 ) -> Image.Image:
     """The panels of every report under its title, after the original."""
-    sheets = [
-        _add_title(_draw_groups(panels, legend, False, one.prompt_aware, columns=1), str(one))
-        for panels, one in zip(groups, reports, strict=True)
-    ]
+    shape = groups[0][0][0].image
+    below = 1 if shape.height < TALL * shape.width else None  # the map below what was kept, or beside it
+    sheets = [_paint_groups(panels, False, below) for panels in groups]
+    titles = [str(one) for one in reports]
     if original:
         shown = [_paint_original(panels[0].image, _choose_size(panels, len(groups[0]))) for panels in groups[0]]
-        sheets.insert(0, _add_title(make_sheet(shown), "the image"))
-    return make_sheet(sheets, _choose_columns(sheets))
+        sheets, titles = [make_sheet(shown), *sheets], ["the image", *titles]
+    columns = _choose_columns(sheets, FEW_REPORTS)
+    points = max(FONT, columns * max(sheet.width for sheet in sheets) // WIDTH_PER_TITLE_POINT)
+    if legend:
+        of_reports = sheets[-len(reports) :]
+        sheets[-len(reports) :] = [
+            _add_legend(sheet, panels, one.prompt_aware, points)
+            for sheet, panels, one in zip(of_reports, groups, reports, strict=True)
+        ]
+    return make_sheet(_add_titles(sheets, titles, points), columns)
 
 
 def _check_options(reports: Sequence[object], item: object, step: object, legend: object, original: object) -> None:
@@ -114,24 +126,38 @@ def _check_options(reports: Sequence[object], item: object, step: object, legend
         raise InputError(f"original={describe(original)} is neither True, False nor None.")
 
 
-def _draw_groups(
-    groups: Sequence[Sequence[Panel]], legend: bool, original: bool, prompt_aware: bool, columns: int | None = None
+def _paint_groups(groups: Sequence[Sequence[Panel]], original: bool, columns: int | None = None) -> Image.Image:
+    """The panels of every image; those of one image in so many columns."""
+    return make_sheet([_paint_group(group, len(groups), original, columns) for group in groups])
+
+
+def _add_legend(
+    sheet: Image.Image, groups: Sequence[Sequence[Panel]], prompt_aware: bool, points: int | None = None
 ) -> Image.Image:
-    """The panels of every image, above a strip that explains their marks; those of one image in so many columns."""
-    sheet = make_sheet([_paint_group(group, len(groups), original, columns) for group in groups])
-    if not legend:
-        return sheet
+    """The sheet above a strip that explains the marks of its panels."""
     entries = list_entries([panel for group in groups for panel in group], prompt_aware=prompt_aware)
-    return stack([sheet, draw_legend(entries, max(sheet.width, LEAST_WIDTH))])
+    return stack([sheet, draw_legend(entries, max(sheet.width, LEAST_WIDTH), points)])
 
 
-def _add_title(sheet: Image.Image, title: str) -> Image.Image:
-    """The sheet under a line with a title."""
-    font = ImageFont.load_default(size=FONT)
-    width = max(sheet.width, round(font.getlength(title)) + 2)
-    line = Image.new("RGB", (width, 2 * FONT), PAPER)
-    ImageDraw.Draw(line).text((1, FONT), title, font=font, fill=INK, anchor="lm")
-    return stack([line, sheet])
+def _add_titles(sheets: Sequence[Image.Image], titles: Sequence[str], points: int) -> list[Image.Image]:
+    """The sheets under their titles, which all stand in two lines if one of them is too long."""
+    font = ImageFont.load_default(size=points)
+    fit = all(font.getlength(title) + 2 <= sheet.width for sheet, title in zip(sheets, titles, strict=True))
+    return [
+        _add_title(sheet, [title] if fit else [*title.split(": ", 1), ""][:2], points)
+        for sheet, title in zip(sheets, titles, strict=True)
+    ]
+
+
+def _add_title(sheet: Image.Image, lines: Sequence[str], points: int) -> Image.Image:
+    """The sheet under the lines of its title."""
+    font = ImageFont.load_default(size=points)
+    width = max(sheet.width, *(round(font.getlength(line)) + 2 for line in lines))
+    strip = Image.new("RGB", (width, round(points * (0.75 + 1.25 * len(lines)))), PAPER)
+    for number, line in enumerate(lines):
+        place = 1, round(points * (1 + 1.25 * number))
+        ImageDraw.Draw(strip).text(place, line, font=font, fill=INK, anchor="lm")
+    return stack([strip, sheet])
 
 
 def stack(images: Sequence[Image.Image]) -> Image.Image:
@@ -173,11 +199,11 @@ def _paint_original(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return out
 
 
-def _choose_columns(images: Sequence[Image.Image]) -> int:
-    """In how many columns images of about one size are no strip; few of them without a hole."""
+def _choose_columns(images: Sequence[Image.Image], few: int = FEW) -> int:
+    """In how many columns images of about one size are no strip; so few of them without a hole."""
     count = len(images)
     width, height = (max(image.size[axis] for image in images) + GAP for axis in (0, 1))
-    even = [columns for columns in range(1, count + 1) if count % columns == 0 or count > FEW]
+    even = [columns for columns in range(1, count + 1) if count % columns == 0 or count > few]
     return min(even, key=lambda columns: abs(math.log(columns * width / -(-count // columns) / height / SHAPE)))
 
 

@@ -243,6 +243,21 @@ def test_a_wrong_request_is_refused_with_a_reason(demo, path, name):
 
 
 @pytest.mark.parametrize(
+    ("path", "compare", "words"),
+    [
+        ("/ask", {"keep": 0.1, "method": "magic"}, "no method 'magic' here"),
+        ("/ask", {"keep": 0, "method": "grid"}, "compare.keep: give a share"),
+        ("/ask", {"keep": 0.1}, "compare.method"), ("/ask", "grid", "compare: give an object"),
+        ("/ask", {"keep": 0.1, "method": "grid", "seed": 1}, "compare.seed"),
+        ("/look", {"keep": 0.1, "method": "grid"}, "compare: it has no effect here"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared(demo, path, compare, words):
+    response = demo.post(path, make_body(compare=compare))
+    assert (response.status_code, words in response.json()["error"]) == (400, True), response.text
+
+
+@pytest.mark.parametrize(
     ("content", "media_type", "status"),
     [
         (b"{", "application/json", 400), (b"[]", "application/json", 400), (b"{}", "text/plain", 415),

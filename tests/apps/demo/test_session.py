@@ -26,7 +26,9 @@ from tiled import tiled_folder
 # -- the kept tokens -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("keep", "method"), [(0.1, "foveate"), (0.02, "zspaprune"), (0.3, "visionzip"), (1, "grid")])
+@pytest.mark.parametrize(
+    ("keep", "method"), [(0.1, "foveate"), (0.02, "zspaprune"), (0.3, "visionzip"), (0.1, "grid"), (1, "grid")]
+)
 def test_a_look_shows_what_prune_inputs_keeps(demo, bundled, keep, method):
     look = demo.post("/look", make_body(keep=keep, method=method)).json()
     image = decode_image(FILE)
@@ -35,7 +37,7 @@ def test_a_look_shows_what_prune_inputs_keeps(demo, bundled, keep, method):
         report = foveate.prune_inputs(bundled.model, inputs, keep=float(keep), method=method, explain=True).report
     assert (look["kept"], look["total"], look["method"]) == (len(report.items[0].kept), 576, method)
     assert look["prompt_aware"] == (method in ("foveate", "zspaprune"))
-    if keep < 1:
+    if keep < 1 and method != "grid":  # which scores no token
         assert look["core"] == int(report.items[0].core.sum())
         assert look["core"] + look["complement"] == look["kept"]
     else:
@@ -160,7 +162,7 @@ def answer_text(events, kind):
 def test_events_come_in_order(demo):
     kinds = [(event["type"], event.get("answer")) for event in demo.ask()]
     distinct = [kind for i, kind in enumerate(kinds) if kind not in kinds[:i]]
-    expected = [("look", None)]
+    expected = [("look", "pruned")]
     expected += [(kind, which) for which in ("pruned", "unpruned") for kind in ("piece", "cost")]
     assert distinct == [*expected, ("saved", None)]
     assert kinds.count(("cost", "pruned")) == kinds.count(("cost", "unpruned")) == kinds.count(("saved", None)) == 1
@@ -178,6 +180,25 @@ def test_the_answers_are_those_of_ask(demo, bundled, number, method):
     costs = {event["answer"]: event["cost"] for event in events if event["type"] == "cost"}
     assert costs["pruned"]["kv_bytes"] == expected.pruned.kv_bytes
     assert costs["unpruned"]["kv_bytes"] == expected.unpruned.kv_bytes
+
+
+@pytest.mark.parametrize("other", [{"keep": 0.3, "method": "foveate"}, {"keep": 0.1, "method": "vispruner"}])
+def test_another_budget_or_method_is_answered_beside(demo, other):
+    """As by itself, after the first one; the unpruned answer comes once."""
+    both, alone = demo.ask(compare=other), demo.ask(**other)
+    kinds = [(event["type"], event.get("answer")) for event in both if event["type"] != "piece"]
+    names = ("pruned", "compared", "unpruned")
+    expected = [*[("look", name) for name in names[:2]], *[("cost", name) for name in names], ("saved", None)]
+    assert kinds == expected
+    assert both[0] == demo.post("/look", make_body()).json()
+    assert {**both[1], "answer": "pruned"} == alone[0]
+    assert answer_text(both, "compared") == answer_text(alone, "pruned")
+    costs = {event["answer"]: event["cost"] for event in both if event["type"] == "cost"}
+    (cost,) = [event["cost"] for event in alone if event.get("answer") == "pruned" and event["type"] == "cost"]
+    fixed = ("visual_tokens", "tokens", "kv_bytes", "new")
+    assert [costs["compared"][name] for name in fixed] == [cost[name] for name in fixed]
+    assert costs["compared"]["encode"] == pytest.approx(cost["encode"])
+    assert both[-1]["saved"]["tokens"] == costs["unpruned"]["tokens"] / costs["pruned"]["tokens"]
 
 
 def test_an_answer_without_end_is_limited(tiny_demo):

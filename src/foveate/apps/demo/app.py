@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from foveate.apps.demo.events import DemoEvent, DemoFailure, to_json
 from foveate.apps.demo.gallery import GalleryScene, make_gallery
 from foveate.apps.demo.middleware import SecurityHeaders
-from foveate.apps.demo.request import DemoRequest, make_request, read_clip_request, read_request
+from foveate.apps.demo.request import DemoRequest, make_request, read_clip_request, read_look, read_request
 from foveate.apps.demo.session import DemoSession
 from foveate.apps.demo.shown import LIMITS
 from foveate.apps.serve.errors import RequestError, to_request_error
@@ -46,7 +46,7 @@ GRACE = 2.0  # seconds
 WARMUP_TOKENS = 2
 FAILED = "A request of the demo failed."
 Work = Callable[[DemoRequest, ModelJob[DemoEvent]], None]
-Parse = Callable[[bytes, ImageSource], DemoRequest]
+Parse = Callable[..., DemoRequest]  # (body, source=...)
 log = logging.getLogger("uvicorn.error")
 
 
@@ -93,6 +93,7 @@ class DemoServer:
     def __init__(self, loaded: LoadedModel, gallery: Sequence[GalleryScene], policy: Policy | None) -> None:
         make_inputs(loaded, [draw_scene(gallery[0].scene)], [gallery[0].questions[0].text])
         self.loaded, self.gallery, self.methods = loaded, gallery, list_methods(loaded.model, family_of(loaded.model))
+        self.names = [row.name for row in self.methods]
         policy, note = choose_policy(loaded, policy)
         self.auto = {"method": policy and policy.method, "note": note}
         self.has_tiles = can_leave_out(loaded)
@@ -127,11 +128,13 @@ class DemoServer:
 
     async def look(self, request: Request) -> Response:
         """The kept tokens, as one JSON object."""
-        return await self._respond(request, self.session.look, self._read_question, stream=False)
+        read = partial(read_look, methods=self.names)
+        return await self._respond(request, self.session.look, read, stream=False)
 
     async def ask(self, request: Request) -> Response:
-        """The kept tokens and both answers, as lines of JSON."""
-        return await self._respond(request, self.session.ask, self._read_question, stream=True)
+        """The kept tokens and all answers, as lines of JSON."""
+        read = partial(read_request, methods=self.names)
+        return await self._respond(request, self.session.ask, read, stream=True)
 
     async def warm_up(self) -> None:
         """Run one question, since the model's first pass is slower than all others."""
@@ -165,12 +168,9 @@ class DemoServer:
         except Exception as error:
             return _to_response(refuse(error, FAILED))
 
-    def _read_question(self, body: bytes, source: ImageSource) -> DemoRequest:
-        return read_request(body, methods=[row.name for row in self.methods], source=source)
-
 
 def _read(parse: Parse, body: bytes, job: ModelJob[DemoRequest]) -> None:
-    job.emit(parse(body, ImageSource(LIMITS.pixels, LIMITS.body)))
+    job.emit(parse(body, source=ImageSource(LIMITS.pixels, LIMITS.body)))
 
 
 def serve_demo(

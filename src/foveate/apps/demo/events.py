@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal
 
-AnswerKind = Literal["pruned", "unpruned"]
+AnswerKind = Literal["pruned", "compared", "unpruned"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class AnswerCost:
 
 @dataclass(frozen=True)
 class KeptTokens:
-    """What the question keeps. `overlay` is a data URL; `map` is one of the relevance, or of the method's
-    own score where it is not `prompt_aware`; None without one.
+    """What the question keeps for one of the answers. `overlay` is a data URL; `map` is one of the relevance, or of the
+    method's own score where it is not `prompt_aware`; None without one.
 
-    `core` and `complement` are counts, None if nothing was dropped; `tokens` is the length of the prompt. `look` is the
-    overlay of a first look at `looked` tokens, None without one. `reason` says why a policy keeps so many.
-    `tiles` are those that were encoded and all of them, None where all were.
+    `core` and `complement` are counts, None if nothing was dropped, or if the method scores no token; `tokens` is the
+    length of the prompt. `look` is the overlay of a first look at `looked` tokens, None without one. `reason` says why
+    a policy keeps so many. `tiles` are those that were encoded and all of them, None where all were.
     """
 
     type: ClassVar[str] = "look"
@@ -52,6 +52,7 @@ class KeptTokens:
     reason: str | None = None
     tiles: tuple[int, int] | None = None
     prompt_aware: bool = True
+    answer: AnswerKind = "pruned"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class AnswerDone:
 
 @dataclass(frozen=True)
 class Savings:
-    """Both answers are complete: cost of the unpruned one over that of the pruned one."""
+    """All answers are complete: cost of the unpruned one over that of the pruned one."""
 
     type: ClassVar[str] = "saved"
     saved: dict[str, float]

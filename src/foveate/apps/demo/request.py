@@ -3,11 +3,12 @@
 import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from foveate.apps.demo.events import AnswerKind
 from foveate.apps.encoder import WHOLE, EncoderOptions
 from foveate.apps.serve.chat_parts import StrictBody
 from foveate.apps.serve.chat_request import parse_object
@@ -34,7 +35,8 @@ class EarlierTurn(StrictBody):
 class DemoRequest:
     """A checked question about the file of an image or of a clip, and how to prune; `key` identifies the file.
 
-    `turns` are the earlier ones of the conversation, the oldest first.
+    `turns` are the earlier ones of the conversation, the oldest first. `compared` is the same question with another
+    budget or method, to answer beside this one.
     """
 
     file: bytes
@@ -45,6 +47,14 @@ class DemoRequest:
     encoder: EncoderOptions = WHOLE
     turns: tuple[EarlierTurn, ...] = ()
     is_clip: bool = False
+    compared: "DemoRequest | None" = None
+
+    def list_arms(self) -> "dict[AnswerKind, DemoRequest]":
+        """The pruned answers that are meant, in order."""
+        arms: dict[AnswerKind, DemoRequest] = {"pruned": self}
+        if self.compared is not None:
+            arms["compared"] = self.compared
+        return arms
 
     def make_messages(self, images: int) -> list[ChatMessage]:
         """The conversation for a chat template; so many images come before the first question."""
@@ -66,38 +76,47 @@ class FileBody(StrictBody):
     image: str
 
 
-class DemoBody(StrictBody):
+class PruningBody(StrictBody):
+    """How to prune: `keep` is a share of the visual tokens, or "auto" for the page's policy."""
+
+    keep: Annotated[float | Literal["auto"], BeforeValidator(_as_keep)]
+    method: str
+
+
+class LookBody(PruningBody):
     """The JSON fields: an image or a clip as a data URL, a question, and how to prune.
 
-    `keep` is a share of the visual tokens, or "auto" for the page's policy, `encode` a share of the image. The question
-    follows the `turns`.
+    `encode` is a share of the image. The question follows the `turns`.
     """
 
     image: str
     question: Annotated[str, Field(max_length=2000)]
-    keep: Annotated[float | Literal["auto"], BeforeValidator(_as_keep)]
-    method: str
     encode: EncodeShare = WHOLE.encode
     turns: Annotated[list[EarlierTurn], BeforeValidator(at_most(TURNS, "earlier questions"))] = Field(default=[])
 
 
+class AskBody(LookBody):
+    """These fields, and another budget or method to answer with."""
+
+    compare: PruningBody | None = None
+
+
+def read_look(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
+    """Parse and check a body that asks for the kept tokens; `methods` are the available ones. Raises `RequestError`."""
+    fields = _check(LookBody, body)
+    _check_method(fields.method, methods)
+    return _to_request(fields, source)
+
+
 def read_request(body: bytes, *, methods: Sequence[str], source: ImageSource) -> DemoRequest:
-    """Parse and check a body; `methods` are the available ones. Raises `RequestError`."""
-    fields = _check(DemoBody, body)
-    if not fields.question.strip():
-        raise RequestError(400, "There is no question: type one.")
-    if fields.method not in methods:
-        raise RequestError(400, f"There is no method {fields.method!r} here: use one of {', '.join(methods)}.")
-    file, encoder = _read_file(fields.image, source), EncoderOptions(fields.encode)
-    return make_request(
-        file,
-        fields.question.strip(),
-        fields.keep,
-        fields.method,
-        encoder,
-        fields.turns,
-        is_clip=_is_clip(fields.image),
-    )
+    """Parse and check a body that asks for answers, as `read_look` does."""
+    fields = _check(AskBody, body)
+    _check_method(fields.method, methods)
+    if fields.compare is None:
+        return _to_request(fields, source)
+    _check_method(fields.compare.method, methods)
+    request = _to_request(fields, source)
+    return replace(request, compared=replace(request, keep=fields.compare.keep, method=fields.compare.method))
 
 
 def read_clip_request(body: bytes, source: ImageSource) -> DemoRequest:
@@ -114,6 +133,25 @@ def _check(kind: type[Body], body: bytes) -> Body:
         return kind.model_validate(data)
     except ValidationError as error:
         raise to_field_error(error) from error
+
+
+def _check_method(method: str, methods: Sequence[str]) -> None:
+    if method not in methods:
+        raise RequestError(400, f"There is no method {method!r} here: use one of {', '.join(methods)}.")
+
+
+def _to_request(fields: LookBody, source: ImageSource) -> DemoRequest:
+    if not fields.question.strip():
+        raise RequestError(400, "There is no question: type one.")
+    return make_request(
+        _read_file(fields.image, source),
+        fields.question.strip(),
+        fields.keep,
+        fields.method,
+        EncoderOptions(fields.encode),
+        fields.turns,
+        is_clip=_is_clip(fields.image),
+    )
 
 
 def _is_clip(url: str) -> bool:

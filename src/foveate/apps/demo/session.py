@@ -1,7 +1,7 @@
 """`DemoSession`: shows which tokens a question keeps, and answers it with these tokens and with all."""
 
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from foveate.apps.demo.events import (
@@ -38,6 +38,15 @@ NEW_TOKENS = 256  # of an answer, at most
 ROOM = 2 * NEW_TOKENS  # positions for the questions and answers about a clip, at least
 
 
+@dataclass(frozen=True, eq=False)
+class TimedPrompt:
+    """A prompt, and the seconds of its encoder and of its selection."""
+
+    prompt: PrunedPrompt
+    encode: float
+    select: float
+
+
 class DemoSession:
     """A model with a cache of its last images. All methods run on the worker's thread."""
 
@@ -52,7 +61,7 @@ class DemoSession:
         with collect_warnings() as notes:
             prepared, _ = self._prepare(request, shown)
             prompt = self._prune(request, prepared, explain=True)
-        job.emit(self._describe(shown, prompt, notes))
+        job.emit(self._describe("pruned", shown, prompt, notes))
 
     def show(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> None:
         """Emit `ClipFrames`."""
@@ -60,25 +69,26 @@ class DemoSession:
         job.emit(ClipFrames(to_url(make_sheet(shown.shrink())), shown.times))
 
     def ask(self, request: DemoRequest, job: ModelJob[DemoEvent], max_new_tokens: int = NEW_TOKENS) -> None:
-        """Emit `KeptTokens`, both answers with their pieces and costs, and `Savings`.
+        """Emit `KeptTokens` for each pruned answer, all answers with their pieces and costs, and `Savings`.
 
-        The encoder runs once for an image, and its time counts for both answers, unless tiles are left out of the
-        pruned one. Later turns of a conversation do not need it. The overlay's time counts for neither.
+        The encoder runs once for an image, and its time counts for all answers, unless tiles are left out of a pruned
+        one. Later turns of a conversation do not need it. The overlay's time counts for none.
         """
-        shown, whole = self._open(request, job), replace(request, keep=1.0, encoder=WHOLE)
+        shown, whole = self._open(request, job), replace(request, keep=1.0, encoder=WHOLE, compared=None)
         with collect_warnings() as notes:
-            stock, seconds = self._prepare(whole, shown)
-            max_new_tokens = limit_new_tokens(self.loaded.model, stock.inputs, max_new_tokens)
-            prepared = stock if request.encoder.is_whole else self._prepare(request, shown)[0]
-            pruned = self._prune(request, prepared)
-            explained = self._prune(request, prepared, explain=True)
-        job.emit(self._describe(shown, explained, notes))
-        own = pruned.encode_seconds if prepared.encoded is None else seconds
-        small = self._answer("pruned", pruned, own, pruned.report.seconds, job, max_new_tokens)
-        unpruned = self._prune(whole, stock)  # by law the untouched model's inputs
-        own = unpruned.encode_seconds if stock.encoded is None else seconds
-        large = self._answer("unpruned", unpruned, own, 0.0, job, max_new_tokens)
-        job.emit(Savings.between(small, large))
+            stock = self._prepare(whole, shown)
+            max_new_tokens = limit_new_tokens(self.loaded.model, stock[0].inputs, max_new_tokens)
+        prompts: dict[AnswerKind, TimedPrompt] = {}
+        for kind, arm in request.list_arms().items():
+            with collect_warnings() as more:
+                is_stock = arm.encoder.is_whole and arm.method == request.method
+                prepared = stock if is_stock else self._prepare(arm, shown)
+                prompts[kind] = self._prune_timed(arm, *prepared)
+                explained = self._prune(arm, prepared[0], explain=True)
+            job.emit(self._describe(kind, shown, explained, [*notes, *more]))
+        costs = {kind: self._answer(kind, prompt, job, max_new_tokens) for kind, prompt in prompts.items()}
+        unpruned = replace(self._prune_timed(whole, *stock), select=0.0)  # by law the untouched model's inputs
+        job.emit(Savings.between(costs["pruned"], self._answer("unpruned", unpruned, job, max_new_tokens)))
 
     def _open(self, request: DemoRequest, job: ModelJob[DemoEvent]) -> ShownFile:
         """The image, or as many frames of the clip as the model has room for."""
@@ -110,13 +120,16 @@ class DemoSession:
         options: dict[str, Any] = {"keep": keep, "method": request.method, **vars(request.encoder)}
         return prune_prompt(self.loaded, prepared.inputs, **options, encoded=prepared.encoded, explain=explain)
 
-    def _describe(self, shown: ShownFile, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
+    def _prune_timed(self, request: DemoRequest, prepared: PreparedPrompt, encode: float) -> TimedPrompt:
+        prompt = self._prune(request, prepared)
+        seconds = prompt.encode_seconds if prepared.encoded is None else encode
+        return TimedPrompt(prompt, seconds, prompt.report.seconds)
+
+    def _describe(self, kind: AnswerKind, shown: ShownFile, prompt: PrunedPrompt, notes: list[str]) -> KeptTokens:
         report = prompt.report
         kept, total = report.kept_count, report.total_count
         cores = [item.core for item in report.items if item.core is not None]
-        explained = bool(cores) and kept < total  # nothing was selected if all is kept
-        core = sum(int(marks.sum()) for marks in cores) if explained else None
-        overlay = look = heat = None
+        overlay = look = heat = core = None
         looks = [item.look for item in report.items if item.look is not None]
         looked = sum(len(indices) for indices in looks) if looks else None
         try:
@@ -124,29 +137,30 @@ class DemoSession:
             look = draw_overlay(shown, report, self.loaded.processor, "look") if looks else None
         except InputError as error:
             notes = [*notes, str(error)]
-        with suppress(InputError):  # a flat relevance has no map
-            heat = draw_overlay(shown, report, self.loaded.processor, "map") if explained else None
+        if cores and kept < total:  # else nothing was selected
+            with suppress(InputError):  # a flat relevance has no map, and no core
+                heat = draw_overlay(shown, report, self.loaded.processor, "map")
+                core = sum(int(marks.sum()) for marks in cores)
         notes = list(dict.fromkeys([*self.loaded.notes, *notes, *report.notes]))
         complement = None if core is None else kept - core
         reason = next((item.reason for item in report.items if item.reason), None)
         return KeptTokens(
             overlay, kept, total, core, complement, heat, prompt.tokens, report.method, notes, look, looked, reason,
-            report.tile_counts, report.prompt_aware,
+            report.tile_counts, report.prompt_aware, kind,
         )  # fmt: skip
 
     def _answer(
-        self, kind: AnswerKind, prompt: PrunedPrompt, encode_seconds: float, select_seconds: float,
-        job: ModelJob[DemoEvent], max_new_tokens: int,
-    ) -> AnswerCost:  # fmt: skip
+        self, kind: AnswerKind, timed: TimedPrompt, job: ModelJob[DemoEvent], max_new_tokens: int
+    ) -> AnswerCost:
+        prompt, before = timed.prompt, timed.encode + timed.select
         timer = StageTimer(self.loaded.model.device)
         result = generate_answer(
             self.loaded, prompt.inputs, lambda text: job.emit(AnswerPiece(kind, text)), max_new_tokens=max_new_tokens,
             sampling=SamplingOptions(temperature=0), is_cancelled=lambda: job.cancelled,
         )  # fmt: skip
         timer.lap("all")
-        before = encode_seconds + select_seconds
         cost = AnswerCost(
-            prompt.report.kept_count, prompt.tokens, encode_seconds, select_seconds, result.prefill_seconds,
+            prompt.report.kept_count, prompt.tokens, timed.encode, timed.select, result.prefill_seconds,
             before + result.prefill_seconds, before + timer.laps["all"], result.kv_bytes, result.tokens,
         )  # fmt: skip
         job.emit(AnswerDone(kind, cost, result.finish_reason))

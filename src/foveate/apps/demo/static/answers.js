@@ -12,25 +12,52 @@ const ROWS = [
   ["kv_bytes", "KV cache", bytes, "less"],
 ];
 const PARTS = new Set(["encode", "select", "prefill"]); // parts of the time to the first token
-const costs = {}, texts = {}; // of the answers so far
+const ARMS = { pruned: "", compared: "compared-" }; // the pruned answers, and what the ids of their pictures begin with
+const ANSWERS = ["pruned", "compared", "unpruned"];
+const costs = {}, texts = {}, notes = {}; // of the answers so far
+let names = {}; // of the pruned answers, where two are compared
+let caption = ""; // of the question that was asked
 
-/** Shows the kept tokens over the image, and returns their count in words. */
-export function showKept(look) {
+/** A budget in words. */
+export function nameBudget({ keep }) {
+  return keep === "auto" ? "auto" : `${Math.round(100 * keep)} %`;
+}
+
+/** Makes room for the answers of a request: with two pruned ones these are called by their methods and budgets. */
+export function showArms({ compare, ...request }) {
+  const name = (arm) => `${arm.method}, ${nameBudget(arm)}`;
+  names = compare ? { pruned: name(request), compared: name(compare) } : {};
+  $("pruned-name").textContent = names.pruned ?? "Pruned";
+  $("compared-name").textContent = names.compared ?? "";
+  $("answers").classList.toggle("three", Boolean(compare));
+  if (!compare) clearArm("compared");
+  $("compared-answer").hidden = !compare;
+}
+
+/** Shows the kept tokens of a pruned answer over the image, and returns their count in words. */
+export function showKept(look, which) {
+  const find = (id) => $(ARMS[which] + id);
   const share = `${look.kept} of ${look.total} tokens`;
-  const overlay = $("overlay");
+  const overlay = find("overlay");
   overlay.hidden = look.overlay === null;
   if (look.overlay) overlay.src = look.overlay;
   const why = look.core === null ? "" : `, ${look.core} core and ${look.complement} complement`;
   const tiles = look.tiles === null ? "" : `; ${countTiles(look.tiles)} encoded`;
   overlay.alt = `The image with all but the kept tokens faded: ${look.kept} of ${look.total}${why}${tiles}.`;
-  showMap(look);
-  showFirstLook(look);
-  $("pruned-count").textContent = share;
+  showMap(look, find);
+  showFirstLook(look, find);
+  $(`${which}-count`).textContent = share;
   $("unpruned-count").textContent = `all ${look.total} tokens`;
-  $("reason").textContent = look.reason ? `Auto keeps ${look.reason}` : "";
-  $("legend").replaceChildren(...legend(look));
-  $("notes").replaceChildren(...look.notes.map((note) => element("li", note)));
+  find("reason").textContent = look.reason ? `Auto keeps ${look.reason}` : "";
+  find("legend").replaceChildren(...legend(look));
+  notes[which] = look.notes;
+  showNotes();
   return share;
+}
+
+function showNotes() {
+  const all = new Set(Object.keys(ARMS).flatMap((which) => notes[which] ?? []));
+  $("notes").replaceChildren(...[...all].map((note) => element("li", note)));
 }
 
 /** How many of how many tiles or windows, in words. */
@@ -39,32 +66,35 @@ export function countTiles([count, all]) {
 }
 
 /** Shows the map of relevance, where the method has one. */
-function showMap({ map, prompt_aware }) {
-  $("map").hidden = map === null;
+function showMap({ map, prompt_aware }, find) {
+  find("map").hidden = map === null;
   if (map === null) return;
   const score = prompt_aware ? "relevance to the question" : "the method's score, without the question";
-  $("map-title").textContent = `Map: ${score}, darker for more`;
-  $("map-overlay").src = map;
-  $("map-overlay").alt = `The map of ${score}.`;
+  find("map-title").textContent = `Map: ${score}, darker for more`;
+  find("map-overlay").src = map;
+  find("map-overlay").alt = `The map of ${score}.`;
 }
 
 /** Shows the tokens of a first look, where there was one. */
-function showFirstLook({ look, looked, total }) {
-  $("first-look").hidden = look === null;
+function showFirstLook({ look, looked, total }, find) {
+  find("first-look").hidden = look === null;
   if (look === null) return;
-  $("first-look-title").textContent = `First look: ${looked} averages of ${total} tokens`;
-  $("first-look-overlay").src = look;
-  $("first-look-overlay").alt = "The image with all but the tokens of the first look faded, and the map of attention.";
+  find("first-look-title").textContent = `First look: ${looked} averages of ${total} tokens`;
+  find("first-look-overlay").src = look;
+  find("first-look-overlay").alt = "The image with all but the tokens of the first look faded, and the map of attention.";
 }
 
-function legend(look) {
+/** What the marks over the image mean for this method. */
+function legend({ kept, total, core, complement, prompt_aware, tiles }) {
   const marks = [];
-  if (look.core !== null) {
-    if (look.core) marks.push(["core", `core ${look.core}: ${look.prompt_aware ? "the most relevant" : "the highest scores"}`]);
-    marks.push(["complement", `complement ${look.complement}: unlike the rest`]);
+  if (core === null) marks.push(["kept", `kept ${kept}`]);
+  else {
+    if (core) marks.push(["core", `core ${core}: ${prompt_aware ? "the most relevant" : "the highest scores"}`]);
+    marks.push(["complement", `complement ${complement}: unlike the rest`]);
   }
-  const [encoded, tiles] = look.tiles ?? [0, 0];
-  if (encoded < tiles) marks.push(["absent", `not encoded: ${countTiles([tiles - encoded, tiles])}`]);
+  const [encoded, parts] = tiles ?? [0, 0];
+  if (kept < total && encoded === parts) marks.push(["dropped", `dropped ${total - kept}`]);
+  if (encoded < parts) marks.push(["absent", `not encoded: ${countTiles([parts - encoded, parts])}`]);
   return marks.map(([kind, text]) => {
     const item = element("li", text);
     item.prepend(element("i", "", kind));
@@ -74,8 +104,17 @@ function legend(look) {
 
 /** Removes the kept tokens: there is no question about this image yet. */
 export function clearKept() {
-  $("overlay").hidden = $("map").hidden = $("first-look").hidden = true;
-  for (const id of ["pruned-count", "unpruned-count", "reason", "legend", "notes"]) $(id).replaceChildren();
+  Object.keys(ARMS).forEach(clearArm);
+  $("unpruned-count").replaceChildren();
+}
+
+function clearArm(which) {
+  const find = (id) => $(ARMS[which] + id);
+  for (const id of ["overlay", "map", "first-look"]) find(id).hidden = true;
+  for (const id of ["reason", "legend"]) find(id).replaceChildren();
+  $(`${which}-count`).replaceChildren();
+  delete notes[which];
+  showNotes();
 }
 
 /** Shows the image without overlay. */
@@ -85,8 +124,7 @@ export function showPlain(url, name) {
 
 /** Removes the answers; the kept tokens stay. */
 export function clearAnswers() {
-  $("answers").classList.remove("stale");
-  for (const which of ["pruned", "unpruned"]) {
+  for (const which of ANSWERS) {
     delete costs[which];
     texts[which] = "";
     const text = $(which);
@@ -99,19 +137,29 @@ export function clearAnswers() {
 }
 
 /** Prepares for answers to a question, with its true answer if that is known. */
-export function openAnswers({ question, turns }, truth) {
+export function openAnswers(request, truth) {
+  const { question, turns } = request;
   clearAnswers();
-  $("caption").textContent = turns.length ? `Question ${turns.length + 1} of a conversation` : "Question";
+  showArms(request);
+  caption = turns.length ? `Question ${turns.length + 1} of a conversation` : "Question";
+  showStale(false);
   $("question-title").textContent = question;
   $("truth").hidden = truth === undefined;
   $("truth").textContent = truth === undefined ? "" : `True answer: ${truth}`;
-  for (const which of ["pruned", "unpruned"]) $(which).setAttribute("aria-busy", "true");
+  for (const which of ANSWERS) $(which).setAttribute("aria-busy", "true");
+  $("columns").replaceChildren(element("td", ""), ...titles().map((title) => Object.assign(element("th", title), { scope: "col" })));
+}
+
+function titles() {
+  const { pruned, compared } = names;
+  return compared ? [pruned, compared, "Unpruned"] : ["Pruned", "Unpruned", "Saved"];
 }
 
 /** Removes everything about an earlier question. */
 export function reset() {
   clearAnswers();
-  $("caption").textContent = "Nothing asked yet";
+  caption = "Nothing asked yet";
+  showStale(false);
   $("question-title").textContent = "Ask to compare both answers";
 }
 
@@ -143,32 +191,36 @@ export function showSaved({ saved }) {
   $("rows").replaceChildren(...ROWS.map((row) => costRow(row, saved)));
 }
 
-/** The pruned answer as it is shown and as it was generated, its share of tokens, and the image with the kept ones. */
+/** The pruned answer as it is shown and as it was generated, its share of tokens, the image with the kept ones, and
+ *  the answer that it was compared with, in words. */
 export function describe() {
   const overlay = $("overlay").hidden ? $("plain").src : $("overlay").src;
-  const answer = $("pruned").firstChild.textContent.trim(); // without the mark of right or wrong
-  return { answer, text: texts.pruned.trim(), share: $("pruned-count").textContent, overlay };
+  const answer = (which) => $(which).firstChild.textContent.trim(); // without the mark of right or wrong
+  const share = [names.pruned, $("pruned-count").textContent].filter(Boolean).join(": ");
+  const beside = names.compared && `${answer("compared")} (${names.compared}: ${$("compared-count").textContent})`;
+  return { answer: answer("pruned"), text: texts.pruned.trim(), share, overlay, beside };
 }
 
-/** Marks the answers as those of earlier settings. */
-export function markStale() {
-  if (!$("pruned").textContent) return;
-  $("answers").classList.add("stale");
-  $("caption").textContent = "These answers are for earlier settings; ask again to update them";
+/** Marks the answers and their costs as those of earlier settings, or of the present ones. */
+export function showStale(isStale) {
+  for (const id of ["answers", "cost"]) $(id).classList.toggle("stale", isStale);
+  $("caption").textContent = isStale ? "These answers are for earlier settings; ask again to update them" : caption;
+  $("cost-title").textContent = isStale ? "Cost of the answers for earlier settings" : "Cost of the answers";
 }
 
 /** Ends the busy state of unfinished answers. */
 export function settle() {
-  for (const which of ["pruned", "unpruned"]) $(which).removeAttribute("aria-busy");
+  for (const which of ANSWERS) $(which).removeAttribute("aria-busy");
 }
 
 function costRow([name, title, format, word], saved) {
   const row = element("tr", "", PARTS.has(name) ? "part" : "");
   const head = element("th", title);
   head.scope = "row";
-  const { pruned, unpruned } = costs;
   const cell = (cost) => element("td", cost ? (cost[name] ? format(cost[name]) : "–") : "");
-  row.append(head, cell(pruned), cell(unpruned), element("td", ratio(saved[name], word)));
+  const last = names.compared ? [] : [element("td", ratio(saved[name], word), "saved")];
+  const shown = names.compared ? ANSWERS : ["pruned", "unpruned"];
+  row.append(head, ...shown.map((which) => cell(costs[which])), ...last);
   return row;
 }
 

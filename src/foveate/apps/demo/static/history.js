@@ -11,6 +11,7 @@ export function addTurn(list, turn, open) {
   const place = turn.turns.length ? `, question ${turn.turns.length + 1} of a conversation` : "";
   text.append(element("span", turn.question, "small"), element("strong", turn.answer));
   text.append(element("span", turn.share + place, "small"));
+  if (turn.beside) text.append(element("span", `beside it: ${turn.beside}`, "small"));
   const button = Object.assign(element("button", ""), { type: "button" });
   button.append(image, text);
   button.addEventListener("click", () => open(turn));

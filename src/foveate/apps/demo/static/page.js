@@ -1,31 +1,41 @@
 // The page: one image or clip, one question, one slider.
 
 import * as answers from "./answers.js";
+import { Controls } from "./controls.js";
 import { fillGallery, markScene, suggest } from "./gallery.js";
 import { addTurn } from "./history.js";
 import { fetchImage, isClip, readFile, takeFiles } from "./image.js";
 import { ask, get, look, showFrames } from "./server.js";
 import { sketch } from "./sketch.js";
+import { zoomTogether } from "./zoom.js";
 
 const $ = (id) => document.getElementById(id);
-const AUTO = 1; // the slider's notch left of its smallest share, 2 %
+const BASELINE = "grid"; // the method to compare with at first
 const WAIT = 120; // milliseconds without a change before the kept tokens are requested again
 const state = {
-  limits: null, methods: [], auto: null, keep: 0, // from the server
+  limits: null, // from the server
+  first: null, second: null, // the controls, and those to compare with
   image: null, name: "", truths: new Map(), // a data URL, and the known answers by question
   frames: new Map(), // of the clips that were opened, by their data URLs
   opening: null, // a promise of the next image: whether it was accepted
   shown: {}, // the request whose kept tokens are shown
   asked: null, // the last request about the image that was answered, with the pruned answer
+  answered: null, // the request of the answers that are shown
+  fit: null, // undoes the zoom
   asking: null, request: null, // the AbortController and the request of the answers in progress
   looking: null, timer: 0, // the AbortController of the kept tokens in progress, and the timer before them
 };
 
 function makeRequest(image = state.image) {
-  const keep = isAuto() ? "auto" : Number($("keep").value) / 100;
-  const encode = isAuto() ? 1 : Number($("encode").value) / 100;
+  const compare = $("compare").checked ? state.second.settings : null;
+  const encode = hasAuto() ? 1 : Number($("encode").value) / 100;
   const question = $("question").value.trim();
-  return { image, question, keep, method: $("method").value, encode, turns: earlierTurns(question) };
+  return { image, question, ...state.first.settings, encode, turns: earlierTurns(question), compare };
+}
+
+/** Whether a policy chooses a budget. */
+function hasAuto() {
+  return state.first.isAuto || ($("compare").checked && state.second.isAuto);
 }
 
 /** The turns before a question: a follow-up goes on from the last answer, or takes the place of the same question. */
@@ -42,10 +52,6 @@ function offerFollowUp(asked, checked) {
   $("follow-field").hidden = asked === null;
 }
 
-function isAuto() {
-  return Number($("keep").value) === AUTO;
-}
-
 function isComplete({ image, question, method }) {
   return Boolean(image && question && method);
 }
@@ -53,8 +59,14 @@ function isComplete({ image, question, method }) {
 // -- kept tokens: the newest request wins ----------------------------------------------------------------------------
 
 function onChange() {
-  answers.markStale();
+  if (state.answered) answers.showStale(hasChanged(makeRequest(), state.answered));
   lookSoon();
+}
+
+/** Whether a setting of a request differs from that of an earlier one. */
+function hasChanged(request, earlier) {
+  const isSame = (one, other) => one === other || JSON.stringify(one) === JSON.stringify(other);
+  return Object.keys(request).some((name) => !isSame(request[name], earlier[name]));
 }
 
 function lookSoon() {
@@ -66,14 +78,7 @@ function lookSoon() {
 /** Requests the kept tokens again if the settings have changed since. */
 function catchUp() {
   const request = makeRequest();
-  const isNew = (name) => request[name] !== state.shown[name];
-  if (isComplete(request) && Object.keys(request).some((name) => (name === "turns" ? hasOtherTurns(request) : isNew(name)))) {
-    onChange();
-  }
-}
-
-function hasOtherTurns({ turns }) {
-  return JSON.stringify(turns) !== JSON.stringify(state.shown.turns);
+  if (isComplete(request) && hasChanged(request, state.shown)) onChange();
 }
 
 async function lookAgain() {
@@ -90,24 +95,27 @@ async function lookNewest(request) {
   return kept;
 }
 
-function showKept(kept, request) {
+/** Shows the kept tokens of a request, and those to compare with. */
+function showKept([kept, other], request) {
   state.shown = request;
-  showShare(answers.showKept(kept));
-  showEncoded(...(kept.tiles === null ? [] : [answers.countTiles(kept.tiles)]));
+  if (!state.asking) answers.showArms(request);
+  showArm(kept, "pruned");
+  if (other) showArm(other, "compared");
 }
 
-function showShare(...counts) {
-  const text = [isAuto() ? "auto" : `${$("keep").value} %`, ...counts].join(", ");
-  $("share").textContent = text;
-  $("keep").setAttribute("aria-valuetext", text);
+function showArm(kept, which) {
+  const controls = { pruned: state.first, compared: state.second }[which];
+  controls.showShare(answers.showKept(kept, which));
+  if (which === "pruned") showEncoded(...(kept.tiles === null ? [] : [answers.countTiles(kept.tiles)]));
 }
 
 function showEncoded(...counts) {
-  const text = [`${isAuto() ? 100 : $("encode").value} %`, ...counts].join(", ");
+  const isAuto = hasAuto();
+  const text = [`${isAuto ? 100 : $("encode").value} %`, ...counts].join(", ");
   $("encode-share").textContent = text;
   $("encode").setAttribute("aria-valuetext", text);
-  $("encode").disabled = isAuto();
-  $("encode-note").textContent = isAuto()
+  $("encode").disabled = isAuto;
+  $("encode-note").textContent = isAuto
     ? "A policy is for whole images."
     : "So much of the image goes through the encoder at most: a small view of it, then the parts that the question needs.";
 }
@@ -134,6 +142,8 @@ async function adopt(url, name, { scene = null, drawing = false, asked = null } 
     if (state.asking) stop();
     run();
   });
+  state.answered = null;
+  state.fit();
   answers.reset();
   answers.showPlain(src, title);
   if (kept) showKept(kept, request);
@@ -200,7 +210,7 @@ async function run() {
   clearTimeout(state.timer);
   state.looking?.abort();
   const controller = new AbortController();
-  Object.assign(state, { asking: controller, request });
+  Object.assign(state, { asking: controller, request, answered: request });
   const truth = state.truths.get(request.question);
   answers.openAnswers(request, truth);
   showBusy(true);
@@ -210,7 +220,10 @@ async function run() {
 
 function onEvent(event, truth, signal) {
   if (signal.aborted) return;
-  if (event.type === "look") showKept(event, state.request);
+  if (event.type === "look") {
+    state.shown = state.request;
+    showArm(event, event.answer);
+  }
   if (event.type === "piece") answers.addPiece(event);
   if (event.type === "cost") answers.showCost(event, truth);
   if (event.type === "saved") {
@@ -219,7 +232,7 @@ function onEvent(event, truth, signal) {
     const turn = { ...state.request, name: state.name, ...answers.describe() };
     addTurn($("turns"), turn, openTurn);
     offerFollowUp(turn, $("follow").checked);
-    showStatus("Both answers are here.");
+    showStatus(state.request.compare ? "All answers are here." : "Both answers are here.");
   }
 }
 
@@ -270,46 +283,29 @@ function showStatus(text) {
 
 // -- start -----------------------------------------------------------------------------------------------------------
 
-function showSummary() {
-  const method = state.methods.find(({ name }) => name === $("method").value);
-  $("summary").textContent = `Keeps ${method.summary} (${method.paper}).`;
+/** Opens or closes the controls to compare with. */
+function showCompare() {
+  $("compare-field").hidden = !$("compare").checked;
+  if (!state.asking) answers.showArms(makeRequest());
 }
 
-/** The notch is there for the method of the policy alone. */
-function showNotch() {
-  const { method, note } = state.auto;
-  const slider = $("keep");
-  const isOpen = method === $("method").value;
-  if (!isOpen && isAuto()) slider.value = state.keep;
-  slider.min = isOpen ? AUTO : AUTO + 1;
-  if (isOpen) slider.setAttribute("list", "notches");
-  else slider.removeAttribute("list");
-  $("auto-note").textContent = method && !isOpen ? `No auto: the policy is for the method ${method}.` : note;
-  showShare();
+function onSetting() {
+  showEncoded();
+  onChange();
 }
 
 function addListeners() {
   $("go").addEventListener("click", () => (state.asking ? stop() : run()));
   $("dismiss").addEventListener("click", () => showError(""));
   $("question").addEventListener("input", onChange);
-  $("follow").addEventListener("change", () => (hasOtherTurns(makeRequest()) ? onChange() : lookSoon()));
+  $("follow").addEventListener("change", onChange);
   $("question").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.isComposing && !state.asking) run();
   });
-  $("keep").addEventListener("input", () => {
-    showShare();
-    showEncoded();
-    onChange();
-  });
-  $("encode").addEventListener("input", () => {
-    showEncoded();
-    onChange();
-  });
-  $("method").addEventListener("change", () => {
-    showSummary();
-    showNotch();
-    showEncoded();
-    onChange();
+  $("encode").addEventListener("input", onSetting);
+  $("compare").addEventListener("change", () => {
+    showCompare();
+    onSetting();
   });
   $("file").addEventListener("change", ({ target }) => {
     const [file] = target.files;
@@ -323,14 +319,14 @@ function addListeners() {
 
 async function start() {
   const [about, scenes] = await Promise.all([get("/about"), get("/scenes")]);
-  const keep = Math.round(100 * about.keep);
-  Object.assign(state, { limits: about.limits, methods: about.methods, auto: about.auto, keep });
+  const baseline = about.methods.find(({ name }) => name === BASELINE)?.name ?? about.method;
+  state.limits = about.limits;
+  state.first = new Controls("", about, about.method, onSetting);
+  state.second = new Controls("compared-", about, baseline, onSetting);
+  state.fit = zoomTogether($("answers"), { smaller: $("smaller"), larger: $("larger"), fit: $("fit"), level: $("level") });
   $("model").textContent = about.model;
-  $("method").append(...about.methods.map(({ name }) => new Option(name, name, false, name === about.method)));
-  $("keep").value = keep;
   $("encode-field").hidden = !about.tiles;
-  showSummary();
-  showNotch();
+  showCompare();
   showEncoded();
   addListeners();
   fillGallery($("gallery"), scenes, openScene);

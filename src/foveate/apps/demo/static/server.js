@@ -9,9 +9,11 @@ export function get(path) {
   return reach(async () => (await check(await fetch(path))).json());
 }
 
-/** The kept tokens of a request: {image, question, keep, method, encode, turns}; keep is a share or "auto". */
-export function look(request, signal) {
-  return reach(async () => (await post("/look", request, signal)).json());
+/** The kept tokens of a request, {image, question, keep, method, encode, turns, compare}, and those of `compare`, another
+ *  {keep, method}, if there is one; keep is a share or "auto". */
+export function look({ compare, ...request }, signal) {
+  const arms = compare ? [request, { ...request, ...compare }] : [request];
+  return Promise.all(arms.map((arm) => reach(async () => (await post("/look", arm, signal)).json())));
 }
 
 /** The frames of a clip, side by side in one image, and their seconds. */
@@ -19,7 +21,7 @@ export function showFrames(image) {
   return reach(async () => (await post("/frames", { image })).json());
 }
 
-/** Both answers; `onEvent` is called with every event as it arrives. */
+/** All answers; `onEvent` is called with every event as it arrives. */
 export function ask(request, signal, onEvent) {
   return reach(async () => {
     const response = await post("/ask", request, signal);
