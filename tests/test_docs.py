@@ -158,11 +158,14 @@ def test_the_options_that_the_page_names_exist():
 
 def test_the_client_of_the_page_on_serving(bundled, folder, capsys):
     page = ROOT / "docs" / "serving.md"
-    (snippet,) = [each for each in find_snippets(page) if "openai" in each]
+    client, own_settings, *_ = find_snippets(page)
+    names = {"__name__": "__main__"}
     with running_app(make_app(bundled, ServeSettings())) as server:
-        exec(snippet.replace("http://127.0.0.1:8000", server.url), {"__name__": "__main__"})
-    assert capsys.readouterr().out == " red 68 [58]\n"
-    assert "It prints ` red 68 [58]`" in page.read_text()
+        exec(client.replace("http://127.0.0.1:8000", server.url), names)
+        exec(own_settings, names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [" red 68", "[173] of [576]"]
+    assert [line for line in printed if f"prints `{line}`" not in page.read_text()] == []
 
 
 def test_the_other_snippets_on_serving_are_python():

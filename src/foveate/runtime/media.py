@@ -30,6 +30,7 @@ from foveate.runtime.video import TimedFrame
 
 AS_FRAMES = "show frames one by one, with their times, as foveate watch does"
 
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """Frames of one size with their times in seconds, and a key that is the same for the same clip."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 
 import pytest
 
@@ -36,6 +38,21 @@ def counted():
     """What the metric grew by."""
     before = read_choices()
     return lambda: {name: value - before[name] for name, value in read_choices().items()}
+
+
+def test_the_metric_is_the_sum_of_the_api_servers(tmp_path, monkeypatch):
+    """vLLM shows the sum of its processes, which each write their counts into a folder."""
+    from prometheus_client import generate_latest
+    from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    script = "from foveate.integrations.vllm.reuse import count_choices; count_choices([[7], []], whole=False)"
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", script], check=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    shown = generate_latest(get_prometheus_registry()).decode()
+    for line in ('foveate_choices_total{by="question"} 2.0', 'foveate_choices_total{by="picture"} 2.0'):
+        assert line in shown.splitlines()
 
 
 def expect_blind(engine: Engine, talk: list[dict], *media: list, method: str = "foveate", **settings: object):

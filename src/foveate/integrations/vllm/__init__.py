@@ -3,7 +3,7 @@
 It changes nothing unless a model is started under one of the names of `ARCHITECTURES`, which `overrides` gives:
 
     LLM(model, hf_overrides=foveate.integrations.vllm.overrides(model, keep=0.2))
-    foveate serve MODEL --engine vllm --keep 0.2
+    foveate serve --model MODEL --engine vllm --keep 0.2
 
 A request may have settings of its own: `"mm_processor_kwargs": {"foveate": {"keep": 0.1}}`.
 """
