@@ -193,15 +193,15 @@ speed: .venv/ready
 	$(BIN)/python benchmarks/encoder.py
 	$(BIN)/python benchmarks/readme.py
 
-# The tables of docs/serving.md: another half an hour. Run nothing else at the same time.
+# The tables of docs/serving.md: two hours, half of them for the load of 64 clients. Run nothing else at the same time.
 SERVED := .venv/engine/bin/foveate bench --engine vllm --layers 2 --keep 0.111 --rounds 3
 
 serving: .venv/engine/ready
 	$(SERVED) --model llava-1.5-7b --out benchmarks/results/serving/llava-1.5-7b
 	$(SERVED) --model qwen2.5-vl-3b --out benchmarks/results/serving/qwen2.5-vl-3b
 	.venv/engine/bin/python benchmarks/questions.py
-	.venv/engine/bin/python benchmarks/load.py --model llava-1.5-7b
-	.venv/engine/bin/python benchmarks/load.py --model bundled-qwen --image-size 336 --questions 1,4,16 --concurrency 1,4 --rate 0.8x
+	OMP_NUM_THREADS=1 .venv/engine/bin/python benchmarks/load.py --model bundled-qwen --image-size 336 --questions 1,4,16 --concurrency 1,4,16,64 --rate 0.8x
+	OMP_NUM_THREADS=1 .venv/engine/bin/python benchmarks/load.py --model llava-1.5-7b --questions 1,4
 	.venv/engine/bin/python benchmarks/encoder_steps.py
 	$(BIN)/python benchmarks/readme.py
 
