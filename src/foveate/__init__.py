@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.divprune import DivPrune as DivPrune
     from foveate.method.fastv import FastV as FastV
     from foveate.method.foveate import Foveate as Foveate
+    from foveate.method.glance import Glance as Glance
     from foveate.method.grid import Grid as Grid
     from foveate.method.holov import HoloV as HoloV
     from foveate.method.in_decoder import DecoderMethod as DecoderMethod
@@ -65,6 +66,7 @@ _MODULES = {
     "foveate.method.divprune": "DivPrune",
     "foveate.method.fastv": "FastV",
     "foveate.method.foveate": "Foveate",
+    "foveate.method.glance": "Glance",
     "foveate.method.grid": "Grid",
     "foveate.method.holov": "HoloV",
     "foveate.method.in_decoder": "DecoderMethod",

@@ -14,7 +14,9 @@ from foveate.conformance.laws import LawResult
 def test_methods(run):
     code, out, _ = run("methods")
     assert code == 0
-    assert "zspaprune" in out
+    assert all(row.name in out for row in foveate.methods())
+    assert "cls_attention" in out
+    assert "…" not in out  # nothing is cut in 80 columns
     code, out, _ = run("methods", "--json")
     rows = json.loads(out)
     assert [row["name"] for row in rows] == sorted(row["name"] for row in rows)

@@ -42,6 +42,17 @@ def test_the_page_shows_what_was_lost(loaded):
     assert write_page(plan, loaded, run, plot=False).count("data:image/png") == 0
 
 
+def test_the_page_names_what_lost_none_and_how_many_are_shown(loaded):
+    plan = EvalPlan(methods="divprune", keep="576,1", tasks="reading", limit=8, resize=False)
+    run = plan.run(loaded)
+    page, lost = write_page(plan, loaded, run, plot=False), list_lost(run.rows)
+    assert len(lost["divprune @ 1"]) > 5
+    assert f"divprune @ 1: {len(lost['divprune @ 1'])} lost, the first 5 of them" in page
+    (without,) = re.findall("No question was lost: (.*?)[.]</p>", page)
+    assert "divprune @ 576" in without.split("; ")
+    assert not set(without.split("; ")) & set(lost)
+
+
 def test_lost_is_what_the_unpruned_model_scores_higher():
     def row(arm, name, right):
         return {"arm": arm, "name": arm, "id": name, "right": right}

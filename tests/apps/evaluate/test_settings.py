@@ -27,6 +27,7 @@ def test_methods_with_fields():
         ("zspaprune(core=2)", InputError, "core=2"),
         ("divprune(a=1)", InputError, "it has no fields"),
         ("a b c", InputError, "is no method"),
+        (ZSPAPrune(), InputError, "is not a text: write names"),
         ("zspaprune,,divprune", InputError, "is no method"),
     ],
 )

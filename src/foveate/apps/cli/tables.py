@@ -26,7 +26,19 @@ def methods(as_json: options.Json = False) -> None:
     """List the methods that select tokens."""
     import foveate
 
-    console.print_rows("Methods", [dataclasses.asdict(row) for row in foveate.methods()], as_json)
+    rows = [dataclasses.asdict(row) for row in foveate.methods()]
+    if not as_json:  # few columns, so that 80 characters are enough for whole words
+        rows = [
+            {
+                "name": row["name"],
+                "paper": row["paper"],
+                "keeps": row["summary"],
+                "question": row["prompt_aware"],
+                "where": ", ".join([row["prunes"], *(f"needs {extra}" for extra in row["needs"])]),
+            }
+            for row in rows
+        ]
+    console.print_rows("Methods", rows, as_json)
 
 
 @options.app.command()

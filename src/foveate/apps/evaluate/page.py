@@ -65,15 +65,17 @@ def list_lost(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _write_lost(plan: EvalPlan, loaded: LoadedModel, run: EvalRun) -> Iterator[str]:
-    """A section for each arm of a method that lost a question."""
+    """A section for each arm of a method that lost a question, and the names of those that lost none."""
     examples = {example.id: example for example in plan.list_examples()[0]}
     arms = plan.make_arms(next(iter(examples.values())).modality)
     lost, whole = list_lost(run.rows), {row["id"]: row for row in run.rows if row["name"] == UNPRUNED}
-    for arm in arms:
+    pruned = [arm for arm in arms if isinstance(arm, PrunedEvalArm)]
+    for arm in pruned:
         rows = lost.get(arm.label, [])
-        if not rows or not isinstance(arm, PrunedEvalArm):
+        if not rows:
             continue
-        yield f"<h2>{escape(arm.label)}: {len(rows)} lost</h2><div class='cases'>"
+        limit = f", the first {MOST} of them" if len(rows) > MOST else ""
+        yield f"<h2>{escape(arm.label)}: {len(rows)} lost{limit}</h2><div class='cases'>"
         for row in rows[:MOST]:
             shown = _write_image(arm, loaded, examples[row["id"]])
             facts = {
@@ -83,6 +85,9 @@ def _write_lost(plan: EvalPlan, loaded: LoadedModel, run: EvalRun) -> Iterator[s
             lines = "".join(f"<br>{escape(name)}: <b>{escape(value)}</b>" for name, value in facts.items())
             yield f"<figure>{shown}<figcaption>{escape(row['question'])}{lines}</figcaption></figure>"
         yield "</div>"
+    without = [escape(arm.label) for arm in pruned if arm.label not in lost]
+    if without:
+        yield f"<p>No question was lost: {'; '.join(without)}.</p>"
 
 
 def _write_image(arm: PrunedEvalArm, loaded: LoadedModel, example: EvalExample) -> str:

@@ -14,7 +14,7 @@ from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.fewer import FewerEvalArm
 from foveate.apps.evaluate.report import BLIND, UNPRUNED
 from foveate.apps.evaluate.resized import ResizedEvalArm
-from foveate.errors import InputError
+from foveate.errors import InputError, describe
 from foveate.method import Method, resolve, resolve_any
 from foveate.method.blind import make_blind
 from foveate.method.budget import check_keep
@@ -38,6 +38,11 @@ def parse_methods(text: str) -> dict[str, AnyMethod]:
 
     Raises a `FoveateError` that says what is wrong with which part.
     """
+    if not isinstance(text, str):
+        raise InputError(
+            f"methods={describe(text)} is not a text: write names, as in 'foveate,divprune'. A class of your own has a "
+            "name once a package registers it (docs/add-a-method.md)."
+        )
     methods: dict[str, AnyMethod] = {}
     for part in re.split(r",(?![^(]*\))", text):
         match = SPEC.fullmatch(part)
