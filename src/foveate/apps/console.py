@@ -108,7 +108,7 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], as_json: bool) -> Non
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(*rows[0], title=title)
+    table = Table(*(name.replace("_", " ") for name in rows[0]), title=title)  # words wrap, and are not cut off
     for row in rows:
         table.add_row(*(Text(format_cell(value)) for value in row.values()))
     Console(highlight=False).print(table)
