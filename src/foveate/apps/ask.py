@@ -1,6 +1,5 @@
 """`ask`: one question about images and clips, answered by the unpruned model and by pruned ones, side by side."""
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,16 +26,16 @@ from foveate.runtime.warnings import collect_warnings
 
 ROUNDS = 3  # by default, after one warm-up; pruned and unpruned alternate, so that a slow moment affects both
 
-DRAWN_WORLD = "A bundled model knows drawn scenes alone: about photographs, pages and charts of yours it can but guess."
+DRAWN_WORLD = "A bundled model knows drawn scenes alone: about your photographs, pages and charts it can only guess."
 
 
 @dataclass(frozen=True)
 class FirstTokenTiming:
     """Time and memory up to the first new token.
 
-    Seconds (medians) of the vision encoder, of selection with rewriting (0 unpruned), and of the language model's
-    prefill; bytes of the KV cache after it, and of the accelerator's peak memory, None on a CPU. `fastest` and
-    `slowest` are the seconds to the first token of the rounds at the ends.
+    Seconds of the vision encoder, of selection with rewriting (0 unpruned), and of the language model's prefill; bytes
+    of the KV cache after it, and of the accelerator's peak memory, None on a CPU. `fastest` and `slowest` are the
+    seconds to the first token of the rounds at the ends.
     """
 
     encode: float
@@ -107,7 +106,7 @@ def ask(
     rounds: int = ROUNDS,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Comparison:
-    """Answer greedily, pruned and unpruned, and time both: one warm-up each, then medians of alternating `rounds`.
+    """Answer greedily, pruned and unpruned, and time both: a warm-up, then the middle one of alternating `rounds`.
 
     `seen` are images of Pillow and clips of (seconds, image). `on_step` is called with what begins. The settings are
     those of `prune_inputs`; the time for `explain` is not counted. With `retry`, `keep` is a policy with a retry.
@@ -122,17 +121,17 @@ def ask(
         check_encoder(family_of(model), check_settings(**settings))
     inputs = make_question_inputs(loaded, [seen] if isinstance(seen, Image.Image) else seen, question)
     with torch.no_grad(), collect_warnings() as notes:
-        shorts, timings = _run_rounds(model, inputs, arms, rounds, on_step)
+        shorts, timed = _run_rounds(model, inputs, arms, rounds, on_step)
         answers = []
-        for settings, short, timing in zip(arms, shorts, timings, strict=False):
+        for settings, short, timing in zip(arms, shorts, timed, strict=False):
             on_step(f"answering on {short.report.kept_count} tokens")
-            answers.append(_answer(loaded, inputs, settings, short, timing, timings[-1], max_new_tokens, explain))
+            answers.append(_answer(loaded, inputs, settings, short, timing, timed[-1], max_new_tokens, explain))
         on_step("answering on all tokens")
         unpruned_answer = generate_answers(loaded, inputs, max_new_tokens)[0]
     about = [*describe_model(loaded), *notes, *(note for each in answers for note in each.report.notes)]
     first, others_answered = answers[0], tuple(answers[1:])
     return Comparison(
-        first.answer, first.pruned, first.report, first.retried, unpruned_answer, timings[-1],
+        first.answer, first.pruned, first.report, first.retried, unpruned_answer, take_middle(timed[-1]),
         tuple(dict.fromkeys(about)), others_answered, rounds,
     )  # fmt: skip
 
@@ -165,15 +164,16 @@ def answer_pruned(
 
 def _answer(
     loaded: LoadedModel, inputs: Mapping[str, Any], settings: Mapping[str, Any], short: PrunedInputs,
-    timing: FirstTokenTiming, unpruned: FirstTokenTiming, max_new_tokens: int, explain: bool,
+    timings: Sequence[FirstTokenTiming], unpruned: Sequence[FirstTokenTiming], max_new_tokens: int, explain: bool,
 ) -> PrunedAnswer:  # fmt: skip
     """Generate the answer of one budget and method; explain its report, which is not timed."""
     report, result = short.report, answer_pruned(loaded, inputs, settings, short, max_new_tokens)
     if explain:
         report = replace(report, items=prune_inputs(loaded.model, inputs, explain=True, **settings).report.items)
     if result.retried:
-        timing = replace(unpruned, select=timing.select, prefill=timing.prefill + unpruned.prefill)
-    return PrunedAnswer(result.output, timing, report, result.retried)
+        both = zip(timings, unpruned, strict=True)
+        timings = [replace(whole, select=few.select, prefill=few.prefill + whole.prefill) for few, whole in both]
+    return PrunedAnswer(result.output, take_middle(timings), report, result.retried)
 
 
 def _run_rounds(
@@ -182,8 +182,8 @@ def _run_rounds(
     arms: Sequence[Mapping[str, Any]],
     rounds: int,
     on_step: Callable[[str], None],
-) -> tuple[list[PrunedInputs], list[FirstTokenTiming]]:  # fmt: skip
-    """The pruned inputs of each arm, and the medians of each arm and of the unpruned model, after a warm-up."""
+) -> tuple[list[PrunedInputs], list[tuple[FirstTokenTiming, ...]]]:  # fmt: skip
+    """The pruned inputs of each arm, and the rounds of each arm and of the unpruned model, after a warm-up."""
     on_step("warming up")
     _run_round(model, inputs, arms)
     shorts, ran = list[PrunedInputs](), list[list[FirstTokenTiming]]()
@@ -191,7 +191,7 @@ def _run_rounds(
         on_step(f"round {number + 1} of {rounds}")
         shorts, timings = _run_round(model, inputs, arms)
         ran.append(timings)
-    return shorts, [_take_median(timings) for timings in zip(*ran, strict=True)]
+    return shorts, list(zip(*ran, strict=True))
 
 
 def _run_round(
@@ -226,8 +226,8 @@ def _time_prefill(model: Any, inputs: Mapping[str, Any], encode: float, select: 
     return FirstTokenTiming(encode, select, timer.laps["prefill"], kv_bytes(cache_of(out)), peak)
 
 
-def _take_median(timings: Sequence[FirstTokenTiming]) -> FirstTokenTiming:
-    names = ("encode", "select", "prefill")
-    medians = {name: statistics.median(getattr(each, name) for each in timings) for name in names}
-    ends = [each.first_token for each in timings]
-    return replace(timings[-1], **medians, fastest=min(ends), slowest=max(ends))
+def take_middle(timings: Sequence[FirstTokenTiming]) -> FirstTokenTiming:
+    """One whole round, since medians of the parts may add up to more than the slowest round took."""
+    ranked = sorted(timings, key=lambda each: each.first_token)
+    middle = ranked[(len(ranked) - 1) // 2]
+    return replace(middle, fastest=ranked[0].first_token, slowest=ranked[-1].first_token)

@@ -58,8 +58,7 @@ def print_comparison(comparison: Comparison) -> None:
     if all(timing.peak_bytes is not None for timing in timings):
         table.add_row("peak memory", *(format_mib(timing.peak_bytes or 0) for timing in timings))
     console.print(table)
-    rounds = "one round" if comparison.rounds == 1 else f"{comparison.rounds} rounds"
-    console.print(f"Times are medians of {rounds}; in brackets the fastest and the slowest one.")
+    console.print(describe_rounds(comparison.rounds))
     for arm in arms:
         for item in arm.report.items:
             if item.reason:
@@ -109,7 +108,7 @@ def print_rows(title: str, rows: Sequence[dict[str, Any]], as_json: bool) -> Non
     if as_json:
         print(json.dumps(rows))
         return
-    table = Table(*rows[0], title=title)
+    table = Table(*(name.replace("_", " ") for name in rows[0]), title=title)  # words wrap, and are not cut off
     for row in rows:
         table.add_row(*(Text(format_cell(value)) for value in row.values()))
     Console(highlight=False).print(table)
@@ -122,8 +121,8 @@ def to_record(
 
     `encoded` is the share of the image that went through the encoder for the pruned answer.
     `seconds` and `kv_bytes` (and `peak_bytes`, None without a CUDA device) hold "pruned" and "unpruned"; a time splits
-    into first_token = encode + select + prefill, medians of `rounds`; `range` holds the fastest and the slowest
-    first_token. `others` are the budgets and methods of --compare.
+    into first_token = encode + select + prefill, in the middle one of `rounds`; `range` holds the fastest and the
+    slowest first_token. `others` are the budgets and methods of --compare.
     """
     timings = {"pruned": comparison.pruned, "unpruned": comparison.unpruned}
     parts = ("first_token", "encode", "select", "prefill")
@@ -173,9 +172,17 @@ def format_ms(seconds: float) -> str:
     return f"{1000 * seconds:.1f} ms"
 
 
+def describe_rounds(rounds: int) -> str:
+    """Which of the rounds the times are of."""
+    if rounds == 1:
+        return "Times are those of one round."
+    return f"Times are those of the middle one of {rounds} rounds; in brackets the fastest and the slowest."
+
+
 def format_range(timing: FirstTokenTiming) -> str:
     """The time to the first token, with the fastest and the slowest round."""
-    return f"{format_ms(timing.first_token)} ({1000 * timing.fastest:.1f} to {1000 * timing.slowest:.1f})"
+    ends = "" if timing.fastest == timing.slowest else f" ({1000 * timing.fastest:.1f} to {1000 * timing.slowest:.1f})"
+    return format_ms(timing.first_token) + ends
 
 
 def format_mib(count: int) -> str:

@@ -24,6 +24,21 @@ def test_commands(refuse, monkeypatch, arguments):
     assert f"{ADDRESS} is an address" in refuse(*arguments)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["eval", "--model", "."], "holds no config.json"), (["reproduce", "--model", "."], "foveate: "),
+        (["audit", "--policy", "none.json"], "none.json"),
+    ],
+)  # fmt: skip
+def test_a_default_folder_is_no_address(refuse, monkeypatch, tmp_path, arguments, text):
+    """Without --out, Typer gives its parser the default, a path: the refusal is of something else."""
+    monkeypatch.chdir(tmp_path)
+    says = refuse(*arguments)
+    assert text in says
+    assert "address" not in says
+
+
 def test_what_is_typed_in_a_chat(run, scene, monkeypatch, folder):
     lines = iter([f"/see {ADDRESS}", "/quit"])
     monkeypatch.setattr("builtins.input", lambda _: next(lines))

@@ -90,6 +90,7 @@ def test_ask_retry_answers_again_if_the_model_is_unsure(run, folder, model, scen
     retry = Retry(limit - math.log(99.0), 0.0, -1.0, 0.0, 100.0, Promise(0.01, 0.95, 1000, 0.0, 0.5))
     path = save_policy(model, tmp_path, price=SAFE, offsets=(-30.0, -60.0), weight=0.0, retry=retry)
     ask = ("ask", scene, "what?", "--model", folder, "--policy", path, "--json", "--max-new-tokens", 4)
+    ask = (*ask, "--repeat", 1)  # the times of both columns are then of one round
     code, out, err = run(*ask, "--retry")
     assert (code, err) == (0, "")
     record, text = json.loads(out.splitlines()[-1]), " ".join(out.split())
@@ -99,6 +100,7 @@ def test_ask_retry_answers_again_if_the_model_is_unsure(run, folder, model, scen
         assert record["answer"] == record["answer_unpruned"]
         assert record["kv_bytes"]["pruned"] == record["kv_bytes"]["unpruned"]
         assert record["seconds"]["pruned"]["prefill"] > record["seconds"]["unpruned"]["prefill"]
+        assert record["range"]["pruned"] == [record["seconds"]["pruned"]["first_token"]] * 2
     else:
         fixed = run("ask", scene, "what?", "--model", folder, "--keep", 4, "--json", "--max-new-tokens", 4)[1]
         assert record["answer"] == json.loads(fixed.splitlines()[-1])["answer"]

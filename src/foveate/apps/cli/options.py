@@ -15,10 +15,13 @@ app = typer.Typer(
 )  # fmt: skip
 
 
-def parse_file(text: str) -> Path:
-    """The path of a file or folder, for every option that names one. Raises `BadParameter` for an address."""
+def parse_file(path: str | Path) -> Path:
+    """The path of a file or folder, for every option that names one. Raises `BadParameter` for an address.
+
+    Typer calls it with an option's default too, which is a `Path`.
+    """
     try:
-        return to_path(text)
+        return to_path(str(path))
     except InputError as error:  # which the parser of options would take for a `ValueError` without a message
         raise typer.BadParameter(str(error)) from error
 
