@@ -162,7 +162,7 @@ def test_promises_that_cannot_be_made(calibrate, tmp_path, monkeypatch, options,
     ("lines", "text"),
     [
         ([], "has no usable question: it is empty"),
-        ([{"question": "what?"}] * 9, "'image' is missing or no text"),
+        ([{"question": "what?"}] * 9, "'image' is missing: name a file"),
         ([{"image": "none.png", "question": "what?"}], "There is no image"),
         ([{"image": "mine.jsonl", "question": "what?"}], "no image that Pillow can read"),
         (["no JSON\n"], "is no JSON object"),

@@ -24,14 +24,6 @@ def test_methods(run):
     assert {row["name"]: row["needs"] for row in rows}["visionzip"] == ["cls_attention", "keys"]
 
 
-def test_no_column_name_is_cut_off_on_a_narrow_terminal(run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "80")
-    header = run("methods")[1].split("┡")[0]
-    assert "prompt" in header
-    assert "aware" in header
-    assert "…" not in header
-
-
 def test_families(run):
     rows = json.loads(run("families", "--json")[1])
     assert {"llava", "qwen2_5_vl", "qwen3_vl"} <= {row["model_type"] for row in rows}
