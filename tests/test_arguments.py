@@ -35,14 +35,14 @@ def refuse(call, *arguments, **more):
 
 
 @pytest.mark.parametrize("value", ODD, ids=range(len(ODD)))
-def test_odd_values(value):
+def test_odd_values(value, tmp_path):
     refuse(foveate.draw, value, EMPTY)
     for name in ("report", "item", "legend", "step"):
         refuse(foveate.draw, **{"image": IMAGE, "report": EMPTY, name: value})
     refuse(foveate.learn_template, value, None)
     refuse(foveate.load, value)
     for name in ("device_map", "dtype", "attention", "quantize", "revision", "adapter", "gguf_file"):
-        refuse(foveate.load, "no/such-model-anywhere", **{name: value})
+        refuse(foveate.load, str(tmp_path), **{name: value})
     refuse(PrunedInputs, value, EMPTY)
     assert describe(value)
 

@@ -171,7 +171,7 @@ def test_ask_says_what_was_encoded(run, tiles, image, loaded, share, count):
 
 
 def test_ask_without_it_is_as_before(run, tiles, image):
-    outputs = [run("ask", image, "what?", "--model", tiles, "--json", "--max-new-tokens", 3, *more)[1]
+    outputs = [run("ask", image, "what?", "--model", tiles, "--json", "--max-new-tokens", 3, "--repeat", 1, *more)[1]
                for more in ((), ("--encode", "1.0"), ("--encode", "1"))]  # fmt: skip
     records = [json.loads(out.splitlines()[-1]) for out in outputs]
     assert [(record["encode"], record["encoded"]) for record in records] == [(1.0, [1.0])] * 3
