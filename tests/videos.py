@@ -3,7 +3,14 @@
 from fractions import Fraction
 
 import numpy as np
+import pytest
+from transformers.utils.import_utils import is_torchvision_available
 
+from foveate.runtime.load import load, quiet
+from tiny import tiny_folder
+
+HAS_TORCHVISION = is_torchvision_available()
+needs_videos = pytest.mark.skipif(not HAS_TORCHVISION, reason="torchvision is not installed: make test-towers")
 LEVELS = 30  # between two frames
 CORNER = 16
 
@@ -37,3 +44,27 @@ def draw_frame(number, size):
 def number_of(image):
     """Which frame it is, by the level of its middle."""
     return round(np.asarray(image)[image.height // 2, image.width // 2].mean() / LEVELS)
+
+
+def load_reader(family, folder):
+    """A tiny Qwen-VL whose chat template shows clips."""
+    with quiet():
+        loaded = load(str(tiny_folder(family, folder)))
+    processor = loaded.processor
+    if HAS_TORCHVISION:
+        processor.video_processor.size = processor.image_processor.size
+    video = "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}"
+    processor.chat_template = processor.chat_template.replace("{% else %}", video, 1)
+    assert "video_pad" in processor.chat_template
+    return loaded
+
+
+def to_video_arguments(clips, rates):
+    """What a processor takes for clips of (seconds, image), with so many frames a second."""
+    return {
+        "videos": [[image for _, image in clip] for clip in clips], "do_sample_frames": False,
+        "video_metadata": [
+            {"fps": rate, "total_num_frames": len(clip), "frames_indices": [seconds * rate for seconds, _ in clip]}
+            for clip, rate in zip(clips, rates, strict=True)
+        ],
+    }  # fmt: skip

@@ -16,24 +16,14 @@ from foveate.runtime.load import load, quiet
 from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.media import Clip
 from tiny import tiny_folder, tiny_tokenizer
+from videos import load_reader, needs_videos, to_video_arguments
 
-HAS_TORCHVISION = is_torchvision_available()
-needs_videos = pytest.mark.skipif(not HAS_TORCHVISION, reason="torchvision is not installed: make test-towers")
 ASK = {"max_new_tokens": 6, "do_sample": False}
 
 
 @pytest.fixture(scope="module", params=["qwen2_5_vl", "qwen3_vl"])
 def loaded(request, tmp_path_factory):
-    folder = tiny_folder(request.param, tmp_path_factory.mktemp(request.param))
-    with quiet():
-        loaded = load(str(folder))
-    processor = loaded.processor
-    if HAS_TORCHVISION:
-        processor.video_processor.size = processor.image_processor.size
-    video = "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}"
-    processor.chat_template = processor.chat_template.replace("{% else %}", video, 1)
-    assert "video_pad" in processor.chat_template
-    return loaded
+    return load_reader(request.param, tmp_path_factory.mktemp(request.param))
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +46,7 @@ def open_session(loaded, **options):
 
 def answer_at_once(loaded, messages, images, clips, rates, **options):
     """The answer to a whole conversation, and its report, by the processor's own arguments."""
-    videos = {
-        "videos": [[image for _, image in clip] for clip in clips], "do_sample_frames": False,
-        "video_metadata": [
-            {"fps": rate, "total_num_frames": len(clip), "frames_indices": [seconds * rate for seconds, _ in clip]}
-            for clip, rate in zip(clips, rates, strict=True)
-        ],
-    }  # fmt: skip
+    videos = to_video_arguments(clips, rates)
     prompt = apply_template(loaded, messages)
     inputs = loaded.processor(text=[prompt], return_tensors="pt", **({"images": images} if images else {}), **videos)
     with torch.no_grad():

@@ -16,10 +16,10 @@ from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.settings import Keep, Positions, check_settings
-from foveate.runtime.conversation import apply_template, generate_answers, make_inputs
+from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.load import BUNDLED
 from foveate.runtime.loaded import LoadedModel
-from foveate.runtime.media import Seen, process_shown, read_shown
+from foveate.runtime.media import Seen, make_seen_inputs
 from foveate.runtime.retry import RetriedOutput, find_retrying, retry_if_unsure
 from foveate.runtime.timing import StageTimer, kv_bytes, prefill
 from foveate.runtime.warnings import collect_warnings
@@ -142,13 +142,11 @@ def describe_model(loaded: LoadedModel) -> list[str]:
 
 
 def make_question_inputs(loaded: LoadedModel, seen: Sequence[Seen], question: str) -> Any:
-    """The model's inputs for a question about images and clips. Raises as `read_shown` and `process_chat`."""
+    """The model's inputs for a question about images and clips. Raises as `make_seen_inputs`."""
     first = seen[0]
     if len(seen) == 1 and isinstance(first, Image.Image):
         return make_inputs(loaded, [first], [question])
-    shown = [read_shown(loaded, each) for each in seen]
-    content = [*({"type": each.modality} for each in shown), {"type": "text", "text": question}]
-    return process_shown(loaded, apply_template(loaded, [{"role": "user", "content": content}]), shown)
+    return make_seen_inputs(loaded, seen, question)
 
 
 def answer_pruned(

@@ -197,6 +197,13 @@ def prepare_shown(
     return PreparedPrompt(short, encoded, len(keys) if is_known else 0, timer.laps["encode"])
 
 
+def make_seen_inputs(loaded: LoadedModel, seen: Sequence[Seen], question: str) -> Any:
+    """The model's inputs for one question about images and clips. Raises as `read_shown` and `process_chat`."""
+    shown = [read_shown(loaded, each) for each in seen]
+    content = [*({"type": each.modality} for each in shown), {"type": "text", "text": question}]
+    return process_shown(loaded, apply_template(loaded, [{"role": "user", "content": content}]), shown)
+
+
 def process_shown(loaded: LoadedModel, prompt: str, shown: Sequence[Shown]) -> Any:
     """The model's inputs for a prompt with images, clips and sounds in order. Raises as `process_chat`."""
     images = [each for each in shown if isinstance(each, LazyImage)]

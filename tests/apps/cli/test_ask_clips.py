@@ -6,7 +6,6 @@ import random
 import pytest
 import torch
 from PIL import Image
-from transformers.utils.import_utils import is_torchvision_available
 
 import foveate
 from foveate.runtime.conversation import apply_template, generate_answers
@@ -14,10 +13,10 @@ from foveate.runtime.load import load, quiet
 from foveate.runtime.video import read_clip
 from foveate.world.clip_questions import make_clip_question
 from foveate.world.clips import draw_frames, sample_clip
-from videos import write_video
+from videos import needs_videos, to_video_arguments, write_video
 
 pytest.importorskip("av", reason="PyAV is not installed: pip install 'foveate[video]'")
-pytestmark = pytest.mark.skipif(not is_torchvision_available(), reason="torchvision is not installed: make test-towers")
+pytestmark = needs_videos
 QUESTION = "where is the last star?"
 OPTIONS = ("--model", "bundled-clips", "--keep", 0.3, "--max-new-tokens", 4, "--repeat", 1, "--json")
 
@@ -41,13 +40,7 @@ def answer_at_once(loaded, images, clips):
     content = [*({"type": "image"} for _ in images), *({"type": "video"} for _ in clips)]
     prompt = apply_template(loaded, [{"role": "user", "content": [*content, {"type": "text", "text": QUESTION}]}])
     rates = [(len(each) - 1) / (each[-1][0] - each[0][0]) for each in clips]
-    videos = {
-        "videos": [[image for _, image in each] for each in clips], "do_sample_frames": False,
-        "video_metadata": [
-            {"fps": rate, "total_num_frames": len(each), "frames_indices": [seconds * rate for seconds, _ in each]}
-            for each, rate in zip(clips, rates, strict=True)
-        ],
-    }  # fmt: skip
+    videos = to_video_arguments(clips, rates)
     inputs = loaded.processor(text=[prompt], return_tensors="pt", **({"images": images} if images else {}), **videos)
     with torch.no_grad():
         short = foveate.prune_inputs(loaded.model, inputs, keep=0.3)

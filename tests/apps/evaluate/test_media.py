@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from transformers.utils.import_utils import is_torchvision_available
 
 import foveate
 from foveate.apps.evaluate import EvalPlan
@@ -17,11 +16,9 @@ from foveate.runtime.conversation import apply_template, generate_answers
 from foveate.runtime.load import load, quiet
 from foveate.runtime.video import read_clip
 from tiny import tiny_folder
-from videos import write_video
+from videos import load_reader, needs_videos, write_video
 
 pytest.importorskip("av", reason="PyAV is not installed: pip install 'foveate[video]'")
-HAS_TORCHVISION = is_torchvision_available()
-needs_videos = pytest.mark.skipif(not HAS_TORCHVISION, reason="torchvision is not installed: make test-towers")
 TIMES = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
 QUESTION = "what color is it?"
 PLAN = {"methods": "divprune", "keep": "0.3", "max_new_tokens": 3, "max_frames": 6}
@@ -29,14 +26,7 @@ PLAN = {"methods": "divprune", "keep": "0.3", "max_new_tokens": 3, "max_frames":
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    with quiet():
-        loaded = load(str(tiny_folder("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))))
-    processor = loaded.processor
-    if HAS_TORCHVISION:
-        processor.video_processor.size = processor.image_processor.size
-    video = "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}"
-    processor.chat_template = processor.chat_template.replace("{% else %}", video, 1)
-    return loaded
+    return load_reader("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))
 
 
 @pytest.fixture(scope="module")

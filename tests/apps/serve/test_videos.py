@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from transformers.utils.import_utils import is_torchvision_available
 
 import foveate
 from foveate.apps.serve.app import make_app
@@ -13,24 +12,15 @@ from foveate.runtime.load import load, quiet
 from foveate.runtime.video import read_clip
 from served import content, data_url, post, refusal, running_app, to_file
 from tiny import tiny_folder
-from videos import write_video
+from videos import load_reader, needs_videos, write_video
 
 pytest.importorskip("av", reason="PyAV is not installed: pip install 'foveate[video]'")
-HAS_TORCHVISION = is_torchvision_available()
-needs_videos = pytest.mark.skipif(not HAS_TORCHVISION, reason="torchvision is not installed: make test-towers")
 TIMES = [0.0, 0.4, 1.0, 1.5, 2.5, 3.0]
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
-    with quiet():
-        loaded = load(str(tiny_folder("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))))
-    processor = loaded.processor
-    if HAS_TORCHVISION:
-        processor.video_processor.size = processor.image_processor.size
-    video = "{% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>{% else %}"
-    processor.chat_template = processor.chat_template.replace("{% else %}", video, 1)
-    return loaded
+    return load_reader("qwen2_5_vl", tmp_path_factory.mktemp("qwen2_5_vl"))
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from foveate.runtime.conversation import apply_template
 from foveate.runtime.loaded import LoadedModel
-from foveate.runtime.media import check_reader, process_shown, read_shown
+from foveate.runtime.media import check_reader, make_seen_inputs
 
 
 def check_clips(loaded: LoadedModel) -> None:
@@ -19,6 +18,4 @@ def make_media_inputs(loaded: LoadedModel, shown: Sequence[Sequence[Any]], quest
     One row: processors differ in what they take of several rows with different numbers of clips.
     """
     ((values,), (question,)) = shown, questions
-    items = [read_shown(loaded, value) for value in values]
-    content = [*({"type": item.modality} for item in items), {"type": "text", "text": question}]
-    return process_shown(loaded, apply_template(loaded, [{"role": "user", "content": content}]), items)
+    return make_seen_inputs(loaded, values, question)
