@@ -398,6 +398,9 @@ def test_tiles_that_are_left_out_are_shown(opened, tmp_path):
             page.keyboard.press("End")
             expect(page.locator("#encode-share")).to_have_text("100 %")
             expect(page.locator("#legend")).not_to_contain_text("not encoded")
+            page.keyboard.press("Home")
+            expect(page.locator("#encode-share")).to_have_text(re.compile(r"^auto, \d of 5 parts$"))
+            expect(page.locator("#encode-note")).to_contain_text("as much as in the best one")
     finally:
         demo.end()
 

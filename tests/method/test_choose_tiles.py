@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from foveate.method import resolve
-from foveate.method.tiles import choose_tiles, find_region
+from foveate.method.tiles import choose_salient_tiles, choose_tiles, find_region
 from foveate.method.tokens import VisualTokens
 
 QUARTERS = [find_region((r / 2, c / 2, (r + 1) / 2, (c + 1) / 2), 4, 4) for r in range(2) for c in range(2)]
@@ -45,6 +45,20 @@ def test_the_numbers_ascend_and_the_count_holds():
         assert len(chosen) == count
         assert chosen == sorted(chosen)
         assert count == 0 or 3 in chosen
+
+
+def test_auto_chooses_every_tile_with_something_as_relevant_and_no_other():
+    tokens = make_tokens(0)
+    for cell in (3, 15):  # the upper right and the lower right tile
+        tokens.embeds[cell] = tokens.embeds[0] + 0.01 * tokens.embeds[cell]
+    assert choose_salient_tiles(resolve("foveate"), tokens, QUARTERS) == [0, 1, 3]
+    assert choose_salient_tiles(resolve("foveate"), make_tokens(8), QUARTERS) == [2]
+
+
+@pytest.mark.parametrize("method", ["foveate", "divprune"])
+def test_auto_chooses_all_tiles_but_padding_where_nothing_is_asked(method):
+    regions = [torch.empty(0, dtype=torch.long), *QUARTERS[1:]]
+    assert choose_salient_tiles(resolve(method), make_tokens(0, question=0), regions) == [1, 2, 3]
 
 
 def test_regions():

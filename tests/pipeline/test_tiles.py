@@ -19,7 +19,7 @@ from foveate.models.llava_next import LlavaNext, place_tiles
 from foveate.models.tile_encoder import TileEncoder, lay_out_tiles, narrow_tower
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.settings import check_settings
-from foveate.pipeline.tiles import ONE_TILE, check_encode
+from foveate.pipeline.tiles import AUTO, ONE_TILE, check_encode
 from tests.policies import make_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
@@ -163,6 +163,62 @@ def test_the_tile_under_the_most_relevant_token_is_encoded(cell, tile):
     assert item.encoded == (*(n == tile for n in range(4)), True)
 
 
+@dataclass(frozen=True)
+class Of(Method):
+    """Finds the same in some cells of the overview."""
+
+    cells: tuple[int, ...] = ()
+    name = "of"
+    paper = "test"
+    summary = "some cells"
+    prompt_aware = True
+
+    def _select(self, tokens, k, selected):
+        return select_top_k(tokens.embeds[:, 0].float(), k, selected)
+
+    def _relevance_map(self, tokens):
+        return torch.isin(torch.arange(len(tokens.embeds)), torch.tensor(self.cells)).float()
+
+
+@pytest.mark.parametrize("tiles", [(0,), (1, 2), (0, 1, 2, 3)])
+@torch.no_grad()
+def test_auto_encodes_the_tiles_that_the_question_needs(tiles):
+    model, family, inputs = make("internvl", [(3, 4)])
+    show_overview(inputs["pixel_values"][4:8], inputs["pixel_values"][8], (2, 2))
+    side = int(prune_inputs(model, inputs, keep=1.0).report.items[2].tiles[4].rows)
+    corners = [0, side - 1, side * (side - 1), side * side - 1]
+    counts, short = count_encoded(
+        model,
+        lambda: prune_inputs(model, inputs, keep=0.4, encode="auto", method=Of(tuple(corners[n] for n in tiles))),
+    )
+    item = short.report.items[2]
+    assert item.encoded == (*(n in tiles for n in range(4)), True)
+    assert sum(counts) == sum(sum(each.encoded) for each in short.report.items)
+    reference = run_reference(model, family, inputs, short)
+    assert relative_error(logits_at(model(**short).logits, short["attention_mask"].bool()), reference) < 1e-5
+
+
+@pytest.mark.parametrize("model_type", ["llava", "qwen2_5_vl", "aria"])
+@torch.no_grad()
+def test_auto_encodes_all_where_there_are_no_tiles_to_choose(model_type):
+    model, _, inputs = make(model_type)
+    short, plain = (prune_inputs(model, inputs, keep=0.4, encode=encode) for encode in ("auto", 1.0))
+    assert AUTO in short.report.notes
+    torch.testing.assert_close(model(**short).logits, model(**plain).logits, atol=0, rtol=0)
+
+
+def test_auto_is_refused_where_a_share_is():
+    family = lookup.family("llava_next")
+    with pytest.raises(ModelError, match="of which encode=auto leaves parts out"):
+        check_encode(family, check_settings(0.4, "visionzip", encode="auto"))
+    with pytest.raises(InputError, match="encode='auto' is not for a policy"):
+        check_settings("auto", encode="auto")
+    with pytest.raises(InputError, match="each choose what is encoded"):
+        check_settings(0.4, encode="auto", skip="blank")
+    with pytest.raises(FoveateError, match="encode='auto'"):
+        foveate.attach(make("llava")[0], keep=0.4, encode="auto", method="fastv")
+
+
 def test_where_padded_tiles_lie():
     assert place_tiles((100, 100), (2, 2)) == lay_out_tiles(2, 2)
     assert place_tiles((100, 200), (2, 2)) == lay_out_tiles(2, 2)  # a half of every tile is padding
@@ -236,10 +292,10 @@ def test_methods_without_the_question_choose_too():
         assert sum(short.report.items[2].encoded) == 3
 
 
-@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan"), float("inf"), "auto", None, True, [0.5], 2])
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan"), float("inf"), "most", None, True, [0.5], 2])
 def test_shares_that_are_none(share):
     model, _, inputs = make("internvl")
-    with pytest.raises(InputError, match=r"^encode=.* use a float in \(0, 1\]\.$"):
+    with pytest.raises(InputError, match=r"^encode=.* use a float in \(0, 1\], or \"auto\"\.$"):
         prune_inputs(model, inputs, keep=0.4, encode=share)
     with pytest.raises(InputError, match=r"^encode="):
         foveate.attach(model, keep=0.4, encode=share)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from foveate.method.in_decoder import DecoderMethod
     from foveate.models.visual_input import VisualInput
     from foveate.pipeline.report import PrunedInputs
-    from foveate.pipeline.settings import Skip
+    from foveate.pipeline.settings import Encode, Skip
 
 MIB = 2**20
 
@@ -22,7 +22,7 @@ MIB = 2**20
 class EncoderOptions:
     """The settings of `prune_inputs` about the encoder, by their names. Programs hand them on as `vars(options)`."""
 
-    encode: float = 1.0
+    encode: Encode = 1.0
     skip: Skip = None
     max_encoder_memory: int | None = None
 
@@ -41,13 +41,15 @@ WHOLE = EncoderOptions()
 
 
 def parse_encode(text: str, option: str = "--encode") -> EncoderOptions:
-    """A share in (0, 1]. Raises `InputError` for anything else."""
+    """A share in (0, 1], or "auto". Raises `InputError` for anything else."""
+    if text.strip() == "auto":
+        return EncoderOptions("auto")
     try:
         share = float(text)
     except ValueError:
         share = 0.0
     if not 0 < share <= 1:
-        raise InputError(f"{option} {text!r} is not a share of an image: use a number in (0, 1], such as 0.4.")
+        raise InputError(f"{option} {text!r} is not a share of an image: use a number in (0, 1], such as 0.4, or auto.")
     return EncoderOptions(share)
 
 
@@ -74,7 +76,7 @@ def parse_bytes(text: str) -> int:
 def parse_encoder(encode: str, skip: str | None = None, memory: int | None = None) -> EncoderOptions:
     """The options of a command: `--encode`, `--skip` and, in MiB, `--max-encoder-memory`."""
     share = parse_encode(encode).encode
-    if skip is not None and share < 1:
+    if skip is not None and share != 1:
         raise InputError("--skip and --encode each choose what is encoded: leave one of them out.")
     return EncoderOptions(share, None if skip is None else parse_skip(skip), None if memory is None else memory * MIB)
 

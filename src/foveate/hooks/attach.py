@@ -24,6 +24,7 @@ from foveate.pipeline.follow import find_policy
 from foveate.pipeline.parts import check_encoder
 from foveate.pipeline.report import Report
 from foveate.pipeline.settings import (
+    Encode,
     Per,
     Positions,
     PruneSettings,
@@ -54,7 +55,7 @@ class Handle(ShownHandle[Report]):
 def attach(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False, seed: int = 0, encode: float = 1.0, max_encoder_memory: int | None = None,
+    explain: bool = False, seed: int = 0, encode: Encode = 1.0, max_encoder_memory: int | None = None,
     skip: Skip = None,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """Prune the images of every `model.generate(...)` and `model(...)` call, until `handle.remove()`.
@@ -105,7 +106,7 @@ def attach(
 
 def _attach(
     model: Any, method: Method | DecoderMethod, keep: Keeps, positions: Positions, per: Per,
-    modalities: Sequence[str], explain: bool, seed: int, encode: float, memory: int | None, skip: Skip,
+    modalities: Sequence[str], explain: bool, seed: int, encode: Encode, memory: int | None, skip: Skip,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
@@ -144,7 +145,7 @@ def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
 
 def _check_decoder_settings(
     model: Any, method: DecoderMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
-    explain: bool, encode: float, memory: int | None, skip: Skip,
+    explain: bool, encode: Encode, memory: int | None, skip: Skip,
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
     check_choices(keep, positions, per, modalities, explain)
@@ -169,7 +170,7 @@ def _check_decoder_settings(
 def pruning(
     model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    explain: bool = False, seed: int = 0, encode: float = 1.0, max_encoder_memory: int | None = None,
+    explain: bool = False, seed: int = 0, encode: Encode = 1.0, max_encoder_memory: int | None = None,
     skip: Skip = None,
 ) -> Iterator[Handle | DecoderHandle]:  # fmt: skip
     """`attach` for the length of a with-block, with the same arguments. Blocks may be nested: the innermost decides.

@@ -17,6 +17,23 @@ def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tenso
     return sorted(rank_tiles(method, overview, regions)[:count])
 
 
+SALIENT = 0.8  # of the range of the relevance: what is above is as relevant as the most relevant
+
+
+def choose_salient_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
+    """The numbers of the tiles over which the overview shows something nearly as relevant as anywhere, ascending.
+
+    One for a question about one object; for a question about all objects of a kind, each tile that shows one. Where the
+    relevance is flat, as without a question, every tile that is not padding.
+    """
+    relevance = _read_relevance(method, overview)
+    if relevance is None:
+        return [n for n, region in enumerate(regions) if len(region)]
+    scores = relevance.cpu()
+    enough = scores.amin() + SALIENT * (scores.amax() - scores.amin())
+    return [n for n, region in enumerate(regions) if len(region) and bool(scores[region].amax() >= enough)]
+
+
 def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
     """Rank the tiles by the most relevant tokens of the overview that lie over them.
 
@@ -32,10 +49,8 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
     Returns:
         The numbers of the tiles, the best one first, without those of padding.
     """
-    relevance = method.relevance_map(overview)
-    if _is_flat(relevance) and method.prompt_aware:
-        relevance = score_peaked_tokens(overview.embeds, overview.question)
-    if relevance is None or _is_flat(relevance):
+    relevance = _read_relevance(method, overview)
+    if relevance is None:
         rows = unit_rows(overview.embeds)
         values = [(1 - float(rows[region].mean(0).norm()), 0.0) if len(region) else None for region in regions]
     else:
@@ -43,6 +58,14 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
         parts = [scores[region] for region in regions]
         values = [(float(part.amax()), float(part.mean())) if len(part) else None for part in parts]
     return sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
+
+
+def _read_relevance(method: Method, overview: VisualTokens) -> Tensor | None:
+    """The method's own relevance of every token, or that of its words; None where it is the same everywhere."""
+    relevance = method.relevance_map(overview)
+    if _is_flat(relevance) and method.prompt_aware:
+        relevance = score_peaked_tokens(overview.embeds, overview.question)
+    return None if _is_flat(relevance) else relevance
 
 
 def find_region(box: tuple[float, float, float, float], rows: int, columns: int) -> Tensor:

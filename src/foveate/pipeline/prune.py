@@ -23,7 +23,7 @@ from foveate.pipeline.past import check_in_place, check_past, leave_cached
 from foveate.pipeline.question import warn_once
 from foveate.pipeline.report import PrunedInputs, Report
 from foveate.pipeline.select import select_tokens
-from foveate.pipeline.settings import Keep, Per, Positions, PruneSettings, Skip, check_settings
+from foveate.pipeline.settings import Encode, Keep, Per, Positions, PruneSettings, Skip, check_settings
 from foveate.pipeline.shorten import shorten_inputs
 
 NONE_EARLIER = EarlierChoices()
@@ -32,7 +32,7 @@ NONE_EARLIER = EarlierChoices()
 def prune_inputs(
     model: Any, inputs: Mapping[str, Any], *, keep: Keep, method: str | Method = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
-    encoded: Encoded | None = None, explain: bool = False, encode: float = 1.0,
+    encoded: Encoded | None = None, explain: bool = False, encode: Encode = 1.0,
     max_encoder_memory: int | None = None, skip: Skip = None,
 ) -> PrunedInputs:  # fmt: skip
     """Rewrite a processor's output so that only the visual tokens that the question needs are left.
@@ -58,11 +58,11 @@ def prune_inputs(
         encode: The share of an image that goes through the encoder at most, in (0, 1]; `keep` remains a share of the
             whole image. Of models that see tiles beside an overview, a share of all of them: the overview, then the
             tiles in which the question finds the most. Of Qwen-VL and its kin, a share of the patches: half of it for
-            a smaller image, the rest for the windows in which the question finds the most, at full size and in their
-            places; where the tower attends to the whole image, these windows see each other alone.
+            a smaller image, the rest for the windows that rank first, in their places; where the tower attends to the
+            whole image, these see each other alone. "auto" encodes every tile in which the question finds nearly as
+            much as in the best one, and of models without tiles everything.
         max_encoder_memory: Of towers that take patches, the bytes that their activations may take without gradients, by
-            an upper estimate: images and frames go through in groups that fit, and an image that does not fit is
-            encoded in part, as with `encode`.
+            an upper estimate: images and frames go through in groups, and one that does not fit in part, as `encode`.
         skip: Of Qwen-VL and its kin, what is not encoded although it is part of the image: places of one colour that
             look like the place above or on the left, and places of a video that look as in the frame before. "blank"
             for a threshold that was measured, or a number in [0, 1), the largest difference of two pixel values as a

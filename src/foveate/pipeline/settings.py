@@ -18,6 +18,8 @@ Skip = float | Literal["blank"] | None
 MODALITIES = ("image", "video", "audio")
 Keep = int | float | Recency | Policy | Literal["auto"]
 """A number of tokens, a share of them, shares by age, a policy, or "auto" for the policy that comes with the model."""
+Encode = float | Literal["auto"]
+"""The largest share of an image to encode, or "auto" for as many tiles as the question needs."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class PruneSettings:
     per: Per = "image"
     modalities: tuple[str, ...] = ("image", "video")
     explain: bool = False
-    encode: float = 1.0
+    encode: Encode = 1.0
     max_encoder_memory: int | None = None
     skip: float | None = None
     is_partial: bool = False  # the images came encoded in part
@@ -53,6 +55,11 @@ class PruneSettings:
         return self.encode == 1 and self.skip is None and self.max_encoder_memory is None and not self.is_partial
 
     @property
+    def encode_share(self) -> float:
+        """The largest share of an image to encode."""
+        return 1.0 if self.encode == "auto" else self.encode
+
+    @property
     def keeps_all(self) -> bool:
         """Whether nothing is ever pruned."""
         return self.is_whole and self.encodes_all and not self.is_drawn
@@ -60,7 +67,7 @@ class PruneSettings:
 
 def check_settings(
     keep: Keep, method: str | Method, positions: str = "original", per: str = "image",
-    modalities: Sequence[str] = ("image", "video"), explain: bool = False, encode: float = 1.0,
+    modalities: Sequence[str] = ("image", "video"), explain: bool = False, encode: Encode = 1.0,
     max_encoder_memory: int | None = None, skip: Skip = None,
 ) -> PruneSettings:  # fmt: skip
     """Check settings that `prune_inputs` can follow. Raises a `FoveateError` that names the one that is wrong."""
@@ -78,7 +85,7 @@ def check_settings(
             )
     return PruneSettings(
         number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain,
-        encode=float(encode), max_encoder_memory=max_encoder_memory, skip=BLANK if skip == "blank" else skip,
+        encode="auto" if encode == "auto" else float(encode), max_encoder_memory=max_encoder_memory, skip=BLANK if skip == "blank" else skip,
         policy=policy, recency=recency,
     )  # fmt: skip
 
@@ -91,9 +98,11 @@ def check_encoder_settings(encode: object, max_encoder_memory: object, skip: obj
 
 
 def check_encode_share(encode: object) -> None:
-    """Raise `InputError` unless `encode` is a share in (0, 1]."""
+    """Raise `InputError` unless `encode` is a share in (0, 1] or "auto"."""
+    if isinstance(encode, str) and encode == "auto":
+        return
     if not is_number(encode) or not 0 < encode <= 1:
-        raise InputError(f"encode={describe(encode)} is not a share of an image: use a float in (0, 1].")
+        raise InputError(f'encode={describe(encode)} is not a share of an image: use a float in (0, 1], or "auto".')
 
 
 def _check_encoder_memory(memory: object) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from foveate.errors import InputError, ModelError
 from foveate.method.budget import to_fraction
-from foveate.method.tiles import choose_tiles, find_region
+from foveate.method.tiles import choose_salient_tiles, choose_tiles, find_region
 from foveate.models import Family
 from foveate.models.inputs import find_modalities
 from foveate.models.patch_encoder import PatchEncoder
@@ -25,6 +25,7 @@ from foveate.pipeline.select import read_tokens
 from foveate.pipeline.settings import PruneSettings
 from foveate.pipeline.windows import encode_windows
 
+AUTO = 'encode="auto" leaves out tiles of images beside an overview, and there are none here: all was encoded.'
 ONE_TILE = "An image of one tile was encoded whole: there is nothing of it to leave out."
 WHOLE = "Videos and audios were encoded whole: encode leaves out parts of images."
 
@@ -36,7 +37,7 @@ def check_encode(family: Family, settings: PruneSettings) -> None:
         raise ModelError(
             f"max_encoder_memory is for towers that take patches, and that of {kind} models takes images: leave it out."
         )
-    if share == 1:
+    if share == 1 or (share == "auto" and not _has_tiles(family)):
         return
     if not family.traits.placed:
         raise ModelError(
@@ -53,17 +54,24 @@ def check_encode(family: Family, settings: PruneSettings) -> None:
         raise InputError(f'encode={share} leaves out parts of images: add "image" to modalities, or leave encode out.')
 
 
+def _has_tiles(family: Family) -> bool:
+    return isinstance(family, TileEncoder) and family.traits.placed
+
+
 def encode_part(
     model: Any, family: Family, inputs: Mapping[str, Any], settings: PruneSettings, encoded: Encoded | None
 ) -> EncodedPart:
     """Encode what `inputs` show, and of the images only what `settings.encode` and the question allow."""
     is_encoded = encoded is not None or bool(inputs.get("mm_encoder_outputs"))
+    if settings.encode == "auto" and not _has_tiles(family):
+        part = encode_part(model, family, inputs, replace(settings, encode=1.0), encoded)
+        return replace(part, notes=(AUTO, *part.notes))
     if settings.encode == 1 and (settings.max_encoder_memory is None or is_encoded):
         return EncodedPart(encoded)
     shown = find_modalities(family, inputs)
     if is_encoded:
         raise InputError("The images came encoded, so no part can be left out: pass pixel_values, or leave encode out.")
-    notes: tuple[str, ...] = (WHOLE,) if settings.encode < 1 and set(shown) - {"image"} else ()
+    notes: tuple[str, ...] = (WHOLE,) if settings.encode != 1 and set(shown) - {"image"} else ()
     part = EncodedPart(None)
     if "image" in shown and isinstance(family, TileEncoder):
         part = encode_tiles(model, family, inputs, settings)
@@ -75,7 +83,8 @@ def encode_part(
 def encode_tiles(model: Any, family: TileEncoder, inputs: Mapping[str, Any], settings: PruneSettings) -> EncodedPart:
     """Encode the overviews, then the tiles that `settings.encode` and the question allow.
 
-    Of an image of n tiles, its overview counted, at most `encode` x n are encoded, the overview always among them.
+    Of an image of n tiles, its overview counted, at most `encode` x n are encoded, the overview always among them;
+    with "auto" as many as `choose_salient_tiles` says.
     """
     ready: TileFeatures = {}
     with explain_refusal(model):
@@ -110,7 +119,8 @@ def _choose_tiles(
 ) -> tuple[list[int], float]:  # fmt: skip
     """The numbers of the tiles to encode beside the overviews, and what a first look at these took."""
     method, chosen, looked = settings.method, list[int](), 0.0
-    counts = [math.floor(to_fraction(settings.encode) * len(image.entries)) - 1 for image in images]
+    is_auto, share = settings.encode == "auto", to_fraction(settings.encode_share)
+    counts = [math.floor(share * len(image.entries)) - 1 for image in images]
     marks = _mark_encoded(images, {image.overview for image in images})
     items, mask, questions, _ = locate_items(model, family, inputs, encoded, {"image": marks})
     if max(counts) < 1:
@@ -126,7 +136,12 @@ def _choose_tiles(
             places = torch.tensor(tile.tokens(), device=item.embeds.device)
             tokens = read_tokens(item, questions, method).subset(places, (1, tile.rows, tile.columns))
             regions = [find_region(box, tile.rows, tile.columns) for box in image.boxes]
-            chosen += [image.others[n] for n in choose_tiles(method, tokens, regions, counts[item.index])]
+            own = (
+                choose_salient_tiles(method, tokens, regions)
+                if is_auto
+                else choose_tiles(method, tokens, regions, counts[item.index])
+            )
+            chosen += [image.others[n] for n in own]
     return chosen, looked
 
 

@@ -79,7 +79,7 @@ def plan_images(
     plans = []
     for frames, height, width in grids:
         count = frames * height * width
-        share = min(to_fraction(settings.encode), Fraction(count if limit is None else limit, count))
+        share = min(to_fraction(settings.encode_share), Fraction(count if limit is None else limit, count))
         plans.append(plan_windows((frames, height // merge, width // merge), side, share))
     if any(plan.windows for plan in plans):
         _check_part(settings)
@@ -97,8 +97,8 @@ def _check_part(settings: PruneSettings) -> None:
 
 def _describe_plans(plans: Sequence[WindowPlan], settings: PruneSettings) -> tuple[str, ...]:
     """What the caller should know about them, in sentences."""
-    whole = settings.encode < 1 and any(not plan.windows for plan in plans)
-    part = any(plan.windows and plan.share < to_fraction(settings.encode) for plan in plans)
+    whole = settings.encode_share < 1 and any(not plan.windows for plan in plans)
+    part = any(plan.windows and plan.share < to_fraction(settings.encode_share) for plan in plans)
     return (*([ONE_WINDOW] if whole else []), *([BOUNDED] if part else []))
 
 

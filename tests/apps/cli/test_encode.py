@@ -62,13 +62,18 @@ def test_shares():
     assert parse_encode("1") == WHOLE
     assert [each.encode for each in parse_encoders("0.6, 1.0,0.4")] == [0.6, 0.4]
     assert parse_encoders("1.0") == []
+    assert parse_encoders("0.4,auto") == [EncoderOptions(0.4), EncoderOptions("auto")]
+    assert EncoderOptions("auto").label == "encode auto"
+    assert not encodes_all({"encode": "auto"})
     assert (WHOLE.label, EncoderOptions(0.4).label) == ("", "encode 0.4")
     assert [encodes_all(each) for each in ({}, {"keep": 3}, {"encode": 1}, {"encode": 0.4})] == [True] * 3 + [False]
 
 
-@pytest.mark.parametrize("text", ["", "0", "-0.4", "1.5", "2", "nan", "inf", "auto", "0,4", "half", "True", "0.4 %"])
+@pytest.mark.parametrize("text", ["", "0", "-0.4", "1.5", "2", "nan", "inf", "most", "0,4", "half", "True", "0.4 %"])
 def test_what_is_no_share(text):
-    with pytest.raises(InputError, match=r"^--encode .* is not a share .*: use a number in \(0, 1\], such as 0\.4\.$"):
+    with pytest.raises(
+        InputError, match=r"^--encode .* is not a share .*: use a number in \(0, 1\], such as 0\.4, or auto\.$"
+    ):
         parse_encode(text)
 
 
@@ -98,7 +103,9 @@ def test_every_command_refuses_other_values_at_once(refuse, monkeypatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("foveate.runtime.load.load", None)
     says = refuse(command, *BEFORE.get(command, ()), "--encode", text)
-    assert says == (f"foveate: --encode {text!r} is not a share of an image: use a number in (0, 1], such as 0.4.\n")
+    assert says == (
+        f"foveate: --encode {text!r} is not a share of an image: use a number in (0, 1], such as 0.4, or auto.\n"
+    )
     assert not list(tmp_path.iterdir())
 
 

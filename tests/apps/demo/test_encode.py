@@ -55,6 +55,15 @@ def test_a_look_shows_the_tiles_that_were_left_out(page, tiles):
     assert whole["overlay"] != look["overlay"]
 
 
+@torch.no_grad()
+def test_as_many_tiles_as_the_question_needs(page, tiles):
+    look = page.post("/look", make(encode="auto")).json()
+    item = foveate.prune_inputs(
+        tiles.model, make_inputs(tiles, [IMAGE], [QUESTION]), keep=0.3, encode="auto"
+    ).report.items[0]
+    assert look["tiles"] == ([sum(item.encoded), 5] if sum(item.encoded) < 5 else None)
+
+
 def test_both_answers(page, tiles):
     events = page.ask(**make(encode=0.4))
     expected = ask(tiles, IMAGE, QUESTION, keep=0.3, encoder=EncoderOptions(0.4), max_new_tokens=256)
@@ -85,7 +94,7 @@ def test_values_that_are_no_share(page, value):
     for path in ("/look", "/ask"):
         response = page.post(path, make(encode=value))
         assert response.status_code == 400
-        assert response.json()["error"] == "encode: give a share of an image above 0 (0.4), or 1 for all."
+        assert response.json()["error"] == 'encode: give a share of an image above 0 (0.4), 1 for all, or "auto".'
 
 
 def test_what_cannot_leave_tiles_out(page, demo):

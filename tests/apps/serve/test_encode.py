@@ -91,6 +91,9 @@ def test_a_stream_ends_with_the_share(partial, tiles, picture):
     for chunk in chunks:
         TypeAdapter(ChatCompletionChunk).validate_python(chunk, strict=True)
     assert chunks[-1]["foveate"]["encoded"] == [0.4]
+    (share,) = ask(partial, tiles, picture, encode="auto").json()["foveate"]["encoded"]
+    inputs = make_inputs(tiles, [IMAGE], [QUESTION])
+    assert share == foveate.prune_inputs(tiles.model, inputs, keep=0.3, encode="auto").report.items[0].encoded_share
 
 
 def test_metrics_count_shares_of_images(tiles, picture):
@@ -103,11 +106,11 @@ def test_metrics_count_shares_of_images(tiles, picture):
         assert metrics["foveate_encode_seconds_count",] == 3
 
 
-@pytest.mark.parametrize("value", [0, 0.0, -0.4, 1.5, 2, "0.4", "auto", True, [0.4], {"share": 0.4}])
+@pytest.mark.parametrize("value", [0, 0.0, -0.4, 1.5, 2, "0.4", "most", True, [0.4], {"share": 0.4}])
 def test_values_that_are_no_share(whole, tiles, picture, value):
     error = refusal(ask(whole, tiles, picture, encode=value), 400)
     assert error["param"] == "encode"
-    assert error["message"] == "encode: give a share of an image above 0 (0.4), or 1 for all."
+    assert error["message"] == 'encode: give a share of an image above 0 (0.4), 1 for all, or "auto".'
 
 
 def test_numbers_that_json_does_not_have(whole, tiles, picture):

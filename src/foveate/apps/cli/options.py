@@ -72,7 +72,8 @@ ENCODE = (
     "The share of an image that goes through the encoder: its overview and the tiles in which the question finds the "
     "most, or, with Qwen-VL and its kin, a smaller image and windows"
 )
-Encode = Annotated[str, typer.Option("--encode", help=f"{ENCODE}; 1.0 is all of them.", metavar="SHARE")]
+ALL_OR_AUTO = "1.0 is all of them, auto the tiles in which the question finds nearly as much as in the best one"
+Encode = Annotated[str, typer.Option("--encode", help=f"{ENCODE}; {ALL_OR_AUTO}.", metavar="SHARE")]
 SKIP = (
     "With Qwen-VL and its kin: do not encode what repeats its neighbour, blank or, in a video, unchanged parts. blank, "
     "or a threshold in [0, 1), 0 for equal pixels"

@@ -156,7 +156,7 @@ def _check_clips(policies: Policies, encoders: Sequence[EncoderOptions], methods
     for name in policies:
         raise InputError(f"--keep {name} is a policy for images, and questions are about clips: give numbers.")
     for encoder in encoders:
-        if encoder.encode < 1:
+        if encoder.encode != 1:
             raise InputError(f"{encoder.label} is for images, and questions are about clips: leave it out.")
     for name, method in methods.items():
         if isinstance(method, DecoderMethod):

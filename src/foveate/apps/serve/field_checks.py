@@ -54,12 +54,15 @@ def _as_skip(value: Any) -> Any:
 
 
 def _as_encode(value: Any) -> Any:
-    if not (is_number(value) and 0 < value <= 1):
-        raise ValueError("give a share of an image above 0 (0.4), or 1 for all")
+    if value != "auto" and not (is_number(value) and 0 < value <= 1):
+        raise ValueError('give a share of an image above 0 (0.4), 1 for all, or "auto"')
     return value
 
 
-EncodeShare = Annotated[float, Field(gt=0, le=1), BeforeValidator(_as_encode)]
+Share = Annotated[float, Field(gt=0, le=1)] | Literal["auto"]
+EncodeShare = Annotated[
+    StrictInt | StrictFloat | Literal["auto"], BeforeValidator(_as_encode, json_schema_input_type=Share)
+]
 Threshold = Annotated[float, Field(ge=0, lt=1)] | Literal["blank"]
 SkipThreshold = Annotated[
     StrictInt | StrictFloat | Literal["blank"], BeforeValidator(_as_skip, json_schema_input_type=Threshold)

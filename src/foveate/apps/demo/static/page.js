@@ -28,7 +28,7 @@ const state = {
 
 function makeRequest(image = state.image) {
   const compare = $("compare").checked ? state.second.settings : null;
-  const encode = hasAuto() ? 1 : Number($("encode").value) / 100;
+  const encode = hasAuto() ? 1 : Number($("encode").value) / 100 || "auto"; // the slider's left end
   const question = $("question").value.trim();
   return { image, question, ...state.first.settings, encode, turns: earlierTurns(question), compare };
 }
@@ -110,14 +110,16 @@ function showArm(kept, which) {
 }
 
 function showEncoded(...counts) {
-  const isAuto = hasAuto();
-  const text = [`${isAuto ? 100 : $("encode").value} %`, ...counts].join(", ");
+  const isAuto = hasAuto(), share = isAuto ? "100" : $("encode").value;
+  const text = [share === "0" ? "auto" : `${share} %`, ...counts].join(", ");
   $("encode-share").textContent = text;
   $("encode").setAttribute("aria-valuetext", text);
   $("encode").disabled = isAuto;
   $("encode-note").textContent = isAuto
     ? "A policy is for whole images."
-    : "So much of the image goes through the encoder at most: a small view of it, then the parts that the question needs.";
+    : share === "0"
+      ? "A small view of the image goes through the encoder, then each part in which the question finds as much as in the best one."
+      : "So much of the image goes through the encoder at most: a small view of it, then the parts that the question needs.";
 }
 
 // -- images ----------------------------------------------------------------------------------------------------------
