@@ -85,8 +85,8 @@ def check_settings(
             )
     return PruneSettings(
         number, resolve(method), cast(Positions, positions), cast(Per, per), tuple(modalities), explain,
-        encode="auto" if encode == "auto" else float(encode), max_encoder_memory=max_encoder_memory, skip=BLANK if skip == "blank" else skip,
-        policy=policy, recency=recency,
+        encode="auto" if encode == "auto" else float(encode), max_encoder_memory=max_encoder_memory,
+        skip=BLANK if skip == "blank" else skip, policy=policy, recency=recency,
     )  # fmt: skip
 
 
