@@ -105,7 +105,6 @@ def test_every_command_refuses_other_values_at_once(refuse, monkeypatch, tmp_pat
     says = refuse(command, *BEFORE.get(command, ()), "--encode", text)
     wanted = "use a number in (0, 1], such as 0.4, or auto"
     assert says == f"foveate: --encode {text!r} is not a share of an image: {wanted}.\n"
-    )
     assert not list(tmp_path.iterdir())
 
 
