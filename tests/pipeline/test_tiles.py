@@ -212,9 +212,9 @@ def test_auto_is_refused_where_a_share_is():
     with pytest.raises(ModelError, match="of which encode=auto leaves parts out"):
         check_encode(family, check_settings(0.4, "visionzip", encode="auto"))
     with pytest.raises(InputError, match="encode='auto' is not for a policy"):
-        check_settings("auto", encode="auto")
+        check_settings("auto", "foveate", encode="auto")
     with pytest.raises(InputError, match="each choose what is encoded"):
-        check_settings(0.4, encode="auto", skip="blank")
+        check_settings(0.4, "foveate", encode="auto", skip="blank")
     with pytest.raises(FoveateError, match="encode='auto'"):
         foveate.attach(make("llava")[0], keep=0.4, encode="auto", method="fastv")
 
