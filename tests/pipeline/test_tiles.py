@@ -100,18 +100,17 @@ def test_the_law_at_other_budgets(model_type, settings):
 def test_what_is_encoded_is_what_the_whole_call_gives(model_type):
     model, family, inputs = make(model_type)
     images = family.split_images(model, inputs)
-    ready = {}
-    part = family.features(family.encode_tiles(model, inputs, [image.overview for image in images], ready))
-    last = [image.others[-1] for image in images if image.others]
-    if last:  # T5Gemma 2 has no crops here
-        part = family.features(family.encode_tiles(model, inputs, last, ready))
+    last = [image.others[-1] for image in images if image.others]  # none where T5Gemma 2 has no crops
+    tiles = [*(image.overview for image in images), *last]
+    encoded, tokens = family.encode_tiles(model, inputs, tiles)
+    output = family.join_ready(model, inputs, encoded, images, dict(zip(tiles, tokens, strict=True)))
     whole = family.features(family.encode(model, inputs))
-    assert [len(tokens) for tokens in part] == [len(tokens) for tokens in whole]
-    for image, some, every in zip(images, part, whole, strict=True):
-        absent = some.isnan().any(1)
-        assert torch.equal(absent, some.isnan().all(1))
-        assert torch.allclose(some[~absent], every[~absent], atol=1e-5)
-        assert bool(absent.any()) == (len(image.others) > 1)
+    for image, some, absent, every in zip(images, family.features(output), output.absent, whole, strict=True):
+        assert (absent is not None) == (len(image.others) > 1)
+        present = every if absent is None else every[~absent]
+        assert len(some) == len(present) <= len(every) == len(every if absent is None else absent)
+        assert torch.allclose(some, present, atol=1e-5)
+        assert some.untyped_storage().nbytes() == some.nbytes  # nothing is held for the other tiles
 
 
 @pytest.mark.parametrize("model_type", ["aya_vision", "internvl", "llava_next"])
@@ -189,7 +188,7 @@ def test_other_threads_see_the_whole_tower_and_no_hook_stays():
     whole, core = family.features(family.encode(model, inputs)), model.base_model
     results = []
     count = family.split_images(model, inputs)[-1].entries.stop
-    with narrow_tower(core.vision_tower, [core.multi_modal_projector], [0], count, {}):
+    with narrow_tower(core.vision_tower, [core.multi_modal_projector], [0], count):
         with torch.no_grad():
             thread = threading.Thread(target=lambda: results.append(encode(model, family, inputs)))
         thread.start()

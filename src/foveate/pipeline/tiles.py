@@ -17,7 +17,7 @@ from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures
 from foveate.models.visual_input import Tile, VisualInput
 from foveate.models.wrappers import gather_shards
-from foveate.pipeline.encode import NAN, Encoded, EncodedPart, check_reads_parts, drop_hidden_states, encode_missing
+from foveate.pipeline.encode import NAN, Encoded, EncodedPart, check_reads_parts, encode_missing
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.locate import locate_items
@@ -80,28 +80,30 @@ def encode_tiles(model: Any, family: TileEncoder, inputs: Mapping[str, Any], set
     ready: TileFeatures = {}
     with explain_refusal(model):
         images = family.split_images(model, inputs)
-    first = _encode_tiles(model, family, inputs, [image.overview for image in images], ready)
+    first = _encode_tiles(model, family, inputs, images, [image.overview for image in images], ready)
     encoded = encode_missing(model, family, inputs, settings, Encoded({"image": first}))
     started = time.perf_counter()
     chosen, looked = _choose_tiles(model, family, inputs, encoded, images, settings)
     seconds = time.perf_counter() - started
     if chosen:
-        second = _encode_tiles(model, family, inputs, chosen, ready)
+        second = _encode_tiles(model, family, inputs, images, chosen, ready)
         encoded = Encoded({**encoded.outputs, "image": second})
     notes = (ONE_TILE,) if any(not image.others for image in images) else ()
     return EncodedPart(encoded, {"image": _mark_encoded(images, ready)}, notes, seconds, looked)
 
 
 def _encode_tiles(
-    model: Any, family: TileEncoder, inputs: Mapping[str, Any], tiles: Sequence[int], ready: TileFeatures
-) -> Any:
-    """The encoder's output; afterwards `tiles` are among those that are `ready`."""
+    model: Any, family: TileEncoder, inputs: Mapping[str, Any], images: Sequence[TiledImage], tiles: Sequence[int],
+    ready: TileFeatures,
+) -> Any:  # fmt: skip
+    """The encoder's output for the tiles that are `ready` and for these, which are `ready` afterwards."""
     gather_shards(model)
     with explain_refusal(model):
-        output = drop_hidden_states(family.encode_tiles(model, inputs, tiles, ready))
-    if bool(torch.stack([ready[number][0].detach().isnan().any() for number in tiles]).any()):
-        raise InputError(NAN)
-    return output
+        encoded, tokens = family.encode_tiles(model, inputs, tiles)
+        if bool(torch.stack([levels[0].detach().isnan().any() for levels in tokens]).any()):
+            raise InputError(NAN)
+        ready.update(zip(tiles, tokens, strict=True))
+        return family.join_ready(model, inputs, encoded, images, ready)
 
 
 def _choose_tiles(
@@ -124,7 +126,8 @@ def _choose_tiles(
             image = images[item.index]
             tile = _find_overview(family, item, image)
             places = torch.tensor(tile.tokens(), device=item.embeds.device)
-            tokens = read_tokens(item, questions, method).subset(places, (1, tile.rows, tile.columns))
+            rows = item.find_rows(places)
+            tokens = read_tokens(item, questions, method).subset(rows, (1, tile.rows, tile.columns))
             regions = [find_region(box, tile.rows, tile.columns) for box in image.boxes]
             chosen += [image.others[n] for n in choose_tiles(method, tokens, regions, counts[item.index])]
     return chosen, looked
