@@ -70,14 +70,14 @@ def mark_tiles(rows: int, columns: int, tile: int) -> list[int]:
     return [*own, 901]
 
 
-ARMS = ((1.0, None), (0.4, None))
+ARMS = ((1.0, None), (0.4, None), (0.4, 150 * MIB), (1.0, 150 * MIB))
 SHAPES = {
     "llava-next-7b, 672 pixels": TileShape(
         "llava_next",
         {
             **published.LLAVA_NEXT, "image_token_index": IMAGE_ID,
             "text_config": {**TEXT, "model_type": "llama", "hidden_size": 4096},
-            "vision_config": {**published._CLIP, "num_hidden_layers": LAYERS + 1},
+            "vision_config": {**published.CLIP, "num_hidden_layers": LAYERS + 1},
         },
         (2, 2), 576, ARMS, mark_newlines,
     ),

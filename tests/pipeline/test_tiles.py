@@ -15,11 +15,12 @@ from foveate.errors import FoveateError, InputError, ModelError
 from foveate.method import Method
 from foveate.method.selection import select_top_k
 from foveate.models import lookup
+from foveate.models.live_memory import LiveMemory
 from foveate.models.llava_next import LlavaNext, place_tiles
 from foveate.models.tile_encoder import TileEncoder, lay_out_tiles, narrow_tower
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.settings import check_settings
-from foveate.pipeline.tiles import ONE_TILE, check_encode
+from foveate.pipeline.tiles import ONE_TILE, UNBOUNDED, check_encode
 from tests.policies import make_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
@@ -99,6 +100,20 @@ def test_the_law_at_other_budgets(model_type, settings):
 @torch.no_grad()
 def test_what_is_encoded_is_what_the_whole_call_gives(model_type):
     model, family, inputs = make(model_type)
+    check_features(model, family, inputs)
+
+
+@torch.no_grad()
+def test_the_same_where_joined_tiles_are_interpolated():
+    model, family, inputs = make("llava_onevision")
+    scaled = {**inputs, "vision_aspect_ratio": "anyres_max_1"}
+    sizes = [sum(map(len, family.features(family.encode(model, each)))) for each in (inputs, scaled)]
+    assert sizes[0] > sizes[1]
+    check_features(model, family, scaled)
+
+
+def check_features(model, family, inputs):
+    """Of overviews and one more tile of each image: the rows that they have among all."""
     images = family.split_images(model, inputs)
     last = [image.others[-1] for image in images if image.others]  # none where T5Gemma 2 has no crops
     tiles = [*(image.overview for image in images), *last]
@@ -141,6 +156,45 @@ def test_all_tiles_are_one_call_and_todays_features(model_type):
     for mine, other in zip(short["mm_encoder_outputs"]["image"].pooler_output,
                            plain["mm_encoder_outputs"]["image"].pooler_output, strict=True):  # fmt: skip
         assert torch.equal(mine, other)
+
+
+def measure_tile(model, family, inputs):
+    """The bytes that the largest tile takes in the encoder."""
+    sizes = family.measure_tiles(model, inputs, family.split_images(model, inputs))
+    with LiveMemory() as live:
+        family.encode_tiles(model, inputs, [sizes.index(max(sizes))])
+    return live.peak
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+@pytest.mark.parametrize("model_type", ["aya_vision", "granite4_vision", "internvl", "llava_next", "perception_lm"])
+@torch.no_grad()
+def test_memory_is_bounded_by_groups_of_tiles(model_type, share):
+    model, family, inputs = make(model_type)
+    memory = 2 * measure_tile(model, family, inputs)
+    counts, plain = count_encoded(model, lambda: prune_inputs(model, inputs, keep=0.4, encode=share))
+    grouped, short = count_encoded(
+        model, lambda: prune_inputs(model, inputs, keep=0.4, encode=share, max_encoder_memory=memory)
+    )
+    assert grouped[0] == 1  # which tells what a tile takes
+    assert max(grouped) == 2 < max(counts)
+    assert sum(grouped) == sum(counts)
+    assert all(item.absent is None for item in short.report.items) == (share == 1)
+    assert torch.allclose(model(**short).logits, model(**plain).logits, atol=1e-5)
+
+
+@torch.no_grad()
+def test_memory_that_is_too_little_for_a_tile_or_not_for_what_is_shown():
+    model, family, inputs = make("internvl")
+    memory = measure_tile(model, family, inputs)
+    with pytest.raises(InputError, match=f"^max_encoder_memory={memory - 1} is too little for one tile, which takes "):
+        prune_inputs(model, inputs, keep=0.4, max_encoder_memory=memory - 1)
+    encoded = foveate.encode(model, inputs)
+    again = prune_inputs(model, inputs, keep=0.4, max_encoder_memory=1, encoded=encoded)
+    assert torch.equal(model(**again).logits, model(**prune_inputs(model, inputs, keep=0.4)).logits)
+    model, family, inputs = make("llava_onevision", [(("image", "video"), 4)])
+    with_video = prune_inputs(model, inputs, keep=0.4, max_encoder_memory=10**9)
+    assert UNBOUNDED in with_video.report.notes
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.39, 1), (0.4, 2), (0.6, 3), (0.8, 4), (0.99, 4)])

@@ -32,6 +32,12 @@ class Step3p7(TileEncoder):
             start += count + 1
         return images
 
+    def measure_tiles(self, model: Any, inputs: Inputs, images: Sequence[TiledImage]) -> list[int]:
+        """In pixels."""
+        others = {number for image in images for number in image.others}
+        names = ["pixel_values_local" if n in others else "pixel_values" for n in range(images[-1].entries.stop)]
+        return [inputs[name][0].numel() for name in names]
+
     def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
         """Tiles and overviews go through the stock encoder as images without tiles."""
         images, tokens = self.split_images(model, inputs), dict[int, Tensor]()

@@ -46,6 +46,10 @@ class TileEncoder(Family):
         """The tiles of every image of the batch. Raises `InputError` where nothing tells them."""
         raise NotImplementedError
 
+    def measure_tiles(self, model: Any, inputs: Inputs, images: Sequence[TiledImage]) -> list[int]:
+        """The sizes of all tiles in any one unit: what the encoder needs for a tile grows with it."""
+        return [1] * images[-1].entries.stop
+
     def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
         """The stock encoder on these tiles alone: its output, and the tokens (n, d) of each tile at every level."""
         raise NotImplementedError

@@ -77,7 +77,7 @@ class TiledFamily(TileEncoder):
         images = self.find_sizes(model.config, inputs, sizes, "image")
         if images is None:
             raise InputError(
-                "Nothing in these inputs tells which tiles are one image, so none can be left out: leave encode out."
+                "Nothing in these inputs tells which tiles are one image: leave encode and max_encoder_memory out."
             )
         if len(sizes) != len(pixels) or not {0, *accumulate(sizes)}.issuperset(accumulate(images)):
             raise InputError(
@@ -120,6 +120,10 @@ class TiledFamily(TileEncoder):
             name: value[tiles.to(value.device)] if isinstance(value, Tensor) and len(value) == count else value
             for name, value in own.items()
         }
+
+    def measure_tiles(self, model: Any, inputs: Inputs, images: Sequence[TiledImage]) -> list[int]:
+        """In pixels."""
+        return [pixels.numel() for pixels in self.tile_pixels(model, inputs)]
 
     def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
         """The tiles are taken from the encoder's inputs."""

@@ -60,9 +60,9 @@ def prune_inputs(
             tiles in which the question finds the most. Of Qwen-VL and its kin, a share of the patches: half of it for
             a smaller image, the rest for the windows in which the question finds the most, at full size and in their
             places; where the tower attends to the whole image, these windows see each other alone.
-        max_encoder_memory: Of towers that take patches, the bytes that their activations may take without gradients, by
-            an upper estimate: images and frames go through in groups that fit, and an image that does not fit is
-            encoded in part, as with `encode`.
+        max_encoder_memory: The bytes that the encoder's activations may take without gradients. Tiles go through it in
+            groups that fit, by what one takes (videos at once); of towers that take patches images and frames do, by an
+            upper estimate, and an image that does not fit is encoded in part, as with `encode`.
         skip: Of Qwen-VL and its kin, what is not encoded although it is part of the image: places of one colour that
             look like the place above or on the left, and places of a video that look as in the frame before. "blank"
             for a threshold that was measured, or a number in [0, 1), the largest difference of two pixel values as a
