@@ -1,8 +1,10 @@
 """Peak memory of the encoder and the selection where some tiles are encoded, beside all of them.
 
-Three shapes with the widths of published models, random weights, two layers of the tower and one of the decoder: the
-peak does not grow with their number, as nothing of a layer stays. Every measurement is in a process of its own, in
-float32 on one thread, the smallest of five after a warm-up. Writes results/tile_memory.json.
+Three shapes with the widths of published models, random weights, one layer of the tower (two of LLaVA's, which reads
+the last but one) and one of the decoder: the peak does not grow with their number, as nothing of a layer stays. In
+float32. The tensors that are alive at once are counted, which is exact and the same on every machine. Their sizes do
+not depend on values, so large products are not computed: random values of the same shape stand for them (`--compute`
+computes them, for minutes). What a product needs within itself is not counted. Writes results/tile_memory.json.
 
     python benchmarks/tile_memory.py
 """
@@ -11,23 +13,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveate.apps.bench import published
-from foveate.apps.bench.memory import measure_peak
+from foveate.apps.bench.shapes import fill_weights
 from foveate.apps.encoder import MIB
+from foveate.models.live_memory import LiveMemory
 from foveate.pipeline.prune import prune_inputs
 
 OUT = Path(__file__).parent / "results" / "tile_memory.json"
-KEEP, LAYERS, WORDS, REPEATS = 0.111, 2, 40, 5
+KEEP, LAYERS, WORDS = 0.111, 1, 40
+LARGE = 2**20  # numbers
+PRODUCTS = {
+    torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default,
+    torch.ops.aten.convolution.default, torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
+}  # fmt: skip
 IMAGE_ID, VOCABULARY = 900, 1000  # nothing here depends on the size of a vocabulary
 TEXT = {"num_hidden_layers": 1, "vocab_size": VOCABULARY, "intermediate_size": 64, "pad_token_id": 0,
         "bos_token_id": 1, "eos_token_id": 2, "num_attention_heads": 16, "num_key_value_heads": 16}  # fmt: skip
@@ -37,14 +45,13 @@ TEXT = {"num_hidden_layers": 1, "vocab_size": VOCABULARY, "intermediate_size": 6
 class TileShape:
     """A model in the widths of a published one, and its image: `rows` x `columns` tiles and an overview.
 
-    `make_prompt` makes the ids of the image, `tile` tokens each.
+    `make_ids` makes the ids of the image, of `tile` tokens for each tile.
     """
 
     model_type: str
     config: Mapping[str, Any]
     layout: tuple[int, int]
     tile: int
-    arms: tuple[tuple[float, int | None], ...]
     make_ids: Callable[[int, int, int], list[int]]
 
     @property
@@ -79,7 +86,7 @@ SHAPES = {
             "text_config": {**TEXT, "model_type": "llama", "hidden_size": 4096},
             "vision_config": {**published.CLIP, "num_hidden_layers": LAYERS + 1},
         },
-        (2, 2), 576, ARMS, mark_newlines,
+        (2, 2), 576, mark_newlines,
     ),
     "internvl-8b, 12 tiles": TileShape(
         "internvl",
@@ -91,7 +98,7 @@ SHAPES = {
                 "image_size": [448, 448], "patch_size": [14, 14],
             },
         },
-        (3, 4), 256, ARMS, mark_nothing,
+        (3, 4), 256, mark_nothing,
     ),
     "smolvlm-2.2b, 12 tiles": TileShape(
         "smolvlm",
@@ -103,7 +110,7 @@ SHAPES = {
                 "image_size": 378, "patch_size": 14,
             },
         },
-        (3, 4), 81, ARMS, mark_tiles,
+        (3, 4), 81, mark_tiles,
     ),
 }  # fmt: skip
 
@@ -112,11 +119,13 @@ SHAPES = {
 def build(shape: TileShape) -> tuple[Any, dict[str, Tensor]]:
     """The model of a shape, and a prompt with one image of noise."""
     from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
+    from transformers.initialization import no_init_weights
 
     config = CONFIG_MAPPING[shape.model_type](**shape.config)
     config.foveate_template = {}  # its prompts are random words
-    torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+    with no_init_weights():
+        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
+    fill_weights(model)
     side = config.vision_config.image_size
     side = side if isinstance(side, int) else side[0]
     pixels = torch.randn(shape.count, 3, side, side)
@@ -129,49 +138,48 @@ def build(shape: TileShape) -> tuple[Any, dict[str, Tensor]]:
     return model, {**inputs, "input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids)).long()}
 
 
+class Unmultiplied(TorchDispatchMode):
+    """Puts random values in the place of what large products, convolutions and attention return."""
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run all other operations."""
+        kwargs = kwargs or {}
+        if operation not in PRODUCTS:
+            return operation(*args, **kwargs)
+        shapes = operation(*(arg.to("meta") if isinstance(arg, Tensor) else arg for arg in args), **kwargs)
+        first = shapes if isinstance(shapes, Tensor) else shapes[0]
+        if first.numel() < LARGE:
+            return operation(*args, **kwargs)
+        if first is shapes:
+            return torch.rand_like(shapes, device="cpu")
+        return tuple(torch.rand_like(shape, device="cpu") for shape in shapes)
+
+
 @torch.no_grad()
-def measure(name: str, encode: float, memory: int | None) -> dict[str, Any]:
+def measure(name: str, model: Any, inputs: Any, encode: float, memory: int | None, *, computes: bool) -> dict[str, Any]:
     """The row of one arm of one shape."""
-    torch.set_num_threads(1)
-    model, inputs = build(SHAPES[name])
     settings = {"keep": KEEP, "encode": encode, "max_encoder_memory": memory}
-    short = prune_inputs(model, inputs, **settings)
-    item, peaks = short.report.items[0], []
+    with nullcontext() if computes else Unmultiplied(), LiveMemory() as live:
+        item = prune_inputs(model, inputs, **settings).report.items[0]
     encoded = sum(item.encoded) if item.encoded else SHAPES[name].count
-    del short
-    for _ in range(REPEATS):
-        peak = measure_peak(lambda: prune_inputs(model, inputs, **settings), model.device)
-        if peak is None:
-            raise SystemExit("Peak memory is counted on Linux alone.")
-        peaks.append(peak.above)
     return {
         "encode": encode, "max_encoder_memory": memory, "tiles": [encoded, SHAPES[name].count],
-        "visual_tokens": item.total, "peak_mib": round(min(peaks) / MIB, 1),
+        "visual_tokens": item.total, "peak_mib": round(live.peak / MIB, 1),
     }  # fmt: skip
-
-
-def run(name: str, encode: float, memory: int | None) -> dict[str, Any]:
-    """The same in a process of its own."""
-    command = [sys.executable, __file__, "--one", name, str(encode), *([] if memory is None else [str(memory)])]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def main() -> None:
     """Write the rows of all shapes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
-    one = parser.parse_args().one
-    if one:
-        print(json.dumps(measure(one[0], float(one[1]), int(one[2]) if len(one) > 2 else None)))
-        return
-    results = {}
+    parser.add_argument("--compute", action="store_true", help="compute the products too")
+    computes = parser.parse_args().compute
+    results: dict[str, list[dict[str, Any]]] = {}
     for name, shape in SHAPES.items():
-        rows = [run(name, *arm) for arm in shape.arms]
-        for row in rows:
-            row["of_all_tiles"] = round(row["peak_mib"] / rows[0]["peak_mib"], 3)
-            print(name, row, flush=True)
-        results[name] = rows
+        rows, (model, inputs) = results.setdefault(name, []), build(shape)
+        for arm in ARMS:
+            rows.append(measure(name, model, inputs, *arm, computes=computes))
+            rows[-1]["of_all_tiles"] = round(rows[-1]["peak_mib"] / rows[0]["peak_mib"], 3)
+            print(name, rows[-1], flush=True)
     OUT.write_text(json.dumps({"keep": KEEP, "torch": torch.__version__, "shapes": results}, indent=1) + "\n")
 
 

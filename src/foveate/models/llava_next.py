@@ -56,9 +56,8 @@ class Tiled(TileEncoder):
         self, model: Any, inputs: Inputs, encoded: Any, images: Sequence[TiledImage], ready: TileFeatures
     ) -> Any:
         """The stock model lays out some channels of all tiles at a time, with NaN for those that are not ready."""
-        levels = [
-            self._lay_out(model, inputs, images, ready, level) for level in range(len(next(iter(ready.values()))))
-        ]
+        count = len(next(iter(ready.values())))
+        levels = [self._lay_out(model, inputs, images, ready, level) for level in range(count)]
         return self.write_levels(encoded, [tokens for tokens, _ in levels], levels[0][1])
 
     def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
@@ -70,8 +69,8 @@ class Tiled(TileEncoder):
     ) -> tuple[list[Tensor], Masks]:
         """The tokens (p, d) of every image's ready tiles, with newlines, and which of its tokens (n,) are absent."""
         core, own = model.base_model, self.encoder_inputs(model, inputs)
-        names = [name for name in inspect.signature(core.pack_image_features).parameters if name.startswith("vision_")]
-        settings = {name: own.get(name, getattr(model.config, name, None)) for name in names}
+        names = inspect.signature(core.pack_image_features).parameters  # each family has a setting of its own
+        settings = {name: own.get(name, getattr(model.config, name)) for name in names if name.startswith("vision_")}
         tiles = {number: tokens[level] for number, tokens in ready.items()}
         some, parts, absent = next(iter(tiles.values())), [list[Tensor]() for _ in images], list[Tensor]()
         for first in range(0, some.shape[1], CHANNELS):

@@ -59,7 +59,7 @@ class TileEncoder(Family):
     ) -> Any:
         """What `encode` returns for these images, with rows for the tokens of the tiles that are `ready`, no others.
 
-        `encoded` is an output of `encode_tiles`. `absent` of the result says which tokens the others are.
+        `encoded` is any output of `encode_tiles`. `absent` of the result says which tokens the others are.
         """
         raise NotImplementedError
 

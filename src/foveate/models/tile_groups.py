@@ -17,7 +17,7 @@ class TileGroups:
 
     Args:
         memory: Bytes that the tensors of the encoder may take at once without gradients; None for any number.
-        sizes: The size of every tile of the batch, such as its number of pixels.
+        sizes: The size of every tile of the batch, such as its number of pixels; not read where memory is not bounded.
     """
 
     def __init__(self, memory: int | None, sizes: Sequence[int]) -> None:
@@ -46,8 +46,7 @@ class TileGroups:
         return next((n for n, tile in enumerate(fitting) if self.sizes[tile] > self._largest), len(fitting))
 
     def _measure(self, group: list[int], encode: Callable[[list[int]], Result]) -> Result:
-        size = self.sizes[group[0]]
-        if self.memory is None or size <= self._largest:
+        if self.memory is None or self.sizes[group[0]] <= self._largest:
             return encode(group)
         with LiveMemory() as live:
             result = encode(group)
@@ -56,5 +55,5 @@ class TileGroups:
                 f"max_encoder_memory={self.memory} is too little for one tile, which takes {live.peak} bytes in the "
                 "encoder: raise it."
             )
-        self._largest, self._needed = size, max(self._needed, live.peak)
+        self._largest, self._needed = self.sizes[group[0]], max(self._needed, live.peak)
         return result

@@ -87,7 +87,8 @@ def encode_tiles(model: Any, family: TileEncoder, inputs: Mapping[str, Any], set
     ready: TileFeatures = {}
     with explain_refusal(model):
         images = family.split_images(model, inputs)
-        groups = TileGroups(settings.max_encoder_memory, family.measure_tiles(model, inputs, images))
+        memory = settings.max_encoder_memory
+        groups = TileGroups(memory, () if memory is None else family.measure_tiles(model, inputs, images))
     encode_group = partial(_encode_tiles, model, family, inputs, images, ready, groups)
     if settings.encode == 1:
         return EncodedPart(Encoded({"image": encode_group(range(images[-1].entries.stop))}))
@@ -114,7 +115,8 @@ def _encode_tiles(
             if bool(torch.stack([levels[0].detach().isnan().any() for levels in tokens]).any()):
                 raise InputError(NAN)
             ready.update(zip(group, tokens, strict=True))
-            encoded = output
+            encoded = output if encoded is None else encoded
+            del output, tokens  # not to be held while the next group is encoded
         return family.join_ready(model, inputs, encoded, images, ready)
 
 
