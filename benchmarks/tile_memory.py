@@ -1,10 +1,10 @@
 """Peak memory of the encoder and the selection where some tiles are encoded, beside all of them.
 
-Three shapes with the widths of published models, random weights, one layer of the tower (two of LLaVA's, which reads
-the last but one) and one of the decoder: the peak does not grow with their number, as nothing of a layer stays. In
-float32. The tensors that are alive at once are counted, which is exact and the same on every machine. Their sizes do
-not depend on values, so large products are not computed: random values of the same shape stand for them (`--compute`
-computes them, for minutes). What a product needs within itself is not counted. Writes results/tile_memory.json.
+Three shapes with the widths of published models, random weights, two layers of the tower (three of LLaVA's, which
+reads the last but one) and one of the decoder: more layers need no more, as nothing of a layer stays. In float32. The
+tensors that are alive at once are counted, which is exact and the same on every machine. Their sizes do not depend on
+values, so large products are not computed: random values of the same shape stand for them (`--compute` computes them,
+for minutes). What a product needs within itself is not counted. Writes results/tile_memory.json.
 
     python benchmarks/tile_memory.py
 """
@@ -30,7 +30,7 @@ from foveate.models.live_memory import LiveMemory
 from foveate.pipeline.prune import prune_inputs
 
 OUT = Path(__file__).parent / "results" / "tile_memory.json"
-KEEP, LAYERS, WORDS = 0.111, 1, 40
+KEEP, LAYERS, WORDS = 0.111, 2, 40
 LARGE = 2**20  # numbers
 PRODUCTS = {
     torch.ops.aten.mm.default, torch.ops.aten.addmm.default, torch.ops.aten.bmm.default,
