@@ -191,6 +191,7 @@ speed: .venv/ready
 	$(BENCH) --model llava-next-7b --keep 0.111,0.056 --layers 4 --rounds 2 --new-tokens 4 --out $(SPEED)/llava-next-7b
 	$(BENCH) --model llava-next-7b --keep 0.111 --encode 0.4,0.6 --layers 4 --rounds 3 --new-tokens 4 --out $(SPEED)/llava-next-7b-encode
 	$(BIN)/python benchmarks/encoder.py
+	$(BIN)/python benchmarks/tile_memory.py
 	$(BIN)/python benchmarks/readme.py
 
 # The tables of docs/serving.md: two hours, half of them for the load of 64 clients. Run nothing else at the same time.

@@ -326,5 +326,10 @@ def test_a_part_of_an_image_keeps_its_places():
     assert (bare.raster, bare.cells) == (None, None)
     assert left[Foveate(reach=0.5).select(bare, 4)].tolist() == [0, 1, 2, 3]
     assert part.subset(torch.arange(3)).raster is None
+    further = part.subset(torch.tensor([3, 7]), of_raster=True)
+    assert (further.raster, further.cells.tolist()) == ((1, 6, 6), [3, 12])
+    placed = VisualTokens(torch.ones(12, 4), torch.ones(0, 4)).place((1, 6, 6), left)
+    assert (placed.grid, placed.raster, placed.cells.tolist()) == (None, (1, 6, 6), left.tolist())
+    assert Foveate(reach=0.5).select(placed, 4).tolist() == Foveate(reach=0.5).select(part, 4).tolist()
     every = tokens.subset(torch.arange(36), of_raster=True)
     assert Foveate().select(every, 7).tolist() == Foveate().select(tokens, 7).tolist()

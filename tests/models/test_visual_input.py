@@ -10,6 +10,7 @@ from foveate.models.visual_input import (
     Tile,
     find_runs,
     make_visual_input,
+    mark_absent,
     tile_frames,
     tile_rows,
     tile_runs,
@@ -125,3 +126,24 @@ def test_a_report_holds_no_tokens_of_the_model():
     assert (bare.relevance, bare.core) == (relevance, core)
     assert (bare.total, bare.kept.tolist(), bare.index) == (3, [0, 1, 2], 7)
     assert item.embeds is embeds
+
+
+def test_tokens_that_are_absent_have_no_rows():
+    absent, embeds = marks("|..||.|."), torch.arange(8.0)[:, None]
+    item = make_visual_input("image", 0, torch.arange(8), 0, embeds[~absent], marks("...|"), absent)
+    assert (item.total, item.kept.tolist(), item.present.tolist()) == (8, [1, 2, 5, 7], [1, 2, 5, 7])
+    assert item.protected.nonzero().squeeze(1).tolist() == item.always_kept.nonzero().squeeze(1).tolist() == [7]
+    assert item.selectable.nonzero().squeeze(1).tolist() == [1, 2, 5]
+    for tokens in ([5], [7, 1], [1, 2, 5, 7]):
+        assert item.embeds[item.find_rows(torch.tensor(tokens))].squeeze(1).tolist() == tokens
+    whole = make_visual_input("image", 0, torch.arange(8), 0, embeds)
+    assert whole.find_rows(torch.tensor([7, 1])).tolist() == [7, 1]
+    assert whole.present.tolist() == list(range(8))
+
+
+def test_absent_tokens_are_read_from_embeddings_that_are_none():
+    embeds = torch.arange(8.0)[:, None].masked_fill(marks("|..||.|.")[:, None], torch.nan)
+    item = mark_absent(make_visual_input("image", 0, torch.arange(8), 0, embeds))
+    assert item.absent.tolist() == marks("|..||.|.").tolist()
+    assert item.embeds.squeeze(1).tolist() == item.kept.tolist() == [1, 2, 5, 7]
+    assert mark_absent(item) is item

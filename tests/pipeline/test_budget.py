@@ -264,14 +264,15 @@ def test_scale_is_no_news_and_nothing_is_no_repeat():
 def test_what_was_not_encoded_is_not_what_a_place_looked_like_last():
     frames, absent = standing(4, 1, 2).clone(), torch.zeros(8, dtype=torch.bool)
     frames[1:3, 0, 0], absent[[2, 4]] = 0, True  # its first place, in the two frames between
-    video = dataclasses.replace(make_video(frames), absent=absent)
+    whole = make_video(frames)
+    video = dataclasses.replace(whole, absent=absent, embeds=whole.embeds[~absent])
     assert find_repeats(video).tolist() == [False, False] + [True] * 6
     (share,) = allocate_budget([video], {0: noise(2)}, check_settings(0.5, "divprune", skip=0))
     assert (share.candidates.tolist(), share.k) == ([0, 1], 2)
 
 
 def test_a_share_is_one_of_the_whole_image_where_a_part_was_encoded():
-    image = item(noise(10), absent=torch.arange(10) >= 6)
+    image = dataclasses.replace(item(noise(10), absent=torch.arange(10) >= 6), embeds=noise(6))
     for keep, k in ((0.4, 4), (0.9, 6), (2, 2)):
         for more, count in (({"skip": 0}, k), ({"encode": 0.5}, k), ({}, to_budget(keep, 6))):
             (share,) = allocate_budget([image], {0: noise(2)}, check_settings(keep, "divprune", **more))

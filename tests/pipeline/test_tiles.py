@@ -15,11 +15,12 @@ from foveate.errors import FoveateError, InputError, ModelError
 from foveate.method import Method
 from foveate.method.selection import select_top_k
 from foveate.models import lookup
+from foveate.models.live_memory import LiveMemory
 from foveate.models.llava_next import LlavaNext, place_tiles
 from foveate.models.tile_encoder import TileEncoder, lay_out_tiles, narrow_tower
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.settings import check_settings
-from foveate.pipeline.tiles import AUTO, ONE_TILE, check_encode
+from foveate.pipeline.tiles import AUTO, ONE_TILE, UNBOUNDED, check_encode
 from tests.policies import make_policy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
@@ -99,19 +100,32 @@ def test_the_law_at_other_budgets(model_type, settings):
 @torch.no_grad()
 def test_what_is_encoded_is_what_the_whole_call_gives(model_type):
     model, family, inputs = make(model_type)
+    check_features(model, family, inputs)
+
+
+@torch.no_grad()
+def test_the_same_where_joined_tiles_are_interpolated():
+    model, family, inputs = make("llava_onevision")
+    scaled = {**inputs, "vision_aspect_ratio": "anyres_max_1"}
+    sizes = [sum(map(len, family.features(family.encode(model, each)))) for each in (inputs, scaled)]
+    assert sizes[0] > sizes[1]
+    check_features(model, family, scaled)
+
+
+def check_features(model, family, inputs):
+    """Of overviews and one more tile of each image: the rows that they have among all."""
     images = family.split_images(model, inputs)
-    ready = {}
-    part = family.features(family.encode_tiles(model, inputs, [image.overview for image in images], ready))
-    last = [image.others[-1] for image in images if image.others]
-    if last:  # T5Gemma 2 has no crops here
-        part = family.features(family.encode_tiles(model, inputs, last, ready))
+    last = [image.others[-1] for image in images if image.others]  # none where T5Gemma 2 has no crops
+    tiles = [*(image.overview for image in images), *last]
+    encoded, tokens = family.encode_tiles(model, inputs, tiles)
+    output = family.join_ready(model, inputs, encoded, images, dict(zip(tiles, tokens, strict=True)))
     whole = family.features(family.encode(model, inputs))
-    assert [len(tokens) for tokens in part] == [len(tokens) for tokens in whole]
-    for image, some, every in zip(images, part, whole, strict=True):
-        absent = some.isnan().any(1)
-        assert torch.equal(absent, some.isnan().all(1))
-        assert torch.allclose(some[~absent], every[~absent], atol=1e-5)
-        assert bool(absent.any()) == (len(image.others) > 1)
+    for image, some, absent, every in zip(images, family.features(output), output.absent, whole, strict=True):
+        assert (absent is not None) == (len(image.others) > 1)
+        present = every if absent is None else every[~absent]
+        assert len(some) == len(present) <= len(every) == len(every if absent is None else absent)
+        assert torch.allclose(some, present, atol=1e-5)
+        assert some.untyped_storage().nbytes() == some.nbytes  # nothing is held for the other tiles
 
 
 @pytest.mark.parametrize("model_type", ["aya_vision", "internvl", "llava_next"])
@@ -142,6 +156,45 @@ def test_all_tiles_are_one_call_and_todays_features(model_type):
     for mine, other in zip(short["mm_encoder_outputs"]["image"].pooler_output,
                            plain["mm_encoder_outputs"]["image"].pooler_output, strict=True):  # fmt: skip
         assert torch.equal(mine, other)
+
+
+def measure_tile(model, family, inputs):
+    """The bytes that the largest tile takes in the encoder."""
+    sizes = family.measure_tiles(model, inputs, family.split_images(model, inputs))
+    with LiveMemory() as live:
+        family.encode_tiles(model, inputs, [sizes.index(max(sizes))])
+    return live.peak
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+@pytest.mark.parametrize("model_type", ["aya_vision", "granite4_vision", "internvl", "llava_next", "perception_lm"])
+@torch.no_grad()
+def test_memory_is_bounded_by_groups_of_tiles(model_type, share):
+    model, family, inputs = make(model_type)
+    memory = 2 * measure_tile(model, family, inputs)
+    counts, plain = count_encoded(model, lambda: prune_inputs(model, inputs, keep=0.4, encode=share))
+    grouped, short = count_encoded(
+        model, lambda: prune_inputs(model, inputs, keep=0.4, encode=share, max_encoder_memory=memory)
+    )
+    assert grouped[0] == 1  # which tells what a tile takes
+    assert max(grouped) == 2 < max(counts)
+    assert sum(grouped) == sum(counts)
+    assert all(item.absent is None for item in short.report.items) == (share == 1)
+    assert torch.allclose(model(**short).logits, model(**plain).logits, atol=1e-5)
+
+
+@torch.no_grad()
+def test_memory_that_is_too_little_for_a_tile_or_not_for_what_is_shown():
+    model, family, inputs = make("internvl")
+    memory = measure_tile(model, family, inputs)
+    with pytest.raises(InputError, match=f"^max_encoder_memory={memory - 1} is too little for one tile, which takes "):
+        prune_inputs(model, inputs, keep=0.4, max_encoder_memory=memory - 1)
+    encoded = foveate.encode(model, inputs)
+    again = prune_inputs(model, inputs, keep=0.4, max_encoder_memory=1, encoded=encoded)
+    assert torch.equal(model(**again).logits, model(**prune_inputs(model, inputs, keep=0.4)).logits)
+    model, family, inputs = make("llava_onevision", [(("image", "video"), 4)])
+    with_video = prune_inputs(model, inputs, keep=0.4, max_encoder_memory=10**9)
+    assert UNBOUNDED in with_video.report.notes
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.01, 1), (0.39, 1), (0.4, 2), (0.6, 3), (0.8, 4), (0.99, 4)])
@@ -245,7 +298,7 @@ def test_other_threads_see_the_whole_tower_and_no_hook_stays():
     whole, core = family.features(family.encode(model, inputs)), model.base_model
     results = []
     count = family.split_images(model, inputs)[-1].entries.stop
-    with narrow_tower(core.vision_tower, [core.multi_modal_projector], [0], count, {}):
+    with narrow_tower(core.vision_tower, [core.multi_modal_projector], [0], count):
         with torch.no_grad():
             thread = threading.Thread(target=lambda: results.append(encode(model, family, inputs)))
         thread.start()

@@ -282,7 +282,7 @@ def test_memory_that_is_too_little_or_of_another_family():
         prune_inputs(model, inputs, keep=make_policy(model), max_encoder_memory=memory_for(model, family, 100))
     other = make_tiny_model(lookup.family("llava"))
     batch = make_batch(other, lookup.family("llava"), [(1, 3)])
-    with pytest.raises(ModelError, match="max_encoder_memory is for towers that take patches"):
+    with pytest.raises(ModelError, match="max_encoder_memory is for towers that take tiles or patches"):
         prune_inputs(other, batch, keep=0.4, max_encoder_memory=10**9)
 
 

@@ -9,6 +9,7 @@ from foveate.conformance.batches import Row, make_batch, take_row
 from foveate.conformance.reference import logits_at, relative_error, run_reference
 from foveate.models import Family
 from foveate.models.inputs import drop_raw
+from foveate.models.live_memory import LiveMemory
 from foveate.models.patch_encoder import read_levels, write_levels
 from foveate.pipeline.parts import encode_parts
 from foveate.pipeline.prune import prune_inputs
@@ -47,6 +48,17 @@ def compare_tiles(model: Any, family: Family) -> float:
 def compare_tile_rows(model: Any, family: Family) -> float:
     """A row of a batch, of whose images some tiles are encoded, gives what it gives alone."""
     return _compare_rows(model, family, "foveate", encode=SHARE)
+
+
+def compare_tile_groups(model: Any, family: Any) -> float:
+    """All tiles through the tower in groups of two, or of one where it is larger, are the untouched model."""
+    inputs = make_batch(model, family, [(3, 5), (1, 9)])
+    sizes = family.measure_tiles(model, inputs, family.split_images(model, inputs))
+    with LiveMemory() as live:
+        family.encode_tiles(model, inputs, [sizes.index(max(sizes))])
+    short = prune_inputs(model, inputs, keep=1.0, max_encoder_memory=2 * live.peak)
+    whole, real = model(**inputs).logits, inputs["attention_mask"].bool()
+    return relative_error(logits_at(model(**short).logits, short["attention_mask"].bool()), logits_at(whole, real))
 
 
 def compare_units(model: Any, family: Any) -> float:

@@ -29,6 +29,7 @@ from foveate.conformance.encoding import (
     compare_masked,
     compare_ragged_batch,
     compare_skipped,
+    compare_tile_groups,
     compare_tile_rows,
     compare_tiles,
     compare_units,
@@ -174,6 +175,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "a first look in a batch = each row alone": compare_glances,
     "some tiles encoded = full with the others masked": compare_tiles,
     "some tiles encoded in a batch = each row alone": compare_tile_rows,
+    "tiles encoded in groups = the untouched model": compare_tile_groups,
     "all merge units chosen = the untouched features": compare_units,
     "some windows encoded = full with these tokens": compare_windows,
     "some windows encoded in a batch = each row alone": compare_window_rows,
@@ -193,6 +195,8 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
         others.add(compare_text_only)
     if not isinstance(family, TileEncoder) or not family.traits.placed:
         others |= {compare_tiles, compare_tile_rows}
+    if not isinstance(family, TileEncoder):
+        others.add(compare_tile_groups)
     if not isinstance(family, PatchEncoder):
         others |= {compare_units, compare_windows, compare_window_rows, compare_skipped}
     if not family.traits.in_sequence:

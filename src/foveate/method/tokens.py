@@ -27,7 +27,7 @@ class VisualTokens:
         embeds: (n, d) tokens after the projector, n >= 1, in the language model's embedding space.
         question: (m, d) input embeddings of the question tokens, in the same space; m = 0 without a question.
         grid: (t, h, w), the arrangement of the tokens, t * h * w = n; None if they have none.
-        raster: (t, h, w) of an image of which these tokens are a part: only `subset` sets it.
+        raster: (t, h, w) of an image of which these tokens are a part: only `subset` and `place` set it.
         cells: (n,) the cells of the raster that these tokens are in.
         encoder: (n, d_v) tokens before the projector.
         cls_attention: (n,) probabilities with which the [CLS] token attends to each token, averaged over the heads of
@@ -93,7 +93,7 @@ class VisualTokens:
         Args:
             indices: (k,) int64 indices of the tokens, k >= 1, on the tokens' device.
             grid: The arrangement of the subset.
-            of_raster: Whether the subset has these tokens' grid as its raster.
+            of_raster: Whether the subset has these tokens' grid, or their raster, as its raster.
 
         Raises:
             InputError: `indices` are none of these tokens or empty, or `grid` is not for k tokens.
@@ -105,10 +105,16 @@ class VisualTokens:
             chosen = {name: None if value is None else value.index_select(0, indices) for name, value in rows.items()}
         except (IndexError, RuntimeError) as error:
             raise InputError(f"indices do not fit the {len(self.embeds)} tokens: {error}") from error
-        raster = self.grid if of_raster else None
-        cells = indices if raster else None
+        raster = self.grid or self.raster if of_raster else None
+        cells = None if raster is None else indices if self.cells is None else self.cells[indices]
         vars(part).update(chosen, grid=grid, raster=raster, cells=cells)  # the class is frozen
         part._check_shape()
+        return part
+
+    def place(self, raster: Grid, cells: Tensor) -> VisualTokens:
+        """Return the same tokens as a part of an image: those in these `cells` (n,) of its `raster` (t, h, w)."""
+        part = copy.copy(self)
+        vars(part).update(grid=None, raster=raster, cells=cells)  # the class is frozen
         return part
 
     def _check_shape(self) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from foveate.models.batch import PromptBatch
 from foveate.models.encoders import find_raw, lacks_grids, make_arguments
-from foveate.models.kept import keep_tokens, kept_output
+from foveate.models.kept import complete_rows, keep_tokens, kept_output
 from foveate.models.placeholders import match_placeholders
 from foveate.models.sequence import complete_positions, count_positions, cut_sequence
 from foveate.models.template import Template, default_template
@@ -163,14 +163,14 @@ class Family:
         items = []
         for modality, output in outputs.items():
             features = self.features(output, modality)
-            places = self.placeholders(model.config, inputs, modality)
-            spans = match_placeholders(places, [len(f) for f in features], modality)
-            grids = self.grids(model.config, inputs, features, modality)
+            wholes, absent = complete_rows(features, output)
+            spans = match_placeholders(self.placeholders(model.config, inputs, modality), [*map(len, wholes)], modality)
+            grids = self.grids(model.config, inputs, wholes, modality)
             protected = self.protected(model, inputs, features, modality)
             for n, (span, feature) in enumerate(zip(spans, features, strict=True)):
-                item = make_visual_input(modality, span.row, span.columns, int(span.columns[0]), feature)
+                place, marks = (span.row, span.columns, int(span.columns[0])), (protected[n], absent[n])
                 own = extras[n] if modality == "image" and extras else {}
-                item = replace(item, index=n, grid=grids[n], protected=protected[n], extras=own)
+                item = replace(make_visual_input(modality, *place, feature, *marks), index=n, grid=grids[n], extras=own)
                 tiles = mark_overview(item, self.find_tiles(model.config, inputs, item), self.traits.overview)
                 items.append(replace(item, tiles=tiles))
         return items

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from foveate.models.base import Inputs
+from foveate.models.base import Inputs, Masks
 from foveate.models.idefics3 import Idefics3
 from foveate.models.kept import keep_tokens, kept_output, regroup_output
 from foveate.models.llava_next import Tiled
@@ -30,6 +30,11 @@ class Granite4Vision(Tiled):
     def projectors(self, core: Any) -> list[Any]:
         """One for each layer."""
         return [*core.layerwise_projectors, *core.spatial_projectors]
+
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
+        """At every layer."""
+        layers = [(layer, level) for (layer, _), level in zip(encoded.deepstack_features, levels, strict=True)]
+        return regroup_output(encoded, levels[0], deepstack_features=layers, absent=absent)
 
     def keep(self, encoded: Any, items: Sequence[VisualInput]) -> Any:
         """At every layer."""
@@ -65,9 +70,9 @@ class GraniteDocling(Idefics3):
         deep = [torch.cat(list(level)).split(len(first[0])) for level in encoded.deepstack_features]
         return [first, *map(list, deep)]
 
-    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]]) -> Any:
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
         """What the router says of some tiles is not kept."""
-        return regroup_output(encoded, levels[0], deepstack_features=levels[1:])
+        return regroup_output(encoded, levels[0], deepstack_features=levels[1:], absent=absent)
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """`keep` cuts the levels of DeepStack as the tokens."""

@@ -16,7 +16,7 @@ TOKEN_FIELDS = ("pooler_output", "last_hidden_state", "deepstack_features")
 
 
 def regroup_output(encoded: Any, entries: Sequence[Tensor], **fields: Any) -> Any:
-    """`encoded` with these entries (n, d), one for each image, as its tokens: a `KeptOutput`."""
+    """`encoded` with these entries (n, d), one for each image, as its tokens: a `KeptOutput` with other fields."""
     from foveate.models.outputs import KeptOutput
 
     return KeptOutput(pooler_output=list(entries), is_tensor=reads_tensor(encoded), **fields)
@@ -39,6 +39,16 @@ def kept_state(rows: Sequence[Tensor]) -> Any:
 def is_regrouped(output: Any) -> bool:
     """Whether this output has an entry for each image, whatever the encoder had."""
     return getattr(output, "is_tensor", None) is not None
+
+
+def complete_rows(features: Sequence[Tensor], output: Any) -> tuple[list[Tensor], Sequence[Tensor | None]]:
+    """Views (n, d) of the features of an output with as many rows as whole images have, and which (n,) are absent.
+
+    Of the views of images of which tokens are absent only the size means something; of all others that is None.
+    """
+    absent: Sequence[Tensor | None] = getattr(output, "absent", None) or [None] * len(features)
+    pairs = zip(features, absent, strict=True)
+    return [rows if mask is None else rows[:1].expand(len(mask), -1) for rows, mask in pairs], absent
 
 
 def is_pruned(output: Any) -> bool:
@@ -102,17 +112,23 @@ def keep_tokens(features: Sequence[Tensor], items: Sequence[VisualInput]) -> lis
 
 
 def keep_values(feature: Tensor, item: VisualInput) -> Tensor:
-    """The kept tokens of a feature (n, d), or the means or weighted means of many for each, computed in float32."""
-    weights, into = item.merge_weights, item.pooled_into
-    if item.absent is not None and (into is not None or weights is not None):  # the others are NaN
-        present = ~item.absent.to(feature.device)
-        feature, into = feature[present], None if into is None else into.to(feature.device)[present]
+    """The kept tokens of a feature (n, d), or the means or weighted means of many for each, computed in float32.
+
+    Rows of tokens that are absent are NaN, or are left out.
+    """
+    weights, into, kept = item.merge_weights, item.pooled_into, item.kept.to(feature.device)
+    if item.absent is not None and len(feature) < item.total:
+        kept = item.find_rows(kept)
+    if item.absent is not None and (into is not None or weights is not None):
+        present = item.present.to(feature.device)
+        feature = feature[present] if len(feature) == item.total else feature
+        into = None if into is None else into.to(feature.device)[present]
         weights = None if weights is None else weights.to(feature.device)[:, present]
     if into is not None:
         into = into.to(feature.device)
         counts, order = into.bincount(minlength=len(item.kept)), into.argsort(stable=True)
         return torch.segment_reduce(feature.float()[order], "mean", lengths=counts).to(feature.dtype)
     if weights is None:
-        return feature[item.kept.to(feature.device)]
+        return feature[kept]
     with torch.autocast(feature.device.type, enabled=False):
         return (weights.to(feature.device) @ feature.float()).to(feature.dtype)

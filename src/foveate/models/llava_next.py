@@ -1,14 +1,21 @@
 """LLaVA-NeXT: an image as a whole and in tiles, whose joined rows each end in a newline token."""
 
+import inspect
 import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from foveate.models.base import Family, Features, Grids, Inputs, Masks
+from foveate.models.kept import regroup_output
 from foveate.models.llava import Llava
 from foveate.models.tile_encoder import Box, TiledImage, TileEncoder, TileFeatures, narrow_tower
 from foveate.models.visual_input import Tile, Tiles, VisualInput, find_runs, tile_runs, tile_squares
+
+CHANNELS = 256  # laid out at a time: the stock layout makes several copies of all tiles
 
 
 class Tiled(TileEncoder):
@@ -38,11 +45,48 @@ class Tiled(TileEncoder):
         """The modules that every tile's features leave before tiles are joined."""
         return [core.multi_modal_projector]
 
-    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
-        """The stock encoder's output; only these tiles go through its tower and projectors."""
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
+        """Only these tiles go through the stock encoder's tower and projectors."""
         core, count = model.base_model, self.split_images(model, inputs)[-1].entries.stop
-        with narrow_tower(core.vision_tower, self.projectors(core), tiles, count, ready):
-            return self.encode(model, inputs)
+        with narrow_tower(core.vision_tower, self.projectors(core), tiles, count) as levels:
+            encoded = self.encode(model, inputs)
+        return encoded, list(zip(*levels, strict=True))
+
+    def join_ready(
+        self, model: Any, inputs: Inputs, encoded: Any, images: Sequence[TiledImage], ready: TileFeatures
+    ) -> Any:
+        """The stock model lays out some channels of all tiles at a time, with NaN for those that are not ready."""
+        count = len(next(iter(ready.values())))
+        levels = [self._lay_out(model, inputs, images, ready, level) for level in range(count)]
+        return self.write_levels(encoded, [tokens for tokens, _ in levels], levels[0][1])
+
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
+        """An output as `encoded`, for the images of `levels`."""
+        return regroup_output(encoded, levels[0], absent=absent)
+
+    def _lay_out(
+        self, model: Any, inputs: Inputs, images: Sequence[TiledImage], ready: TileFeatures, level: int
+    ) -> tuple[list[Tensor], Masks]:
+        """The tokens (p, d) of every image's ready tiles, with newlines, and which of its tokens (n,) are absent."""
+        core, own = model.base_model, self.encoder_inputs(model, inputs)
+        names = inspect.signature(core.pack_image_features).parameters  # each family has a setting of its own
+        settings = {name: own.get(name, getattr(model.config, name)) for name in names if name.startswith("vision_")}
+        tiles = {number: tokens[level] for number, tokens in ready.items()}
+        some, parts, absent = next(iter(tiles.values())), [list[Tensor]() for _ in images], list[Tensor]()
+        for first in range(0, some.shape[1], CHANNELS):
+            channels = slice(first, first + CHANNELS)
+            newline = core.image_newline[channels]
+            gap = some.new_full((len(some), len(newline)), math.nan)
+            rows = [[tiles[n][:, channels] if n in tiles else gap for n in image.entries] for image in images]
+            laid = core.pack_image_features(
+                [torch.stack(entries) for entries in rows], inputs["image_sizes"], image_newline=newline, **settings
+            )
+            laid = laid[0] if isinstance(laid, tuple) else laid
+            absent = absent or [tokens.detach()[:, 0].isnan() for tokens in laid]
+            for part, tokens, missing in zip(parts, laid, absent, strict=True):
+                part.append(tokens[~missing])
+        masks = [missing if bool(missing.any()) else None for missing in absent]
+        return [torch.cat(part, dim=1) for part in parts], masks
 
     def protected(self, model: Any, inputs: Inputs, features: Features, modality: str = "image") -> Masks:
         """Newlines, which are all one learned vector."""
@@ -124,7 +168,7 @@ class LlavaOnevision(Tiled):
 
     def find_tiles(self, config: Any, inputs: Inputs, item: VisualInput) -> Tiles:
         """Beside others an image is a square alone, which it is padded to; a video's frames are pooled squares."""
-        tiles, free = super().find_tiles(config, inputs, item), len(item.embeds) - 1  # one newline
+        tiles, free = super().find_tiles(config, inputs, item), item.total - 1  # one newline
         if tiles or item.protected is None or int(item.protected.sum()) > 1:
             return tiles
         vision = config.vision_config

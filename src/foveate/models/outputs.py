@@ -19,6 +19,7 @@ class KeptOutput(ModelOutput):
         deepstack_features: The same for each level of DeepStack.
         visual_indicator_features: Embeddings of the indicators in the prompt (Ovis2).
         router_logits: What the encoder's own router returned (Granite Docling).
+        absent: For every image (n,) bool, the tokens that the rows above leave out; None where they are all there.
         is_tensor: Whether the model reads one tensor. None once it has what it reads.
     """
 
@@ -27,6 +28,7 @@ class KeptOutput(ModelOutput):
     deepstack_features: Any = None
     visual_indicator_features: Tensor | None = None
     router_logits: Tensor | None = None
+    absent: Any = None
     is_tensor: bool | None = None
 
 

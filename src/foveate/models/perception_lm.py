@@ -6,10 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foveate.models.base import Extras, Inputs, mark_overview
+from foveate.models.kept import regroup_output
 from foveate.models.overview import find_rows
-from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, fill_missing, lay_out_tiles
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, join_images, lay_out_tiles
 from foveate.models.visual_input import VisualInput, tile_squares
 
 
@@ -44,18 +46,21 @@ class PerceptionLM(TileEncoder):
             images.append(TiledImage(entries, start, lay_out_tiles(rows, len(tiles) // rows)))
         return images
 
-    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
         """Each tile goes through the stock encoder as an image of one tile."""
         pixels = inputs["pixel_values"]
         chosen = pixels.flatten(0, 1)[torch.tensor(tiles, device=pixels.device)]
         encoded = model.base_model.get_image_features(chosen[:, None], return_dict=True)
-        size, states = encoded.pooler_output.shape[1], encoded.last_hidden_state
-        ready.update({number: (part,) for number, part in zip(tiles, encoded.pooler_output, strict=True)})
-        count = pixels.shape[0] * pixels.shape[1]
-        every = torch.stack(fill_missing(ready, [size] * count)[0])
-        encoded.pooler_output = every.unflatten(0, pixels.shape[:2]).flatten(1, 2)
-        encoded.last_hidden_state = states[:1].expand(count, *states.shape[1:])  # only their number is read
-        return encoded
+        return encoded, [(tokens,) for tokens in encoded.pooler_output]
+
+    def join_ready(
+        self, model: Any, inputs: Inputs, encoded: Any, images: Sequence[TiledImage], ready: TileFeatures
+    ) -> Any:
+        """The tiles of an image one after the other."""
+        count = images[-1].entries.stop
+        (tokens,), absent = join_images(ready, images, [encoded.pooler_output.shape[1]] * count)
+        states = encoded.last_hidden_state.new_empty(count, 0)  # only their number is read
+        return regroup_output(encoded, tokens, last_hidden_state=states, absent=absent)
 
     def items(self, model: Any, inputs: Inputs, outputs: Inputs, extras: Sequence[Extras]) -> list[VisualInput]:
         """Videos are squares of frames, and so is an image of one tile."""

@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from foveate.models.base import Features, Grids, Inputs
 from foveate.models.kept import regroup_output
 from foveate.models.overview import find_rows
-from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, fill_missing, lay_out_tiles
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, join_images, lay_out_tiles
 from foveate.models.visual_input import Tile, Tiles, VisualInput, tile_squares
 
 
@@ -31,9 +32,15 @@ class Step3p7(TileEncoder):
             start += count + 1
         return images
 
-    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
+    def measure_tiles(self, model: Any, inputs: Inputs, images: Sequence[TiledImage]) -> list[int]:
+        """In pixels."""
+        others = {number for image in images for number in image.others}
+        names = ["pixel_values_local" if n in others else "pixel_values" for n in range(images[-1].entries.stop)]
+        return [inputs[name][0].numel() for name in names]
+
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
         """Tiles and overviews go through the stock encoder as images without tiles."""
-        config, images = model.config, self.split_images(model, inputs)
+        images, tokens = self.split_images(model, inputs), dict[int, Tensor]()
         overviews = [image.overview for image in images]
         others = [number for image in images for number in image.others]
         for numbers, name in ((overviews, "pixel_values"), (others, "pixel_values_local")):
@@ -41,11 +48,20 @@ class Step3p7(TileEncoder):
             if own:
                 places = torch.tensor([numbers.index(number) for number in own], device=inputs[name].device)
                 encoded = model.base_model.get_image_features(inputs[name][places], return_dict=True)
-                ready.update({n: (part,) for n, part in zip(own, encoded.pooler_output, strict=True)})
+                tokens.update(zip(own, encoded.pooler_output, strict=True))
+        return encoded, [(tokens[number],) for number in tiles]
+
+    def join_ready(
+        self, model: Any, inputs: Inputs, encoded: Any, images: Sequence[TiledImage], ready: TileFeatures
+    ) -> Any:
+        """The tiles of an image, then its overview."""
+        config, overviews = model.config, {image.overview for image in images}
         whole = token_side(config, config.vision_config.image_size) ** 2
-        tile = token_side(config, inputs["pixel_values_local"].shape[-1]) ** 2 if others else 0
-        (every,) = fill_missing(ready, [whole if n in overviews else tile for n in range(images[-1].entries.stop)])
-        return regroup_output(encoded, [torch.cat(every[image.entries.start : image.entries.stop]) for image in images])
+        is_split = len(overviews) < images[-1].entries.stop
+        tile = token_side(config, inputs["pixel_values_local"].shape[-1]) ** 2 if is_split else 0
+        sizes = [whole if number in overviews else tile for number in range(images[-1].entries.stop)]
+        (tokens,), absent = join_images(ready, images, sizes)
+        return regroup_output(encoded, tokens, absent=absent)
 
     def grids(self, config: Any, inputs: Inputs, features: Features, modality: str = "image") -> Grids:
         """A square for an image without tiles."""

@@ -1,6 +1,5 @@
-"""Families whose encoder sees every tile by itself: some tiles of a batch go through it, the others are NaN."""
+"""Families whose encoder sees every tile by itself: some tiles of a batch go through it, the others are absent."""
 
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,11 +46,20 @@ class TileEncoder(Family):
         """The tiles of every image of the batch. Raises `InputError` where nothing tells them."""
         raise NotImplementedError
 
-    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
-        """`encode` for images, where only these tiles go through the encoder.
+    def measure_tiles(self, model: Any, inputs: Inputs, images: Sequence[TiledImage]) -> list[int]:
+        """The sizes of all tiles in any one unit: what the encoder needs for a tile grows with it."""
+        return [1] * images[-1].entries.stop
 
-        The tokens of tiles that are `ready` are taken from there, those of `tiles` are put there, and the tokens of all
-        others are NaN.
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
+        """The stock encoder on these tiles alone: its output, and the tokens (n, d) of each tile at every level."""
+        raise NotImplementedError
+
+    def join_ready(
+        self, model: Any, inputs: Inputs, encoded: Any, images: Sequence[TiledImage], ready: TileFeatures
+    ) -> Any:
+        """What `encode` returns for these images, with rows for the tokens of the tiles that are `ready`, no others.
+
+        `encoded` is any output of `encode_tiles`. `absent` of the result says which tokens the others are.
         """
         raise NotImplementedError
 
@@ -65,26 +73,27 @@ def lay_out_tiles(rows: int, columns: int) -> tuple[Box, ...]:
     )
 
 
-def fill_missing(ready: Mapping[int, tuple[Tensor, ...]], sizes: Sequence[int]) -> list[list[Tensor]]:
-    """The tokens of all tiles at every level: `sizes` rows of NaN for each tile that is not ready."""
-    levels = next(iter(ready.values()))
-    return [
-        [
-            ready[number][level] if number in ready else some.new_full((size, some.shape[-1]), math.nan)
-            for number, size in enumerate(sizes)
-        ]
-        for level, some in enumerate(levels)
-    ]
+def join_images(
+    ready: Mapping[int, tuple[Tensor, ...]], images: Sequence[TiledImage], sizes: Sequence[int]
+) -> tuple[list[list[Tensor]], list[Tensor | None]]:
+    """The tokens (p, d) of every image's ready tiles at every level, and which of its tokens (n,) are absent.
+
+    `sizes` has the number of tokens of every tile. None where no token of an image is absent.
+    """
+    some = next(iter(ready.values()))
+    entries = [[number for number in image.entries if number in ready] for image in images]
+    levels = [[torch.cat([ready[n][level] for n in own]) for own in entries] for level in range(len(some))]
+    masks = [torch.cat([torch.full((sizes[n],), n not in ready) for n in image.entries]) for image in images]
+    return levels, [mask.to(some[0].device) if bool(mask.any()) else None for mask in masks]
 
 
 @contextmanager
-def narrow_tower(
-    tower: Any, projectors: Sequence[Any], tiles: Sequence[int], count: int, ready: TileFeatures
-) -> Iterator[None]:
+def narrow_tower(tower: Any, projectors: Sequence[Any], tiles: Sequence[int], count: int) -> Iterator[list[Tensor]]:
     """Let only `tiles` of the `count` that are handed to `tower` through it and through its `projectors`.
 
-    What leaves a projector is a level; it has all tiles again: those that are ready and, of the others, NaN. Calls of
-    other threads are left alone.
+    Yields:
+        What leaves each projector: the tokens (tiles, n, d) of a level. The model itself gets tensors of the shape that
+        all tiles have, on the device "meta": where it puts them costs no memory. Calls of other threads are left alone.
     """
     owner, levels = threading.get_ident(), [torch.empty(0)] * len(projectors)
 
@@ -95,20 +104,17 @@ def narrow_tower(
             raise InputError(f"pixel_values hold {len(args[0])} tiles and image_sizes stand for {count}: pass both.")
         return (args[0][torch.tensor(tiles, device=args[0].device)], *args[1:])
 
-    def widen(level: int, output: Tensor) -> Tensor | None:
+    def take(level: int, output: Tensor) -> Tensor | None:
         if threading.get_ident() != owner:
             return None
         levels[level] = output
-        own = {number: (parts[level],) for number, parts in ready.items()}
-        own |= {number: (part,) for number, part in zip(tiles, output, strict=True)}
-        return torch.stack(fill_missing(own, [output.shape[1]] * count)[0])
+        return torch.empty((count, *output.shape[1:]), dtype=output.dtype, device="meta")
 
     handles = [tower.register_forward_pre_hook(narrow)]
     for level, projector in enumerate(projectors):
-        handles.append(projector.register_forward_hook(lambda *call, level=level: widen(level, call[2])))
+        handles.append(projector.register_forward_hook(lambda *call, level=level: take(level, call[2])))
     try:
-        yield
+        yield levels
     finally:
         for handle in handles:
             handle.remove()
-    ready.update({number: tuple(level[n] for level in levels) for n, number in enumerate(tiles)})

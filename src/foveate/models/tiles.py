@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.models.base import Inputs
+from foveate.models.base import Inputs, Masks
 from foveate.models.batch import PromptBatch
 from foveate.models.cache import cache_of, count_cached_tokens
 from foveate.models.kept import keep_tokens, kept_output, regroup_output
@@ -128,9 +128,10 @@ class Ovis2(TiledFamily):
         """Not among the traits."""
         return "first"
 
-    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]]) -> Any:
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
         """With the indicators."""
-        return regroup_output(encoded, levels[0], visual_indicator_features=encoded.visual_indicator_features)
+        indicators = encoded.visual_indicator_features
+        return regroup_output(encoded, levels[0], visual_indicator_features=indicators, absent=absent)
 
     def regroup(self, encoded: Any, sizes: Sequence[int]) -> Any:
         """With the indicators."""

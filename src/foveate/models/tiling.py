@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from foveate.errors import InputError
-from foveate.models.base import Extras, Features, Grids, Inputs
+from foveate.models.base import Extras, Features, Grids, Inputs, Masks
 from foveate.models.kept import is_regrouped, regroup_output
 from foveate.models.overview import find_rows
 from foveate.models.placeholders import match_placeholders
 from foveate.models.prompt_rows import PromptRow, Starts, read_rows
-from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, fill_missing, lay_out_tiles
+from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures, join_images, lay_out_tiles
 from foveate.models.visual_input import Tile, Tiles, VisualInput
 
 Shape = tuple[int, int]  # rows and columns of tokens
@@ -77,7 +77,7 @@ class TiledFamily(TileEncoder):
         images = self.find_sizes(model.config, inputs, sizes, "image")
         if images is None:
             raise InputError(
-                "Nothing in these inputs tells which tiles are one image, so none can be left out: leave encode out."
+                "Nothing in these inputs tells which tiles are one image: leave encode and max_encoder_memory out."
             )
         if len(sizes) != len(pixels) or not {0, *accumulate(sizes)}.issuperset(accumulate(images)):
             raise InputError(
@@ -121,20 +121,29 @@ class TiledFamily(TileEncoder):
             for name, value in own.items()
         }
 
-    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int], ready: TileFeatures) -> Any:
-        """The stock encoder's output on these tiles alone, put among the others."""
+    def measure_tiles(self, model: Any, inputs: Inputs, images: Sequence[TiledImage]) -> list[int]:
+        """In pixels."""
+        return [pixels.numel() for pixels in self.tile_pixels(model, inputs)]
+
+    def encode_tiles(self, model: Any, inputs: Inputs, tiles: Sequence[int]) -> tuple[Any, list[tuple[Tensor, ...]]]:
+        """The tiles are taken from the encoder's inputs."""
         encoded = self.encode(model, self.take_tiles(model, inputs, torch.tensor(tiles)))
-        ready.update(zip(tiles, zip(*self.read_levels(encoded), strict=True), strict=True))
-        levels = fill_missing(ready, self.count_tokens(model.config, inputs))
-        return self.join_tiles(model.config, inputs, self.write_levels(encoded, levels), "image")
+        return encoded, list(zip(*self.read_levels(encoded), strict=True))
+
+    def join_ready(
+        self, model: Any, inputs: Inputs, encoded: Any, images: Sequence[TiledImage], ready: TileFeatures
+    ) -> Any:
+        """The tiles of an image one after the other."""
+        levels, absent = join_images(ready, images, self.count_tokens(model.config, inputs))
+        return self.write_levels(encoded, levels, absent)
 
     def read_levels(self, encoded: Any) -> list[list[Tensor]]:
         """What the encoder made of every tile: its tokens, and more where the model reads more of each."""
         return [self.features(encoded)]
 
-    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]]) -> Any:
-        """An output as `encoded`, for the tiles of `levels`."""
-        return regroup_output(encoded, levels[0])
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
+        """An output as `encoded`, for the images of `levels`."""
+        return regroup_output(encoded, levels[0], absent=absent)
 
     # -- the sequence -----------------------------------------------------------------------------------------------
 

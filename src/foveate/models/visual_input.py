@@ -50,7 +50,8 @@ class VisualInput:
         columns: (n,) columns of its placeholders in that row; empty where the language model attends across to it.
         first: Column where it stands in the prompt.
         total: Number n of its visual tokens.
-        embeds: (n, d) visual tokens; emptied to (0, d) in a report, which must not keep them in memory.
+        embeds: (n, d) visual tokens, without those that are absent; emptied to (0, d) in a report, which must not keep
+            them in memory.
         kept: (k,) ascending indices of the kept tokens; all of them before selection.
         index: Which of the batch's images (or videos, or audios) it is, in reading order.
         grid: (t, h, w) of the tokens in raster order, None where they form no raster.
@@ -126,15 +127,35 @@ class VisualInput:
         """(n,) bool: the protected tokens."""
         return ~self.free if self.absent is None else ~self.free & ~self.absent
 
+    @property
+    def present(self) -> Tensor:
+        """Ascending indices of the tokens that are not absent: those of the rows of `embeds`."""
+        there = torch.ones(self.total, dtype=torch.bool) if self.absent is None else ~self.absent
+        return there.nonzero().squeeze(1)
+
+    def find_rows(self, tokens: Tensor) -> Tensor:
+        """The rows of `embeds` that hold these tokens (k,), none of which is absent."""
+        return tokens if self.absent is None else torch.searchsorted(self.present.to(tokens.device), tokens)
+
     def without_embeds(self) -> VisualInput:
         """The same record for a report: without the visual tokens, the extras and the merge weights."""
         return replace(self, embeds=self.embeds.detach()[:0].clone(), extras={}, merge_weights=None)
 
 
-def make_visual_input(modality: str, row: int, columns: Tensor, first: int, embeds: Tensor) -> VisualInput:
-    """A visual input before selection: all of its tokens are kept."""
-    kept = torch.arange(len(embeds), device=embeds.device)
-    return VisualInput(modality, row, columns, first, len(embeds), embeds, kept)
+def make_visual_input(
+    modality: str, row: int, columns: Tensor, first: int, embeds: Tensor, protected: Tensor | None = None,
+    absent: Tensor | None = None,
+) -> VisualInput:  # fmt: skip
+    """A visual input before selection: all of its tokens (n,) are kept, but for those that are absent.
+
+    `embeds` and `protected` are those of the tokens that are kept.
+    """
+    if absent is None:
+        kept = torch.arange(len(embeds), device=embeds.device)
+        return VisualInput(modality, row, columns, first, len(embeds), embeds, kept, protected=protected)
+    kept = (~absent).nonzero().squeeze(1)
+    marks = None if protected is None else torch.zeros_like(absent).index_copy(0, kept, protected.to(kept.device))
+    return VisualInput(modality, row, columns, first, len(absent), embeds, kept, protected=marks, absent=absent)
 
 
 def mark_absent(item: VisualInput) -> VisualInput:
@@ -142,8 +163,8 @@ def mark_absent(item: VisualInput) -> VisualInput:
     absent = item.embeds.detach()[:, 0].isnan()
     if not bool(absent.any()):
         return item
-    kept, embeds = (~absent).nonzero().squeeze(1), item.embeds.masked_fill(absent[:, None], 0)
-    return replace(item, absent=absent, kept=kept, embeds=embeds)
+    kept = (~absent).nonzero().squeeze(1)
+    return replace(item, absent=absent, kept=kept, embeds=item.embeds[kept])
 
 
 def tile_frames(grid: Grid, protected: Tensor | None = None) -> Tiles:

@@ -86,7 +86,10 @@ def find_repeats(item: VisualInput) -> Tensor:
     if item.modality != "video" or item.grid is None or item.grid[0] == 1:
         return marked
     absent = marked if item.absent is None else item.absent
-    frames, marks, gaps = (rows.unflatten(0, (item.grid[0], -1)) for rows in (item.embeds.detach(), marked, absent))
+    embeds = item.embeds.detach()
+    if item.absent is not None:
+        embeds = embeds.new_zeros(item.total, embeds.shape[1]).index_copy(0, item.present.to(embeds.device), embeds)
+    frames, marks, gaps = (rows.unflatten(0, (item.grid[0], -1)) for rows in (embeds, marked, absent))
     last = unit_rows(frames[0])
     for frame, mark, gap in zip(frames[1:], marks[1:], gaps[1:], strict=True):
         unit = unit_rows(frame)
@@ -123,7 +126,8 @@ def _allocate_row(items: Sequence[VisualInput], question: Tensor, keep: int | fl
             f"keep={keep} leaves {total} tokens for the {len(sizes)} images of row {row}, and each needs one: "
             'raise keep, or use per="image".'
         )
-    embeds = torch.cat([item.embeds.detach()[mask] for item, mask in zip(items, selectable, strict=True)])
+    rows = [item.find_rows(mask.nonzero().squeeze(1)) for item, mask in zip(items, selectable, strict=True)]
+    embeds = torch.cat([item.embeds.detach()[own] for item, own in zip(items, rows, strict=True)])
     relevance = score_peaked_tokens(embeds, question.to(embeds.device, embeds.dtype))
     wanted = [Fraction(size * total, sum(sizes)) for size in sizes]
     if float(relevance.amax() - relevance.amin()) > 0:

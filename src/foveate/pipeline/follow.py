@@ -122,4 +122,4 @@ def measure_difficulty(
 
 def read_selectable(item: VisualInput, questions: Mapping[int, Tensor], method: Method) -> VisualTokens:
     """What a policy reads of an item: its tokens without the protected ones, and the question of its row."""
-    return subset_tokens(read_tokens(item, questions, method), item.selectable.nonzero().squeeze(1))
+    return subset_tokens(read_tokens(item, questions, method), item, item.selectable.nonzero().squeeze(1))

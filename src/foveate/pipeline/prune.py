@@ -56,13 +56,13 @@ def prune_inputs(
         encoded: The same images and videos from `foveate.encode`; `pixel_values` may then be left out.
         explain: Report relevance and core of every item too, for another pass or two over the tokens.
         encode: The share of an image that goes through the encoder at most, in (0, 1]; `keep` remains a share of the
-            whole image. Of models that see tiles beside an overview, a share of all of them: the overview, then the
-            tiles in which the question finds the most. Of Qwen-VL and its kin, a share of the patches: half of it for
-            a smaller image, the rest for the windows that rank first, in their places; where the tower attends to the
-            whole image, these see each other alone. "auto" encodes every tile in which the question finds nearly as
-            much as in the best one, and of models without tiles everything.
-        max_encoder_memory: Of towers that take patches, the bytes that their activations may take without gradients, by
-            an upper estimate: images and frames go through in groups, and one that does not fit in part, as `encode`.
+            whole image. Of models that see tiles, a share of these: the overview, then the tiles in which the question
+            finds the most. Of Qwen-VL and its kin, of the patches: half for a smaller image, the rest for the windows
+            that rank first, in their places; where the tower attends to the whole image, they see each other alone.
+            "auto": each tile in which the question finds as much as in the best one; of models without tiles, all.
+        max_encoder_memory: The bytes that the encoder's activations may take without gradients. Tiles go through it in
+            groups that fit, by what one takes (videos at once); of towers that take patches images and frames do, by an
+            upper estimate, and an image that does not fit is encoded in part, as with `encode`.
         skip: Of Qwen-VL and its kin, what is not encoded although it is part of the image: places of one colour that
             look like the place above or on the left, and places of a video that look as in the frame before. "blank"
             for a threshold that was measured, or a number in [0, 1), the largest difference of two pixel values as a

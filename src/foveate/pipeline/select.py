@@ -32,10 +32,7 @@ def select_tokens(
     `explain` adds the relevance and the core of every selection, for another pass or two over the tokens.
     """
     whole = {n: read_tokens(items[n], questions, method) for n in dict.fromkeys(share.item for share in shares)}
-    tokens = [
-        subset_tokens(whole[share.item], share.candidates, of_raster=items[share.item].absent is not None)
-        for share in shares
-    ]
+    tokens = [subset_tokens(whole[share.item], items[share.item], share.candidates) for share in shares]
     selected = method.select_many(tokens, [share.k for share in shares])
     selections: dict[int, list[_Selection]] = {n: [] for n in range(len(items))}
     for share, own, indices in zip(shares, tokens, selected, strict=True):
@@ -52,26 +49,31 @@ def select_tokens(
 
 
 def read_tokens(item: VisualInput, questions: Mapping[int, Tensor], method: Method) -> VisualTokens:
-    """What the method reads of an item: all of its tokens, the question of its row, and the extras it needs."""
+    """What the method reads of an item: all tokens that are there, the question of its row, the extras it needs."""
     embeds = item.embeds.detach()
     extras = {name: item.extras[name].to(embeds.device) for name in method.needs}
-    return VisualTokens(embeds, questions[item.row].to(embeds.device, embeds.dtype), item.grid, **extras)
+    question = questions[item.row].to(embeds.device, embeds.dtype)
+    if item.absent is None:
+        return VisualTokens(embeds, question, item.grid, **extras)
+    present = item.present.to(embeds.device)
+    tokens = VisualTokens(embeds, question, None, **{name: extra[present] for name, extra in extras.items()})
+    return tokens if item.grid is None else tokens.place(item.grid, present)
 
 
-def subset_tokens(tokens: VisualTokens, candidates: Tensor, *, of_raster: bool = False) -> VisualTokens:
-    """The candidates (c,) of these tokens; they have a grid where they are whole frames, else a raster if `of_raster`.
+def subset_tokens(tokens: VisualTokens, item: VisualInput, candidates: Tensor) -> VisualTokens:
+    """The candidates (c,) of an item's `tokens`; they have a grid where they are whole frames.
 
     Where a part of an image is absent, the others keep their places; what repeats an earlier frame is no part of it.
     """
-    if len(candidates) == len(tokens.embeds):
+    if len(candidates) == item.total:
         return tokens
     grid = None
-    if tokens.grid is not None:
-        size = tokens.grid[1] * tokens.grid[2]
+    if item.grid is not None:
+        size = item.grid[1] * item.grid[2]
         count = len(candidates) // size
         if count and len(candidates) == count * size and int(candidates[-1] - candidates[0]) == len(candidates) - 1:
-            grid = (count, *tokens.grid[1:]) if int(candidates[0]) % size == 0 else None
-    return tokens.subset(candidates, grid, of_raster=of_raster and grid is None)
+            grid = (count, *item.grid[1:]) if int(candidates[0]) % size == 0 else None
+    return tokens.subset(item.find_rows(candidates), grid, of_raster=item.absent is not None and grid is None)
 
 
 def _join(item: VisualInput, selections: Sequence[_Selection]) -> VisualInput:

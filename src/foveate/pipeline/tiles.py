@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,9 +16,10 @@ from foveate.models import Family
 from foveate.models.inputs import find_modalities
 from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.tile_encoder import TiledImage, TileEncoder, TileFeatures
+from foveate.models.tile_groups import TileGroups
 from foveate.models.visual_input import Tile, VisualInput
 from foveate.models.wrappers import gather_shards
-from foveate.pipeline.encode import NAN, Encoded, EncodedPart, check_reads_parts, drop_hidden_states, encode_missing
+from foveate.pipeline.encode import NAN, Encoded, EncodedPart, check_reads_parts, encode_missing
 from foveate.pipeline.glance import glance
 from foveate.pipeline.inputs import explain_refusal
 from foveate.pipeline.locate import locate_items
@@ -28,14 +30,16 @@ from foveate.pipeline.windows import encode_windows
 AUTO = 'encode="auto" leaves out tiles of images beside an overview, and there are none here: all was encoded.'
 ONE_TILE = "An image of one tile was encoded whole: there is nothing of it to leave out."
 WHOLE = "Videos and audios were encoded whole: encode leaves out parts of images."
+UNBOUNDED = "Videos were encoded at once: max_encoder_memory bounds the tiles of images."
 
 
 def check_encode(family: Family, settings: PruneSettings) -> None:
     """Raise a `FoveateError` where `encode` leaves parts out and the family, the method or the settings do not."""
     share, kind = settings.encode, family.model_type
-    if settings.max_encoder_memory is not None and not isinstance(family, PatchEncoder):
+    if settings.max_encoder_memory is not None and not isinstance(family, TileEncoder | PatchEncoder):
         raise ModelError(
-            f"max_encoder_memory is for towers that take patches, and that of {kind} models takes images: leave it out."
+            f"max_encoder_memory is for towers that take tiles or patches, and that of {kind} models takes whole "
+            "images: leave it out."
         )
     if share == 1 or (share == "auto" and not _has_tiles(family)):
         return
@@ -72,6 +76,8 @@ def encode_part(
     if is_encoded:
         raise InputError("The images came encoded, so no part can be left out: pass pixel_values, or leave encode out.")
     notes: tuple[str, ...] = (WHOLE,) if settings.encode != 1 and set(shown) - {"image"} else ()
+    if settings.max_encoder_memory is not None and "video" in shown and isinstance(family, TileEncoder):
+        notes = (*notes, UNBOUNDED)
     part = EncodedPart(None)
     if "image" in shown and isinstance(family, TileEncoder):
         part = encode_tiles(model, family, inputs, settings)
@@ -84,33 +90,42 @@ def encode_tiles(model: Any, family: TileEncoder, inputs: Mapping[str, Any], set
     """Encode the overviews, then the tiles that `settings.encode` and the question allow.
 
     Of an image of n tiles, its overview counted, at most `encode` x n are encoded, the overview always among them;
-    with "auto" as many as `choose_salient_tiles` says.
+    with "auto" as many as `choose_salient_tiles` says. Where memory is bounded, tiles go through the tower in groups.
     """
     ready: TileFeatures = {}
     with explain_refusal(model):
         images = family.split_images(model, inputs)
-    first = _encode_tiles(model, family, inputs, [image.overview for image in images], ready)
+        memory = settings.max_encoder_memory
+        groups = TileGroups(memory, () if memory is None else family.measure_tiles(model, inputs, images))
+    encode_group = partial(_encode_tiles, model, family, inputs, images, ready, groups)
+    if settings.encode == 1:
+        return EncodedPart(Encoded({"image": encode_group(range(images[-1].entries.stop))}))
+    first = encode_group([image.overview for image in images])
     encoded = encode_missing(model, family, inputs, settings, Encoded({"image": first}))
     started = time.perf_counter()
     chosen, looked = _choose_tiles(model, family, inputs, encoded, images, settings)
     seconds = time.perf_counter() - started
     if chosen:
-        second = _encode_tiles(model, family, inputs, chosen, ready)
-        encoded = Encoded({**encoded.outputs, "image": second})
+        encoded = Encoded({**encoded.outputs, "image": encode_group(chosen)})
     notes = (ONE_TILE,) if any(not image.others for image in images) else ()
     return EncodedPart(encoded, {"image": _mark_encoded(images, ready)}, notes, seconds, looked)
 
 
 def _encode_tiles(
-    model: Any, family: TileEncoder, inputs: Mapping[str, Any], tiles: Sequence[int], ready: TileFeatures
-) -> Any:
-    """The encoder's output; afterwards `tiles` are among those that are `ready`."""
+    model: Any, family: TileEncoder, inputs: Mapping[str, Any], images: Sequence[TiledImage], ready: TileFeatures,
+    groups: TileGroups, tiles: Sequence[int],
+) -> Any:  # fmt: skip
+    """The encoder's output for the tiles that are `ready` and for these, which are `ready` afterwards."""
     gather_shards(model)
+    encoded: Any = None
     with explain_refusal(model):
-        output = drop_hidden_states(family.encode_tiles(model, inputs, tiles, ready))
-    if bool(torch.stack([ready[number][0].detach().isnan().any() for number in tiles]).any()):
-        raise InputError(NAN)
-    return output
+        for group, (output, tokens) in groups.run(tiles, partial(family.encode_tiles, model, inputs)):
+            if bool(torch.stack([levels[0].detach().isnan().any() for levels in tokens]).any()):
+                raise InputError(NAN)
+            ready.update(zip(group, tokens, strict=True))
+            encoded = output if encoded is None else encoded
+            del output, tokens  # not to be held while the next group is encoded
+        return family.join_ready(model, inputs, encoded, images, ready)
 
 
 def _choose_tiles(
@@ -134,7 +149,8 @@ def _choose_tiles(
             image = images[item.index]
             tile = _find_overview(family, item, image)
             places = torch.tensor(tile.tokens(), device=item.embeds.device)
-            tokens = read_tokens(item, questions, method).subset(places, (1, tile.rows, tile.columns))
+            rows = item.find_rows(places)
+            tokens = read_tokens(item, questions, method).subset(rows, (1, tile.rows, tile.columns))
             regions = [find_region(box, tile.rows, tile.columns) for box in image.boxes]
             own = (
                 choose_salient_tiles(method, tokens, regions)

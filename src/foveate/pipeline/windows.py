@@ -149,7 +149,8 @@ def _choose_windows(
     for item in items:
         if item.modality == "image" and plans[item.index].windows:
             plan = plans[item.index]
-            tokens = read_tokens(item, questions, method).subset(plan.places.to(item.embeds.device), plan.coarse)
+            rows = item.find_rows(plan.places.to(item.embeds.device))
+            tokens = read_tokens(item, questions, method).subset(rows, plan.coarse)
             chosen[item.index] = plan.choose(rank_tiles(method, tokens, _find_regions(plan)))
     return chosen, looked
 

@@ -15,7 +15,7 @@ _VICUNA = {
     "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32064, "max_position_embeddings": 4096,
     "rms_norm_eps": 1e-5, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 32001,
 }  # fmt: skip
-_CLIP = {
+CLIP = {
     "model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24,
     "num_attention_heads": 16, "image_size": 336, "patch_size": 14, "projection_dim": 768,
 }  # fmt: skip
@@ -36,7 +36,7 @@ _QWEN_IDS = {
 }  # fmt: skip
 _PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 LLAVA = {
-    "text_config": _VICUNA, "vision_config": _CLIP, "vision_feature_layer": -2,
+    "text_config": _VICUNA, "vision_config": CLIP, "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default", "image_token_index": 32000,
 }  # fmt: skip
 LLAVA_NEXT = {**LLAVA, "image_grid_pinpoints": _PINPOINTS}

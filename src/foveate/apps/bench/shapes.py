@@ -151,7 +151,7 @@ def build(
     with torch.device(device), no_init_weights():
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     model.tie_weights()
-    _fill_weights(model)
+    fill_weights(model)
     return model.eval(), measure_scale(shape, config)
 
 
@@ -182,7 +182,7 @@ def _count_parameters(config: Any) -> int:
 
 
 @torch.no_grad()
-def _fill_weights(model: Any) -> None:
+def fill_weights(model: Any) -> None:
     """Small random matrices, norms of one, biases of zero: faster than an initialization for training."""
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():

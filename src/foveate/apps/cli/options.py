@@ -81,7 +81,7 @@ SKIP = (
 Skip = Annotated[str | None, typer.Option("--skip", help=f"{SKIP}.", metavar="THRESHOLD")]
 SKIPS = f"{SKIP}. Thresholds, separated by commas, each measured beside all parts encoded."
 Skips = Annotated[str | None, typer.Option("--skip", help=SKIPS, metavar="THRESHOLDS")]
-MEMORY = "With Qwen-VL and its kin: MiB that the activations of the encoder may take at once; default any."
+MEMORY = "MiB that the encoder may take at once, with models that see tiles or windows; default any."
 EncoderMemory = Annotated[int | None, typer.Option("--max-encoder-memory", min=1, help=MEMORY)]
 SHARES = f"{ENCODE}. Shares, separated by commas, each measured beside 1.0."
 Encodes = Annotated[str, typer.Option("--encode", help=SHARES, metavar="SHARES")]
