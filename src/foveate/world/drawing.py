@@ -19,7 +19,11 @@ def draw_scene(scene: Scene) -> Image.Image:
     """Draw the scene as an RGB image of its size."""
     width, height = scene.size
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
-    background = _draw_paper(scene) if scene.kind in (*CHARTS, "fields") else _draw_clutter(scene.texture, scene.size)
+    background = (
+        _draw_paper(scene)
+        if scene.kind in (*CHARTS, "fields", "form", "sheet")
+        else _draw_clutter(scene.texture, scene.size)
+    )
     canvas = background.resize(big, Image.Resampling.NEAREST)
     draw_things(canvas, scene.things, scene.texture)
     return canvas.resize(scene.size, Image.Resampling.BOX)
