@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from foveate.world.drawing import draw_scene, locate_glyphs
-from foveate.world.pages import CELLS_OF_SIDE, draw_page, make_page_question, sample_page
+from foveate.world.pages import CELLS_OF_SIDE, make_page_question, sample_page
 from foveate.world.plain_questions import Question
 from foveate.world.questions import make_caption, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, Scene, sample_scene
@@ -101,7 +100,7 @@ class SightBatches(Dataset[dict[str, Tensor]]):
             side = rng.choice(list(CELLS_OF_SIDE))
             tiles = CELLS_OF_SIDE[side] // 2
             page = sample_page(self.stream, index, rng.choice(("form", "sheet", "sheet")), side)
-            parts = cut_pixels(draw_page(page), tiles)
+            parts = cut_pixels(draw_scene(page), tiles)
             pairs.append((page, parts[-1]))
             cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
             full = sorted(range(tiles**2), key=lambda n: (len(cuts[n].things), rng.random()))
@@ -122,13 +121,12 @@ class PageBatches(Dataset[dict[str, Tensor]]):
 
     def __init__(self, stage: TrainingStage, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
         self.stage, self.tokenizer, self.stream = stage, tokenizer, 2 * seed + TRAIN_STREAM
-        self.processor: Any = None
+        self.processor = build_tiled_processor(tokenizer)
 
     def __len__(self) -> int:
         return self.stage.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        self.processor = self.processor or build_tiled_processor(self.tokenizer)
         first = self.stage.stream + step * max(IMAGES.values())
         rng = random.Random(f"foveate pages {self.stream} {first}")
         side = rng.choices(list(SHARES), list(SHARES.values()))[0]
@@ -149,7 +147,7 @@ class PageBatches(Dataset[dict[str, Tensor]]):
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
             return scene, [draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)]
         scene = sample_page(self.stream, index, rng.choice(("form", "sheet", "sheet")), side)
-        return scene, cut_pixels(draw_page(scene), CELLS_OF_SIDE[side] // 2)
+        return scene, cut_pixels(draw_scene(scene), CELLS_OF_SIDE[side] // 2)
 
     def _make_head(self, count: int, kept: np.ndarray) -> tuple[list[int], list[tuple[int, ...]], int]:
         image = self.processor.replace_image_token({"num_patches": [count]}, 0)
@@ -168,7 +166,7 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         tasks = [task for task, share in COUNTING.items() for _ in range(share)]
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
         count = self.stage.questions // (2 if scene.kind in CHARTS else 1)
-        return sample_questions(scene, allowed, count, rng) + [make_caption(scene, rng)]
+        return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
 
 
 def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:

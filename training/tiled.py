@@ -103,7 +103,7 @@ def enlarge_kernel(kernel: Tensor, size: int) -> Tensor:
     return torch.einsum("oiab,ax,by->oixy", kernel, shares, shares)
 
 
-def match_connector(model: Any, bundled: Any, features: Tensor, steps: int = 3000, rate: float = 3e-3) -> float:
+def match_connector(model: Any, bundled: Any, features: Tensor, steps: int, rate: float = 3e-3) -> float:
     """Fit the connector to what `bundled`'s gives for `features` (n, width); return the share of variance it misses."""
     with torch.no_grad():
         target = bundled.model.multi_modal_projector(features)

@@ -31,9 +31,10 @@ from training.vision import VisionPretraining, get_connector, get_tower
 SIGHT = TrainingStage(
     steps=200, batch=16, horizon=200, rate=5e-4, stream=60_000_000, scenes={"scene": 1, "variety": 1, "crowd": 2}
 )
+MATCHED = 3000  # steps of the connector by itself
 HEADS = replace(SIGHT, steps=60, horizon=60, rate=4e-3, stream=65_000_000)
 PAGES = TrainingStage(
-    steps=700, batch=8, horizon=700, rate=4e-4, stream=70_000_000, questions=10, scenes={"scene": 2, "variety": 1}
+    steps=900, batch=8, horizon=900, rate=7e-4, stream=70_000_000, questions=10, scenes={"scene": 2, "variety": 1}
 )
 
 
@@ -65,8 +66,7 @@ def train(plan: TrainingPlan, out: Path) -> Path:
     tokenizer = build_tiled_tokenizer()
     model = build_tiled(tokenizer, bundled)
     vision = VisionPretraining(model)
-    if not (out / "heads.pt").exists():
-        print(f"connector: {_match(model, bundled):.3f} of the variance missed", flush=True)
+    _match(model, bundled, out / "match.pt")
     vision.tower.requires_grad_(False)
     run_stage("heads", vision, HEADS, SightBatches(HEADS, plan.seed), plan, out)
     vision.tower.requires_grad_(True)
@@ -77,16 +77,17 @@ def train(plan: TrainingPlan, out: Path) -> Path:
     return save_tiled(model, tokenizer, out / "model")
 
 
-def _match(model: Any, bundled: Any) -> float:
-    """Fit the connector on the features of ordinary scenes."""
-    scenes = [sample_scene(1, 80_000_000 + index, "crowd" if index % 2 else "scene") for index in range(128)]
-    with torch.no_grad():
-        tower = get_tower(bundled)
-        hidden = [
-            tower(p, output_hidden_states=True).hidden_states[-2][:, 1:]
-            for p in draw_llava_pixels(scenes)["pixel_values"].split(16)
-        ]
-    return match_connector(model, bundled, torch.cat(hidden).flatten(0, 1))
+def _match(model: Any, bundled: Any, path: Path) -> None:
+    """Fit the connector on the features of ordinary scenes, once."""
+    if not path.exists():
+        scenes = [sample_scene(1, 80_000_000 + index, "crowd" if index % 2 else "scene") for index in range(128)]
+        tower, parts = get_tower(bundled), draw_llava_pixels(scenes)["pixel_values"].split(16)
+        with torch.no_grad():
+            hidden = [tower(part, output_hidden_states=True).hidden_states[-2][:, 1:] for part in parts]
+        missed = match_connector(model, bundled, torch.cat(hidden).flatten(0, 1), MATCHED)
+        print(f"connector: {missed:.3f} of the variance missed", flush=True)
+        torch.save(get_connector(model).state_dict(), path)
+    get_connector(model).load_state_dict(torch.load(path, weights_only=True))
 
 
 def main() -> None:

@@ -4,9 +4,6 @@ import random
 from collections import Counter
 from dataclasses import dataclass
 
-from PIL import Image
-
-from foveate.world.drawing import draw_scene
 from foveate.world.plain_questions import (
     COLORS,
     NUMBERS,
@@ -34,11 +31,6 @@ def sample_page(seed: int, index: int, kind: str, side: int) -> Scene:
     grid = PageGrid(CELLS_OF_SIDE[side])
     things = _sample_form(rng, grid) if kind == "form" else _sample_sheet(rng, grid)
     return Scene(kind, tuple(things), rng.randrange(2**31), (side, side))
-
-
-def draw_page(scene: Scene) -> Image.Image:
-    """Draw the page as an RGB image of its size."""
-    return draw_scene(scene)
 
 
 @dataclass(frozen=True)
