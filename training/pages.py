@@ -15,10 +15,10 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from foveate.world.drawing import draw_scene, locate_glyphs
-from foveate.world.pages import CELLS_OF_SIDE, make_page_question, sample_page
+from foveate.world.pages import CELLS_OF_SIDE, SIDES, make_page_question, sample_page
 from foveate.world.plain_questions import Question
 from foveate.world.questions import make_caption, sample_questions, tasks_of
-from foveate.world.scenes import CHARTS, Scene, sample_scene
+from foveate.world.scenes import CHARTS, PAGES, Scene, sample_scene
 from training.build import LLAVA
 from training.data import SYMBOLS, TRAIN_STREAM, pack, sample_kind
 from training.labels import make_patch_labels
@@ -26,15 +26,16 @@ from training.plans import COUNTING, TrainingStage
 from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
 
 SINGLE = 0  # in place of a page's side: an ordinary scene, in one tile
-SHARES = {SINGLE: 0.2, 672: 0.25, 896: 0.2, 1120: 0.15, 1344: 0.12, 2048: 0.08}
+SHARES = {SINGLE: 0.2, 672: 0.4, 896: 0.15, 1120: 0.1, 1344: 0.1, 2048: 0.05}
 """Share of the steps with pages of these sides."""
-IMAGES = {SINGLE: 8, 672: 5, 896: 4, 1120: 3, 1344: 3, 2048: 2}
+IMAGES = {SINGLE: 10, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
 """Images of a step."""
 WHOLE = {SINGLE: 0.3, 672: 0.1}
 """Share of the steps in which no visual token is left out, of half as many images."""
 EMPTY_SHARE, OVERVIEW_SHARE = 0.02, 0.15  # of empty visual tokens that stay, in tiles and in overviews
-THIN = 0.5  # share of the other visual tokens that is left out, at most
-SIGHT_TILES = 16  # images of a step of the vision encoder's stage
+FEWEST = 0.15  # share of the visual tokens of objects that stays, at least; those of texts all stay
+CAPTIONS, QUESTIONS = 2, 24  # about a page
+SIGHT_SCENES, SIGHT_VIEWS = 2, 3  # ordinary scenes and more overviews in a step of the vision encoder's stage
 
 
 def cut_tile(scene: Scene, tiles: int, row: int, column: int) -> Scene:
@@ -70,13 +71,16 @@ def stack_pixels(images: Sequence[Image.Image]) -> Tensor:
 
 
 def mark_shown(scene: Scene, side: int) -> np.ndarray:
-    """(side, side) bool: the patches of a square grid that an object or a text reaches."""
-    shown = np.zeros((side, side), dtype=bool)
-    for thing in scene.things:
-        boxes = [(thing.x - thing.rx, thing.y - thing.ry, thing.x + thing.rx, thing.y + thing.ry)]
-        for left, top, right, bottom in [*boxes, *locate_glyphs(thing)]:
+    """(side, side) int: 1 for the patches of a square grid that an object reaches, 2 for those of a text, else 0."""
+    shown = np.zeros((side, side), dtype=np.int64)
+    objects = [
+        (thing.x - thing.rx, thing.y - thing.ry, thing.x + thing.rx, thing.y + thing.ry) for thing in scene.things
+    ]
+    texts = [box for thing in scene.things for box in locate_glyphs(thing)]
+    for kind, boxes in ((1, objects), (2, texts)):
+        for left, top, right, bottom in boxes:
             rows = slice(max(0, int(top * side)), int(np.ceil(bottom * side)))
-            shown[rows, max(0, int(left * side)) : int(np.ceil(right * side))] = True
+            shown[rows, max(0, int(left * side)) : int(np.ceil(right * side))] = kind
     return shown
 
 
@@ -90,22 +94,21 @@ class SightBatches(Dataset[dict[str, Tensor]]):
         return self.stage.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
-        first = self.stage.stream + step * SIGHT_TILES
+        first = self.stage.stream + step * self.stage.batch
         rng = random.Random(f"foveate sight {self.stream} {first}")
         pairs = []
-        for index in range(first, first + 3):  # three ordinary scenes
+        for index in range(first, first + SIGHT_SCENES):
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
             pairs.append((scene, draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)))
-        for index in range(first + 3, first + 9):  # six overviews, and tiles of the same pages
-            side = rng.choice(list(CELLS_OF_SIDE))
+        sides = [SIDES[0], SIDES[0], *(rng.choice(SIDES[1:]) for _ in range(SIGHT_VIEWS))]
+        for index, side in enumerate(sides, start=first + SIGHT_SCENES):
+            page = sample_page(self.stream, index, PAGES[index % 2], side)
             tiles = CELLS_OF_SIDE[side] // 2
-            page = sample_page(self.stream, index, rng.choice(("form", "sheet", "sheet")), side)
-            parts = cut_pixels(draw_scene(page), tiles)
-            pairs.append((page, parts[-1]))
-            cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
-            full = sorted(range(tiles**2), key=lambda n: (len(cuts[n].things), rng.random()))
-            pairs.append((cuts[full[-1]], parts[full[-1]]))
-        pairs = pairs[:SIGHT_TILES]
+            *parts, overview = cut_pixels(draw_scene(page), tiles)
+            pairs.append((page, overview))
+            if side == SIDES[0]:  # in tiles all sides are alike, and the smallest page has the fullest ones
+                cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
+                pairs += [(cut, part) for cut, part in zip(cuts, parts, strict=True) if cut.things]
         values: dict[str, list[np.ndarray]] = {}
         for scene, _ in pairs:
             labels = make_patch_labels(scene, GRID, GRID, TILE_PATCH)
@@ -159,14 +162,21 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         return list(compress(ids, stays)), list(compress(places, stays)), len(ids)
 
     def _sample_questions(self, scene: Scene, rng: random.Random) -> list[Question]:
-        if scene.kind in ("form", "sheet"):
-            wanted = {"form": 14} if scene.kind == "form" else {"sheet": 10, "tally": 5}
-            drawn = [make_page_question(scene, task, rng) for task, n in wanted.items() for _ in range(n)]
-            return [question for question in drawn if question is not None]
+        if scene.kind in PAGES:
+            captions = [make_caption(scene, rng) for _ in range(CAPTIONS)]
+            return _sample_page_questions(scene, rng) + captions
         tasks = [task for task, share in COUNTING.items() for _ in range(share)]
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
         count = self.stage.questions // (2 if scene.kind in CHARTS else 1)
         return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
+
+
+def _sample_page_questions(scene: Scene, rng: random.Random) -> list[Question]:
+    """Questions about a page: of one about many fields or signs, each once."""
+    wanted = {"form": 40} if scene.kind == "form" else {"sheet": 40, "tally": 8}
+    drawn = [make_page_question(scene, task, rng) for task, count in wanted.items() for _ in range(count)]
+    distinct = list({question.text: question for question in drawn if question is not None}.values())
+    return rng.sample(distinct, min(QUESTIONS, len(distinct)))
 
 
 def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
@@ -178,5 +188,6 @@ def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
     numbers = np.random.default_rng(rng.randrange(2**31))
     empty = np.full((count, 1), EMPTY_SHARE)
     empty[-1] = OVERVIEW_SHARE
-    thin = 1 - THIN * numbers.random()
-    return np.where(shown, numbers.random(shown.shape) < thin, numbers.random(shown.shape) < empty)
+    of_objects = FEWEST + (1 - FEWEST) * numbers.random() ** 2
+    shares = np.choose(shown, [np.broadcast_to(empty, shown.shape), of_objects, 1.0])
+    return numbers.random(shown.shape) < shares

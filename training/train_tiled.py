@@ -29,12 +29,12 @@ from training.tiled import build_tiled, build_tiled_tokenizer, match_connector, 
 from training.vision import VisionPretraining, get_connector, get_tower
 
 SIGHT = TrainingStage(
-    steps=200, batch=16, horizon=200, rate=5e-4, stream=60_000_000, scenes={"scene": 1, "variety": 1, "crowd": 2}
+    steps=1600, batch=16, horizon=1600, rate=1e-3, stream=60_000_000, scenes={"scene": 1, "variety": 1, "crowd": 2}
 )
 MATCHED = 3000  # steps of the connector by itself
 HEADS = replace(SIGHT, steps=60, horizon=60, rate=4e-3, stream=65_000_000)
 PAGES = TrainingStage(
-    steps=900, batch=8, horizon=900, rate=7e-4, stream=70_000_000, questions=10, scenes={"scene": 2, "variety": 1}
+    steps=1600, batch=8, horizon=1600, rate=7e-4, stream=70_000_000, questions=10, scenes={"scene": 2, "variety": 1}
 )
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.world.scenes import ADVANCE, CHARTS, COLORS, SHAPES, SIGN, TRENDS, Scene, Thing
+from foveate.world.scenes import ADVANCE, CHARTS, COLORS, PAGES, SHAPES, SIGN, TRENDS, Scene, Thing
 
 GLYPH = 0.115  # a glyph's font size, as a share of the image's height
 OVERSAMPLE = 2  # images are drawn larger and scaled down, which smooths the edges
@@ -20,9 +20,7 @@ def draw_scene(scene: Scene) -> Image.Image:
     width, height = scene.size
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
     background = (
-        _draw_paper(scene)
-        if scene.kind in (*CHARTS, "fields", "form", "sheet")
-        else _draw_clutter(scene.texture, scene.size)
+        _draw_paper(scene) if scene.kind in (*CHARTS, "fields", *PAGES) else _draw_clutter(scene.texture, scene.size)
     )
     canvas = background.resize(big, Image.Resampling.NEAREST)
     draw_things(canvas, scene.things, scene.texture)
