@@ -22,10 +22,7 @@ def autocast(device: str) -> amp.autocast_mode.autocast:
 
 @contextmanager
 def orthogonalize_fast() -> Iterator[None]:
-    """Let Muon orthogonalize in the data type of `choose_precision`: it knows bfloat16 alone.
-
-    Without units for it, that is most of a step: 20 of 25 seconds for the smallest language model.
-    """
+    """Let Muon orthogonalize in the data type of `choose_precision`: by itself it takes bfloat16, slow or not."""
     if choose_precision("cpu") == torch.bfloat16:
         yield
         return

@@ -11,7 +11,7 @@ from foveate.runtime.load import load
 from foveate.world.drawing import draw_scene
 from foveate.world.pages import CELLS_OF_SIDE, SIDES, sample_page
 from foveate.world.scenes import sample_scene
-from training import train_tiled
+from training import pages, train_tiled
 from training.labels import make_patch_labels
 from training.pages import PageBatches, SightBatches, cut_pixels, cut_tile, stack_pixels
 from training.plans import PLANS, TrainingStage
@@ -107,7 +107,8 @@ def test_prompts_are_the_processors_without_some_placeholders(model, tokenizer, 
     assert int(marks.sum()) == int(kept.sum())
 
 
-def test_batches_hold_tokens_for_their_placeholders(model, tokenizer):
+def test_batches_hold_tokens_for_their_placeholders(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(pages, "SHARES", dict.fromkeys((pages.SINGLE, 672, 896), 1))
     for step in range(STAGE.steps):
         batch = PageBatches(STAGE, tokenizer, 0)[step]
         images = len(batch["kept"]) // GRID**2
@@ -123,6 +124,8 @@ def test_a_run_resumes_and_leaves_a_model_that_loads(tmp_path, monkeypatch, toke
     monkeypatch.setattr(train_tiled, "SIGHT", STAGE)
     monkeypatch.setattr(train_tiled, "PAGES", STAGE)
     monkeypatch.setattr(train_tiled, "MATCHED", 4)
+    monkeypatch.setattr(pages, "SHARES", {pages.SINGLE: 1, 672: 1})
+    monkeypatch.setattr(pages, "IMAGES", {pages.SINGLE: 2, 672: 1})
     plan = PLANS["llava"]
     folder = train_tiled.train(plan, tmp_path)
     first = (folder / "model.safetensors").read_bytes()

@@ -17,8 +17,8 @@ from foveate.world.plain_questions import (
 from foveate.world.scenes import ADVANCE, NOUNS, POPULARITY, SHAPES, SIGN, Scene, Thing, make_text
 
 CELLS_OF_SIDE = {672: 4, 896: 6, 1120: 8, 1344: 10, 2048: 12}
-"""Cells along each side of a page of so many pixels. A tile of the model `bundled-tiles` has 2 x 2 cells, so that no
-object lies in two tiles."""
+"""Cells along each side of a page of so many pixels. Tiles of 336 pixels, as Aya Vision's processor cuts up to 36 of
+them, have 2 x 2 cells each, so that no object lies in two tiles."""
 SIDES = tuple(CELLS_OF_SIDE)
 MOST = 48  # objects on one page
 FILLED = 0.75  # of the cells, at most
