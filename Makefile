@@ -132,13 +132,17 @@ format: .venv/ready
 
 # On a CPU, `make -j2 train` trains both models at once, one core each. glibc must keep freed memory: otherwise large
 # tensors are returned to the system, and their pages faulted in again, at every step.
-TRAIN := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592 \
-  $(BIN)/python -m training.train --out runs/world
+KEEP_MEMORY := MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=8589934592
+TRAIN := OMP_NUM_THREADS=1 $(KEEP_MEMORY) $(BIN)/python -m training.train --out runs/world
 
 train: train-llava train-qwen
 
 train-llava train-qwen: train-%: .venv/ready
 	$(TRAIN) --model $*
+
+# From the shipped weights of `bundled`.
+train-tiles: .venv/ready
+	OMP_NUM_THREADS=2 $(KEEP_MEMORY) $(BIN)/python -m training.train_tiled --out runs/tiled
 
 # The tables and plots of docs/. The same command resumes a run that was stopped.
 BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from foveate.models.sequence import IGNORED_LABEL
 from foveate.world.clip_questions import CLIP_TASKS
 from foveate.world.drawing import draw_scene
+from foveate.world.pages import PAGE_TASKS
 from foveate.world.plain_questions import Question
 from foveate.world.questions import DRILL, TASKS, make_caption, make_drill, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, DENSE, Scene, sample_scene
@@ -30,7 +31,7 @@ CHART_SHARE = 0.22
 EMPTY_SHARE = 0.05  # share of the empty visual tokens that symbols keep
 MISSING_SHARE = 0.1  # share of labels that symbols leave out
 BLUR = 0.1  # standard deviation of the error in the symbols' places, in cells
-MARKED = (*TASKS, DRILL, *CLIP_TASKS, *SCREEN_TASKS)
+MARKED = (*TASKS, DRILL, *CLIP_TASKS, *SCREEN_TASKS, *PAGE_TASKS)
 """Tasks whose answers are right or wrong. A batch's `task` holds their numbers in this order."""
 SYMBOLS = ("form", "color", "glyph", "order", "place")
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from training.plans import TrainingPlan, TrainingStage
+from training.precision import orthogonalize_fast
 
 INNER = ("tower", "model")  # attributes of a net that hold the model itself, without heads and symbols
 MUON = 3.0  # Muon's rate, in multiples of AdamW's
@@ -57,8 +58,9 @@ def run_stage(
         net.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        with orthogonalize_fast():
+            for optimizer in optimizers:
+                optimizer.step()
         done = step + 1
         log.add(done, {"loss": loss.item(), **figures})
         if done % plan.save_every == 0 or done == stage.steps:

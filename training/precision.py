@@ -1,7 +1,11 @@
 """The data type of products in training, which follows the machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
 import torch
-from torch import amp
+from torch import Tensor, amp
 
 
 def choose_precision(device: str) -> torch.dtype:
@@ -14,3 +18,13 @@ def autocast(device: str) -> amp.autocast_mode.autocast:
     """Return the context in which products are computed in the data type of `choose_precision`."""
     precision = choose_precision(device)
     return torch.autocast(device, torch.bfloat16, enabled=precision == torch.bfloat16)
+
+
+@contextmanager
+def orthogonalize_fast() -> Iterator[None]:
+    """Let Muon orthogonalize in the data type of `choose_precision`: by itself it takes bfloat16, slow or not."""
+    if choose_precision("cpu") == torch.bfloat16:
+        yield
+        return
+    with mock.patch.object(Tensor, "bfloat16", Tensor.clone):
+        yield

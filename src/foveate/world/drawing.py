@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from foveate.world.scenes import ADVANCE, CHARTS, COLORS, SHAPES, SIGN, TRENDS, Scene, Thing
+from foveate.world.scenes import ADVANCE, CHARTS, COLORS, PAGES, SHAPES, SIGN, TRENDS, Scene, Thing
 
 GLYPH = 0.115  # a glyph's font size, as a share of the image's height
 OVERSAMPLE = 2  # images are drawn larger and scaled down, which smooths the edges
@@ -19,7 +19,9 @@ def draw_scene(scene: Scene) -> Image.Image:
     """Draw the scene as an RGB image of its size."""
     width, height = scene.size
     big = (width * OVERSAMPLE, height * OVERSAMPLE)
-    background = _draw_paper(scene) if scene.kind in (*CHARTS, "fields") else _draw_clutter(scene.texture, scene.size)
+    background = (
+        _draw_paper(scene) if scene.kind in (*CHARTS, "fields", *PAGES) else _draw_clutter(scene.texture, scene.size)
+    )
     canvas = background.resize(big, Image.Resampling.NEAREST)
     draw_things(canvas, scene.things, scene.texture)
     return canvas.resize(scene.size, Image.Resampling.BOX)

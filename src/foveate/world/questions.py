@@ -30,6 +30,7 @@ from foveate.world.scenes import (
     GLYPHS,
     MAX_OBJECTS,
     NOUNS,
+    PAGES,
     TRENDS,
     Scene,
 )
@@ -74,10 +75,11 @@ def sample_questions(scene: Scene, tasks: Sequence[str], count: int, rng: random
 
 
 def make_caption(scene: Scene, rng: random.Random) -> Question:
-    """Describe the objects, a few of a dense scene; all is in random order: "red star b3, c1 circle blue"."""
+    """Describe the objects, a few of many; all is in random order: "red star b3, c1 circle blue"."""
+    is_dense = scene.kind in (*DENSE, *PAGES)
     things = [
-        [t.color, t.form, *([] if scene.kind in (*CHARTS, *DENSE) else [t.cell]), *([t.text] if t.text else [])]
-        for t in rng.sample(scene.things, MAX_OBJECTS if scene.kind in DENSE else len(scene.things))
+        [t.color, t.form, *([] if is_dense or scene.kind in CHARTS else [t.cell]), *([t.text] if t.text else [])]
+        for t in rng.sample(scene.things, MAX_OBJECTS if is_dense else len(scene.things))
     ]
     phrases = [" ".join(rng.sample(words, len(words))) for words in things]
     return Question("caption", scene.kind, "describe the picture", ", ".join(phrases))

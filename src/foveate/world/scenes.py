@@ -227,3 +227,4 @@ _SAMPLERS: dict[str, Callable[[random.Random], list[Thing]]] = {
 }
 CHARTS = ("bars", "lines", "table")
 DENSE = ("shelf", "fields")
+PAGES = ("form", "sheet")  # sampled by `pages`

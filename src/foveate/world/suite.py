@@ -10,6 +10,7 @@ from PIL import Image
 
 from foveate.world.clip_questions import CLIP_TASKS, make_clip_question
 from foveate.world.clips import draw_frames, sample_clip
+from foveate.world.pages import PAGE_TASKS, make_page_question, sample_page
 from foveate.world.plain_questions import Question
 from foveate.world.questions import TASKS, TASKS_OF_KIND, make_question
 from foveate.world.scenes import CHARTS, Scene, sample_scene
@@ -44,6 +45,20 @@ def _generate_cases(split: str, task: str, seed: int) -> Iterator[HeldOutCase]:
         question = make_question(scene, task, rng)
         if question is not None:
             yield HeldOutCase(f"{split}-{seed}-{task}-{index % APART}", scene, question)
+
+
+def sample_pages(split: str, task: str, limit: int, seed: int = 0, side: int = 1344) -> list[HeldOutCase]:
+    """Sample `limit` questions of a task about pages of side x side pixels, as `sample_cases` does for scenes."""
+    return list(islice(_generate_pages(split, task, seed, side), limit))
+
+
+def _generate_pages(split: str, task: str, seed: int, side: int) -> Iterator[HeldOutCase]:
+    stream = SPLITS[split] + 4 * seed
+    for index in count(APART * PAGE_TASKS.index(task)):
+        page = sample_page(stream, index, "form" if task == "form" else "sheet", side)
+        question = make_page_question(page, task, random.Random(f"foveate page question {stream} {index}"))
+        if question is not None:
+            yield HeldOutCase(f"{split}-{seed}-{task}-{side}-{index % APART}", page, question)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ TOLERANCE = "Of --metric numeric: a share of the number; default 0.05."
 PREFIX, SUFFIX = "A text before each question.", 'A text behind each question, such as " Answer with one word."'
 METHODS = "Methods to compare, separated by commas: names, or name(field=value,...)."
 KEEP = "Budgets as in `ask`, separated by commas: numbers, auto, files of policies."
-TASKS = "Tasks of the bundled world; groups: plain, crowded, all, clips, screens."
+TASKS = "Tasks of the bundled world; groups: plain, crowded, all, pages, clips, screens."
 DATA = (
     'Use your own questions: a file with lines of {"image": ..., "question": ..., "answer": ...}; "images", "video" '
     'and "videos" too.'

@@ -9,9 +9,10 @@ from typing import Any
 from foveate.errors import InputError
 from foveate.world.clip_questions import CLIP_TASKS
 from foveate.world.drawing import draw_scene
+from foveate.world.pages import PAGE_TASKS, SIDES as PAGE_SIDES
 from foveate.world.questions import CROWDED, TASKS
 from foveate.world.screens import SCREEN_TASKS
-from foveate.world.suite import SPLITS, sample_cases, sample_clips
+from foveate.world.suite import SPLITS, sample_cases, sample_clips, sample_pages
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,20 @@ class EvalExample:
     modality: str = "image"
 
 
-def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0) -> list[EvalExample]:
+def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0, side: int = 1344) -> list[EvalExample]:
     """`limit` held-out questions of each of these tasks of the bundled world, one for each image.
 
-    "all" stands for every task about an image, "plain" for those with up to six objects, "crowded" for those with more,
-    "clips" for those about clips, "screens" for those about histories of screenshots.
+    "all" stands for every task about an ordinary image, "plain" for those with up to six objects, "crowded" for those
+    with more, "pages" for those about large pages, "clips" for those about clips, "screens" for those about histories
+    of screenshots.
 
-    `split` is "dev" (to tune on) or "test" (to report). Raises `InputError` for an unknown task or split.
+    `split` is "dev" (to tune on) or "test" (to report); pages have `side` x `side` pixels. Raises `InputError` for an
+    unknown task, split or side.
     """
     groups = {"all": TASKS, "crowded": CROWDED, "plain": tuple(task for task in TASKS if task not in CROWDED)}
-    groups |= {"clips": CLIP_TASKS, "screens": SCREEN_TASKS}
+    groups |= {"pages": PAGE_TASKS, "clips": CLIP_TASKS, "screens": SCREEN_TASKS}
     names = list(dict.fromkeys(task for name in tasks for task in groups.get(name, (name,))))
-    known = (*TASKS, *CLIP_TASKS, *SCREEN_TASKS)
+    known = (*TASKS, *PAGE_TASKS, *CLIP_TASKS, *SCREEN_TASKS)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -49,15 +52,18 @@ def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0)
             raise InputError(f"There is no task {name!r}: {hint}")
     if split not in SPLITS:
         raise InputError(f"There is no split {split!r}: use {' or '.join(SPLITS)}.")
+    if side not in PAGE_SIDES:
+        raise InputError(f"There are no pages of {side} pixels: use one of {', '.join(map(str, PAGE_SIDES))}.")
     if len({name_modality(name) for name in names}) > 1:
         raise InputError("Images, clips and screens are evaluated apart: give the tasks of one of them.")
-    return [example for task in names for example in _sample_task(task, split, limit, seed)]
+    return [example for task in names for example in _sample_task(task, split, limit, seed, side)]
 
 
-def _sample_task(task: str, split: str, limit: int, seed: int) -> list[EvalExample]:
+def _sample_task(task: str, split: str, limit: int, seed: int, side: int) -> list[EvalExample]:
     modality = name_modality(task)
     if modality == "image":
-        cases = sample_cases(split, task, limit, seed)
+        is_page = task in PAGE_TASKS
+        cases = sample_pages(split, task, limit, seed, side) if is_page else sample_cases(split, task, limit, seed)
         drawn: list[Any] = [(case.id, case.question, partial(draw_scene, case.scene)) for case in cases]
     else:
         drawn = [(clip.id, clip.question, clip.frames) for clip in sample_clips(split, task, limit, seed)]

@@ -1,0 +1,193 @@
+"""Batches of pages in tiles, for the stages of the tiled model."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import compress
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from foveate.world.drawing import draw_scene, locate_glyphs
+from foveate.world.pages import CELLS_OF_SIDE, SIDES, make_page_question, sample_page
+from foveate.world.plain_questions import Question
+from foveate.world.questions import make_caption, sample_questions, tasks_of
+from foveate.world.scenes import CHARTS, PAGES, Scene, sample_scene
+from training.build import LLAVA
+from training.data import SYMBOLS, TRAIN_STREAM, pack, sample_kind
+from training.labels import make_patch_labels
+from training.plans import COUNTING, TrainingStage
+from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
+
+SINGLE = 0  # in place of a page's side: an ordinary scene, in one tile
+SHARES = {SINGLE: 0.2, 672: 0.4, 896: 0.15, 1120: 0.1, 1344: 0.1, 2048: 0.05}
+"""Share of the steps with pages of these sides."""
+IMAGES = {SINGLE: 10, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
+"""Images of a step."""
+WHOLE = {SINGLE: 0.3, 672: 0.1}
+"""Share of the steps in which no visual token is left out, of half as many images."""
+EMPTY_SHARE, OVERVIEW_SHARE = 0.02, 0.15  # of empty visual tokens that stay, in tiles and in overviews
+FEWEST = 0.15  # share of the visual tokens of objects that stays, at least; those of texts all stay
+CAPTIONS, QUESTIONS = 2, 24  # about a page
+SIGHT_SCENES, SIGHT_VIEWS = 2, 3  # ordinary scenes and more overviews in a step of the vision encoder's stage
+
+
+def cut_tile(scene: Scene, tiles: int, row: int, column: int) -> Scene:
+    """The part of a page of tiles x tiles tiles that one of them shows, as a scene of its own."""
+    things = [
+        replace(
+            thing,
+            x=thing.x * tiles - column,
+            y=thing.y * tiles - row,
+            rx=thing.rx * tiles,
+            ry=thing.ry * tiles,
+            scale=thing.scale * tiles,
+        )
+        for thing in scene.things
+        if int(thing.x * tiles) == column and int(thing.y * tiles) == row
+    ]
+    return Scene(scene.kind, tuple(things), scene.texture, (TILE, TILE))
+
+
+def cut_pixels(image: Image.Image, tiles: int) -> list[Image.Image]:
+    """The tiles of an image, row by row, and the overview, as the processor makes them."""
+    side = tiles * TILE
+    whole = image.resize((side, side), Image.Resampling.BICUBIC)
+    corners = [(column * TILE, row * TILE) for row in range(tiles) for column in range(tiles)]
+    parts = [whole.crop((x, y, x + TILE, y + TILE)) for x, y in corners]
+    return [*parts, image.resize((TILE, TILE), Image.Resampling.BICUBIC)] if tiles > 1 else parts
+
+
+def stack_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """(images, 3, TILE, TILE), in [-1, 1]."""
+    pixels = np.stack([np.asarray(image, dtype=np.float32) for image in images])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def mark_shown(scene: Scene, side: int) -> np.ndarray:
+    """(side, side) int: 1 for the patches of a square grid that an object reaches, 2 for those of a text, else 0."""
+    shown = np.zeros((side, side), dtype=np.int64)
+    objects = [
+        (thing.x - thing.rx, thing.y - thing.ry, thing.x + thing.rx, thing.y + thing.ry) for thing in scene.things
+    ]
+    texts = [box for thing in scene.things for box in locate_glyphs(thing)]
+    for kind, boxes in ((1, objects), (2, texts)):
+        for left, top, right, bottom in boxes:
+            rows = slice(max(0, int(top * side)), int(np.ceil(bottom * side)))
+            shown[rows, max(0, int(left * side)) : int(np.ceil(right * side))] = kind
+    return shown
+
+
+class SightBatches(Dataset[dict[str, Tensor]]):
+    """Tiles, overviews and ordinary scenes with the labels of their patches. Element `i` is step `i`."""
+
+    def __init__(self, stage: TrainingStage, seed: int) -> None:
+        self.stage, self.stream = stage, 2 * seed + TRAIN_STREAM
+
+    def __len__(self) -> int:
+        return self.stage.steps
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        first = self.stage.stream + step * self.stage.batch
+        rng = random.Random(f"foveate sight {self.stream} {first}")
+        pairs = []
+        for index in range(first, first + SIGHT_SCENES):
+            scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
+            pairs.append((scene, draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)))
+        sides = [SIDES[0], SIDES[0], *(rng.choice(SIDES[1:]) for _ in range(SIGHT_VIEWS))]
+        for index, side in enumerate(sides, start=first + SIGHT_SCENES):
+            page = sample_page(self.stream, index, PAGES[index % 2], side)
+            tiles = CELLS_OF_SIDE[side] // 2
+            *parts, overview = cut_pixels(draw_scene(page), tiles)
+            pairs.append((page, overview))
+            if side == SIDES[0]:  # in tiles all sides are alike, and the smallest page has the fullest ones
+                cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
+                pairs += [(cut, part) for cut, part in zip(cuts, parts, strict=True) if cut.things]
+        values: dict[str, list[np.ndarray]] = {}
+        for scene, _ in pairs:
+            labels = make_patch_labels(scene, GRID, GRID, TILE_PATCH)
+            for key in SYMBOLS:
+                values.setdefault(key, []).append(getattr(labels, key))
+            values.setdefault("image", []).append(labels.image[None])
+        out = {key: torch.from_numpy(np.concatenate(parts)) for key, parts in values.items()}
+        return out | {"pixel_values": stack_pixels([image for _, image in pairs])}
+
+
+class PageBatches(Dataset[dict[str, Tensor]]):
+    """Images in tiles with questions about them; most empty visual tokens are left out. Element `i` is step `i`."""
+
+    def __init__(self, stage: TrainingStage, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        self.stage, self.tokenizer, self.stream = stage, tokenizer, 2 * seed + TRAIN_STREAM
+        self.processor = build_tiled_processor(tokenizer)
+
+    def __len__(self) -> int:
+        return self.stage.steps
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
+        first = self.stage.stream + step * max(IMAGES.values())
+        rng = random.Random(f"foveate pages {self.stream} {first}")
+        side = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        whole = rng.random() < WHOLE.get(side, 0.0)
+        pixels, heads, questions, kept = [], [], [], []
+        for index in range(first, first + IMAGES[side] // (2 if whole else 1)):
+            scene, parts = self._draw(index, side, rng)
+            keeps = np.ones((len(parts), GRID**2), dtype=bool) if whole else _choose(scene, len(parts), rng)
+            pixels += parts
+            kept.append(keeps.reshape(-1))
+            heads.append(self._make_head(len(parts), kept[-1]))
+            questions.append(self._sample_questions(scene, rng))
+        batch = pack(heads, questions, LLAVA, self.tokenizer)
+        return batch | {"pixel_values": stack_pixels(pixels), "kept": torch.from_numpy(np.concatenate(kept))}
+
+    def _draw(self, index: int, side: int, rng: random.Random) -> tuple[Scene, list[Image.Image]]:
+        if side == SINGLE:
+            scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
+            return scene, [draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)]
+        scene = sample_page(self.stream, index, rng.choice(("form", "sheet", "sheet")), side)
+        return scene, cut_pixels(draw_scene(scene), CELLS_OF_SIDE[side] // 2)
+
+    def _make_head(self, count: int, kept: np.ndarray) -> tuple[list[int], list[tuple[int, ...]], int]:
+        image = self.processor.replace_image_token({"num_patches": [count]}, 0)
+        text = LLAVA.before + image + LLAVA.after
+        ids = self.tokenizer(text).input_ids
+        flags = iter(kept)
+        stays = [token != self.processor.image_token_id or next(flags) for token in ids]
+        places = [(i,) for i in range(len(ids))]
+        return list(compress(ids, stays)), list(compress(places, stays)), len(ids)
+
+    def _sample_questions(self, scene: Scene, rng: random.Random) -> list[Question]:
+        if scene.kind in PAGES:
+            captions = [make_caption(scene, rng) for _ in range(CAPTIONS)]
+            return _sample_page_questions(scene, rng) + captions
+        tasks = [task for task, share in COUNTING.items() for _ in range(share)]
+        allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
+        count = self.stage.questions // (2 if scene.kind in CHARTS else 1)
+        return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
+
+
+def _sample_page_questions(scene: Scene, rng: random.Random) -> list[Question]:
+    """Questions about a page: of one about many fields or signs, each once."""
+    wanted = {"form": 40} if scene.kind == "form" else {"sheet": 40, "tally": 8}
+    drawn = [make_page_question(scene, task, rng) for task, count in wanted.items() for _ in range(count)]
+    distinct = list({question.text: question for question in drawn if question is not None}.values())
+    return rng.sample(distinct, min(QUESTIONS, len(distinct)))
+
+
+def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
+    """(count, GRID**2) bool: the visual tokens that stay, tile by tile, the overview last."""
+    tiles = round((count - 1) ** 0.5) or 1
+    shown = mark_shown(scene, tiles * GRID).reshape(tiles, GRID, tiles, GRID).swapaxes(1, 2).reshape(-1, GRID**2)
+    if count > 1:
+        shown = np.concatenate([shown, mark_shown(scene, GRID).reshape(1, -1)])
+    numbers = np.random.default_rng(rng.randrange(2**31))
+    empty = np.full((count, 1), EMPTY_SHARE)
+    empty[-1] = OVERVIEW_SHARE
+    of_objects = FEWEST + (1 - FEWEST) * numbers.random() ** 2
+    shares = np.choose(shown, [np.broadcast_to(empty, shown.shape), of_objects, 1.0])
+    return numbers.random(shown.shape) < shares
