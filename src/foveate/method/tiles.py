@@ -17,7 +17,7 @@ def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tenso
     return sorted(rank_tiles(method, overview, regions)[:count])
 
 
-SALIENT = 0.8  # of the range of the relevance: what is above is as relevant as the most relevant
+SALIENT = 0.6  # of the range of the relevance: what is above is nearly as relevant as the most relevant
 
 
 def choose_salient_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
