@@ -65,15 +65,16 @@ def build_tiled(tokenizer: PreTrainedTokenizerFast, bundled: Any) -> Any:
     text = LlamaConfig.from_dict(
         own.text_config.to_dict() | {"vocab_size": len(tokenizer), "max_position_embeddings": LONGEST}
     )
+    width: dict[str, Any] = {"alignment_intermediate_size": 2 * WIDTH}  # no field, and read by the model
     config = AyaVisionConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(SPOT),
+        image_token_index=tokenizer(SPOT).input_ids[0],
         vision_feature_layer=own.vision_feature_layer,
         vision_feature_select_strategy="default",
         downsample_factor=1,
-        alignment_intermediate_size=2 * WIDTH,
         tie_word_embeddings=True,
+        **width,
     )
     config.foveate_template = own.foveate_template
     model = AyaVisionForConditionalGeneration(config)
