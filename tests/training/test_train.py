@@ -92,7 +92,7 @@ def part(key):
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_losses_fall(name, tmp_path):
     long = TrainingStage(steps=50, batch=4, horizon=50, rate=2e-3, stream=0)
-    words = replace(SHORT, steps=50, horizon=50, batch=2, questions=3)
+    words = replace(SHORT, steps=50, horizon=50, questions=3)
     plan = replace(PLAN, see=long, read=words)
     for stage in ("see", "read"):
         train(name, plan, tmp_path, stage)

@@ -148,8 +148,9 @@ def test_a_server_with_a_policy(tiles, picture):
 
 def test_the_description_has_it(whole):
     schemas = get(f"{whole.url}/openapi.json").json()["components"]["schemas"]
-    share, empty = schemas["CompletionRequest"]["properties"]["encode"]["anyOf"][0]["anyOf"]
+    share, auto, empty = schemas["CompletionRequest"]["properties"]["encode"]["anyOf"][0]["anyOf"]
     assert (share["type"], share["exclusiveMinimum"], share["maximum"], empty["type"]) == ("number", 0, 1, "null")
+    assert auto["const"] == "auto"
     assert schemas["PruningDetails"]["properties"]["encoded"]["items"] == {"type": "number"}
 
 

@@ -135,6 +135,8 @@ def test_some_tiles_are_refused_on_every_way_to_the_engine(monkeypatch):
     """In Python, in the configuration of the model, in a request, and from the commands; with and without vLLM."""
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     some = parse_encode("0.4")
+    with pytest.raises(InputError, match="vLLM encodes an image whole: leave encode=auto out"):
+        overrides("bundled", keep=0.1, encode="auto")
     for refused in (
         lambda: overrides("bundled", keep=0.1, encode=0.4),
         lambda: VllmSettings(0.1, encode=0.4),
@@ -145,8 +147,8 @@ def test_some_tiles_are_refused_on_every_way_to_the_engine(monkeypatch):
     ):
         with pytest.raises(InputError, match=NO_TILES):
             refused()
-    for share in (0, 1.5, "auto", None, True):
-        with pytest.raises(InputError, match=r"^encode=.* use a float in \(0, 1\]\.$"):
+    for share in (0, 1.5, "most", None, True):
+        with pytest.raises(InputError, match=r"^encode=.* use a float in \(0, 1\], or \"auto\"\.$"):
             VllmSettings(0.5).override({"encode": share})
     assert VllmSettings(0.5).override({"encode": 1}) == VllmSettings(0.5)
 
