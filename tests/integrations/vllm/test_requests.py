@@ -80,7 +80,7 @@ def test_settings_are_followed_at_the_top_level():
         ({"encode": 0.4}, "vLLM encodes an image whole: leave encode=0.4 out, or use transformers."),
         ({"encode": 0.4, "keep": 0.1, "method": "divprune"}, "vLLM encodes an image whole: leave encode=0.4 out"),
         ({"encode": 0}, "encode=0 is not a share"), ({"encode": "0.4"}, "encode='0.4' is not a share"),
-        ({"encode": True}, "encode=True is not a share"), ({"encode": "auto"}, "vLLM encodes an image whole: leave encode=auto out"),
+        ({"encode": True}, "encode=True is not a share"), ({"encode": "auto"}, "leave encode=auto out"),
         ({"keep": "mine.policy.json"}, "keep='mine.policy.json'"), ({"keep": {"format": 1}}, "is a dict"),
         ({"keep": 0}, "keep=0"), ({"method": "clever"}, "There is no method 'clever'"), ({"method": 5}, "method"),
         ({"method": "visionzip"}, "visionzip reads"), ({"positions": "none"}, "positions"), ({"turn": 1}, "turn"),
