@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from foveate.models.base import Family, Inputs
+from torch import Tensor
+
+from foveate.models.base import Family, Inputs, Masks
 from foveate.models.kept import keep_tokens, kept_state, regroup_output
 from foveate.models.prompt_rows import PromptRow, Starts, starts_with
 from foveate.models.template import Template, open_with
@@ -44,6 +46,14 @@ class Llama4(TiledFamily, LastState):
         """What the model reads too."""
         entries, states = (split_tokens(tokens, sizes) for tokens in (encoded.pooler_output, encoded.last_hidden_state))
         return regroup_output(encoded, entries, last_hidden_state=states)
+
+    def read_levels(self, encoded: Any) -> list[list[Tensor]]:
+        """What the model reads too."""
+        return [self.features(encoded), list(encoded.last_hidden_state)]
+
+    def write_levels(self, encoded: Any, levels: Sequence[list[Tensor]], absent: Masks) -> Any:
+        """What the model reads too."""
+        return regroup_output(encoded, levels[0], last_hidden_state=levels[1], absent=absent)
 
     def find_starts(self, config: Any, inputs: Inputs, row: PromptRow) -> Starts:
         """By the mark of an image's beginning."""
