@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen results speed serving soak clean
+.PHONY: demo test test-all docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen train-tiles results speed serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
