@@ -28,6 +28,7 @@ def make_tokens(dtype=torch.float32, n=25, width=8):
     parts = {"embeds": (n, width), "question": (3, width), "encoder": (n, 6), "keys": (n, 6)}
     rows = {name: torch.randn(*shape, generator=rng).to(dtype) for name, shape in parts.items()}
     shares = {name: torch.rand(n, generator=rng).to(dtype) for name in ("cls_attention", "attention")}
+    shares["cross_attention"] = torch.rand(n, 3, generator=rng).to(dtype)
     return VisualTokens(**rows, **shares, grid=(1, 5, 5))
 
 

@@ -18,7 +18,7 @@ NAME = "foveate_rows"  # of our function among the attention functions of transf
 READER = "foveate_reader"  # attribute of a copied attention module: what its function is to read
 
 
-class Weights(Exception):  # noqa: N818
+class Weights(Exception):
     """The weights (b, heads, L), on their way out of the forward call."""
 
     def __init__(self, weights: Tensor) -> None:
