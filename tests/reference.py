@@ -391,7 +391,7 @@ def trimmed_llama(v, e, k, selected, margin, across):
 
 REFERENCES = {
     "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "foveate": foveate, "holov": holov, "mmtok": mmtok,
-    "prumerge": prumerge, "scope": scope, "score": score, "trimmed_llama": trimmed_llama, "vidcom2": vidcom2, "visionzip": visionzip,
-    "vispruner": vispruner, "zspaprune": zspaprune,
+    "prumerge": prumerge, "scope": scope, "score": score, "trimmed_llama": trimmed_llama, "vidcom2": vidcom2,
+    "visionzip": visionzip, "vispruner": vispruner, "zspaprune": zspaprune,
 }  # fmt: skip
 MIXES = {"prumerge": prumerge_mix, "visionzip": visionzip_mix}

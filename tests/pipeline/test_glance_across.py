@@ -114,9 +114,7 @@ def test_nothing_is_read_where_everything_is_kept(model, family, monkeypatch):
 def test_models_that_do_not_attend_across_are_refused(model_type):
     family = lookup.family(model_type)
     model = make_tiny_model(family)
-    with pytest.raises(
-        ModelError, match=f"in layers of their own, which {model_type} models lack: use one of .*foveate"
-    ):
+    with pytest.raises(ModelError, match=rf"own, which {model_type} models lack: use one of .*foveate"):
         foveate.prune_inputs(model, make_batch(model, family, [(1, 5)]), keep=0.5, method=METHOD)
 
 
@@ -126,5 +124,5 @@ def test_what_is_chosen_of_the_picture_alone_is_refused():
 
 
 def test_glance_is_still_refused(model, family):
-    with pytest.raises(ModelError, match="the two are not in one sequence: use one of .*trimmed_llama"):
+    with pytest.raises(ModelError, match=r"the two are not in one sequence: use one of .*trimmed_llama"):
         foveate.prune_inputs(model, make_batch(model, family, [(1, 5)]), keep=0.5, method="glance")

@@ -56,5 +56,5 @@ class TrimmedLlama(Method):
 
 def _count_above(values: Tensor) -> Tensor:
     """Count for each of (..., n) how many of its row are above it."""
-    below = -values
-    return torch.searchsorted(below.sort(-1).values, below.contiguous())
+    below = (-values).contiguous()
+    return torch.searchsorted(below.sort(-1).values, below)
