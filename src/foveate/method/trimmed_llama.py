@@ -19,20 +19,20 @@ class TrimmedLlama(Method):
     token i in head h of the first cross-attention layer, `S_m = union_h top-m_i A_hi`. Later layers attend to S_m
     alone.
 
-    What is published: the layer, the scores by head "from language sequences", the same m for every head (the paper's
-    K ratio, m as a share of the image's tokens), the union, and that it applies to the keys and values of all later
-    layers and steps. How the text's words are added up could not be established: here A is the mean over the words of
-    the prompt, template included, that see the image. Two things differ. The size of a union depends on the image (a
-    ratio of 0.25 keeps 62 % in the 11B model), while `k` is a number here: the largest S_m that k has room for stays,
-    and the room that is left goes to tokens of S_(m+1), those with the lowest sum of ranks over the heads first. And
-    the first cross-attention layer itself attends to the chosen tokens too.
+    Published are the layer, the scores by head "from language sequences", one m for all heads (a ratio of the image's
+    tokens), the union, and that keys and values of the later layers are those of the union alone. How the words are
+    added up is not established: here A is the mean over the words of the prompt, template included, that see the image.
+    Two things differ. The size of a union depends on the image and the question (40 to 50 % by the authors' account),
+    while `k` is a number here: the largest S_m that k has room for stays, and what is left of k goes to the tokens of
+    S_(m+1) with the lowest sums of ranks over the heads. And the first cross-attention layer attends to the kept tokens
+    too, not to all.
 
     So token i comes before j where `(min_h R_hi, sum_h R_hi)` is smaller, R_hi being how many tokens head h attends to
     more than to i: for every k that is the size of a union, that union is kept.
 
     Source:
-        arXiv 2504.00557, read from its abstract, figure 2's caption and its authors' summary
-        (blog.nota.ai/insights/llama-3-2-vision-token-reduction); the paper's own section on the method was not at hand.
+        arXiv 2504.00557: its abstract, the caption of its figure 2, and its authors' summary
+        (blog.nota.ai/insights/llama-3-2-vision-token-reduction). The section on the method was not at hand.
 
     Example:
         short = foveate.prune_inputs(model, inputs, keep=0.5, method="trimmed_llama")
