@@ -144,8 +144,6 @@ def select(
     resolved = resolve(method)
     check_matrix("embeds", embeds)
     question = embeds[:0] if question is None else question
-    tokens = VisualTokens(
-        embeds, question, grid, encoder=encoder, cls_attention=cls_attention, keys=keys, attention=attention,
-        cross_attention=cross_attention,
-    )  # fmt: skip
+    extras = {"encoder": encoder, "cls_attention": cls_attention, "keys": keys, "attention": attention}
+    tokens = VisualTokens(embeds, question, grid, cross_attention=cross_attention, **extras)
     return resolved.select(tokens, to_budget(k, len(embeds)))

@@ -142,9 +142,12 @@ class VisualTokens:
 
 
 EXTRAS = {
-    "encoder": fit_rows, "keys": fit_rows, "cls_attention": fit_weights, "attention": fit_weights,
+    "encoder": fit_rows,
+    "keys": fit_rows,
+    "cls_attention": fit_weights,
+    "attention": fit_weights,
     "cross_attention": fit_weights,
-}  # fmt: skip
+}
 FITS = {"embeds": fit_rows, "question": fit_rows, **EXTRAS}
 
 
@@ -177,9 +180,12 @@ def _check_probabilities(name: str, weights: Tensor) -> None:
 
 
 CHECKS = {
-    "encoder": check_matrix, "keys": check_matrix, "cls_attention": _check_weights, "attention": _check_weights,
+    "encoder": check_matrix,
+    "keys": check_matrix,
+    "cls_attention": _check_weights,
+    "attention": _check_weights,
     "cross_attention": _check_head_weights,
-}  # fmt: skip
+}
 
 
 def _check_float(name: str, values: Tensor) -> None:

@@ -60,17 +60,14 @@ def read_attention(model: Any, inputs: Mapping[str, Any], attention: Any, column
 def end_in_layer(
     model: Any, inputs: Mapping[str, Any], attention: Any, function: tuple[str, Callable[..., Any]], reader: Any
 ) -> Tensor:
-    """Run `forward` up to one attention layer, where `function` raises `Weights`.
+    """Run `forward` up to one attention layer, where `function` raises `Weights`: these are returned.
 
     Args:
         model: A model of transformers.
         inputs: What its `forward` takes, without labels and without a cache.
         attention: The layer.
-        function: An attention function of transformers and the name under which it is registered.
+        function: The name of an attention function of transformers, and the function.
         reader: What the function reads as the attribute `READER` of the module.
-
-    Returns:
-        The raised weights.
 
     Raises:
         ModelError: The layer did not run, as torch.compile had compiled it before.
