@@ -87,7 +87,14 @@ def time_method(name: str, size: tuple[int, int, int], settings: GpuSettings) ->
     question, width = embeds[:: max(1, n // WORDS)][:WORDS].roll(1, 1), round(n**0.5)
     grid = (1, width, n // width) if n % width == 0 else None
     tokens = VisualTokens(
-        embeds, question, grid, encoder=embeds, cls_attention=share, keys=embeds, attention=share.flip(0)
+        embeds,
+        question,
+        grid,
+        encoder=embeds,
+        cls_attention=share,
+        keys=embeds,
+        attention=share.flip(0),
+        cross_attention=torch.stack([share, share.flip(0)], 1),
     )
     method = resolve(name)
     chosen = method.select(tokens, k).tolist()

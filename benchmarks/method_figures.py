@@ -8,6 +8,8 @@ import warnings
 from pathlib import Path
 
 import foveate
+from foveate.models import family_of
+from foveate.pipeline.encode import list_methods
 from foveate.runtime.conversation import generate_answers, make_inputs
 from foveate.runtime.files import open_image
 
@@ -25,7 +27,8 @@ def main() -> None:
     image = open_image(ROOT / "examples" / "scene.png")
     inputs = make_inputs(loaded, [image], [QUESTION])
     warnings.simplefilter("ignore", foveate.FoveateWarning)  # of methods for videos
-    for row in foveate.methods():
+    inside = [row for row in foveate.methods() if row.prunes == "decoder"]
+    for row in [*list_methods(loaded.model, family_of(loaded.model)), *inside]:
         with foveate.pruning(loaded.model, keep=KEEP, method=row.name) as handle:
             answer = generate_answers(loaded, inputs, 8)[0]
         options = {"processor": loaded.processor, "step": "kept", "legend": False, "original": False}

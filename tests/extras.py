@@ -15,7 +15,9 @@ def make_tokens(embeds, question, grid=None):
     # Not a matrix product, whose rounding depends on a row's place; and whatever the scale of the rows.
     into = torch.randn(2 * WIDTH + 1, embeds.shape[1], generator=generator)
     made = torch.stack([(unit_rows(embeds) * direction).sum(1) for direction in into], dim=1)
-    named = (unit_rows(embeds) * unit_rows(question.float().sum(0))).sum(1)
+    parts = unit_rows(embeds) * unit_rows(question.float().sum(0))
+    named = parts.sum(1)
+    heads = torch.stack([parts[:, head::2].sum(1) for head in (0, 1)], dim=1)
     return VisualTokens(
         embeds,
         question,
@@ -24,6 +26,7 @@ def make_tokens(embeds, question, grid=None):
         keys=made[:, WIDTH : 2 * WIDTH].to(embeds.dtype),
         cls_attention=made[:, -1].softmax(0).to(embeds.dtype),
         attention=named.softmax(0).to(embeds.dtype),
+        cross_attention=heads.softmax(0).to(embeds.dtype),
     )
 
 

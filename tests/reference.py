@@ -374,9 +374,24 @@ def prumerge_mix(n, kept, margin, a, keys, neighbours=32):
     return rows
 
 
+def trimmed_llama(v, e, k, selected, margin, across):
+    """Let every head have one more token, until there is no room for the union; then by the sum of ranks."""
+    n, heads = len(v), list(zip(*across, strict=True))
+    kept, m = set(), 0
+    while len(kept) < k:
+        m += 1
+        union = {i for head in heads for i in range(n) if sum(other > head[i] for other in head) < m}
+        new = union - set(selected) - kept
+        if len(kept) + len(new) > k:
+            ranks = {i: sum(sum(other > head[i] for other in head) for head in heads) for i in new}
+            new = sorted(new, key=lambda i: (ranks[i], i))[: k - len(kept)]
+        kept |= set(new)
+    return kept
+
+
 REFERENCES = {
     "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "foveate": foveate, "holov": holov, "mmtok": mmtok,
-    "prumerge": prumerge, "scope": scope, "score": score, "vidcom2": vidcom2, "visionzip": visionzip,
-    "vispruner": vispruner, "zspaprune": zspaprune,
+    "prumerge": prumerge, "scope": scope, "score": score, "trimmed_llama": trimmed_llama, "vidcom2": vidcom2,
+    "visionzip": visionzip, "vispruner": vispruner, "zspaprune": zspaprune,
 }  # fmt: skip
 MIXES = {"prumerge": prumerge_mix, "visionzip": visionzip_mix}

@@ -116,6 +116,7 @@ TOKENS = {
     "embeds": torch.linspace(-1, 2, 48).cos().reshape(12, 4), "question": torch.linspace(0, 1, 8).reshape(2, 4),
     "encoder": torch.linspace(-1, 1, 36).sin().reshape(12, 3), "keys": torch.linspace(-1, 1, 36).reshape(12, 3),
     "cls_attention": torch.linspace(0, 1, 12), "attention": torch.linspace(0, 1, 12),
+    "cross_attention": torch.linspace(0, 1, 24).reshape(12, 2),
 }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.score import SCoRe as SCoRe
     from foveate.method.sparsevlm import SparseVLM as SparseVLM
     from foveate.method.tokens import VisualTokens as VisualTokens
+    from foveate.method.trimmed_llama import TrimmedLlama as TrimmedLlama
     from foveate.method.vidcom2 import VidCom2 as VidCom2
     from foveate.method.visionzip import VisionZip as VisionZip
     from foveate.method.vispruner import VisPruner as VisPruner
@@ -80,6 +81,7 @@ _MODULES = {
     "foveate.method.score": "SCoRe",
     "foveate.method.sparsevlm": "SparseVLM",
     "foveate.method.tokens": "VisualTokens",
+    "foveate.method.trimmed_llama": "TrimmedLlama",
     "foveate.method.vidcom2": "VidCom2",
     "foveate.method.visionzip": "VisionZip",
     "foveate.method.vispruner": "VisPruner",

@@ -13,6 +13,7 @@ from foveate.method import Method, methods, resolve
 from foveate.method.registry import METHODS
 from foveate.method.tokens import VisualTokens
 
+WEIGHTS = ("cls_attention", "attention", "cross_attention")
 NAMES = [row.name for row in methods() if row.prunes == "input"]
 every_method = pytest.mark.parametrize("method", [resolve(name) for name in NAMES], ids=NAMES)
 
@@ -117,7 +118,7 @@ def test_precision_in_is_float32_inside(method, dtype):
 @every_method
 def test_large_half_precision_values_do_not_overflow(method):
     tokens = tokens_of()
-    shares = {name: getattr(tokens, name).half() for name in ("cls_attention", "attention")}
+    shares = {name: getattr(tokens, name).half() for name in WEIGHTS}
     large = dataclasses.replace(map_tensors(tokens, lambda x: (x * 1e4).clamp(-6e4, 6e4).half()), **shares)
     assert_sane(method.select(large, 13), 40, 13)
 
@@ -126,7 +127,7 @@ def test_large_half_precision_values_do_not_overflow(method):
 def test_scale_changes_nothing(method):
     tokens = tokens_of()
     large = map_tensors(tokens, lambda x: x * 64)
-    shares = {name: getattr(tokens, name) for name in ("cls_attention", "attention")}
+    shares = {name: getattr(tokens, name) for name in WEIGHTS}
     scaled = dataclasses.replace(large, question=tokens.question / 32, **shares)
     assert method.select(scaled, 13).tolist() == method.select(tokens, 13).tolist()
 
@@ -145,7 +146,7 @@ def test_selected_is_never_returned(method):
 
 @every_method
 def test_selected_counts(method):
-    if method.spatial:
+    if method.spatial or method.needs == {"cross_attention"}:
         pytest.skip("knows no contents")
     rows = torch.eye(24)[[0, 0, 1, 1, 2, 2]]
     chosen = method.select(make_tokens(rows, torch.zeros(0, 24)), 1, selected=[0, 2])
@@ -181,7 +182,7 @@ def test_inputs_stay_as_they_are(method):
     before = map_tensors(tokens, torch.Tensor.clone)
     selected = torch.tensor([5, 2])
     method.merge_weights(tokens, method.select(tokens, 13, selected=selected))
-    for name in ("embeds", "question", "encoder", "keys", "cls_attention", "attention"):
+    for name in ("embeds", "question", "encoder", "keys", *WEIGHTS):
         assert torch.equal(getattr(tokens, name), getattr(before, name))
     assert selected.tolist() == [5, 2]
 
@@ -206,7 +207,8 @@ def test_the_attention_of_the_tower_may_say_nothing(method):
     tokens = tokens_of()
     for attention in (torch.zeros(40), torch.full((40,), 1 / 40), torch.eye(40)[7]):
         for k in (1, 13, 40):
-            flat = dataclasses.replace(tokens, cls_attention=attention, attention=attention)
+            heads = torch.stack([attention, attention.flip(0)], 1)
+            flat = dataclasses.replace(tokens, cls_attention=attention, attention=attention, cross_attention=heads)
             assert_sane(method.select(flat, k), 40, k)
 
 
@@ -379,7 +381,7 @@ def test_explaining_reads_what_choosing_reads(method):
     kept = method.select(tokens, 13)
     before = map_tensors(tokens, torch.Tensor.clone)
     method.core_mask(tokens, kept)
-    for name in ("embeds", "question", "encoder", "keys", "cls_attention", "attention"):
+    for name in ("embeds", "question", "encoder", "keys", *WEIGHTS):
         assert torch.equal(getattr(tokens, name), getattr(before, name))
     for name in method.needs:
         lacking = dataclasses.replace(tokens, **{name: None})

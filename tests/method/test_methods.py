@@ -21,6 +21,7 @@ from foveate.method.random import Random
 from foveate.method.scope import Scope
 from foveate.method.score import SCoRe
 from foveate.method.tokens import VisualTokens
+from foveate.method.trimmed_llama import TrimmedLlama
 from foveate.method.vidcom2 import VidCom2
 from foveate.method.visionzip import VisionZip
 from foveate.method.vispruner import VisPruner
@@ -49,7 +50,9 @@ def random_case(seed):
     if rng.random() < 0.4:
         same = torch.randint(0, max(1, n // 2), (n,), generator=torch_rng)
         encoder, keys, attention = encoder[same], keys[same], attention[same]
-    tower = {"encoder": encoder.to(dtype), "keys": keys.to(dtype), "cls_attention": attention.to(dtype)}
+    heads = torch.rand(n, rng.randint(1, 4), generator=torch_rng).mul(rng.choice([4, n, 1000])).floor()  # with ties
+    tower = {"encoder": encoder, "keys": keys, "cls_attention": attention, "cross_attention": heads / 1024}
+    tower = {name: value.to(dtype) for name, value in tower.items()}
     return VisualTokens(embeds.to(dtype), question.to(dtype), **tower), k, selected
 
 
@@ -63,7 +66,7 @@ def random_grid(n, seed):
 
 def extras_of(method, tokens):
     """The reference's arguments for what the method needs, in double precision."""
-    short = {"encoder": "h", "cls_attention": "a", "keys": "keys"}
+    short = {"encoder": "h", "cls_attention": "a", "keys": "keys", "cross_attention": "across"}
     return {short[name]: getattr(tokens, name).double().tolist() for name in method.needs}
 
 
@@ -91,6 +94,7 @@ def extras_of(method, tokens):
         (VisionZip(), {}, 300),
         (VisionZip(dominant=0.4), {"dominant": (4, 10)}, 300),
         (PruMerge(), {}, 300),
+        (TrimmedLlama(), {}, 300),
     ],
     ids=lambda value: repr(value) if isinstance(value, Method) else "",
 )
@@ -541,6 +545,22 @@ def test_select_checks_k_and_selected():
         with pytest.raises(InputError, match="distinct token indices"):
             DivPrune().select(tokens, 1, selected=selected)
     assert DivPrune().select(tokens, 3, selected=torch.tensor([1, 4])).tolist() == [0, 2, 3]
+
+
+def test_trimmed_llama_keeps_every_union_of_what_the_heads_attend_to_most():
+    """As the paper has it: for a ratio, the union of as many tokens of each head, whatever its size."""
+    for seed in range(20):
+        heads = torch.rand(50, 4, generator=torch.Generator().manual_seed(seed))
+        tokens = VisualTokens(torch.ones(50, 2), torch.ones(0, 2), cross_attention=heads)
+        for ratio in (0.02, 0.1, 0.25, 0.5, 1.0):
+            union = sorted(set(heads.topk(int(50 * ratio), dim=0).indices.flatten().tolist()))
+            assert TrimmedLlama().select(tokens, len(union)).tolist() == union
+
+
+@pytest.mark.parametrize("heads", [torch.ones(5), torch.ones(5, 0), torch.ones(4, 2), -torch.ones(5, 2)])
+def test_weights_of_heads_are_checked(heads):
+    with pytest.raises(InputError, match="cross_attention has"):
+        VisualTokens(torch.ones(5, 2), torch.ones(0, 2), cross_attention=heads)
 
 
 def test_methods_lists_the_registry():

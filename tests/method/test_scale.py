@@ -28,6 +28,7 @@ def make_tokens(dtype=torch.float32, n=25, width=8):
     parts = {"embeds": (n, width), "question": (3, width), "encoder": (n, 6), "keys": (n, 6)}
     rows = {name: torch.randn(*shape, generator=rng).to(dtype) for name, shape in parts.items()}
     shares = {name: torch.rand(n, generator=rng).to(dtype) for name in ("cls_attention", "attention")}
+    shares["cross_attention"] = torch.rand(n, 3, generator=rng).to(dtype)
     return VisualTokens(**rows, **shares, grid=(1, 5, 5))
 
 
@@ -89,7 +90,9 @@ def test_a_common_scale_of_a_mixture_changes_nothing(method):
 def test_one_huge_and_one_tiny_row(method):
     rows = torch.ones(6, 4)
     rows[0], rows[1] = 3e38, 1e-45
-    tokens = VisualTokens(rows, rows, encoder=rows, keys=rows, cls_attention=rows[:, 0], attention=rows[:, 0])
+    tokens = VisualTokens(
+        rows, rows, encoder=rows, keys=rows, cls_attention=rows[:, 0], attention=rows[:, 0], cross_attention=rows
+    )
     for k in range(1, 7):
         kept = method.select(tokens, k)
         assert sorted(set(kept.tolist())) == kept.tolist()

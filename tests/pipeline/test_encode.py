@@ -15,7 +15,7 @@ from foveate.method.budget import to_budget
 from foveate.method.tokens import VisualTokens
 from foveate.models import lookup
 from foveate.models.capture import capture_inputs
-from foveate.pipeline.encode import DECODER_EXTRAS
+from foveate.pipeline.encode import DECODER_EXTRAS, list_methods
 
 LLAVA = lookup.family("llava")
 NEEDY = [row.name for row in foveate.methods() if set(row.needs) - DECODER_EXTRAS]  # of the encoder
@@ -196,7 +196,7 @@ def test_one_encoding_serves_every_method():
     inputs = make_batch(model, LLAVA, [(2, 5), (1, 7)])
     words = {name: value for name, value in inputs.items() if name != "pixel_values"}
     with capture_inputs(model.base_model.vision_tower) as runs:
-        names = [row.name for row in foveate.methods() if row.prunes == "input"]
+        names = [row.name for row in list_methods(model, LLAVA)]
         encoded = foveate.encode(model, inputs, methods=names)
         ready = {name: foveate.prune_inputs(model, words, keep=5, method=name, encoded=encoded) for name in names}
         assert len(runs) == 1

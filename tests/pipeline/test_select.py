@@ -19,7 +19,7 @@ from foveate.pipeline.select import select_tokens
 from foveate.pipeline.settings import check_settings
 
 WIDTH = 16
-EXTRAS = ("encoder", "cls_attention", "keys", "attention")
+EXTRAS = ("encoder", "cls_attention", "keys", "attention", "cross_attention")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -40,6 +40,11 @@ def compare_glances(model: Any, family: Family) -> float:
     return _compare_rows(model, family, "glance")
 
 
+def compare_across(model: Any, family: Family) -> float:
+    """The same where words attend across to the image, and what they attend to chooses the tokens."""
+    return _compare_rows(model, family, "trimmed_llama")
+
+
 def compare_tiles(model: Any, family: Family) -> float:
     """With some tiles encoded: the full model with all tokens of the others masked, beside those that are dropped."""
     return compare_masked(model, family, [(3, 5), (1, 9), (0, 4)], encode=SHARE)

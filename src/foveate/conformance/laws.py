@@ -25,6 +25,7 @@ from foveate.conformance.decoding import (
     run_decoding_modes,
 )
 from foveate.conformance.encoding import (
+    compare_across,
     compare_glances,
     compare_masked,
     compare_ragged_batch,
@@ -39,6 +40,7 @@ from foveate.conformance.encoding import (
 from foveate.conformance.reference import logits_at, relative_error, run_reference
 from foveate.conformance.registry import to_tiny_family
 from foveate.models import Family, family_of
+from foveate.models.cross import CrossAttention
 from foveate.models.lookup import family as registered
 from foveate.models.patch_encoder import PatchEncoder
 from foveate.models.tile_encoder import TileEncoder
@@ -173,6 +175,7 @@ LAWS: dict[str, Callable[[Any, Family], float]] = {
     "an image at the end of the prompt": compare_image_last,
     "ragged batch = each row alone": compare_ragged_batch,
     "a first look in a batch = each row alone": compare_glances,
+    "what words attend across to in a batch = each row alone": compare_across,
     "some tiles encoded = full with the others masked": compare_tiles,
     "some tiles encoded in a batch = each row alone": compare_tile_rows,
     "tiles encoded in groups = the untouched model": compare_tile_groups,
@@ -201,6 +204,8 @@ def select_laws(family: Family) -> dict[str, Callable[[Any, Family], float]]:
         others |= {compare_units, compare_windows, compare_window_rows, compare_skipped}
     if not family.traits.in_sequence:
         others.add(compare_glances)
+    if not isinstance(family, CrossAttention):
+        others.add(compare_across)
     if not family.traits.in_sequence or not to_tiny_family(family).may_end_in_image:
         others.add(compare_image_last)
     return {name: law for name, law in LAWS.items() if law not in others}

@@ -13,12 +13,12 @@ from foveate.method.tokens import VisualTokens
 
 
 def make_blind(method: Method) -> Method | None:
-    """The method without the question; None for a method that does not read it.
+    """The method without the question; None for a method that does not read it, or reads it inside the model alone.
 
     Example:
         foveate.prune_inputs(model, inputs, keep=0.1, method=make_blind(CDPruner()))
     """
-    if not method.prompt_aware:
+    if not method.prompt_aware or "cross_attention" in method.needs:
         return None
     if isinstance(method, Foveate):  # and Glance
         return method.blind

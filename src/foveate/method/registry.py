@@ -28,6 +28,7 @@ BUILTIN = {
     "scope": "foveate.method.scope:Scope",
     "score": "foveate.method.score:SCoRe",
     "sparsevlm": "foveate.method.sparsevlm:SparseVLM",
+    "trimmed_llama": "foveate.method.trimmed_llama:TrimmedLlama",
     "vidcom2": "foveate.method.vidcom2:VidCom2",
     "visionzip": "foveate.method.visionzip:VisionZip",
     "vispruner": "foveate.method.vispruner:VisPruner",
@@ -112,6 +113,7 @@ def select(
     cls_attention: Tensor | None = None,
     keys: Tensor | None = None,
     attention: Tensor | None = None,
+    cross_attention: Tensor | None = None,
 ) -> Tensor:
     """Select the visual tokens of one image to keep.
 
@@ -121,10 +123,11 @@ def select(
         k: An int >= 1 is a number of tokens; more than n keeps all, with a warning. A float in (0, 1] is a share of n.
         method: A name of `foveate.methods()`, or a `Method`.
         grid: (t, h, w), the arrangement of the tokens.
-        encoder: (n, d_v), for methods that need it; `VisualTokens` describes these three.
+        encoder: (n, d_v), for methods that need it; `VisualTokens` describes the extras.
         cls_attention: (n,), for methods that need it.
         keys: (n, d_k), for methods that need them.
         attention: (n,), for methods that need it.
+        cross_attention: (n, heads), for methods that need it.
 
     Returns:
         (k,) int64 indices, ascending, on the device of `embeds`.
@@ -141,7 +144,6 @@ def select(
     resolved = resolve(method)
     check_matrix("embeds", embeds)
     question = embeds[:0] if question is None else question
-    tokens = VisualTokens(
-        embeds, question, grid, encoder=encoder, cls_attention=cls_attention, keys=keys, attention=attention
-    )
+    extras = {"encoder": encoder, "cls_attention": cls_attention, "keys": keys, "attention": attention}
+    tokens = VisualTokens(embeds, question, grid, cross_attention=cross_attention, **extras)
     return resolved.select(tokens, to_budget(k, len(embeds)))

@@ -46,7 +46,7 @@ def fit_rows(name: str, rows: Tensor) -> Tensor:
 
 
 def fit_weights(name: str, weights: Tensor) -> Tensor:
-    """Return the weights (n,), by one power of two larger or smaller if the largest one is outside of 2^-30 ... 2^30.
+    """Return the weights, by one power of two larger or smaller if the largest one is outside of 2^-30 ... 2^30.
 
     Raises:
         InputError: There is NaN or infinity among them.

@@ -20,8 +20,8 @@ Grid = tuple[int, int, int]
 class VisualTokens:
     """The visual tokens of one image (or video) and the question about it.
 
-    All tensors are on one device and of any float type. `encoder`, `cls_attention` and `keys` are the extras: outputs
-    of the vision tower that a method reads if its `needs` name them.
+    All tensors are on one device and of any float type. `encoder` and what follows are the extras, which a method
+    reads if its `needs` name them: outputs of the vision tower, and attention inside the language model.
 
     Args:
         embeds: (n, d) tokens after the projector, n >= 1, in the language model's embedding space.
@@ -34,6 +34,8 @@ class VisualTokens:
             the layer whose output the projector reads.
         keys: (n, d_k) attention keys of that layer, all heads concatenated.
         attention: (n,) how much the prompt's last token attends to each token inside the language model, >= 0.
+        cross_attention: (n, heads) how much the prompt attends to each token in each head of the language model's first
+            cross-attention layer, >= 0, averaged over the words that see the image.
 
     Raises:
         InputError: The tensors do not fit together, or contain NaN or infinity.
@@ -50,6 +52,7 @@ class VisualTokens:
     cls_attention: Tensor | None = None
     keys: Tensor | None = None
     attention: Tensor | None = None
+    cross_attention: Tensor | None = None
     raster: Grid | None = field(default=None, init=False)
     cells: Tensor | None = field(default=None, init=False)
 
@@ -63,9 +66,9 @@ class VisualTokens:
             )
         _check_device("question", self.question, self.embeds)
         self._check_shape()
-        for name, fit in EXTRAS.items():
+        for name in EXTRAS:
             if getattr(self, name) is not None:
-                (check_matrix if fit is fit_rows else _check_weights)(name, getattr(self, name))
+                CHECKS[name](name, getattr(self, name))
                 _check_extra(name, getattr(self, name), self.embeds)
         self._fit()
 
@@ -138,7 +141,13 @@ class VisualTokens:
                 object.__setattr__(self, name, fit(name, value))  # the class is frozen
 
 
-EXTRAS = {"encoder": fit_rows, "keys": fit_rows, "cls_attention": fit_weights, "attention": fit_weights}
+EXTRAS = {
+    "encoder": fit_rows,
+    "keys": fit_rows,
+    "cls_attention": fit_weights,
+    "attention": fit_weights,
+    "cross_attention": fit_weights,
+}
 FITS = {"embeds": fit_rows, "question": fit_rows, **EXTRAS}
 
 
@@ -154,9 +163,29 @@ def _check_weights(name: str, weights: Tensor) -> None:
     check_tensor(name, weights)
     if weights.ndim != 1:
         raise InputError(f"{name} has shape {tuple(weights.shape)}: give one number a token.")
+    _check_probabilities(name, weights)
+
+
+def _check_head_weights(name: str, weights: Tensor) -> None:
+    check_tensor(name, weights)
+    if weights.ndim != 2 or not weights.shape[1]:
+        raise InputError(f"{name} has shape {tuple(weights.shape)}: give the weights of one image, as (tokens, heads).")
+    _check_probabilities(name, weights)
+
+
+def _check_probabilities(name: str, weights: Tensor) -> None:
     _check_float(name, weights)
     if bool((weights < 0).any()):
         raise InputError(f"{name} has negative numbers: give probabilities, after the softmax.")
+
+
+CHECKS = {
+    "encoder": check_matrix,
+    "keys": check_matrix,
+    "cls_attention": _check_weights,
+    "attention": _check_weights,
+    "cross_attention": _check_head_weights,
+}
 
 
 def _check_float(name: str, values: Tensor) -> None:

@@ -6,7 +6,7 @@ made from them, so the model keeps its fast kernels and no (L, L) matrix is made
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,10 +15,10 @@ from torch import Tensor
 from foveate.errors import ModelError
 
 NAME = "foveate_rows"  # of our function among the attention functions of transformers
-READER = "foveate_reader"  # attribute of a copied attention module: the columns to read and what is no padding
+READER = "foveate_reader"  # attribute of a copied attention module: what its function is to read
 
 
-class _Weights(Exception):
+class Weights(Exception):
     """The weights (b, heads, L), on their way out of the forward call."""
 
     def __init__(self, weights: Tensor) -> None:
@@ -54,9 +54,27 @@ def read_attention(model: Any, inputs: Mapping[str, Any], attention: Any, column
     Raises:
         ModelError: The layer did not run, as torch.compile had compiled it before.
     """
+    return end_in_layer(model, inputs, attention, (NAME, _attend), (columns, inputs["attention_mask"]))
+
+
+def end_in_layer(
+    model: Any, inputs: Mapping[str, Any], attention: Any, function: tuple[str, Callable[..., Any]], reader: Any
+) -> Tensor:
+    """Run `forward` up to one attention layer, where `function` raises `Weights`: these are returned.
+
+    Args:
+        model: A model of transformers.
+        inputs: What its `forward` takes, without labels and without a cache.
+        attention: The layer.
+        function: The name of an attention function of transformers, and the function.
+        reader: What the function reads as the attribute `READER` of the module.
+
+    Raises:
+        ModelError: The layer did not run, as torch.compile had compiled it before.
+    """
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, _attend)
+    AttentionInterface.register(*function)
     thread = threading.get_ident()
 
     def read(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -67,8 +85,8 @@ def read_attention(model: Any, inputs: Mapping[str, Any], attention: Any, column
             args, kwargs = offload.pre_forward(module, *args, **kwargs)
         twin = copy.copy(module)
         twin.config = copy.copy(module.config)
-        twin.config._attn_implementation_internal = NAME
-        setattr(twin, READER, (columns, inputs["attention_mask"]))
+        twin.config._attn_implementation_internal = function[0]
+        setattr(twin, READER, reader)
         try:
             type(module).forward(twin, *args, **kwargs)
         finally:
@@ -79,7 +97,7 @@ def read_attention(model: Any, inputs: Mapping[str, Any], attention: Any, column
     try:
         with torch.no_grad():
             model.forward(**inputs, use_cache=False)  # not the call: hooks on it are for calls of the user
-    except _Weights as end:
+    except Weights as end:
         return end.weights
     finally:
         hook.remove()
@@ -120,4 +138,4 @@ def _attend(
         sinks = s_aux.reshape(1, -1, 1, 1).expand(len(query), -1, key.shape[2], -1)
     if sinks is not None:
         logits = torch.cat([logits, sinks[rows, :, columns].float()], -1)
-    raise _Weights(logits.softmax(-1)[..., : key.shape[2]])
+    raise Weights(logits.softmax(-1)[..., : key.shape[2]])

@@ -97,7 +97,7 @@ class Family:
         return encoder(**make_arguments(encoder, self.encoder_inputs(model, inputs, modality)), return_dict=True)
 
     def extras(self, config: Any) -> frozenset[str]:
-        """The extras of `VisualTokens` that a model of this configuration can give (`encode_with` gives them)."""
+        """The extras of `VisualTokens` that a model of this configuration can give (`encode_with`: the encoder's)."""
         return frozenset()
 
     def encode_with(self, model: Any, inputs: Inputs, needs: frozenset[str]) -> tuple[Any, list[Extras]]:

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from foveate.models.base import Extras, Family, Inputs
 from foveate.models.batch import PromptBatch
+from foveate.models.cross_rows import read_cross_attention
 from foveate.models.kept import keep_tokens
 from foveate.models.visual_input import VisualInput, make_visual_input
 
@@ -40,6 +41,36 @@ class CrossAttention(Family):
     def seen(self, inputs: Inputs, encoded: States) -> Tensor:
         """(b, L, n): which word sees which state."""
         raise NotImplementedError(f"{type(self).__name__} does not say which words see which states.")
+
+    def first_cross_attention(self, model: Any) -> Any:
+        """The attention module of the first layer that attends across."""
+        raise NotImplementedError(f"{type(self).__name__} does not say which layer attends across first.")
+
+    def extras(self, config: Any) -> frozenset[str]:
+        """What words attend to in the first layer that attends across; `read_words` gives it."""
+        return frozenset({"cross_attention"})
+
+    def read_words(self, model: Any, inputs: Inputs, encoded: States, whole: Inputs, prompt: Tensor) -> list[Tensor]:
+        """How the prompt attends to each image.
+
+        Args:
+            model: The model.
+            inputs: The processor's output.
+            encoded: What `encode` returned.
+            whole: What `shorten` returned, with every token kept.
+            prompt: (b, L) bool, the words whose attention counts.
+
+        Returns:
+            (n, heads) float32 for every image: weights in the first layer that attends across, averaged over the words
+            that see the image; each word's weights on all that it sees sum to 1. Zeros if no word sees it.
+        """
+        seen = self.seen(inputs, encoded) & prompt[..., None].to(encoded.owner.device)
+        sums = read_cross_attention(model, whole, self.first_cross_attention(model), seen.any(2))
+        means = []
+        for row, columns in encoded.places():
+            count = seen[row, :, columns].any(1).sum().clamp(min=1).to(sums.device)
+            means.append(sums[row][:, columns.to(sums.device)].T / count)
+        return means
 
     def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
         """The model's inputs for these states (b, n, d); none but `real` (b, n) ones count at all."""

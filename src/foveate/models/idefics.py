@@ -11,7 +11,7 @@ from foveate.models.cross import CrossAttention, States
 
 
 class Idefics(CrossAttention):
-    """Idefics; cross-attention, with or without a resampler, chosen for diversity alone.
+    """Idefics; cross-attention, with or without a resampler, chosen for diversity alone or by `trimmed_llama`.
 
     Each token is handed on as an image of its own, which the mask then shows or hides.
 
@@ -44,6 +44,10 @@ class Idefics(CrossAttention):
         """As the processor's mask says for every image."""
         images: Tensor = inputs["image_attention_mask"].bool()
         return images.repeat_interleave(encoded.owner.shape[1] // images.shape[2], dim=2)
+
+    def first_cross_attention(self, model: Any) -> Any:
+        """In the first of the layers between those of the language model: before its first one."""
+        return model.base_model.gated_cross_attn_layers[0].cross_attn
 
     def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
         """Images of one token each."""

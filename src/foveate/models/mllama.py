@@ -85,7 +85,7 @@ class _Mask(_Preserved):
 
 
 class Mllama(CrossAttention):
-    """Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone.
+    """Llama 3.2 Vision; cross-attention, tiles; chosen for diversity alone, or by `trimmed_llama`.
 
     A budget is for all tiles of an image; padding tiles are never kept.
 
@@ -118,6 +118,11 @@ class Mllama(CrossAttention):
             return torch.ones(*inputs["input_ids"].shape, encoded.owner.shape[1], device=encoded.owner.device).bool()
         tiles: Tensor = inputs["cross_attention_mask"].flatten(2).bool()
         return tiles.repeat_interleave(encoded.owner.shape[1] // tiles.shape[2], dim=2)
+
+    def first_cross_attention(self, model: Any) -> Any:
+        """In the first of the layers that the configuration lists."""
+        text = model.base_model.language_model
+        return text.layers[min(text.config.cross_attention_layers)].cross_attn
 
     def across(self, model: Any, states: Tensor, seen: Tensor, real: Tensor) -> dict[str, Any]:
         """One column of the mask for every state."""

@@ -16,7 +16,7 @@ from foveate.models.wrappers import gather_shards, unwrap
 from foveate.pipeline.inputs import check_containers, check_encoder_inputs, check_outputs, explain_refusal
 from foveate.pipeline.settings import PruneSettings
 
-DECODER_EXTRAS = frozenset({"attention"})  # what methods read that no encoder gives
+DECODER_EXTRAS = frozenset({"attention", "cross_attention"})  # what methods read that no encoder gives
 Marks = Mapping[str, Sequence[Mapping[str, Any]]]
 NAN = "The encoder returned NaN: look for it in pixel_values, or use a dtype of a wider range."
 
@@ -120,6 +120,11 @@ def check_needs(model: Any, family: Family, method: Method) -> None:
     missing = method.needs - list_extras(model, family)
     if missing:
         kind, work = model.config.model_type, ", ".join(row.name for row in list_methods(model, family))
+        if "cross_attention" in missing:
+            raise ModelError(
+                f"{method.name} reads the attention that words pay across to the image in layers of their own, which "
+                f"{kind} models lack: use one of {work}."
+            )
         if missing & DECODER_EXTRAS:
             raise ModelError(
                 f"{method.name} reads how the prompt attends to the image, and in {kind} models the two are not in one "
@@ -147,7 +152,7 @@ def check_reads_parts(settings: PruneSettings, setting: str) -> None:
 def list_extras(model: Any, family: Family) -> frozenset[str]:
     """The extras of `VisualTokens` that this model can give."""
     in_sequence = family.traits.in_sequence and not has_own_decoder(model)
-    return family.extras(model.config) | (DECODER_EXTRAS if in_sequence else frozenset())
+    return family.extras(model.config) | ({"attention"} if in_sequence else frozenset())
 
 
 def list_methods(model: Any, family: Family) -> list[MethodInfo]:

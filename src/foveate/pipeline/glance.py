@@ -1,4 +1,7 @@
-"""A first look: a few tokens of every item through the first layers, to read where the model looks for the answer."""
+"""A first look: a few tokens of every item through the first layers, to read where the model looks for the answer.
+
+Where words attend across to the image, all of its tokens are there already, and the words alone go through the layers.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,12 +28,14 @@ def glance(
     model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput],
     mask: Tensor, questions: Mapping[int, Tensor], settings: PruneSettings, share: float | None = None,
 ) -> list[VisualInput]:  # fmt: skip
-    """The items with the attention to their tokens, if the method reads it and something is pruned.
+    """The items with the attention to their tokens, if the method reads any and something is pruned.
 
     The look is the method's own, but for `share` where that is not None.
     """
     method, look = settings.method, settings.method.first_look
     is_pruned = not settings.is_whole and any(item.modality in settings.modalities for item in items)
+    if is_pruned and "cross_attention" in method.needs:
+        return _read_across(model, family, inputs, encoded, items, mask)
     if "attention" not in method.needs or not is_pruned:
         return list(items)
     if look is None:
@@ -40,14 +45,30 @@ def glance(
     budget = replace(whole, keep=keep, method=look.method, per="image", explain=False)
     seen = select_tokens(items, allocate_budget(items, questions, budget), questions, look.method)
     seen = [pool_tokens(item) for item in seen] if look.pooled else seen
-    prompt = {name: value for name, value in inputs.items() if name not in (*NAMES, "labels", "logits_to_keep")}
-    short, layout = shorten_inputs(model, family, prompt, encoded, seen, mask, "original")
+    short, layout = shorten_inputs(model, family, _drop_call(inputs), encoded, seen, mask, "original")
     readers = find_last_columns(layout.cut(mark_prompt(inputs, mask).long(), 0))
     layers = find_attentions(model)
     depth = model.config.get_text_config().num_hidden_layers
     layer = min(layers, key=lambda layer: abs(layer.layer_idx - look.depth * depth))
     weights = read_attention(model, short, layer, readers.clamp(min=0)).mean(1)  # (b, L')
     return [_add_attention(item, weights[item.row], layout.index[item.row], look.spread) for item in seen]
+
+
+def _read_across(
+    model: Any, family: Family, inputs: Mapping[str, Any], encoded: Encoded, items: Sequence[VisualInput], mask: Tensor
+) -> list[VisualInput]:
+    """The items with the attention (n, heads) to their tokens in the first layer that attends across."""
+    whole, _ = shorten_inputs(model, family, _drop_call(inputs), encoded, items, mask, "original")
+    across: Any = family  # `check_needs` let only those pass that attend across
+    weights = across.read_words(model, inputs, encoded.outputs["image"], whole, mark_prompt(inputs, mask))
+    return [
+        replace(item, extras={**item.extras, "cross_attention": own}) for item, own in zip(items, weights, strict=True)
+    ]
+
+
+def _drop_call(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The prompt without what only the caller's own call is about."""
+    return {name: value for name, value in inputs.items() if name not in (*NAMES, "labels", "logits_to_keep")}
 
 
 def mark_prompt(inputs: Mapping[str, Any], mask: Tensor) -> Tensor:

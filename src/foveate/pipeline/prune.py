@@ -122,7 +122,8 @@ def prune(
         check_in_place(short, layout)
     seconds = part.seconds + time.perf_counter() - started
 
-    notes = [*(notes if method.prompt_aware or settings.policy else ()), *unlike]
+    reads_words = method.prompt_aware and "cross_attention" not in method.needs  # else the notes are not on its choice
+    notes = [*(notes if reads_words or settings.policy else ()), *unlike]
     warn_once(model, notes)
     notes = [*notes, *part.notes, *([family.traits.note] if family.traits.note else ())]
     if any(item.is_part for item in items):

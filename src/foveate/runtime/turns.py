@@ -95,4 +95,10 @@ def check_turns(
         return TurnPolicy(turns, settings, memory)
     if settings.policy is not None:
         raise InputError(f'keep={describe(keep)} chooses by the question, turns="picture" does not: give a number.')
-    return TurnPolicy(turns, replace(settings, method=make_blind(own) or own), memory)
+    blind = make_blind(own)
+    if blind is None and own.prompt_aware:
+        raise InputError(
+            f'{own.name} reads the question inside the model, and turns="picture" chooses without one: use another '
+            "method, or leave turns out."
+        )
+    return TurnPolicy(turns, replace(settings, method=blind or own), memory)

@@ -33,7 +33,7 @@ def methods(as_json: options.Json = False) -> None:
                 "name": row["name"],
                 "paper": row["paper"],
                 "keeps": row["summary"],
-                "question": row["prompt_aware"],
+                "prompt": row["prompt_aware"],
                 "where": ", ".join([row["prunes"], *(f"needs {extra}" for extra in row["needs"])]),
             }
             for row in rows
