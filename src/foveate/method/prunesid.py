@@ -1,11 +1,13 @@
 """PruneSID: a group for every principal component of the image, and no near-duplicates within a group."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.method.base import Method
@@ -29,7 +31,8 @@ class PruneSID(Method):
     since a common factor changes nothing in any method here. Token i is in the group `g = argmax_j |V_ij|` and has the
     score |V_ig|. In each group, from the highest score to the lowest, a token is suppressed if its cosine to an
     earlier one that is not suppressed is above `tau = threshold (k / n) rho`, where rho is the mean cosine of all pairs
-    of tokens; a copy always is. With the default, tau is the paper's `k / 32 rho` for 576 tokens.
+    of tokens. With the default, tau is the paper's `k / 32 rho` for 576 tokens. A copy is suppressed even where tau is
+    above 1.
 
     Each group keeps one token and a share of the rest of k in proportion to its tokens that are not suppressed, at most
     `largest ceil(k / 64)` if that is enough in all. Suppressed tokens come after all others, in the same proportion.
@@ -83,7 +86,8 @@ class PruneSID(Method):
     def _split(self, groups: list[int], fresh: list[int], spare: list[int], kept: list[int], k: int) -> list[int]:
         """Split k between the groups, of which token i is in `groups[i]`; a quota above the fresh ones takes spares."""
         size = max(groups) + 1
-        alive, left, taken = (_count([groups[i] for i in some], size) for some in (fresh, spare, kept))
+        counts = [Counter(groups[i] for i in some) for some in (fresh, spare, kept)]
+        alive, left, taken = ([count[g] for g in range(size)] for count in counts)
         weights = torch.tensor(alive, dtype=torch.float64, device="cpu")
         if len(fresh) < k:
             rest = apportion(weights, left, k - len(fresh))
@@ -118,9 +122,9 @@ def _find_near(embeds: Tensor, groups: Tensor, factor: float) -> Tensor:
     return (unit @ unit.T > border) & (groups[:, None] == groups)
 
 
-def _suppress(near: np.ndarray, kept: list[int], order: list[int]) -> tuple[list[int], list[int]]:
+def _suppress(near: NDArray[np.bool_], kept: list[int], order: list[int]) -> tuple[list[int], list[int]]:
     """Split `order` into tokens that are near to none of `kept` nor of the earlier ones, and all others."""
-    suppressed = near[kept].any(0)
+    suppressed: NDArray[np.bool_] = np.logical_or.reduce(near[kept], axis=0)
     fresh = []
     for i in order:
         if not suppressed[i]:
@@ -128,7 +132,3 @@ def _suppress(near: np.ndarray, kept: list[int], order: list[int]) -> tuple[list
             suppressed |= near[i]
     chosen = set(fresh)
     return fresh, [i for i in order if i not in chosen]
-
-
-def _count(places: list[int], size: int) -> list[int]:
-    return np.bincount(np.array(places, dtype=np.int64), minlength=size).tolist()
