@@ -145,7 +145,7 @@ train-tiles: .venv/ready
 	OMP_NUM_THREADS=2 $(KEEP_MEMORY) $(BIN)/python -m training.train_tiled --out runs/tiled
 
 # The tables and plots of docs/. The same command resumes a run that was stopped.
-BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin
+BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin,prunesid,lrcp
 CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
 EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 100 --keep 0.222,0.111,0.056 --batch 20

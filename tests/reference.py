@@ -10,6 +10,8 @@ between "spent" and "not spent"). Where that is within the rounding of float32 t
 import itertools
 import math
 
+import numpy as np
+
 TIE, COVER_TIE, SPENT = 1e-6, 1e-5, 1e-5
 
 
@@ -244,6 +246,26 @@ def vispruner(v, e, k, selected, margin, h, a, tenths=5, step=8):
     return important + left
 
 
+def share_out(k, weights, room, margin):
+    """Whole shares of k by weight, none above its room; what is left goes to the others, the largest fractions up."""
+    quotas, open_parts = [0] * len(room), [c for c in range(len(room)) if room[c]]
+    while k:
+        share = {c: k * weights[c] / sum(weights[c] for c in open_parts) for c in open_parts}
+        full = [c for c in open_parts if share[c] >= room[c]]
+        for c in full:
+            quotas[c] = room[c]
+            k -= quotas[c]
+        open_parts = [c for c in open_parts if c not in full]
+        if not full:
+            for c in open_parts:
+                quotas[c] = math.floor(share[c])
+            k -= sum(quotas[c] for c in open_parts)
+            for c in margin.ranked({c: share[c] - quotas[c] for c in open_parts}, open_parts)[:k]:
+                quotas[c] += 1
+            k = 0
+    return quotas
+
+
 def holov(v, e, k, selected, margin, h, a, crops=16):
     n, s = len(h), salience(a)
     count = min(crops, n)
@@ -263,24 +285,68 @@ def holov(v, e, k, selected, margin, h, a, crops=16):
         for part, x in zip(parts, varied, strict=True)
     ]
     free = [[i for i in part if i not in selected] for part in parts]
-    quotas, open_crops, rest = [0] * count, list(range(count)), k
-    while rest:
-        share = {c: rest * weights[c] / sum(weights[c] for c in open_crops) for c in open_crops}
-        full = [c for c in open_crops if share[c] >= len(free[c])]
-        for c in full:
-            quotas[c] = len(free[c])
-            rest -= quotas[c]
-        open_crops = [c for c in open_crops if c not in full]
-        if not full:
-            for c in open_crops:
-                quotas[c] = math.floor(share[c])
-            rest -= sum(quotas[c] for c in open_crops)
-            for c in margin.ranked({c: share[c] - quotas[c] for c in open_crops}, open_crops)[:rest]:
-                quotas[c] += 1
-            rest = 0
+    quotas = share_out(k, weights, [len(part) for part in free], margin)
     return [
         i for part, quota in zip(free, quotas, strict=True) for i in (margin.ranked(s, part) if quota else [])[:quota]
     ]
+
+
+def lrcp(v, e, k, selected, margin, rank=4):
+    rows = np.array(v) - np.mean(v, axis=0)
+    _, sizes, directions = np.linalg.svd(rows, full_matrices=False)
+    spread = sizes**2
+    rest, slack = spread[rank] if len(spread) > rank else 0.0, TIE * spread.sum()
+    scores = []
+    dominant = [j for j in range(min(rank, len(spread))) if spread[j] > rest + slack]
+    if slack:
+        margin.closest = min([margin.closest, *(abs(x - rest - slack) / slack for x in spread[:rank])])
+    length = sum(dot(x, x) for x in v) / len(v) or 1.0
+    for x in rows.tolist():
+        for j in dominant:
+            u = directions[j].tolist()
+            along = dot(x, u)
+            x = [a - along * b for a, b in zip(x, u, strict=True)]
+        scores.append(dot(x, x) / length)
+    return margin.ranked(scores, [j for j in range(len(v)) if j not in selected])[:k]
+
+
+def prunesid(v, e, k, selected, margin, members=4, threshold=18.0, largest=5):
+    n, d, total = len(v), len(v[0]), k + len(selected)
+    size = math.sqrt(sum(dot(x, x) for x in v) / (n * d)) or 1.0
+    squashed = np.array([[1 / (1 + math.exp(-x / size)) for x in row] for row in v])
+    _, sizes, loads = np.linalg.svd((squashed - squashed.mean(0)).T, full_matrices=False)
+    noise, used = TIE * math.sqrt(n * d), []
+    for j in range(min(max(1, total // members), len(sizes))):
+        margin.closest = min(margin.closest, abs(sizes[j] - noise) / noise)
+        if sizes[j] > noise:
+            used.append(j)
+            below = sizes[j + 1] if j + 1 < len(sizes) else 0.0  # singular vectors of equal values are arbitrary
+            margin.closest = min(margin.closest, (sizes[j] - below) / (TIE * sizes[0]))
+    part = [[abs(loads[j][i]) for j in used] or [0.0] for i in range(n)]
+    scores = [max(row) for row in part]
+    group = [margin.first(row, [TIE] * len(row), range(len(row))) for row in part]
+    like = [[cos(x, y) for y in v] for x in v]
+    pairs = [like[i][j] for i in range(n) for j in range(i)]
+    border = min(threshold * total / n * sum(pairs) / max(1, len(pairs)) + TIE, 1 - TIE)
+    fresh, spare = [], []
+    for i in margin.ranked(scores, [j for j in range(n) if j not in selected]):
+        earlier = [like[i][j] for j in (*selected, *fresh) if group[j] == group[i]]
+        margin.closest = min([margin.closest, *(abs(x - border) / TIE for x in earlier)])
+        (spare if any(x > border for x in earlier) else fresh).append(i)
+    groups = range(max(1, len(used)))
+    alive, left = ([sum(group[i] == g for i in some) for g in groups] for some in (fresh, spare))
+    weights = [max(a, TIE) for a in alive]
+    if len(fresh) < k:
+        quotas = [a + b for a, b in zip(alive, share_out(k - len(fresh), weights, left, margin), strict=True)]
+    else:
+        most = largest * math.ceil(total / 64)
+        while sum(min(a, most) for a in alive) < k:
+            most += 1
+        one = [int(alive[g] > 0 and all(group[i] != g for i in selected)) for g in groups]
+        one = one if sum(one) <= k else [0] * len(one)
+        room = [min(a, most) - b for a, b in zip(alive, one, strict=True)]
+        quotas = [a + b for a, b in zip(one, share_out(k - sum(one), weights, room, margin), strict=True)]
+    return [i for g in groups for i in [j for j in fresh + spare if group[j] == g][: quotas[g]]]
 
 
 def visionzip(v, e, k, selected, margin, a, keys, dominant=(54, 64)):
@@ -390,8 +456,9 @@ def trimmed_llama(v, e, k, selected, margin, across):
 
 
 REFERENCES = {
-    "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "foveate": foveate, "holov": holov, "mmtok": mmtok,
-    "prumerge": prumerge, "scope": scope, "score": score, "trimmed_llama": trimmed_llama, "vidcom2": vidcom2,
+    "cdpruner": cdpruner, "coin": coin, "divprune": divprune, "foveate": foveate, "holov": holov, "lrcp": lrcp,
+    "mmtok": mmtok, "prumerge": prumerge, "prunesid": prunesid, "scope": scope, "score": score,
+    "trimmed_llama": trimmed_llama, "vidcom2": vidcom2,
     "visionzip": visionzip, "vispruner": vispruner, "zspaprune": zspaprune,
 }  # fmt: skip
 MIXES = {"prumerge": prumerge_mix, "visionzip": visionzip_mix}

@@ -24,9 +24,11 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.grid import Grid as Grid
     from foveate.method.holov import HoloV as HoloV
     from foveate.method.in_decoder import DecoderMethod as DecoderMethod
+    from foveate.method.lrcp import LRCP as LRCP
     from foveate.method.memory import StreamSettings as StreamSettings
     from foveate.method.mmtok import MMTok as MMTok
     from foveate.method.prumerge import PruMerge as PruMerge
+    from foveate.method.prunesid import PruneSID as PruneSID
     from foveate.method.pyramiddrop import PyramidDrop as PyramidDrop
     from foveate.method.random import Random as Random
     from foveate.method.recency import Recency as Recency
@@ -71,9 +73,11 @@ _MODULES = {
     "foveate.method.grid": "Grid",
     "foveate.method.holov": "HoloV",
     "foveate.method.in_decoder": "DecoderMethod",
+    "foveate.method.lrcp": "LRCP",
     "foveate.method.memory": "StreamSettings",
     "foveate.method.mmtok": "MMTok",
     "foveate.method.prumerge": "PruMerge",
+    "foveate.method.prunesid": "PruneSID",
     "foveate.method.pyramiddrop": "PyramidDrop",
     "foveate.method.random": "Random",
     "foveate.method.recency": "Recency",

@@ -15,8 +15,10 @@ from foveate.method.divprune import DivPrune
 from foveate.method.foveate import Foveate
 from foveate.method.grid import Grid
 from foveate.method.holov import HoloV
+from foveate.method.lrcp import LRCP
 from foveate.method.mmtok import MMTok
 from foveate.method.prumerge import PruMerge
+from foveate.method.prunesid import PruneSID
 from foveate.method.random import Random
 from foveate.method.scope import Scope
 from foveate.method.score import SCoRe
@@ -95,6 +97,10 @@ def extras_of(method, tokens):
         (VisionZip(dominant=0.4), {"dominant": (4, 10)}, 300),
         (PruMerge(), {}, 300),
         (TrimmedLlama(), {}, 300),
+        (LRCP(), {}, 200),
+        (LRCP(rank=1), {"rank": 1}, 100),
+        (PruneSID(), {}, 300),
+        (PruneSID(members=2, threshold=4.0, largest=1), {"members": 2, "threshold": 4.0, "largest": 1}, 200),
     ],
     ids=lambda value: repr(value) if isinstance(value, Method) else "",
 )
@@ -396,6 +402,51 @@ def test_prumerge_adds_the_nearest_by_their_attention():
     torch.testing.assert_close(weights, torch.tensor([[1.0, 0.1, 0.1, 0.0]]) / 1.2)
 
 
+def test_lrcp_keeps_what_the_main_directions_do_not_explain():
+    line = [[1.0, x / 10, 0.0, 0.0] for x in range(-6, 7)]
+    odd = [[1.0, 0.0, 0.2, 0.0], [1.0, 0.0, 0.0, -0.3]]
+    tokens = tokens_of([*line[:5], odd[0], *line[5:], odd[1]])  # the line's ends are farther from the mean
+    assert LRCP(rank=1).select(tokens, 2).tolist() == [5, 14]
+    assert LRCP(rank=1).select(tokens, 1).tolist() == [14]
+    assert LRCP(rank=1).select(tokens, 1, selected=[14]).tolist() == [5]
+    assert LRCP(rank=3).select(tokens, 2).tolist() == [0, 1]  # all is explained: ties, lower indices first
+
+
+def test_lrcp_calls_no_subspace_dominant_in_which_the_next_component_is_as_strong():
+    rows = torch.eye(6).repeat(2, 1)
+    rows[5] *= 1.5
+    assert LRCP(rank=2).select(VisualTokens(rows, rows[:0]), 3).tolist() == [0, 1, 2]
+
+
+def test_prunesid_keeps_the_strongest_of_a_group_and_no_copy_of_it():
+    # Eight at 0 and 5 degrees, eight at 90 and 95: one component divides them, and both ends load on it.
+    tokens = tokens_of(angles(*[0] * 5, *[5] * 3, *[90] * 5, *[95] * 3))
+    chosen = PruneSID(members=8).select(tokens, 4).tolist()
+    assert chosen == [0, 5, 8, 13]  # no copy
+    assert PruneSID(members=8, threshold=1.0).select(tokens, 2).tolist() in ([0, 8], [0, 13], [5, 8], [5, 13])
+    assert PruneSID(members=8).select(tokens, 2, selected=[0, 5]).tolist() == [8, 13]
+
+
+def test_prunesid_on_a_blank_page_keeps_the_first():
+    tokens = tokens_of([[1.0, 0.5]] * 16)
+    assert PruneSID().select(tokens, 5).tolist() == [0, 1, 2, 3, 4]
+    assert PruneSID().select(tokens, 3, selected=[0, 2]).tolist() == [1, 3, 4]
+
+
+def test_prunesid_gives_every_component_a_token_and_none_too_many():
+    rows = torch.randn(300, 64, generator=torch.Generator().manual_seed(0))
+    rows[:200] += 3 * torch.randn(64, generator=torch.Generator().manual_seed(1))  # most contribute to the first one
+    tokens = VisualTokens(rows, rows[:0])
+    squashed = torch.sigmoid(rows.double() / rows.double().square().mean().sqrt())
+    loads = torch.linalg.svd(squashed - squashed.mean(0), full_matrices=False).U[:, :10].abs()
+    groups = loads.argmax(1)
+    sizes = groups[PruneSID().select(tokens, 40)].bincount(minlength=10)
+    assert sizes.sum() == 40
+    assert sizes.min() >= 1
+    assert sizes.max() == 5
+    assert groups[PruneSID(largest=1).select(tokens, 40)].bincount(minlength=10).tolist() == [4] * 10
+
+
 def test_random_depends_on_the_seed_and_leaves_the_global_state_alone():
     tokens = VisualTokens(torch.randn(40, 4), torch.zeros(0, 4))
     state = torch.get_rng_state()
@@ -464,6 +515,10 @@ def test_grid_spreads_exactly_k_and_evenly(grid):
         (lambda: HoloV(crops=0), "int of 1 or more"),
         (lambda: VisionZip(dominant=64), "float in [0, 1]"),
         (lambda: PruMerge(neighbours=-1), "int of 0 or more"),
+        (lambda: LRCP(rank=0), "int of 1 or more"),
+        (lambda: PruneSID(members=0), "int of 1 or more"),
+        (lambda: PruneSID(threshold=-1.0), "0 or more"),
+        (lambda: PruneSID(largest=0.5), "int of 1 or more"),
     ],
 )
 def test_hyper_parameters_are_checked(make, fix):
@@ -485,7 +540,7 @@ def test_hyper_parameters_may_be_at_their_bounds():
     "method",
     [
         Foveate(focus=0), ZSPAPrune(core=0), CoIn(coverage=1), Scope(alpha=0), SCoRe(alpha=0), VisPruner(important=0),
-        VisionZip(dominant=0), DivPrune(), Random(), Grid(),
+        VisionZip(dominant=0), DivPrune(), LRCP(), PruneSID(), Random(), Grid(),
     ],
     ids=lambda method: method.name,
 )  # fmt: skip

@@ -10,6 +10,7 @@ from foveate.method.base import Method
 from foveate.method.checks import check_int
 from foveate.method.scoring import to_salience
 from foveate.method.selection import TIE, select_top_k
+from foveate.method.shares import apportion
 from foveate.method.tokens import VisualTokens, unit_rows
 
 
@@ -51,7 +52,7 @@ class HoloV(Method):
         weights = torch.stack([scores[crop].mean() for crop in crops]) + variances
         taken = torch.zeros_like(scores, dtype=torch.bool).index_fill_(0, selected, True)
         room = torch.stack([(~taken[crop]).sum() for crop in crops])
-        quotas = _apportion(weights.cpu(), room.tolist(), k)
+        quotas = apportion(weights.cpu(), room.tolist(), k)
         free, none = scores.masked_fill(taken, -torch.inf), selected[:0]  # a quota has no room for taken tokens
         return torch.cat([crop[select_top_k(free[crop], q, none)] for crop, q in zip(crops, quotas, strict=True)])
 
@@ -66,23 +67,3 @@ def _compute_variance(unit: Tensor) -> Tensor:
         return unit.new_zeros(())
     other = ~torch.eye(m, dtype=torch.bool, device=unit.device)
     return (unit @ unit.T)[other].view(m, m - 1).var(dim=1, correction=0).mean()
-
-
-def _apportion(weights: Tensor, room: list[int], k: int) -> list[int]:
-    """Split k in proportion to `weights` (c,) >= 0, at most `room[c]` each; sum(room) >= k."""
-    quotas = torch.zeros_like(weights, dtype=torch.long)
-    caps, weights = torch.tensor(room, device=weights.device), weights.double().clamp(min=TIE)
-    while k:
-        is_open = quotas < caps
-        share = torch.where(is_open, k * weights / weights[is_open].sum(), 0.0)
-        full = is_open & (share >= caps)
-        if not bool(full.any()):
-            break
-        quotas = torch.where(full, caps, quotas)
-        k -= int(caps[full].sum())
-    if k:
-        whole = share.floor().long()
-        closed = (~is_open).nonzero().squeeze(1)
-        quotas += whole
-        quotas[select_top_k(share - whole, k - int(whole.sum()), closed)] += 1
-    return [int(quota) for quota in quotas]
