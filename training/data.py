@@ -91,8 +91,13 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
 def draw_llava_pixels(scenes: Sequence[Scene]) -> dict[str, Tensor]:
     """Make pixel_values (b, 3, SIDE, SIDE), as the processor does."""
     images = [draw_scene(s).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for s in scenes]
+    return {"pixel_values": stack_pixels(images)}
+
+
+def stack_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """Stack images of one size as (images, 3, height, width) in [-1, 1]."""
     pixels = np.stack([np.asarray(image, dtype=np.float32) for image in images])
-    return {"pixel_values": torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1}
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def draw_qwen_pixels(scenes: Sequence[Scene]) -> dict[str, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import compress
 
@@ -20,7 +19,7 @@ from foveate.world.plain_questions import Question
 from foveate.world.questions import make_caption, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, PAGES, Scene, sample_scene
 from training.build import LLAVA
-from training.data import SYMBOLS, TRAIN_STREAM, pack, sample_kind
+from training.data import SYMBOLS, TRAIN_STREAM, pack, sample_kind, stack_pixels
 from training.labels import make_patch_labels
 from training.plans import COUNTING, TrainingStage
 from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
@@ -62,12 +61,6 @@ def cut_pixels(image: Image.Image, tiles: int) -> list[Image.Image]:
     corners = [(column * TILE, row * TILE) for row in range(tiles) for column in range(tiles)]
     parts = [whole.crop((x, y, x + TILE, y + TILE)) for x, y in corners]
     return [*parts, image.resize((TILE, TILE), Image.Resampling.BICUBIC)] if tiles > 1 else parts
-
-
-def stack_pixels(images: Sequence[Image.Image]) -> Tensor:
-    """(images, 3, TILE, TILE), in [-1, 1]."""
-    pixels = np.stack([np.asarray(image, dtype=np.float32) for image in images])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
 
 
 def mark_shown(scene: Scene, side: int) -> np.ndarray:

@@ -31,19 +31,19 @@ ROWS = [(3, 5), (1, 9), (0, 4)]
 
 @dataclass(frozen=True)
 class At(Method):
-    """Prefers one cell of the overview."""
+    """Prefers some cells of the overview, all alike."""
 
-    cell: int = 0
+    cells: tuple[int, ...] = ()
     name = "at"
     paper = "test"
-    summary = "one cell"
+    summary = "some cells"
     prompt_aware = True
 
     def _select(self, tokens, k, selected):
         return select_top_k(tokens.embeds[:, 0].float(), k, selected)
 
     def _relevance_map(self, tokens):
-        return (torch.arange(len(tokens.embeds)) == self.cell).float()
+        return torch.isin(torch.arange(len(tokens.embeds)), torch.tensor(self.cells)).float()
 
 
 def make(model_type, rows=ROWS):
@@ -212,25 +212,8 @@ def test_the_tile_under_the_most_relevant_token_is_encoded(cell, tile):
     assert family.split_images(model, inputs)[2].boxes == lay_out_tiles(2, 2)
     side = int(prune_inputs(model, inputs, keep=1.0).report.items[2].tiles[4].rows)
     cell = (cell // 4) * (side - 1) // 3 * side + (cell % 4) * (side - 1) // 3
-    item = prune_inputs(model, inputs, keep=0.4, encode=0.4, method=At(cell)).report.items[2]
+    item = prune_inputs(model, inputs, keep=0.4, encode=0.4, method=At((cell,))).report.items[2]
     assert item.encoded == (*(n == tile for n in range(4)), True)
-
-
-@dataclass(frozen=True)
-class Of(Method):
-    """Finds the same in some cells of the overview."""
-
-    cells: tuple[int, ...] = ()
-    name = "of"
-    paper = "test"
-    summary = "some cells"
-    prompt_aware = True
-
-    def _select(self, tokens, k, selected):
-        return select_top_k(tokens.embeds[:, 0].float(), k, selected)
-
-    def _relevance_map(self, tokens):
-        return torch.isin(torch.arange(len(tokens.embeds)), torch.tensor(self.cells)).float()
 
 
 @pytest.mark.parametrize("tiles", [(0,), (1, 2), (0, 1, 2, 3)])
@@ -242,7 +225,7 @@ def test_auto_encodes_the_tiles_that_the_question_needs(tiles):
     corners = [0, side - 1, side * (side - 1), side * side - 1]
     counts, short = count_encoded(
         model,
-        lambda: prune_inputs(model, inputs, keep=0.4, encode="auto", method=Of(tuple(corners[n] for n in tiles))),
+        lambda: prune_inputs(model, inputs, keep=0.4, encode="auto", method=At(tuple(corners[n] for n in tiles))),
     )
     item = short.report.items[2]
     assert item.encoded == (*(n in tiles for n in range(4)), True)

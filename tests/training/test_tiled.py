@@ -12,8 +12,9 @@ from foveate.world.drawing import draw_scene
 from foveate.world.pages import CELLS_OF_SIDE, SIDES, sample_page
 from foveate.world.scenes import sample_scene
 from training import pages, train_tiled
+from training.data import stack_pixels
 from training.labels import make_patch_labels
-from training.pages import PageBatches, SightBatches, cut_pixels, cut_tile, stack_pixels
+from training.pages import PageBatches, SightBatches, cut_pixels, cut_tile
 from training.plans import PLANS, TrainingStage
 from training.tiled import (
     GRID,

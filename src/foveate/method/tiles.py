@@ -11,13 +11,12 @@ from foveate.method.scoring import score_peaked_tokens
 from foveate.method.selection import TIE
 from foveate.method.tokens import VisualTokens, unit_rows
 
+SALIENT = 0.6  # of the range of the relevance: what is above is nearly as relevant as the most relevant
+
 
 def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor], count: int) -> list[int]:
     """The numbers of at most `count` tiles, ascending: the first ones of `rank_tiles`."""
     return sorted(rank_tiles(method, overview, regions)[:count])
-
-
-SALIENT = 0.6  # of the range of the relevance: what is above is nearly as relevant as the most relevant
 
 
 def choose_salient_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:

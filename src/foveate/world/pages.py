@@ -1,20 +1,20 @@
 """What large pages hold: forms of many fields, and sheets of many objects and signs. A seed determines everything."""
 
 import random
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from foveate.world.plain_questions import (
-    COLORS,
-    NUMBERS,
     Question,
     make_attribute,
+    make_count,
     make_existence,
     make_reading,
     name_objects,
-    to_plural,
+    with_article,
 )
-from foveate.world.scenes import ADVANCE, NOUNS, POPULARITY, SHAPES, SIGN, Scene, Thing, make_text
+from foveate.world.questions import make_lookup
+from foveate.world.scenes import ADVANCE, POPULARITY, SHAPES, SIGN, Scene, Thing, make_text
 
 CELLS_OF_SIDE = {672: 4, 896: 6, 1120: 8, 1344: 10, 2048: 12}
 """Cells along each side of a page of so many pixels. Tiles of 336 pixels, as Aya Vision's processor cuts up to 36 of
@@ -111,12 +111,13 @@ def make_page_question(scene: Scene, task: str, rng: random.Random) -> Question 
     """
     if (scene.kind == "form") != (task == "form"):
         return None
-    if task == "form":
-        thing = rng.choice(scene.things)
-        text = f"which number stands right of the {thing.color} {thing.form}?"
-        return Question(task, "number", text, thing.text, (thing,))
-    question = _make_tally(scene, rng) if task == "tally" else _make_search(scene, rng)
-    return question and Question(task, question.variant, question.text, question.answer, question.things)
+    makers: dict[str, Callable[[Scene, random.Random], Question | None]] = {
+        "form": make_lookup,
+        "sheet": _make_search,
+        "tally": make_count,
+    }
+    question = makers[task](scene, rng)
+    return question and replace(question, task=task)
 
 
 def _make_search(scene: Scene, rng: random.Random) -> Question | None:
@@ -126,21 +127,6 @@ def _make_search(scene: Scene, rng: random.Random) -> Question | None:
         named = [thing for thing, name in name_objects(scene) if name == f"{thing.color} {thing.form}"]
         if named:
             thing = rng.choice(named)
-            article = "an" if thing.color[0] in "aeiou" else "a"
-            return Question("sheet", variant, f"is there {article} {thing.color} {thing.form}?", "yes", (thing,))
+            return Question("sheet", variant, f"is there {with_article(thing.color)} {thing.form}?", "yes", (thing,))
     question = makers[variant](scene, rng)
-    return question and Question("sheet", variant, question.text, question.answer, question.things)
-
-
-def _make_tally(scene: Scene, rng: random.Random) -> Question | None:
-    """Ask how many objects have a form or a colour that few have."""
-    variant = rng.choice(("shape", "color"))
-    tally = Counter(t.form if variant == "shape" else t.color for t in scene.things)
-    values = [v for v in (NOUNS if variant == "shape" else COLORS) if tally[v] < len(NUMBERS)]
-    if not values:
-        return None
-    wanted = rng.choice(sorted({tally[v] for v in values}))
-    value = rng.choice([v for v in values if tally[v] == wanted])
-    name = to_plural(value) if variant == "shape" else f"{value} objects"
-    things = tuple(t for t in scene.things if value in (t.form, t.color))
-    return Question("tally", variant, f"how many {name} are there?", NUMBERS[wanted], things)
+    return question and replace(question, variant=variant)

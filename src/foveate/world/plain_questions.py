@@ -60,11 +60,12 @@ def make_existence(scene: Scene, rng: random.Random) -> Question:
     present = rng.random() < 0.5
     color, form = rng.choice(sorted(pairs) if present else absent)
     things = tuple(t for t in scene.things if (t.color, t.form) == (color, form))
-    text = f"is there {_with_article(color)} {form}?"
+    text = f"is there {with_article(color)} {form}?"
     return Question("existence", variant, text, "yes" if present else "no", things)
 
 
-def _with_article(word: str) -> str:
+def with_article(word: str) -> str:
+    """Return the word with its indefinite article."""
     return f"{'an' if word[0] in 'aeiou' else 'a'} {word}"
 
 
@@ -111,10 +112,10 @@ def make_relation_between(scene: Scene, named: Sequence[tuple[Thing, str]], rng:
 
 
 def make_count(scene: Scene, rng: random.Random) -> Question:
-    """Ask how many objects have a colour or a form."""
+    """Ask how many objects have a colour or a form; of many objects one that few have, as answers go up to six."""
     form = rng.choice(("shape", "color"))
     tally = Counter(t.form if form == "shape" else t.color for t in scene.things)
-    values = NOUNS if form == "shape" else COLORS
+    values = [v for v in (NOUNS if form == "shape" else COLORS) if tally[v] < len(NUMBERS)]
     # The answer is drawn first; otherwise nearly all answers would be zero or one.
     wanted = rng.choice(sorted({tally[v] for v in values}))
     value = rng.choice([v for v in values if tally[v] == wanted])

@@ -109,7 +109,7 @@ def _make_search(scene: Scene, rng: random.Random) -> Question | None:
     return question and replace(question, task="search", variant=variant)
 
 
-def _make_lookup(scene: Scene, rng: random.Random) -> Question:
+def make_lookup(scene: Scene, rng: random.Random) -> Question:
     """Ask for the number of one field."""
     thing = rng.choice(scene.things)
     text = f"which number stands right of the {thing.color} {thing.form}?"
@@ -160,7 +160,7 @@ _MAKERS: dict[str, Callable[[Scene, random.Random], Question | None]] = {
     "overview": make_overview,
     "crowd": _make_crowd,
     "search": _make_search,
-    "lookup": _make_lookup,
+    "lookup": make_lookup,
     "gist": _make_gist,
 }
 TASKS = tuple(_MAKERS)
