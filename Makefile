@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-all docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen train-tiles results speed serving soak clean
+.PHONY: demo test test-all docs test-soak test-schema test-lmms test-towers test-load test-tuning test-oldest test-kernel test-engine test-engine-faults test-browser check format train train-llava train-qwen train-tiles results speed speed-encode serving soak clean
 
 demo: .venv/ready
 	$(BIN)/foveate ask examples/scene.png "what color is the star?" --keep 0.1 --overlay kept.png
@@ -193,10 +193,18 @@ speed: .venv/ready
 	$(BENCH) --model llava-1.5-7b --keep 0.333,0.111,0.056 --layers 4 --out $(SPEED)/llava-1.5-7b
 	$(BENCH) --model qwen2.5-vl-3b --keep 0.333,0.111,0.056 --layers 4 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b
 	$(BENCH) --model llava-next-7b --keep 0.111,0.056 --layers 4 --rounds 2 --new-tokens 4 --out $(SPEED)/llava-next-7b
-	$(BENCH) --model llava-next-7b --keep 0.111 --encode 0.4,0.6 --layers 4 --rounds 3 --new-tokens 4 --out $(SPEED)/llava-next-7b-encode
+	$(MAKE) speed-encode
 	$(BIN)/python benchmarks/encoder.py
 	$(BIN)/python benchmarks/tile_memory.py
 	$(BIN)/python benchmarks/readme.py
+
+# What docs/encode.md says of the time. 9 decoder layers keep the proportion of Qwen's windowed layers to the others.
+ENCODE := $(BENCH) --keep 0.1 --new-tokens 1
+speed-encode: .venv/ready
+	$(ENCODE) --model llava-next-7b --encode 0.4 --layers 4 --rounds 3 --out $(SPEED)/llava-next-7b-encode
+	$(ENCODE) --model internvl3-8b --encode 0.4,0.25 --layers 7 --rounds 2 --out $(SPEED)/internvl3-8b-encode
+	$(ENCODE) --model qwen2.5-vl-3b --image-size 1344 --encode 0.25 --layers 9 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b-encode
+	$(ENCODE) --model qwen2.5-vl-3b --image-size 2688 --encode 0.25 --layers 9 --rounds 1 --out $(SPEED)/qwen2.5-vl-3b-2688-encode
 
 # The tables of docs/serving.md: two hours, half of them for the load of 64 clients. Run nothing else at the same time.
 SERVED := .venv/engine/bin/foveate bench --engine vllm --layers 2 --keep 0.111 --rounds 3

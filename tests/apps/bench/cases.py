@@ -29,6 +29,7 @@ def make_small(name, text, tower):
 SMALL = {
     "llava-1.5-7b": make_small("llava-1.5-7b", {}, {**TOWER, "image_size": 56}),
     "llava-next-7b": make_small("llava-next-7b", {}, TOWER),
+    "internvl3-8b": make_small("internvl3-8b", {}, {**TOWER, "image_size": [28, 28]}),
     "qwen2.5-vl-3b": make_small("qwen2.5-vl-3b", {"rope_parameters": ROPE}, QWEN_TOWER),
     "qwen2.5-vl-7b": make_small("qwen2.5-vl-7b", {"rope_parameters": ROPE}, QWEN_TOWER),
 }

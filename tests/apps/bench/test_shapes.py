@@ -8,13 +8,19 @@ from foveate.errors import InputError
 from foveate.models import family_of
 from foveate.pipeline.prune import prune_inputs
 
-TOKENS = {"llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4, "qwen2.5-vl-3b": 4, "qwen2.5-vl-7b": 4}  # 4: ends of rows
+TOKENS = {
+    "llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4,  # 4: ends of rows
+    "internvl3-8b": 4 + 1, "qwen2.5-vl-3b": 4, "qwen2.5-vl-7b": 4,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_published_models(name):
     """Parameters of the checkpoints, embeddings and vision tower included."""
-    sizes = {"llava-1.5-7b": 7.06e9, "llava-next-7b": 7.06e9, "qwen2.5-vl-3b": 3.75e9, "qwen2.5-vl-7b": 8.29e9}
+    sizes = {
+        "llava-1.5-7b": 7.06e9, "llava-next-7b": 7.06e9, "internvl3-8b": 7.94e9, "qwen2.5-vl-3b": 3.75e9,
+        "qwen2.5-vl-7b": 8.29e9,
+    }  # fmt: skip
     published_size = sizes[name]
     layers, tower = SHAPES[name].count_layers()
     config = SHAPES[name].make_config(layers)
@@ -112,4 +118,12 @@ def test_tiles_are_counted_as_the_model_counts_them():
     config = SHAPES["llava-next-7b"].make_config(1)
     made = published.make_tiles(config, (672, 672), torch.Generator().manual_seed(0))
     assert made["pixel_values"].shape == (1, 5, 3, 336, 336)
+    config = SHAPES["internvl3-8b"].make_config(1)
+    for size, count in (
+        ((1344, 1792), 13),
+        ((448, 448), 1),
+        ((500, 1300), 11),
+    ):  # 2 x 5 tiles are the nearest to its proportions
+        made = published.make_crops(config, size, torch.Generator().manual_seed(0))
+        assert made["pixel_values"].shape == (count, 3, 448, 448)
     assert family_of(build(SMALL["llava-next-7b"], 1)[0]).model_type == "llava_next"

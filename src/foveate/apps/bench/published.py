@@ -50,6 +50,19 @@ QWEN_7B = {
     "tie_word_embeddings": False, **_QWEN_IDS,
 }  # fmt: skip
 
+INTERNVL = {
+    "text_config": {
+        "model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+        "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 151674, "rms_norm_eps": 1e-6,
+        "max_position_embeddings": 32768, "bos_token_id": 151643, "eos_token_id": 151645, "pad_token_id": 151643,
+    },
+    "vision_config": {
+        "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+        "image_size": [448, 448], "patch_size": [14, 14], "attention_bias": True,
+    },
+    "image_token_id": 151667, "downsample_ratio": 0.5, "tie_word_embeddings": False,
+}  # fmt: skip
+
 
 def make_square(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
     """LLaVA-1.5 reads one size. Raises `InputError` for another."""
@@ -72,6 +85,16 @@ def make_tiles(config: Any, size: Size, generator: torch.Generator) -> dict[str,
         "pixel_values": torch.randn(1, count, 3, side, side, generator=generator),
         "image_sizes": torch.tensor([size]),
     }
+
+
+def make_crops(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """InternVL reads up to 12 tiles, then the overview, and an image of one tile alone."""
+    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+
+    height, width = config.vision_config.image_size
+    processor = GotOcr2ImageProcessorPil(size={"height": height, "width": width}, crop_to_patches=True)
+    count = processor.get_number_of_image_patches(*size, {})
+    return {"pixel_values": torch.randn(count, 3, height, width, generator=generator)}
 
 
 def make_patches(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:

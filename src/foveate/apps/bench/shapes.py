@@ -61,6 +61,7 @@ class Shape:
 SHAPES = {
     "llava-1.5-7b": Shape("llava", published.LLAVA, "num_hidden_layers", (336, 336), published.make_square),
     "llava-next-7b": Shape("llava_next", published.LLAVA_NEXT, "num_hidden_layers", (672, 672), published.make_tiles),
+    "internvl3-8b": Shape("internvl", published.INTERNVL, "num_hidden_layers", (1344, 1792), published.make_crops),
     "qwen2.5-vl-3b": Shape("qwen2_5_vl", published.QWEN, "depth", (672, 672), published.make_patches),
     "qwen2.5-vl-7b": Shape("qwen2_5_vl", published.QWEN_7B, "depth", (672, 672), published.make_patches),
 }
@@ -215,5 +216,7 @@ def make_example(model: Any, shape: Shape, size: Size, batch: int = 1, words: in
 def _make_image_ids(model: Any, family: Family, image: dict[str, Tensor]) -> list[int]:
     """The ids of one image in a prompt, after running its encoder to count them."""
     tokens = family.features(family.encode(model, image))
+    if len(tokens) > 1:  # tiles, whose placeholders are one run
+        return [family.token_id(model.config, "image")] * sum(map(len, tokens))
     grids = family.grids(model.config, image, tokens)
     return to_tiny_family(family).prompt_ids(model.config, "image", len(tokens[0]), grids[0])
