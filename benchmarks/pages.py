@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 from unittest import mock
 
@@ -24,13 +24,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from foveate.apps.evaluate.arms import ArmInputs, EvalArm, PrunedEvalArm, UnprunedEvalArm, list_kept
+from foveate.apps.encoder import EncoderOptions
+from foveate.apps.evaluate.answers import ENCODED
+from foveate.apps.evaluate.arms import ArmInputs, EvalAnswers, EvalArm, PrunedEvalArm, UnprunedEvalArm, list_kept
 from foveate.apps.evaluate.batches import EvalBatch
+from foveate.apps.evaluate.encoded import EncodedEvalArm
 from foveate.apps.evaluate.examples import EvalExample, sample_examples
 from foveate.apps.evaluate.runner import evaluate
-from foveate.method import Method, resolve
+from foveate.method import Method, resolve, tiles as choosing
 from foveate.method.foveate import Foveate
-from foveate.method.tiles import rank_tiles
+from foveate.method.tiles import SALIENT, rank_tiles
 from foveate.method.tokens import VisualTokens
 from foveate.pipeline import tiles
 from foveate.pipeline.prune import prune_inputs
@@ -42,29 +45,45 @@ from losses import score
 OUT = Path(__file__).parent / "results" / "pages.json"
 KEEP = 0.1
 CHOICES = ("question", "random", "blind")
+ABOVE = "above "
 
 
 @dataclass(frozen=True)
-class TilesEvalArm(EvalArm):
-    """Some tiles beside the overview; `choice` is "question" (as `encode` does), "random" or "blind"."""
+class TilesEvalArm(EncodedEvalArm):
+    """Some tiles beside the overview.
 
-    method: Method = field(kw_only=True)
-    encode: float = field(kw_only=True)
+    `choice` is "question" (as `encode` does), "random", "blind", or "above 0.6": `encode="auto"` with that threshold.
+    """
+
     choice: str = field(default="question", kw_only=True)
+
+    @property
+    def label(self) -> str:
+        """Unique: it names the choice."""
+        return self.name
 
     def inputs(self, batch: EvalBatch) -> ArmInputs:
         """The result of `prune_inputs`."""
         with self.change():
             short = prune_inputs(
-                batch.loaded.model, batch.inputs, keep=self.budget, method=self.method, encode=self.encode
+                batch.loaded.model, batch.inputs, keep=self.budget, method=self.method, **vars(self.encoder)
             )
         kept = list_kept(short.report, len(batch.sizes))
         return short, [*kept], [len(indices) for indices in kept]
 
+    def answer(self, batch: EvalBatch) -> EvalAnswers:
+        """Encode some tiles, select and answer."""
+        with self.change():
+            return super().answer(batch)
+
     @contextmanager
     def change(self) -> Iterator[None]:
         """Choose tiles by `choice`."""
-        with mock.patch.object(tiles, "choose_tiles", self._choose):
+        above = float(self.choice.removeprefix(ABOVE)) if self.choice.startswith(ABOVE) else SALIENT
+        with (
+            mock.patch.object(tiles, "choose_tiles", self._choose),
+            mock.patch.object(choosing, "SALIENT", above),
+        ):
             yield
 
     def _choose(self, method: Method, overview: VisualTokens, regions: Sequence[Tensor], count: int) -> list[int]:
@@ -106,16 +125,18 @@ def _count_tiles(side: int) -> int:
     return (CELLS_OF_SIDE[side] // 2) ** 2 + 1
 
 
-def make_arms(methods: Sequence[str], shares: Sequence[float], choices: Sequence[str]) -> list[EvalArm]:
+def make_arms(
+    methods: Sequence[str], shares: Sequence[float], choices: Sequence[str], thresholds: Sequence[float]
+) -> list[EvalArm]:
     """The arms, those with all tiles first."""
     arms: list[EvalArm] = [UnprunedEvalArm("unpruned", None)]
     for name in methods:
         method = resolve(name)
         arms.append(PrunedEvalArm(f"{name}, all tiles", KEEP, method=method))
-        for share in shares:
-            for choice in choices:
-                label = f"{name}, {share}, {choice}"
-                arms.append(TilesEvalArm(label, KEEP, method=method, encode=share, choice=choice))
+        ways = [(EncoderOptions(share), f"{share}, {choice}", choice) for share in shares for choice in choices]
+        ways += [(EncoderOptions("auto"), f"auto above {value}", f"{ABOVE}{value}") for value in thresholds]
+        for encoder, label, choice in ways:
+            arms.append(TilesEvalArm(f"{name}, {label}", KEEP, method=method, encoder=encoder, choice=choice))
     arms += [SmallerPageEvalArm(f"resize {share}", KEEP, method=resolve(methods[0]), encode=share) for share in shares]
     return arms
 
@@ -155,13 +176,15 @@ def main() -> None:
     parser.add_argument("--methods", default="foveate,glance")
     parser.add_argument("--choices", default=",".join(CHOICES))
     parser.add_argument("--shares", default="0.4,0.25")
+    parser.add_argument("--salient", default=str(SALIENT), help='thresholds of encode="auto"')
     parser.add_argument("--answers", type=Path, default=Path("runs/pages"))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     with quiet():
         loaded = load(options.model, dtype=torch.float32)
     shares = [float(share) for share in options.shares.split(",")]
-    arms = make_arms(options.methods.split(","), shares, options.choices.split(","))
+    thresholds = [float(value) for value in options.salient.split(",")]
+    arms = make_arms(options.methods.split(","), shares, options.choices.split(","), thresholds)
     settings: dict[str, Any] = {
         name: value for name, value in vars(options).items() if name not in ("answers", "limit", "out", "timed")
     }
@@ -174,6 +197,9 @@ def main() -> None:
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm.label]
         table[arm.label] = {"time": times.get(arm.label)}
+        shares_encoded = [row[ENCODED] for row in own if ENCODED in row]
+        if shares_encoded:
+            table[arm.label]["encoded"] = round(mean(shares_encoded), 3)
         for task in ("all", *tasks):
             table[arm.label][task] = score([row["right"] for row in own if task in ("all", row["task"])])
     options.out.write_text(json.dumps({**settings, "questions": len(examples), "arms": table}, indent=1) + "\n")
