@@ -25,15 +25,19 @@ from training.plans import COUNTING, TrainingStage
 from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
 
 SINGLE = 0  # in place of a page's side: an ordinary scene, in one tile
-SHARES = {SINGLE: 0.2, 672: 0.4, 896: 0.15, 1120: 0.1, 1344: 0.1, 2048: 0.05}
+EASY = 500  # steps, the first ones, in which pages are small
+EASY_SHARES = {SINGLE: 0.1, 672: 0.7, 896: 0.2}
+SHARES = {SINGLE: 0.1, 672: 0.35, 896: 0.2, 1120: 0.15, 1344: 0.12, 2048: 0.08}
 """Share of the steps with pages of these sides."""
 IMAGES = {SINGLE: 10, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
 """Images of a step."""
 WHOLE = {SINGLE: 0.3, 672: 0.1}
-"""Share of the steps in which no visual token is left out, of half as many images."""
-EMPTY_SHARE, OVERVIEW_SHARE = 0.02, 0.15  # of empty visual tokens that stay, in tiles and in overviews
+"""Share of the steps in which no visual token is left out, of a quarter as many images."""
+EMPTY_SHARES = (0.01, 0.1)  # the smallest and the largest share of the tiles' empty visual tokens that stays
+OVERVIEW_SHARE = 0.15  # of the overview's empty visual tokens
 FEWEST = 0.15  # share of the visual tokens of objects that stays, at least; those of texts all stay
-CAPTIONS, QUESTIONS = 2, 24  # about a page
+FEWEST_QUESTIONS = 14  # about a page; about one with more objects as many as it has
+CAPTIONED = 12  # objects of a page, at most, that are all named in a caption
 SIGHT_SCENES, SIGHT_VIEWS = 2, 3  # ordinary scenes and more overviews in a step of the vision encoder's stage
 
 
@@ -125,11 +129,14 @@ class PageBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         first = self.stage.stream + step * max(IMAGES.values())
         rng = random.Random(f"foveate pages {self.stream} {first}")
-        side = rng.choices(list(SHARES), list(SHARES.values()))[0]
+        shares = EASY_SHARES if step < EASY else SHARES
+        side = rng.choices(list(shares), list(shares.values()))[0]
         whole = rng.random() < WHOLE.get(side, 0.0)
         pixels, heads, questions, kept = [], [], [], []
-        for index in range(first, first + IMAGES[side] // (2 if whole else 1)):
-            scene, parts = self._draw(index, side, rng)
+        count = max(1, IMAGES[side] // 4) if whole else IMAGES[side]
+        kind = rng.choice(PAGES)  # one for all: rows of about one length
+        for index in range(first, first + count):
+            scene, parts = self._draw(index, side, kind, rng)
             keeps = np.ones((len(parts), GRID**2), dtype=bool) if whole else _choose(scene, len(parts), rng)
             pixels += parts
             kept.append(keeps.reshape(-1))
@@ -138,11 +145,11 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         batch = pack(heads, questions, LLAVA, self.tokenizer)
         return batch | {"pixel_values": stack_pixels(pixels), "kept": torch.from_numpy(np.concatenate(kept))}
 
-    def _draw(self, index: int, side: int, rng: random.Random) -> tuple[Scene, list[Image.Image]]:
+    def _draw(self, index: int, side: int, kind: str, rng: random.Random) -> tuple[Scene, list[Image.Image]]:
         if side == SINGLE:
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
             return scene, [draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)]
-        scene = sample_page(self.stream, index, rng.choice(("form", "sheet", "sheet")), side)
+        scene = sample_page(self.stream, index, kind, side)
         return scene, cut_pixels(draw_scene(scene), CELLS_OF_SIDE[side] // 2)
 
     def _make_head(self, count: int, kept: np.ndarray) -> tuple[list[int], list[tuple[int, ...]], int]:
@@ -156,7 +163,7 @@ class PageBatches(Dataset[dict[str, Tensor]]):
 
     def _sample_questions(self, scene: Scene, rng: random.Random) -> list[Question]:
         if scene.kind in PAGES:
-            captions = [make_caption(scene, rng) for _ in range(CAPTIONS)]
+            captions = [make_caption(scene, rng)] if len(scene.things) <= CAPTIONED else []
             return _sample_page_questions(scene, rng) + captions
         tasks = [task for task, share in COUNTING.items() for _ in range(share)]
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
@@ -166,10 +173,10 @@ class PageBatches(Dataset[dict[str, Tensor]]):
 
 def _sample_page_questions(scene: Scene, rng: random.Random) -> list[Question]:
     """Questions about a page: of one about many fields or signs, each once."""
-    wanted = {"form": 40} if scene.kind == "form" else {"sheet": 40, "tally": 8}
+    wanted = {"form": 80} if scene.kind == "form" else {"sheet": 60, "tally": 8}
     drawn = [make_page_question(scene, task, rng) for task, count in wanted.items() for _ in range(count)]
     distinct = list({question.text: question for question in drawn if question is not None}.values())
-    return rng.sample(distinct, min(QUESTIONS, len(distinct)))
+    return rng.sample(distinct, min(max(FEWEST_QUESTIONS, len(scene.things)), len(distinct)))
 
 
 def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
@@ -179,7 +186,8 @@ def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
     if count > 1:
         shown = np.concatenate([shown, mark_shown(scene, GRID).reshape(1, -1)])
     numbers = np.random.default_rng(rng.randrange(2**31))
-    empty = np.full((count, 1), EMPTY_SHARE)
+    least, most = EMPTY_SHARES
+    empty = np.full((count, 1), least * (most / least) ** rng.random())
     empty[-1] = OVERVIEW_SHARE
     of_objects = FEWEST + (1 - FEWEST) * numbers.random() ** 2
     shares = np.choose(shown, [np.broadcast_to(empty, shown.shape), of_objects, 1.0])
