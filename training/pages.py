@@ -26,10 +26,10 @@ from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
 
 SINGLE = 0  # in place of a page's side: an ordinary scene, in one tile
 EASY = 500  # steps, the first ones, in which pages are small
-EASY_SHARES = {SINGLE: 0.1, 672: 0.7, 896: 0.2}
-SHARES = {SINGLE: 0.1, 672: 0.35, 896: 0.2, 1120: 0.15, 1344: 0.12, 2048: 0.08}
-"""Share of the steps with pages of these sides."""
-IMAGES = {SINGLE: 10, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
+EASY_SHARES = {SINGLE: 0.1, TILE: 0.5, 672: 0.4}
+SHARES = {SINGLE: 0.1, TILE: 0.05, 672: 0.3, 896: 0.2, 1120: 0.15, 1344: 0.12, 2048: 0.08}
+"""Share of the steps with pages of these sides; one of a tile's is a tile of a larger page, as an image of its own."""
+IMAGES = {SINGLE: 10, TILE: 16, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
 """Images of a step."""
 WHOLE = {SINGLE: 0.3, 672: 0.1}
 """Share of the steps in which no visual token is left out, of a quarter as many images."""
@@ -37,7 +37,7 @@ EMPTY_SHARES = (0.01, 0.1)  # the smallest and the largest share of the tiles' e
 OVERVIEW_SHARE = 0.15  # of the overview's empty visual tokens
 FEWEST = 0.15  # share of the visual tokens of objects that stays, at least; those of texts all stay
 FEWEST_QUESTIONS = 14  # about a page; about one with more objects as many as it has
-CAPTIONED = 12  # objects of a page, at most, that are all named in a caption
+CAPTIONED = 12  # objects of a page with a caption, at most
 SIGHT_SCENES, SIGHT_VIEWS = 2, 3  # ordinary scenes and more overviews in a step of the vision encoder's stage
 
 
@@ -149,8 +149,14 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         if side == SINGLE:
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
             return scene, [draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)]
-        scene = sample_page(self.stream, index, kind, side)
-        return scene, cut_pixels(draw_scene(scene), CELLS_OF_SIDE[side] // 2)
+        page = sample_page(self.stream, index, kind, max(side, SIDES[0]))
+        tiles = CELLS_OF_SIDE[page.size[0]] // 2
+        parts = cut_pixels(draw_scene(page), tiles)
+        if side > TILE:
+            return page, parts
+        cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
+        fullest = max(range(len(cuts)), key=lambda n: len(cuts[n].things))
+        return cuts[fullest], [parts[fullest]]
 
     def _make_head(self, count: int, kept: np.ndarray) -> tuple[list[int], list[tuple[int, ...]], int]:
         image = self.processor.replace_image_token({"num_patches": [count]}, 0)

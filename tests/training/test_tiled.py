@@ -110,7 +110,7 @@ def test_prompts_are_the_processors_without_some_placeholders(model, tokenizer, 
 
 def test_batches_hold_tokens_for_their_placeholders(model, tokenizer, monkeypatch):
     monkeypatch.setattr(pages, "EASY", 1)
-    monkeypatch.setattr(pages, "SHARES", dict.fromkeys((pages.SINGLE, 672, 896), 1))
+    monkeypatch.setattr(pages, "SHARES", dict.fromkeys((pages.SINGLE, TILE, 672, 896), 1))
     for step in range(STAGE.steps):
         batch = PageBatches(STAGE, tokenizer, 0)[step]
         images = len(batch["kept"]) // GRID**2
@@ -127,8 +127,8 @@ def test_a_run_resumes_and_leaves_a_model_that_loads(tmp_path, monkeypatch, toke
     monkeypatch.setattr(train_tiled, "PAGES", STAGE)
     monkeypatch.setattr(train_tiled, "MATCHED", 4)
     for name in ("EASY_SHARES", "SHARES"):
-        monkeypatch.setattr(pages, name, {pages.SINGLE: 1, 672: 1})
-    monkeypatch.setattr(pages, "IMAGES", {pages.SINGLE: 2, 672: 1})
+        monkeypatch.setattr(pages, name, {pages.SINGLE: 1, TILE: 1, 672: 1})
+    monkeypatch.setattr(pages, "IMAGES", {pages.SINGLE: 2, TILE: 1, 672: 1})
     plan = PLANS["llava"]
     folder = train_tiled.train(plan, tmp_path)
     first = (folder / "model.safetensors").read_bytes()

@@ -79,7 +79,7 @@ def make_caption(scene: Scene, rng: random.Random) -> Question:
     is_dense = scene.kind in (*DENSE, *PAGES)
     things = [
         [t.color, t.form, *([] if is_dense or scene.kind in CHARTS else [t.cell]), *([t.text] if t.text else [])]
-        for t in rng.sample(scene.things, MAX_OBJECTS if is_dense else len(scene.things))
+        for t in rng.sample(scene.things, min(MAX_OBJECTS, len(scene.things)) if is_dense else len(scene.things))
     ]
     phrases = [" ".join(rng.sample(words, len(words))) for words in things]
     return Question("caption", scene.kind, "describe the picture", ", ".join(phrases))
