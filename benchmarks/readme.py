@@ -87,15 +87,19 @@ def make_encode_table(record: dict[str, Any]) -> str:
     heads = (
         "image", "visual tokens", "parts encoded", "time to first token, times as fast",
         "vision encoder, times its time", "peak memory up to the selection, times its peak",
+        "all choosing, of what it saves",
     )  # fmt: skip
     lines = [_row(heads), _row(["---"] * len(heads))]
     for case in record["cases"]:
+        whole = {arm["keep"]: arm["seconds"] for arm in case["arms"] if arm["kind"] == "pruned"}
         for arm in case["arms"]:
             if arm["kind"] == "encoded":
+                spent = arm["seconds"]["selection"]["median"]
+                saved = whole[arm["keep"]]["encoder"]["median"] - arm["seconds"]["encoder"]["median"]
                 tokens, tiles = f"{case['visual_tokens']} to {arm['kept']}", "{} of {}".format(*arm["tiles"])
                 peak = "-" if arm["peak"] is None else f"{arm['peak']:.2f}"
                 ratios = [_format_spread(arm[name], 2) for name in ("faster", "encoder")]
-                lines.append(_row([case["image_size"], tokens, tiles, *ratios, peak]))
+                lines.append(_row([case["image_size"], tokens, tiles, *ratios, peak, f"{100 * spent / saved:.1f} %"]))
     return "\n".join(lines)
 
 

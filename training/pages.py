@@ -25,8 +25,8 @@ from training.plans import COUNTING, TrainingStage
 from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
 
 SINGLE = 0  # in place of a page's side: an ordinary scene, in one tile
-EASY = 500  # steps, the first ones, in which pages are small
-EASY_SHARES = {SINGLE: 0.1, TILE: 0.5, 672: 0.4}
+EASY = 1300  # steps, the first ones, in which pages are small
+EASY_SHARES = {SINGLE: 0.1, TILE: 0.25, 672: 0.45, 896: 0.2}
 SHARES = {SINGLE: 0.1, TILE: 0.05, 672: 0.3, 896: 0.2, 1120: 0.15, 1344: 0.12, 2048: 0.08}
 """Share of the steps with pages of these sides; one of a tile's is a tile of a larger page, as an image of its own."""
 IMAGES = {SINGLE: 10, TILE: 16, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}

@@ -17,6 +17,7 @@ TILE_PATCH = 14  # pixels
 GRID = TILE // TILE_PATCH  # patches along a tile's sides
 MAX_TILES = 36  # beside the overview
 LONGEST = 32768  # tokens of a prompt
+THETA = 1e9  # of the rotations: over prompts 25 times as long they turn as little as those of `bundled` (1e6)
 START, END, SPOT, OVERVIEW = "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|>", "TILE_GLOBAL"
 
 
@@ -62,9 +63,12 @@ def build_tiled(tokenizer: PreTrainedTokenizerFast, bundled: Any) -> Any:
 
     own = bundled.config
     vision = CLIPVisionConfig.from_dict(own.vision_config.to_dict() | {"image_size": TILE, "patch_size": TILE_PATCH})
-    text = LlamaConfig.from_dict(
-        own.text_config.to_dict() | {"vocab_size": len(tokenizer), "max_position_embeddings": LONGEST}
-    )
+    longer = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": LONGEST,
+        "rope_parameters": {"rope_type": "default", "rope_theta": THETA},
+    }
+    text = LlamaConfig.from_dict(own.text_config.to_dict() | longer)
     width: dict[str, Any] = {"alignment_intermediate_size": 2 * WIDTH}  # no field, and read by the model
     config = AyaVisionConfig(
         vision_config=vision,
