@@ -23,17 +23,18 @@ class VisionPulse(StepMethod):
 
     Which ones: those with the highest logits, averaged over the heads. `keep` is the most that a step attends to (k), a
     share of the visual tokens of all images of a prompt together, or their number; counts are rounded down, to one at
-    least. The defaults with keep=0.05 are the paper's first setting, 1 to 5 %; its second one, 5 to 10 %, is
+    least. The defaults with keep=0.05 are the authors' first setting, 1 to 5 %; their second one, 5 to 10 %, is
     `VisionPulse(least=0.5, temperature=0.4)` with keep=0.1. With keep=1.0 nothing is hidden.
 
     The prompt is read as without the method, and so are several tokens at once (a further turn, guesses of assisted
     decoding). The first token of an answer comes from the prompt, so answers of one word do not change. Memory stays
     the same, and time nearly so, since hidden tokens are masked in the KV cache.
 
-    What is established are the authors' published code and its documentation (layers counted from 0, the anchor layer
-    itself masked). Their code for Triton differs from it: the anchor layer attends to everything, and later layers to
-    whole blocks of tokens, of which a count is rounded up. Here `keep` is rounded to the nearest number, as for every
-    method, where the authors round down; and a share of the depth places the anchor in models of other depths.
+    The formulas are those of the authors' published code in PyTorch, since the paper's own text of them could not be
+    read: layers count from 0, the anchor layer itself is masked, all images of a prompt share one budget. In their code
+    for Triton the anchor layer attends to everything, and later layers to whole blocks of tokens, whose number is
+    rounded up. Two things differ here: `keep` is rounded to the nearest number, as for every method, where the authors
+    round down; and the anchor is a share of the depth, so that models of other depths have one.
 
     Args:
         least: The fewest that a step attends to, as a share of the most.
