@@ -171,6 +171,7 @@ results: .venv/ready
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/ceiling.py
+	$(BIN)/python benchmarks/steps.py
 	$(POLICY) --model bundled-qwen --tasks all --out runs/bundled-qwen.policy.json
 	$(BIN)/python benchmarks/policies.py bundled-qwen --folder runs/bundled-qwen.policy.json.answers
 	$(POLICY) --model bundled --tasks plain,crowd --out runs/bundled.policy.json
