@@ -148,6 +148,7 @@ train-tiles: .venv/ready
 BOTH := foveate,zspaprune,zspaprune(core=1.0),zspaprune(relevance=word_max),divprune,cdpruner,mmtok,coin,prunesid,lrcp
 CLS := visionzip,vispruner,scope,score,prumerge,holov
 DECODER := fastv,pyramiddrop,sparsevlm
+STEPS := visionpulse
 EVAL := $(BIN)/foveate eval --split test --tasks plain --limit 100 --keep 0.222,0.111,0.056 --batch 20
 
 GLANCE := $(BIN)/foveate eval --split test --limit 100 --keep 0.222,0.158,0.111,0.056 --batch 20 --no-resize --methods "foveate,glance,$(DECODER)"
@@ -157,8 +158,8 @@ POLICY := $(BIN)/foveate calibrate --limit 600 --batch 20
 
 results: .venv/ready
 	mkdir -p runs
-	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER)" --out benchmarks/results/bundled
-	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER)" --out benchmarks/results/bundled-qwen
+	$(EVAL) --model bundled --methods "$(BOTH),$(CLS),$(DECODER),$(STEPS)" --out benchmarks/results/bundled
+	$(EVAL) --model bundled-qwen --methods "$(BOTH),$(DECODER),$(STEPS)" --out benchmarks/results/bundled-qwen
 	$(GLANCE) --model bundled --tasks plain,crowd --out benchmarks/results/glance-bundled
 	$(GLANCE) --model bundled-qwen --tasks all --out benchmarks/results/glance-bundled-qwen
 	$(SEEDS) --model bundled --tasks plain,crowd --seed 1 --out benchmarks/results/seeds-bundled-1
@@ -170,6 +171,7 @@ results: .venv/ready
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/ceiling.py
+	$(BIN)/python benchmarks/steps.py
 	$(POLICY) --model bundled-qwen --tasks all --out runs/bundled-qwen.policy.json
 	$(BIN)/python benchmarks/policies.py bundled-qwen --folder runs/bundled-qwen.policy.json.answers
 	$(POLICY) --model bundled --tasks plain,crowd --out runs/bundled.policy.json

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each name when it is first used
     from foveate.errors import FoveateError as FoveateError, FoveateWarning as FoveateWarning
     from foveate.hooks.attach import Handle as Handle, attach as attach, pruning as pruning
-    from foveate.hooks.decoder import DecoderHandle as DecoderHandle
-    from foveate.hooks.report import DecoderReport as DecoderReport
+    from foveate.hooks.layers import DecoderHandle as DecoderHandle
+    from foveate.hooks.report import DecoderReport as DecoderReport, StepReport as StepReport
     from foveate.method import Method as Method, methods as methods, select as select
     from foveate.method.cdpruner import CDPruner as CDPruner
     from foveate.method.coin import CoIn as CoIn
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.grid import Grid as Grid
     from foveate.method.holov import HoloV as HoloV
     from foveate.method.in_decoder import DecoderMethod as DecoderMethod
+    from foveate.method.in_steps import StepMethod as StepMethod
     from foveate.method.lrcp import LRCP as LRCP
     from foveate.method.memory import StreamSettings as StreamSettings
     from foveate.method.mmtok import MMTok as MMTok
@@ -38,6 +39,7 @@ if TYPE_CHECKING:  # for type checkers; at run time __getattr__ imports each nam
     from foveate.method.tokens import VisualTokens as VisualTokens
     from foveate.method.trimmed_llama import TrimmedLlama as TrimmedLlama
     from foveate.method.vidcom2 import VidCom2 as VidCom2
+    from foveate.method.visionpulse import VisionPulse as VisionPulse
     from foveate.method.visionzip import VisionZip as VisionZip
     from foveate.method.vispruner import VisPruner as VisPruner
     from foveate.method.zspaprune import ZSPAPrune as ZSPAPrune
@@ -61,8 +63,8 @@ __version__ = "0.2.0"
 _MODULES = {
     "foveate.errors": "FoveateError FoveateWarning",
     "foveate.hooks.attach": "Handle attach pruning",
-    "foveate.hooks.decoder": "DecoderHandle",
-    "foveate.hooks.report": "DecoderReport",
+    "foveate.hooks.layers": "DecoderHandle",
+    "foveate.hooks.report": "DecoderReport StepReport",
     "foveate.method": "Method methods select",
     "foveate.method.cdpruner": "CDPruner",
     "foveate.method.coin": "CoIn",
@@ -73,6 +75,7 @@ _MODULES = {
     "foveate.method.grid": "Grid",
     "foveate.method.holov": "HoloV",
     "foveate.method.in_decoder": "DecoderMethod",
+    "foveate.method.in_steps": "StepMethod",
     "foveate.method.lrcp": "LRCP",
     "foveate.method.memory": "StreamSettings",
     "foveate.method.mmtok": "MMTok",
@@ -87,6 +90,7 @@ _MODULES = {
     "foveate.method.tokens": "VisualTokens",
     "foveate.method.trimmed_llama": "TrimmedLlama",
     "foveate.method.vidcom2": "VidCom2",
+    "foveate.method.visionpulse": "VisionPulse",
     "foveate.method.visionzip": "VisionZip",
     "foveate.method.vispruner": "VisPruner",
     "foveate.method.zspaprune": "ZSPAPrune",

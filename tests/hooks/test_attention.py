@@ -6,7 +6,7 @@ from transformers.models.auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
 from foveate.errors import ModelError
-from foveate.hooks.attention import KNOWN, Keys, check_stack
+from foveate.hooks.attention import KNOWN, Keys, check_stack, make_step_logits
 
 SIZES = {
     "vocab_size": 32, "hidden_size": 24, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 6,
@@ -53,6 +53,23 @@ def test_rows_are_the_stock_layers(decoder):
         torch.testing.assert_close(rows, weights[row][:, queries])
         with torch.device("meta"):  # what is not made on the device of the queries has no values
             assert torch.equal(keys.rows(row, torch.tensor(queries, device="cpu")), rows)
+
+
+@torch.no_grad()
+def test_step_logits_are_those_of_the_stock_layer(decoder):
+    """A new token behind six cached ones: the stock layer's own weights are the softmax of the logits."""
+    hidden, rotary, real = make_inputs(decoder)
+    layer = decoder.layers[1]
+    bias = torch.zeros(3, 1, 7, 7).masked_fill(
+        ~(real[:, None, None] & torch.ones(7, 7, dtype=torch.bool).tril()), -torch.inf
+    )
+    _, weights = layer.self_attn(layer.input_layernorm(hidden), position_embeddings=rotary, attention_mask=bias)
+    cached = Keys(layer, hidden, rotary, real).keys[:, :, :6]
+    logits = make_step_logits(layer, hidden[:, 6:], tuple(part[:, 6:] for part in rotary), cached)
+    assert logits.shape == (3, 6, 7)
+    torch.testing.assert_close(logits.masked_fill(~real[:, None], -torch.inf).softmax(-1), weights[:, :, 6])
+    half = make_step_logits(layer.bfloat16(), hidden[:, 6:].bfloat16(), [p[:, 6:].bfloat16() for p in rotary], cached)
+    assert half.dtype == torch.float32
 
 
 @torch.no_grad()

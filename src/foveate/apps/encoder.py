@@ -10,7 +10,7 @@ from foveate.errors import InputError
 
 if TYPE_CHECKING:
     from foveate.method import Method
-    from foveate.method.in_decoder import DecoderMethod
+    from foveate.method.inner import InnerMethod
     from foveate.models.visual_input import VisualInput
     from foveate.pipeline.report import PrunedInputs
     from foveate.pipeline.settings import Encode, Skip
@@ -91,11 +91,11 @@ def parse_encoders(encode: str, skip: str | None = None) -> list[EncoderOptions]
     return [each for each in (*shares, *skips) if not each.is_whole]
 
 
-def check_method(options: EncoderOptions, method: Method | DecoderMethod) -> None:
+def check_method(options: EncoderOptions, method: Method | InnerMethod) -> None:
     """Raise `InputError` for a method that prunes inside the decoder where the encoder leaves something out."""
-    from foveate.method.in_decoder import DecoderMethod
+    from foveate.method.inner import InnerMethod
 
-    if isinstance(method, DecoderMethod) and not options.is_whole:
+    if isinstance(method, InnerMethod) and not options.is_whole:
         raise InputError(f"{options.label} is not for {method.name}, which sees the whole image: leave it out.")
 
 

@@ -10,12 +10,16 @@ from typing import Any
 
 from foveate.errors import FoveateWarning, InputError, ModelError, describe
 from foveate.hooks.chain import Chain, find_chain
-from foveate.hooks.decoder import DecoderHandle, attach_decoder, is_attached
+from foveate.hooks.decoder import attach_decoder
 from foveate.hooks.drawn import Draws, Keeps, make_draws
 from foveate.hooks.handles import ShownHandle, find_newest
+from foveate.hooks.layers import DecoderHandle, is_attached
+from foveate.hooks.steps import attach_steps
 from foveate.hooks.trainers import watch_trainers
 from foveate.method import Method, resolve_any
 from foveate.method.in_decoder import DecoderMethod
+from foveate.method.in_steps import StepMethod
+from foveate.method.inner import InnerMethod
 from foveate.method.recency import Recency
 from foveate.models import Family, family_of
 from foveate.models.wrappers import unwrap
@@ -53,7 +57,7 @@ class Handle(ShownHandle[Report]):
 
 
 def attach(
-    model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
+    model: Any, *, keep: Keeps, method: str | Method | InnerMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False, seed: int = 0, encode: Encode = 1.0, max_encoder_memory: int | None = None,
     skip: Skip = None,
@@ -66,9 +70,9 @@ def attach(
     `model(...)` or `generate` filled go on behind your whole prompt. Attentions and hidden states are those of the
     tokens that stayed. Threads may share the model; copies and pickles of it are plain models.
 
-    Inputs that `prune_inputs` returned pass through. An in-decoder method (`FastV`) prunes between
-    the layers: its `keep` is what the last drop leaves of each image, it allows one handle at a time, and `model(...)`
-    returns logits of the caller's sequence, without a meaning at dropped tokens.
+    Inputs that `prune_inputs` returned pass through. Methods in the decoder allow one handle at a time. `FastV` prunes
+    between the layers: `keep` is what the last drop leaves of each image, and `model(...)` returns logits of the
+    caller's sequence, without a meaning at dropped tokens. To `VisionPulse` it is the most that a step attends to.
 
     In training, `Trainer` and TRL's trainers get the loss of the tokens that stay; placeholders are no labels.
 
@@ -105,18 +109,18 @@ def attach(
 
 
 def _attach(
-    model: Any, method: Method | DecoderMethod, keep: Keeps, positions: Positions, per: Per,
+    model: Any, method: Method | InnerMethod, keep: Keeps, positions: Positions, per: Per,
     modalities: Sequence[str], explain: bool, seed: int, encode: Encode, memory: int | None, skip: Skip,
 ) -> Handle | DecoderHandle:  # fmt: skip
     """`attach` for a transformers model, with any number of handles."""
     if is_attached(model):
         raise InputError("An in-decoder method is attached to this model: remove its handle first.")
     budget, draws = make_draws(keep, seed)
-    if isinstance(method, DecoderMethod):
+    if isinstance(method, InnerMethod):
         if draws is not None or isinstance(budget, (Policy, Recency, str)):
             raise InputError(f"keep={describe(keep)} is not for {method.name}, which takes one budget: give a number.")
         _check_decoder_settings(model, method, budget, positions, per, modalities, explain, encode, memory, skip)
-        return attach_decoder(model, keep=budget, method=method)
+        return _attach_inside(model, method, budget)
     checked = check_settings(budget, method, positions, per, modalities, explain, encode, memory, skip)
     settings = find_policy(model, checked)
     if isinstance(settings.policy, Policy) and settings.policy.retries:
@@ -133,6 +137,15 @@ def _attach(
     return handle
 
 
+def _attach_inside(model: Any, method: InnerMethod, keep: int | float) -> DecoderHandle:
+    """`attach` for a method inside the decoder."""
+    if isinstance(method, DecoderMethod):
+        return attach_decoder(model, keep=keep, method=method)
+    if isinstance(method, StepMethod):
+        return attach_steps(model, keep=keep, method=method)
+    raise InputError(f"method={describe(method)} derives from no kind of method: use DecoderMethod or StepMethod.")
+
+
 def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
     """The model inside what wraps it, its adapter and the settings of its pruning; None where it is not pruned."""
     try:
@@ -144,7 +157,7 @@ def _read_pruning(model: Any) -> tuple[Any, Family, PruneSettings] | None:
 
 
 def _check_decoder_settings(
-    model: Any, method: DecoderMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
+    model: Any, method: InnerMethod, keep: int | float, positions: str, per: str, modalities: Sequence[str],
     explain: bool, encode: Encode, memory: int | None, skip: Skip,
 ) -> None:  # fmt: skip
     """Raise a `FoveateError` for settings that a method inside the decoder cannot follow."""
@@ -168,7 +181,7 @@ def _check_decoder_settings(
 
 @contextmanager
 def pruning(
-    model: Any, *, keep: Keeps, method: str | Method | DecoderMethod = "foveate",
+    model: Any, *, keep: Keeps, method: str | Method | InnerMethod = "foveate",
     positions: Positions = "original", per: Per = "image", modalities: Sequence[str] = ("image", "video"),
     explain: bool = False, seed: int = 0, encode: Encode = 1.0, max_encoder_memory: int | None = None,
     skip: Skip = None,

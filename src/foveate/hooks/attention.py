@@ -11,6 +11,8 @@ from foveate.errors import ModelError
 # halves, a softmax over everything that came before.
 KNOWN = ("llama", "mistral", "qwen2", "qwen3", "qwen2_5_vl_text", "qwen3_vl_text")
 
+MASKED = ("sdpa", "eager")  # kernels that take any mask (b, 1, q, s)
+
 
 def check_stack(config: Any) -> None:
     """Raise `ModelError` unless the text model of this `config` is one whose attention `Keys` computes."""
@@ -28,6 +30,16 @@ def check_stack(config: Any) -> None:
         )
 
 
+def check_kernel(config: Any, name: str) -> None:
+    """Raise `ModelError` unless the attention of this text `config` takes a mask of its own for every step."""
+    kernel = config._attn_implementation
+    if kernel not in MASKED:
+        raise ModelError(
+            f"{name} masks other tokens at every step, which the attention {kernel!r} does not take: "
+            'load the model with attn_implementation="sdpa".'
+        )
+
+
 class Keys:
     """The keys of one decoder layer for a batch, and the rows of attention that single queries make over them."""
 
@@ -35,12 +47,12 @@ class Keys:
         """`hidden` (b, S, d) is the layer's input, `rotary` its cos and sin (b, S, d_h), `real` (b, S) no padding."""
         self.attention, self.rotary, self.real = layer.self_attn, rotary, real
         self.normed = layer.input_layernorm(hidden)
-        self.keys = self._project("k", self.normed, *rotary)  # (b, key heads, S, d_h)
+        self.keys = _project(self.attention, "k", self.normed, *rotary)  # (b, key heads, S, d_h)
 
     def rows(self, row: int, queries: Tensor) -> Tensor:
         """The attention of the slots `queries` (r,) of one row of the batch: (heads, r, S), in float32."""
         cos, sin = (part[row, queries] for part in self.rotary)
-        heads = self._project("q", self.normed[row, queries], cos, sin)  # (heads, r, d_h)
+        heads = _project(self.attention, "q", self.normed[row, queries], cos, sin)  # (heads, r, d_h)
         keys = self.keys[row].repeat_interleave(heads.shape[0] // self.keys.shape[1], dim=0)
         logits = (heads.float() @ keys.float().transpose(1, 2)) * self.attention.scaling
         slots = torch.arange(keys.shape[1], device=queries.device)
@@ -48,12 +60,27 @@ class Keys:
         weights: Tensor = logits.masked_fill(~visible, -torch.inf).softmax(-1)
         return weights
 
-    def _project(self, which: str, normed: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Project (..., S, d), normalise a head at a time where the stack does, and rotate: (..., heads, S, d_h)."""
-        projected = getattr(self.attention, f"{which}_proj")(normed).unflatten(-1, (-1, self.attention.head_dim))
-        norm = getattr(self.attention, f"{which}_norm", None)
-        heads = (projected if norm is None else norm(projected)).transpose(-2, -3)
-        left, right = heads.chunk(2, dim=-1)
-        turned = torch.cat([-right, left], dim=-1)
-        rotated: Tensor = heads * cos.unsqueeze(-3) + turned * sin.unsqueeze(-3)
-        return rotated
+
+def make_step_logits(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], cached: Tensor) -> Tensor:
+    """The attention logits of one new token a row, before softmax and mask: (b, heads, S + 1), in float32.
+
+    `hidden` (b, 1, d) is the layer's input, `rotary` its cos and sin (b or 1, 1, d_h), `cached` (b, key heads, S, d_h)
+    the layer's keys of what came before.
+    """
+    attention, normed = layer.self_attn, layer.input_layernorm(hidden)
+    query, own = (_project(attention, which, normed, *rotary) for which in ("q", "k"))  # (b, heads, 1, d_h)
+    keys = torch.cat([cached.to(own), own], dim=2).float()
+    groups = query.squeeze(2).unflatten(1, (keys.shape[1], -1)).float()  # (b, key heads, heads of each, d_h)
+    logits: Tensor = (groups @ keys.transpose(2, 3)).flatten(1, 2) * attention.scaling
+    return logits
+
+
+def _project(attention: Any, which: str, normed: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Project (..., S, d), normalise a head at a time where the stack does, and rotate: (..., heads, S, d_h)."""
+    projected = getattr(attention, f"{which}_proj")(normed).unflatten(-1, (-1, attention.head_dim))
+    norm = getattr(attention, f"{which}_norm", None)
+    heads = (projected if norm is None else norm(projected)).transpose(-2, -3)
+    left, right = heads.chunk(2, dim=-1)
+    turned = torch.cat([-right, left], dim=-1)
+    rotated: Tensor = heads * cos.unsqueeze(-3) + turned * sin.unsqueeze(-3)
+    return rotated

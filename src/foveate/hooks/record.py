@@ -18,6 +18,7 @@ OTHER = (
     "go on under that handle, or give the whole prompt again, without a cache."
 )
 RECORD = "foveate_prompt"  # attribute of a cache
+VISUAL = "foveate_visual"  # attribute of a cache that holds its whole prompt
 OPEN = "foveate_open"  # attribute of a cache that may be filled
 ROWS = ("reorder_cache", "batch_select_indices", "batch_repeat_interleave")  # methods of a cache that change its rows
 
@@ -141,7 +142,7 @@ def fit_rows(prompt: Recorded, rows: int) -> Recorded:
     if rows == own:
         return prompt
     if rows % own:
-        raise InputError(f"The cache holds a pruned prompt of {own} rows: go on with as many rows, not {rows}.")
+        raise InputError(f"The cache holds a prompt of {own} rows: go on with as many rows, not {rows}.")
     beams: Recorded = prompt.select(torch.arange(own).repeat_interleave(rows // own))
     return beams
 
@@ -151,22 +152,32 @@ def record_prompt(cache: Any, record: Record) -> None:
 
     From then on the cache takes new tokens in calls that its record was read for, and refuses them in others.
     """
-    setattr(cache, RECORD, record)
-    for name in ROWS:
-        if hasattr(cache, name):
-            setattr(cache, name, partial(_change_rows, cache, name))
+    write_record(cache, RECORD, record)
     cache.update = partial(_update, cache)
 
 
+def write_record(cache: Any, key: str, record: Record) -> None:
+    """Note something on a cache that follows when its rows are reordered."""
+    setattr(cache, key, record)
+    for name in ROWS:
+        if hasattr(cache, name):
+            setattr(cache, name, partial(_change_rows, cache, name))
+
+
 def forget_prompt(cache: Any) -> None:
-    """Take the record off a cache."""
-    for name in (RECORD, OPEN, "update", *ROWS):
+    """Take all records off a cache."""
+    for name in (RECORD, VISUAL, OPEN, "update", *ROWS):
         cache.__dict__.pop(name, None)
 
 
 def read_prompt(cache: Any) -> Any:
     """The record of a cache; None where it holds no pruned prompt. A cache that was reset loses its record."""
-    record = getattr(cache, RECORD, None)
+    return read_record(cache, RECORD)
+
+
+def read_record(cache: Any, key: str) -> Any:
+    """What is noted on a cache under this key; None for nothing."""
+    record = getattr(cache, key, None)
     if record is not None and cache.get_seq_length() == 0:
         forget_prompt(cache)
         return None
@@ -189,17 +200,24 @@ def _update(cache: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _change_rows(cache: Any, name: str, argument: Any) -> Any:
-    """The cache's own method, and the same for the record."""
-    prompt: Record = getattr(cache, RECORD)
-    count = prompt.count_rows()
+    """The cache's own method, and the same for the records."""
+    for key in (RECORD, VISUAL):
+        if hasattr(cache, key):
+            setattr(cache, key, _select_rows(getattr(cache, key), name, argument))
+    return getattr(type(cache), name)(cache, argument)
+
+
+def _select_rows(record: Record, name: str, argument: Any) -> Record:
+    """What is left of a record after the method `name` of its cache."""
+    count = record.count_rows()
     if name == "batch_repeat_interleave":
         rows = torch.arange(count).repeat_interleave(argument)
     else:
         rows = torch.as_tensor(argument)
         if len(rows) != count and len(rows) % count == 0:  # beams, which the record does not count
-            prompt = prompt.select(torch.arange(count).repeat_interleave(len(rows) // count))
-    setattr(cache, RECORD, prompt.select(rows))
-    return getattr(type(cache), name)(cache, argument)
+            record = record.select(torch.arange(count).repeat_interleave(len(rows) // count))
+    selected: Record = record.select(rows)
+    return selected
 
 
 def find_cache(output: Any) -> Any:

@@ -21,7 +21,7 @@ from foveate.apps.encoder import EncoderOptions, parse_bytes, parse_encode, pars
 from foveate.errors import InputError
 from foveate.hooks.attach import pruning
 from foveate.method import Method, resolve_any
-from foveate.method.in_decoder import DecoderMethod
+from foveate.method.inner import InnerMethod
 from foveate.models.generation import has_own_decoder
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
@@ -65,7 +65,7 @@ class FoveateLmms(lmms):
         self,
         pretrained: str | LoadedModel = "bundled",
         keep: Keep | str = 1.0,
-        method: str | Method | DecoderMethod = "foveate",
+        method: str | Method | InnerMethod = "foveate",
         positions: Positions = "original",
         encode: float | str = 1.0,
         skip: float | str | None = None,
@@ -133,7 +133,7 @@ class FoveateLmms(lmms):
     def _generate(self, inputs: Mapping[str, Any], options: Mapping[str, Any]) -> tuple[Tensor, Report]:
         """The new tokens (b, n) of each row, and what was kept."""
         model, short = self._loaded.model, inputs
-        if isinstance(self._settings["method"], DecoderMethod):
+        if isinstance(self._settings["method"], InnerMethod):
             with pruning(model, **self._settings) as handle:
                 out = model.generate(**inputs, **options)
             report = handle.last_report or Report((), "", 0.0)

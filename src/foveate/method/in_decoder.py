@@ -1,7 +1,7 @@
 """`DecoderMethod`: the base class of methods that drop visual tokens between the layers of the decoder."""
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -11,11 +11,12 @@ from torch import Tensor
 
 from foveate.errors import InputError, describe
 from foveate.method.checks import FLOATS, check_int, check_tensor, is_int, is_number
+from foveate.method.inner import InnerMethod
 from foveate.method.tokens import check_matrix
 
 
 @dataclass(frozen=True)
-class DecoderMethod(ABC):
+class DecoderMethod(InnerMethod):
     """A method that drops visual tokens inside the decoder.
 
     A subclass is a frozen dataclass. Its fields are the hyper-parameters, each with a default, and `__post_init__`
@@ -35,11 +36,8 @@ class DecoderMethod(ABC):
                 return select_highest(attention.amax((0, 1)), k)
     """
 
-    name: ClassVar[str]  # as registered
-    paper: ClassVar[str]  # "arXiv 2403.06764"
-    summary: ClassVar[str]  # one line
+    prunes: ClassVar[str] = "decoder"
     reads: ClassVar[Literal["last", "question"]] = "last"  # attention of the prompt's last token or of the question's
-    prompt_aware: ClassVar[bool] = True  # the attention is that of text behind the image
 
     @abstractmethod
     def layers(self, depth: int) -> tuple[int, ...]:
@@ -67,7 +65,7 @@ class DecoderMethod(ABC):
             One count a drop, never rising; the last is `k`.
         """
         check_int("drops", drops, 1)
-        _check_count(n, k)
+        check_count(n, k)
         shares = ((k / n) ** (drop / drops) for drop in range(1, drops))
         return (*(min(n, max(k, math.floor(n * share + 0.5))) for share in shares), k)
 
@@ -102,7 +100,7 @@ class DecoderMethod(ABC):
         check_tensor("attention", attention)
         if attention.ndim != 3 or 0 in attention.shape or attention.dtype not in FLOATS:
             raise InputError(f"attention has shape {tuple(attention.shape)}: give weights as (heads, rows, tokens).")
-        _check_count(attention.shape[-1], k)
+        check_count(attention.shape[-1], k)
         with torch.no_grad(), torch.autocast(attention.device.type, enabled=False):
             return self._select(attention.float(), int(k))
 
@@ -111,7 +109,7 @@ class DecoderMethod(ABC):
         """`select` after its checks, in float32."""
 
 
-def _check_count(n: int, k: int) -> None:
+def check_count(n: int, k: int) -> None:
     """Raise `InputError` unless k of n tokens can stay."""
     if not is_int(n) or not is_int(k) or not 1 <= k <= n:
         raise InputError(f"k={describe(k)} of {describe(n)} tokens cannot stay: use an int in that range.")

@@ -8,7 +8,7 @@ from torch import Tensor
 from foveate.errors import InputError, UnknownMethodError, describe
 from foveate.method.base import Method
 from foveate.method.budget import to_budget
-from foveate.method.in_decoder import DecoderMethod
+from foveate.method.inner import InnerMethod
 from foveate.method.tokens import VisualTokens, check_matrix
 from foveate.registry import Registry
 
@@ -32,12 +32,13 @@ BUILTIN = {
     "sparsevlm": "foveate.method.sparsevlm:SparseVLM",
     "trimmed_llama": "foveate.method.trimmed_llama:TrimmedLlama",
     "vidcom2": "foveate.method.vidcom2:VidCom2",
+    "visionpulse": "foveate.method.visionpulse:VisionPulse",
     "visionzip": "foveate.method.visionzip:VisionZip",
     "vispruner": "foveate.method.vispruner:VisPruner",
     "zspaprune": "foveate.method.zspaprune:ZSPAPrune",
 }
 
-METHODS: Registry[Method | DecoderMethod] = Registry(
+METHODS: Registry[Method | InnerMethod] = Registry(
     "foveate.methods", BUILTIN, kind="method", unknown=UnknownMethodError
 )
 
@@ -52,7 +53,8 @@ class MethodInfo:
         summary: One line.
         prompt_aware: Whether the selection depends on the question.
         needs: Extras of `VisualTokens`, which only some models provide.
-        prunes: "input", or "decoder" for methods that only `attach` and `pruning` can run.
+        prunes: "input"; or "decoder" (between its layers) and "decoding" (what its steps attend to) for methods that
+            only `attach` and `pruning` can run.
     """
 
     name: str
@@ -68,7 +70,7 @@ def methods() -> list[MethodInfo]:
     rows = []
     for name in METHODS.names():
         kind = METHODS.load(name)
-        needs, prunes = ((), "decoder") if issubclass(kind, DecoderMethod) else (tuple(sorted(kind.needs)), "input")
+        needs, prunes = ((), kind.prunes) if issubclass(kind, InnerMethod) else (tuple(sorted(kind.needs)), "input")
         rows.append(MethodInfo(name, kind.paper, kind.summary, kind.prompt_aware, needs, prunes))
     return rows
 
@@ -81,17 +83,17 @@ def resolve(method: str | Method) -> Method:
         InputError: This is not a method, or it prunes inside the decoder.
     """
     resolved = resolve_any(method)
-    if isinstance(resolved, DecoderMethod):
+    if isinstance(resolved, InnerMethod):
         raise InputError(
-            f"{resolved.name} drops tokens between the decoder's layers, so it needs the running model: "
+            f"{resolved.name} works inside the decoder, so it needs the running model: "
             "use foveate.pruning or foveate.attach, or a method that prunes the input."
         )
     return resolved
 
 
-def resolve_any(method: str | Method | DecoderMethod) -> Method | DecoderMethod:
+def resolve_any(method: str | Method | InnerMethod) -> Method | InnerMethod:
     """Return the method of either kind, as `resolve` does."""
-    if isinstance(method, (Method, DecoderMethod)):
+    if isinstance(method, (Method, InnerMethod)):
         return method
     if isinstance(method, str):
         return METHODS.load(method)()

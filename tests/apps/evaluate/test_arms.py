@@ -12,6 +12,7 @@ from foveate.apps.evaluate.settings import make_arms, parse_methods
 from foveate.errors import ModelError
 from foveate.method import resolve
 from foveate.method.fastv import FastV
+from foveate.method.visionpulse import VisionPulse
 from foveate.runtime.conversation import format_question
 from foveate.runtime.load import load
 from tiny import tiny_folder
@@ -100,6 +101,17 @@ def test_in_decoder_is_pruning_around_generate(loaded, examples):
         with foveate.pruning(loaded.model, keep=0.3, method=method) as handle:
             assert alone(loaded, example) == answer
         assert count == pytest.approx(handle.report.mean_visual_tokens, abs=1)
+
+
+def test_steps_of_decoding_are_pruning_around_generate(loaded, examples):
+    arm = InDecoderEvalArm("visionpulse", 0.1, method=VisionPulse(), **ARMS)
+    arm.check(loaded)
+    result = arm.answer(EvalBatch(loaded, examples, []))
+    for example, answer, kept in zip(examples, result.answers, result.kept, strict=True):
+        with foveate.pruning(loaded.model, keep=0.1, method=VisionPulse()) as handle:
+            assert alone(loaded, example) == answer
+        assert len(kept) == handle.report.total_count  # nothing is dropped
+    assert all(0 < count <= len(kept) for count, kept in zip(result.counts, result.kept, strict=True))
 
 
 def test_what_the_model_has_not_is_refused(tmp_path):

@@ -7,7 +7,7 @@ from foveate.apps.bench.published import Size
 from foveate.apps.evaluate.settings import parse_keeps, parse_methods
 from foveate.errors import InputError
 from foveate.method import Method
-from foveate.method.in_decoder import DecoderMethod
+from foveate.method.inner import InnerMethod
 
 T = TypeVar("T")
 Budget = tuple[str, Method, int | float]
@@ -21,9 +21,9 @@ def parse_budgets(methods: str, keeps: str) -> list[Budget]:
     """
     chosen: dict[str, Method] = {}
     for name, method in parse_methods(methods).items():
-        if isinstance(method, DecoderMethod):
+        if isinstance(method, InnerMethod):
             raise InputError(
-                f"{name} drops tokens between the decoder's layers, so that no shorter prompt is its limit: "
+                f"{name} works inside the decoder, so that no shorter prompt is its limit: "
                 "bench methods that prune the inputs (`foveate methods`)."
             )
         chosen[name] = method

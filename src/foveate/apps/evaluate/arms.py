@@ -13,7 +13,7 @@ from foveate.apps.evaluate.batches import EvalBatch, cut_placeholders
 from foveate.errors import ModelError
 from foveate.hooks.attach import pruning
 from foveate.method import Method
-from foveate.method.in_decoder import DecoderMethod
+from foveate.method.inner import InnerMethod
 from foveate.models import family_of
 from foveate.models.inputs import drop_raw
 from foveate.pipeline.encode import check_needs
@@ -160,7 +160,7 @@ class PrunedEvalArm(EvalArm):
 class InDecoderEvalArm(UnprunedEvalArm):
     """What an in-decoder method keeps; `counts` are averages over the decoder's layers."""
 
-    method: DecoderMethod = field(kw_only=True)
+    method: InnerMethod = field(kw_only=True)
 
     def check(self, loaded: LoadedModel) -> None:
         """The method must attach."""

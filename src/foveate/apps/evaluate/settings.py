@@ -19,7 +19,7 @@ from foveate.method import Method, resolve, resolve_any
 from foveate.method.blind import make_blind
 from foveate.method.budget import check_keep
 from foveate.method.grid import Grid
-from foveate.method.in_decoder import DecoderMethod
+from foveate.method.inner import InnerMethod
 from foveate.method.random import Random
 from foveate.method.registry import METHODS
 from foveate.pipeline.settings import Per, Positions
@@ -29,7 +29,7 @@ SPEC = re.compile(r"\s*(?P<name>[\w-]+)\s*(?:\((?P<fields>[^()]*)\))?\s*")
 RANDOM_SEEDS = (0, 1, 2)
 
 
-AnyMethod = Method | DecoderMethod
+AnyMethod = Method | InnerMethod
 Policies = Mapping[str, Policy | Literal["auto"]]
 
 
@@ -132,7 +132,7 @@ def make_arms(
                 else FewerEvalArm("fewer", keep, **tokens)
             )
         for name, method, seed in beside:
-            if isinstance(method, DecoderMethod):
+            if isinstance(method, InnerMethod):
                 arms.append(InDecoderEvalArm(name, keep, method=method, **tokens))
             else:
                 arms.append(PrunedEvalArm(name, keep, method=method, seed=seed, positions=positions, per=per, **tokens))
@@ -159,7 +159,7 @@ def _check_clips(policies: Policies, encoders: Sequence[EncoderOptions], methods
         if encoder.encode != 1:
             raise InputError(f"{encoder.label} is for images, and questions are about clips: leave it out.")
     for name, method in methods.items():
-        if isinstance(method, DecoderMethod):
+        if isinstance(method, InnerMethod):
             raise InputError(f"{name} prunes images, and questions are about clips: leave it out.")
 
 

@@ -11,7 +11,7 @@ from foveate.apps.batch.settings import BatchSettings
 from foveate.apps.encoder import list_shares
 from foveate.hooks.attach import pruning
 from foveate.method import resolve_any
-from foveate.method.in_decoder import DecoderMethod
+from foveate.method.inner import InnerMethod
 from foveate.models.visual_input import VisualInput
 from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import Report
@@ -57,7 +57,7 @@ class TransformersEngine:
         loaded, limit = self._loaded, self._max_new_tokens
         with quiet(), collect_warnings() as warnings:
             inputs = make_inputs(loaded, images, questions)
-            if isinstance(self._settings["method"], DecoderMethod):
+            if isinstance(self._settings["method"], InnerMethod):
                 with pruning(loaded.model, **self._settings) as handle:
                     texts = generate_answers(loaded, inputs, limit)
                 report = handle.report
