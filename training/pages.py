@@ -35,6 +35,7 @@ WHOLE = {SINGLE: 0.3, 672: 0.1}
 """Share of the steps in which no visual token is left out, of a quarter as many images."""
 EMPTY_SHARES = (0.01, 0.1)  # the smallest and the largest share of the tiles' empty visual tokens that stays
 OVERVIEW_SHARE = 0.15  # of the overview's empty visual tokens
+WHOLE_OVERVIEWS = 0.7  # share of the images whose overview keeps all visual tokens of objects, to count them
 FEWEST = 0.15  # share of the visual tokens of objects that stays, at least; those of texts all stay
 FEWEST_QUESTIONS = 14  # about a page; about one with more objects as many as it has
 CAPTIONED = 12  # objects of a page with a caption, at most
@@ -195,6 +196,8 @@ def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
     least, most = EMPTY_SHARES
     empty = np.full((count, 1), least * (most / least) ** rng.random())
     empty[-1] = OVERVIEW_SHARE
-    of_objects = FEWEST + (1 - FEWEST) * numbers.random() ** 2
-    shares = np.choose(shown, [np.broadcast_to(empty, shown.shape), of_objects, 1.0])
+    of_objects = np.full((count, 1), FEWEST + (1 - FEWEST) * numbers.random() ** 2)
+    if numbers.random() < WHOLE_OVERVIEWS:
+        of_objects[-1] = 1.0
+    shares = np.choose(shown, [np.broadcast_to(each, shown.shape) for each in (empty, of_objects)] + [1.0])
     return numbers.random(shown.shape) < shares
