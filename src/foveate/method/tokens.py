@@ -66,9 +66,9 @@ class VisualTokens:
             )
         _check_device("question", self.question, self.embeds)
         self._check_shape()
-        for name in EXTRAS:
+        for name, (check, _) in EXTRAS.items():
             if getattr(self, name) is not None:
-                CHECKS[name](name, getattr(self, name))
+                check(name, getattr(self, name))
                 _check_extra(name, getattr(self, name), self.embeds)
         self._fit()
 
@@ -141,16 +141,6 @@ class VisualTokens:
                 object.__setattr__(self, name, fit(name, value))  # the class is frozen
 
 
-EXTRAS = {
-    "encoder": fit_rows,
-    "keys": fit_rows,
-    "cls_attention": fit_weights,
-    "attention": fit_weights,
-    "cross_attention": fit_weights,
-}
-FITS = {"embeds": fit_rows, "question": fit_rows, **EXTRAS}
-
-
 def check_matrix(name: str, rows: Tensor) -> None:
     """Raise `InputError` unless these are the rows (n, d) of embeddings; their values are not read."""
     check_tensor(name, rows)
@@ -179,13 +169,14 @@ def _check_probabilities(name: str, weights: Tensor) -> None:
         raise InputError(f"{name} has negative numbers: give probabilities, after the softmax.")
 
 
-CHECKS = {
-    "encoder": check_matrix,
-    "keys": check_matrix,
-    "cls_attention": _check_weights,
-    "attention": _check_weights,
-    "cross_attention": _check_head_weights,
+EXTRAS = {  # how each is checked and scaled
+    "encoder": (check_matrix, fit_rows),
+    "keys": (check_matrix, fit_rows),
+    "cls_attention": (_check_weights, fit_weights),
+    "attention": (_check_weights, fit_weights),
+    "cross_attention": (_check_head_weights, fit_weights),
 }
+FITS = {"embeds": fit_rows, "question": fit_rows, **{name: fit for name, (_, fit) in EXTRAS.items()}}
 
 
 def _check_float(name: str, values: Tensor) -> None:
