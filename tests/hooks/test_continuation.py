@@ -11,6 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 import foveate
 from caches import with_cache
+from compare import close
 from decoder_reference import deep_model
 from foveate.conformance.batches import make_batch, make_tiny_model
 from foveate.conformance.reference import go_on
@@ -76,10 +77,6 @@ def call(model, inputs, cache, tokens, first, rows=(0, 1), **more):
     mask = inputs["attention_mask"][list(rows)]
     mask = torch.cat([mask, mask.new_ones(len(mask), first + tokens.shape[1])], 1)
     return model(input_ids=tokens, attention_mask=mask, **with_cache(model, cache), **more).logits[:, -1]
-
-
-def close(one, other):
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def test_several_tokens_at_once(model, inputs, cache, new, answer):

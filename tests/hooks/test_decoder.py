@@ -11,6 +11,7 @@ from transformers.models.auto import CONFIG_MAPPING
 
 import foveate
 from caches import with_cache
+from compare import state
 from decoder_reference import deep_model
 from foveate import FastV
 from foveate.conformance.batches import make_batch
@@ -37,17 +38,6 @@ def inputs(model, family):
 def no_grad():
     with torch.no_grad():
         yield
-
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
-         "_forward_hooks_always_called")  # fmt: skip
-
-
-def state(model):
-    return [
-        (name, sorted(vars(module)), module.forward, [dict(getattr(module, hooks)) for hooks in HOOKS])
-        for name, module in model.named_modules()
-    ]
 
 
 @pytest.mark.parametrize("method", ["fastv", "pyramiddrop", "sparsevlm"])

@@ -8,6 +8,7 @@ from transformers import DynamicCache
 
 import foveate
 from caches import with_cache
+from compare import close
 from decoder_reference import deep_model, eager_twin, slow
 from foveate import FastV, PyramidDrop, SparseVLM
 from foveate.conformance.batches import make_batch, take_row
@@ -30,10 +31,6 @@ def model(family, request):
 def no_grad():
     with torch.no_grad():
         yield
-
-
-def close(one, other):
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def stage_lists(report):

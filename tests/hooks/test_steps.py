@@ -8,6 +8,7 @@ from transformers import StaticCache
 
 import foveate
 from caches import with_cache
+from compare import close, state
 from decoder_reference import deep_model, eager_twin
 from foveate import StepReport, VisionPulse
 from foveate.conformance.batches import make_batch, take_row
@@ -38,10 +39,6 @@ def either(family, request):
 def no_grad():
     with torch.no_grad():
         yield
-
-
-def close(one, other):
-    torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
 
 
 def choices(report):
@@ -319,17 +316,6 @@ def test_a_number_that_hides_nothing_is_warned_of_once(model, family):
         assert len([each for each in caught if each.category is FoveateWarning]) == 1
     assert torch.equal(torch.stack(out.logits), torch.stack(stock.logits))
     assert handle.report.step_share == 1.0
-
-
-HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
-         "_forward_hooks_always_called")  # fmt: skip
-
-
-def state(model):
-    return [
-        (name, sorted(vars(module)), module.forward, [dict(getattr(module, hooks)) for hooks in HOOKS])
-        for name, module in model.named_modules()
-    ]
 
 
 class Mine(Exception):
