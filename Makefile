@@ -183,7 +183,8 @@ results: .venv/ready
 	done
 	$(BIN)/python benchmarks/readme.py
 
-# The speed tables: about half an hour on two cores. Run nothing else at the same time.
+# The speed tables: an hour and a quarter on two cores, of which speed-encode takes three quarters. Run nothing else at
+# the same time.
 BENCH := $(BIN)/foveate bench --no-plot
 SPEED := benchmarks/results/speed
 
@@ -200,7 +201,7 @@ speed: .venv/ready
 	$(BIN)/python benchmarks/tile_memory.py
 	$(BIN)/python benchmarks/readme.py
 
-# What docs/encode.md says of the time. 9 decoder layers keep the proportion of Qwen's windowed layers to the others.
+# The time that encoding a part saves. 9 decoder layers keep the proportion of Qwen's windowed layers to the others.
 ENCODE := $(BENCH) --keep 0.1 --new-tokens 1
 speed-encode: .venv/ready
 	$(ENCODE) --model llava-next-7b --encode 0.4 --layers 4 --rounds 3 --out $(SPEED)/llava-next-7b-encode

@@ -1,7 +1,7 @@
 """Large pages in tiles: accuracy and time of encoding some of them, chosen by the question or otherwise.
 
 Beside all tiles: the page resized to as few tiles, random ones, and ones chosen without the question. Resumes from the
-answers in --answers, also with a larger --limit; writes results/pages.json.
+answers in --answers, also with a larger --limit; writes results/pages-SIDE.json.
 
     python benchmarks/pages.py --model runs/tiled/model --side 1344 --limit 60
 """
@@ -42,7 +42,7 @@ from foveate.runtime.loaded import LoadedModel
 from foveate.world.pages import CELLS_OF_SIDE, PAGE_TASKS, SIDES
 from losses import score
 
-OUT = Path(__file__).parent / "results" / "pages.json"
+RESULTS = Path(__file__).parent / "results"
 KEEP = 0.1
 CHOICES = ("question", "random", "blind")
 ABOVE = "above "
@@ -178,7 +178,7 @@ def main() -> None:
     parser.add_argument("--shares", default="0.4,0.25")
     parser.add_argument("--salient", default=str(SALIENT), help='thresholds of encode="auto"')
     parser.add_argument("--answers", type=Path, default=Path("runs/pages"))
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, help="default: results/pages-SIDE.json")
     options = parser.parse_args()
     with quiet():
         loaded = load(options.model, dtype=torch.float32)
@@ -202,7 +202,8 @@ def main() -> None:
             table[arm.label]["encoded"] = round(mean(shares_encoded), 3)
         for task in ("all", *tasks):
             table[arm.label][task] = score([row["right"] for row in own if task in ("all", row["task"])])
-    options.out.write_text(json.dumps({**settings, "questions": len(examples), "arms": table}, indent=1) + "\n")
+    out = options.out or RESULTS / f"pages-{options.side}.json"
+    out.write_text(json.dumps({**settings, "questions": len(examples), "arms": table}, indent=1) + "\n")
     for label, scores in table.items():
         print(label, json.dumps(scores))
 

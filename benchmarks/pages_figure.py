@@ -53,6 +53,8 @@ def main() -> None:
     """Draw a panel for each file."""
     argparse.ArgumentParser(description=__doc__).parse_args()
     records = [json.loads(path.read_text()) for path in sorted((HERE / "results").glob("pages-*.json"))]
+    if not records:
+        raise SystemExit("There is no results/pages-*.json: run benchmarks/pages.py first.")
     figure, panels = pyplot.subplots(
         1, len(records), figsize=(5 * len(records), 3.8), layout="constrained", sharey=True, squeeze=False
     )

@@ -93,10 +93,7 @@ SHAPES = {
         {
             "image_token_id": IMAGE_ID, "downsample_ratio": 0.5,
             "text_config": {**TEXT, "model_type": "qwen2", "hidden_size": 3584},
-            "vision_config": {
-                "hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": LAYERS, "num_attention_heads": 16,
-                "image_size": [448, 448], "patch_size": [14, 14],
-            },
+            "vision_config": {**published.INTERNVL["vision_config"], "num_hidden_layers": LAYERS},
         },
         (3, 4), 256, mark_nothing,
     ),

@@ -59,6 +59,11 @@ def cut_tile(scene: Scene, tiles: int, row: int, column: int) -> Scene:
     return Scene(scene.kind, tuple(things), scene.texture, (TILE, TILE))
 
 
+def cut_scenes(scene: Scene, tiles: int) -> list[Scene]:
+    """What the tiles of a page show, row by row."""
+    return [cut_tile(scene, tiles, *divmod(number, tiles)) for number in range(tiles**2)]
+
+
 def cut_pixels(image: Image.Image, tiles: int) -> list[Image.Image]:
     """The tiles of an image, row by row, and the overview, as the processor makes them."""
     side = tiles * TILE
@@ -105,8 +110,7 @@ class SightBatches(Dataset[dict[str, Tensor]]):
             *parts, overview = cut_pixels(draw_scene(page), tiles)
             pairs.append((page, overview))
             if side == SIDES[0]:  # in tiles all sides are alike, and the smallest page has the fullest ones
-                cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
-                pairs += [(cut, part) for cut, part in zip(cuts, parts, strict=True) if cut.things]
+                pairs += [(cut, part) for cut, part in zip(cut_scenes(page, tiles), parts, strict=True) if cut.things]
         values: dict[str, list[np.ndarray]] = {}
         for scene, _ in pairs:
             labels = make_patch_labels(scene, GRID, GRID, TILE_PATCH)
@@ -155,9 +159,8 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         parts = cut_pixels(draw_scene(page), tiles)
         if side > TILE:
             return page, parts
-        cuts = [cut_tile(page, tiles, *divmod(n, tiles)) for n in range(tiles**2)]
-        fullest = max(range(len(cuts)), key=lambda n: len(cuts[n].things))
-        return cuts[fullest], [parts[fullest]]
+        cut, part = max(zip(cut_scenes(page, tiles), parts, strict=False), key=lambda pair: len(pair[0].things))
+        return cut, [part]
 
     def _make_head(self, count: int, kept: np.ndarray) -> tuple[list[int], list[tuple[int, ...]], int]:
         image = self.processor.replace_image_token({"num_patches": [count]}, 0)
