@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +72,8 @@ def measure(model: str) -> dict[str, Any]:
     return record
 
 
-def score(right: list[bool]) -> dict[str, float]:
-    """The share of right answers with its 95 % bootstrap interval."""
+def score(right: Sequence[float]) -> dict[str, float]:
+    """The share of right answers, or the mean of differences, with its 95 % bootstrap interval."""
     value, low, high = float(np.mean(right)), *bootstrap_interval(np.array(right, float))
     return {"value": value, "low": low, "high": high}
 

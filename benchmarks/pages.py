@@ -194,6 +194,7 @@ def main() -> None:
     times = time_arms(loaded, arms, examples[: options.timed])
     rows = evaluate(loaded, examples, arms, batch=1, out=options.answers, settings=settings)
     table: dict[str, dict[str, object]] = {}
+    whole = {row["id"]: row["right"] for row in rows if row["arm"] == arms[1].label}
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm.label]
         table[arm.label] = {"time": times.get(arm.label)}
@@ -202,6 +203,7 @@ def main() -> None:
             table[arm.label]["encoded"] = round(mean(shares_encoded), 3)
         for task in ("all", *tasks):
             table[arm.label][task] = score([row["right"] for row in own if task in ("all", row["task"])])
+        table[arm.label]["gain"] = score([row["right"] - whole[row["id"]] for row in own])
     out = options.out or RESULTS / f"pages-{options.side}.json"
     out.write_text(json.dumps({**settings, "questions": len(examples), "arms": table}, indent=1) + "\n")
     for label, scores in table.items():

@@ -103,6 +103,18 @@ def make_encode_table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def make_pages_table(record: dict[str, Any]) -> str:
+    """Show what `benchmarks/pages.py` measured: right answers and time of every way to encode a part of a page."""
+    heads = ("", "parts encoded", "time to first token, times unpruned", "right", *record["tasks"].split(","))
+    lines = [_row([*heads, "right answers more than with all tiles"]), _row(["---"] * (len(heads) + 1))]
+    for label, arm in record["arms"].items():
+        share = f"{100 * arm['encoded']:.0f} %" if "encoded" in arm else "all" if "resize" not in label else "-"
+        by_task = [f"{arm[task]['value']:.2f}" for task in record["tasks"].split(",")]
+        cells = [label, share, f"{arm['time']:.2f}", _format_score(arm["all"], 2), *by_task]
+        lines.append(_row([*cells, _format_score(arm["gain"], 2)]))
+    return "\n".join(lines)
+
+
 def make_selection_table() -> str:
     """Show what `benchmarks/selection.py` measured: how many times faster than the textbook each rule is."""
     rows = json.loads((RESULTS / "selection.json").read_text())["rules"]
@@ -400,8 +412,9 @@ def make_tasks_table(record: dict[str, Any], keep: float = 0.111) -> str:
     return "\n".join(lines)
 
 
-def _format_score(score: dict[str, float]) -> str:
-    return f"{score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+def _format_score(score: dict[str, float], digits: int = 3) -> str:
+    value, low, high = (f"{score[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _compute_work(arm: dict[str, Any], total: float) -> float:
@@ -453,6 +466,8 @@ def main() -> None:
         blocks[results.parent.name] = results.read_text().split("Accuracy:\n\n")[1].split("\n\n")[0]
         record = json.loads((results.parent / "summary.json").read_text())
         blocks[f"tasks-{results.parent.name}"] = make_tasks_table(record)
+    for path in sorted(RESULTS.glob("pages-*.json")):
+        blocks[path.stem] = make_pages_table(json.loads(path.read_text()))
     for path in sorted((RESULTS / "speed").glob("*-encode/bench.json")):
         blocks[path.parent.name] = make_encode_table(json.loads(path.read_text()))
     for folder, make_table in (

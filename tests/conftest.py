@@ -23,6 +23,12 @@ def model(family):
 
 
 @pytest.fixture
+def no_grad():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture
 def llava():
     return make_tiny_model(lookup.family("llava"))
 

@@ -24,18 +24,20 @@ from training.labels import make_patch_labels
 from training.plans import COUNTING, TrainingStage
 from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
 
-SINGLE = 0  # in place of a page's side: an ordinary scene, in one tile
+SINGLE, SHRUNK = 0, 1  # in place of a page's side: an ordinary scene, in one tile, and a sheet shrunk to one
 EASY = 1100  # steps, the first ones, in which pages are small
-EASY_SHARES = {SINGLE: 0.1, TILE: 0.25, 672: 0.45, 896: 0.2}
-SHARES = {SINGLE: 0.1, TILE: 0.1, 672: 0.25, 896: 0.25, 1120: 0.15, 1344: 0.1, 2048: 0.05}
+EASY_SHARES = {SINGLE: 0.05, SHRUNK: 0.3, TILE: 0.2, 672: 0.3, 896: 0.15}
+SHARES = {SINGLE: 0.05, SHRUNK: 0.25, TILE: 0.05, 672: 0.2, 896: 0.15, 1120: 0.15, 1344: 0.1, 2048: 0.05}
 """Share of the steps with pages of these sides; one of a tile's is a tile of a larger page, as an image of its own."""
-IMAGES = {SINGLE: 10, TILE: 16, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
+SHRUNK_SHARES = {672: 0.6, 896: 0.25, 1120: 0.05, 1344: 0.05, 2048: 0.05}
+"""Share of the shrunk sheets that are as full as pages of these sides."""
+IMAGES = {SINGLE: 10, SHRUNK: 16, TILE: 16, 672: 8, 896: 5, 1120: 3, 1344: 2, 2048: 1}
 """Images of a step."""
 WHOLE = {SINGLE: 0.3, 672: 0.1}
 """Share of the steps in which no visual token is left out, of a quarter as many images."""
 EMPTY_SHARES = (0.01, 0.1)  # the smallest and the largest share of the tiles' empty visual tokens that stays
 OVERVIEW_SHARE = 0.15  # of the overview's empty visual tokens
-WHOLE_OVERVIEWS = 0.7  # share of the images whose overview keeps all visual tokens of objects, to count them
+WHOLE_OVERVIEWS = 0.9  # share of the images whose overview keeps all visual tokens of objects, to count them
 FEWEST = 0.15  # share of the visual tokens of objects that stays, at least; those of texts all stay
 FEWEST_QUESTIONS = 14  # about a page; about one with more objects as many as it has
 CAPTIONED = 12  # objects of a page with a caption, at most
@@ -139,14 +141,15 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         whole = rng.random() < WHOLE.get(side, 0.0)
         pixels, heads, questions, kept = [], [], [], []
         count = max(1, IMAGES[side] // 4) if whole else IMAGES[side]
-        kind = rng.choice(("form", "sheet", "sheet"))  # one for all: rows of about one length
+        # One for all: rows of about one length. What is to be counted is on sheets.
+        kind = "sheet" if side == SHRUNK else rng.choice(("form", "sheet", "sheet"))
         for index in range(first, first + count):
             scene, parts = self._draw(index, side, kind, rng)
             keeps = np.ones((len(parts), GRID**2), dtype=bool) if whole else _choose(scene, len(parts), rng)
             pixels += parts
             kept.append(keeps.reshape(-1))
             heads.append(self._make_head(len(parts), kept[-1]))
-            questions.append(self._sample_questions(scene, rng))
+            questions.append(self._sample_questions(scene, rng, legible=side != SHRUNK))
         batch = pack(heads, questions, LLAVA, self.tokenizer)
         return batch | {"pixel_values": stack_pixels(pixels), "kept": torch.from_numpy(np.concatenate(kept))}
 
@@ -154,6 +157,10 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         if side == SINGLE:
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
             return scene, [draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)]
+        if side == SHRUNK:  # drawn small at once, which takes a tenth of the time
+            (full,) = rng.choices(list(SHRUNK_SHARES), list(SHRUNK_SHARES.values()))
+            page = replace(sample_page(self.stream, index, kind, full), size=(SIDES[0], SIDES[0]))
+            return page, cut_pixels(draw_scene(page), 2)[-1:]
         page = sample_page(self.stream, index, kind, max(side, SIDES[0]))
         tiles = CELLS_OF_SIDE[page.size[0]] // 2
         parts = cut_pixels(draw_scene(page), tiles)
@@ -171,21 +178,22 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         places = [(i,) for i in range(len(ids))]
         return list(compress(ids, stays)), list(compress(places, stays)), len(ids)
 
-    def _sample_questions(self, scene: Scene, rng: random.Random) -> list[Question]:
+    def _sample_questions(self, scene: Scene, rng: random.Random, legible: bool) -> list[Question]:
         if scene.kind in PAGES:
-            captions = [make_caption(scene, rng)] if len(scene.things) <= CAPTIONED else []
-            return _sample_page_questions(scene, rng) + captions
+            captions = [make_caption(scene, rng)] if legible and len(scene.things) <= CAPTIONED else []
+            return _sample_page_questions(scene, rng, legible) + captions
         tasks = [task for task, share in COUNTING.items() for _ in range(share)]
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
         count = self.stage.questions // (2 if scene.kind in CHARTS else 1)
         return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
 
 
-def _sample_page_questions(scene: Scene, rng: random.Random) -> list[Question]:
-    """Questions about a page: of one about many fields or signs, each once."""
-    wanted = {"form": 80} if scene.kind == "form" else {"sheet": 40, "tally": 20}
+def _sample_page_questions(scene: Scene, rng: random.Random, legible: bool = True) -> list[Question]:
+    """Questions about a page: of one about many fields or signs, each once; mostly counts where no text is legible."""
+    wanted = {"form": 80} if scene.kind == "form" else {"sheet": 40 if legible else 6, "tally": 20 if legible else 60}
     drawn = [make_page_question(scene, task, rng) for task, count in wanted.items() for _ in range(count)]
-    distinct = list({question.text: question for question in drawn if question is not None}.values())
+    readable = [question for question in drawn if question and (legible or question.variant not in ("number", "word"))]
+    distinct = list({question.text: question for question in readable}.values())
     return rng.sample(distinct, min(max(FEWEST_QUESTIONS, len(scene.things)), len(distinct)))
 
 

@@ -62,11 +62,13 @@ def build_tiled(tokenizer: PreTrainedTokenizerFast, bundled: Any) -> Any:
     from transformers import AyaVisionConfig, AyaVisionForConditionalGeneration, CLIPVisionConfig, LlamaConfig
 
     own = bundled.config
-    vision = CLIPVisionConfig.from_dict(own.vision_config.to_dict() | {"image_size": TILE, "patch_size": TILE_PATCH})
+    larger = {"image_size": TILE, "patch_size": TILE_PATCH, "dtype": None}
+    vision = CLIPVisionConfig.from_dict(own.vision_config.to_dict() | larger)
     longer = {
         "vocab_size": len(tokenizer),
         "max_position_embeddings": LONGEST,
         "rope_parameters": {"rope_type": "default", "rope_theta": THETA},
+        "dtype": None,  # the whole model's
     }
     text = LlamaConfig.from_dict(own.text_config.to_dict() | longer)
     width: dict[str, Any] = {"alignment_intermediate_size": 2 * WIDTH}  # no field, and read by the model

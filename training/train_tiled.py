@@ -34,7 +34,7 @@ SIGHT = TrainingStage(
 MATCHED = 3000  # steps of the connector by itself
 HEADS = replace(SIGHT, steps=60, horizon=60, rate=4e-3, stream=65_000_000)
 PAGES = TrainingStage(
-    steps=2000, batch=8, horizon=2000, rate=7e-4, stream=70_000_000, questions=10, scenes={"scene": 2, "variety": 1}
+    steps=2500, batch=8, horizon=2600, rate=7e-4, stream=70_000_000, questions=10, scenes={"scene": 2, "variety": 1}
 )
 
 

@@ -14,17 +14,13 @@ from foveate.hooks.prompt import RatedImage
 from foveate.models.cache import cache_name
 from foveate.models.visual_input import make_visual_input
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 DEPTH, WIDTH, LENGTH = 5, 24, 14
 REAL = torch.tensor([[1] * 14, [0] * 3 + [1] * 11, [0] * 5 + [1] * 9]).bool()
 # (row, columns, raters): two images in one row, a row without any
 IMAGES = [(0, [1, 2, 3, 4, 5, 6], [13]), (1, [3, 4, 6, 7], [9, 13]), (1, [8, 10, 11], [12, 13])]
 COUNTS = {1: (4, 3, 2), 3: (2, 1, 1)}
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture(scope="module")

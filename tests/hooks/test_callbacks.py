@@ -20,11 +20,7 @@ from foveate.errors import InputError
 from foveate.hooks.callbacks import PromptRestorer
 from foveate.models import lookup
 
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 @pytest.fixture

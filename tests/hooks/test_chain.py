@@ -17,11 +17,7 @@ from foveate.errors import FoveateWarning, InputError
 from foveate.models import lookup
 from foveate.models.cache import cache_of
 
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
+pytestmark = pytest.mark.usefixtures("no_grad")
 
 
 @pytest.mark.parametrize("method", ["foveate", "divprune", "fastv"])

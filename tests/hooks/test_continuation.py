@@ -22,6 +22,8 @@ from foveate.models import lookup
 from foveate.models.cache import cache_of
 from foveate.models.sequence import count_positions
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 ROWS = [(2, 6), (1, 3)]
 NEW = 8
 TURN = torch.tensor([[31, 32, 33, 34], [35, 36, 37, 38]])
@@ -30,12 +32,6 @@ TURN = torch.tensor([[31, 32, 33, 34], [35, 36, 37, 38]])
 @pytest.fixture(params=["original", "compact"])
 def positions(request):
     return request.param
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture

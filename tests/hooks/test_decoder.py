@@ -21,6 +21,8 @@ from foveate.hooks.attention import Keys
 from foveate.models import lookup
 from foveate.models.cache import cache_of
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3}
 
 
@@ -32,12 +34,6 @@ def model(family):
 @pytest.fixture
 def inputs(model, family):
     return make_batch(model, family, [(2, 5), (1, 7)])
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.mark.parametrize("method", ["fastv", "pyramiddrop", "sparsevlm"])

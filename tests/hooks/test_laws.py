@@ -19,18 +19,12 @@ every_method = pytest.mark.parametrize("method", METHODS, ids=["fastv1", "fastv"
 ROWS = [(2, 5), (1, 9), (0, 4), (3, 3)]
 STEPS = 4
 NEW = {"max_new_tokens": STEPS, "min_new_tokens": STEPS, "do_sample": False, "return_dict_in_generate": True}
-pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning"), pytest.mark.usefixtures("no_grad")]
 
 
 @pytest.fixture(params=["sdpa", "eager"])
 def model(family, request):
     return deep_model(family, attention=request.param)
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 def stage_lists(report):

@@ -22,7 +22,7 @@ NEW = {"max_new_tokens": STEPS, "min_new_tokens": STEPS, "do_sample": False, "re
        "output_logits": True}  # fmt: skip
 METHODS = {"default": VisionPulse(), "all between": VisionPulse(least=0, temperature=2, anchor_at=0.6)}
 every_method = pytest.mark.parametrize("method", list(METHODS.values()), ids=list(METHODS))
-pytestmark = pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*generation_config.*:Warning"), pytest.mark.usefixtures("no_grad")]
 
 
 @pytest.fixture
@@ -33,12 +33,6 @@ def model(family):
 @pytest.fixture(params=["sdpa", "eager"])
 def either(family, request):
     return deep_model(family, attention=request.param)
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 def choices(report):

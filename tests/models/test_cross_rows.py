@@ -12,6 +12,8 @@ from foveate.models import lookup
 from foveate.models.cross import CrossAttention
 from foveate.models.cross_rows import BLOCK
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 FAMILIES = [name for name in lookup.available() if isinstance(lookup.family(name), CrossAttention)]
 ROWS = [(2, 5), (1, 9), (0, 4), (3, BLOCK)]
 
@@ -19,12 +21,6 @@ ROWS = [(2, 5), (1, 9), (0, 4), (3, BLOCK)]
 @pytest.fixture(params=FAMILIES)
 def family(request):
     return lookup.family(request.param)
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 def read(model, family, inputs, prompt):

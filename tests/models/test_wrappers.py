@@ -15,15 +15,12 @@ from foveate.models.wrappers import unwrap
 from kinds import KINDS
 
 # PEFT asks the model by a name that transformers gives up.
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+    pytest.mark.usefixtures("no_grad"),
+]
 METHODS = ("foveate", "fastv", "glance")
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture

@@ -18,14 +18,10 @@ from foveate.models.visual_input import Tile, make_visual_input
 from foveate.pipeline.glance import mark_prompt, spread_attention
 from foveate.pipeline.question import locate_questions
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 NEW = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False}
 SHARP = Glance(share=0.5, spread=0.8)
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 @pytest.fixture

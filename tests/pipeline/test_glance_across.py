@@ -13,6 +13,8 @@ from foveate.pipeline.question import NO_SHARED_SPACE
 from foveate.runtime.turns import check_turns
 from reference import Margin, trimmed_llama
 
+pytestmark = pytest.mark.usefixtures("no_grad")
+
 FAMILIES = [name for name in lookup.available() if isinstance(lookup.family(name), CrossAttention)]
 ROWS = [(2, 5), (1, 9), (0, 4), (3, 3)]
 METHOD = "trimmed_llama"
@@ -26,12 +28,6 @@ def family(request):
 @pytest.fixture
 def model(family):
     return make_tiny_model(family)
-
-
-@pytest.fixture(autouse=True)
-def no_grad():
-    with torch.no_grad():
-        yield
 
 
 def choices(short):

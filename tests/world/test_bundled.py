@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from foveate.apps.encoder import EncoderOptions
 from foveate.apps.evaluate import evaluate, sample_examples
 from foveate.apps.evaluate.arms import BlindEvalArm, UnprunedEvalArm
+from foveate.apps.evaluate.encoded import EncodedEvalArm
+from foveate.method import resolve
 from foveate.runtime.load import BUNDLED, load
 
 
@@ -32,3 +35,13 @@ def test_they_answer_from_the_image(name, tasks):
     }
     assert share["unpruned"] > (0.6 if tasks == "crowd" else 0.85)
     assert share["none"] < 0.35
+
+
+@pytest.mark.heavy
+def test_one_reads_pages_of_which_two_tiles_of_five_are_encoded():
+    some = EncodedEvalArm("some tiles", 0.1, method=resolve("foveate"), encoder=EncoderOptions(0.4))
+    examples = sample_examples(["form", "sheet"], "dev", 10, side=672)
+    rows = evaluate(load("bundled-tiles"), examples, [some, BlindEvalArm("none", None)], batch=1)
+    right = {name: sum(row["right"] for row in rows if row["name"] == name) for name in ("some tiles", "none")}
+    assert right["some tiles"] > 0.8 * len(examples)
+    assert right["none"] < 0.5 * len(examples)

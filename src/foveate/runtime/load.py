@@ -22,7 +22,12 @@ from foveate.runtime.loaded import LoadedModel
 from foveate.runtime.processor import load_processor
 
 MODELS = Path(__file__).parents[1] / "world" / "models"
-BUNDLED = {"bundled": MODELS / "llava", "bundled-qwen": MODELS / "qwen", "bundled-clips": MODELS / "clips"}
+BUNDLED = {
+    "bundled": MODELS / "llava",
+    "bundled-qwen": MODELS / "qwen",
+    "bundled-clips": MODELS / "clips",
+    "bundled-tiles": MODELS / "tiles",
+}
 BASES = {"bundled-clips": "bundled-qwen"}  # bundled adapters, which are added to the weights of another model
 LONGEST = 255  # characters of a file's name, in most systems
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -43,8 +48,9 @@ def load(
     is learned at once (`learn_template`), unless the checkpoint's configuration says it.
 
     Args:
-        name: A hub id, a local folder that `save_pretrained` wrote, or one of three small models that know drawn scenes
-            only: "bundled" (LLaVA's architecture), "bundled-qwen" (Qwen2.5-VL's) and "bundled-clips" (clips too).
+        name: A hub id, a local folder that `save_pretrained` wrote, or one of four small models that know drawn scenes
+            only: "bundled" (LLaVA's architecture), "bundled-qwen" (Qwen2.5-VL's), "bundled-clips" (clips too) and
+            "bundled-tiles" (large pages in tiles, Aya Vision's architecture).
         device_map: Where the weights go: "auto", "balanced", a device, or a mapping of modules to devices ("disk" too).
         dtype: A data type such as "bfloat16", or "auto".
         attention: "sdpa", "eager", or another that transformers knows and that is installed ("flash_attention_2").

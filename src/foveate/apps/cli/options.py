@@ -58,7 +58,10 @@ class EngineChoice(StrEnum):
 
 
 Model = Annotated[
-    str, typer.Option("--model", help="A hub id, a folder, or a bundled model: bundled, bundled-qwen, bundled-clips.")
+    str,
+    typer.Option(
+        "--model", help="A hub id, a folder, or a bundled model: bundled, bundled-qwen, bundled-clips, bundled-tiles."
+    ),
 ]
 MethodName = Annotated[str, typer.Option("--method", help="How to select the tokens; see `foveate methods`.")]
 Positions = Annotated[
