@@ -14,6 +14,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from typing import Any
 from unittest import mock
 
 import torch
@@ -27,6 +28,7 @@ from training.vision import VisionPretraining
 
 OUT = Path(__file__).parent / "results" / "tiles_by_size.json"
 IMAGES = {TILE: 16, 672: 8, 896: 5, 1344: 2, 2048: 2}  # of a batch
+FULL = (672, 1344)  # sides of the pages that are shrunk to one tile
 STREAM = 99_000_000
 
 
@@ -44,10 +46,11 @@ def load_checkpoints(run: Path, theta: float) -> tuple[PageTraining, int]:
 
 
 @torch.no_grad()
-def measure(net: PageTraining, side: int, batches: int) -> dict[str, float]:
-    """The share of right answers of each task, the mean over batches of pages of this size."""
+def measure(net: PageTraining, side: int, batches: int, full: int = 672) -> dict[str, float]:
+    """The share of right answers of each task, the mean over batches of pages of this size, or as `full` and shrunk."""
     shares = defaultdict(list)
-    settings = {"EASY": 0, "SHARES": {side: 1.0}, "WHOLE": {}, "IMAGES": {**pages.IMAGES, **IMAGES}}
+    settings: dict[str, Any] = {"EASY": 0, "SHARES": {side: 1.0}, "WHOLE": {}, "SHRUNK_SHARES": {full: 1.0}}
+    settings["IMAGES"] = {**pages.IMAGES, **IMAGES}
     with mock.patch.multiple(pages, **settings):
         data = pages.PageBatches(replace(PAGES, stream=STREAM), build_tiled_tokenizer(), 0)
         for number in range(batches):
@@ -67,6 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     net, step = load_checkpoints(options.run, options.theta)
     sizes = {str(side): measure(net, side, options.batches) for side in IMAGES}
+    sizes |= {f"{full}, shrunk": measure(net, pages.SHRUNK, options.batches, full) for full in FULL}
     rows = json.loads(options.out.read_text()) if options.out.exists() else []
     rows.append({"step": step, "theta": options.theta, "batches": options.batches, "sides": sizes})
     options.out.write_text(json.dumps(rows, indent=1) + "\n")

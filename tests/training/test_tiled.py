@@ -121,6 +121,21 @@ def test_batches_hold_tokens_for_their_placeholders(model, tokenizer, monkeypatc
         assert len(sight["form"]) == len(sight["pixel_values"]) * GRID**2
 
 
+def test_shrunk_sheets_come_as_one_tile_with_questions_that_need_no_text(tokenizer, monkeypatch):
+    sampled = []
+    monkeypatch.setattr(pages, "EASY", 0)
+    monkeypatch.setattr(pages, "SHARES", {pages.SHRUNK: 1})
+    monkeypatch.setattr(pages, "IMAGES", {pages.SHRUNK: 3})
+    monkeypatch.setattr(pages, "pack", lambda heads, questions, *rest: sampled.extend(questions) or {})
+    batch = PageBatches(STAGE, tokenizer, 0)[0]
+    assert batch["pixel_values"].shape == (3, 3, TILE, TILE)
+    assert len(batch["kept"]) == 3 * GRID**2
+    for questions in sampled:
+        assert sum(question.task == "tally" for question in questions) > len(questions) / 2
+        assert not {question.variant for question in questions} & {"number", "word"}
+    assert len(sampled) == 3
+
+
 def test_a_run_resumes_and_leaves_a_model_that_loads(tmp_path, monkeypatch, tokenizer):
     monkeypatch.setattr(train_tiled, "HEADS", STAGE)
     monkeypatch.setattr(train_tiled, "SIGHT", STAGE)

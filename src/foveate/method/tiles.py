@@ -11,7 +11,7 @@ from foveate.method.scoring import score_peaked_tokens
 from foveate.method.selection import TIE
 from foveate.method.tokens import VisualTokens, unit_rows
 
-SALIENT = 0.6  # of the range of the relevance: what is above is nearly as relevant as the most relevant
+SALIENT = 0.5  # of the range of the relevance: what is above is nearly as relevant as the most relevant
 
 
 def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor], count: int) -> list[int]:
