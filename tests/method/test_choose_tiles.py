@@ -1,9 +1,12 @@
 """Which tiles are worth encoding, by the tokens of the overview."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from foveate.method import resolve
+from foveate.method.foveate import Foveate
 from foveate.method.tiles import choose_salient_tiles, choose_tiles, find_region
 from foveate.method.tokens import VisualTokens
 
@@ -32,6 +35,14 @@ def test_without_a_question_the_most_varied_tile(method):
     for region in QUARTERS[:2] + QUARTERS[3:]:
         tokens.embeds[region] = tokens.embeds[region[0]].clone()
     assert choose_tiles(resolve(method), tokens, QUARTERS, 1) == [2]
+
+
+@pytest.mark.parametrize("method", [Foveate(focus=0), resolve("divprune"), resolve("grid")])
+def test_a_method_that_does_not_read_the_question_chooses_without_it(method):
+    tokens = make_tokens(0)
+    blind = replace(tokens, question=tokens.question[:0])
+    assert choose_tiles(method, tokens, QUARTERS, 1) == choose_tiles(method, blind, QUARTERS, 1)
+    assert choose_salient_tiles(method, tokens, QUARTERS) == [0, 1, 2, 3]
 
 
 def test_tiles_of_padding_are_never_chosen():
