@@ -51,7 +51,8 @@ def test_other_methods_have_none(name):
 def test_the_defaults_are_one_rule():
     rule = Foveate(focus=0.0, place=0.3, reach=1.5)
     assert make_blind(Foveate(place=0.3, reach=1.5)) == make_blind(Glance(place=0.3, reach=1.5)) == rule
-    assert make_blind(rule) == rule
+    assert (rule.prompt_aware, make_blind(rule)) == (False, None)  # it does not read the question
+    assert replace(rule, focus=1.0).prompt_aware
 
 
 def test_a_first_look_shows_the_question_too():

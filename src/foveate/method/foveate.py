@@ -52,6 +52,8 @@ class Foveate(FarthestPoints):
         check_between("focus", self.focus, 0, 10)
         check_between("place", self.place, 0, 2)
         check_positive("reach", self.reach)
+        if not self.focus:
+            object.__setattr__(self, "prompt_aware", False)  # the class is frozen
 
     @property
     def blind(self) -> "Foveate":

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from foveate.method.base import Method
-from foveate.method.blind import make_blind
 from foveate.method.scoring import score_peaked_tokens
 from foveate.method.selection import TIE
 from foveate.method.tokens import VisualTokens, unit_rows
@@ -63,8 +62,7 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
 def _read_relevance(method: Method, overview: VisualTokens) -> Tensor | None:
     """The method's own relevance of every token, or that of its words; None where it is the same everywhere."""
     relevance = method.relevance_map(overview)
-    reads_question = method.prompt_aware and make_blind(method) != method  # Foveate(focus=0) does not
-    if _is_flat(relevance) and reads_question:
+    if _is_flat(relevance) and method.prompt_aware:
         relevance = score_peaked_tokens(overview.embeds, overview.question)
     return None if _is_flat(relevance) else relevance
 
