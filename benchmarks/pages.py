@@ -198,12 +198,13 @@ def main() -> None:
     for arm in arms:
         own = [row for row in rows if row["arm"] == arm.label]
         table[arm.label] = {"time": times.get(arm.label)}
-        shares_encoded = [row[ENCODED] for row in own if ENCODED in row]
-        if shares_encoded:
-            table[arm.label]["encoded"] = round(mean(shares_encoded), 3)
+        gains, encoded = {}, {}
         for task in ("all", *tasks):
-            table[arm.label][task] = score([row["right"] for row in own if task in ("all", row["task"])])
-        table[arm.label]["gain"] = score([row["right"] - whole[row["id"]] for row in own])
+            of_task = [row for row in own if task in ("all", row["task"])]
+            table[arm.label][task] = score([row["right"] for row in of_task])
+            gains[task] = score([row["right"] - whole[row["id"]] for row in of_task])
+            encoded[task] = round(mean(row.get(ENCODED, 1.0) for row in of_task), 3)
+        table[arm.label] |= {"gain": gains, "encoded": encoded}
     out = options.out or RESULTS / f"pages-{options.side}.json"
     out.write_text(json.dumps({**settings, "questions": len(examples), "arms": table}, indent=1) + "\n")
     for label, scores in table.items():

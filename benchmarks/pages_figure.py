@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 
 HERE = Path(__file__).parent
 OUT = HERE.parent / "docs" / "pages.png"
+TICKS = (0.05, 0.1, 0.2, 0.5, 1)
 STYLES = {
     "unpruned": ("#000000", "s"),
     "all tiles": ("#0072b2", "s"),
@@ -38,13 +39,16 @@ def draw_size(axes: Axes, record: dict[str, Any]) -> None:
         kind, score = find_kind(label), arm["all"]
         color, marker = STYLES[kind]
         spread = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
-        share = f"{arm['encoded']:.0%}" if kind in ("question", "auto") else ""
+        share = f"{arm['encoded']['all']:.0%}" if kind in ("question", "auto") else ""
         axes.errorbar(
             arm["time"], score["value"], yerr=spread, color=color, marker=marker, label=kind, linestyle="", capsize=2
         )
         axes.annotate(share, (arm["time"], score["value"]), xytext=(6, -3), textcoords="offset points", fontsize=7)
     axes.set_title(f"{record['side']} pixels, {record['questions']} questions", fontsize=9)
-    axes.set_xlim(0, None)
+    axes.set_xscale("log")
+    axes.set_xlim(0.045, 1.3)
+    axes.set_xticks(TICKS, map(str, TICKS), minor=False)
+    axes.minorticks_off()
     axes.set_ylim(0, 1)
     axes.grid(alpha=0.3)
 

@@ -108,10 +108,10 @@ def make_pages_table(record: dict[str, Any]) -> str:
     heads = ("", "parts encoded", "time to first token, times unpruned", "right", *record["tasks"].split(","))
     lines = [_row([*heads, "right answers more than with all tiles"]), _row(["---"] * (len(heads) + 1))]
     for label, arm in record["arms"].items():
-        share = f"{100 * arm['encoded']:.0f} %" if "encoded" in arm else "all" if "resize" not in label else "-"
+        share = "-" if "resize" in label else f"{100 * arm['encoded']['all']:.0f} %"
         by_task = [f"{arm[task]['value']:.2f}" for task in record["tasks"].split(",")]
         cells = [label, share, f"{arm['time']:.2f}", _format_score(arm["all"], 2), *by_task]
-        lines.append(_row([*cells, _format_score(arm["gain"], 2)]))
+        lines.append(_row([*cells, _format_score(arm["gain"]["all"], 2)]))
     return "\n".join(lines)
 
 
