@@ -3,7 +3,7 @@
 Beside all tiles: the page resized to as few tiles, random ones, and ones chosen without the question. Resumes from the
 answers in --answers, also with a larger --limit; writes results/pages-SIDE.json.
 
-    python benchmarks/pages.py --model runs/tiled/model --side 1344 --limit 60
+    python benchmarks/pages.py --split test --methods foveate --side 1344 --limit 30
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def time_arms(loaded: LoadedModel, arms: Sequence[EvalArm], examples: Sequence[E
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", required=True, help="a model of tiles of 336 pixels, as training.train_tiled makes")
+    parser.add_argument("--model", default="bundled-tiles", help="or a folder that training.train_tiled made")
     parser.add_argument("--split", default="dev")
     parser.add_argument("--side", type=int, default=1344)
     parser.add_argument("--seed", type=int, default=0)

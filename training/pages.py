@@ -66,6 +66,11 @@ def cut_scenes(scene: Scene, tiles: int) -> list[Scene]:
     return [cut_tile(scene, tiles, *divmod(number, tiles)) for number in range(tiles**2)]
 
 
+def draw_in_one_tile(scene: Scene) -> Image.Image:
+    """A scene as large as a tile."""
+    return draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)
+
+
 def cut_pixels(image: Image.Image, tiles: int) -> list[Image.Image]:
     """The tiles of an image, row by row, and the overview, as the processor makes them."""
     side = tiles * TILE
@@ -104,7 +109,7 @@ class SightBatches(Dataset[dict[str, Tensor]]):
         pairs = []
         for index in range(first, first + SIGHT_SCENES):
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
-            pairs.append((scene, draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)))
+            pairs.append((scene, draw_in_one_tile(scene)))
         sides = [SIDES[0], SIDES[0], *(rng.choice(SIDES[1:]) for _ in range(SIGHT_VIEWS))]
         for index, side in enumerate(sides, start=first + SIGHT_SCENES):
             page = sample_page(self.stream, index, PAGES[index % 2], side)
@@ -156,11 +161,11 @@ class PageBatches(Dataset[dict[str, Tensor]]):
     def _draw(self, index: int, side: int, kind: str, rng: random.Random) -> tuple[Scene, list[Image.Image]]:
         if side == SINGLE:
             scene = sample_scene(self.stream, index, sample_kind(rng, self.stage.scenes))
-            return scene, [draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)]
+            return scene, [draw_in_one_tile(scene)]
         if side == SHRUNK:  # drawn small at once, which takes a tenth of the time
             (full,) = rng.choices(list(SHRUNK_SHARES), list(SHRUNK_SHARES.values()))
             page = replace(sample_page(self.stream, index, kind, full), size=(SIDES[0], SIDES[0]))
-            return page, cut_pixels(draw_scene(page), 2)[-1:]
+            return page, [draw_in_one_tile(page)]
         page = sample_page(self.stream, index, kind, max(side, SIDES[0]))
         tiles = CELLS_OF_SIDE[page.size[0]] // 2
         parts = cut_pixels(draw_scene(page), tiles)
@@ -188,7 +193,7 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
 
 
-def _sample_page_questions(scene: Scene, rng: random.Random, legible: bool = True) -> list[Question]:
+def _sample_page_questions(scene: Scene, rng: random.Random, legible: bool) -> list[Question]:
     """Questions about a page: of one about many fields or signs, each once; mostly counts where no text is legible."""
     wanted = {"form": 80} if scene.kind == "form" else {"sheet": 40 if legible else 6, "tally": 20 if legible else 60}
     drawn = [make_page_question(scene, task, rng) for task, count in wanted.items() for _ in range(count)]
