@@ -206,6 +206,7 @@ ENCODE := $(BENCH) --keep 0.1 --new-tokens 1
 speed-encode: .venv/ready
 	$(ENCODE) --model llava-next-7b --encode 0.4 --layers 4 --rounds 3 --out $(SPEED)/llava-next-7b-encode
 	$(ENCODE) --model internvl3-8b --encode 0.4,0.25 --layers 7 --rounds 2 --out $(SPEED)/internvl3-8b-encode
+	$(ENCODE) --model smolvlm-2.2b --encode 0.4,0.25 --layers 8 --rounds 3 --out $(SPEED)/smolvlm-2.2b-encode
 	$(ENCODE) --model qwen2.5-vl-3b --image-size 1344 --encode 0.25 --layers 9 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b-encode
 	$(ENCODE) --model qwen2.5-vl-3b --image-size 2688 --encode 0.25 --layers 9 --rounds 1 --out $(SPEED)/qwen2.5-vl-3b-2688-encode
 

@@ -60,10 +60,23 @@ def test_the_numbers_ascend_and_the_count_holds():
 
 def test_auto_chooses_every_tile_with_something_as_relevant_and_no_other():
     tokens = make_tokens(0)
+    tokens.embeds[15] = tokens.embeds[0] + 0.01 * tokens.embeds[15]  # the lower right tile
+    assert choose_salient_tiles(resolve("foveate"), tokens, QUARTERS) == [0, 3]
+    assert choose_salient_tiles(resolve("foveate"), make_tokens(8), QUARTERS) == [2]
+
+
+def test_auto_chooses_all_tiles_but_padding_where_more_than_half_are_relevant():
+    tokens = make_tokens(0)
     for cell in (3, 15):  # the upper right and the lower right tile
         tokens.embeds[cell] = tokens.embeds[0] + 0.01 * tokens.embeds[cell]
-    assert choose_salient_tiles(resolve("foveate"), tokens, QUARTERS) == [0, 1, 3]
-    assert choose_salient_tiles(resolve("foveate"), make_tokens(8), QUARTERS) == [2]
+    assert choose_salient_tiles(resolve("foveate"), tokens, QUARTERS) == [0, 1, 2, 3]
+    padded = [*QUARTERS[:2], torch.empty(0, dtype=torch.long), QUARTERS[3]]
+    assert choose_salient_tiles(resolve("foveate"), tokens, padded) == [0, 1, 3]
+    halved = [QUARTERS[0], *[torch.empty(0, dtype=torch.long)] * 2, QUARTERS[3]]
+    for cell, chosen in ((15, [0, 3]), (3, [0])):
+        some = make_tokens(0)
+        some.embeds[cell] = some.embeds[0] + 0.01 * some.embeds[cell]
+        assert choose_salient_tiles(resolve("foveate"), some, halved) == chosen
 
 
 @pytest.mark.parametrize("method", ["foveate", "divprune"])

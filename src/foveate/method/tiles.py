@@ -12,6 +12,7 @@ from foveate.method.selection import TIE
 from foveate.method.tokens import VisualTokens, unit_rows
 
 SALIENT = 0.5  # of the range of the relevance: what is above is nearly as relevant as the most relevant
+SPREAD = 0.5  # of the tiles: a question for which more of them are relevant is one about the whole image
 
 
 def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor], count: int) -> list[int]:
@@ -22,15 +23,18 @@ def choose_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tenso
 def choose_salient_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
     """The numbers of the tiles over which the overview shows something nearly as relevant as anywhere, ascending.
 
-    One for a question about one object; for a question about all objects of a kind, each tile that shows one. Where the
-    relevance is flat, as without a question, every tile that is not padding.
+    One for a question about one object; for a question about all objects of a kind, each tile that shows one. Every
+    tile that is not padding, where these are more than half of them: the question is about the whole image. Every one
+    too where the relevance is flat, as without a question.
     """
-    relevance = _read_relevance(method, overview)
+    shown = [n for n, region in enumerate(regions) if len(region)]
+    relevance = read_relevance(method, overview)
     if relevance is None:
-        return [n for n, region in enumerate(regions) if len(region)]
+        return shown
     scores = relevance.cpu()
     enough = scores.amin() + SALIENT * (scores.amax() - scores.amin())
-    return [n for n, region in enumerate(regions) if len(region) and bool(scores[region].amax() >= enough)]
+    salient = [n for n in shown if bool(scores[regions[n]].amax() >= enough)]
+    return shown if len(salient) > SPREAD * len(shown) else salient
 
 
 def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
@@ -48,7 +52,7 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
     Returns:
         The numbers of the tiles, the best one first, without those of padding.
     """
-    relevance = _read_relevance(method, overview)
+    relevance = read_relevance(method, overview)
     if relevance is None:
         rows = unit_rows(overview.embeds)
         values = [(1 - float(rows[region].mean(0).norm()), 0.0) if len(region) else None for region in regions]
@@ -59,7 +63,7 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
     return sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
 
 
-def _read_relevance(method: Method, overview: VisualTokens) -> Tensor | None:
+def read_relevance(method: Method, overview: VisualTokens) -> Tensor | None:
     """The method's own relevance of every token, or that of its words; None where it is the same everywhere."""
     relevance = method.relevance_map(overview)
     if _is_flat(relevance) and method.prompt_aware:

@@ -23,13 +23,14 @@ def make_small(name, text, tower):
         "text_config": {**own["text_config"], **TEXT, **text},
         "vision_config": {**own["vision_config"], **tower},
     }
-    return Shape(shape.model_type, config, shape.depth, (56, 56), shape.make_pixels)
+    return Shape(shape.model_type, config, shape.depth, (56, 56), shape.make_pixels, shape.fence)
 
 
 SMALL = {
     "llava-1.5-7b": make_small("llava-1.5-7b", {}, {**TOWER, "image_size": 56}),
     "llava-next-7b": make_small("llava-next-7b", {}, TOWER),
     "internvl3-8b": make_small("internvl3-8b", {}, {**TOWER, "image_size": [28, 28]}),
+    "smolvlm-2.2b": make_small("smolvlm-2.2b", {}, {**TOWER, "image_size": 42}),
     "qwen2.5-vl-3b": make_small("qwen2.5-vl-3b", {"rope_parameters": ROPE}, QWEN_TOWER),
     "qwen2.5-vl-7b": make_small("qwen2.5-vl-7b", {"rope_parameters": ROPE}, QWEN_TOWER),
 }

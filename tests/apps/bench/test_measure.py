@@ -38,7 +38,7 @@ def test_every_stage_of_every_arm(model_type):
         assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in arm.seconds.values())
         if arm is not case.unpruned:
             assert arm.seconds["first_token"][0] == pytest.approx(sum(arm.seconds[stage][0] for stage in stages))
-        assert len(arm.decode) == 2 * REQUESTS
+        assert len(arm.decode) == 2 * min(REQUESTS, 2)
         assert min(arm.decode) > 0
 
 

@@ -10,7 +10,7 @@ from foveate.pipeline.prune import prune_inputs
 
 TOKENS = {
     "llava-1.5-7b": 16, "llava-next-7b": 4 + 16 + 4,  # 4: ends of rows
-    "internvl3-8b": 4 + 1, "qwen2.5-vl-3b": 4, "qwen2.5-vl-7b": 4,
+    "internvl3-8b": 4 + 1, "smolvlm-2.2b": 16 + 1, "qwen2.5-vl-3b": 4, "qwen2.5-vl-7b": 4,
 }  # fmt: skip
 
 
@@ -19,7 +19,7 @@ def test_the_published_models(name):
     """Parameters of the checkpoints, embeddings and vision tower included."""
     sizes = {
         "llava-1.5-7b": 7.06e9, "llava-next-7b": 7.06e9, "internvl3-8b": 7.94e9, "qwen2.5-vl-3b": 3.75e9,
-        "qwen2.5-vl-7b": 8.29e9,
+        "qwen2.5-vl-7b": 8.29e9, "smolvlm-2.2b": 2.25e9,
     }  # fmt: skip
     published_size = sizes[name]
     layers, tower = SHAPES[name].count_layers()
@@ -126,4 +126,15 @@ def test_tiles_are_counted_as_the_model_counts_them():
     ):  # 2 x 5 tiles are the nearest to its proportions
         made = published.make_crops(config, size, torch.Generator().manual_seed(0))
         assert made["pixel_values"].shape == (count, 3, 448, 448)
+    config = SHAPES["smolvlm-2.2b"].make_config(1)
+    for size, count in (((1152, 1536), 13), ((400, 400), 17), ((300, 1536), 5)):  # scaled up to four tiles
+        made = published.make_split(config, size, torch.Generator().manual_seed(0))
+        assert made["pixel_values"].shape == (1, count, 3, 384, 384)
+        assert made["pixel_attention_mask"].shape == (1, count, 384, 384)
     assert family_of(build(SMALL["llava-next-7b"], 1)[0]).model_type == "llava_next"
+
+
+def test_smolvlm_marks_every_tile():
+    model, _ = build(SMALL["smolvlm-2.2b"], 1)
+    ids = make_example(model, SMALL["smolvlm-2.2b"], (56, 56), words=6)["input_ids"][0].tolist()
+    assert ids[1:-6] == [token for n in range(17) for token in (49189, 49188 - n, 49190)] + [49189]

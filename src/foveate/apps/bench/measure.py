@@ -23,7 +23,7 @@ from foveate.pipeline.prune import prune_inputs
 from foveate.pipeline.report import PrunedInputs
 from foveate.runtime.timing import StageTimer, prefill
 
-REQUESTS = 3  # whole requests after the timed rounds, for memory and decoding
+REQUESTS = 3  # whole requests after the timed rounds, for memory and decoding; no more than rounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +139,7 @@ def measure_case(
                     for stage, seconds in laps.items():
                         arm.seconds.setdefault(stage, []).append(seconds)
                 on_turn()
-        for _ in range(REQUESTS):
+        for _ in range(min(REQUESTS, rounds)):
             for arm in arms:
                 arm.peak = _lower(arm.peak, measure_peak(partial(_run_request, arm, new_tokens), arm.model.device))
                 on_turn()
@@ -157,7 +157,8 @@ def _lower(one: MemoryPeak | None, other: MemoryPeak | None) -> MemoryPeak | Non
 
 def count_turns(case: BenchCase, rounds: int) -> int:
     """How often `measure_case` calls `on_turn`."""
-    return len(case.arms) * (rounds + 1 + REQUESTS) + len(case.with_encoder) * REQUESTS
+    requests = min(REQUESTS, rounds)
+    return len(case.arms) * (rounds + 1 + requests) + len(case.with_encoder) * requests
 
 
 @contextmanager

@@ -63,6 +63,19 @@ INTERNVL = {
     "image_token_id": 151667, "downsample_ratio": 0.5, "tie_word_embeddings": False,
 }  # fmt: skip
 
+SMOLVLM = {
+    "text_config": {
+        "model_type": "llama", "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 24,
+        "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 49280, "rms_norm_eps": 1e-5,
+        "max_position_embeddings": 16384, "bos_token_id": 1, "eos_token_id": 49279, "pad_token_id": 2,
+    },
+    "vision_config": {
+        "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16,
+        "image_size": 384, "patch_size": 14,
+    },
+    "image_token_id": 49190, "pad_token_id": 2, "scale_factor": 3, "tie_word_embeddings": False,
+}  # fmt: skip
+
 
 def make_square(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
     """LLaVA-1.5 reads one size. Raises `InputError` for another."""
@@ -95,6 +108,17 @@ def make_crops(config: Any, size: Size, generator: torch.Generator) -> dict[str,
     processor = GotOcr2ImageProcessorPil(size={"height": height, "width": width}, crop_to_patches=True)
     count = processor.get_number_of_image_patches(*size, {})
     return {"pixel_values": torch.randn(count, 3, height, width, generator=generator)}
+
+
+def make_split(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:
+    """SmolVLM reads tiles of an image whose longer side is four of them, then the overview."""
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    side = config.vision_config.image_size
+    processor = SmolVLMImageProcessorPil(size={"longest_edge": 4 * side}, max_image_size={"longest_edge": side})
+    count = processor.get_number_of_image_patches(*size)[0] or 1
+    pixels = torch.randn(1, count, 3, side, side, generator=generator)
+    return {"pixel_values": pixels, "pixel_attention_mask": torch.ones(1, count, side, side, dtype=torch.bool)}
 
 
 def make_patches(config: Any, size: Size, generator: torch.Generator) -> dict[str, Tensor]:

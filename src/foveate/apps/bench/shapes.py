@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import torch
@@ -28,7 +29,8 @@ class Shape:
     """A published model's configuration. `depth` is the name of the layer count in its vision configuration.
 
     `size` (height, width) is the default image size. `make_pixels` makes the encoder's inputs for one image of a size,
-    or raises `InputError` for the size.
+    or raises `InputError` for the size. Between several tiles the prompt has the id `fence`, then one of the
+    tile's own, where the model knows them.
     """
 
     model_type: str
@@ -36,6 +38,7 @@ class Shape:
     depth: str
     size: Size
     make_pixels: Callable[[Any, Size, torch.Generator], dict[str, Tensor]] = field(repr=False)
+    fence: int | None = None
 
     def count_layers(self) -> tuple[int, int]:
         """Layers of the published model: of its decoder, of its vision tower."""
@@ -62,6 +65,9 @@ SHAPES = {
     "llava-1.5-7b": Shape("llava", published.LLAVA, "num_hidden_layers", (336, 336), published.make_square),
     "llava-next-7b": Shape("llava_next", published.LLAVA_NEXT, "num_hidden_layers", (672, 672), published.make_tiles),
     "internvl3-8b": Shape("internvl", published.INTERNVL, "num_hidden_layers", (1344, 1792), published.make_crops),
+    "smolvlm-2.2b": Shape(
+        "smolvlm", published.SMOLVLM, "num_hidden_layers", (1152, 1536), published.make_split, fence=49189
+    ),
     "qwen2.5-vl-3b": Shape("qwen2_5_vl", published.QWEN, "depth", (672, 672), published.make_patches),
     "qwen2.5-vl-7b": Shape("qwen2_5_vl", published.QWEN_7B, "depth", (672, 672), published.make_patches),
 }
@@ -203,7 +209,7 @@ def make_example(model: Any, shape: Shape, size: Size, batch: int = 1, words: in
     rows = [shape.make_pixels(model.config, size, generator) for _ in range(batch)]
     inputs = {name: torch.cat([row[name] for row in rows]).to(model.device) for name in rows[0]}
     inputs["pixel_values"] = inputs["pixel_values"].to(model.dtype)
-    image_ids = _make_image_ids(model, family, {name: value[: len(rows[0][name])] for name, value in inputs.items()})
+    image_ids = _make_image_ids(model, shape, {name: value[: len(rows[0][name])] for name, value in inputs.items()})
     text = torch.randint(10, 30000, (batch, words + 1), generator=generator)
     ids = torch.cat([text[:, :1], torch.tensor([image_ids] * batch), text[:, 1:]], 1)
     inputs["input_ids"] = ids.to(model.device)
@@ -213,10 +219,15 @@ def make_example(model: Any, shape: Shape, size: Size, batch: int = 1, words: in
     return inputs
 
 
-def _make_image_ids(model: Any, family: Family, image: dict[str, Tensor]) -> list[int]:
+def _make_image_ids(model: Any, shape: Shape, image: dict[str, Tensor]) -> list[int]:
     """The ids of one image in a prompt, after running its encoder to count them."""
+    family = family_of(model)
     tokens = family.features(family.encode(model, image))
-    if len(tokens) > 1:  # tiles, whose placeholders are one run
-        return [family.token_id(model.config, "image")] * sum(map(len, tokens))
+    if len(tokens) > 1:  # tiles
+        spot = family.token_id(model.config, "image")
+        if shape.fence is None:
+            return [spot] * sum(map(len, tokens))
+        marked = [[shape.fence, shape.fence - 1 - n, *[spot] * len(part)] for n, part in enumerate(tokens)]
+        return [*chain(*marked), shape.fence]
     grids = family.grids(model.config, image, tokens)
     return to_tiny_family(family).prompt_ids(model.config, "image", len(tokens[0]), grids[0])

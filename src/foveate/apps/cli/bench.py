@@ -15,8 +15,8 @@ from foveate.apps.encoder import parse_encoders
 from foveate.runtime.load_options import LoadOptions
 
 MODEL = (
-    "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, internvl3-8b, qwen2.5-vl-3b, "
-    "qwen2.5-vl-7b."
+    "As in `ask`, or a shape with random weights: llava-1.5-7b, llava-next-7b, internvl3-8b, smolvlm-2.2b, "
+    "qwen2.5-vl-3b, qwen2.5-vl-7b."
 )
 CONCURRENCY = "vLLM: requests at a time, separated by commas; default 1,4,16."
 QUESTIONS = "vLLM: questions about each image, separated by commas; default 1."
