@@ -27,6 +27,7 @@ from foveate.method import Method
 from foveate.method.tiles import read_relevance
 from foveate.method.tokens import VisualTokens
 from foveate.models import family_of
+from foveate.models.tile_encoder import Box
 from foveate.pipeline import tiles
 from foveate.pipeline.settings import check_settings
 from foveate.runtime.load import load, quiet
@@ -39,28 +40,26 @@ SALIENT = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SPREAD = (0.3, 0.4, 0.5, 0.6, 0.7, 1.0)  # 1.0: there is no second threshold
 
 
-def score_tiles(loaded: LoadedModel, batch: EvalBatch) -> tuple[list[float], list[tuple[float, ...]]]:
-    """The relevance of every tile as a share of the range over the overview, and the (top, left, bottom, right) boxes."""
-    scores, boxes = list[float](), list[tuple[float, ...]]()
+def score_tiles(loaded: LoadedModel, batch: EvalBatch) -> tuple[list[float], Sequence[Box]]:
+    """Where each tile lies, and its relevance as a share of the range over the overview; 1 where that is flat."""
+    scores = list[float]()
     family: Any = family_of(loaded.model)
 
     def record(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
         relevance = read_relevance(method, overview)
-        flat = relevance is None
-        part = torch.ones(len(overview.embeds)) if relevance is None else relevance
-        low, spread = (0.0, 1.0) if flat else (float(part.amin()), float(part.amax() - part.amin()))
-        scores.extend((float(part[region].amax()) - low) / spread for region in regions)
+        if relevance is None:
+            relevance, low, spread = torch.ones(len(overview.embeds)), 0.0, 1.0
+        else:
+            low, spread = float(relevance.amin()), float(relevance.amax() - relevance.amin())
+        scores.extend((float(relevance[region].amax()) - low) / spread for region in regions)
         return []
 
-    settings = check_settings(0.1, "foveate", encode="auto")
-    images = family.split_images(loaded.model, batch.inputs)
-    boxes.extend(images[0].boxes)
     with mock.patch.object(tiles, "choose_salient_tiles", record):
-        tiles.encode_tiles(loaded.model, family, batch.inputs, settings)
-    return scores, boxes
+        tiles.encode_tiles(loaded.model, family, batch.inputs, check_settings(0.1, "foveate", encode="auto"))
+    return scores, family.split_images(loaded.model, batch.inputs)[0].boxes
 
 
-def find_tiles(case: HeldOutCase, boxes: Sequence[tuple[float, ...]]) -> set[int]:
+def find_tiles(case: HeldOutCase, boxes: Sequence[Box]) -> set[int]:
     """The tiles in which the objects lie that the question asks for."""
     return {
         number

@@ -58,9 +58,8 @@ def prune_inputs(
         encode: The share of an image that goes through the encoder at most, in (0, 1]; `keep` remains a share of the
             whole image. Of models that see tiles, a share of these: the overview, then the tiles in which the question
             finds the most. Of Qwen-VL and its kin, of the patches: half for a smaller image, the rest for the windows
-            that rank first, in their places; where the tower attends to the whole image, they see each other alone.
-            "auto": each tile in which the question finds nearly as much as in the best one, or all where these are more
-            than half; of models without tiles, all.
+            that rank first; where attention is full, it is among these. "auto": each tile in which the question finds
+            nearly as much as in the best one, or all where these are more than half; of models without tiles, all.
         max_encoder_memory: The bytes that the encoder's activations may take without gradients. Tiles go through it in
             groups that fit, by what one takes (videos at once); of towers that take patches images and frames do, by an
             upper estimate, and an image that does not fit is encoded in part, as with `encode`.

@@ -15,7 +15,7 @@ from foveate.apps.bench.memory import read_free_memory
 from foveate.apps.bench.published import Size
 from foveate.conformance.registry import to_tiny_family
 from foveate.errors import InputError
-from foveate.models import Family, family_of
+from foveate.models import family_of
 
 CPU_LAYERS = 4  # a run takes minutes on a few cores; 4 to 3 is also LLaVA's proportion of decoder to tower
 MEMORY_SHARE = 0.6  # of free memory, for weights; the rest is for activations and caches
