@@ -10,6 +10,7 @@ import torch
 from extras import make_tokens, map_tensors
 from foveate.errors import InputError
 from foveate.method import Method, methods, resolve
+from foveate.method.blind import make_blind
 from foveate.method.registry import METHODS
 from foveate.method.tokens import VisualTokens
 
@@ -302,6 +303,23 @@ def test_the_relevance_map_follows_the_question_iff_prompt_aware(method):
     tokens = tokens_of()
     one, other = maps_of(method, tokens, make_tokens(tokens.embeds, tokens_of(seed=1).question))
     assert (one is not None and not torch.equal(one, other)) == method.prompt_aware
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [("foveate", "focus", 0), ("glance", "focus", 0), ("zspaprune", "core", 0), ("coin", "coverage", 1),
+     ("coin", "saliency", 1)],
+)  # fmt: skip
+def test_settings_that_leave_the_question_out_make_a_method_that_does_not_read_it(name, setting, value):
+    """Everything that asks for `prompt_aware` treats it as such: tiles, turns, caches, legends, tables."""
+    method = dataclasses.replace(resolve(name), **{setting: value})
+    test_the_question_matters_iff_prompt_aware(method)
+    assert not method.prompt_aware
+    assert make_blind(method) is None
+    tokens = tokens_of()
+    one, other = maps_of(method, tokens, make_tokens(tokens.embeds, tokens_of(seed=1).question))
+    assert one is other is None or torch.equal(one, other)
+    assert type(method).prompt_aware
 
 
 @every_method

@@ -43,6 +43,8 @@ class CoIn(Method):
         check_share("coverage", self.coverage)
         check_share("saliency", self.saliency)
         check_between("ridge", self.ridge, 0.001, 1)  # below, the residuals drown in the float32 noise of the cosines
+        if 1 in (self.coverage, self.saliency):
+            object.__setattr__(self, "prompt_aware", False)  # the class is frozen
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         bonus = self._inform(tokens)

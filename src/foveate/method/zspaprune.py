@@ -48,6 +48,8 @@ class ZSPAPrune(Method):
         check_share("core", self.core)
         if not isinstance(self.relevance, str) or self.relevance not in _RELEVANCE:
             raise InputError(f"relevance={describe(self.relevance)} is not known: use one of {', '.join(_RELEVANCE)}.")
+        if not self.core:
+            object.__setattr__(self, "prompt_aware", False)  # the class is frozen
 
     def _select(self, tokens: VisualTokens, k: int, selected: Tensor) -> Tensor:
         # 1. Prompt simplification: one score per token, s_i = cos(v_i, p) with p = mean_t e_t.
