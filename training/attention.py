@@ -77,6 +77,9 @@ def packed_attention(
     _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
 ) -> tuple[Tensor, None]:
     """Attention function of packed rows: causal in the first `shared` columns, then the rest with the mask."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     causal = attention_mask[:1, :, :shared, :shared]
     first = attention(query[:, :, :shared], key[:, :, :shared], value[:, :, :shared], causal)
     rest = attention(query[:, :, shared:], key, value, attention_mask[:, :, shared:])

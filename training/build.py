@@ -29,6 +29,7 @@ class ChatFormat:
     """The text of a conversation: before and after the image, after the question (`reply`), after the answer.
 
     `video` takes the image's place for a video; without it the template knows none.
+    `opening` comes before the first message, `lead` before an answer.
     """
 
     before: str
@@ -38,14 +39,17 @@ class ChatFormat:
     end: str
     specials: tuple[str, ...]
     video: str = ""
+    opening: str = ""
+    lead: str = " "
 
     def template(self) -> str:
         """Return the chat template in Jinja, for one or more turns."""
         image, end, reply = to_jinja(self.image + self.after), to_jinja(self.end), to_jinja(self.reply)
         video = "{% elif part['type'] == 'video' %}" + to_jinja(self.video + self.after) if self.video else ""
         parts = (
+            to_jinja(self.opening) if self.opening else "",
             "{% for message in messages %}{% if message['role'] == 'user' %}" + to_jinja(self.before),
-            "{% else %}" + to_jinja(self.reply + " ") + "{% endif %}",
+            "{% else %}" + to_jinja(self.reply + self.lead) + "{% endif %}",
             "{% if message['content'] is string %}{{ message['content'] }}{% else %}",
             "{% for part in message['content'] %}{% if part['type'] == 'image' %}" + image + video,
             "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}",

@@ -220,7 +220,7 @@ def pack(
         targets, tasks, answers = [IGNORED_LABEL] * len(head), [-1] * len(head), [0] * len(head)
         for index, question in enumerate(own, start=1):
             prompt = tokenizer(f"{question.text}{chat.reply}").input_ids
-            reply = tokenizer(f" {question.answer}{chat.end}").input_ids
+            reply = tokenizer(f"{chat.lead}{question.answer}{chat.end}").input_ids
             length = len(prompt) + len(reply)
             ids += prompt + reply
             positions += [(i,) * len(place[0]) for i in range(follows, follows + length)]

@@ -58,15 +58,15 @@ class LanguageTraining(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and the figures to log: both parts of the loss, and the share of right answers by task."""
+        target, task = batch["labels"][:, 1:], batch["task"][:, 1:]
+        labelled, answers = target != IGNORED_LABEL, task >= 0
         with autocast(batch["input_ids"].device.type):
             patches = self._visual_tokens(batch)
-            logits = self._logits(patches, batch)
-        logits, target, task = logits[:, :-1].float(), batch["labels"][:, 1:], batch["task"][:, 1:]
-        labelled, answers = target != IGNORED_LABEL, task >= 0
-        each = F.cross_entropy(logits[labelled], target[labelled], reduction="none")
+            logits = self.model.lm_head(self._hidden(patches, batch)[:, :-1][labelled]).float()
+        each = F.cross_entropy(logits, target[labelled], reduction="none")
         answer, caption = mean_or_zero(each[answers[labelled]]), mean_or_zero(each[~answers[labelled]])
         figures = {"answer": answer.item(), "caption": caption.item()}
-        right = logits[labelled].argmax(-1) == target[labelled]
+        right = logits.argmax(-1) == target[labelled]
         figures |= _score_tasks(right, task[labelled], batch["answer"][:, 1:][labelled])
         loss = answer + caption
         if self.likeness and "pixel_values" in batch:
@@ -87,20 +87,21 @@ class LanguageTraining(nn.Module):
         visual = {self.model.config.image_token_id, getattr(self.model.config, "video_token_id", None)} - {None}
         return torch.isin(ids, torch.tensor(sorted(visual), device=ids.device))
 
-    def _logits(self, patches: Tensor, batch: dict[str, Tensor]) -> Tensor:
+    def _hidden(self, patches: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """(b, L, width): what the language model gives to its head."""
         ids, mask = batch["input_ids"], batch["attention_mask"]
         embeds = self.model.get_input_embeddings()(ids)
         placeholders = self.mark_visual(ids)[..., None]
         precision = choose_precision(ids.device.type)
         bias = torch.zeros(mask.shape, dtype=precision, device=mask.device).masked_fill(~mask, -1e9)
-        logits: Tensor = self.model(
+        hidden: Tensor = self.model.model(
             inputs_embeds=embeds.masked_scatter(placeholders, patches.to(embeds.dtype)),
             position_ids=batch["position_ids"],
             attention_mask=bias,
             use_cache=False,
             shared=int(batch["shared"]),
-        ).logits
-        return logits
+        ).last_hidden_state
+        return hidden
 
     def _likeness(self, patches: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, float]:
         """Return the cosine cross-entropy between patches and the words of their labels, and the share right."""

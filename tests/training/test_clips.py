@@ -30,7 +30,7 @@ def test_packed_questions_are_single_question_prompts(loaded, kind):
     packed = pack([row.head], [row.questions], QWEN, tokenizer)
     net = LanguageTraining(load("bundled-clips").model, tokenizer, 0.0, 0.0)
     batch = packed | {"pixel_values": row.pixels, "image_grid_thw": row.grid}
-    together = net._logits(net._visual_tokens(batch), batch)[0]
+    together = net.model.lm_head(net._hidden(net._visual_tokens(batch), batch)[0])
     modality = "video" if kind == "clip" else "image"
     names = ("pixel_values_videos", "video_grid_thw") if kind == "clip" else ("pixel_values", "image_grid_thw")
     for question in row.questions:

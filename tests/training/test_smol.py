@@ -1,0 +1,145 @@
+"""The model on a real language model, with a small one in its place."""
+
+import random
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import LlamaConfig, LlamaForCausalLM
+
+import foveate
+from foveate.models.sequence import IGNORED_LABEL
+from foveate.world.plain_questions import COLORS, to_plural
+from foveate.world.questions import sample_questions, tasks_of
+from foveate.world.scenes import NOUNS, sample_scene
+from training.attention import packed_attention
+from training.build import QWEN, build_tokenizer
+from training.smol import (
+    SMOL,
+    add_adapters,
+    add_marks,
+    build_smol,
+    build_smol_processor,
+    list_learned,
+    make_head,
+    save_smol,
+)
+from training.train_smol import TALK, SmolTraining, WordedBatches
+from training.wordings import reword
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return add_marks(build_tokenizer(QWEN))
+
+
+@pytest.fixture
+def language():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=1,
+            vocab_size=400, tie_word_embeddings=True,
+        )
+    ).eval()  # fmt: skip
+
+
+@pytest.fixture
+def model(tokenizer, language):
+    return build_smol(tokenizer, language, foveate.load("bundled-tiles", dtype=torch.float32).model).eval()
+
+
+@torch.no_grad()
+def test_the_language_model_is_unchanged_on_words(tokenizer, language, model):
+    ids = torch.tensor([[5, 9, 300, 7]])
+    torch.testing.assert_close(model(input_ids=ids).logits[..., :400], language(ids).logits)
+
+
+def test_new_tokens_start_at_the_mean(tokenizer, language, model):
+    table, whole = model.get_input_embeddings().weight, language.get_input_embeddings().weight
+    assert len(table) == len(tokenizer)
+    torch.testing.assert_close(table[-1], whole.mean(0))
+
+
+def test_the_head_is_what_the_processor_makes(tokenizer):
+    from PIL import Image
+
+    processor = build_smol_processor(tokenizer)
+    content = [{"type": "image"}, {"type": "text", "text": "what is the most common color?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    ids = processor(images=[Image.new("RGB", (336, 336))], text=[text])["input_ids"][0]
+    head = make_head(tokenizer)[0]
+    assert list(ids[: len(head)]) == head
+    assert list(ids[len(head) :]) == tokenizer("what is the most common color?" + SMOL.reply).input_ids
+
+
+def fill_adapters(model):
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+
+
+def test_the_connector_and_the_adapters_learn_and_nothing_else(tokenizer, model):
+    add_adapters(model, 4)
+    net = SmolTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
+    for connector, language in ((True, False), (True, True)):
+        net.unfreeze(connector=connector, language=language)
+        names = {name for name, weight in net.named_parameters() if weight.requires_grad}
+        assert names == {f"model.{name}" for name in list_learned(model) if language or "projector" in name}
+    fill_adapters(model)  # the gradient of one factor is zero where the other one is
+    loss, figures = net(WordedBatches(replace(TALK, batch=2, questions=3), tokenizer, 0)[0])
+    loss.backward()
+    assert {name for name, weight in net.named_parameters() if weight.grad is not None} == names
+    assert set(figures) > {"answer", "caption"}
+
+
+@torch.no_grad()
+def test_packed_questions_with_adapters_are_prompts_to_the_saved_model(tokenizer, model, tmp_path):
+    add_adapters(model, 4)
+    fill_adapters(model)
+    net = SmolTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
+    batch = WordedBatches(replace(TALK, batch=1, questions=2, captions=0), tokenizer, 0)[0]
+    hidden = net._hidden(net._visual_tokens(batch), batch)[0]
+    answered = (batch["labels"][0] != IGNORED_LABEL).nonzero().flatten()
+    last = int(answered[-1])  # the end of the second answer
+    start = int((batch["position_ids"][0] == batch["position_ids"][0, last] - 1).nonzero()[-1])
+    packed = model.lm_head(hidden[start : last + 1])
+    head = len(make_head(tokenizer)[0])
+    length = int(batch["position_ids"][0, last]) + 1 - head
+    ids = torch.cat([batch["input_ids"][:, :head], batch["input_ids"][:, last + 1 - length : last + 1]], 1)
+    save_smol(model, tokenizer, tmp_path / "model")
+    loaded = foveate.load(tmp_path / "model", dtype="float32")
+    stock = loaded.model(input_ids=ids, pixel_values=batch["pixel_values"]).logits[0, -len(packed) :]
+    torch.testing.assert_close(packed, stock, atol=0.02, rtol=0.02)  # stored in half precision
+    assert loaded.processor.tokenizer(SMOL.before).input_ids == tokenizer(SMOL.before).input_ids
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("groups", [1, 3])
+def test_packed_attention_shares_keys_and_values(groups):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(2, 6, 9, 8), torch.randn(2, 6 // groups, 9, 8), torch.randn(2, 6 // groups, 9, 8)
+    mask = torch.zeros(2, 1, 9, 9).masked_fill(~torch.ones(9, 9, dtype=torch.bool).tril(), -1e9)
+    own, _ = packed_attention(None, query, key, value, mask, shared=4)
+    expected = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True).transpose(1, 2)
+    torch.testing.assert_close(own, expected)
+
+
+def test_every_question_has_other_wordings_that_keep_its_words():
+    """A wording names all that the question names, and asks for what it asks for."""
+    rng, seen, reworded = random.Random(0), set(), set()
+    names = {*COLORS, *NOUNS, *(to_plural(noun) for noun in NOUNS), "left", "above", "below"}
+    for index in range(60):
+        scene = sample_scene(1, 110_000_000 + index, ("scene", "variety", "crowd", "fields")[index % 4])
+        for question in sample_questions(scene, tasks_of(scene), 12, rng):
+            seen.add((question.task, question.variant))
+            other = reword(question, rng)
+            assert replace(other, text=question.text) == question
+            words, own = (set(re.findall(r"[a-z]+", text.lower())) for text in (other.text, question.text))
+            assert own & names <= words, other.text
+            if other.text.lower() != question.text:
+                reworded.add((question.task, question.variant))
+    assert len(seen - reworded) <= 1  # what "all" is common to few scenes
