@@ -83,7 +83,7 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
     config = AyaVisionConfig(
         vision_config=tiles.config.vision_config,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(SPOT),
+        image_token_index=tokenizer(SPOT).input_ids[0],
         vision_feature_layer=tiles.config.vision_feature_layer,
         vision_feature_select_strategy="default",
         downsample_factor=FACTOR,
@@ -100,7 +100,7 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
     model.tie_weights()
     settings = model.generation_config
     settings.do_sample = False
-    settings.eos_token_id, settings.pad_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>"), tokenizer.pad_token_id
+    settings.eos_token_id, settings.pad_token_id = tokenizer("<|im_end|>").input_ids[0], tokenizer.pad_token_id
     return model
 
 
