@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from foveate.apps.bench.shapes import SHAPES, fill_weights, make_example
+from foveate.apps.bench.shapes import SHAPES, build_random, make_example
 from foveate.apps.encoder import MIB
 from foveate.models.live_memory import LiveMemory
 from foveate.pipeline.prune import prune_inputs
@@ -31,16 +31,10 @@ ARMS: tuple[tuple[float, int | None], ...] = ((1.0, None), *((1.0, bound) for bo
 
 def build() -> tuple[Any, dict[str, Any]]:
     """The model, and a prompt with a page of noise."""
-    from transformers import AutoModelForImageTextToText
-    from transformers.initialization import no_init_weights
-
     shape = SHAPES["qwen2.5-vl-3b"]
     config = shape.make_config(LAYERS)
     config.vision_config.fullatt_block_indexes = [LAYERS - 1]
-    config.foveate_template = {}  # its prompts are random words
-    with no_init_weights():
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
-    fill_weights(model)
+    model = build_random(config)
     with Unmultiplied():
         return model, make_example(model, shape, (SIDE, SIDE))
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from foveate.apps.bench import published
-from foveate.apps.bench.shapes import fill_weights
+from foveate.apps.bench.shapes import build_random
 from foveate.apps.encoder import MIB
 from foveate.models.live_memory import LiveMemory
 from foveate.pipeline.prune import prune_inputs
@@ -115,14 +115,10 @@ SHAPES = {
 @torch.no_grad()
 def build(shape: TileShape) -> tuple[Any, dict[str, Tensor]]:
     """The model of a shape, and a prompt with one image of noise."""
-    from transformers import CONFIG_MAPPING, AutoModelForImageTextToText
-    from transformers.initialization import no_init_weights
+    from transformers import CONFIG_MAPPING
 
     config = CONFIG_MAPPING[shape.model_type](**shape.config)
-    config.foveate_template = {}  # its prompts are random words
-    with no_init_weights():
-        model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32).eval()
-    fill_weights(model)
+    model = build_random(config)
     side = config.vision_config.image_size
     side = side if isinstance(side, int) else side[0]
     pixels = torch.randn(shape.count, 3, side, side)

@@ -19,13 +19,10 @@ from typing import Any
 from unittest import mock
 
 import torch
-from torch import Tensor
 
 from foveate.apps.evaluate.batches import EvalBatch
 from foveate.apps.evaluate.examples import sample_examples
-from foveate.method import Method
-from foveate.method.tiles import read_relevance
-from foveate.method.tokens import VisualTokens
+from foveate.method import tiles as choosing
 from foveate.models import family_of
 from foveate.models.tile_encoder import Box
 from foveate.pipeline import tiles
@@ -40,23 +37,20 @@ SALIENT = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 SPREAD = (0.3, 0.4, 0.5, 0.6, 0.7, 1.0)  # 1.0: there is no second threshold
 
 
-def score_tiles(loaded: LoadedModel, batch: EvalBatch) -> tuple[list[float], Sequence[Box]]:
-    """Where each tile lies, and its relevance as a share of the range over the overview; 1 where that is flat."""
-    scores = list[float]()
+def choose_tiles(loaded: LoadedModel, batch: EvalBatch) -> tuple[dict[str, list[int]], Sequence[Box]]:
+    """The tiles that `encode="auto"` chooses with each pair of thresholds, and where each tile lies."""
+    chosen: dict[str, list[int]] = {}
     family: Any = family_of(loaded.model)
 
-    def record(method: Method, overview: VisualTokens, regions: Sequence[Tensor]) -> list[int]:
-        relevance = read_relevance(method, overview)
-        if relevance is None:
-            relevance, low, spread = torch.ones(len(overview.embeds)), 0.0, 1.0
-        else:
-            low, spread = float(relevance.amin()), float(relevance.amax() - relevance.amin())
-        scores.extend((float(relevance[region].amax()) - low) / spread for region in regions)
+    def record(*overview: Any) -> list[int]:
+        for salient, spread in itertools.product(SALIENT, SPREAD):
+            with mock.patch.multiple(choosing, SALIENT=salient, SPREAD=spread):
+                chosen[f"{salient}, {spread}"] = choosing.choose_salient_tiles(*overview)
         return []
 
     with mock.patch.object(tiles, "choose_salient_tiles", record):
         tiles.encode_tiles(loaded.model, family, batch.inputs, check_settings(0.1, "foveate", encode="auto"))
-    return scores, family.split_images(loaded.model, batch.inputs)[0].boxes
+    return chosen, family.split_images(loaded.model, batch.inputs)[0].boxes
 
 
 def find_tiles(case: HeldOutCase, boxes: Sequence[Box]) -> set[int]:
@@ -88,16 +82,12 @@ def main() -> None:
         examples = sample_examples([task], options.split, options.limit, options.seed, side)
         shares, complete = defaultdict(list), defaultdict(list)
         for case, example in zip(cases, examples, strict=True):
-            scores, boxes = score_tiles(loaded, EvalBatch(loaded, [example], []))
+            chosen, boxes = choose_tiles(loaded, EvalBatch(loaded, [example], []))
             wanted = find_tiles(case, boxes)
-            for salient, spread in itertools.product(SALIENT, SPREAD):
-                label = f"{salient}, {spread}"
-                chosen = [number for number, score in enumerate(scores) if score >= salient]
-                if len(chosen) > spread * len(scores):
-                    chosen = [*range(len(scores))]
-                shares[label].append((1 + len(chosen)) / (1 + len(scores)))
+            for label, numbers in chosen.items():
+                shares[label].append((1 + len(numbers)) / (1 + len(boxes)))
                 if wanted:
-                    complete[label].append(wanted <= set(chosen))
+                    complete[label].append(wanted <= set(numbers))
         table[f"{side}, {task}"] = {
             label: {"encoded": round(mean(own), 3), "complete": round(mean(complete[label]), 3)}
             for label, own in shares.items()

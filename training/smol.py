@@ -6,7 +6,6 @@ beside it is a connector and low-rank adapters.
 
 from __future__ import annotations
 
-import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,14 @@ from typing import Any
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from tokenizers import AddedToken
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from training.build import ChatFormat
 from training.data import Head
-from training.tiled import END, MAX_TILES, OVERVIEW, SPOT, START, TILE, TILE_PATCH
+from training.tiled import SPOT, add_marks, build_tiled_processor
 
 FACTOR = 2  # patches per visual token and axis
-TOKENS = TILE // TILE_PATCH // FACTOR  # visual tokens along a tile's sides
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 SMOL = ChatFormat(
     "<|im_start|>user\n",
@@ -54,19 +51,18 @@ def read_language_model() -> tuple[Any, Any]:
     path = find_language_model()
     tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return add_marks(tokenizer), model
+    return add_image_marks(tokenizer), model
 
 
-def add_marks(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Add Aya Vision's marks of images and tiles behind the tokenizer's own ids."""
-    marks = [START, END, SPOT, OVERVIEW, *(f"TILE_{number}" for number in range(1, MAX_TILES + 1)), "<image>"]
-    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+def add_image_marks(tokenizer: Any) -> Any:
+    """Add the marks of images and tiles, and what stands for an image in a conversation; return the tokenizer."""
+    add_marks(tokenizer, SMOL.image)
     return tokenizer
 
 
-def make_head(tokenizer: PreTrainedTokenizerBase) -> Head:
+def make_head(tokenizer: Any) -> Head:
     """The part of the prompt before the question, with an image of one tile."""
-    image = f"{START}{OVERVIEW}{SPOT * TOKENS**2}{END}"
+    image = build_smol_processor(tokenizer).replace_image_token({"num_patches": [1]}, 0)
     ids = tokenizer(SMOL.opening + SMOL.before + image + SMOL.after).input_ids
     return ids, [(i,) for i in range(len(ids))], len(ids)
 
@@ -105,39 +101,13 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
 
 
 def add_adapters(model: Any, rank: int) -> None:
-    """Freeze the model and put low-rank products beside the language model's linear layers."""
-    model.requires_grad_(False)
+    """Put low-rank products beside the language model's linear layers; nothing else learns by itself."""
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS), model)
-    for name, weight in model.named_parameters():
-        weight.requires_grad_("lora_" in name or "multi_modal_projector" in name)
 
 
-def list_learned(model: Any) -> dict[str, Tensor]:
-    """What training changes: the connector and the adapters."""
-    return {name: weight for name, weight in model.state_dict().items() if re.search("lora_|projector", name)}
-
-
-def build_smol_processor(tokenizer: PreTrainedTokenizerBase) -> Any:
-    """Build the processor, which cuts an image into up to MAX_TILES tiles."""
-    from transformers import AyaVisionProcessor
-    from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
-
-    image_processor = GotOcr2ImageProcessorPil(
-        size={"height": TILE, "width": TILE},
-        crop_to_patches=True,
-        min_patches=1,
-        max_patches=MAX_TILES,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    return AyaVisionProcessor(
-        image_processor=image_processor,
-        tokenizer=tokenizer,
-        patch_size=TILE_PATCH,
-        img_size=TILE,
-        downsample_factor=FACTOR,
-        chat_template=SMOL.template(),
-    )
+def build_smol_processor(tokenizer: Any) -> Any:
+    """Build the processor, which cuts an image into tiles as that of `bundled-tiles`."""
+    return build_tiled_processor(tokenizer, SMOL, FACTOR)
 
 
 def merge_adapters(model: Any) -> None:

@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from training.build import LLAVA, WIDTH, build_tokenizer
+from training.build import LLAVA, WIDTH, ChatFormat, build_tokenizer
 
 TILE = 336  # pixels of a tile's sides
 TILE_PATCH = 14  # pixels
@@ -24,14 +24,19 @@ START, END, SPOT, OVERVIEW = "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|
 def build_tiled_tokenizer() -> PreTrainedTokenizerFast:
     """Build `bundled`'s tokenizer with Aya Vision's marks of images and tiles behind its own ids."""
     tokenizer = build_tokenizer(LLAVA)
-    marks = [START, END, SPOT, OVERVIEW, *(f"TILE_{number}" for number in range(1, MAX_TILES + 1))]
-    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    add_marks(tokenizer)
     tokenizer.model_max_length = LONGEST
     return tokenizer
 
 
-def build_tiled_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
-    """Build the processor, which cuts an image into up to MAX_TILES tiles."""
+def add_marks(tokenizer: Any, *more: str) -> None:
+    """Add Aya Vision's marks of images and tiles, and `more`, behind the tokenizer's own ids."""
+    marks = [START, END, SPOT, OVERVIEW, *(f"TILE_{number}" for number in range(1, MAX_TILES + 1)), *more]
+    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+
+
+def build_tiled_processor(tokenizer: Any, chat: ChatFormat = LLAVA, factor: int = 1) -> Any:
+    """Build the processor, which cuts an image into up to MAX_TILES tiles; `factor` patches a token along each axis."""
     from transformers import AyaVisionProcessor
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
@@ -48,8 +53,8 @@ def build_tiled_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
         tokenizer=tokenizer,
         patch_size=TILE_PATCH,
         img_size=TILE,
-        downsample_factor=1,
-        chat_template=LLAVA.template(),
+        downsample_factor=factor,
+        chat_template=chat.template(),
     )
 
 

@@ -28,7 +28,7 @@ def choose_salient_tiles(method: Method, overview: VisualTokens, regions: Sequen
     too where the relevance is flat, as without a question.
     """
     shown = [n for n, region in enumerate(regions) if len(region)]
-    relevance = read_relevance(method, overview)
+    relevance = _read_relevance(method, overview)
     if relevance is None:
         return shown
     scores = relevance.cpu()
@@ -52,7 +52,7 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
     Returns:
         The numbers of the tiles, the best one first, without those of padding.
     """
-    relevance = read_relevance(method, overview)
+    relevance = _read_relevance(method, overview)
     if relevance is None:
         rows = unit_rows(overview.embeds)
         values = [(1 - float(rows[region].mean(0).norm()), 0.0) if len(region) else None for region in regions]
@@ -63,7 +63,7 @@ def rank_tiles(method: Method, overview: VisualTokens, regions: Sequence[Tensor]
     return sorted((n for n, value in enumerate(values) if value), key=lambda n: values[n] or (), reverse=True)
 
 
-def read_relevance(method: Method, overview: VisualTokens) -> Tensor | None:
+def _read_relevance(method: Method, overview: VisualTokens) -> Tensor | None:
     """The method's own relevance of every token, or that of its words; None where it is the same everywhere."""
     relevance = method.relevance_map(overview)
     if _is_flat(relevance) and method.prompt_aware:

@@ -147,19 +147,24 @@ def build(
 
     Raises `InputError` for more layers than the published model has, or than fit.
     """
-    from transformers import AutoModelForImageTextToText
-    from transformers.initialization import no_init_weights
-
     dtype = dtype or (torch.float32 if device == "cpu" else torch.bfloat16)
     check_layers(shape, layers)
     layers = _choose_layers(shape, layers, dtype, device)
     config = shape.make_config(layers)
+    return build_random(config, dtype, device), measure_scale(shape, config)
+
+
+def build_random(config: Any, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Any:
+    """A model of this configuration with random weights, in evaluation mode."""
+    from transformers import AutoModelForImageTextToText
+    from transformers.initialization import no_init_weights
+
     config.foveate_template = {}  # its prompts are random words
     with torch.device(device), no_init_weights():
         model = AutoModelForImageTextToText.from_config(config, dtype=dtype)
     model.tie_weights()
     fill_weights(model)
-    return model.eval(), measure_scale(shape, config)
+    return model.eval()
 
 
 def _choose_layers(shape: Shape, layers: int | None, dtype: torch.dtype, device: str) -> int:
