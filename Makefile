@@ -217,7 +217,7 @@ speed-encode: .venv/ready
 	$(ENCODE) --model internvl3-8b --encode 0.4,0.25 --layers 7 --rounds 2 --out $(SPEED)/internvl3-8b-encode
 	$(ENCODE) --model smolvlm-2.2b --encode 0.4,0.25 --layers 8 --rounds 3 --out $(SPEED)/smolvlm-2.2b-encode
 	$(ENCODE) --model qwen2.5-vl-3b --image-size 1344 --encode 0.25 --layers 9 --rounds 3 --out $(SPEED)/qwen2.5-vl-3b-encode
-	$(ENCODE) --model qwen2.5-vl-3b --image-size 2688 --encode 0.25 --layers 9 --rounds 1 --out $(SPEED)/qwen2.5-vl-3b-2688-encode
+	$(ENCODE) --model qwen2.5-vl-3b --image-size 2688 --encode 0.25,0.125 --layers 9 --rounds 1 --out $(SPEED)/qwen2.5-vl-3b-2688-encode
 
 # The tables of docs/serving.md: two hours, half of them for the load of 64 clients. Run nothing else at the same time.
 SERVED := .venv/engine/bin/foveate bench --engine vllm --layers 2 --keep 0.111 --rounds 3
