@@ -9,8 +9,8 @@ from torch import Tensor, amp
 
 
 def choose_precision(device: str) -> torch.dtype:
-    """Return bfloat16 on a GPU and on a CPU with units for it (AMX), else float32: without them it is far slower."""
-    fast = device != "cpu" or torch.cpu._is_amx_tile_supported()
+    """Return bfloat16 on a GPU and on a CPU with units for it, else float32: without them it is far slower."""
+    fast = device != "cpu" or torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if fast else torch.float32
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 
 import foveate
@@ -29,10 +30,10 @@ from training.wordings import reword
 
 RANK = 16
 ALIGN = TrainingStage(
-    steps=150, batch=8, horizon=400, rate=1e-3, stream=90_000_000, questions=12, captions=2, diet=COUNTING,
+    steps=100, batch=8, horizon=400, rate=1e-3, stream=90_000_000, questions=12, captions=2, diet=COUNTING,
     scenes={"scene": 1, "variety": 1},
 )  # fmt: skip
-TALK = replace(ALIGN, steps=4000, horizon=4000, rate=7e-4, stream=100_000_000, questions=16, captions=1)
+TALK = replace(ALIGN, steps=2400, horizon=2400, rate=7e-4, stream=100_000_000, questions=16, captions=1)
 
 
 class SmolTraining(LanguageTraining):
@@ -70,10 +71,13 @@ def train(plan: TrainingPlan, out: Path) -> Path:
     model = build_smol(tokenizer, language, foveate.load("bundled-tiles", dtype=torch.float32).model)
     add_adapters(model, RANK)
     net = SmolTraining(model.eval(), tokenizer, likeness=0.0, sharpness=0.0)
-    net.unfreeze(connector=True, language=False)
-    run_stage("align", net, ALIGN, WordedBatches(ALIGN, tokenizer, plan.seed), plan, out)
-    net.unfreeze(connector=True, language=True)
-    run_stage("talk", net, TALK, WordedBatches(TALK, tokenizer, plan.seed), plan, out)
+    for layer in model.model.language_model.layers:
+        layer.compile(dynamic=True)
+    with disable_input_dtype_casting(model):  # autocast does it; twice costs time
+        net.unfreeze(connector=True, language=False)
+        run_stage("align", net, ALIGN, WordedBatches(ALIGN, tokenizer, plan.seed), plan, out)
+        net.unfreeze(connector=True, language=True)
+        run_stage("talk", net, TALK, WordedBatches(TALK, tokenizer, plan.seed), plan, out)
     return save_smol(model, tokenizer, out / "model")
 
 
