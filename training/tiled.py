@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import AddedToken
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from foveate.runtime.smol import add_tokens
 from training.build import LLAVA, WIDTH, ChatFormat, build_tokenizer
 
 TILE = 336  # pixels of a tile's sides
@@ -24,15 +24,14 @@ START, END, SPOT, OVERVIEW = "<|START_OF_IMG|>", "<|END_OF_IMG|>", "<|IMG_PATCH|
 def build_tiled_tokenizer() -> PreTrainedTokenizerFast:
     """Build `bundled`'s tokenizer with Aya Vision's marks of images and tiles behind its own ids."""
     tokenizer = build_tokenizer(LLAVA)
-    add_marks(tokenizer)
+    add_tokens(tokenizer, list_marks())
     tokenizer.model_max_length = LONGEST
     return tokenizer
 
 
-def add_marks(tokenizer: Any, *more: str) -> None:
-    """Add Aya Vision's marks of images and tiles, and `more`, behind the tokenizer's own ids."""
-    marks = [START, END, SPOT, OVERVIEW, *(f"TILE_{number}" for number in range(1, MAX_TILES + 1)), *more]
-    tokenizer.add_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+def list_marks(*more: str) -> list[str]:
+    """List Aya Vision's marks of images and tiles, and `more`."""
+    return [START, END, SPOT, OVERVIEW, *(f"TILE_{number}" for number in range(1, MAX_TILES + 1)), *more]
 
 
 def build_tiled_processor(tokenizer: Any, chat: ChatFormat = LLAVA, factor: int = 1) -> Any:

@@ -19,16 +19,17 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 
 import foveate
+from foveate.runtime.load import BUNDLED
+from foveate.runtime.smol import read_language_model, write_model
 from foveate.world.scenes import sample_scene
 from training.data import BatchDataset, pack, sample_kind, stack_pixels
 from training.language import LanguageTraining
 from training.loop import run_stage
 from training.pages import draw_in_one_tile
 from training.plans import COUNTING, PLANS, TrainingPlan, TrainingStage
-from training.smol import SMOL, add_adapters, build_smol, make_head, read_language_model, save_smol
+from training.smol import SMOL, add_adapters, add_image_marks, build_smol, make_head, save_smol
 from training.wordings import reword
 
-RANK = 16
 ALIGN = TrainingStage(
     steps=100, batch=8, horizon=400, rate=1e-3, stream=90_000_000, questions=12, captions=2, diet=COUNTING,
     scenes={"scene": 1, "variety": 1},
@@ -63,13 +64,14 @@ class WordedBatches(BatchDataset):
         return batch | {"pixel_values": stack_pixels([draw_in_one_tile(scene) for scene in scenes])}
 
 
-def train(plan: TrainingPlan, out: Path) -> Path:
-    """Run the stages, resuming where `out` has checkpoints; return the folder of the finished model."""
+def train(plan: TrainingPlan, out: Path, steps: int = TALK.steps) -> Path:
+    """Run the stages, resuming where `out` has checkpoints; return the folder of what was trained."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     tokenizer, language = read_language_model()
+    add_image_marks(tokenizer)
     model = build_smol(tokenizer, language, foveate.load("bundled-tiles", dtype=torch.float32).model)
-    add_adapters(model, RANK)
+    add_adapters(model)
     net = SmolTraining(model.eval(), tokenizer, likeness=0.0, sharpness=0.0)
     for layer in model.model.language_model.layers:
         layer.compile(dynamic=True)
@@ -77,17 +79,22 @@ def train(plan: TrainingPlan, out: Path) -> Path:
         net.unfreeze(connector=True, language=False)
         run_stage("align", net, ALIGN, WordedBatches(ALIGN, tokenizer, plan.seed), plan, out)
         net.unfreeze(connector=True, language=True)
-        run_stage("talk", net, TALK, WordedBatches(TALK, tokenizer, plan.seed), plan, out)
-    return save_smol(model, tokenizer, out / "model")
+        run_stage("talk", net, replace(TALK, steps=steps), WordedBatches(TALK, tokenizer, plan.seed), plan, out)
+    shipped = save_smol(model, tokenizer, out / "shipped")
+    write_model(out / "model", shipped, BUNDLED["bundled-tiles"], *read_language_model())
+    return shipped
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m training.train_smol", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/smol"), help="folder for checkpoints and the model")
+    parser.add_argument(
+        "--steps", type=int, default=TALK.steps, help="of the second stage; 0 saves the last checkpoint"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(train(replace(PLANS["llava"], seed=options.seed), options.out))
+    print(train(replace(PLANS["llava"], seed=options.seed), options.out, options.steps))
 
 
 if __name__ == "__main__":

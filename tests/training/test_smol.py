@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import foveate
 from foveate.models.sequence import IGNORED_LABEL
+from foveate.runtime.load import BUNDLED
+from foveate.runtime.smol import write_model
 from foveate.world.plain_questions import COLORS, to_plural
 from foveate.world.questions import sample_questions, tasks_of
 from foveate.world.scenes import NOUNS, sample_scene
@@ -82,7 +84,7 @@ def fill_adapters(model):
 
 
 def test_the_connector_and_the_adapters_learn_and_nothing_else(tokenizer, model):
-    add_adapters(model, 4)
+    add_adapters(model)
     net = SmolTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
     for connector, language in ((True, False), (True, True)):
         net.unfreeze(connector=connector, language=language)
@@ -99,8 +101,8 @@ def test_the_connector_and_the_adapters_learn_and_nothing_else(tokenizer, model)
 
 
 @torch.no_grad()
-def test_packed_questions_with_adapters_are_prompts_to_the_saved_model(tokenizer, model, tmp_path):
-    add_adapters(model, 4)
+def test_packed_questions_with_adapters_are_prompts_to_the_saved_model(tokenizer, language, model, tmp_path):
+    add_adapters(model)
     fill_adapters(model)
     net = SmolTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
     batch = WordedBatches(replace(TALK, batch=1, questions=2, captions=0), tokenizer, 0)[0]
@@ -112,7 +114,8 @@ def test_packed_questions_with_adapters_are_prompts_to_the_saved_model(tokenizer
     head = len(make_head(tokenizer)[0])
     length = int(batch["position_ids"][0, last]) + 1 - head
     ids = torch.cat([batch["input_ids"][:, :head], batch["input_ids"][:, last + 1 - length : last + 1]], 1)
-    save_smol(model, tokenizer, tmp_path / "model")
+    shipped = save_smol(model, tokenizer, tmp_path / "shipped")
+    write_model(tmp_path / "model", shipped, BUNDLED["bundled-tiles"], build_tokenizer(QWEN), language)
     loaded = foveate.load(tmp_path / "model", dtype="float32")
     stock = loaded.model(input_ids=ids, pixel_values=batch["pixel_values"]).logits[0, -len(packed) :]
     torch.testing.assert_close(packed, stock, atol=0.02, rtol=0.02)  # stored in half precision

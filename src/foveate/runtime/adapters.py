@@ -58,17 +58,20 @@ def add_adapter(model: Any, adapter: str) -> Any:
 def merge_low_rank(model: Any, folder: Path) -> None:
     """Add a LoRA's products to the model's weights, in the form in which PEFT saves them; PEFT is not needed.
 
-    `W + alpha / r B A` for every linear layer with matrices A and B, of r rows and columns.
+    `W + alpha / r B A` for every linear layer with matrices A and B, of r rows and columns. Other tensors replace the
+    model's.
 
     Source:
         LoRA, arXiv 2106.09685.
     """
     settings = json.loads((folder / CONFIG).read_text())
     matrices = load_file(folder / "adapter_model.safetensors")
-    for name, down in matrices.items():
+    for name, values in matrices.items():
+        if ".lora_" not in name:
+            model.get_parameter(name.removeprefix("base_model.model.")).copy_(values)
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
             weight = model.get_submodule(layer.removeprefix("base_model.model.")).weight
-            product = matrices[f"{layer}.lora_B.weight"].float() @ down.float()
+            product = matrices[f"{layer}.lora_B.weight"].float() @ values.float()
             product = settings["lora_alpha"] / settings["r"] * product.to(weight.device)
             weight.copy_(weight.float() + product)
