@@ -179,6 +179,7 @@ results: .venv/ready
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/glance_cost.py
 	$(BIN)/python benchmarks/ceiling.py
+	for model in bundled bundled-qwen; do $(BIN)/python benchmarks/spaces.py --model $$model || exit 1; done
 	$(BIN)/python benchmarks/steps.py
 	$(POLICY) --model bundled-qwen --tasks all --out runs/bundled-qwen.policy.json
 	$(BIN)/python benchmarks/policies.py bundled-qwen --folder runs/bundled-qwen.policy.json.answers
