@@ -64,7 +64,7 @@ def run_stage(
         done = step + 1
         log.add(done, {"loss": loss.item(), **figures})
         if done % plan.save_every == 0 or done == stage.steps:
-            _save_checkpoint(checkpoint, net, optimizers, done)
+            save_checkpoint(checkpoint, net, optimizers, done)
 
 
 class TrainingLog:
@@ -109,7 +109,7 @@ def _load_checkpoint(path: Path, net: nn.Module, optimizers: list[torch.optim.Op
     return int(state["done"])
 
 
-def _save_checkpoint(path: Path, net: nn.Module, optimizers: list[torch.optim.Optimizer], done: int) -> None:
+def save_checkpoint(path: Path, net: nn.Module, optimizers: list[torch.optim.Optimizer], done: int) -> None:
     """Write to another file and rename it: a killed run never leaves half a checkpoint."""
     part = path.with_suffix(".part")
     torch.save({"net": net.state_dict(), "optimizers": [o.state_dict() for o in optimizers], "done": done}, part)

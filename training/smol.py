@@ -7,11 +7,12 @@ beside it is a connector and low-rank adapters.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
 from foveate.runtime.smol import ADAPTER, TOKENS, add_tokens, fill_weights
@@ -82,8 +83,8 @@ def add_adapters(model: Any) -> None:
 
 
 def build_smol_processor(tokenizer: Any) -> Any:
-    """Build the processor, which cuts an image into tiles as that of `bundled-tiles`."""
-    return build_tiled_processor(tokenizer, SMOL, FACTOR)
+    """Build the processor: that of `bundled-tiles`, but every image is one tile, as the model has seen no others."""
+    return build_tiled_processor(tokenizer, SMOL, FACTOR, max_tiles=1)
 
 
 def save_smol(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
@@ -102,3 +103,10 @@ def save_smol(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> P
     save_file(learned, folder / ADAPTER)
     (folder / TOKENS).write_text(json.dumps(list_marks(SMOL.image), indent=1) + "\n")
     return folder
+
+
+def read_smol(model: Any, folder: Path) -> None:
+    """Read what `save_smol` saved into the connector and the adapters."""
+    for name, values in load_file(folder / ADAPTER).items():
+        own = re.sub(r"(lora_[AB])", r"\1.default", name.removeprefix("base_model.model."))
+        model.get_parameter(own).data.copy_(values)

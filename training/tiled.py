@@ -34,8 +34,8 @@ def list_marks(*more: str) -> list[str]:
     return [START, END, SPOT, OVERVIEW, *(f"TILE_{number}" for number in range(1, MAX_TILES + 1)), *more]
 
 
-def build_tiled_processor(tokenizer: Any, chat: ChatFormat = LLAVA, factor: int = 1) -> Any:
-    """Build the processor, which cuts an image into up to MAX_TILES tiles; `factor` patches a token along each axis."""
+def build_tiled_processor(tokenizer: Any, chat: ChatFormat = LLAVA, factor: int = 1, max_tiles: int = MAX_TILES) -> Any:
+    """Build the processor, which cuts an image into up to `max_tiles` tiles; `factor` patches a token on each axis."""
     from transformers import AyaVisionProcessor
     from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
@@ -43,7 +43,7 @@ def build_tiled_processor(tokenizer: Any, chat: ChatFormat = LLAVA, factor: int 
         size={"height": TILE, "width": TILE},
         crop_to_patches=True,
         min_patches=1,
-        max_patches=MAX_TILES,
+        max_patches=max_tiles,
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )

@@ -24,10 +24,10 @@ from foveate.runtime.smol import read_language_model, write_model
 from foveate.world.scenes import sample_scene
 from training.data import BatchDataset, pack, sample_kind, stack_pixels
 from training.language import LanguageTraining
-from training.loop import run_stage
+from training.loop import make_optimizers, run_stage, save_checkpoint
 from training.pages import draw_in_one_tile
 from training.plans import COUNTING, PLANS, TrainingPlan, TrainingStage
-from training.smol import SMOL, add_adapters, add_image_marks, build_smol, make_head, save_smol
+from training.smol import SMOL, add_adapters, add_image_marks, build_smol, make_head, read_smol, save_smol
 from training.wordings import reword
 
 ALIGN = TrainingStage(
@@ -64,8 +64,11 @@ class WordedBatches(BatchDataset):
         return batch | {"pixel_values": stack_pixels([draw_in_one_tile(scene) for scene in scenes])}
 
 
-def train(plan: TrainingPlan, out: Path, steps: int = TALK.steps) -> Path:
-    """Run the stages, resuming where `out` has checkpoints; return the folder of what was trained."""
+def train(plan: TrainingPlan, out: Path, steps: int = TALK.steps, start: Path | None = None, done: int = 0) -> Path:
+    """Run the stages, resuming where `out` has checkpoints; return the folder of what was trained.
+
+    Without checkpoints the second stage goes on from `start`, which was saved after `done` of its steps.
+    """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
     tokenizer, language = read_language_model()
@@ -76,9 +79,13 @@ def train(plan: TrainingPlan, out: Path, steps: int = TALK.steps) -> Path:
     for layer in model.model.language_model.layers:
         layer.compile(dynamic=True)
     with disable_input_dtype_casting(model):  # autocast does it; twice costs time
-        net.unfreeze(connector=True, language=False)
-        run_stage("align", net, ALIGN, WordedBatches(ALIGN, tokenizer, plan.seed), plan, out)
+        if start is None:
+            net.unfreeze(connector=True, language=False)
+            run_stage("align", net, ALIGN, WordedBatches(ALIGN, tokenizer, plan.seed), plan, out)
         net.unfreeze(connector=True, language=True)
+        if start is not None and not (out / "talk.pt").exists():
+            read_smol(model, start)
+            save_checkpoint(out / "talk.pt", net, make_optimizers(net, TALK.rate), done)
         run_stage("talk", net, replace(TALK, steps=steps), WordedBatches(TALK, tokenizer, plan.seed), plan, out)
     shipped = save_smol(model, tokenizer, out / "shipped")
     write_model(out / "model", shipped, BUNDLED["bundled-tiles"], *read_language_model())
@@ -92,9 +99,12 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=TALK.steps, help="of the second stage; 0 saves the last checkpoint"
     )
+    parser.add_argument("--start", type=Path, help="folder of what was trained before, where --out has no checkpoint")
+    parser.add_argument("--done", type=int, default=0, help="steps of the second stage after which --start was saved")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(train(replace(PLANS["llava"], seed=options.seed), options.out, options.steps))
+    plan = replace(PLANS["llava"], seed=options.seed)
+    print(train(plan, options.out, options.steps, options.start, options.done))
 
 
 if __name__ == "__main__":

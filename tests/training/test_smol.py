@@ -25,6 +25,7 @@ from training.smol import (
     build_smol,
     build_smol_processor,
     make_head,
+    read_smol,
     save_smol,
 )
 from training.train_smol import TALK, SmolTraining, WordedBatches
@@ -115,6 +116,11 @@ def test_packed_questions_with_adapters_are_prompts_to_the_saved_model(tokenizer
     length = int(batch["position_ids"][0, last]) + 1 - head
     ids = torch.cat([batch["input_ids"][:, :head], batch["input_ids"][:, last + 1 - length : last + 1]], 1)
     shipped = save_smol(model, tokenizer, tmp_path / "shipped")
+    again = build_smol(tokenizer, language, foveate.load("bundled-tiles", dtype=torch.float32).model)
+    add_adapters(again)
+    read_smol(again, shipped)
+    for name, weight in again.named_parameters():
+        torch.testing.assert_close(weight, model.get_parameter(name), atol=1e-3, rtol=1e-3)
     write_model(tmp_path / "model", shipped, BUNDLED["bundled-tiles"], build_tokenizer(QWEN), language)
     loaded = foveate.load(tmp_path / "model", dtype="float32")
     stock = loaded.model(input_ids=ids, pixel_values=batch["pixel_values"]).logits[0, -len(packed) :]
