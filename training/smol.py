@@ -15,10 +15,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from foveate.runtime.smol import ADAPTER, TOKENS, add_tokens, fill_weights
 from training.build import ChatFormat
 from training.data import Head
 from training.tiled import SPOT, build_tiled_processor, list_marks
+from training.whole import ADAPTER, TOKENS, add_tokens, fill_weights
 
 RANK = 16  # of the adapters
 FACTOR = 2  # patches per visual token and axis
@@ -88,7 +88,7 @@ def build_smol_processor(tokenizer: Any) -> Any:
 
 
 def save_smol(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save what was trained, in half precision, and what `foveate.runtime.smol` needs to make the whole model of it."""
+    """Save what was trained, in half precision, and what `training.whole` needs to make the whole model of it."""
     learned = {
         f"base_model.model.{name.replace('.default', '')}": weight.detach().half().contiguous()
         for name, weight in model.named_parameters()

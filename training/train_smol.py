@@ -20,7 +20,6 @@ from torch import Tensor
 
 import foveate
 from foveate.runtime.load import BUNDLED
-from foveate.runtime.smol import read_language_model, write_model
 from foveate.world.scenes import sample_scene
 from training.data import BatchDataset, pack, sample_kind, stack_pixels
 from training.language import LanguageTraining
@@ -28,6 +27,7 @@ from training.loop import make_optimizers, run_stage, save_checkpoint
 from training.pages import draw_in_one_tile
 from training.plans import COUNTING, PLANS, TrainingPlan, TrainingStage
 from training.smol import SMOL, add_adapters, add_image_marks, build_smol, make_head, read_smol, save_smol
+from training.whole import read_language_model, write_model
 from training.wordings import reword
 
 ALIGN = TrainingStage(

