@@ -57,7 +57,9 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
     """
     from transformers import AyaVisionConfig, AyaVisionForConditionalGeneration, LlamaConfig
 
-    text = LlamaConfig.from_dict(language.config.to_dict() | {"vocab_size": len(tokenizer), "dtype": None})
+    text = LlamaConfig.from_dict(
+        language.config.to_dict() | {"vocab_size": len(tokenizer), "dtype": None, "_name_or_path": ""}
+    )
     width: dict[str, Any] = {"alignment_intermediate_size": 4 * text.hidden_size}
     config = AyaVisionConfig(
         vision_config=tiles.config.vision_config,

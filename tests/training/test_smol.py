@@ -61,6 +61,12 @@ def test_the_language_model_is_unchanged_on_words(tokenizer, language, model):
     torch.testing.assert_close(model(input_ids=ids).logits[..., :400], language(ids).logits)
 
 
+def test_the_configuration_has_no_path(tokenizer, language, tmp_path):
+    language.config.name_or_path = str(tmp_path)
+    model = build_smol(tokenizer, language, foveate.load("bundled-tiles", dtype=torch.float32).model)
+    assert str(tmp_path) not in model.config.to_json_string()
+
+
 def test_new_tokens_start_at_the_mean(tokenizer, language, model):
     table, whole = model.get_input_embeddings().weight, language.get_input_embeddings().weight
     assert len(table) == len(tokenizer)
