@@ -117,9 +117,9 @@ def main() -> None:
         prune_inputs(loaded.model, batch.inputs, keep=0.111, method=recorder)
         seen += [(cases[example.id], tokens) for example, tokens in zip(batch.examples, recorder.seen, strict=True)]
     states = [read_question(loaded.model, tokens.question) for _, tokens in seen]
-    sample = {depth: torch.cat([state[depth] for state in states]) for depth in states[0]}
-    spaces = {depth: WordSpace(words) for depth, words in sample.items()}
-    spaces[0] = WordSpace(loaded.model.get_input_embeddings().weight.float())
+    words = {depth: torch.cat([state[depth] for state in states]) for depth in states[0] if depth}
+    words[0] = loaded.model.get_input_embeddings().weight.float()
+    spaces = {depth: WordSpace(sample) for depth, sample in words.items()}
     ranks: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (case, tokens), state in zip(seen, states, strict=True):
         grid = tokens.grid or tokens.raster

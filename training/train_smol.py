@@ -88,7 +88,7 @@ def train(plan: TrainingPlan, out: Path, steps: int = TALK.steps, start: Path | 
             save_checkpoint(out / "talk.pt", net, make_optimizers(net, TALK.rate), done)
         run_stage("talk", net, replace(TALK, steps=steps), WordedBatches(TALK, tokenizer, plan.seed), plan, out)
     shipped = save_smol(model, tokenizer, out / "shipped")
-    write_model(out / "model", shipped, BUNDLED["bundled-tiles"], *read_language_model())
+    write_model(out / "model", shipped, BUNDLED["bundled-tiles"], tokenizer, language)
     return shipped
 
 
