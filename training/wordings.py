@@ -46,6 +46,23 @@ WORDINGS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"which number stands right of the (.+)\?", (
         "what number is beside the {0}?", "read the number next to the {0}.", "the {0} has which number?",
     )),
+    (r"what is the (\w+)\?", (
+        "give the {0}.", "which {0} is written here?", "tell me the {0}.", "what does it say for the {0}?",
+    )),
+    (r"what is the (\w+) of (.+)\?", (
+        "give the {0} of {1}.", "tell me the {0} of {1}.", "read the {0} of {1}.", "which {0} does {1} have?",
+    )),
+    (r"which shop is this receipt from\?", ("what is the name of the shop?", "where was this bought?")),
+    (r"what is in the (\w+) field\?", (
+        "what does the {0} field say?", "read the {0} field.", "which text is in the field {0}?",
+    )),
+    (r"is (.+) ticked\?", ("is the box of {0} ticked?", "is {0} turned on?", "has {0} been chosen?")),
+    (r"which (bar|part) is the (largest|smallest)\?", (
+        "name the {1} {0}.", "what is the {1} {0}?", "which {0} has the {1} value?",
+    )),
+    (r"does the line of (.+) rise or fall\?", (
+        "is it rise or fall for the line of {0}?", "how does the line of {0} go, rise or fall?",
+    )),
 )  # fmt: skip
 PLAIN = 0.4  # share of the questions that keep the world's own words
 

@@ -4,6 +4,7 @@ import random
 import re
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import count
 
 import pytest
 import torch
@@ -13,12 +14,18 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import foveate
 from foveate.errors import ModelError
 from foveate.models.sequence import IGNORED_LABEL
-from foveate.runtime.load import BUNDLED
+from foveate.runtime.smol import WHEEL, read_language_model, write_model
+from foveate.world.documents import DOCUMENTS, draw_document, sample_document
 from foveate.world.plain_questions import COLORS, to_plural
 from foveate.world.questions import sample_questions, tasks_of
-from foveate.world.scenes import NOUNS, sample_scene
+from foveate.world.scenes import GLYPHS, NOUNS, sample_scene
+from training import views
 from training.attention import packed_attention
 from training.build import QWEN, build_tokenizer
+from training.data import stack_pixels
+from training.labels import CLASSES
+from training.letters import LetterBatches
+from training.pages import cut_pixels
 from training.smol import (
     SMOL,
     add_adapters,
@@ -29,8 +36,10 @@ from training.smol import (
     read_smol,
     save_smol,
 )
-from training.train_smol import TALK, SmolTraining, WordedBatches
-from training.whole import WHEEL, read_language_model, write_model
+from training.tiled import GRID
+from training.train_smol import LETTERS, TALK, VIEWS, SmolTraining, ViewTraining, WordedBatches
+from training.views import UNKNOWN, ViewBatches, find_grid, label_letters, spell
+from training.vision import VisionPretraining
 from training.wordings import reword
 
 
@@ -129,7 +138,7 @@ def test_packed_questions_with_adapters_are_prompts_to_the_saved_model(tokenizer
     read_smol(again, shipped)
     for name, weight in again.named_parameters():
         torch.testing.assert_close(weight, model.get_parameter(name), atol=1e-3, rtol=1e-3)
-    write_model(tmp_path / "model", shipped, BUNDLED["bundled-tiles"], build_tokenizer(QWEN), language)
+    write_model(tmp_path / "model", shipped, build_tokenizer(QWEN), language)
     loaded = foveate.load(tmp_path / "model", dtype="float32")
     stock = loaded.model(input_ids=ids, pixel_values=batch["pixel_values"]).logits[0, -len(packed) :]
     torch.testing.assert_close(packed, stock, atol=0.02, rtol=0.02)  # stored in half precision
@@ -145,6 +154,76 @@ def test_packed_attention_shares_keys_and_values(groups):
     own, _ = packed_attention(None, query, key, value, mask, shared=4)
     expected = F.scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True).transpose(1, 2)
     torch.testing.assert_close(own, expected)
+
+
+def count_placeholders(model, batch):
+    return int((batch["input_ids"] == model.config.image_token_id).sum())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in views.MAKERS if kind != "public"])
+def test_batches_hold_tokens_for_their_placeholders(kind, model, tokenizer, monkeypatch):
+    monkeypatch.setattr(views, "MIX", {kind: 1})
+    monkeypatch.setattr(views, "PAGE_SHARES", {672: 1})
+    data = ViewBatches(replace(VIEWS, batch=3, questions=4), tokenizer, 0)
+    batch = data[1]
+    assert len(batch["kept"]) == len(batch["pixel_values"]) * views.SIDE**2
+    assert count_placeholders(model, batch) == int(batch["kept"].sum()) > 0
+    assert bool((batch["labels"] != IGNORED_LABEL).any(1).all())
+    again = data[1]
+    assert all(torch.equal(value, again[name]) for name, value in batch.items())
+
+
+@torch.no_grad()
+def test_only_kept_tokens_enter_the_prompt(model, tokenizer, monkeypatch):
+    monkeypatch.setattr(views, "MIX", {"long": 1})
+    net = ViewTraining(model, tokenizer, likeness=0.0, sharpness=0.0)
+    batch = ViewBatches(replace(VIEWS, batch=2), tokenizer, 0)[0]
+    own = net._visual_tokens(batch)
+    stock = model.model.get_image_features(pixel_values=batch["pixel_values"]).pooler_output
+    torch.testing.assert_close(own, torch.cat(list(stock)).flatten(0, -2)[batch["kept"]])
+
+
+def test_the_vision_encoder_learns_letters(model):
+    vision = VisionPretraining(model)
+    batch = LetterBatches(LETTERS, 0)[0]
+    images = len(batch["pixel_values"])
+    assert all(len(batch[name]) == images * GRID**2 for name in (*CLASSES, "place"))
+    known = batch["image"][:, 0] >= 0
+    assert 4 <= int(known.sum()) < len(known) == images
+    assert set(batch["form"].view(images, -1)[~known].unique().tolist()) == {UNKNOWN}
+    assert bool((batch["glyph"].view(images, -1)[~known] > 0).any(1).all())
+    loss, figures = vision.requires_grad_(True)(batch)
+    loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in vision.parameters() if weight.grad is not None)
+    assert set(figures) > {"glyph", "form", "picture"}
+    of_documents = (batch["form"] < 0).nonzero().flatten()
+    labels = {name: batch[name][of_documents] for name in (*CLASSES, "place")}
+    assert vision.heads(torch.zeros(len(of_documents), 128), labels)[1]["form"] == 0
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_documents_are_cut_as_the_processor_cuts_them(kind, tokenizer):
+    processor = build_smol_processor(tokenizer).image_processor
+    for index in range(6):
+        image = draw_document(sample_document(1, index, kind))
+        expected = processor([image], return_tensors="pt")
+        parts = stack_pixels(cut_pixels(image, *find_grid(image.size)))
+        assert expected.num_patches.tolist() == [len(parts)]
+        assert (parts - expected.pixel_values).abs().max() < 2 / 127  # a rounding of the processor's
+
+
+def test_letters_are_labelled_where_they_are_read():
+    document = next(it for it in (sample_document(1, i, "record") for i in count()) if it.size[1] > 700)
+    columns, rows = find_grid(document.size)
+    labels = label_letters(document, columns, rows)
+    assert len(labels) == (columns * rows + 1) * GRID**2
+    assert set(labels[-(GRID**2) :]) == {UNKNOWN}
+    tiles = labels[: -(GRID**2)].reshape(rows, columns, GRID, GRID).swapaxes(1, 2).reshape(rows * GRID, columns * GRID)
+    line = document.lines[-1]
+    left, top, right, bottom = line.locate_glyphs()[0]
+    column, row = ((left + right) / 2 / document.size[0], (top + bottom) / 2 / document.size[1])
+    assert GLYPHS[tiles[int(row * rows * GRID), int(column * columns * GRID)] - 1] == line.text[0].lower()
+    assert spell(document).splitlines()[-1].endswith(line.text)
 
 
 def test_every_question_has_other_wordings_that_keep_its_words():

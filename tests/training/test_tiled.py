@@ -79,7 +79,7 @@ def test_ids_of_bundled_are_the_same_and_a_mark_of_a_tile_is_one(bundled, tokeni
 def test_pages_are_cut_as_the_processor_cuts_them(processor, side):
     page = draw_scene(sample_page(1, 0, "sheet", side))
     expected = processor.image_processor([page], return_tensors="pt")
-    parts = stack_pixels(cut_pixels(page, CELLS_OF_SIDE[side] // 2))
+    parts = stack_pixels(cut_pixels(page, *[CELLS_OF_SIDE[side] // 2] * 2))
     assert expected.num_patches.tolist() == [len(parts)]
     assert (parts - expected.pixel_values).abs().max() < 2 / 127  # a rounding of the processor's
 

