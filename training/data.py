@@ -78,12 +78,16 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
 
     def _sample_questions(self, scene: Scene, rng: random.Random) -> list[Question]:
         stage = self.stage
-        tasks = [task for task, share in stage.diet.items() for _ in range(share)]
-        allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
-        count = stage.questions // 2 if scene.kind in CHARTS else stage.questions
         other = [make_caption(scene, rng) for _ in range(stage.captions)]
         other += [make_drill(scene, rng) for _ in range(stage.drills) if scene.kind not in (*CHARTS, *DENSE)]
-        return sample_questions(scene, allowed, count, rng) + other
+        return sample_from_diet(scene, stage.diet, stage.questions, rng) + other
+
+
+def sample_from_diet(scene: Scene, diet: dict[str, int], count: int, rng: random.Random) -> list[Question]:
+    """Sample `count` questions about a scene, half as many about a chart, of the tasks of `diet` that it allows."""
+    tasks = [task for task, share in diet.items() for _ in range(share)]
+    allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
+    return sample_questions(scene, allowed, count // 2 if scene.kind in CHARTS else count, rng)
 
 
 # -- images --------------------------------------------------------------------------------------------------------

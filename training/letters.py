@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from foveate.world.documents import DOCUMENTS, draw_document, sample_document
 from foveate.world.pages import SIDES, sample_page
 from foveate.world.scenes import PAGES, sample_scene
-from training.data import TRAIN_STREAM, sample_kind, stack_pixels
-from training.labels import CLASSES, IMAGE_LABELS, PLACE, make_patch_labels
-from training.pages import cut_pixels, cut_scenes, draw_in_one_tile, draw_page
-from training.plans import TrainingStage
+from training.data import sample_kind, stack_pixels
+from training.labels import make_patch_labels
+from training.pages import SightBatches, cut_pixels, cut_scenes, draw_in_one_tile, draw_page, join_labels
 from training.tiled import GRID, TILE_PATCH
-from training.views import UNKNOWN, find_grid, label_letters
+from training.views import find_grid, label_letters
 
 SCENES, TILES, LETTERS = 3, 2, 10  # of a step: scenes, tiles of a page and of documents; a shrunk page is beside them
 
 
-class LetterBatches(Dataset[dict[str, Tensor]]):
+class LetterBatches(SightBatches):
     """Tiles with the labels of their patches. Element `i` is step `i`."""
-
-    def __init__(self, stage: TrainingStage, seed: int) -> None:
-        self.stage, self.stream = stage, 2 * seed + TRAIN_STREAM
-
-    def __len__(self) -> int:
-        return self.stage.steps
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         first = self.stage.stream + step * self.stage.batch
@@ -45,12 +35,8 @@ class LetterBatches(Dataset[dict[str, Tensor]]):
         labels = [make_patch_labels(scene, GRID, GRID, TILE_PATCH) for scene, _ in pairs]
         letters = [pair for i in range(LETTERS) for pair in self._cut_document(first + i, rng)][:LETTERS]
         pixels = stack_pixels([image for _, image in (*pairs, *letters)])
-        return join_labels(
-            [
-                *(vars(label) | {"image": label.image[None]} for label in labels),
-                *({"glyph": glyph} for glyph, _ in letters),
-            ]
-        ) | {"pixel_values": pixels}
+        known = [*map(vars, labels), *({"glyph": glyph} for glyph, _ in letters)]
+        return join_labels(known) | {"pixel_values": pixels}
 
     def _cut_document(self, index: int, rng: random.Random) -> list[tuple[np.ndarray, Image.Image]]:
         """At most two tiles of a document that have text, each with the glyphs of its patches."""
@@ -60,12 +46,3 @@ class LetterBatches(Dataset[dict[str, Tensor]]):
         glyphs = label_letters(document, columns, rows).reshape(len(parts), -1)
         pairs = [(glyph, part) for glyph, part in zip(glyphs, parts, strict=True) if (glyph > 0).any()]
         return rng.sample(pairs, min(2, len(pairs)))
-
-
-def join_labels(tiles: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
-    """The labels of all patches of all tiles, and of the images; `UNKNOWN` where a tile has none."""
-    blank = {name: np.full(GRID**2, UNKNOWN) for name in CLASSES}
-    blank |= {"place": np.zeros((GRID**2, PLACE), np.float32), "image": np.full((1, IMAGE_LABELS), UNKNOWN, np.float32)}
-    filled = [blank | dict(labels) for labels in tiles]
-    joined = {name: np.concatenate([labels[name] for labels in filled]) for name in blank}
-    return {name: torch.from_numpy(values) for name, values in joined.items()}

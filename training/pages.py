@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import compress
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +18,11 @@ from transformers import PreTrainedTokenizerFast
 from foveate.world.drawing import draw_scene, locate_glyphs
 from foveate.world.pages import CELLS_OF_SIDE, SIDES, make_page_question, sample_page
 from foveate.world.plain_questions import Question
-from foveate.world.questions import make_caption, sample_questions, tasks_of
-from foveate.world.scenes import CHARTS, PAGES, Scene, sample_scene
-from training.build import LLAVA
-from training.data import SYMBOLS, TRAIN_STREAM, pack, sample_kind, stack_pixels
-from training.labels import make_patch_labels
+from foveate.world.questions import make_caption
+from foveate.world.scenes import PAGES, Scene, sample_scene
+from training.build import LLAVA, ChatFormat
+from training.data import TRAIN_STREAM, Head, pack, sample_from_diet, sample_kind, stack_pixels
+from training.labels import CLASSES, IMAGE_LABELS, PLACE, make_patch_labels
 from training.plans import COUNTING, TrainingStage
 from training.tiled import GRID, TILE, TILE_PATCH, build_tiled_processor
 
@@ -35,6 +37,7 @@ IMAGES = {SINGLE: 10, SHRUNK: 16, TILE: 16, 672: 8, 896: 5, 1120: 3, 1344: 2, 20
 """Images of a step."""
 WHOLE = {SINGLE: 0.3, 672: 0.1}
 """Share of the steps in which no visual token is left out, of a quarter as many images."""
+UNKNOWN = -1  # a label
 EMPTY_SHARES = (0.01, 0.1)  # the smallest and the largest share of the tiles' empty visual tokens that stays
 OVERVIEW_SHARE = 0.15  # of the overview's empty visual tokens
 WHOLE_OVERVIEWS = 0.9  # share of the images whose overview keeps all visual tokens of objects, to count them
@@ -93,6 +96,26 @@ def mark_shown(scene: Scene, side: int) -> np.ndarray:
     return shown
 
 
+def make_tiled_head(processor: Any, chat: ChatFormat, count: int, kept: Iterable[bool]) -> Head:
+    """The part of the prompt before the question, with an image of `count` parts of whose visual tokens `kept` stay."""
+    image = processor.replace_image_token({"num_patches": [count]}, 0)
+    ids = processor.tokenizer(chat.opening + chat.before + image + chat.after).input_ids
+    flags = iter(kept)
+    stays = [token != processor.image_token_id or next(flags) for token in ids]
+    places: list[tuple[int, ...]] = [(i,) for i in range(len(ids))]
+    return list(compress(ids, stays)), list(compress(places, stays)), len(ids)
+
+
+def join_labels(tiles: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+    """The labels of all patches of all tiles, and of the images; `UNKNOWN` where a tile has none."""
+    blank = {name: np.full(GRID**2, UNKNOWN) for name in CLASSES}
+    blank |= {"place": np.zeros((GRID**2, PLACE), np.float32), "image": np.full(IMAGE_LABELS, UNKNOWN, np.float32)}
+    filled = [blank | dict(labels) for labels in tiles]
+    joined = {name: [labels[name] for labels in filled] for name in blank}
+    images = torch.from_numpy(np.stack(joined.pop("image")))
+    return {name: torch.from_numpy(np.concatenate(parts)) for name, parts in joined.items()} | {"image": images}
+
+
 class SightBatches(Dataset[dict[str, Tensor]]):
     """Tiles, overviews and ordinary scenes with the labels of their patches. Element `i` is step `i`."""
 
@@ -117,14 +140,8 @@ class SightBatches(Dataset[dict[str, Tensor]]):
             pairs.append((page, overview))
             if side == SIDES[0]:  # in tiles all sides are alike, and the smallest page has the fullest ones
                 pairs += [(cut, part) for cut, part in zip(cut_scenes(page, tiles), parts, strict=True) if cut.things]
-        values: dict[str, list[np.ndarray]] = {}
-        for scene, _ in pairs:
-            labels = make_patch_labels(scene, GRID, GRID, TILE_PATCH)
-            for key in SYMBOLS:
-                values.setdefault(key, []).append(getattr(labels, key))
-            values.setdefault("image", []).append(labels.image[None])
-        out = {key: torch.from_numpy(np.concatenate(parts)) for key, parts in values.items()}
-        return out | {"pixel_values": stack_pixels([image for _, image in pairs])}
+        labels = [vars(make_patch_labels(scene, GRID, GRID, TILE_PATCH)) for scene, _ in pairs]
+        return join_labels(labels) | {"pixel_values": stack_pixels([image for _, image in pairs])}
 
 
 class PageBatches(Dataset[dict[str, Tensor]]):
@@ -152,7 +169,7 @@ class PageBatches(Dataset[dict[str, Tensor]]):
             keeps = np.ones((len(parts), GRID**2), dtype=bool) if whole else choose_kept(scene, len(parts), rng)
             pixels += parts
             kept.append(keeps.reshape(-1))
-            heads.append(self._make_head(len(parts), kept[-1]))
+            heads.append(make_tiled_head(self.processor, LLAVA, len(parts), kept[-1]))
             questions.append(self._sample_questions(scene, rng, legible=side != SHRUNK))
         batch = pack(heads, questions, LLAVA, self.tokenizer)
         return batch | {"pixel_values": stack_pixels(pixels), "kept": torch.from_numpy(np.concatenate(kept))}
@@ -172,23 +189,11 @@ class PageBatches(Dataset[dict[str, Tensor]]):
         cut, part = max(zip(cut_scenes(page, tiles), parts, strict=False), key=lambda pair: len(pair[0].things))
         return cut, [part]
 
-    def _make_head(self, count: int, kept: np.ndarray) -> tuple[list[int], list[tuple[int, ...]], int]:
-        image = self.processor.replace_image_token({"num_patches": [count]}, 0)
-        text = LLAVA.before + image + LLAVA.after
-        ids = self.tokenizer(text).input_ids
-        flags = iter(kept)
-        stays = [token != self.processor.image_token_id or next(flags) for token in ids]
-        places = [(i,) for i in range(len(ids))]
-        return list(compress(ids, stays)), list(compress(places, stays)), len(ids)
-
     def _sample_questions(self, scene: Scene, rng: random.Random, legible: bool) -> list[Question]:
         if scene.kind in PAGES:
             captions = [make_caption(scene, rng)] if legible and len(scene.things) <= CAPTIONED else []
             return sample_page_questions(scene, rng, legible) + captions
-        tasks = [task for task, share in COUNTING.items() for _ in range(share)]
-        allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
-        count = self.stage.questions // (2 if scene.kind in CHARTS else 1)
-        return [*sample_questions(scene, allowed, count, rng), make_caption(scene, rng)]
+        return [*sample_from_diet(scene, COUNTING, self.stage.questions, rng), make_caption(scene, rng)]
 
 
 def draw_page(stream: int, index: int, kind: str, side: int) -> tuple[Scene, list[Image.Image]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedTokenizerBase
 
-from foveate.runtime.smol import ADAPTER, TOKENS, add_tokens, fill_language
 from training.build import ChatFormat
 from training.data import Head
+from training.pages import make_tiled_head
 from training.tiled import SPOT, build_tiled_processor, list_marks
+from training.whole import ADAPTER, TOKENS, add_tokens, fill_language
 
 RANK = 16  # of the adapters
 MOST_TILES = 9  # beside the overview
@@ -46,9 +48,7 @@ def add_image_marks(tokenizer: Any) -> Any:
 
 def make_head(tokenizer: Any) -> Head:
     """The part of the prompt before the question, with an image of one tile."""
-    image = build_smol_processor(tokenizer).replace_image_token({"num_patches": [1]}, 0)
-    ids = tokenizer(SMOL.opening + SMOL.before + image + SMOL.after).input_ids
-    return ids, [(i,) for i in range(len(ids))], len(ids)
+    return make_tiled_head(build_smol_processor(tokenizer), SMOL, 1, repeat(True))
 
 
 def build_smol(tokenizer: PreTrainedTokenizerBase, language: Any, tiles: Any) -> Any:
@@ -96,7 +96,7 @@ def build_smol_processor(tokenizer: Any, tiles: int = MOST_TILES) -> Any:
 
 
 def save_smol(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Path:
-    """Save what was trained, in half precision, and what `foveate.runtime.smol` needs to make the whole model of it."""
+    """Save what was trained, in half precision, and what `training.whole` needs to make the whole model of it."""
     learned = {
         f"base_model.model.{name.replace('.default', '')}": weight.detach().half().contiguous()
         for name, weight in model.named_parameters()

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from foveate.runtime.smol import add_tokens
 from training.build import LLAVA, WIDTH, ChatFormat, build_tokenizer
+from training.whole import add_tokens
 
 TILE = 336  # pixels of a tile's sides
 TILE_PATCH = 14  # pixels

@@ -22,7 +22,6 @@ from peft.helpers import disable_input_dtype_casting
 from torch import Tensor
 
 import foveate
-from foveate.runtime.smol import read_language_model, write_model
 from foveate.world.scenes import sample_scene
 from training.data import BatchDataset, pack, sample_kind, stack_pixels
 from training.language import LanguageTraining
@@ -34,6 +33,7 @@ from training.smol import SMOL, add_adapters, add_image_marks, build_smol, make_
 from training.train_tiled import HEADS
 from training.views import ViewBatches
 from training.vision import VisionPretraining, get_connector, get_tower
+from training.whole import read_language_model, write_model
 from training.wordings import reword
 
 ALIGN = TrainingStage(

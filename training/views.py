@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import compress, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,19 @@ from foveate.world.diagrams import draw_diagram, list_diagram_questions, sample_
 from foveate.world.documents import DOCUMENTS, Document, draw_document, sample_document
 from foveate.world.pages import CELLS_OF_SIDE
 from foveate.world.plain_questions import Question
-from foveate.world.questions import make_caption, sample_questions, tasks_of
-from foveate.world.scenes import CHARTS, PAGES, sample_scene
-from training.data import TRAIN_STREAM, Head, pack, sample_kind, stack_pixels
+from foveate.world.questions import make_caption
+from foveate.world.scenes import PAGES, sample_scene
+from training.data import TRAIN_STREAM, pack, sample_from_diet, sample_kind, stack_pixels
 from training.labels import label_glyphs
-from training.pages import choose_kept, cut_pixels, draw_in_one_tile, draw_page, sample_page_questions
+from training.pages import (
+    UNKNOWN,
+    choose_kept,
+    cut_pixels,
+    draw_in_one_tile,
+    draw_page,
+    make_tiled_head,
+    sample_page_questions,
+)
 from training.plans import TrainingStage
 from training.smol import FACTOR, MOST_TILES, SMOL, build_smol_processor
 from training.tiled import GRID, TILE
@@ -45,7 +53,6 @@ ONE_TILE = 0.85  # share of the steps with diagrams in which they have one tile
 FACTS = 10  # questions about a document or a diagram, at most
 SPELLED = 12  # lines of a document that is read out as a whole, at most
 EMPTY_SHARE, OVERVIEW_SHARE = 0.1, 0.5  # of a long document's visual tokens without text, and of its overview's
-UNKNOWN = -1
 
 
 @dataclass
@@ -80,29 +87,18 @@ class ViewBatches(Dataset[dict[str, Tensor]]):
         kind = rng.choices(list(self.mix), list(self.mix.values()))[0]
         views = MAKERS[kind](self, range(first, first + IMAGES.get(kind, self.stage.batch)), rng)
         kept = [np.ones((len(v.parts), SIDE**2), bool) if v.kept is None else v.kept for v in views]
-        heads = [self.make_head(len(v.parts), keeps.reshape(-1)) for v, keeps in zip(views, kept, strict=True)]
+        heads = [make_tiled_head(self.processor, SMOL, len(keeps), keeps.reshape(-1)) for keeps in kept]
         questions = [[reword(question, rng) for question in view.questions] for view in views]
         batch = pack(heads, questions, SMOL, self.tokenizer)
         parts = [part for view in views for part in view.parts]
         return batch | {"pixel_values": stack_pixels(parts), "kept": torch.from_numpy(np.concatenate(kept)).flatten()}
-
-    def make_head(self, count: int, kept: np.ndarray) -> Head:
-        """The part of the prompt before the question, with an image of `count` parts of which `kept` stay."""
-        image = self.processor.replace_image_token({"num_patches": [count]}, 0)
-        ids = self.tokenizer(SMOL.opening + SMOL.before + image + SMOL.after).input_ids
-        flags = iter(kept)
-        stays = [token != self.processor.image_token_id or next(flags) for token in ids]
-        return list(compress(ids, stays)), list(compress([(i,) for i in range(len(ids))], stays)), len(ids)
 
 
 def _show_scenes(data: ViewBatches, numbers: range, rng: random.Random) -> list[View]:
     stage, views = data.stage, []
     for index in numbers:
         scene = sample_scene(data.stream, index, sample_kind(rng, stage.scenes))
-        tasks = [task for task, share in stage.diet.items() for _ in range(share)]
-        allowed = [task for task in tasks if task in tasks_of(scene)] or tasks_of(scene)
-        some = stage.questions // 2 if scene.kind in CHARTS else stage.questions
-        questions = [*sample_questions(scene, allowed, some, rng), make_caption(scene, rng)]
+        questions = [*sample_from_diet(scene, stage.diet, stage.questions, rng), make_caption(scene, rng)]
         views.append(View([draw_in_one_tile(scene)], questions))
     return views
 

