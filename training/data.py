@@ -68,7 +68,7 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
         if self.content != "symbols":
             batch |= PIXELS[self.name](scenes)
         if self.content != "images":
-            questions = [self._sample_questions(scene, rng) for scene in scenes]
+            questions = [sample_scene_questions(scene, stage, rng) for scene in scenes]
             chat = ARCHITECTURES[self.name].chat
             heads = [HEADS[self.name](scene, chat, self.tokenizer) for scene in scenes]
             if self.content == "symbols":
@@ -76,11 +76,12 @@ class BatchDataset(Dataset[dict[str, Tensor]]):
             batch |= pack(heads, questions, chat, self.tokenizer)
         return batch
 
-    def _sample_questions(self, scene: Scene, rng: random.Random) -> list[Question]:
-        stage = self.stage
-        other = [make_caption(scene, rng) for _ in range(stage.captions)]
-        other += [make_drill(scene, rng) for _ in range(stage.drills) if scene.kind not in (*CHARTS, *DENSE)]
-        return sample_from_diet(scene, stage.diet, stage.questions, rng) + other
+
+def sample_scene_questions(scene: Scene, stage: TrainingStage, rng: random.Random) -> list[Question]:
+    """Sample the questions, captions and drills about a scene that a stage has."""
+    other = [make_caption(scene, rng) for _ in range(stage.captions)]
+    other += [make_drill(scene, rng) for _ in range(stage.drills) if scene.kind not in (*CHARTS, *DENSE)]
+    return sample_from_diet(scene, stage.diet, stage.questions, rng) + other
 
 
 def sample_from_diet(scene: Scene, diet: dict[str, int], count: int, rng: random.Random) -> list[Question]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field, replace
 
 EVERY = {"existence": 2, "attribute": 3, "relation": 4, "counting": 2, "reading": 3, "grounding": 3, "overview": 1}
 COUNTING = {"existence": 3, "attribute": 1, "relation": 3, "counting": 4, "reading": 3, "grounding": 2, "overview": 4}
+RELATIONS = {**EVERY, "existence": 1, "relation": 5, "overview": 4}
 CROWDS = {**EVERY, "crowd": 1, "search": 4, "lookup": 1, "gist": 1}
-"""Proportions of tasks. The second has more of those that are learned last, the third those of dense scenes too."""
+"""Proportions of tasks. The second and the third have more of those that are learned last, the fourth those of dense
+scenes too."""
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from torch import Tensor
 
 import foveate
 from foveate.world.scenes import sample_scene
-from training.data import BatchDataset, pack, sample_kind, stack_pixels
+from training.data import BatchDataset, pack, sample_kind, sample_scene_questions, stack_pixels
 from training.language import LanguageTraining
 from training.letters import LetterBatches
 from training.loop import make_optimizers, run_stage, save_checkpoint
 from training.pages import draw_in_one_tile
-from training.plans import COUNTING, PLANS, TrainingPlan, TrainingStage
+from training.plans import COUNTING, PLANS, RELATIONS, TrainingPlan, TrainingStage
 from training.smol import SMOL, add_adapters, add_image_marks, build_smol, make_head, read_smol, save_smol
 from training.train_tiled import HEADS
 from training.views import ViewBatches
@@ -41,7 +41,7 @@ ALIGN = TrainingStage(
     scenes={"scene": 1, "variety": 1},
 )  # fmt: skip
 TALK = replace(ALIGN, steps=400, horizon=2400, rate=7e-4, stream=100_000_000, questions=16, captions=1)
-VIEWS = replace(TALK, steps=1400, horizon=1400, rate=6e-4, stream=120_000_000)
+VIEWS = replace(TALK, steps=1250, horizon=1250, rate=6e-4, stream=120_000_000, questions=14, drills=4, diet=RELATIONS)
 LETTERS = TrainingStage(
     steps=900, batch=16, horizon=900, rate=1e-3, stream=140_000_000, scenes={"scene": 1, "variety": 1, "crowd": 2}
 )
@@ -82,7 +82,9 @@ class WordedBatches(BatchDataset):
         rng = random.Random(f"foveate smol {self.stream} {first}")
         numbers = range(first, first + self.stage.batch)
         scenes = [sample_scene(self.stream, i, sample_kind(rng, self.stage.scenes)) for i in numbers]
-        questions = [[reword(question, rng) for question in self._sample_questions(scene, rng)] for scene in scenes]
+        questions = [
+            [reword(question, rng) for question in sample_scene_questions(scene, self.stage, rng)] for scene in scenes
+        ]
         batch = pack([self.head] * len(scenes), questions, SMOL, self.tokenizer)
         return batch | {"pixel_values": stack_pixels([draw_in_one_tile(scene) for scene in scenes])}
 

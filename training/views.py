@@ -20,13 +20,13 @@ from torch.utils.data import Dataset
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import get_optimal_tiled_canvas
 
 from foveate.runtime.late import import_late
-from foveate.world.diagrams import draw_diagram, list_diagram_questions, sample_diagram
+from foveate.world.diagrams import Diagram, draw_diagram, list_diagram_questions, sample_diagram
 from foveate.world.documents import DOCUMENTS, Document, draw_document, sample_document
+from foveate.world.drawing import draw_scene
 from foveate.world.pages import CELLS_OF_SIDE
 from foveate.world.plain_questions import Question
-from foveate.world.questions import make_caption
 from foveate.world.scenes import PAGES, sample_scene
-from training.data import TRAIN_STREAM, pack, sample_from_diet, sample_kind, stack_pixels
+from training.data import TRAIN_STREAM, pack, sample_kind, sample_scene_questions, stack_pixels
 from training.labels import label_glyphs
 from training.pages import (
     UNKNOWN,
@@ -43,14 +43,15 @@ from training.tiled import GRID, TILE
 from training.wordings import reword
 
 SIDE = GRID // FACTOR  # visual tokens along a tile's sides
-MIX = {"scene": 7, "short": 9, "long": 3, "diagram": 3, "page": 3, "public": 1}
-"""Shares of the steps with images of one kind: a short document has one tile, a long one has more."""
+MIX = {"scene": 6, "tiles": 2, "short": 9, "long": 3, "diagram": 4, "page": 3, "public": 1}
+"""Shares of the steps with images of one kind: a scene is shown in one tile or, as the processor cuts it, in
+"tiles"; a short document has one tile, a long one has more."""
 PAGE_SHARES = {672: 4, 896: 3, 1120: 2, 1344: 2, 2048: 1}
 PAGES_OF_SIDE = {672: 6, 896: 3, 1120: 2, 1344: 2, 2048: 1}
-IMAGES = {"long": 3, "public": 12}
+IMAGES = {"tiles": 3, "short": 11, "long": 3, "diagram": 11, "public": 12}
 """Images of a step, where they are not as many as the stage's."""
 ONE_TILE = 0.85  # share of the steps with diagrams in which they have one tile
-FACTS = 10  # questions about a document or a diagram, at most
+FACTS = {True: 4, False: 10}  # questions about a document or a diagram, at most, by whether it has one tile
 SPELLED = 12  # lines of a document that is read out as a whole, at most
 EMPTY_SHARE, OVERVIEW_SHARE = 0.1, 0.5  # of a long document's visual tokens without text, and of its overview's
 
@@ -94,12 +95,12 @@ class ViewBatches(Dataset[dict[str, Tensor]]):
         return batch | {"pixel_values": stack_pixels(parts), "kept": torch.from_numpy(np.concatenate(kept)).flatten()}
 
 
-def _show_scenes(data: ViewBatches, numbers: range, rng: random.Random) -> list[View]:
+def _show_scenes(data: ViewBatches, numbers: range, rng: random.Random, cut: bool) -> list[View]:
     stage, views = data.stage, []
     for index in numbers:
         scene = sample_scene(data.stream, index, sample_kind(rng, stage.scenes))
-        questions = [*sample_from_diet(scene, stage.diet, stage.questions, rng), make_caption(scene, rng)]
-        views.append(View([draw_in_one_tile(scene)], questions))
+        parts = cut_pixels(draw_scene(scene), *find_grid(scene.size)) if cut else [draw_in_one_tile(scene)]
+        views.append(View(parts, sample_scene_questions(scene, stage, rng)))
     return views
 
 
@@ -120,7 +121,7 @@ def _show_documents(data: ViewBatches, numbers: range, rng: random.Random, short
         document = _sample_until(partial(sample_document, data.stream, kind=task), index, short)
         columns, rows = find_grid(document.size)
         parts = cut_pixels(draw_document(document), columns, rows)
-        questions = rng.sample(document.questions, min(FACTS, len(document.questions)))
+        questions = rng.sample(document.questions, min(FACTS[short], len(document.questions)))
         read = spell(document)
         if read.count("\n") < SPELLED:
             questions.append(Question("caption", task, "write down all text", read))
@@ -135,7 +136,8 @@ def _show_diagrams(data: ViewBatches, numbers: range, rng: random.Random) -> lis
         diagram = _sample_until(partial(sample_diagram, data.stream), index, short)
         questions = list_diagram_questions(diagram)
         parts = cut_pixels(draw_diagram(diagram), *find_grid(diagram.size))
-        views.append(View(parts, rng.sample(questions, min(FACTS, len(questions)))))
+        caption = Question("caption", "diagram", "write down all that the chart shows", describe_diagram(diagram))
+        views.append(View(parts, [*rng.sample(questions, min(FACTS[False], len(questions))), caption]))
     return views
 
 
@@ -155,10 +157,11 @@ def _show_public(_: ViewBatches, numbers: range, rng: random.Random) -> list[Vie
 
 
 MAKERS: dict[str, Callable[[ViewBatches, range, random.Random], list[View]]] = {
-    "scene": _show_scenes,
+    "scene": partial(_show_scenes, cut=False),
+    "tiles": partial(_show_scenes, cut=True),
     "page": _show_pages,
-    "short": lambda data, numbers, rng: _show_documents(data, numbers, rng, short=True),
-    "long": lambda data, numbers, rng: _show_documents(data, numbers, rng, short=False),
+    "short": partial(_show_documents, short=True),
+    "long": partial(_show_documents, short=False),
     "diagram": _show_diagrams,
     "public": _show_public,
 }
@@ -187,6 +190,16 @@ def spell(document: Document) -> str:
     for line in document.lines:
         lines[line.y].append(line.text)
     return "\n".join(" ".join(parts) for _, parts in sorted(lines.items()))
+
+
+def describe_diagram(diagram: Diagram) -> str:
+    """What a diagram shows, line by line: the title, then names, values where they are written, and colours."""
+    if diagram.kind == "lines":
+        ways = ["rise" if values[-1] > values[0] else "fall" for values in diagram.series]
+        return "\n".join([diagram.title, *map(" ".join, zip(diagram.labels, diagram.inks, ways, strict=True))])
+    values = [f" {value}" if diagram.has_values else "" for value in diagram.series[0]]
+    lines = [f"{name}{value} {ink}" for name, value, ink in zip(diagram.names, values, diagram.inks, strict=True)]
+    return "\n".join([diagram.title, *lines])
 
 
 def label_letters(document: Document, columns: int, rows: int) -> np.ndarray:
