@@ -14,6 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import foveate
 from foveate.errors import ModelError
 from foveate.models.sequence import IGNORED_LABEL
+from foveate.world.diagrams import list_diagram_questions, sample_diagram
 from foveate.world.documents import DOCUMENTS, draw_document, sample_document
 from foveate.world.plain_questions import COLORS, to_plural
 from foveate.world.questions import sample_questions, tasks_of
@@ -37,7 +38,7 @@ from training.smol import (
 )
 from training.tiled import GRID
 from training.train_smol import LETTERS, TALK, VIEWS, SmolTraining, ViewTraining, WordedBatches
-from training.views import UNKNOWN, ViewBatches, find_grid, label_letters, spell
+from training.views import UNKNOWN, ViewBatches, describe_diagram, find_grid, label_letters, spell
 from training.vision import VisionPretraining
 from training.whole import WHEEL, read_language_model, write_model
 from training.wordings import reword
@@ -224,6 +225,15 @@ def test_letters_are_labelled_where_they_are_read():
     column, row = ((left + right) / 2 / document.size[0], (top + bottom) / 2 / document.size[1])
     assert GLYPHS[tiles[int(row * rows * GRID), int(column * columns * GRID)] - 1] == line.text[0].lower()
     assert spell(document).splitlines()[-1].endswith(line.text)
+
+
+def test_the_description_of_a_diagram_has_every_answer():
+    for index in range(40):
+        diagram = sample_diagram(1, index)
+        lines = describe_diagram(diagram).splitlines()
+        assert lines[0] == diagram.title
+        for question in list_diagram_questions(diagram):
+            assert any(question.answer in line for line in lines)
 
 
 def test_every_question_has_other_wordings_that_keep_its_words():
